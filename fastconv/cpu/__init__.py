@@ -1,0 +1,16 @@
+"""The CPU's algorithms: two tables, most specialised first, the readable definition last.
+
+Every module here keeps the same contract, and the tables drive dispatch, tests, benchmarks and `compare`::
+
+    supports(spec) -> None, or the reason why not, in words a user can act on
+    cost(spec, machine) -> estimated seconds
+    scratch(spec) -> bytes it allocates while it runs
+    prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
+    run(spec, x, packed, bias, out) -> None                     (convolution)
+    run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
+"""
+
+from . import conv_im2col, conv_image, conv_naive, conv_pointwise, pool_naive, pool_rows
+
+CONV2D = (conv_pointwise, conv_image, conv_im2col, conv_naive)
+POOL2D = (pool_rows, pool_naive)

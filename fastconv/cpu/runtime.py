@@ -1,0 +1,208 @@
+"""Threads, forks and compiled code: everything about running a Numba kernel that is not its loops.
+
+**Threads.** A kernel is compiled twice, parallel and serial, and `Kernel.__call__` picks: parallel where Numba's
+threading layer can take it now, serial otherwise. What the layers can take (Numba 0.61-0.68, Linux):
+
+=========== ============================== ==============================================================
+layer       several Python threads         in a child forked after the parent has run in parallel
+=========== ============================== ==============================================================
+tbb         safe                           safe
+omp (GNU)   safe                           the child is killed at its first parallel launch: run serially
+workqueue   the process is aborted: one    its threads are gone: run serially
+            launch at a time, others run
+            serially
+=========== ============================== ==============================================================
+
+**Cache.** Compiled code is kept on disk under a key of everything it depends on: the sources of this package,
+the versions of Python, NumPy, Numba and llvmlite, the processor, the signature and Numba's compiler settings. (Numba's
+own cache looks at one source file only, and raises where its folder cannot be written.) A file that is missing,
+damaged or unreadable means compiling again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import pickle
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import caching, compiler, serialize
+
+from .. import _forks
+
+# -- the cache on disk ---------------------------------------------------------------------------------------
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept: ``$FASTCONV_CACHE_DIR``, else a folder in the user's cache."""
+    if given := os.environ.get("FASTCONV_CACHE_DIR"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        return Path(base) / "fastconv" if base else Path.home() / ".cache" / "fastconv"
+    return Path(tempfile.gettempdir()) / f"fastconv-{os.getuid()}"
+
+
+def _sources_hash() -> str:
+    digest = hashlib.sha256()
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(str(file.relative_to(_PACKAGE)).encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+_VERSIONS = (
+    _sources_hash(),
+    sys.version,
+    platform.machine(),
+    numba.__version__,
+    llvmlite.__version__,
+    np.__version__,
+)
+_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT", "FULL_TRACEBACKS")
+
+
+class PackageCache(caching._Cache):
+    """Numba's cache interface over one file a compiled function, named by its key, guarded by a checksum."""
+
+    def __init__(self, py_func: Callable, options: dict[str, Any]) -> None:
+        settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
+        self._name = py_func.__name__
+        self._identity = repr((_VERSIONS, settings, py_func.__module__, py_func.__qualname__, sorted(options.items())))
+        self._enabled = True
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache_folder())
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _file(self, sig: Any, codegen: Any) -> Path:
+        key = hashlib.sha256(repr((self._identity, str(sig), codegen.magic_tuple())).encode()).hexdigest()
+        return cache_folder() / f"{self._name}-{key[:40]}.nbc"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        if not self._enabled:
+            return None
+        try:
+            data = self._file(sig, target_context.codegen()).read_bytes()
+            checksum, payload = data[:32], data[32:]
+            if hashlib.sha256(payload).digest() != checksum:
+                return None
+            return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
+        except Exception:  # whatever is wrong with a cache file, compiling mends it
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if not self._enabled or data.library.has_dynamic_globals or data.lifted:
+            return
+        payload = serialize.dumps(data._reduce())
+        file = self._file(sig, data.codegen)
+        with contextlib.suppress(OSError):  # an unwritable cache is no reason to fail
+            file.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+            try:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(hashlib.sha256(payload).digest() + payload)
+                os.replace(temporary, file)  # atomic: another process sees the old file or the new one
+            except OSError:
+                os.unlink(temporary)
+                raise
+
+
+# -- kernels -------------------------------------------------------------------------------------------------
+
+
+def jit(py_func: Callable | None = None, **options: Any) -> Any:
+    """`numba.njit` with this package's cache: for functions that kernels call, and what `kernel` is made of."""
+    if py_func is None:
+        return lambda function: jit(function, **options)
+    dispatcher = numba.njit(**options)(py_func)
+    dispatcher._cache = PackageCache(py_func, options)
+    return dispatcher
+
+
+class Kernel:
+    """A compiled loop nest over ``prange``, in a parallel and a serial build; a call runs the safe one.
+
+    Arguments are arrays as `spec.kernel_ready` makes them, numbers and tuples of numbers.
+    """
+
+    def __init__(self, py_func: Callable, **options: Any) -> None:
+        self.__doc__ = py_func.__doc__
+        self.name = py_func.__name__
+        self.parallel = jit(py_func, parallel=True, **options)
+        self.serial = jit(py_func, **options)
+
+    def __call__(self, *args: Any) -> None:
+        with _parallel_team() as team:
+            (self.parallel if team else self.serial)(*args)
+
+
+def kernel(py_func: Callable | None = None, **options: Any) -> Any:
+    """Decorator that makes a `Kernel` of a function whose parallel loops are ``numba.prange``."""
+    if py_func is None:
+        return lambda function: Kernel(function, **options)
+    return Kernel(py_func, **options)
+
+
+# -- threads and forks ---------------------------------------------------------------------------------------
+
+_launching = threading.Lock()
+_layer: str | None = None
+
+
+def threading_layer() -> str:
+    """Numba's threading layer: "tbb", "omp" or "workqueue". The first call starts its threads."""
+    global _layer
+    if _layer is None:
+        _load_tbb()
+        numba.get_num_threads()
+        _layer = numba.threading_layer()
+    return _layer
+
+
+def _load_tbb() -> None:
+    """Load the tbb that pip put into this environment, where the dynamic linker does not look for it."""
+    for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(os.path.join(prefix, "lib", "libtbb.so.12"))
+            return
+
+
+@contextlib.contextmanager
+def _parallel_team() -> Iterator[bool]:
+    """Whether the block may run a parallel kernel now; see the module's table."""
+    layer = threading_layer()
+    if (_forks.threads_lost and layer != "tbb") or numba.get_num_threads() == 1:
+        yield False
+    elif layer != "workqueue":
+        yield True
+    elif _launching.acquire(blocking=False):
+        try:
+            yield True
+        finally:
+            _launching.release()
+    else:
+        yield False

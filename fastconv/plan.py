@@ -1,0 +1,227 @@
+"""From a spec to a result: pick an algorithm, prepare its weights, run it.
+
+The tables of `cpu` are loaded here, at the first call, because they import Numba.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from .spec import ConvSpec, PoolSpec, check_dtype, check_out, kernel_ready
+
+_OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
+
+
+# -- choosing ------------------------------------------------------------------------------------------------
+
+
+def table(op: str, device: str = "cpu") -> tuple[ModuleType, ...]:
+    """The algorithm modules of one operation, in table order."""
+    if op not in _OPS:
+        raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))}, got {op!r}")
+    if device != "cpu":
+        raise ValueError(f"device must be 'cpu', got {device!r}")
+    from . import cpu
+
+    return getattr(cpu, _OPS[op])
+
+
+def name(algorithm: ModuleType) -> str:
+    """The public name of an algorithm: its module's, without the operation."""
+    return algorithm.__name__.rpartition(".")[2].split("_", 1)[1]
+
+
+def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
+    """Names of the algorithms there are for an operation.
+
+    Parameters
+    ----------
+    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"}
+        The operation.
+    device : {"cpu"}
+        Where it runs.
+
+    Returns
+    -------
+    tuple of str
+        In table order: the most specialised first, the readable definition last.
+
+    Raises
+    ------
+    ValueError
+        If `op` or `device` is unknown.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.algorithms("max_pool2d")
+    ('rows', 'naive')
+    """
+    return tuple(name(module) for module in table(op, device))
+
+
+def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
+    """The module to run: the cheapest that can, or the one asked for by name."""
+    if not isinstance(algorithm, str):
+        raise TypeError(f"algorithm must be a string, got {algorithm!r}")
+    if algorithm != "auto":
+        modules = table(op, device)
+        for module in modules:
+            if name(module) == algorithm:
+                if reason := module.supports(spec):
+                    raise ValueError(f"algorithm {algorithm!r} cannot do this: {reason}")
+                return module
+        known = ", ".join(repr(name(module)) for module in modules)
+        raise ValueError(f"algorithm must be 'auto' or one of {known}, got {algorithm!r}")
+    table(op, device)
+    from .cpu.machine import this_machine
+
+    return _cheapest(op, spec, device, this_machine())
+
+
+@lru_cache(maxsize=4096)
+def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, machine: Any) -> ModuleType:
+    able = [module for module in table(op, device) if module.supports(spec) is None]
+    return min(able, key=lambda module: module.cost(spec, machine))
+
+
+# -- running -------------------------------------------------------------------------------------------------
+
+
+class Plan:
+    """A convolution that is checked, decided and packed, to be called again and again.
+
+    Made by `plan_conv2d`. Calls share nothing that is written to, so several threads may call one plan at once.
+
+    Attributes
+    ----------
+    spec : ConvSpec
+        The problem.
+    algorithm : str
+        Name of the algorithm that runs.
+    flops : int
+        Multiplications and additions of the definition, whichever algorithm runs.
+    scratch_bytes : int
+        Memory a call needs beside input and output.
+    output_shape : tuple of int
+        Shape of the result.
+    """
+
+    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
+        self.spec = spec
+        self._module = choose("conv2d", spec, algorithm, device)
+        self.algorithm = name(self._module)
+        self.flops = spec.flops
+        self.output_shape = spec.output_shape
+        kept = kernel_ready(weight, spec.acc_dtype)
+        self._packed = self._module.prepare(spec, kept)
+        self._bias = np.zeros(spec.c_out, spec.acc_dtype) if bias is None else kernel_ready(bias, spec.acc_dtype)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory a call needs beside input and output, in bytes."""
+        spec = self.spec
+        converted = 0
+        if spec.dtype != spec.x_dtype and spec.dtype.kind != "b":
+            converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
+        if spec.out_dtype != spec.acc_dtype:
+            converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
+        return converted + self._module.scratch(spec)
+
+    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
+
+        Returns `out` if it is given, a new array otherwise; ValueError or TypeError if either does not fit.
+        """
+        spec = self.spec
+        x = np.asarray(x)
+        if x.shape != spec.x_shape:
+            raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
+        if not np.can_cast(check_dtype("x", x.dtype), spec.dtype):
+            raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
+        return self.run(x, out, (x,))
+
+    def run(self, x: np.ndarray, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
+        spec = self.spec
+
+        def fill(result: np.ndarray) -> None:
+            planes = kernel_ready(x, spec.x_dtype).reshape(spec.n, spec.c_in, spec.h, spec.w)
+            result = result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
+            self._module.run(spec, planes, self._packed, self._bias, result)
+
+        return deliver(fill, spec.output_shape, spec.acc_dtype, spec.out_dtype, out, inputs)
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        weight = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
+        return (
+            f"<Plan conv2d {spec.x_shape} * {weight} -> {spec.output_shape}, {spec.dtype}, stride={spec.stride}, "
+            f"padding={spec.padding}, dilation={spec.dilation}, groups={spec.groups}: algorithm={self.algorithm!r}, "
+            f"flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
+        )
+
+
+def pool2d(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
+    """Run one pooling; the pair (values, indices) if `return_indices`."""
+    module = choose(f"{spec.op}_pool2d", spec, algorithm, device)
+    indices = allocate(spec.output_shape, np.dtype(np.int64)) if return_indices else None
+
+    def fill(result: np.ndarray) -> None:
+        if not result.size:
+            return
+        inner = (spec.planes, spec.oh, spec.ow)
+        planes = kernel_ready(x, spec.x_dtype).reshape(spec.planes, spec.h, spec.w)
+        module.run(spec, planes, result.reshape(inner), None if indices is None else indices.reshape(inner))
+
+    values = deliver(fill, spec.output_shape, spec.x_dtype, spec.out_dtype, out, (x,))
+    return values if indices is None else (values, indices)
+
+
+def deliver(
+    fill: Callable[[np.ndarray], None],
+    shape: tuple[int, ...],
+    computed: np.dtype,
+    wanted: np.dtype,
+    out: np.ndarray | None,
+    inputs: tuple[np.ndarray, ...],
+) -> np.ndarray:
+    """Have `fill` write a result of dtype `computed` and hand it over as `wanted`, in `out` if there is one."""
+    result = allocate(shape, wanted) if out is None else check_out(out, shape, wanted, inputs)
+    if not result.size:
+        return result
+    if computed == wanted:
+        fill(result)
+    elif wanted == np.bool_:
+        fill(result.view(computed))
+    else:
+        wide = allocate(shape, computed)
+        fill(wide)
+        with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
+            result[...] = wide
+    return result
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array; MemoryError if this machine could never fill it."""
+    size = math.prod(shape) * dtype.itemsize
+    # An operating system that overcommits hands out such an array, and kills the process when it is filled.
+    if size > _physical_memory():
+        raise MemoryError(f"a result of shape {shape} and dtype {dtype} needs {size / 2**30:.1f} GiB, more than this "
+                          "machine's memory")
+    return np.empty(shape, dtype)
+
+
+@lru_cache(maxsize=1)
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return 2**63
