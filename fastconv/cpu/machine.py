@@ -1,10 +1,18 @@
-"""What the cost estimates and the comparison table know about this machine."""
+"""What is known about this machine: the rates that cost estimates start from, and its measured ceilings."""
 
 from __future__ import annotations
 
+import statistics
+import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numba
+import numpy as np
+from numba import prange
+
+from . import simd
+from .runtime import kernel
 
 
 @dataclass(frozen=True)
@@ -31,3 +39,48 @@ class Machine:
 def this_machine() -> Machine:
     """This machine with the number of threads Numba uses now."""
     return Machine(numba.get_num_threads())
+
+
+@lru_cache(maxsize=16)
+def fma_ceiling(dtype: np.dtype, threads: int) -> float:
+    """Operations a second (two a multiply-add) of independent multiply-adds in registers: what no kernel exceeds."""
+    scalar = np.dtype(dtype).type(0.5)
+    steps, results = 400_000, np.zeros(threads, dtype)
+    operations = threads * steps * simd.CEILING_CHAINS * simd.lanes(dtype) * 2
+    return operations / _median_seconds(lambda: _fma_chains(results, steps, scalar), threads)
+
+
+@lru_cache(maxsize=16)
+def copy_bandwidth(threads: int) -> float:
+    """Bytes a second, read and written together, of copying arrays far larger than the caches."""
+    source = np.ones(1 << 24, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / _median_seconds(lambda: _copy(source, target), threads)
+
+
+def _median_seconds(call, threads: int) -> float:
+    """Median of nine timed calls on that many threads, after one that warms up."""
+    before = numba.get_num_threads()
+    numba.set_num_threads(threads)
+    try:
+        seconds = []
+        for _ in range(10):
+            start = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds[1:])
+    finally:
+        numba.set_num_threads(before)
+
+
+@kernel
+def _fma_chains(results, steps, scalar):
+    for thread in prange(results.size):
+        results[thread] = simd.fma_chains(steps, scalar)
+
+
+@kernel
+def _copy(source, target):
+    chunk = 1 << 16
+    for part in prange((source.size + chunk - 1) // chunk):
+        target[part * chunk : (part + 1) * chunk] = source[part * chunk : (part + 1) * chunk]
