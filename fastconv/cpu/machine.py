@@ -28,6 +28,10 @@ class Machine:
     """Floating-point operations a second of a large float32 matrix product."""
     loop_flops: float = 1.2e9
     """Operations a second of a scalar loop nest, whose additions wait for each other."""
+    tile_flops: float = 200e9
+    """Float32 operations a second of the register tile in whole layers, with 16 lanes."""
+    weight_bandwidth: float = 25e9
+    """Bytes a second of weights read once from the last-level cache or memory."""
     row_flops: float = 40e9
     """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
     bandwidth: float = 8e9

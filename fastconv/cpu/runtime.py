@@ -67,6 +67,7 @@ def _sources_hash() -> str:
 _VERSIONS = (
     _sources_hash(),
     sys.version,
+    os.environ.get("FASTCONV_SIMD"),
     platform.machine(),
     numba.__version__,
     llvmlite.__version__,
@@ -78,10 +79,11 @@ _SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AV
 class PackageCache(caching._Cache):
     """Numba's cache interface over one file a compiled function, named by its key, guarded by a checksum."""
 
-    def __init__(self, py_func: Callable, options: dict[str, Any]) -> None:
+    def __init__(self, py_func: Callable, key: tuple, options: dict[str, Any]) -> None:
         settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
         self._name = py_func.__name__
-        self._identity = repr((_VERSIONS, settings, py_func.__module__, py_func.__qualname__, sorted(options.items())))
+        where = (py_func.__module__, py_func.__qualname__)
+        self._identity = repr((_VERSIONS, settings, where, key, sorted(options.items())))
         self._enabled = True
 
     @property
@@ -131,15 +133,26 @@ class PackageCache(caching._Cache):
                 raise
 
 
+# Numba would also turn array assignments inside a kernel into parallel loops: slower to compile, and not asked for.
+_ONLY_PRANGE = {
+    name: name == "prange"
+    for name in ("prange", "comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
+}
+
 # -- kernels -------------------------------------------------------------------------------------------------
 
 
-def jit(py_func: Callable | None = None, **options: Any) -> Any:
-    """`numba.njit` with this package's cache: for functions that kernels call, and what `kernel` is made of."""
+def jit(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> Any:
+    """`numba.njit` with this package's cache: for functions that kernels call, and what `kernel` is made of.
+
+    A function made by a factory gives the factory's arguments as `key`: its code depends on them.
+    """
     if py_func is None:
-        return lambda function: jit(function, **options)
+        return lambda function: jit(function, key=key, **options)
+    if bool(py_func.__closure__) != bool(key):
+        raise TypeError(f"{py_func.__qualname__} needs a key if, and only if, it closes over a factory's arguments")
     dispatcher = numba.njit(**options)(py_func)
-    dispatcher._cache = PackageCache(py_func, options)
+    dispatcher._cache = PackageCache(py_func, key, options)
     return dispatcher
 
 
@@ -152,7 +165,7 @@ class Kernel:
     def __init__(self, py_func: Callable, **options: Any) -> None:
         self.__doc__ = py_func.__doc__
         self.name = py_func.__name__
-        self.parallel = jit(py_func, parallel=True, **options)
+        self.parallel = jit(py_func, parallel=_ONLY_PRANGE, **options)
         self.serial = jit(py_func, **options)
 
     def __call__(self, *args: Any) -> None:
@@ -177,7 +190,6 @@ def threading_layer() -> str:
     """Numba's threading layer: "tbb", "omp" or "workqueue". The first call starts its threads."""
     global _layer
     if _layer is None:
-        _load_tbb()
         numba.get_num_threads()
         _layer = numba.threading_layer()
     return _layer
@@ -189,6 +201,25 @@ def _load_tbb() -> None:
         with contextlib.suppress(OSError):
             ctypes.CDLL(os.path.join(prefix, "lib", "libtbb.so.12"))
             return
+
+
+def _load_openmp() -> None:
+    """Load GNU OpenMP such that its idle threads soon sleep.
+
+    By default they spin for milliseconds, on the cores that NumPy's BLAS needs next: `im2col`, which alternates
+    between the two, ran 12 times slower. 300 turns of spinning still catch the next of several small kernels.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        return
+    os.environ["GOMP_SPINCOUNT"] = "300"  # the library reads it while it is loaded, and only then
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libgomp.so.1")
+    del os.environ["GOMP_SPINCOUNT"]
+
+
+# On import, because whatever asks Numba for its number of threads first settles the layer.
+_load_tbb()
+_load_openmp()
 
 
 @contextlib.contextmanager

@@ -1,22 +1,35 @@
 """Vector instructions for kernels: the only file that emits LLVM IR.
 
-Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough, a kernel calls one of
-the intrinsics below, which are written directly in LLVM's vector types; LLVM maps these to the host's registers.
+Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses
+
+* **vectors**, a Numba type as wide as the host's registers: ``load``, ``store``, ``splat``, ``+ - *``, ``fma``,
+  ``larger``; with ``load_part`` and ``store_part`` for the ragged end of a row, and ``transpose`` for a square block;
+* **the register tile** of `tile`: the inner loop of every fast convolution here.
+
+LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON. The register tile
+also exists as plain loops (`tile` picks them where ``FASTCONV_SIMD=0`` or Numba's bounds checks are on): same results.
 """
 
 from __future__ import annotations
 
+import operator
+import os
 from functools import lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, models, register_model
 
 _INT = ir.IntType(64)
+_I32 = ir.IntType(32)
+_BIT = ir.IntType(1)
 
 
 @lru_cache(maxsize=1)
@@ -28,36 +41,412 @@ def register_bytes() -> int:
     return 32 if features.get("avx2") else 16
 
 
+@lru_cache(maxsize=1)
+def registers() -> int:
+    """How many vector registers the host has: 32 with AVX-512 and NEON, 16 otherwise."""
+    return 32 if register_bytes() == 64 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 16
+
+
 def lanes(dtype: Any) -> int:
     """Elements of `dtype` in one vector register."""
     return register_bytes() // np.dtype(dtype).itemsize
 
 
-# -- building blocks of the intrinsics -------------------------------------------------------------------------
+# -- vectors as a Numba type -----------------------------------------------------------------------------------
 
 
-def _vector(scalar: types.Type) -> ir.VectorType:
-    element = ir.DoubleType() if scalar == types.float64 else ir.FloatType()
-    return ir.VectorType(element, register_bytes() // (8 if scalar == types.float64 else 4))
+class Vector(types.Type):
+    """One register full of a scalar type."""
+
+    def __init__(self, scalar: types.Type) -> None:
+        self.scalar = scalar
+        super().__init__(name=f"vector({scalar})")
+
+    @property
+    def count(self) -> int:
+        return register_bytes() // (self.scalar.bitwidth // 8)
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.scalar).get_value_type(), kind.count))
+
+
+class _VectorOperator(AbstractTemplate):
+    """Both operands vectors, or one of them a scalar that becomes one."""
+
+    def generic(self, args, kws):
+        if len(args) == 2 and any(isinstance(arg, Vector) for arg in args):
+            kind = args[0] if isinstance(args[0], Vector) else args[1]
+            return signature(kind, kind, kind)
+        return None
+
+
+def _define_operator(function: Any, floats: str, integers: str) -> None:
+    infer_global(function)(type(f"_Vector{floats}", (_VectorOperator,), {}))
+
+    def lower(context, builder, sig, args):
+        is_float = isinstance(sig.return_type.scalar, types.Float)
+        return getattr(builder, floats if is_float else integers)(*args)
+
+    lower_builtin(function, Vector, Vector)(lower)
+
+
+_define_operator(operator.add, "fadd", "add")
+_define_operator(operator.sub, "fsub", "sub")
+_define_operator(operator.mul, "fmul", "mul")
+
+
+def _splat(builder: ir.IRBuilder, scalar: ir.Value, count: int) -> ir.Value:
+    """A vector whose elements all are `scalar`."""
+    kind = ir.VectorType(scalar.type, count)
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, _I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, count), [0] * count))
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+def _suffix(kind: ir.Type) -> str:
+    """LLVM's name of a type in the name of an overloaded intrinsic."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(kind) or f"i{kind.width}"
 
 
 def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a * b + c, rounded once."""
-    kind = a.type
-    name = f"llvm.fma.v{kind.count}{'f64' if isinstance(kind.element, ir.DoubleType) else 'f32'}"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
-    return builder.call(function, [a, b, c])
+    """a * b + c; floats rounded once."""
+    if isinstance(a.type.element, ir.IntType):
+        return builder.add(builder.mul(a, b), c)
+    return _call(builder, f"llvm.fma.{_suffix(a.type)}", a.type, [a, b, c])
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value, kind: ir.VectorType) -> ir.Value:
+def _data(context, builder, array_type, array) -> ir.Value:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _vector_pointer(builder, data, index, count):
+    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(data.type.pointee, count).as_pointer())
+
+
+def _load(builder, data, index, count):
+    result = builder.load(_vector_pointer(builder, data, index, count))
+    result.align = 1
+    return result
+
+
+def _store(builder, value, data, index):
+    builder.store(value, _vector_pointer(builder, data, index, value.type.count)).align = 1
+
+
+def _mask(builder, count, valid):
+    """Bits of the first `valid` of `count` lanes."""
+    numbers = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
+    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(valid, _I32), count))
+
+
+def _load_masked(builder, data, index, mask):
+    kind = ir.VectorType(data.type.pointee, mask.type.count)
+    pointer = _vector_pointer(builder, data, index, kind.count)
+    arguments = [pointer, _I32(1), mask, ir.Constant(kind, None)]
+    return _call(builder, f"llvm.masked.load.{_suffix(kind)}.p0", kind, arguments)
+
+
+def _store_masked(builder, value, data, index, mask):
+    pointer = _vector_pointer(builder, data, index, value.type.count)
+    _call(builder, f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), [value, pointer, _I32(1), mask])
+
+
+def _convert(builder, value, source: types.Type, target: types.Type, count: int):
+    """`value`, a scalar or vector of Numba type `source`, as `target`: integers only grow, floats stay."""
+    if source == target:
+        return value
+    element = ir.IntType(target.bitwidth)
+    kind = ir.VectorType(element, count) if isinstance(value.type, ir.VectorType) else element
+    return builder.sext(value, kind) if source.signed else builder.zext(value, kind)
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The vector at a flat index of a C-contiguous array."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        return _load(builder, _data(context, builder, array, args[0]), args[1], kind.count)
+
+    return kind(array, types.int64), codegen
+
+
+@intrinsic
+def load_part(typingctx, array, index, valid):
+    """The first `valid` elements at a flat index, zeros behind them; nothing else is read."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        mask = _mask(builder, kind.count, args[2])
+        return _load_masked(builder, _data(context, builder, array, args[0]), args[1], mask)
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Write a vector at a flat index of a C-contiguous array."""
+
+    def codegen(context, builder, sig, args):
+        _store(builder, args[2], _data(context, builder, array, args[0]), args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic
+def store_part(typingctx, array, index, vector, valid):
+    """Write the first `valid` elements of a vector; nothing else is touched."""
+
+    def codegen(context, builder, sig, args):
+        mask = _mask(builder, vector.count, args[3])
+        _store_masked(builder, args[2], _data(context, builder, array, args[0]), args[1], mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64), codegen
+
+
+@intrinsic
+def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
-    undefined = ir.Constant(kind, ir.Undefined)
-    zero = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), [0] * kind.count)
-    first = builder.insert_element(undefined, scalar, ir.IntType(32)(0))
-    return builder.shuffle_vector(first, undefined, zero)
+    kind = Vector(scalar)
+    return kind(scalar), lambda context, builder, sig, args: _splat(builder, args[0], kind.count)
 
 
-# -- the machine's ceiling ------------------------------------------------------------------------------------
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c of three vectors; floats rounded once."""
+    return a(a, b, c), lambda context, builder, sig, args: _fma(builder, *args)
+
+
+@intrinsic
+def larger(typingctx, a, b):
+    """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)"""
+
+    def codegen(context, builder, sig, args):
+        x, y = args
+        if isinstance(a.scalar, types.Float):
+            wins = builder.or_(builder.fcmp_ordered(">", x, y), builder.fcmp_unordered("uno", x, x))
+        elif a.scalar.signed:
+            wins = builder.icmp_signed(">", x, y)
+        else:
+            wins = builder.icmp_unsigned(">", x, y)
+        return builder.select(wins, x, y)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
+    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch + c]``.
+
+    Exactly `rows` x `columns` elements are read and written (both at least 1).
+    """
+    count = Vector(source.dtype).count
+
+    def codegen(context, builder, sig, args):
+        data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[5])
+        _, start, step, height, width, _, begin, stride = args
+        last, mask, vectors = builder.sub(height, _INT(1)), _mask(builder, count, width), []
+        for row in range(count):
+            number = builder.select(builder.icmp_signed("<", _INT(row), last), _INT(row), last)
+            vectors.append(_load_masked(builder, data, builder.add(start, builder.mul(number, step)), mask))
+        full = _mask(builder, count, height)
+        for column, vector in enumerate(_transposed(builder, vectors)):
+            inside = builder.icmp_signed("<", _INT(column), width)
+            index = builder.add(begin, builder.mul(_INT(column), stride))
+            _store_masked(builder, vector, goal, index, builder.and_(full, _splat(builder, inside, count)))
+        return context.get_dummy_value()
+
+    integers = [types.int64] * 4
+    return types.void(source, *integers, target, types.int64, types.int64), codegen
+
+
+def _transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
+    """Transpose a square block in log2(size) rounds: each swaps the off-diagonal quarters of blocks half as large."""
+    size = len(vectors)
+    half = size // 2
+    while half:
+        done = list(vectors)
+        low = [lane if not lane & half else size + lane - half for lane in range(size)]
+        high = [lane + half if not lane & half else size + lane for lane in range(size)]
+        for row in range(size):
+            if not row & half:
+                a, b = vectors[row], vectors[row + half]
+                for at, order in ((row, low), (row + half, high)):
+                    lanes_ = ir.Constant(ir.VectorType(_I32, size), order)
+                    done[at] = builder.shuffle_vector(a, b, lanes_)
+        vectors, half = done, half // 2
+    return vectors
+
+
+# -- the register tile -----------------------------------------------------------------------------------------
+
+
+def tile_shape(dtype: Any) -> tuple[int, int]:
+    """Largest (rows, vectors) of `tile` whose sums, operands and one broadcast stay in registers.
+
+    32 registers hold 14 x 2 sums, 2 vectors and a broadcast; 16 hold 6 x 2. Of the shapes that fit, the ones with two
+    or three vectors a row load least for each multiply-add: 98% of the ceiling in cache (AMD EPYC 9005), as do 9 x 3
+    and 6 x 4; 7 x 4 spills (83%), one vector a row is bound by loads (80%).
+    """
+    return (14, 2) if registers() == 32 else (6, 2)
+
+
+@lru_cache(maxsize=256)
+def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = False, x_step: int = 1) -> Any:
+    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers over ONE flat reduction loop.
+
+    The returned function, for kernels, is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor,
+    out, out_at, pitch, valid_rows, valid_lanes)`` and computes, r counting rows and l lanes of all vectors::
+
+        x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + l]
+        otherwise:    sum[r, l] = sum over i of x[at + offsets[i] + r] * flat_packed[packed_at + i * vectors * lanes + l]
+
+    then adds the bias of the output channel (r if x_in_lanes, else l), raises what is below `floor` to it and writes
+
+        planes and not x_in_lanes:   out[out_at + l * pitch + r]      (transposed in registers)
+        otherwise:                   out[out_at + r * pitch + l]
+
+    for r < valid_rows and l < valid_lanes. Lanes and rows beyond are computed from whatever lies there, so `x`
+    needs room behind: `rows` or `vectors` * lanes elements. With nested loops for the reduction LLVM hoists the broadcasts
+    and spills the sums (measured: a third of the speed), which is why a table gives the offsets.
+    """
+    if os.environ.get("FASTCONV_SIMD") == "0" or numba.config.BOUNDSCHECK:
+        return _plain_tile(rows, vectors, x_in_lanes, planes, x_step)
+
+    @intrinsic
+    def register_tile(
+        typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
+    ):
+        kind = Vector(out.dtype)
+        count = kind.count
+
+        def codegen(context, builder, sig, args):
+            names = ("x", "at", "offsets", "packed", "packed_at", "bias", "bias_at", "floor", "out", "out_at", "pitch")
+            arg = dict(zip((*names, "valid_rows", "valid_lanes"), args, strict=True))
+            arrays = {"x": x, "offsets": offsets, "packed": packed, "bias": bias, "out": out}
+            data = {name: _data(context, builder, array, arg[name]) for name, array in arrays.items()}
+            table = context.make_array(offsets)(context, builder, arg["offsets"])
+            steps = builder.extract_value(table.shape, 0)
+            start = builder.gep(data["x"], [arg["at"]])
+            weights = builder.gep(data["packed"], [arg["packed_at"]])
+            step_size = rows if x_in_lanes else vectors * count
+
+            entry, loop, done = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("done")
+            element = context.get_value_type(out.dtype)
+            zero = ir.Constant(ir.VectorType(element, count), None)
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(_INT)
+            sums = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
+            here = builder.gep(start, [builder.load(builder.gep(data["offsets"], [i]))])
+            there = builder.gep(weights, [builder.mul(i, _INT(step_size))])
+            in_lanes, in_rows = ((here, x), (there, packed)) if x_in_lanes else ((there, packed), (here, x))
+            wide = [
+                _convert(builder, _load(builder, in_lanes[0], _INT(v * count), count), in_lanes[1].dtype, out.dtype, count)
+                for v in range(vectors)
+            ]
+            following = builder.add(i, _INT(1))
+            for r in range(rows):
+                scalar = builder.load(builder.gep(in_rows[0], [_INT(r if x_in_lanes else r * x_step)]))
+                one = _splat(builder, _convert(builder, scalar, in_rows[1].dtype, out.dtype, count), count)
+                for v in range(vectors):
+                    value = _fma(builder, one, wide[v], sums[r][v])
+                    sums[r][v].add_incoming(zero, entry)
+                    sums[r][v].add_incoming(value, loop)
+                    sums[r][v] = value
+            i.add_incoming(_INT(0), entry)
+            i.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", following, steps), loop, done)
+
+            builder.position_at_end(done)
+            biases = builder.gep(data["bias"], [arg["bias_at"]])
+            lowest = _splat(builder, arg["floor"], count)
+            for r in range(rows):
+                for v in range(vectors):
+                    if x_in_lanes:
+                        shift = _splat(builder, builder.load(builder.gep(biases, [_INT(r)])), count)
+                    else:
+                        shift = _load(builder, biases, _INT(v * count), count)
+                    sums[r][v] = _raised(builder, _plus(builder, sums[r][v], shift), lowest)
+            goal = builder.gep(data["out"], [arg["out_at"]])
+            if planes and not x_in_lanes:
+                for v in range(vectors):
+                    for r in range(0, rows, count):
+                        block = [sums[r + k][v] if r + k < rows else zero for k in range(count)]
+                        _write(builder, _transposed(builder, block), goal, arg["pitch"], (v * count, r),
+                               (arg["valid_lanes"], arg["valid_rows"]))
+            else:
+                for v in range(vectors):
+                    column = [sums[r][v] for r in range(rows)]
+                    _write(builder, column, goal, arg["pitch"], (0, v * count), (arg["valid_rows"], arg["valid_lanes"]))
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, offsets, packed, types.int64, bias, types.int64, out.dtype, out, *[types.int64] * 4), codegen
+
+    return register_tile
+
+
+def _plus(builder, a, b):
+    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
+
+
+def _raised(builder, value, lowest):
+    """The larger of two vectors; a NaN stays."""
+    is_int = isinstance(value.type.element, ir.IntType)
+    below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
+    return builder.select(below, lowest, value)
+
+
+def _write(builder, vectors, goal, pitch, origin, valid):
+    """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
+    count = vectors[0].type.count
+    mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
+    for k, vector in enumerate(vectors):
+        row = _INT(origin[0] + k)
+        inside = builder.icmp_signed("<", row, valid[0])
+        index = builder.add(builder.mul(row, pitch), _INT(origin[1]))
+        with builder.if_then(inside, likely=True):
+            _store_masked(builder, vector, goal, index, mask)
+
+
+def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, planes: bool, x_step: int) -> Any:
+    """The same product as loops over one sum at a time."""
+    transposed = planes and not x_in_lanes
+
+    @numba.njit
+    def plain_tile(
+        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
+    ):
+        flat_x, flat_packed, flat_bias, flat_out = x.reshape(-1), packed.reshape(-1), bias.reshape(-1), out.reshape(-1)
+        width = vectors * (register_width // out.itemsize)
+        for r in range(min(rows, valid_rows)):
+            for lane in range(min(width, valid_lanes)):
+                total = out.dtype.type(0)
+                for i in range(offsets.size):
+                    if x_in_lanes:
+                        total += flat_packed[packed_at + i * rows + r] * flat_x[at + offsets[i] + lane]
+                    else:
+                        total += flat_x[at + offsets[i] + r * x_step] * flat_packed[packed_at + i * width + lane]
+                total = max(total + flat_bias[bias_at + (r if x_in_lanes else lane)], floor)
+                flat_out[out_at + (lane * pitch + r if transposed else r * pitch + lane)] = total
+
+    register_width = register_bytes()
+    return plain_tile
+
+
+# -- the machine's ceiling -------------------------------------------------------------------------------------
 
 #: Independent sums in `fma_chains`: more than latency times throughput of any current core, fewer than its registers.
 CEILING_CHAINS = 12
@@ -66,27 +455,28 @@ CEILING_CHAINS = 12
 @intrinsic
 def fma_chains(typingctx, steps, scalar):
     """`steps` rounds of CEILING_CHAINS vector multiply-adds that do not wait for each other; returns a scalar."""
+    count = Vector(scalar).count
 
-    def codegen(context, builder, signature, args):
-        kind = _vector(signature.args[1])
-        factor = _splat(builder, args[1], kind)
+    def codegen(context, builder, sig, args):
+        factor = _splat(builder, args[1], count)
         entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
         step = builder.phi(_INT)
         step.add_incoming(_INT(0), entry)
-        sums = [builder.phi(kind) for _ in range(CEILING_CHAINS)]
+        sums = [builder.phi(factor.type) for _ in range(CEILING_CHAINS)]
         for number, value in enumerate(sums):
-            value.add_incoming(ir.Constant(kind, [kind.element(float(number))] * kind.count), entry)
-        for value in sums:
-            value.add_incoming(_fma(builder, value, factor, factor), loop)
+            value.add_incoming(ir.Constant(factor.type, [args[1].type(float(number))] * count), entry)
+        new = [_fma(builder, value, factor, factor) for value in sums]
+        for value, following in zip(sums, new, strict=True):
+            value.add_incoming(following, loop)
         following = builder.add(step, _INT(1))
         step.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, args[0]), loop, done)
         builder.position_at_end(done)
-        total = sums[0]
-        for value in sums[1:]:
+        total = new[0]
+        for value in new[1:]:
             total = builder.fadd(total, value)
-        return builder.extract_element(total, ir.IntType(32)(0))
+        return builder.extract_element(total, _I32(0))
 
-    return types.Type.__call__(scalar, types.int64, scalar), codegen
+    return scalar(types.int64, scalar), codegen
