@@ -32,6 +32,7 @@ from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
 from .runtime import jit, kernel
+from .runtime import scratch as runtime_scratch
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10
@@ -142,9 +143,10 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     biases[: spec.c_out] = bias
     (top, _), (left, _) = spec.padding
     grid = (tiling.high, tiling.wide)
-    _kernels(tiling.m, tiling.rows, lanes)[1](
-        x, offsets, packed, biases, out, (top, left), grid, tiling.block, tiling.shares, _buffers(spec, tiling)
-    )
+    sizes = _buffers(spec, tiling)
+    scratches = runtime_scratch(sum(sizes), x.dtype)
+    loops = _kernels(tiling.m, tiling.rows, lanes)[1]
+    loops(x, offsets, packed, biases, out, scratches, (top, left), grid, tiling.block, tiling.shares, sizes)
 
 
 # -- the transforms, along one axis: vectors read at `at`, `at + step`, ... and written at `to`, `to + stride`, ... ------
@@ -252,7 +254,7 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                     transform_weight(half, i * 3 * lanes, lanes, packed, to, c_in * panel)
 
     @kernel(key=(m, rows, lanes))
-    def _winograd_tiles(x, offsets, packed, bias, out, pad, grid, block, shares, sizes):
+    def _winograd_tiles(x, offsets, packed, bias, out, scratches, pad, grid, block, shares, sizes):
         n, c_in, h, w = x.shape
         c_out, oh, ow = out.shape[1:]
         panels, elements, _, panel = packed.shape
@@ -267,8 +269,10 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
             n1, t1, s1 = min(n0 + images, n), min(t0 + down, grid[0]), min(s0 + across, grid[1])
             high, wide = t1 - t0, s1 - s0
             count = (n1 - n0) * high * wide
-            region, v_tiles = np.zeros(sizes[0], x.dtype), np.empty(sizes[1], x.dtype)
-            m_tiles, work = np.empty(sizes[2], x.dtype), np.empty(sizes[3], x.dtype)
+            buffers = scratches[numba.get_thread_id()]
+            region, v_tiles = buffers[: sizes[0]], buffers[sizes[0] : sizes[0] + sizes[1]]
+            m_tiles = buffers[sizes[0] + sizes[1] : sizes[0] + sizes[1] + sizes[2]]
+            work = buffers[sizes[0] + sizes[1] + sizes[2] :]
             pitch = (wide * m + 2) * lanes
             for image in range(n0, n1):
                 for c in range(0, c_in, lanes):

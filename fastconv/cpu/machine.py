@@ -32,6 +32,10 @@ class Machine:
     """Float32 operations a second of the register tile in whole layers, with 16 lanes."""
     weight_bandwidth: float = 25e9
     """Bytes a second of weights read once from the last-level cache or memory."""
+    patch_bandwidth: float = 20e9
+    """Bytes a second copied from an image into a patch."""
+    tile_row: float = 2e-9
+    """Seconds to write one vector of a finished tile."""
     row_flops: float = 40e9
     """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
     bandwidth: float = 8e9

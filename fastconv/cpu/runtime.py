@@ -180,6 +180,30 @@ def kernel(py_func: Callable | None = None, **options: Any) -> Any:
     return Kernel(py_func, **options)
 
 
+# -- scratch ---------------------------------------------------------------------------------------------------
+
+_kept = threading.local()
+#: Scratch up to this size is kept for the caller's next call: fresh memory costs a page fault every 4 KiB.
+_KEPT_BYTES = 32 << 20
+
+
+def scratch(size: int, dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array of one row of at least `size` elements for each of Numba's threads.
+
+    Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
+    """
+    dtype = np.dtype(dtype)
+    row = -(-size * dtype.itemsize // 64) * 64
+    needed = row * numba.get_num_threads() + 64
+    buffer = getattr(_kept, "buffer", None)
+    if buffer is None or buffer.nbytes < needed:
+        buffer = np.empty(needed, np.uint8)
+        if needed <= _KEPT_BYTES:
+            _kept.buffer = buffer
+    start = -buffer.ctypes.data % 64  # rows begin at cache lines
+    return buffer[start : start + needed - 64].view(dtype).reshape(-1, row // dtype.itemsize)
+
+
 # -- threads and forks ---------------------------------------------------------------------------------------
 
 _launching = threading.Lock()

@@ -217,6 +217,23 @@ def store_part(typingctx, array, index, vector, valid):
 
 
 @intrinsic
+def load_even(typingctx, array, index, valid):
+    """Every second element from a flat index on, as one vector; zeros from the `valid`-th on, and nothing there is read."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        data, count = _data(context, builder, array, args[0]), kind.count
+        last = builder.sub(builder.shl(args[2], _INT(1)), _INT(1))
+        near = _load_masked(builder, data, args[1], _mask(builder, count, last))
+        beyond = builder.add(args[1], _INT(count))
+        far = _load_masked(builder, data, beyond, _mask(builder, count, builder.sub(last, _INT(count))))
+        even = ir.Constant(ir.VectorType(_I32, count), list(range(0, 2 * count, 2)))
+        return builder.shuffle_vector(near, far, even)
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
 def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
     kind = Vector(scalar)

@@ -1,0 +1,226 @@
+"""The blocked loop nest around the register tile, which `conv_direct` and `conv_pointwise` share.
+
+A task computes a block of output rows and columns of one image and group. It copies what the block sees of the input into
+a *patch*: padding written out, and the columns of a strided convolution sorted by remainder, so that the taps of every
+output lie at fixed distances from the output's own place. A table of these distances turns the sum over channels and taps
+into one flat loop (indirect convolution), which is what the register tile needs::
+
+    patch[c, r, phase, q] = x[n, first + c, corner_h + r, corner_w + q * stride_w + phase]      zeros outside
+    out[o, i, j]  = bias[o] + sum over t of weight[o, t] * patch[i * stride_h rows and j columns on + offset[t]]
+
+Loop order: tasks; in a task the patch, then panels of output channels, rows, tiles. The patch stays in the second-level cache and
+a panel of weights streams through the first. Where there are fewer blocks than threads, tasks share the panels of a block.
+
+Source: Georganas et al., Anatomy of high-performance deep learning convolutions on SIMD architectures, SC 2018;
+Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ..spec import ConvSpec
+from . import simd
+from .machine import Machine
+from .runtime import jit, kernel
+from .runtime import scratch as runtime_scratch
+
+#: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
+#: cache of 1 MiB with the weights.
+PATCH_BYTES = 320 << 10
+
+
+class Tiles(NamedTuple):
+    """The shape of a tile."""
+
+    x_in_lanes: bool
+    """Whether a vector holds pixels of a row (and a tile's rows are output channels), or output channels (pixels)."""
+    rows: int
+    vectors: int
+    panel: int
+    """Output channels of a tile."""
+    pixels: int
+    """Pixels of a tile, along a row of output."""
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    tiles: Tiles
+    panels: int
+    """Panels in a group."""
+    block_h: int
+    block_w: int
+    """Output rows and columns of one task."""
+    shares: int
+    """Tasks that split the panels of one block."""
+
+
+def blocking(spec: ConvSpec, tiles: Tiles, threads: int) -> Blocking:
+    """Blocks whose patch fits the cache, enough of them to go round."""
+    panels = -(-(spec.c_out // spec.groups) // tiles.panel)
+    block_w = min(-(-spec.ow // tiles.pixels), max(1, 112 // tiles.pixels)) * tiles.pixels
+    budget = PATCH_BYTES // (spec.c_in // spec.groups * spec.stride[1] * spec.acc_dtype.itemsize)
+    rows_in = budget // _pitch(spec, block_w)
+    block_h = (rows_in - (spec.kh - 1) * spec.dilation[0] - 1) // spec.stride[0] + 1
+    across = spec.n * spec.groups * -(-spec.ow // block_w)
+    if threads > 1:
+        block_h = min(block_h, -(-spec.oh * across // (4 * threads)))
+    block_h = max(1, min(block_h, spec.oh))
+    tasks = across * -(-spec.oh // block_h)
+    shares = 1 if tasks >= threads else min(panels, -(-threads // tasks))
+    return Blocking(tiles, panels, block_h, block_w, shares)
+
+
+def _pitch(spec: ConvSpec, block_w: int) -> int:
+    return block_w + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
+
+
+def _rows_in(spec: ConvSpec, block_h: int) -> int:
+    return (block_h - 1) * spec.stride[0] + (spec.kh - 1) * spec.dilation[0] + 1
+
+
+def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
+    """Elements of a patch, with room behind for a tile to read."""
+    rows, pitch = _rows_in(spec, plan.block_h), _pitch(spec, plan.block_w)
+    return spec.c_in // spec.groups * rows * spec.stride[1] * pitch + plan.tiles.pixels
+
+
+def scratch(spec: ConvSpec, plan: Blocking) -> int:
+    """Bytes of the patches of all threads."""
+    return numba.get_num_threads() * _patch_size(spec, plan) * spec.acc_dtype.itemsize
+
+
+def cost(spec: ConvSpec, plan: Blocking, machine: Machine) -> float:
+    """Estimated seconds: the tiles' multiply-adds, whole tiles counted, and the copying into patches."""
+    tiles = plan.tiles
+    pixels = spec.oh * -(-spec.ow // tiles.pixels) * tiles.pixels
+    products = spec.n * spec.groups * plan.panels * tiles.panel * pixels * spec.taps
+    epilogues = spec.n * spec.groups * plan.panels * pixels * tiles.panel / simd.lanes(spec.acc_dtype)
+    blocks = spec.n * spec.groups * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w) * plan.shares
+    copied = blocks * _patch_size(spec, plan) * spec.acc_dtype.itemsize
+    rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
+    seconds = 2 * products / rate + epilogues * machine.tile_row + copied / machine.patch_bandwidth
+    return machine.call + seconds / machine.threads
+
+
+def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> np.ndarray:
+    """Weights as (groups, panels, taps, panel): what a tile reads lies side by side; zeros fill the last panel."""
+    packed = np.zeros((spec.groups, plan.panels, spec.taps, plan.tiles.panel), spec.acc_dtype)
+    _blocked_pack(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(spec.acc_dtype))
+    return packed
+
+
+def run(
+    spec: ConvSpec, plan: Blocking, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray
+) -> None:
+    """Convolve; `packed` is from `pack` with the same plan."""
+    rows, pitch = _rows_in(spec, plan.block_h), _pitch(spec, plan.block_w)
+    c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
+    step, column = spec.stride[1], b * spec.dilation[1]
+    offsets = ((c * rows + a * spec.dilation[0]) * step + column % step) * pitch + column // step
+    biases = np.zeros((spec.groups, plan.panels * plan.tiles.panel), spec.acc_dtype)
+    biases[:, : spec.c_out // spec.groups] = bias.reshape(spec.groups, -1)
+    floor = spec.acc_dtype.type(-np.inf if spec.acc_dtype.kind == "f" else np.iinfo(spec.acc_dtype).min)
+    (top, _), (left, _) = spec.padding
+    tiles = plan.tiles
+    loops = _loops(tiles.rows, tiles.vectors, tiles.x_in_lanes)
+    sizes = (plan.block_h, plan.block_w, plan.shares, rows, pitch, tiles.pixels, simd.lanes(x.dtype))
+    patches = runtime_scratch(_patch_size(spec, plan), x.dtype)
+    loops(x, offsets.reshape(-1), packed, biases, floor, out, patches, spec.stride, (top, left), sizes)
+
+
+@kernel
+def _blocked_pack(weight, packed, lanes):
+    groups, panels, taps, panel = packed.shape
+    channels = weight.shape[1]
+    for job in prange(groups * panels):
+        group, p = job // panels, job % panels
+        for k in range(p * panel, min((p + 1) * panel, channels), lanes):
+            rows = min(lanes, min((p + 1) * panel, channels) - k)
+            for t in range(0, taps, lanes):
+                at, to = (group * channels + k) * taps + t, (job * taps + t) * panel + k - p * panel
+                simd.transpose(weight, at, taps, rows, min(lanes, taps - t), packed, to, panel)
+
+
+@jit
+def _copy_row(source, at, stride, target, to, count, lanes):
+    """target[to + q] = source[at + q * stride] for q < count, as flat indices."""
+    if stride == 1:
+        for q in range(0, count - lanes + 1, lanes):
+            simd.store(target, to + q, simd.load(source, at + q))
+        q = count // lanes * lanes
+        if q < count:
+            simd.store_part(target, to + q, simd.load_part(source, at + q, count - q), count - q)
+    elif stride == 2:
+        for q in range(0, count, lanes):
+            simd.store_part(target, to + q, simd.load_even(source, at + 2 * q, count - q), count - q)
+    else:
+        values, result = source.reshape(-1), target[to : to + count]
+        for q in range(count):
+            result[q] = values[at + q * stride]
+
+
+@jit
+def _fill_patch(x, image, first, corner, channels, rows, stride, pitch, patch, lanes):
+    """Copy the rectangle of `rows` x (`pitch` * `stride`) pixels of these channels; see the module's equation."""
+    c_in, h, w = x.shape[1:]
+    for phase in range(stride):
+        shift = corner[1] + phase
+        begin = min(max(0, -(shift // stride)), pitch)
+        end = max(min(pitch, (w - 1 - shift) // stride + 1), begin)
+        for c in range(channels):
+            for r in range(rows):
+                to, row = ((c * rows + r) * stride + phase) * pitch, corner[0] + r
+                if 0 <= row < h:
+                    for q in range(to, to + begin):
+                        patch[q] = 0
+                    at = ((image * c_in + first + c) * h + row) * w + begin * stride + shift
+                    _copy_row(x, at, stride, patch, to + begin, end - begin, lanes)
+                    for q in range(to + end, to + pitch):
+                        patch[q] = 0
+                else:
+                    for q in range(to, to + pitch):
+                        patch[q] = 0
+
+
+@lru_cache(maxsize=64)
+def _loops(rows: int, vectors: int, x_in_lanes: bool) -> Any:
+    """The kernel for one shape of tile."""
+    tile = simd.tile(rows, vectors, x_in_lanes=x_in_lanes, planes=True)
+
+    @kernel(key=(rows, vectors, x_in_lanes))
+    def _blocked_loops(x, offsets, packed, bias, floor, out, patches, stride, pad, sizes):
+        n, c_out, oh, ow = out.shape
+        groups, panels, taps, panel = packed.shape
+        block_h, block_w, shares, rows_in, pitch, pixels, lanes = sizes
+        c_group, channels = x.shape[1] // groups, c_out // groups
+        high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+        for job in prange(n * groups * high * wide * shares):
+            share, block = job % shares, job // shares
+            j0, i0 = block % wide * block_w, block // wide % high * block_h
+            group, image = block // (wide * high) % groups, block // (wide * high * groups)
+            patch = patches[numba.get_thread_id()]
+            corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+            _fill_patch(x, image, group * c_group, corner, c_group, rows_in, stride[1], pitch, patch, lanes)
+            for p in range(share * panels // shares, (share + 1) * panels // shares):
+                plane = group * channels + p * panel
+                inside = min(panel, channels - p * panel)
+                weights = (group * panels + p) * panel
+                for i in range(min(block_h, oh - i0)):
+                    base = i * stride[0] * stride[1] * pitch
+                    for j in range(0, min(block_w, ow - j0), pixels):
+                        to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
+                        some = min(pixels, ow - j0 - j)
+                        valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
+                        tile(
+                            patch, base + j, offsets, packed, weights * taps, bias, weights, floor,
+                            out, to, oh * ow, valid_rows, valid_lanes,
+                        )  # fmt: skip
+
+    return _blocked_loops
