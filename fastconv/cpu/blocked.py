@@ -5,8 +5,10 @@ a *patch*: padding written out, and the columns of a strided convolution sorted 
 output lie at fixed distances from the output's own place. A table of these distances turns the sum over channels and taps
 into one flat loop (indirect convolution), which is what the register tile needs::
 
-    patch[c, r, phase, q] = x[n, first + c, corner_h + r, corner_w + q * stride_w + phase]      zeros outside
-    out[o, i, j]  = bias[o] + sum over t of weight[o, t] * patch[i * stride_h rows and j columns on + offset[t]]
+    patch[c, r, phase_h, phase_w, q] = x[n, first + c, corner_h + r * stride_h + phase_h, corner_w + q * stride_w + phase_w]
+    out[o, i, j] = bias[o] + sum over t of weight[o, t] * patch[offset[t], i rows and j columns on]
+
+with zeros outside the image, and only the phases (remainders by the stride) that some tap falls on.
 
 Loop order: tasks; in a task the patch, then panels of output channels, rows, tiles. The patch stays in the second-level cache and
 a panel of weights streams through the first. Where there are fewer blocks than threads, tasks share the panels of a block.
@@ -17,6 +19,7 @@ Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -65,30 +68,63 @@ def blocking(spec: ConvSpec, tiles: Tiles, threads: int) -> Blocking:
     """Blocks whose patch fits the cache, enough of them to go round."""
     panels = -(-(spec.c_out // spec.groups) // tiles.panel)
     block_w = min(-(-spec.ow // tiles.pixels), max(1, 112 // tiles.pixels)) * tiles.pixels
-    budget = PATCH_BYTES // (spec.c_in // spec.groups * spec.stride[1] * spec.acc_dtype.itemsize)
-    rows_in = budget // _pitch(spec, block_w)
-    block_h = (rows_in - (spec.kh - 1) * spec.dilation[0] - 1) // spec.stride[0] + 1
+    rows, down, phases, pitch = _patch_shape(spec, 1, block_w)
+    row_bytes = spec.c_in // spec.groups * down * phases * pitch * spec.acc_dtype.itemsize
+    block_h = PATCH_BYTES // row_bytes - rows + 1
     across = spec.n * spec.groups * -(-spec.ow // block_w)
     if threads > 1:
         block_h = min(block_h, -(-spec.oh * across // (4 * threads)))
     block_h = max(1, min(block_h, spec.oh))
-    tasks = across * -(-spec.oh // block_h)
+    tasks = max(1, across * -(-spec.oh // block_h))  # an empty batch has a plan, too
     shares = 1 if tasks >= threads else min(panels, -(-threads // tasks))
     return Blocking(tiles, panels, block_h, block_w, shares)
 
 
-def _pitch(spec: ConvSpec, block_w: int) -> int:
-    return block_w + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
+def channel_tiles(spec: ConvSpec) -> Tiles:
+    """Output channels in lanes, and a row's pixels in the fewest tiles, all about as wide."""
+    most, vectors = simd.tile_shape(spec.acc_dtype)
+    lanes = simd.lanes(spec.acc_dtype)
+    pixels = -(-spec.ow // -(-spec.ow // most))
+    vectors = 1 if spec.c_out // spec.groups <= lanes else vectors
+    return Tiles(False, pixels, vectors, vectors * lanes, pixels)
 
 
-def _rows_in(spec: ConvSpec, block_h: int) -> int:
-    return (block_h - 1) * spec.stride[0] + (spec.kh - 1) * spec.dilation[0] + 1
+def pixel_tiles(spec: ConvSpec) -> Tiles:
+    """Pixels in lanes: up to 8 channels by as many vectors of a row as registers allow."""
+    lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
+    rows = -(-channels // -(-channels // 8))
+    vectors = max(1, min(simd.registers() * 3 // 4 // rows, 6, -(-spec.ow // lanes)))
+    return Tiles(True, rows, vectors, rows, vectors * lanes)
+
+
+def _phases(kernel: int, dilation: int, stride: int) -> np.ndarray:
+    """Remainders by the stride that some tap of an axis falls on."""
+    return np.unique(np.arange(kernel) * dilation % stride)
+
+
+def _patch_shape(spec: ConvSpec, block_h: int, block_w: int) -> tuple[int, int, int, int]:
+    """Rows, row phases, column phases and columns that a block of outputs needs of each channel."""
+    rows = block_h + (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
+    pitch = block_w + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
+    down = _phases(spec.kh, spec.dilation[0], spec.stride[0]).size
+    return rows, down, _phases(spec.kw, spec.dilation[1], spec.stride[1]).size, pitch
 
 
 def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
     """Elements of a patch, with room behind for a tile to read."""
-    rows, pitch = _rows_in(spec, plan.block_h), _pitch(spec, plan.block_w)
-    return spec.c_in // spec.groups * rows * spec.stride[1] * pitch + plan.tiles.pixels
+    shape = _patch_shape(spec, plan.block_h, plan.block_w)
+    return spec.c_in // spec.groups * math.prod(shape) + plan.tiles.pixels
+
+
+def _offsets(spec: ConvSpec, plan: Blocking) -> np.ndarray:
+    """Distance of each tap (c, a, b) from its output's own place in the patch."""
+    rows, down, across, pitch = _patch_shape(spec, plan.block_h, plan.block_w)
+    c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
+    row, column = a * spec.dilation[0], b * spec.dilation[1]
+    row_phase = np.searchsorted(_phases(spec.kh, spec.dilation[0], spec.stride[0]), row % spec.stride[0])
+    column_phase = np.searchsorted(_phases(spec.kw, spec.dilation[1], spec.stride[1]), column % spec.stride[1])
+    line = ((c * rows + row // spec.stride[0]) * down + row_phase) * across + column_phase
+    return (line * pitch + column // spec.stride[1]).reshape(-1)
 
 
 def scratch(spec: ConvSpec, plan: Blocking) -> int:
@@ -120,19 +156,17 @@ def run(
     spec: ConvSpec, plan: Blocking, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray
 ) -> None:
     """Convolve; `packed` is from `pack` with the same plan."""
-    rows, pitch = _rows_in(spec, plan.block_h), _pitch(spec, plan.block_w)
-    c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
-    step, column = spec.stride[1], b * spec.dilation[1]
-    offsets = ((c * rows + a * spec.dilation[0]) * step + column % step) * pitch + column // step
     biases = np.zeros((spec.groups, plan.panels * plan.tiles.panel), spec.acc_dtype)
     biases[:, : spec.c_out // spec.groups] = bias.reshape(spec.groups, -1)
     floor = spec.acc_dtype.type(-np.inf if spec.acc_dtype.kind == "f" else np.iinfo(spec.acc_dtype).min)
     (top, _), (left, _) = spec.padding
     tiles = plan.tiles
     loops = _loops(tiles.rows, tiles.vectors, tiles.x_in_lanes)
-    sizes = (plan.block_h, plan.block_w, plan.shares, rows, pitch, tiles.pixels, simd.lanes(x.dtype))
     patches = runtime_scratch(_patch_size(spec, plan), x.dtype)
-    loops(x, offsets.reshape(-1), packed, biases, floor, out, patches, spec.stride, (top, left), sizes)
+    rows, *_, pitch = _patch_shape(spec, plan.block_h, plan.block_w)
+    phases = [_phases(*axis) for axis in zip((spec.kh, spec.kw), spec.dilation, spec.stride, strict=True)]
+    sizes = (plan.block_h, plan.block_w, plan.shares, rows, pitch, tiles.pixels, simd.lanes(x.dtype))
+    loops(x, _offsets(spec, plan), packed, biases, floor, out, patches, *phases, spec.stride, (top, left), sizes)
 
 
 @kernel
@@ -167,38 +201,37 @@ def _copy_row(source, at, stride, target, to, count, lanes):
 
 
 @jit
-def _fill_patch(x, image, first, corner, channels, rows, stride, pitch, patch, lanes):
-    """Copy the rectangle of `rows` x (`pitch` * `stride`) pixels of these channels; see the module's equation."""
+def _fill_patch(x, image, first, corner, channels, rows, row_phases, phases, stride, pitch, patch, lanes):
+    """Copy what a block sees of these channels; see the module's equation."""
     c_in, h, w = x.shape[1:]
-    for phase in range(stride):
-        shift = corner[1] + phase
-        begin = min(max(0, -(shift // stride)), pitch)
-        end = max(min(pitch, (w - 1 - shift) // stride + 1), begin)
+    for f in range(phases.size):
+        shift = corner[1] + phases[f]
+        begin = min(max(0, -(shift // stride[1])), pitch)
+        end = max(min(pitch, (w - 1 - shift) // stride[1] + 1), begin)
         for c in range(channels):
-            for r in range(rows):
-                to, row = ((c * rows + r) * stride + phase) * pitch, corner[0] + r
-                if 0 <= row < h:
-                    for q in range(to, to + begin):
-                        patch[q] = 0
-                    at = ((image * c_in + first + c) * h + row) * w + begin * stride + shift
-                    _copy_row(x, at, stride, patch, to + begin, end - begin, lanes)
+            for r in range(rows * row_phases.size):
+                row = corner[0] + r // row_phases.size * stride[0] + row_phases[r % row_phases.size]
+                to = ((c * rows * row_phases.size + r) * phases.size + f) * pitch
+                inside = 0 <= row < h
+                for q in range(to, to + (begin if inside else pitch)):
+                    patch[q] = 0
+                if inside:
+                    at = ((image * c_in + first + c) * h + row) * w + begin * stride[1] + shift
+                    _copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
                     for q in range(to + end, to + pitch):
-                        patch[q] = 0
-                else:
-                    for q in range(to, to + pitch):
                         patch[q] = 0
 
 
 @lru_cache(maxsize=64)
-def _loops(rows: int, vectors: int, x_in_lanes: bool) -> Any:
+def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     """The kernel for one shape of tile."""
-    tile = simd.tile(rows, vectors, x_in_lanes=x_in_lanes, planes=True)
+    tile = simd.tile(tile_rows, vectors, x_in_lanes=x_in_lanes, planes=True)
 
-    @kernel(key=(rows, vectors, x_in_lanes))
-    def _blocked_loops(x, offsets, packed, bias, floor, out, patches, stride, pad, sizes):
+    @kernel(key=(tile_rows, vectors, x_in_lanes))
+    def _blocked_loops(x, offsets, packed, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):
         n, c_out, oh, ow = out.shape
         groups, panels, taps, panel = packed.shape
-        block_h, block_w, shares, rows_in, pitch, pixels, lanes = sizes
+        block_h, block_w, shares, rows, pitch, pixels, lanes = sizes
         c_group, channels = x.shape[1] // groups, c_out // groups
         high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
         for job in prange(n * groups * high * wide * shares):
@@ -207,13 +240,14 @@ def _loops(rows: int, vectors: int, x_in_lanes: bool) -> Any:
             group, image = block // (wide * high) % groups, block // (wide * high * groups)
             patch = patches[numba.get_thread_id()]
             corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-            _fill_patch(x, image, group * c_group, corner, c_group, rows_in, stride[1], pitch, patch, lanes)
+            first = group * c_group
+            _fill_patch(x, image, first, corner, c_group, rows, row_phases, phases, stride, pitch, patch, lanes)
             for p in range(share * panels // shares, (share + 1) * panels // shares):
                 plane = group * channels + p * panel
                 inside = min(panel, channels - p * panel)
                 weights = (group * panels + p) * panel
                 for i in range(min(block_h, oh - i0)):
-                    base = i * stride[0] * stride[1] * pitch
+                    base = i * row_phases.size * phases.size * pitch
                     for j in range(0, min(block_w, ow - j0), pixels):
                         to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
                         some = min(pixels, ow - j0 - j)

@@ -46,15 +46,8 @@ def scratch(spec: ConvSpec) -> int:
 @lru_cache(maxsize=4096)
 def _blocking(spec: ConvSpec, threads: int) -> blocked.Blocking:
     lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
-    most, vectors = simd.tile_shape(spec.acc_dtype)
-    if channels < lanes and spec.ow >= lanes // 2:
-        rows = channels if channels <= 8 else -(-channels // 2)
-        vectors = max(1, min(simd.registers() * 3 // 4 // rows, 6, -(-spec.ow // lanes)))
-        tiles = blocked.Tiles(True, rows, vectors, rows, vectors * lanes)
-    else:
-        rows = -(-spec.ow // -(-spec.ow // most))  # the fewest tiles in a row, all about as wide
-        vectors = 1 if channels <= lanes else vectors
-        tiles = blocked.Tiles(False, rows, vectors, vectors * lanes, rows)
+    in_lanes = channels < lanes and spec.ow >= lanes // 2
+    tiles = blocked.pixel_tiles(spec) if in_lanes else blocked.channel_tiles(spec)
     return blocked.blocking(spec, tiles, threads)
 
 

@@ -120,7 +120,7 @@ def _tiling(spec: ConvSpec, threads: int) -> Tiling:
     tiles = images * down * across
     rows = -(-tiles // -(-tiles // most))
     panels = -(-spec.c_out // _panel(spec))
-    tasks = -(-spec.n // images) * -(-high // down) * -(-wide // across)
+    tasks = max(1, -(-spec.n // images)) * -(-high // down) * -(-wide // across)  # one for an empty batch, too
     shares = 1 if tasks >= threads else min(panels, -(-threads // tasks))
     return Tiling(m, high, wide, (images, down, across), rows, panels, shares)
 
