@@ -20,6 +20,7 @@ Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec
+from ..spec import ConvSpec, Pair
 from . import simd
 from .machine import Machine
 from .runtime import jit, kernel
@@ -49,6 +50,8 @@ class Tiles(NamedTuple):
     """Output channels of a tile."""
     pixels: int
     """Pixels of a tile, along a row of output."""
+    down: int = 1
+    """Output rows of a tile: more than one only for single output channels, whose tile rows these are."""
 
 
 class Blocking(NamedTuple):
@@ -95,6 +98,42 @@ def pixel_tiles(spec: ConvSpec) -> Tiles:
     rows = -(-channels // -(-channels // 8))
     vectors = max(1, min(simd.registers() * 3 // 4 // rows, 6, -(-spec.ow // lanes)))
     return Tiles(True, rows, vectors, rows, vectors * lanes)
+
+
+def stacked(spec: ConvSpec, down: int) -> ConvSpec:
+    """The problem of single output channels with `down` rows of output as if these were channels.
+
+    The kernel of row r is the given one moved down by r strides, with zeros around. All these kernels read one window, so
+    that a vector loaded once serves several rows.
+    """
+    window = (spec.kh - 1) * spec.dilation[0] + (down - 1) * spec.stride[0] + 1
+    return replace(
+        spec,
+        groups=spec.c_out,
+        c_in=spec.c_in // spec.groups * spec.c_out,
+        c_out=spec.c_out * down,
+        kh=window,
+        oh=-(-spec.oh // down),
+        stride=(spec.stride[0] * down, spec.stride[1]),
+        dilation=(1, spec.dilation[1]),
+    )
+
+
+def stacked_weight(spec: ConvSpec, down: int, weight: np.ndarray) -> np.ndarray:
+    """The weights of `stacked`."""
+    tall = stacked(spec, down)
+    moved = np.zeros((spec.c_out, down, spec.c_in // spec.groups, tall.kh, spec.kw), spec.acc_dtype)
+    for r in range(down):
+        start = r * spec.stride[0]
+        moved[:, r, :, start : start + (spec.kh - 1) * spec.dilation[0] + 1 : spec.dilation[0]] = weight
+    return moved
+
+
+def row_tiles(spec: ConvSpec, down: int) -> Tiles:
+    """Pixels in lanes, and the rows of the tile are `down` rows of one channel's output."""
+    lanes = simd.lanes(spec.acc_dtype)
+    vectors = max(1, min(simd.registers() * 3 // 4 // down, 8, -(-spec.ow // lanes)))
+    return Tiles(True, down, vectors, down, vectors * lanes, down)
 
 
 def _phases(kernel: int, dilation: int, stride: int) -> np.ndarray:
@@ -145,28 +184,60 @@ def cost(spec: ConvSpec, plan: Blocking, machine: Machine) -> float:
     return machine.call + seconds / machine.threads
 
 
-def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> np.ndarray:
-    """Weights as (groups, panels, taps, panel): what a tile reads lies side by side; zeros fill the last panel."""
-    packed = np.zeros((spec.groups, plan.panels, spec.taps, plan.tiles.panel), spec.acc_dtype)
-    _blocked_pack(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(spec.acc_dtype))
-    return packed
+class Packed(NamedTuple):
+    """A problem made ready to run: all that does not depend on the input."""
+
+    loops: Any
+    weight: np.ndarray
+    """(groups, panels, taps, panel): what a tile reads lies side by side; zeros fill the last panel."""
+    offsets: np.ndarray
+    row_phases: np.ndarray
+    phases: np.ndarray
+    floor: np.generic
+    stride: Pair
+    pad: Pair
+    sizes: tuple[int, ...]
+    patch_size: int
+    down: int
 
 
-def run(
-    spec: ConvSpec, plan: Blocking, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray
-) -> None:
-    """Convolve; `packed` is from `pack` with the same plan."""
-    biases = np.zeros((spec.groups, plan.panels * plan.tiles.panel), spec.acc_dtype)
-    biases[:, : spec.c_out // spec.groups] = bias.reshape(spec.groups, -1)
-    floor = spec.acc_dtype.type(-np.inf if spec.acc_dtype.kind == "f" else np.iinfo(spec.acc_dtype).min)
-    (top, _), (left, _) = spec.padding
-    tiles = plan.tiles
-    loops = _loops(tiles.rows, tiles.vectors, tiles.x_in_lanes)
-    patches = runtime_scratch(_patch_size(spec, plan), x.dtype)
+def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> Packed:
+    """Everything `run` needs; `weight` is (c_out, c_in / groups, kh, kw) of this very spec."""
+    tiles, dtype, x_dtype = plan.tiles, spec.acc_dtype, spec.x_dtype
+    packed = np.zeros((spec.groups, plan.panels, spec.taps, tiles.panel), dtype)
+    _blocked_pack(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(dtype))
     rows, *_, pitch = _patch_shape(spec, plan.block_h, plan.block_w)
-    phases = [_phases(*axis) for axis in zip((spec.kh, spec.kw), spec.dilation, spec.stride, strict=True)]
-    sizes = (plan.block_h, plan.block_w, plan.shares, rows, pitch, tiles.pixels, simd.lanes(x.dtype))
-    loops(x, _offsets(spec, plan), packed, biases, floor, out, patches, *phases, spec.stride, (top, left), sizes)
+    return Packed(
+        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes),
+        weight=packed,
+        offsets=_offsets(spec, plan),
+        row_phases=_phases(spec.kh, spec.dilation[0], spec.stride[0]),
+        phases=_phases(spec.kw, spec.dilation[1], spec.stride[1]),
+        floor=dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min),
+        stride=spec.stride,
+        pad=(spec.padding[0][0], spec.padding[1][0]),
+        sizes=(
+            plan.block_h, plan.block_w, plan.shares, rows, pitch, tiles.pixels, tiles.down,
+            spec.c_in // spec.groups, simd.lanes(x_dtype),
+        ),  # fmt: skip
+        patch_size=_patch_size(spec, plan),
+        down=tiles.down,
+    )
+
+
+def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    """Convolve."""
+    groups, panels, _, panel = packed.weight.shape
+    padded = np.zeros((groups, panels * panel), bias.dtype)
+    if packed.down > 1:
+        padded[:] = bias[:, None]
+    else:
+        padded[:, : bias.size // groups] = bias.reshape(groups, -1)
+    patches = runtime_scratch(packed.patch_size, x.dtype)
+    packed.loops(
+        x, packed.offsets, packed.weight, padded, packed.floor, out, patches, packed.row_phases, packed.phases,
+        packed.stride, packed.pad, packed.sizes,
+    )  # fmt: skip
 
 
 @kernel
@@ -231,30 +302,33 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     def _blocked_loops(x, offsets, packed, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):
         n, c_out, oh, ow = out.shape
         groups, panels, taps, panel = packed.shape
-        block_h, block_w, shares, rows, pitch, pixels, lanes = sizes
-        c_group, channels = x.shape[1] // groups, c_out // groups
-        high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+        block_h, block_w, shares, rows, pitch, pixels, down, c_group, lanes = sizes
+        channels = c_out // groups
+        # Where rows are stacked each output channel is a group, and several may read the same input channels.
+        sharing = groups // (x.shape[1] // c_group)
+        high, wide = ((oh + down - 1) // down + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+        apart = ow if down > 1 else oh * ow
         for job in prange(n * groups * high * wide * shares):
             share, block = job % shares, job // shares
             j0, i0 = block % wide * block_w, block // wide % high * block_h
             group, image = block // (wide * high) % groups, block // (wide * high * groups)
             patch = patches[numba.get_thread_id()]
             corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-            first = group * c_group
+            first = group // sharing * c_group
             _fill_patch(x, image, first, corner, c_group, rows, row_phases, phases, stride, pitch, patch, lanes)
             for p in range(share * panels // shares, (share + 1) * panels // shares):
-                plane = group * channels + p * panel
-                inside = min(panel, channels - p * panel)
+                plane = group * channels + (p * panel if down == 1 else 0)
                 weights = (group * panels + p) * panel
-                for i in range(min(block_h, oh - i0)):
-                    base = i * row_phases.size * phases.size * pitch
+                for i in range(i0, min(i0 + block_h, (oh + down - 1) // down)):
+                    base = (i - i0) * row_phases.size * phases.size * pitch
+                    inside = min(panel, channels - p * panel) if down == 1 else min(down, oh - i * down)
                     for j in range(0, min(block_w, ow - j0), pixels):
-                        to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
+                        to = ((image * c_out + plane) * oh + i * down) * ow + j0 + j
                         some = min(pixels, ow - j0 - j)
                         valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
                         tile(
                             patch, base + j, offsets, packed, weights * taps, bias, weights, floor,
-                            out, to, oh * ow, valid_rows, valid_lanes,
+                            out, to, apart, valid_rows, valid_lanes,
                         )  # fmt: skip
 
     return _blocked_loops

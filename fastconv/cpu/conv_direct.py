@@ -51,9 +51,9 @@ def _blocking(spec: ConvSpec, threads: int) -> blocked.Blocking:
     return blocked.blocking(spec, tiles, threads)
 
 
-def prepare(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
+def prepare(spec: ConvSpec, weight: np.ndarray) -> blocked.Packed:
     return blocked.pack(spec, _blocking(spec, numba.get_num_threads()), weight)
 
 
-def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    blocked.run(spec, _blocking(spec, numba.get_num_threads()), x, packed, bias, out)
+def run(spec: ConvSpec, x: np.ndarray, packed: blocked.Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    blocked.run(packed, x, bias, out)

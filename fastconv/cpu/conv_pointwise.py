@@ -57,11 +57,11 @@ def _blocking(spec: ConvSpec, threads: int) -> tuple[ConvSpec, blocked.Blocking]
     return spec, blocked.blocking(spec, tiles, threads)
 
 
-def prepare(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
+def prepare(spec: ConvSpec, weight: np.ndarray) -> blocked.Packed:
     return blocked.pack(*_blocking(spec, numba.get_num_threads()), weight)
 
 
-def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    rows, plan = _blocking(spec, numba.get_num_threads())
+def run(spec: ConvSpec, x: np.ndarray, packed: blocked.Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    rows, _ = _blocking(spec, numba.get_num_threads())
     x, out = x.reshape(spec.n, spec.c_in, rows.h, rows.w), out.reshape(spec.n, spec.c_out, rows.oh, rows.ow)
-    blocked.run(rows, plan, x, packed, bias, out)
+    blocked.run(packed, x, bias, out)
