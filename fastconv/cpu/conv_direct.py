@@ -30,8 +30,6 @@ from .machine import Machine
 
 
 def supports(spec: ConvSpec) -> str | None:
-    if spec.acc_dtype == np.int64:
-        return "there are no vectors of 64-bit integers to multiply; only floats and 8-bit integers"
     return None
 
 

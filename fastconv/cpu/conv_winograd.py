@@ -33,6 +33,7 @@ from . import simd
 from .machine import Machine
 from .runtime import jit, kernel
 from .runtime import scratch as runtime_scratch
+from .tile import tile, tile_shape
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10
@@ -101,7 +102,7 @@ def _buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
 
 
 def _panel(spec: ConvSpec) -> int:
-    return simd.tile_shape(spec.acc_dtype)[1] * simd.lanes(spec.acc_dtype)
+    return tile_shape()[1] * simd.lanes(spec.acc_dtype)
 
 
 @lru_cache(maxsize=4096)
@@ -109,7 +110,7 @@ def _tiling(spec: ConvSpec, threads: int) -> Tiling:
     m = min((2, 4), key=lambda m: _cost(spec, Machine(threads), m))
     high, wide = -(-spec.oh // m), -(-spec.ow // m)
     lanes = simd.lanes(spec.acc_dtype)
-    most = simd.tile_shape(spec.acc_dtype)[0]
+    most = tile_shape()[0]
     goal = max(most, V_BYTES // ((m + 2) ** 2 * -(-spec.c_in // lanes) * lanes * spec.acc_dtype.itemsize))
     if threads > 1:  # enough tasks to go round, but none smaller than a register tile
         goal = max(min(goal, -(-spec.n * high * wide // (2 * threads))), min(most, goal))
@@ -228,7 +229,7 @@ _TRANSFORMS = {2: (_input_2, _weight_2, _output_2), 4: (_input_4, _weight_4, _ou
 def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
     """The two kernels for F(m x m, 3x3) and one height of the register tile."""
     transform_input, transform_weight, transform_output = _TRANSFORMS[m]
-    tile = simd.tile(rows, 2, x_step=lanes)
+    products = tile(rows, 2, x_step=lanes)
     size = m + 2
 
     @kernel(key=(m, lanes))
@@ -289,7 +290,7 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                 step = (c_in + lanes - 1) // lanes * tiles * lanes
                 for e in range(elements):
                     for t in range(0, count, rows):
-                        tile(
+                        products(
                             v_tiles, e * step + t * lanes, offsets, packed, (p * elements + e) * c_in * panel,
                             nothing, 0, floor, m_tiles, (e * tiles + t) * panel, panel, rows, panel,
                         )  # fmt: skip

@@ -36,6 +36,10 @@ class Machine:
     """Bytes a second copied from an image into a patch."""
     tile_row: float = 2e-9
     """Seconds to write one vector of a finished tile."""
+    row_tile_flops: float = 180e9
+    """The same of the row tile, where several rows share loads."""
+    tile: float = 10e-9
+    """Seconds to begin and end a tile."""
     row_flops: float = 40e9
     """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
     bandwidth: float = 8e9

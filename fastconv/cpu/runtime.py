@@ -214,8 +214,9 @@ def threading_layer() -> str:
     """Numba's threading layer: "tbb", "omp" or "workqueue". The first call starts its threads."""
     global _layer
     if _layer is None:
-        numba.get_num_threads()
-        _layer = numba.threading_layer()
+        with _forks.gate:  # a child forked meanwhile would find Numba's locks held
+            numba.get_num_threads()
+            _layer = numba.threading_layer()
     return _layer
 
 
@@ -253,10 +254,12 @@ def _parallel_team() -> Iterator[bool]:
     if (_forks.threads_lost and layer != "tbb") or numba.get_num_threads() == 1:
         yield False
     elif layer != "workqueue":
-        yield True
+        with _forks.kernel_running():
+            yield True
     elif _launching.acquire(blocking=False):
         try:
-            yield True
+            with _forks.kernel_running():
+                yield True
         finally:
             _launching.release()
     else:

@@ -1,24 +1,20 @@
-"""Vector instructions for kernels: the only file that emits LLVM IR.
+"""Vector instructions for kernels; with `tile`, the only file that emits LLVM IR.
 
-Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses
+Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a Numba
+type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``; ``load_part`` and
+``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of the convolutions, which
+keep many of these in registers, are made of the same parts in `tile`.
 
-* **vectors**, a Numba type as wide as the host's registers: ``load``, ``store``, ``splat``, ``+ - *``, ``fma``,
-  ``larger``; with ``load_part`` and ``store_part`` for the ragged end of a row, and ``transpose`` for a square block;
-* **the register tile** of `tile`: the inner loop of every fast convolution here.
-
-LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON. The register tile
-also exists as plain loops (`tile` picks them where ``FASTCONV_SIMD=0`` or Numba's bounds checks are on): same results.
+LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON.
 """
 
 from __future__ import annotations
 
 import operator
-import os
 from functools import lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -305,162 +301,6 @@ def _transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
                     done[at] = builder.shuffle_vector(a, b, lanes_)
         vectors, half = done, half // 2
     return vectors
-
-
-# -- the register tile -----------------------------------------------------------------------------------------
-
-
-def tile_shape(dtype: Any) -> tuple[int, int]:
-    """Largest (rows, vectors) of `tile` whose sums, operands and one broadcast stay in registers.
-
-    32 registers hold 14 x 2 sums, 2 vectors and a broadcast; 16 hold 6 x 2. Of the shapes that fit, the ones with two
-    or three vectors a row load least for each multiply-add: 98% of the ceiling in cache (AMD EPYC 9005), as do 9 x 3
-    and 6 x 4; 7 x 4 spills (83%), one vector a row is bound by loads (80%).
-    """
-    return (14, 2) if registers() == 32 else (6, 2)
-
-
-@lru_cache(maxsize=256)
-def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = False, x_step: int = 1) -> Any:
-    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers over ONE flat reduction loop.
-
-    The returned function, for kernels, is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor,
-    out, out_at, pitch, valid_rows, valid_lanes)`` and computes, r counting rows and l lanes of all vectors::
-
-        x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + l]
-        otherwise:    sum[r, l] = sum over i of x[at + offsets[i] + r] * flat_packed[packed_at + i * vectors * lanes + l]
-
-    then adds the bias of the output channel (r if x_in_lanes, else l), raises what is below `floor` to it and writes
-
-        planes and not x_in_lanes:   out[out_at + l * pitch + r]      (transposed in registers)
-        otherwise:                   out[out_at + r * pitch + l]
-
-    for r < valid_rows and l < valid_lanes. Lanes and rows beyond are computed from whatever lies there, so `x`
-    needs room behind: `rows` or `vectors` * lanes elements. With nested loops for the reduction LLVM hoists the broadcasts
-    and spills the sums (measured: a third of the speed), which is why a table gives the offsets.
-    """
-    if os.environ.get("FASTCONV_SIMD") == "0" or numba.config.BOUNDSCHECK:
-        return _plain_tile(rows, vectors, x_in_lanes, planes, x_step)
-
-    @intrinsic
-    def register_tile(
-        typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
-    ):
-        kind = Vector(out.dtype)
-        count = kind.count
-
-        def codegen(context, builder, sig, args):
-            names = ("x", "at", "offsets", "packed", "packed_at", "bias", "bias_at", "floor", "out", "out_at", "pitch")
-            arg = dict(zip((*names, "valid_rows", "valid_lanes"), args, strict=True))
-            arrays = {"x": x, "offsets": offsets, "packed": packed, "bias": bias, "out": out}
-            data = {name: _data(context, builder, array, arg[name]) for name, array in arrays.items()}
-            table = context.make_array(offsets)(context, builder, arg["offsets"])
-            steps = builder.extract_value(table.shape, 0)
-            start = builder.gep(data["x"], [arg["at"]])
-            weights = builder.gep(data["packed"], [arg["packed_at"]])
-            step_size = rows if x_in_lanes else vectors * count
-
-            entry, loop, done = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("done")
-            element = context.get_value_type(out.dtype)
-            zero = ir.Constant(ir.VectorType(element, count), None)
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i = builder.phi(_INT)
-            sums = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
-            here = builder.gep(start, [builder.load(builder.gep(data["offsets"], [i]))])
-            there = builder.gep(weights, [builder.mul(i, _INT(step_size))])
-            in_lanes, in_rows = ((here, x), (there, packed)) if x_in_lanes else ((there, packed), (here, x))
-            wide = [
-                _convert(builder, _load(builder, in_lanes[0], _INT(v * count), count), in_lanes[1].dtype, out.dtype, count)
-                for v in range(vectors)
-            ]
-            following = builder.add(i, _INT(1))
-            for r in range(rows):
-                scalar = builder.load(builder.gep(in_rows[0], [_INT(r if x_in_lanes else r * x_step)]))
-                one = _splat(builder, _convert(builder, scalar, in_rows[1].dtype, out.dtype, count), count)
-                for v in range(vectors):
-                    value = _fma(builder, one, wide[v], sums[r][v])
-                    sums[r][v].add_incoming(zero, entry)
-                    sums[r][v].add_incoming(value, loop)
-                    sums[r][v] = value
-            i.add_incoming(_INT(0), entry)
-            i.add_incoming(following, loop)
-            builder.cbranch(builder.icmp_signed("<", following, steps), loop, done)
-
-            builder.position_at_end(done)
-            biases = builder.gep(data["bias"], [arg["bias_at"]])
-            lowest = _splat(builder, arg["floor"], count)
-            for r in range(rows):
-                for v in range(vectors):
-                    if x_in_lanes:
-                        shift = _splat(builder, builder.load(builder.gep(biases, [_INT(r)])), count)
-                    else:
-                        shift = _load(builder, biases, _INT(v * count), count)
-                    sums[r][v] = _raised(builder, _plus(builder, sums[r][v], shift), lowest)
-            goal = builder.gep(data["out"], [arg["out_at"]])
-            if planes and not x_in_lanes:
-                for v in range(vectors):
-                    for r in range(0, rows, count):
-                        block = [sums[r + k][v] if r + k < rows else zero for k in range(count)]
-                        _write(builder, _transposed(builder, block), goal, arg["pitch"], (v * count, r),
-                               (arg["valid_lanes"], arg["valid_rows"]))
-            else:
-                for v in range(vectors):
-                    column = [sums[r][v] for r in range(rows)]
-                    _write(builder, column, goal, arg["pitch"], (0, v * count), (arg["valid_rows"], arg["valid_lanes"]))
-            return context.get_dummy_value()
-
-        return types.void(x, types.int64, offsets, packed, types.int64, bias, types.int64, out.dtype, out, *[types.int64] * 4), codegen
-
-    return register_tile
-
-
-def _plus(builder, a, b):
-    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
-
-
-def _raised(builder, value, lowest):
-    """The larger of two vectors; a NaN stays."""
-    is_int = isinstance(value.type.element, ir.IntType)
-    below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
-    return builder.select(below, lowest, value)
-
-
-def _write(builder, vectors, goal, pitch, origin, valid):
-    """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
-    count = vectors[0].type.count
-    mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
-    for k, vector in enumerate(vectors):
-        row = _INT(origin[0] + k)
-        inside = builder.icmp_signed("<", row, valid[0])
-        index = builder.add(builder.mul(row, pitch), _INT(origin[1]))
-        with builder.if_then(inside, likely=True):
-            _store_masked(builder, vector, goal, index, mask)
-
-
-def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, planes: bool, x_step: int) -> Any:
-    """The same product as loops over one sum at a time."""
-    transposed = planes and not x_in_lanes
-
-    @numba.njit
-    def plain_tile(
-        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
-    ):
-        flat_x, flat_packed, flat_bias, flat_out = x.reshape(-1), packed.reshape(-1), bias.reshape(-1), out.reshape(-1)
-        width = vectors * (register_width // out.itemsize)
-        for r in range(min(rows, valid_rows)):
-            for lane in range(min(width, valid_lanes)):
-                total = out.dtype.type(0)
-                for i in range(offsets.size):
-                    if x_in_lanes:
-                        total += flat_packed[packed_at + i * rows + r] * flat_x[at + offsets[i] + lane]
-                    else:
-                        total += flat_x[at + offsets[i] + r * x_step] * flat_packed[packed_at + i * width + lane]
-                total = max(total + flat_bias[bias_at + (r if x_in_lanes else lane)], floor)
-                flat_out[out_at + (lane * pitch + r if transposed else r * pitch + lane)] = total
-
-    register_width = register_bytes()
-    return plain_tile
 
 
 # -- the machine's ceiling -------------------------------------------------------------------------------------

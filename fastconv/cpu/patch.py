@@ -1,0 +1,93 @@
+"""Patches: what a block of outputs sees of the input, copied so that the taps lie at fixed distances.
+
+::
+
+    patch[c, r, phase_h, phase_w, q] = x[n, first + c, corner_h + r * stride_h + phase_h, corner_w + q * stride_w + phase_w]
+
+with zeros outside the image, and only the phases (remainders by the stride) that some tap falls on. The tap (c, a, b) of the
+output at row i and column j of the block is then `offsets` [c, a, b] from row i and column j of the patch, whatever the stride,
+dilation and padding: a sum over channels and taps becomes one flat loop (indirect convolution).
+
+Source: Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..spec import ConvSpec
+from . import simd
+from .runtime import jit
+
+
+def phases(kernel: int, dilation: int, stride: int) -> np.ndarray:
+    """Remainders by the stride that some tap of an axis falls on."""
+    return np.unique(np.arange(kernel) * dilation % stride)
+
+
+def shape(spec: ConvSpec, block_h: int, block_w: int) -> tuple[int, int, int, int]:
+    """Rows, row phases, column phases and columns that a block of outputs needs of each channel."""
+    rows = block_h + (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
+    pitch = block_w + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
+    down = phases(spec.kh, spec.dilation[0], spec.stride[0]).size
+    return rows, down, phases(spec.kw, spec.dilation[1], spec.stride[1]).size, pitch
+
+
+def size(spec: ConvSpec, block_h: int, block_w: int) -> int:
+    """Elements of a patch."""
+    return spec.c_in // spec.groups * math.prod(shape(spec, block_h, block_w))
+
+
+def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
+    """Distance of each tap (c, a, b) from its output's own place in the patch."""
+    rows, down, across, pitch = shape(spec, block_h, block_w)
+    c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
+    row, column = a * spec.dilation[0], b * spec.dilation[1]
+    row_phase = np.searchsorted(phases(spec.kh, spec.dilation[0], spec.stride[0]), row % spec.stride[0])
+    column_phase = np.searchsorted(phases(spec.kw, spec.dilation[1], spec.stride[1]), column % spec.stride[1])
+    line = ((c * rows + row // spec.stride[0]) * down + row_phase) * across + column_phase
+    return (line * pitch + column // spec.stride[1]).reshape(-1)
+
+
+@jit
+def _copy_row(source, at, stride, target, to, count, lanes):
+    """target[to + q] = source[at + q * stride] for q < count, as flat indices."""
+    if stride == 1:
+        for q in range(0, count - lanes + 1, lanes):
+            simd.store(target, to + q, simd.load(source, at + q))
+        q = count // lanes * lanes
+        if q < count:
+            simd.store_part(target, to + q, simd.load_part(source, at + q, count - q), count - q)
+    elif stride == 2:
+        for q in range(0, count, lanes):
+            simd.store_part(target, to + q, simd.load_even(source, at + 2 * q, count - q), count - q)
+    else:
+        values, result = source.reshape(-1), target[to : to + count]
+        for q in range(count):
+            result[q] = values[at + q * stride]
+
+
+@jit
+def fill(x, image, first, corner, channels, rows, row_phases, phases, stride, pitch, patch, lanes):
+    """Copy `channels` channels from `first` on into a patch; see the module's equation."""
+    c_in, h, w = x.shape[1:]
+    for f in range(phases.size):
+        shift = corner[1] + phases[f]
+        begin = min(max(0, -(shift // stride[1])), pitch)
+        end = max(min(pitch, (w - 1 - shift) // stride[1] + 1), begin)
+        for c in range(channels):
+            for r in range(rows * row_phases.size):
+                row = corner[0] + r // row_phases.size * stride[0] + row_phases[r % row_phases.size]
+                to = ((c * rows * row_phases.size + r) * phases.size + f) * pitch
+                inside = 0 <= row < h
+                for q in range(to, to + (begin if inside else pitch)):
+                    patch[q] = 0
+                if inside:
+                    at = ((image * c_in + first + c) * h + row) * w + begin * stride[1] + shift
+                    _copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
+                    for q in range(to + end, to + pitch):
+                        patch[q] = 0
+
+

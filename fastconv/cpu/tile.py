@@ -1,0 +1,310 @@
+"""Register tiles: the inner loops of the convolutions, sums that stay in vector registers from first to last tap.
+
+Written in LLVM's vector types with the parts of `simd`. Both tiles also exist as plain loops, which take their place where
+``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results but for the order of rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .runtime import jit
+from .simd import (
+    _INT,
+    Vector,
+    _convert,
+    _data,
+    _fma,
+    _load,
+    _mask,
+    _splat,
+    _store_masked,
+    _transposed,
+    register_bytes,
+    registers,
+)
+
+
+def _plain() -> bool:
+    return os.environ.get("FASTCONV_SIMD") == "0" or bool(numba.config.BOUNDSCHECK)
+
+
+def tile_shape() -> tuple[int, int]:
+    """Largest (rows, vectors) of `tile` whose sums, operands and one broadcast stay in registers.
+
+    32 registers hold 14 x 2 sums, 2 vectors and a broadcast; 16 hold 6 x 2. Of the shapes that fit, the ones with two
+    or three vectors a row load least for each multiply-add: 98% of the ceiling in cache (AMD EPYC 9005), as do 9 x 3
+    and 6 x 4; 7 x 4 spills (83%), one vector a row is bound by loads (80%).
+    """
+    return (14, 2) if registers() == 32 else (6, 2)
+
+
+@lru_cache(maxsize=256)
+def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = False, x_step: int = 1) -> Any:
+    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers over ONE flat reduction loop.
+
+    The returned function, for kernels, is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor,
+    out, out_at, pitch, valid_rows, valid_lanes)`` and computes, r counting rows and l lanes of all vectors::
+
+        x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + l]
+        otherwise:    sum[r, l] = sum over i of x[at + offsets[i] + r] * flat_packed[packed_at + i * vectors * lanes + l]
+
+    then adds the bias of the output channel (r if x_in_lanes, else l), raises what is below `floor` to it and writes
+
+        planes and not x_in_lanes:   out[out_at + l * pitch + r]      (transposed in registers)
+        otherwise:                   out[out_at + r * pitch + l]
+
+    for r < valid_rows and l < valid_lanes. Lanes and rows beyond are computed from whatever lies there, so `x`
+    needs room behind: `rows` or `vectors` * lanes elements. With nested loops for the reduction LLVM hoists the broadcasts
+    and spills the sums (measured: a third of the speed), which is why a table gives the offsets.
+    """
+    if _plain():
+        return _plain_tile(rows, vectors, x_in_lanes, planes, x_step)
+
+    @intrinsic
+    def register_tile(
+        typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
+    ):
+        kind = Vector(out.dtype)
+        count = kind.count
+
+        def codegen(context, builder, sig, args):
+            names = ("x", "at", "offsets", "packed", "packed_at", "bias", "bias_at", "floor", "out", "out_at", "pitch")
+            arg = dict(zip((*names, "valid_rows", "valid_lanes"), args, strict=True))
+            arrays = {"x": x, "offsets": offsets, "packed": packed, "bias": bias, "out": out}
+            data = {name: _data(context, builder, array, arg[name]) for name, array in arrays.items()}
+            table = context.make_array(offsets)(context, builder, arg["offsets"])
+            steps = builder.extract_value(table.shape, 0)
+            start = builder.gep(data["x"], [arg["at"]])
+            weights = builder.gep(data["packed"], [arg["packed_at"]])
+            step_size = rows if x_in_lanes else vectors * count
+
+            entry, loop, done = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("done")
+            element = context.get_value_type(out.dtype)
+            zero = ir.Constant(ir.VectorType(element, count), None)
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            i = builder.phi(_INT)
+            sums = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
+            here = builder.gep(start, [builder.load(builder.gep(data["offsets"], [i]))])
+            there = builder.gep(weights, [builder.mul(i, _INT(step_size))])
+            in_lanes, in_rows = ((here, x), (there, packed)) if x_in_lanes else ((there, packed), (here, x))
+            wide = [
+                _convert(builder, _load(builder, in_lanes[0], _INT(v * count), count), in_lanes[1].dtype, out.dtype, count)
+                for v in range(vectors)
+            ]
+            following = builder.add(i, _INT(1))
+            for r in range(rows):
+                scalar = builder.load(builder.gep(in_rows[0], [_INT(r if x_in_lanes else r * x_step)]))
+                one = _splat(builder, _convert(builder, scalar, in_rows[1].dtype, out.dtype, count), count)
+                for v in range(vectors):
+                    value = _fma(builder, one, wide[v], sums[r][v])
+                    sums[r][v].add_incoming(zero, entry)
+                    sums[r][v].add_incoming(value, loop)
+                    sums[r][v] = value
+            i.add_incoming(_INT(0), entry)
+            i.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", following, steps), loop, done)
+
+            builder.position_at_end(done)
+            biases = builder.gep(data["bias"], [arg["bias_at"]])
+            lowest = _splat(builder, arg["floor"], count)
+            for r in range(rows):
+                for v in range(vectors):
+                    if x_in_lanes:
+                        shift = _splat(builder, builder.load(builder.gep(biases, [_INT(r)])), count)
+                    else:
+                        shift = _load(builder, biases, _INT(v * count), count)
+                    sums[r][v] = _raised(builder, _plus(builder, sums[r][v], shift), lowest)
+            goal = builder.gep(data["out"], [arg["out_at"]])
+            if planes and not x_in_lanes:
+                for v in range(vectors):
+                    for r in range(0, rows, count):
+                        block = [sums[r + k][v] if r + k < rows else zero for k in range(count)]
+                        _write(builder, _transposed(builder, block), goal, arg["pitch"], (v * count, r),
+                               (arg["valid_lanes"], arg["valid_rows"]))
+            else:
+                for v in range(vectors):
+                    column = [sums[r][v] for r in range(rows)]
+                    _write(builder, column, goal, arg["pitch"], (0, v * count), (arg["valid_rows"], arg["valid_lanes"]))
+            return context.get_dummy_value()
+
+        return types.void(x, types.int64, offsets, packed, types.int64, bias, types.int64, out.dtype, out, *[types.int64] * 4), codegen
+
+    return register_tile
+
+
+def _plus(builder, a, b):
+    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
+
+
+def _raised(builder, value, lowest):
+    """The larger of two vectors; a NaN stays."""
+    is_int = isinstance(value.type.element, ir.IntType)
+    below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
+    return builder.select(below, lowest, value)
+
+
+def _write(builder, vectors, goal, pitch, origin, valid):
+    """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
+    count = vectors[0].type.count
+    mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
+    for k, vector in enumerate(vectors):
+        row = _INT(origin[0] + k)
+        inside = builder.icmp_signed("<", row, valid[0])
+        index = builder.add(builder.mul(row, pitch), _INT(origin[1]))
+        with builder.if_then(inside, likely=True):
+            _store_masked(builder, vector, goal, index, mask)
+
+
+@lru_cache(maxsize=64)
+def row_tile(rows: int, vectors: int) -> Any:
+    """Sums of `rows` rows by `vectors` vectors of pixels of ONE output channel, with no multiplication by padding rows.
+
+    The returned function, for kernels, is called as ``row_tile(x, at, offsets, kw, channels, channel_step, weight,
+    weight_at, bias, floor, out, out_at, pitch, valid_rows, valid_lanes)``. `offsets` has the distances of the taps (y, b)
+    of kh + rows - 1 input rows; `weight` has (channels, kh, kw) from `weight_at` on, kh >= rows. Computed is::
+
+        sum[r, l] = bias + sum over c, a, b of weight[c, a, b] * x[at + c * channel_step + offsets[r + a, b] + l]
+
+    A vector of x is loaded once for all rows that use it: first the input rows that only the upper rows see, then those that all
+    see, then those of the lower ones. Each of these is a flat loop over taps i = (y, b), row r taking weight i - r * kw.
+    `x` needs `vectors` * lanes elements of room behind.
+    """
+    if _plain():
+        return _plain_row_tile(rows, vectors)
+
+    @intrinsic
+    def register_row_tile(
+        typingctx, x, at, offsets, kw, channels, channel_step, weight, weight_at, bias, floor, out, out_at, pitch,
+        valid_rows, valid_lanes,
+    ):  # fmt: skip
+        count = Vector(out.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, table_, width, depth, step, weight_, first, shift, lowest, out_, to, pitch_, high, wide = args
+            table = _data(context, builder, offsets, table_)
+            total = builder.extract_value(context.make_array(offsets)(context, builder, table_).shape, 0)
+            each = builder.sub(total, builder.mul(width, _INT(rows - 1)))  # taps of one channel's kernel
+            image = builder.gep(_data(context, builder, x, x_), [start])
+            weights = builder.gep(_data(context, builder, weight, weight_), [first])
+
+            initial = _splat(builder, shift, count)
+            begin, over = builder.block, builder.append_basic_block("channels")
+            builder.branch(over)
+            builder.position_at_end(over)
+            c = builder.phi(_INT)
+            c.add_incoming(_INT(0), begin)
+            heads = [[builder.phi(initial.type) for _ in range(vectors)] for _ in range(rows)]
+            sums = [list(row) for row in heads]
+            here, there = builder.gep(image, [builder.mul(c, step)]), builder.gep(weights, [builder.mul(c, each)])
+            # The rows first..last of the tile that see the input rows from one bound to the next.
+            bounds = [builder.mul(width, _INT(y)) for y in range(rows)]
+            bounds += [builder.add(each, builder.mul(width, _INT(y))) for y in range(rows)]
+            seen = [(0, y) for y in range(rows)] + [(y, rows - 1) for y in range(1, rows)]
+            for number, (top, bottom) in enumerate(seen):
+                before, loop = builder.block, builder.append_basic_block("taps")
+                after = builder.append_basic_block("done")
+                builder.branch(loop)
+                builder.position_at_end(loop)
+                i = builder.phi(_INT)
+                i.add_incoming(bounds[number], before)
+                held = {(r, v): builder.phi(initial.type) for r in range(top, bottom + 1) for v in range(vectors)}
+                place = builder.gep(here, [builder.load(builder.gep(table, [i]))])
+                wide_x = [
+                    _convert(builder, _load(builder, place, _INT(v * count), count), x.dtype, out.dtype, count)
+                    for v in range(vectors)
+                ]
+                following = builder.add(i, _INT(1))
+                for r in range(top, bottom + 1):
+                    scalar = builder.load(builder.gep(there, [builder.sub(i, builder.mul(width, _INT(r)))]))
+                    one = _splat(builder, scalar, count)
+                    for v in range(vectors):
+                        held[r, v].add_incoming(sums[r][v], before)
+                        sums[r][v] = _fma(builder, one, wide_x[v], held[r, v])
+                        held[r, v].add_incoming(sums[r][v], loop)
+                i.add_incoming(following, loop)
+                builder.cbranch(builder.icmp_signed("<", following, bounds[number + 1]), loop, after)
+                builder.position_at_end(after)
+            end = builder.block
+            next_c = builder.add(c, _INT(1))
+            c.add_incoming(next_c, end)
+            for r in range(rows):
+                for v in range(vectors):
+                    heads[r][v].add_incoming(initial, begin)
+                    heads[r][v].add_incoming(sums[r][v], end)
+            done = builder.append_basic_block("written")
+            builder.cbranch(builder.icmp_signed("<", next_c, depth), over, done)
+            builder.position_at_end(done)
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            least = _splat(builder, lowest, count)
+            for v in range(vectors):
+                column = [_raised(builder, sums[r][v], least) for r in range(rows)]
+                _write(builder, column, goal, pitch_, (0, v * count), (high, wide))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            x, integer, offsets, integer, integer, integer, weight, integer, out.dtype, out.dtype, out,
+            *[integer] * 4,
+        ), codegen  # fmt: skip
+
+    return register_row_tile
+
+
+def _plain_row_tile(rows: int, vectors: int) -> Any:
+    """The same sums, one at a time."""
+    register_width = register_bytes()
+
+    @jit(key=(rows, vectors))
+    def plain_row_tile(
+        x, at, offsets, kw, channels, channel_step, weight, weight_at, bias, floor, out, out_at, pitch,
+        valid_rows, valid_lanes,
+    ):  # fmt: skip
+        flat_x, flat_weight, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
+        each = offsets.size - kw * (rows - 1)
+        for r in range(min(rows, valid_rows)):
+            for lane in range(min(vectors * (register_width // out.itemsize), valid_lanes)):
+                total = bias
+                for c in range(channels):
+                    for i in range(each):
+                        value = flat_x[at + c * channel_step + offsets[i + r * kw] + lane]
+                        total += flat_weight[weight_at + c * each + i] * value
+                flat_out[out_at + r * pitch + lane] = floor if total < floor else total
+
+    return plain_row_tile
+
+
+def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, planes: bool, x_step: int) -> Any:
+    """The same product as loops over one sum at a time."""
+    transposed = planes and not x_in_lanes
+
+    register_width = register_bytes()
+
+    @jit(key=(rows, vectors, x_in_lanes, planes, x_step))
+    def plain_tile(
+        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
+    ):
+        flat_x, flat_packed, flat_bias, flat_out = x.reshape(-1), packed.reshape(-1), bias.reshape(-1), out.reshape(-1)
+        width = vectors * (register_width // out.itemsize)
+        for r in range(min(rows, valid_rows)):
+            for lane in range(min(width, valid_lanes)):
+                total = out.dtype.type(0)
+                for i in range(offsets.size):
+                    if x_in_lanes:
+                        total += flat_packed[packed_at + i * rows + r] * flat_x[at + offsets[i] + lane]
+                    else:
+                        total += flat_x[at + offsets[i] + r * x_step] * flat_packed[packed_at + i * width + lane]
+                total += flat_bias[bias_at + (r if x_in_lanes else lane)]
+                flat_out[out_at + (lane * pitch + r if transposed else r * pitch + lane)] = floor if total < floor else total
+
+    return plain_tile
+
+
