@@ -23,7 +23,7 @@ from numba import prange
 from ..spec import ConvSpec, Pair
 from . import patch, simd
 from .machine import Machine
-from .runtime import kernel
+from .runtime import jit, kernel
 from .runtime import scratch as runtime_scratch
 from .tile import tile, tile_shape
 
@@ -74,26 +74,35 @@ def blocking(spec: ConvSpec, tiles: Tiles, threads: int) -> Blocking:
     return Blocking(tiles, panels, block_h, block_w, shares)
 
 
+#: Below this many operations a tile of the exact width is not worth compiling: one of two widths is taken, with idle rows.
+SMALL = 2e7
+
+
 def channel_tiles(spec: ConvSpec) -> Tiles:
     """Output channels in lanes, and a row's pixels in the fewest tiles, all about as wide."""
-    most, vectors = tile_shape()
-    lanes = simd.lanes(spec.acc_dtype)
+    most = tile_shape()[0]
     pixels = -(-spec.ow // -(-spec.ow // most))
-    vectors = 1 if spec.c_out // spec.groups <= lanes else vectors
-    return Tiles(False, pixels, vectors, vectors * lanes, pixels)
+    if spec.flops < SMALL or pixels < most // 2:
+        pixels = most // 2 if spec.ow <= most // 2 else most
+    vectors = 1 if spec.c_out // spec.groups <= simd.lanes(spec.acc_dtype) else tile_shape()[1]
+    return Tiles(False, pixels, vectors, vectors * simd.lanes(spec.acc_dtype), pixels)
 
 
 def pixel_tiles(spec: ConvSpec) -> Tiles:
-    """Pixels in lanes: up to 8 channels by as many vectors of a row as registers allow."""
+    """Pixels in lanes: 4 or 8 channels by as many vectors of a row as registers allow, or by one for short rows."""
     lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
-    rows = -(-channels // -(-channels // 8))
-    vectors = max(1, min(simd.registers() * 3 // 4 // rows, 6, -(-spec.ow // lanes)))
+    rows = 4 if channels <= 4 else 8
+    vectors = 1 if spec.ow <= lanes else min(simd.registers() * 3 // 4 // rows, 6)
     return Tiles(True, rows, vectors, rows, vectors * lanes)
 
 
 def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
     """Elements of a patch, with room behind for a tile to read."""
     return patch.size(spec, plan.block_h, plan.block_w) + plan.tiles.pixels
+
+
+def _blocks(spec: ConvSpec, plan: Blocking) -> int:
+    return spec.n * spec.groups * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w)
 
 
 def scratch(spec: ConvSpec, plan: Blocking) -> int:
@@ -107,8 +116,7 @@ def cost(spec: ConvSpec, plan: Blocking, machine: Machine) -> float:
     pixels = spec.oh * -(-spec.ow // tiles.pixels) * tiles.pixels
     products = spec.n * spec.groups * plan.panels * tiles.panel * pixels * spec.taps
     epilogues = spec.n * spec.groups * plan.panels * pixels * tiles.panel / simd.lanes(spec.acc_dtype)
-    blocks = spec.n * spec.groups * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w) * plan.shares
-    copied = blocks * _patch_size(spec, plan) * spec.acc_dtype.itemsize
+    copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
     rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
     seconds = 2 * products / rate + epilogues * machine.tile_row + copied / machine.patch_bandwidth
     return machine.call + seconds / machine.threads
@@ -118,6 +126,7 @@ class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
     loops: Any
+    tasks: int
     weight: np.ndarray
     """(groups, panels, taps, panel): what a tile reads lies side by side; zeros fill the last panel."""
     offsets: np.ndarray
@@ -138,6 +147,7 @@ def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> Packed:
     rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     return Packed(
         loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes),
+        tasks=_blocks(spec, plan) * plan.shares,
         weight=packed,
         offsets=patch.offsets(spec, plan.block_h, plan.block_w),
         row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
@@ -160,7 +170,7 @@ def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> Non
     padded[:, : bias.size // groups] = bias.reshape(groups, -1)
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
-        x, packed.offsets, packed.weight, padded, packed.floor, out, patches, packed.row_phases, packed.phases,
+        packed.tasks, x, packed.offsets, packed.weight, padded, packed.floor, out, patches, packed.row_phases, packed.phases,
         packed.stride, packed.pad, packed.sizes,
     )  # fmt: skip
 
@@ -184,33 +194,38 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, planes=True)
     fill = patch.fill
 
-    @kernel(key=(tile_rows, vectors, x_in_lanes))
-    def _blocked_loops(x, offsets, packed, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):
-        n, c_out, oh, ow = out.shape
+    @jit(key=(tile_rows, vectors, x_in_lanes))
+    def _blocked_task(job, x, offsets, packed, bias, floor, out, seen, row_phases, phases, stride, pad, sizes):
+        c_out, oh, ow = out.shape[1:]
         groups, panels, taps, panel = packed.shape
         block_h, block_w, shares, rows, pitch, pixels, c_group, lanes = sizes
-        channels = c_out // groups
         high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        for job in prange(n * groups * high * wide * shares):
-            share, block = job % shares, job // shares
-            j0, i0 = block % wide * block_w, block // wide % high * block_h
-            group, image = block // (wide * high) % groups, block // (wide * high * groups)
+        share, block = job % shares, job // shares
+        j0, i0 = block % wide * block_w, block // wide % high * block_h
+        group, image = block // (wide * high) % groups, block // (wide * high * groups)
+        corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+        fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes)
+        channels = c_out // groups
+        for p in range(share * panels // shares, (share + 1) * panels // shares):
+            plane = group * channels + p * panel
+            inside = min(panel, channels - p * panel)
+            weights = (group * panels + p) * panel
+            for i in range(min(block_h, oh - i0)):
+                base = i * row_phases.size * phases.size * pitch
+                for j in range(0, min(block_w, ow - j0), pixels):
+                    to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
+                    some = min(pixels, ow - j0 - j)
+                    valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
+                    sums(
+                        seen, base + j, offsets, packed, weights * taps, bias, weights, floor,
+                        out, to, oh * ow, valid_rows, valid_lanes,
+                    )  # fmt: skip
+
+    @kernel(key=(tile_rows, vectors, x_in_lanes))
+    def _blocked_loops(tasks, x, offsets, packed, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):
+        for job in prange(tasks):
             seen = patches[numba.get_thread_id()]
-            corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-            fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes)
-            for p in range(share * panels // shares, (share + 1) * panels // shares):
-                plane = group * channels + p * panel
-                inside = min(panel, channels - p * panel)
-                weights = (group * panels + p) * panel
-                for i in range(min(block_h, oh - i0)):
-                    base = i * row_phases.size * phases.size * pitch
-                    for j in range(0, min(block_w, ow - j0), pixels):
-                        to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
-                        some = min(pixels, ow - j0 - j)
-                        valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
-                        sums(
-                            seen, base + j, offsets, packed, weights * taps, bias, weights, floor,
-                            out, to, oh * ow, valid_rows, valid_lanes,
-                        )  # fmt: skip
+            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
+            _blocked_task(np.int64(job), x, offsets, packed, bias, floor, out, seen, row_phases, phases, stride, pad, sizes)
 
     return _blocked_loops

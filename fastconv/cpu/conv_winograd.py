@@ -119,7 +119,7 @@ def _tiling(spec: ConvSpec, threads: int) -> Tiling:
     down = -(-high // -(-high // down))
     images = max(1, min(spec.n, goal // (across * down)))
     tiles = images * down * across
-    rows = -(-tiles // -(-tiles // most))
+    rows = min((most, most // 2), key=lambda rows: -(-tiles // rows) * (rows + 1))
     panels = -(-spec.c_out // _panel(spec))
     tasks = max(1, -(-spec.n // images)) * -(-high // down) * -(-wide // across)  # one for an empty batch, too
     shares = 1 if tasks >= threads else min(panels, -(-threads // tasks))
@@ -236,7 +236,8 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
     def _winograd_weights(weight, packed):
         panels, elements, c_in, panel = packed.shape
         c_out, vectors = weight.shape[0], panel // lanes
-        for job in prange(panels * vectors):
+        for index in prange(panels * vectors):
+            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
             p, v = job // vectors, job % vectors
             first = p * panel + v * lanes
             columns = np.zeros(c_in * 9 * lanes, packed.dtype)
@@ -264,7 +265,8 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
         tiles = sizes[2] // elements // panel
         nothing = np.zeros(panel, x.dtype)
         floor = x.dtype.type(-np.inf)
-        for job in prange(bn * bh * bw * shares):
+        for task in prange(bn * bh * bw * shares):
+            job = np.int64(task)
             share, index = job % shares, job // shares
             n0, t0, s0 = index // (bh * bw) * images, index // bw % bh * down, index % bw * across
             n1, t1, s1 = min(n0 + images, n), min(t0 + down, grid[0]), min(s0 + across, grid[1])

@@ -45,8 +45,10 @@ def blocking(spec: ConvSpec, threads: int) -> Blocking:
     """Tiles that fill the registers, blocks whose patch fits the cache, enough of them to go round."""
     lanes = simd.lanes(spec.acc_dtype)
     # Rows share loads only where they are one tap apart; more than four measured no faster.
-    down = min(4, spec.kh, spec.oh) if spec.stride[0] == spec.dilation[0] == 1 else 1
-    vectors = max(1, min(simd.registers() * 3 // 4 // down, 8, -(-spec.ow // lanes)))
+    down = 4 if spec.kh >= 4 and spec.oh >= 4 else min(2, spec.kh, spec.oh)
+    if spec.stride[0] != 1 or spec.dilation[0] != 1:
+        down = 1
+    vectors = 1 if spec.ow <= lanes else min(simd.registers() * 3 // 4 // down, 6)
     block_w = min(-(-spec.ow // lanes) * lanes, max(vectors * lanes, 512))
     rows, phases_h, phases_w, pitch = patch.shape(spec, 1, block_w)
     row_bytes = spec.c_in // spec.groups * phases_h * phases_w * pitch * spec.x_dtype.itemsize
