@@ -1,8 +1,18 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-#from . import signal
-from .api import algorithms, avg_pool2d, conv2d, corr2d, lp_pool2d, max_pool2d, plan_conv2d
-#from .compare import compare
+from . import signal
+from .api import (
+    algorithms,
+    avg_pool2d,
+    conv2d,
+    corr2d,
+    get_num_threads,
+    lp_pool2d,
+    max_pool2d,
+    plan_conv2d,
+    set_num_threads,
+)
+from .compare import compare
 from .shapes import output_shape, receptive_field
 
 __version__ = "0.1.0"
@@ -12,10 +22,12 @@ __all__ = [
     "compare",
     "conv2d",
     "corr2d",
+    "get_num_threads",
     "lp_pool2d",
     "max_pool2d",
     "output_shape",
     "plan_conv2d",
     "receptive_field",
+    "set_num_threads",
     "signal",
 ]

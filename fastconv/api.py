@@ -11,9 +11,20 @@ from . import (
     plan,
     spec,
 )
-from .plan import Plan, algorithms
+from .plan import Plan, algorithms, get_num_threads, set_num_threads
 
-__all__ = ["Plan", "algorithms", "avg_pool2d", "conv2d", "corr2d", "lp_pool2d", "max_pool2d", "plan_conv2d"]
+__all__ = [
+    "Plan",
+    "algorithms",
+    "avg_pool2d",
+    "conv2d",
+    "corr2d",
+    "get_num_threads",
+    "lp_pool2d",
+    "max_pool2d",
+    "plan_conv2d",
+    "set_num_threads",
+]
 
 
 def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
@@ -26,7 +37,7 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
     kernel : array_like, shape (KH, KW)
         The kernel, no larger than the image.
     bias : scalar
-        Added to every element. A Python number does not change the dtype beyond its kind, as in NumPy.
+        Added to every element. A Python int does not change the dtype, a float only that of integers, as in NumPy.
 
     Returns
     -------
@@ -53,15 +64,21 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
     """
     x, kernel = spec.array("x", x), spec.array("kernel", kernel)
     for name, given in (("x", x), ("kernel", kernel)):
-        if given.ndim != 2:
-            raise ValueError(f"{name} must have two axes, got shape {given.shape}")
+        if given.ndim != 2 or not given.size:
+            raise ValueError(f"{name} must have two axes of at least one element, got shape {given.shape}")
     scalar = spec.array("bias", bias)
     if scalar.ndim:
         raise ValueError(f"bias must be a scalar, got shape {scalar.shape}")
-    # NumPy's rule for a Python number, which an array of it has forgotten.
-    weak = isinstance(bias, (bool, int, float)) and not isinstance(bias, np.generic)
-    dtype = np.result_type(x.dtype, kernel.dtype, bias if weak else scalar.dtype)
-    return conv2d(x[None], kernel[None, None], scalar.reshape(1).astype(dtype))[0]
+    # NumPy's rule for Python numbers: an int never changes the dtype, a float only that of integers.
+    dtypes = [x.dtype, kernel.dtype]
+    if not isinstance(bias, int):
+        dtypes.append(np.result_type(*dtypes, bias) if type(bias) is float else scalar.dtype)
+    problem = spec.conv_spec((1, *x.shape), (1, 1, *kernel.shape), dtypes, bias_shape=(1,))
+    if isinstance(bias, int) and problem.acc_dtype.kind == "i":
+        limits = np.iinfo(problem.acc_dtype)
+        if not limits.min <= bias <= limits.max:
+            raise ValueError(f"bias must fit the result's dtype {problem.acc_dtype}, got {bias}")
+    return Plan(problem, kernel[None, None], scalar.reshape(1), "auto", "cpu").run(x, None, (x,))[0]
 
 
 def conv2d(
@@ -73,6 +90,7 @@ def conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    activation: str | None = None,
     algorithm: str = "auto",
     device: str = "cpu",
     out: np.ndarray | None = None,
@@ -94,6 +112,8 @@ def conv2d(
         many as make the output ``ceil(size / stride)``, the odd one at the end ("same") or start ("same_lower").
     groups : int
         The channels are split into this many independent convolutions.
+    activation : {"relu"}, optional
+        Applied to the result while it is still in registers: "relu" raises negative values to zero (a NaN stays).
     algorithm : str
         "auto" or one of `algorithms`.
     device : {"cpu"}
@@ -142,6 +162,7 @@ def conv2d(
         padding=padding,
         dilation=dilation,
         groups=groups,
+        activation=activation,
     )
     return Plan(problem, weight, bias, algorithm, device).run(x, out, inputs)
 
@@ -156,6 +177,7 @@ def plan_conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    activation: str | None = None,
     algorithm: str = "auto",
     device: str = "cpu",
 ) -> Plan:
@@ -165,7 +187,7 @@ def plan_conv2d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, dilation, groups, algorithm, device
+    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
         As in `conv2d`. Weight and bias are copied: changing them later does not change the plan.
     dtype : dtype, optional
         Of the inputs to come; the weight's by default.
@@ -200,9 +222,8 @@ def plan_conv2d(
         x_dtype = weight.dtype if dtype is None else spec.check_dtype("dtype", np.dtype(dtype))
     except TypeError as error:
         raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    sizes = [spec.integer(f"x_shape[{axis}]", size, 0) for axis, size in enumerate(x_shape)]
     problem = spec.conv_spec(
-        sizes,
+        spec.shape("x_shape", x_shape),
         weight.shape,
         [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype],
         bias_shape=None if bias is None else bias.shape,
@@ -210,6 +231,7 @@ def plan_conv2d(
         padding=padding,
         dilation=dilation,
         groups=groups,
+        activation=activation,
     )
     return Plan(problem, weight, bias, algorithm, device)
 

@@ -6,7 +6,6 @@ The tables of `cpu` are loaded here, at the first call, because they import Numb
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from types import ModuleType
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .spec import ConvSpec, PoolSpec, check_dtype, check_out, kernel_ready
+from .spec import ConvSpec, PoolSpec, allocate, array, check_dtype, check_out, integer, kernel_ready
 
 _OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
 
@@ -24,9 +23,9 @@ _OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_
 
 def table(op: str, device: str = "cpu") -> tuple[ModuleType, ...]:
     """The algorithm modules of one operation, in table order."""
-    if op not in _OPS:
+    if not isinstance(op, str) or op not in _OPS:
         raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))}, got {op!r}")
-    if device != "cpu":
+    if not isinstance(device, str) or device != "cpu":
         raise ValueError(f"device must be 'cpu', got {device!r}")
     from . import cpu
 
@@ -92,6 +91,60 @@ def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, machine: Any) -> 
     return min(able, key=lambda module: module.cost(spec, machine))
 
 
+# -- threads -------------------------------------------------------------------------------------------------
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Limit how many threads this package uses in this process.
+
+    Parameters
+    ----------
+    threads : int or None
+        At most so many; None for as many as Numba uses (``NUMBA_NUM_THREADS``, all cores by default).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is not a positive integer.
+
+    Notes
+    -----
+    Results do not depend on it. Numba's own ``numba.set_num_threads``, which holds for one Python thread, counts too: the
+    smaller number is used. The matrix products of ``im2col`` run in NumPy's BLAS, which has its own threads.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.set_num_threads(1)
+    >>> fastconv.get_num_threads()
+    1
+    >>> fastconv.set_num_threads(None)
+    """
+    limit = None if threads is None else integer("threads", threads, 1)
+    from .cpu import runtime
+
+    runtime.set_num_threads(limit)
+
+
+def get_num_threads() -> int:
+    """How many threads a call from this Python thread may use.
+
+    Returns
+    -------
+    int
+        Numba's number, or less by `set_num_threads`.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.get_num_threads() >= 1
+    True
+    """
+    from .cpu import runtime
+
+    return runtime.num_threads()
+
+
 # -- running -------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +194,7 @@ class Plan:
         Returns `out` if it is given, a new array otherwise; ValueError or TypeError if either does not fit.
         """
         spec = self.spec
-        x = np.asarray(x)
+        x = array("x", x)
         if x.shape != spec.x_shape:
             raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
         if not np.can_cast(check_dtype("x", x.dtype), spec.dtype):
@@ -155,7 +208,8 @@ class Plan:
         def fill(result: np.ndarray) -> None:
             planes = kernel_ready(x, spec.x_dtype).reshape(spec.n, spec.c_in, spec.h, spec.w)
             result = result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
-            self._module.run(spec, planes, self._packed, self._bias, result)
+            with np.errstate(over="ignore", invalid="ignore"):  # of inf and NaN, BLAS would warn and the loops do not
+                self._module.run(spec, planes, self._packed, self._bias, result)
 
         return deliver(fill, spec.output_shape, spec.acc_dtype, spec.out_dtype, out, inputs)
 
@@ -207,21 +261,3 @@ def deliver(
         with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
             result[...] = wide
     return result
-
-
-def allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array; MemoryError if this machine could never fill it."""
-    size = math.prod(shape) * dtype.itemsize
-    # An operating system that overcommits hands out such an array, and kills the process when it is filled.
-    if size > _physical_memory():
-        raise MemoryError(f"a result of shape {shape} and dtype {dtype} needs {size / 2**30:.1f} GiB, more than this "
-                          "machine's memory")
-    return np.empty(shape, dtype)
-
-
-@lru_cache(maxsize=1)
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return 2**63

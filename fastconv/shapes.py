@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from . import spec
 from .spec import Pair, extent, flag, integer, pair, paddings
 
 
@@ -59,7 +60,7 @@ def output_shape(
     >>> fastconv.output_shape((1, 3, 224, 224), 7, stride=2, padding=3, channels=64)
     (1, 64, 112, 112)
     """
-    shape = tuple(integer(f"x_shape[{i}]", size, 0) for i, size in enumerate(x_shape))
+    shape = spec.shape("x_shape", x_shape)
     if len(shape) < 2 or min(shape[-2:]) < 1:
         raise ValueError(f"x_shape must end in a height and a width of at least 1, got {shape}")
     kernel, step, gap = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1), pair("dilation", dilation, 1)
@@ -125,6 +126,8 @@ def receptive_field(layers: Sequence[Any]) -> ReceptiveField:
     """
     size, jump, start = [1, 1], [1, 1], [0, 0]
     names = ("kernel_size", "stride", "padding", "dilation")
+    if not isinstance(layers, Sequence):
+        raise TypeError(f"layers must be a sequence of layers, got {layers!r}")
     for number, layer in enumerate(layers):
         where = f"layers[{number}]"
         if isinstance(layer, dict):
@@ -146,7 +149,7 @@ def receptive_field(layers: Sequence[Any]) -> ReceptiveField:
         if padding in ("same", "same_lower") and stride != (1, 1):
             raise ValueError(f"{where} has padding {padding!r} with stride {stride}: give the padding in numbers, it "
                              "depends on the size of the input")
-        pads = paddings(padding, window, window, stride)
+        pads = paddings(padding, window, window, stride, f"{where} padding")
         for axis in range(2):
             size[axis] += (window[axis] - 1) * jump[axis]
             start[axis] -= pads[axis][0] * jump[axis]

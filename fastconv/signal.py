@@ -1,0 +1,247 @@
+"""`correlate2d` and `convolve2d` with the arguments and the results of `scipy.signal`, on the kernels of this package.
+
+Both are one correlation of an extended image::
+
+    out[i, j] = sum over a, b of kernel[a, b] * image[i - top + a, j - left + b]
+
+`convolve2d` turns the kernel around; `correlate2d` conjugates it. The mode says how far the image is extended before
+and after each axis, for k rows or columns of the kernel:
+
+======== ============== ==================== ===================
+mode     output         correlate2d          convolve2d
+======== ============== ==================== ===================
+valid    size - k + 1   0, 0                 0, 0
+same     size           (k - 1) // 2, k // 2 k // 2, (k - 1) // 2
+full     size + k - 1   k - 1, k - 1         k - 1, k - 1
+======== ============== ==================== ===================
+
+Zeros are the padding of the kernels, which copies nothing; any other boundary is laid around the image first. Complex
+numbers are two planes, (re, im), and their product is a convolution with two channels in and two out.
+
+What the kernels cannot do just as SciPy does, SciPy does itself: extended precision, sums of complex numbers that are
+not finite (C repairs some NaN of complex products), and raising the error for a dtype or fill value it refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .plan import Plan
+from .spec import Pads, Pair, conv_spec
+
+__all__ = ["convolve2d", "correlate2d"]
+
+#: SciPy's names for boundaries, as modes of `numpy.pad`.
+_BOUNDARIES = {
+    "fill": "constant",
+    "pad": "constant",
+    "wrap": "wrap",
+    "circular": "wrap",
+    "symm": "symmetric",
+    "symmetric": "symmetric",
+}
+_MODES = {"full": "full", "same": "same", "valid": "valid"}
+#: Type codes of the results that the kernels compute; SciPy has no sums of bool and float16.
+_COMPUTED = "bBhHiIlLqQfdFD"
+#: Below as many operations `naive` runs, as fast as SciPy's loops (0.1 ms): for the shapes of small images and kernels
+#: `image` compiles a tile each, in seconds. Both make SciPy's sums; a transform would round otherwise and spread a NaN.
+_SMALL = 100_000
+
+
+def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
+    """2-D cross-correlation, a drop-in replacement of `scipy.signal.correlate2d`.
+
+    Parameters
+    ----------
+    in1 : array_like, shape (H, W)
+        The image. Any strides and byte order; it is never changed.
+    in2 : array_like, shape (KH, KW)
+        The kernel, of any size.
+    mode : {"full", "same", "valid"}
+        Every position where the two overlap; as many as `in1` has, around the centre of "full"; only those where one
+        lies inside the other (which may then be either).
+    boundary : {"fill", "wrap", "symm"}
+        What lies around `in1`: `fillvalue`; its copies; its mirror images. "pad", "circular" and "symmetric" are other
+        names of the three.
+    fillvalue : scalar
+        For ``boundary="fill"``.
+
+    Returns
+    -------
+    ndarray, C-contiguous
+        Of the promoted dtype, in which integers add up modulo ``2**bits``.
+
+    Raises
+    ------
+    ValueError
+        If an argument is none of those above, in "valid" mode neither input fits inside the other, or the promoted
+        dtype is bool, float16 or no number. (SciPy crashes the process, where an empty `in1` has nothing to wrap.)
+    TypeError
+        As SciPy, for `in2` without a conjugate, or a name that cannot be looked up.
+
+    Notes
+    -----
+    Integers equal SciPy's; floats do up to the rounding of another order of additions.
+
+    Source: the documentation of `scipy.signal.correlate2d`, and what SciPy 1.17 returns where it says nothing.
+
+    Examples
+    --------
+    >>> from fastconv.signal import correlate2d
+    >>> correlate2d([[1, 2, 3], [4, 5, 6]], [[1, 10]], mode="same")
+    array([[21, 32,  3],
+           [54, 65,  6]])
+    >>> correlate2d([[1, 2, 3]], [[1, 10, 100]], boundary="wrap")
+    array([[132, 213, 321, 132, 213]])
+    """
+    return _sums("correlate2d", in1, in2, mode, boundary, fillvalue)
+
+
+def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
+    """2-D convolution, a drop-in replacement of `scipy.signal.convolve2d`.
+
+    Parameters
+    ----------
+    in1, in2, mode, boundary, fillvalue
+        As in `correlate2d`.
+
+    Returns
+    -------
+    ndarray, C-contiguous
+        As from `correlate2d`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `correlate2d`.
+
+    Notes
+    -----
+    Source: the documentation of `scipy.signal.convolve2d`.
+
+    Examples
+    --------
+    >>> from fastconv.signal import convolve2d
+    >>> convolve2d([[1, 1], [1, 1]], [[1, 2], [3, 4]])
+    array([[ 1,  3,  2],
+           [ 4, 10,  6],
+           [ 3,  7,  4]])
+    """
+    return _sums("convolve2d", in1, in2, mode, boundary, fillvalue)
+
+
+def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
+    """Check a call, lay the boundary around the image, and sum."""
+    image, kernel = np.asarray(in1), np.asarray(in2)
+    for operand, given in (("in1", image), ("in2", kernel)):
+        if given.ndim != 2:
+            raise ValueError(f"{operand} must have two axes, got shape {given.shape}")
+    mode, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
+    swapped = mode == "valid" and not _fits(kernel, image)
+    if swapped:
+        if not _fits(image, kernel):
+            raise ValueError(
+                "in mode 'valid' one input must be at least as large as the other on both axes, "
+                f"got shapes {image.shape} and {kernel.shape}"
+            )
+        image, kernel = kernel, image
+    try:
+        dtype = np.result_type(image.dtype, kernel.dtype)
+        fill = _fill(fillvalue if extension == "constant" else 0, dtype) if dtype.char in _COMPUTED else None
+    except (TypeError, ValueError, OverflowError):
+        fill = None
+    if fill is None:
+        return _scipy(function, in1, in2, mode, boundary, fillvalue)
+
+    convolve = function == "convolve2d"
+    rows, cols = (_pads(mode, taps, convolve) for taps in kernel.shape)
+    shape = (image.shape[0] + sum(rows) - kernel.shape[0] + 1, image.shape[1] + sum(cols) - kernel.shape[1] + 1)
+    if not kernel.size or 0 in shape:
+        return np.zeros(shape, dtype)
+
+    real = dtype.type(0).real.dtype
+    image = image.astype(dtype if image.dtype.kind == "c" or fill.imag else real, copy=False)
+    kernel = kernel.astype(dtype if kernel.dtype.kind == "c" else real, copy=False)
+    kernel = kernel[::-1, ::-1] if convolve else kernel.conj()
+    # The kernels skip their padding; SciPy multiplies the zeros too, which shows where a weight is not finite.
+    skips = extension == "constant" and not fill and image.size > 0 and np.isfinite(kernel).all()
+    if any(rows + cols) and not skips:
+        image = _extend(image, (rows, cols), extension, fill)
+        rows = cols = (0, 0)
+
+    result = _correlate(image, kernel, (rows, cols))
+    if dtype.kind == "c" and not np.isfinite(result).all():
+        return _scipy(function, in1, in2, mode, boundary, fillvalue)
+    if swapped and not convolve:
+        result = np.ascontiguousarray(result[::-1, ::-1])
+    return result.astype(dtype, copy=False)
+
+
+def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarray:
+    """The definition, on the planes of both operands."""
+    x, weight = _planes(image), _planes(kernel)
+    if len(x) == len(weight) == 2:
+        re, im = weight
+        x, weight = x[None], np.array([[re, -im], [im, re]])
+    else:
+        # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
+        x, weight = x[:, None], weight[:, None]
+    problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
+    algorithm = "naive" if problem.flops < _SMALL else "image"
+    planes = Plan(problem, weight, None, algorithm, "cpu").run(x, None, (x, weight))
+    planes = planes.reshape(-1, problem.oh, problem.ow)
+    if len(planes) == 1:
+        return planes[0]
+    result = np.empty(planes.shape[1:], np.result_type(planes, np.complex64))
+    result.real, result.imag = planes
+    return result
+
+
+def _choice(argument: str, value: Any, known: Mapping[str, str]) -> Any:
+    """What `value` stands for; ValueError if it is unknown, TypeError if it is not even hashable."""
+    try:
+        return known[value]
+    except (KeyError, TypeError) as error:
+        kind = ValueError if isinstance(error, KeyError) else TypeError
+        raise kind(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}") from None
+
+
+def _fits(small: np.ndarray, large: np.ndarray) -> bool:
+    return small.shape[0] <= large.shape[0] and small.shape[1] <= large.shape[1]
+
+
+def _pads(mode: str, taps: int, convolve: bool) -> Pair:
+    """By how much the image grows before and after one axis; the module's table."""
+    if mode == "valid":
+        return 0, 0
+    if mode == "full":
+        return taps - 1, taps - 1
+    before, after = (taps - 1) // 2, taps // 2
+    return (after, before) if convolve else (before, after)
+
+
+def _fill(value: Any, dtype: np.dtype) -> np.ndarray:
+    """`value` as a 0-d array by SciPy's rules: a scalar or list is assigned, an array must be safe to cast."""
+    if isinstance(value, np.ndarray):
+        return value.astype(dtype, casting="safe").reshape(())
+    return np.array(value, dtype).reshape(())
+
+
+def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> np.ndarray:
+    if extension != "constant":
+        return np.pad(image, pads, extension)
+    return np.pad(image, pads, constant_values=fill if image.dtype.kind == "c" else fill.real)
+
+
+def _planes(array: np.ndarray) -> np.ndarray:
+    """The real part, and the imaginary one if there is one, as planes."""
+    return np.stack([array.real, array.imag]) if array.dtype.kind == "c" else array[None]
+
+
+def _scipy(function: str, *args: Any) -> np.ndarray:
+    from scipy import signal  # late, because it takes longer to load than all of this package
+
+    return np.ascontiguousarray(getattr(signal, function)(*args))

@@ -28,10 +28,11 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def integer(name: str, value: object, low: int) -> int:
 
 def pair(name: str, value: object, low: int) -> Pair:
     """An int or a pair of ints as (vertical, horizontal)."""
-    if isinstance(value, (tuple, list, np.ndarray)):
+    if _is_sequence(value):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair (vertical, horizontal), got {value!r}")
         return integer(f"{name}[0]", value[0], low), integer(f"{name}[1]", value[1], low)
@@ -70,13 +71,24 @@ def pair(name: str, value: object, low: int) -> Pair:
     return number, number
 
 
-def _is_nested(value: object) -> bool:
-    return isinstance(value, (tuple, list, np.ndarray)) and any(
-        isinstance(item, (tuple, list, np.ndarray)) for item in value
-    )
+def shape(name: str, value: Any) -> tuple[int, ...]:
+    """A sequence of sizes as a tuple."""
+    try:
+        sizes = tuple(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a sequence of integers, got {value!r}") from None
+    return tuple(integer(f"{name}[{axis}]", size, 0) for axis, size in enumerate(sizes))
 
 
-def paddings(value: object, size: Pair, window: Pair, stride: Pair) -> Pads:
+def _is_sequence(value: object) -> TypeGuard[tuple | list | np.ndarray]:
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def _is_nested(value: object) -> TypeGuard[tuple | list | np.ndarray]:
+    return _is_sequence(value) and any(_is_sequence(item) for item in value)
+
+
+def paddings(value: object, size: Pair, window: Pair, stride: Pair, name: str = "padding") -> Pads:
     """Any of the accepted forms of padding as ((top, bottom), (left, right)).
 
     `window` is the effective window, ``dilation * (kernel - 1) + 1``.
@@ -87,18 +99,13 @@ def paddings(value: object, size: Pair, window: Pair, stride: Pair) -> Pads:
         if value in ("same", "same_lower"):
             sides = [_same(*axis, lower=value == "same_lower") for axis in zip(size, window, stride, strict=True)]
             return sides[0], sides[1]
-        raise ValueError(f"padding must be an integer, a pair, two pairs, 'valid', 'same' or 'same_lower', got {value!r}")
+        raise ValueError(f"{name} must be an integer, a pair, two pairs, 'valid', 'same' or 'same_lower', got {value!r}")
     if _is_nested(value):
-        assert isinstance(value, Sequence | np.ndarray)
-        if len(value) != 2 or not all(_is_pair(item) for item in value):
-            raise ValueError(f"padding as nested pairs must be ((top, bottom), (left, right)), got {value!r}")
-        return pair("padding[0]", value[0], 0), pair("padding[1]", value[1], 0)
-    vertical, horizontal = pair("padding", value, 0)
+        if len(value) != 2 or not all(_is_sequence(item) and len(item) == 2 for item in value):
+            raise ValueError(f"{name} as nested pairs must be ((top, bottom), (left, right)), got {value!r}")
+        return pair(f"{name}[0]", value[0], 0), pair(f"{name}[1]", value[1], 0)
+    vertical, horizontal = pair(name, value, 0)
     return (vertical, vertical), (horizontal, horizontal)
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, (tuple, list, np.ndarray)) and len(value) == 2
 
 
 def _same(size: int, window: int, stride: int, *, lower: bool) -> Pair:
@@ -127,8 +134,7 @@ _FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order if it is a bool, an integer or float16/32/64; TypeError otherwise."""
-    native = dtype.newbyteorder("=")
-    if native.kind in "biu" or native in _FLOATS:
+    if dtype.kind in "biuf" and ((native := dtype.newbyteorder("=")).kind != "f" or native in _FLOATS):
         return native
     raise TypeError(f"{name} has dtype {dtype}; supported are bool, the integers, float16, float32 and float64")
 
@@ -151,10 +157,31 @@ def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """
     if x.dtype == np.bool_ and dtype == np.uint8:
         x = x.view(np.uint8)
-    x = np.require(x, dtype, ("C", "A"))
+    if x.dtype != dtype or not (x.flags.c_contiguous and x.flags.aligned):
+        x, given = allocate(x.shape, dtype, "a copy of the input"), x
+        x[...] = given
     if not x.flags.writeable:
         x = np.asarray(_Header(x))
     return x
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
+    """An empty array; MemoryError if this machine could never fill it."""
+    check_bytes(shape, dtype, what)
+    size = math.prod(shape) * dtype.itemsize
+    # An operating system that overcommits hands out such an array, and kills the process when it is filled.
+    if size > _physical_memory():
+        raise MemoryError(f"{what} of shape {shape} and dtype {dtype} needs {size / 2**30:.1f} GiB, more than this "
+                          "machine's memory")
+    return np.empty(shape, dtype)
+
+
+@lru_cache(maxsize=1)
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return MAX_BYTES
 
 
 class _Header:
@@ -191,8 +218,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def check_bytes(shape: Sequence[int], dtype: np.dtype, what: str) -> None:
-    """MemoryError if an array of this shape cannot be addressed."""
-    if math.prod(shape) * dtype.itemsize > MAX_BYTES:
+    """MemoryError if NumPy cannot describe an array of this shape, for which an empty axis counts as one."""
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_BYTES:
         raise MemoryError(f"{what} of shape {tuple(shape)} and dtype {dtype} is larger than any array can be")
 
 
@@ -222,6 +249,14 @@ class ConvSpec:
     oh: int
     ow: int
     dtype: np.dtype
+    activation: str | None = None
+
+    @cached_property
+    def floor(self) -> np.generic:
+        """The least value an output may have: zero for "relu"; below every value, but for a NaN, otherwise."""
+        if self.activation == "relu":
+            return self.acc_dtype.type(0)
+        return self.acc_dtype.type(-np.inf if self.acc_dtype.kind == "f" else np.iinfo(self.acc_dtype).min)
 
     @cached_property
     def x_dtype(self) -> np.dtype:
@@ -288,6 +323,7 @@ def conv_spec(
     padding: Any = 0,
     dilation: Any = 1,
     groups: Any = 1,
+    activation: Any = None,
 ) -> ConvSpec:
     """Check a convolution. `dtypes` are those of the operands that are there: x, weight, bias."""
     x_shape, weight_shape = tuple(x_shape), tuple(weight_shape)
@@ -302,6 +338,7 @@ def conv_spec(
         padding,
         pair("dilation", dilation, 1),
         integer("groups", groups, 1),
+        _activation(activation),
     )
 
 
@@ -310,6 +347,12 @@ def _frozen(padding: object) -> object:
     if _is_nested(padding):
         return paddings(padding, (1, 1), (1, 1), (1, 1))
     return pair("padding", padding, 0)
+
+
+def _activation(value: object) -> str | None:
+    if value is None or (isinstance(value, str) and value == "relu"):
+        return value
+    raise ValueError(f"activation must be None or 'relu', got {value!r}")
 
 
 @lru_cache(maxsize=4096)
@@ -322,6 +365,7 @@ def _conv_spec(
     padding: object,
     dilation: Pair,
     groups: int,
+    activation: str | None,
 ) -> ConvSpec:
     if len(x_shape) not in (3, 4):
         raise ValueError(f"x must have shape (N, C, H, W) or (C, H, W), got {x_shape}")
@@ -351,7 +395,7 @@ def _conv_spec(
             f"{h + sum(pads[0])}x{w + sum(pads[1])}"
         )
     dtype = np.result_type(*dtypes).newbyteorder("=")
-    spec = ConvSpec(batched, n, c_in, h, w, c_out, kh, kw, groups, stride, pads, dilation, oh, ow, dtype)
+    spec = ConvSpec(batched, n, c_in, h, w, c_out, kh, kw, groups, stride, pads, dilation, oh, ow, dtype, activation)
     check_bytes(spec.output_shape, spec.out_dtype, "the output")
     return spec
 
@@ -457,7 +501,10 @@ def flag(name: str, value: object) -> bool:
 def _norm(value: object) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"norm_type must be a number, got {value!r}")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"norm_type must be positive and finite, got {value!r} (for infinity, use max_pool2d)")
     return number
@@ -512,4 +559,5 @@ def _some_window_misses(size: int, count: int, pad: int, stride: int, dilation: 
     if dilation <= size:
         return False
     starts = range(-pad, min(0, (count - 1) * stride - pad + 1), stride)
-    return any(start % dilation >= size for start in starts)
+    period = dilation // math.gcd(stride, dilation)
+    return any(start % dilation >= size for start in starts[:period])

@@ -23,7 +23,7 @@ from numba import prange
 from ..spec import ConvSpec, Pair
 from . import patch, simd
 from .machine import Machine
-from .runtime import jit, kernel
+from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .tile import tile, tile_shape
 
@@ -107,7 +107,7 @@ def _blocks(spec: ConvSpec, plan: Blocking) -> int:
 
 def scratch(spec: ConvSpec, plan: Blocking) -> int:
     """Bytes of the patches of all threads."""
-    return numba.get_num_threads() * _patch_size(spec, plan) * spec.x_dtype.itemsize
+    return num_threads() * _patch_size(spec, plan) * spec.x_dtype.itemsize
 
 
 def cost(spec: ConvSpec, plan: Blocking, machine: Machine) -> float:
@@ -146,17 +146,23 @@ def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> Packed:
     _blocked_pack(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(dtype))
     rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     return Packed(
-        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes),
+        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=packed,
         offsets=patch.offsets(spec, plan.block_h, plan.block_w),
         row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
         phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
-        floor=dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min),
+        floor=spec.floor,
         stride=spec.stride,
         pad=(spec.padding[0][0], spec.padding[1][0]),
         sizes=(
-            plan.block_h, plan.block_w, plan.shares, rows, pitch, tiles.pixels, spec.c_in // spec.groups,
+            plan.block_h,
+            plan.block_w,
+            plan.shares,
+            rows,
+            pitch,
+            tiles.pixels,
+            spec.c_in // spec.groups,
             simd.lanes(x_dtype),
         ),  # fmt: skip
         patch_size=_patch_size(spec, plan),
@@ -226,6 +232,8 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
         for job in prange(tasks):
             seen = patches[numba.get_thread_id()]
             # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            _blocked_task(np.int64(job), x, offsets, packed, bias, floor, out, seen, row_phases, phases, stride, pad, sizes)
+            _blocked_task(
+                np.int64(job), x, offsets, packed, bias, floor, out, seen, row_phases, phases, stride, pad, sizes
+            )
 
     return _blocked_loops

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 
 from ..spec import ConvSpec
 from . import blocked, simd
 from .machine import Machine
+from .runtime import num_threads
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -38,7 +38,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    return blocked.scratch(spec, _blocking(spec, numba.get_num_threads()))
+    return blocked.scratch(spec, _blocking(spec, num_threads()))
 
 
 @lru_cache(maxsize=4096)
@@ -50,7 +50,7 @@ def _blocking(spec: ConvSpec, threads: int) -> blocked.Blocking:
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> blocked.Packed:
-    return blocked.pack(spec, _blocking(spec, numba.get_num_threads()), weight)
+    return blocked.pack(spec, _blocking(spec, num_threads()), weight)
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: blocked.Packed, bias: np.ndarray, out: np.ndarray) -> None:

@@ -77,6 +77,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
                 _im2col_unroll(channels, part, start, window, spec.stride, (top, left), spec.dilation)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]
+    if spec.activation:
+        np.maximum(out, spec.floor, out=out)
 
 
 @kernel

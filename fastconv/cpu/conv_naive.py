@@ -40,11 +40,12 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
 
 def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     (top, _), (left, _) = spec.padding
-    _naive_loops(x, packed, bias, out, spec.groups, spec.stride, (top, left), spec.dilation)
+    loops = _naive_loops.sized(spec.flops * 100)  # each operation takes a hundred times a vector's
+    loops(x, packed, bias, spec.floor, out, spec.groups, spec.stride, (top, left), spec.dilation)
 
 
 @kernel
-def _naive_loops(x, weight, bias, out, groups, stride, pad, dilation):
+def _naive_loops(x, weight, bias, floor, out, groups, stride, pad, dilation):
     n, c_out, oh, ow = out.shape
     h, w = x.shape[2:]
     c_group, kh, kw = weight.shape[1:]
@@ -61,4 +62,4 @@ def _naive_loops(x, weight, bias, out, groups, stride, pad, dilation):
                             col = j * stride[1] - pad[1] + b * dilation[1]
                             if 0 <= col < w:
                                 total += weight[o, c, a, b] * x[image, first + c, row, col]
-            out[image, o, i, j] = total
+            out[image, o, i, j] = floor if total < floor else total

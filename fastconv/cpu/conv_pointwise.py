@@ -19,12 +19,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-import numba
 import numpy as np
 
 from ..spec import ConvSpec
 from . import blocked, simd
 from .machine import Machine
+from .runtime import num_threads
 
 #: Up to this many products a sum, tiles with pixels in lanes measured faster.
 SHORT_SUM = 96
@@ -41,7 +41,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    return blocked.scratch(*_blocking(spec, numba.get_num_threads()))
+    return blocked.scratch(*_blocking(spec, num_threads()))
 
 
 @lru_cache(maxsize=4096)
@@ -56,10 +56,10 @@ def _blocking(spec: ConvSpec, threads: int) -> tuple[ConvSpec, blocked.Blocking]
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> blocked.Packed:
-    return blocked.pack(*_blocking(spec, numba.get_num_threads()), weight)
+    return blocked.pack(*_blocking(spec, num_threads()), weight)
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: blocked.Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    rows, _ = _blocking(spec, numba.get_num_threads())
+    rows, _ = _blocking(spec, num_threads())
     x, out = x.reshape(spec.n, spec.c_in, rows.h, rows.w), out.reshape(spec.n, spec.c_out, rows.oh, rows.ow)
     blocked.run(packed, x, bias, out)

@@ -31,7 +31,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
-from .runtime import jit, kernel
+from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .tile import tile, tile_shape
 
@@ -87,7 +87,7 @@ def _cost(spec: ConvSpec, machine: Machine, m: int) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    threads = numba.get_num_threads()
+    threads = num_threads()
     tiling = _tiling(spec, threads)
     return threads * sum(_buffers(spec, tiling)) * spec.acc_dtype.itemsize
 
@@ -127,7 +127,7 @@ def _tiling(spec: ConvSpec, threads: int) -> Tiling:
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Any:
-    tiling, panel = _tiling(spec, numba.get_num_threads()), _panel(spec)
+    tiling, panel = _tiling(spec, num_threads()), _panel(spec)
     packed = np.empty((tiling.panels, (tiling.m + 2) ** 2, spec.c_in, panel), spec.acc_dtype)
     lanes = simd.lanes(spec.acc_dtype)
     _kernels(tiling.m, tiling.rows, lanes)[0](weight, packed)
@@ -135,7 +135,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Any:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    tiling = _tiling(spec, numba.get_num_threads())
+    tiling = _tiling(spec, num_threads())
     lanes = simd.lanes(spec.acc_dtype)
     tiles = -(-int(np.prod(tiling.block)) // tiling.rows) * tiling.rows
     channel = np.arange(spec.c_in)
@@ -146,8 +146,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     grid = (tiling.high, tiling.wide)
     sizes = _buffers(spec, tiling)
     scratches = runtime_scratch(sum(sizes), x.dtype)
-    loops = _kernels(tiling.m, tiling.rows, lanes)[1]
-    loops(x, offsets, packed, biases, out, scratches, (top, left), grid, tiling.block, tiling.shares, sizes)
+    loops = _kernels(tiling.m, tiling.rows, lanes)[1].sized(spec.flops)
+    loops(x, offsets, packed, biases, spec.floor, out, scratches, (top, left), grid, tiling.block, tiling.shares, sizes)
 
 
 # -- the transforms, along one axis: vectors read at `at`, `at + step`, ... and written at `to`, `to + stride`, ... ------
@@ -155,7 +155,12 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
 
 @jit
 def _input_2(x, at, step, y, to, stride):
-    d0, d1, d2, d3 = (simd.load(x, at), simd.load(x, at + step), simd.load(x, at + 2 * step), simd.load(x, at + 3 * step))
+    d0, d1, d2, d3 = (
+        simd.load(x, at),
+        simd.load(x, at + step),
+        simd.load(x, at + 2 * step),
+        simd.load(x, at + 3 * step),
+    )
     simd.store(y, to, d0 - d2)
     simd.store(y, to + stride, d1 + d2)
     simd.store(y, to + 2 * stride, d2 - d1)
@@ -246,7 +251,14 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                 for t in range(0, c_in * 9, lanes):
                     count = min(lanes, c_out - first)
                     simd.transpose(
-                        weight, first * c_in * 9 + t, c_in * 9, count, min(lanes, c_in * 9 - t), columns, t * lanes, lanes
+                        weight,
+                        first * c_in * 9 + t,
+                        c_in * 9,
+                        count,
+                        min(lanes, c_in * 9 - t),
+                        columns,
+                        t * lanes,
+                        lanes,
                     )
             for c in range(c_in):
                 for b in range(3):
@@ -256,7 +268,7 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                     transform_weight(half, i * 3 * lanes, lanes, packed, to, c_in * panel)
 
     @kernel(key=(m, rows, lanes))
-    def _winograd_tiles(x, offsets, packed, bias, out, scratches, pad, grid, block, shares, sizes):
+    def _winograd_tiles(x, offsets, packed, bias, floor, out, scratches, pad, grid, block, shares, sizes):
         n, c_in, h, w = x.shape
         c_out, oh, ow = out.shape[1:]
         panels, elements, _, panel = packed.shape
@@ -264,7 +276,7 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
         bn, bh, bw = (n + images - 1) // images, (grid[0] + down - 1) // down, (grid[1] + across - 1) // across
         tiles = sizes[2] // elements // panel
         nothing = np.zeros(panel, x.dtype)
-        floor = x.dtype.type(-np.inf)
+        none, least = x.dtype.type(-np.inf), simd.splat(floor)
         for task in prange(bn * bh * bw * shares):
             job = np.int64(task)
             share, index = job % shares, job // shares
@@ -279,7 +291,9 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
             pitch = (wide * m + 2) * lanes
             for image in range(n0, n1):
                 for c in range(0, c_in, lanes):
-                    _region(x, image, c, (t0 * m - pad[0], s0 * m - pad[1]), (high * m + 2, wide * m + 2), region, lanes)
+                    _region(
+                        x, image, c, (t0 * m - pad[0], s0 * m - pad[1]), (high * m + 2, wide * m + 2), region, lanes
+                    )
                     for t in range(high * wide):
                         at = t // wide * m * pitch + t % wide * m * lanes
                         for j in range(size):
@@ -294,7 +308,7 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                     for t in range(0, count, rows):
                         products(
                             v_tiles, e * step + t * lanes, offsets, packed, (p * elements + e) * c_in * panel,
-                            nothing, 0, floor, m_tiles, (e * tiles + t) * panel, panel, rows, panel,
+                            nothing, 0, none, m_tiles, (e * tiles + t) * panel, panel, rows, panel,
                         )  # fmt: skip
                 for v in range(0, min(panel, c_out - p * panel), lanes):
                     channel = p * panel + v
@@ -315,7 +329,8 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                                 at = (i * line + j) * lanes
                                 length = min(lanes, min(line, ow - s0 * m) - j)
                                 for k in range(length):
-                                    simd.store(region, at + k * lanes, simd.load(region, at + k * lanes) + shift)
+                                    value = simd.load(region, at + k * lanes) + shift
+                                    simd.store(region, at + k * lanes, simd.larger(value, least))
                                 to = ((image * c_out + channel) * oh + t0 * m + i) * ow + s0 * m + j
                                 simd.transpose(region, at, lanes, length, min(lanes, c_out - channel), out, to, oh * ow)
 

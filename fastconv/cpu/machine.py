@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from . import simd
-from .runtime import kernel
+from .runtime import kernel, num_threads
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Machine:
 
 def this_machine() -> Machine:
     """This machine with the number of threads Numba uses now."""
-    return Machine(numba.get_num_threads())
+    return Machine(num_threads())
 
 
 @lru_cache(maxsize=16)

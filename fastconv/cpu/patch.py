@@ -89,5 +89,3 @@ def fill(x, image, first, corner, channels, rows, row_phases, phases, stride, pi
                     _copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
                     for q in range(to + end, to + pitch):
                         patch[q] = 0
-
-

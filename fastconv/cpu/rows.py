@@ -21,7 +21,7 @@ from numba import prange
 from ..spec import ConvSpec, Pair
 from . import patch, simd
 from .machine import Machine
-from .runtime import kernel
+from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .tile import row_tile
 
@@ -69,7 +69,7 @@ def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
 
 def scratch(spec: ConvSpec) -> int:
     """Bytes of the patches of all threads."""
-    threads = numba.get_num_threads()
+    threads = num_threads()
     return threads * _patch_size(spec, blocking(spec, threads)) * spec.x_dtype.itemsize
 
 
@@ -105,21 +105,29 @@ class Packed(NamedTuple):
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs."""
-    plan, dtype = blocking(spec, numba.get_num_threads()), spec.acc_dtype
+    plan, dtype = blocking(spec, num_threads()), spec.acc_dtype
     rows, phases_h, phases_w, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     offsets = patch.offsets(spec, plan.block_h, plan.block_w)[: spec.kh * spec.kw]
     for _ in range(plan.down - 1):
         offsets = np.append(offsets, offsets[-spec.kw :] + pitch * phases_w)
     return Packed(
-        loops=_loops(plan.down, plan.vectors),
+        loops=_loops(plan.down, plan.vectors).sized(spec.flops),
         weight=weight,
         offsets=offsets,
         row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
         phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
-        floor=dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min),
+        floor=spec.floor,
         stride=spec.stride,
         pad=(spec.padding[0][0], spec.padding[1][0]),
-        sizes=(plan.block_h, plan.block_w, rows, pitch, spec.groups, plan.vectors * simd.lanes(dtype), simd.lanes(spec.x_dtype)),
+        sizes=(
+            plan.block_h,
+            plan.block_w,
+            rows,
+            pitch,
+            spec.groups,
+            plan.vectors * simd.lanes(dtype),
+            simd.lanes(spec.x_dtype),
+        ),
         patch_size=_patch_size(spec, plan),
     )
 

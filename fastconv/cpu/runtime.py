@@ -73,7 +73,15 @@ _VERSIONS = (
     llvmlite.__version__,
     np.__version__,
 )
-_SETTINGS = ("BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "ENABLE_AVX", "DEBUGINFO_DEFAULT", "FULL_TRACEBACKS")
+_SETTINGS = (
+    "BOUNDSCHECK",
+    "OPT",
+    "LOOP_VECTORIZE",
+    "SLP_VECTORIZE",
+    "ENABLE_AVX",
+    "DEBUGINFO_DEFAULT",
+    "FULL_TRACEBACKS",
+)
 
 
 class PackageCache(caching._Cache):
@@ -156,6 +164,11 @@ def jit(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> 
     return dispatcher
 
 
+#: Below this a problem runs on the calling thread: a team's start and end take 5 to 20 us, in which one AVX-512 core
+#: does some two million operations.
+PARALLEL_OPERATIONS = 2e6
+
+
 class Kernel:
     """A compiled loop nest over ``prange``, in a parallel and a serial build; a call runs the safe one.
 
@@ -171,6 +184,10 @@ class Kernel:
     def __call__(self, *args: Any) -> None:
         with _parallel_team() as team:
             (self.parallel if team else self.serial)(*args)
+
+    def sized(self, operations: float) -> Callable[..., None]:
+        """What to call for a problem of so many operations: the serial build where threads would not pay."""
+        return self if operations >= PARALLEL_OPERATIONS else self.serial
 
 
 def kernel(py_func: Callable | None = None, **options: Any) -> Any:
@@ -194,7 +211,7 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
     """
     dtype = np.dtype(dtype)
     row = -(-size * dtype.itemsize // 64) * 64
-    needed = row * numba.get_num_threads() + 64
+    needed = row * num_threads() + 64
     buffer = getattr(_kept, "buffer", None)
     if buffer is None or buffer.nbytes < needed:
         buffer = np.empty(needed, np.uint8)
@@ -208,6 +225,20 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
 
 _launching = threading.Lock()
 _layer: str | None = None
+_limit: int | None = None
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Let this package use at most so many of Numba's threads; None for all of them."""
+    global _limit
+    _limit = threads
+
+
+def num_threads() -> int:
+    """Threads a kernel called now may use: Numba's for this Python thread, or fewer by `set_num_threads`."""
+    threading_layer()  # tbb must be loaded before Numba looks for it, which the next line makes it do
+    threads = numba.get_num_threads()
+    return threads if _limit is None else min(threads, _limit)
 
 
 def threading_layer() -> str:

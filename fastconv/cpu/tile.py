@@ -97,7 +97,9 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = Fa
             there = builder.gep(weights, [builder.mul(i, _INT(step_size))])
             in_lanes, in_rows = ((here, x), (there, packed)) if x_in_lanes else ((there, packed), (here, x))
             wide = [
-                _convert(builder, _load(builder, in_lanes[0], _INT(v * count), count), in_lanes[1].dtype, out.dtype, count)
+                _convert(
+                    builder, _load(builder, in_lanes[0], _INT(v * count), count), in_lanes[1].dtype, out.dtype, count
+                )
                 for v in range(vectors)
             ]
             following = builder.add(i, _INT(1))
@@ -128,15 +130,23 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = Fa
                 for v in range(vectors):
                     for r in range(0, rows, count):
                         block = [sums[r + k][v] if r + k < rows else zero for k in range(count)]
-                        _write(builder, _transposed(builder, block), goal, arg["pitch"], (v * count, r),
-                               (arg["valid_lanes"], arg["valid_rows"]))
+                        _write(
+                            builder,
+                            _transposed(builder, block),
+                            goal,
+                            arg["pitch"],
+                            (v * count, r),
+                            (arg["valid_lanes"], arg["valid_rows"]),
+                        )
             else:
                 for v in range(vectors):
                     column = [sums[r][v] for r in range(rows)]
                     _write(builder, column, goal, arg["pitch"], (0, v * count), (arg["valid_rows"], arg["valid_lanes"]))
             return context.get_dummy_value()
 
-        return types.void(x, types.int64, offsets, packed, types.int64, bias, types.int64, out.dtype, out, *[types.int64] * 4), codegen
+        return types.void(
+            x, types.int64, offsets, packed, types.int64, bias, types.int64, out.dtype, out, *[types.int64] * 4
+        ), codegen
 
     return register_tile
 
@@ -303,8 +313,8 @@ def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, planes: bool, x_step:
                     else:
                         total += flat_x[at + offsets[i] + r * x_step] * flat_packed[packed_at + i * width + lane]
                 total += flat_bias[bias_at + (r if x_in_lanes else lane)]
-                flat_out[out_at + (lane * pitch + r if transposed else r * pitch + lane)] = floor if total < floor else total
+                flat_out[out_at + (lane * pitch + r if transposed else r * pitch + lane)] = (
+                    floor if total < floor else total
+                )
 
     return plain_tile
-
-
