@@ -1,23 +1,51 @@
-"""Forks seen from `import fastconv` on, before Numba is loaded: what a child must know, and what it must not inherit."""
+"""Forks seen from `import fastconv` on, before Numba is loaded: what a child must know, and what it must not
+inherit."""
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 #: Whether this process is a forked child whose parent had already started Numba's threads.
 threads_lost = False
 
+#: Held during a fork, and for a moment at the start of every parallel kernel.
+gate = threading.RLock()
+_running: set[int] = set()
 _held: list[Any] = []
 
 
+@contextmanager
+def kernel_running() -> Iterator[None]:
+    """Around a parallel kernel: a fork waits for it, because a child of a busy thread pool may wait forever."""
+    thread = threading.get_ident()
+    with gate:
+        _running.add(thread)
+    try:
+        yield
+    finally:
+        _running.discard(thread)
+
+
 def _before() -> None:
-    # A child that inherits Numba's compiler lock from a thread in mid-compilation would wait for it forever.
+    _hold(gate)
+    while _running - {threading.get_ident()}:
+        time.sleep(1e-4)
+    # A child that inherits Numba's compiler lock from a thread in mid-compilation would wait for it forever. It is
+    # taken last: a kernel that still runs may be waiting for it.
     module = sys.modules.get("numba.core.compiler_lock")
     if module is not None:
-        module.global_compiler_lock.acquire()
-        _held.append(module.global_compiler_lock)
+        _hold(module.global_compiler_lock)
+
+
+def _hold(lock: Any) -> None:
+    lock.acquire()
+    _held.append(lock)
 
 
 def _release() -> None:
@@ -27,6 +55,7 @@ def _release() -> None:
 
 def _in_child() -> None:
     global threads_lost
+    _running.clear()
     _release()
     parallel = sys.modules.get("numba.np.ufunc.parallel")
     threads_lost = threads_lost or getattr(parallel, "_is_initialized", False)

@@ -151,7 +151,8 @@ def conv2d(
     array([[[ 56.,  72.],
             [104., 120.]]])
     """
-    x, weight, bias = spec.array("x", x), spec.array("weight", weight), None if bias is None else spec.array("bias", bias)
+    x, weight = spec.array("x", x), spec.array("weight", weight)
+    bias = None if bias is None else spec.array("bias", bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     problem = spec.conv_spec(
         x.shape,

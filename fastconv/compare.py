@@ -22,7 +22,7 @@ import numpy as np
 
 from . import spec
 from .api import algorithms, conv2d, plan_conv2d
-from .plan import name, table
+from .plan import get_num_threads, name, table
 
 #: Seconds of timing a variant gets; one call at least, however slow it is.
 SECONDS_EACH = 0.5
@@ -64,7 +64,7 @@ class Comparison:
     rows: tuple[Row, ...]
     """The variants, fastest first, those that were not timed last."""
     threads: int
-    """Threads that Numba had, and BLAS if `blas_limited`."""
+    """Threads that the kernels had, and BLAS if `blas_limited`."""
     blas_limited: bool
     """Whether BLAS was held to that number of threads too; False if threadpoolctl is missing."""
     flops: int
@@ -211,7 +211,7 @@ def compare(
     x, weight, bias, stride, padding, dilation, groups
         As in `conv2d`. The data must be finite.
     threads : int, optional
-        How many threads Numba and BLAS may use; as many as Numba uses now by default.
+        How many threads the kernels and BLAS may use; `get_num_threads` by default.
     repeats : int
         Timed calls of each variant; fewer of those that are slow.
     peers : mapping of str to function, optional
@@ -287,13 +287,17 @@ def compare(
 
 @contextlib.contextmanager
 def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
-    """Numba and, if threadpoolctl is there, BLAS on `threads` threads; yields the number and whether BLAS is too."""
+    """Kernels and, if threadpoolctl is there, BLAS on `threads` threads; yields the number and whether BLAS is too."""
     import numba
 
+    from .cpu.runtime import threading_layer
+
+    threading_layer()  # it must choose the layer, not Numba at the next line
     before = numba.get_num_threads()
-    used = before if threads is None else spec.integer("threads", threads, 1)
     try:
-        numba.set_num_threads(used)
+        if threads is not None:
+            numba.set_num_threads(spec.integer("threads", threads, 1))
+        used = get_num_threads()  # fewer than asked for if `set_num_threads` says so
         with _blas_team(used) as limited:
             yield used, limited
     finally:

@@ -109,8 +109,8 @@ def set_num_threads(threads: int | None) -> None:
 
     Notes
     -----
-    Results do not depend on it. Numba's own ``numba.set_num_threads``, which holds for one Python thread, counts too: the
-    smaller number is used. The matrix products of ``im2col`` run in NumPy's BLAS, which has its own threads.
+    Results do not depend on it. Numba's own ``numba.set_num_threads``, which holds for one Python thread, counts too:
+    the smaller number is used. The matrix products of ``im2col`` run in NumPy's BLAS, which has its own threads.
 
     Examples
     --------

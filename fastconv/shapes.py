@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import spec
-from .spec import Pair, extent, flag, integer, pair, paddings
+from .spec import Pair, extent, flag, integer, paddings, pair
 
 
 def output_shape(
@@ -65,7 +65,7 @@ def output_shape(
         raise ValueError(f"x_shape must end in a height and a width of at least 1, got {shape}")
     kernel, step, gap = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1), pair("dilation", dilation, 1)
     window = gap[0] * (kernel[0] - 1) + 1, gap[1] * (kernel[1] - 1) + 1
-    pads = paddings(padding, shape[-2:], window, step)
+    pads = paddings(padding, (shape[-2], shape[-1]), window, step)
     rounding = flag("ceil_mode", ceil_mode)
     sizes = [extent(*axis, ceil_mode=rounding) for axis in zip(shape[-2:], window, pads, step, strict=True)]
     if min(sizes) < 1:

@@ -99,7 +99,8 @@ def paddings(value: object, size: Pair, window: Pair, stride: Pair, name: str = 
         if value in ("same", "same_lower"):
             sides = [_same(*axis, lower=value == "same_lower") for axis in zip(size, window, stride, strict=True)]
             return sides[0], sides[1]
-        raise ValueError(f"{name} must be an integer, a pair, two pairs, 'valid', 'same' or 'same_lower', got {value!r}")
+        allowed = "an integer, a pair, two pairs, 'valid', 'same' or 'same_lower'"
+        raise ValueError(f"{name} must be {allowed}, got {value!r}")
     if _is_nested(value):
         if len(value) != 2 or not all(_is_sequence(item) and len(item) == 2 for item in value):
             raise ValueError(f"{name} as nested pairs must be ((top, bottom), (left, right)), got {value!r}")
@@ -212,7 +213,7 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequ
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type] # any int will do
     except np.exceptions.TooHardError:
         return True
 

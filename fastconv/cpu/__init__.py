@@ -10,7 +10,17 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
 """
 
-from . import conv_depthwise, conv_direct, conv_im2col, conv_image, conv_naive, conv_pointwise, conv_winograd, pool_naive, pool_rows
+from . import (
+    conv_depthwise,
+    conv_direct,
+    conv_im2col,
+    conv_image,
+    conv_naive,
+    conv_pointwise,
+    conv_winograd,
+    pool_naive,
+    pool_rows,
+)
 
 CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_im2col, conv_naive)
 POOL2D = (pool_rows, pool_naive)

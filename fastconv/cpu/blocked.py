@@ -4,9 +4,10 @@
 
     out[o, i, j] = bias[o] + sum over t of weight[o, t] * patch[offset[t], i rows and j columns on]        t = (c, a, b)
 
-A task computes a block of output rows and columns of one image and group: it fills a patch (`patch`: padding written out, every
-tap at a fixed distance), then runs panels of output channels, rows, tiles. The patch stays in the second-level cache and a panel of
-weights streams through the first. Where there are fewer blocks than threads, tasks share the panels of a block.
+A task computes a block of output rows and columns of one image and group: it fills a patch (`patch`: padding written
+out, every tap at a fixed distance), then runs panels of output channels, rows, tiles. The patch stays in the
+second-level cache and a panel of weights streams through the first. Where there are fewer blocks than threads, tasks
+share the panels of a block.
 
 Source: Georganas et al., Anatomy of high-performance deep learning convolutions on SIMD architectures, SC 2018.
 """
@@ -74,7 +75,8 @@ def blocking(spec: ConvSpec, tiles: Tiles, threads: int) -> Blocking:
     return Blocking(tiles, panels, block_h, block_w, shares)
 
 
-#: Below this many operations a tile of the exact width is not worth compiling: one of two widths is taken, with idle rows.
+#: Below this many operations a tile of the exact width is not worth compiling: one of two widths is taken, with idle
+#: rows.
 SMALL = 2e7
 
 
@@ -164,7 +166,7 @@ def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> Packed:
             tiles.pixels,
             spec.c_in // spec.groups,
             simd.lanes(x_dtype),
-        ),  # fmt: skip
+        ),
         patch_size=_patch_size(spec, plan),
     )
 
@@ -176,9 +178,20 @@ def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> Non
     padded[:, : bias.size // groups] = bias.reshape(groups, -1)
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
-        packed.tasks, x, packed.offsets, packed.weight, padded, packed.floor, out, patches, packed.row_phases, packed.phases,
-        packed.stride, packed.pad, packed.sizes,
-    )  # fmt: skip
+        packed.tasks,
+        x,
+        packed.offsets,
+        packed.weight,
+        padded,
+        packed.floor,
+        out,
+        patches,
+        packed.row_phases,
+        packed.phases,
+        packed.stride,
+        packed.pad,
+        packed.sizes,
+    )
 
 
 @kernel
@@ -223,9 +236,20 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
                     some = min(pixels, ow - j0 - j)
                     valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
                     sums(
-                        seen, base + j, offsets, packed, weights * taps, bias, weights, floor,
-                        out, to, oh * ow, valid_rows, valid_lanes,
-                    )  # fmt: skip
+                        seen,
+                        base + j,
+                        offsets,
+                        packed,
+                        weights * taps,
+                        bias,
+                        weights,
+                        floor,
+                        out,
+                        to,
+                        oh * ow,
+                        valid_rows,
+                        valid_lanes,
+                    )
 
     @kernel(key=(tile_rows, vectors, x_in_lanes))
     def _blocked_loops(tasks, x, offsets, packed, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):

@@ -4,8 +4,8 @@
 
     out[n, o, i, j] = bias[o] + sum over a, b of weight[o, 0, a, b] * x[n, o // multiplier, row(i, a), col(j, b)]
 
-What it changes over `direct`: with one channel in a group there are no channels to fill a tile with. The loop nest of `rows`
-fills it with neighbouring rows of the output instead, which share the input's vectors.
+What it changes over `direct`: with one channel in a group there are no channels to fill a tile with. The loop nest of
+`rows` fills it with neighbouring rows of the output instead, which share the input's vectors.
 
 Source: Howard et al., MobileNets, arXiv:1704.04861, for the layer. Measured: see README.
 """

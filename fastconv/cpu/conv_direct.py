@@ -4,12 +4,12 @@
 
     out[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, first + c, row, col]     (see `spec`)
 
-What it changes over `im2col`: the columns are never built. The loop nest of `blocked` copies each input element once into a
-small patch and finds the taps there by a table of offsets; the sum runs in the registers of `simd.tile`.
+What it changes over `im2col`: the columns are never built. The loop nest of `blocked` copies each input element once
+into a small patch and finds the taps there by a table of offsets; the sum runs in the registers of `simd.tile`.
 
-Tiles: where a group has enough output channels these lie in the vectors' lanes, and a tile is up to 14 pixels of a row by
-2 vectors of channels: a broadcast may read any address, so every stride and every small image is as fast, and widths of
-7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a tile is
+Tiles: where a group has enough output channels these lie in the vectors' lanes, and a tile is up to 14 pixels of a row
+by 2 vectors of channels: a broadcast may read any address, so every stride and every small image is as fast, and widths
+of 7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a tile is
 all the group's channels by a few vectors of a row.
 
 It wins for kernels that `winograd` cannot do, and for small channel counts. Measured: see README.

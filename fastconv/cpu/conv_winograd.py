@@ -13,8 +13,9 @@ F(4x4) is used but where the image is so small that its tiles would be mostly em
 Layouts: a region of x with channels in lanes (rows, columns, lanes), one block of channels at a time;
 V (elements, c_in / lanes, tiles, lanes); U (panels, elements, c_in, panel); M (elements, tiles, panel).
 
-Loop order: tasks are blocks of tiles (of one image, or several where these are small), so that V stays in the second-level
-cache; a task transforms its inputs, then for each panel of output channels runs the products and transforms the result.
+Loop order: tasks are blocks of tiles (of one image, or several where these are small), so that V stays in the
+second-level cache; a task transforms its inputs, then for each panel of output channels runs the products and
+transforms the result.
 
 Source: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308.
 """
@@ -150,7 +151,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     loops(x, offsets, packed, biases, spec.floor, out, scratches, (top, left), grid, tiling.block, tiling.shares, sizes)
 
 
-# -- the transforms, along one axis: vectors read at `at`, `at + step`, ... and written at `to`, `to + stride`, ... ------
+# -- the transforms, along one axis --------------------------------------------------------------------------
+# Vectors are read at `at`, `at + step`, ... and written at `to`, `to + stride`, ...
 
 
 @jit
@@ -269,7 +271,7 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
 
     @kernel(key=(m, rows, lanes))
     def _winograd_tiles(x, offsets, packed, bias, floor, out, scratches, pad, grid, block, shares, sizes):
-        n, c_in, h, w = x.shape
+        n, c_in = x.shape[:2]
         c_out, oh, ow = out.shape[1:]
         panels, elements, _, panel = packed.shape
         images, down, across = block
@@ -307,9 +309,20 @@ def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
                 for e in range(elements):
                     for t in range(0, count, rows):
                         products(
-                            v_tiles, e * step + t * lanes, offsets, packed, (p * elements + e) * c_in * panel,
-                            nothing, 0, none, m_tiles, (e * tiles + t) * panel, panel, rows, panel,
-                        )  # fmt: skip
+                            v_tiles,
+                            e * step + t * lanes,
+                            offsets,
+                            packed,
+                            (p * elements + e) * c_in * panel,
+                            nothing,
+                            0,
+                            none,
+                            m_tiles,
+                            (e * tiles + t) * panel,
+                            panel,
+                            rows,
+                            panel,
+                        )
                 for v in range(0, min(panel, c_out - p * panel), lanes):
                     channel = p * panel + v
                     shift = simd.load(bias, channel)

@@ -2,11 +2,12 @@
 
 ::
 
-    patch[c, r, phase_h, phase_w, q] = x[n, first + c, corner_h + r * stride_h + phase_h, corner_w + q * stride_w + phase_w]
+    patch[c, r, f, g, q] = x[n, first + c, corner_h + r * stride_h + f, corner_w + q * stride_w + g]
 
-with zeros outside the image, and only the phases (remainders by the stride) that some tap falls on. The tap (c, a, b) of the
-output at row i and column j of the block is then `offsets` [c, a, b] from row i and column j of the patch, whatever the stride,
-dilation and padding: a sum over channels and taps becomes one flat loop (indirect convolution).
+with zeros outside the image, and only the phases f and g (remainders by the stride) that some tap falls on. The tap
+(c, a, b) of the output at row i and column j of the block is then `offsets` [c, a, b] from row i and column j of the
+patch, whatever the stride, dilation and padding: a sum over channels and taps becomes one flat loop (indirect
+convolution).
 
 Source: Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
 """

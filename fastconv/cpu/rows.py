@@ -4,9 +4,9 @@
 
     out[o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * patch[offset[c, a, b], i rows and j columns on]
 
-A task computes a block of rows and columns of one output channel: it fills a patch (`patch`) and runs rows, tiles. With one output
-channel at a time there is no second one to share a loaded vector with, so neighbouring rows of the output share it: a tile
-is a few rows by a few vectors of pixels.
+A task computes a block of rows and columns of one output channel: it fills a patch (`patch`) and runs rows, tiles. With
+one output channel at a time there is no second one to share a loaded vector with, so neighbouring rows of the output
+share it: a tile is a few rows by a few vectors of pixels.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Packed(NamedTuple):
 def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs."""
     plan, dtype = blocking(spec, num_threads()), spec.acc_dtype
-    rows, phases_h, phases_w, pitch = patch.shape(spec, plan.block_h, plan.block_w)
+    rows, _, phases_w, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     offsets = patch.offsets(spec, plan.block_h, plan.block_w)[: spec.kh * spec.kw]
     for _ in range(plan.down - 1):
         offsets = np.append(offsets, offsets[-spec.kw :] + pitch * phases_w)
@@ -136,9 +136,19 @@ def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> Non
     """Convolve."""
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
-        x, packed.offsets, packed.weight, bias, packed.floor, out, patches, packed.row_phases, packed.phases,
-        packed.stride, packed.pad, packed.sizes,
-    )  # fmt: skip
+        x,
+        packed.offsets,
+        packed.weight,
+        bias,
+        packed.floor,
+        out,
+        patches,
+        packed.row_phases,
+        packed.phases,
+        packed.stride,
+        packed.pad,
+        packed.sizes,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -163,9 +173,21 @@ def _loops(down: int, vectors: int) -> Any:
             for i in range(0, min(block_h, oh - i0), down):
                 for j in range(0, min(block_w, ow - j0), pixels):
                     sums(
-                        seen, i * line + j, offsets, kw, c_group, rows * line, weight, o * c_group * kh * kw, bias[o], floor,
-                        out, ((image * c_out + o) * oh + i0 + i) * ow + j0 + j, ow,
-                        min(down, min(block_h, oh - i0) - i), min(pixels, min(block_w, ow - j0) - j),
-                    )  # fmt: skip
+                        seen,
+                        i * line + j,
+                        offsets,
+                        kw,
+                        c_group,
+                        rows * line,
+                        weight,
+                        o * c_group * kh * kw,
+                        bias[o],
+                        floor,
+                        out,
+                        ((image * c_out + o) * oh + i0 + i) * ow + j0 + j,
+                        ow,
+                        min(down, min(block_h, oh - i0) - i),
+                        min(pixels, min(block_w, ow - j0) - j),
+                    )
 
     return _row_loops

@@ -236,7 +236,6 @@ def set_num_threads(threads: int | None) -> None:
 
 def num_threads() -> int:
     """Threads a kernel called now may use: Numba's for this Python thread, or fewer by `set_num_threads`."""
-    threading_layer()  # tbb must be loaded before Numba looks for it, which the next line makes it do
     threads = numba.get_num_threads()
     return threads if _limit is None else min(threads, _limit)
 
@@ -281,17 +280,18 @@ _load_openmp()
 @contextlib.contextmanager
 def _parallel_team() -> Iterator[bool]:
     """Whether the block may run a parallel kernel now; see the module's table."""
-    layer = threading_layer()
-    if (_forks.threads_lost and layer != "tbb") or numba.get_num_threads() == 1:
+    layer, threads = threading_layer(), num_threads()
+    if threads == 1 or (_forks.threads_lost and layer != "tbb"):
         yield False
-    elif layer != "workqueue":
-        with _forks.kernel_running():
-            yield True
-    elif _launching.acquire(blocking=False):
+    elif layer == "workqueue" and not _launching.acquire(blocking=False):
+        yield False
+    else:
+        before = numba.get_num_threads()
         try:
             with _forks.kernel_running():
+                numba.set_num_threads(threads)
                 yield True
         finally:
-            _launching.release()
-    else:
-        yield False
+            numba.set_num_threads(before)
+            if layer == "workqueue":
+                _launching.release()

@@ -1,9 +1,9 @@
 """Vector instructions for kernels; with `tile`, the only file that emits LLVM IR.
 
-Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a Numba
-type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``; ``load_part`` and
-``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of the convolutions, which
-keep many of these in registers, are made of the same parts in `tile`.
+Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a
+Numba type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``;
+``load_part`` and ``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of
+the convolutions, which keep many of these in registers, are made of the same parts in `tile`.
 
 LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON.
 """
@@ -54,7 +54,7 @@ def lanes(dtype: Any) -> int:
 class Vector(types.Type):
     """One register full of a scalar type."""
 
-    def __init__(self, scalar: types.Type) -> None:
+    def __init__(self, scalar: Any) -> None:
         self.scalar = scalar
         super().__init__(name=f"vector({scalar})")
 
@@ -157,7 +157,7 @@ def _store_masked(builder, value, data, index, mask):
     _call(builder, f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), [value, pointer, _I32(1), mask])
 
 
-def _convert(builder, value, source: types.Type, target: types.Type, count: int):
+def _convert(builder, value, source: Any, target: Any, count: int):
     """`value`, a scalar or vector of Numba type `source`, as `target`: integers only grow, floats stay."""
     if source == target:
         return value
@@ -214,7 +214,8 @@ def store_part(typingctx, array, index, vector, valid):
 
 @intrinsic
 def load_even(typingctx, array, index, valid):
-    """Every second element from a flat index on, as one vector; zeros from the `valid`-th on, and nothing there is read."""
+    """Every second element from a flat index on, as one vector; zeros from the `valid`-th on, and nothing there is
+    read."""
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
@@ -261,7 +262,8 @@ def larger(typingctx, a, b):
 
 @intrinsic
 def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
-    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch + c]``.
+    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
+    c]``.
 
     Exactly `rows` x `columns` elements are read and written (both at least 1).
     """

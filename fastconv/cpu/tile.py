@@ -1,7 +1,7 @@
 """Register tiles: the inner loops of the convolutions, sums that stay in vector registers from first to last tap.
 
-Written in LLVM's vector types with the parts of `simd`. Both tiles also exist as plain loops, which take their place where
-``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results but for the order of rounding.
+Written in LLVM's vector types with the parts of `simd`. Both tiles also exist as plain loops, which take their place
+where ``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results but for the order of rounding.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import os
 from functools import lru_cache
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
+from numba.core import config
 from numba.extending import intrinsic
 
 from .runtime import jit
@@ -33,7 +33,8 @@ from .simd import (
 
 
 def _plain() -> bool:
-    return os.environ.get("FASTCONV_SIMD") == "0" or bool(numba.config.BOUNDSCHECK)
+    checked = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined] # Numba sets it from the environment
+    return checked or os.environ.get("FASTCONV_SIMD") == "0"
 
 
 def tile_shape() -> tuple[int, int]:
@@ -54,7 +55,8 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = Fa
     out, out_at, pitch, valid_rows, valid_lanes)`` and computes, r counting rows and l lanes of all vectors::
 
         x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + l]
-        otherwise:    sum[r, l] = sum over i of x[at + offsets[i] + r] * flat_packed[packed_at + i * vectors * lanes + l]
+        otherwise:    sum[r, l] = sum over i of x[at + offsets[i] + r] * flat_packed[packed_at + i * vectors * lanes +
+        l]
 
     then adds the bias of the output channel (r if x_in_lanes, else l), raises what is below `floor` to it and writes
 
@@ -62,8 +64,8 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, planes: bool = Fa
         otherwise:                   out[out_at + r * pitch + l]
 
     for r < valid_rows and l < valid_lanes. Lanes and rows beyond are computed from whatever lies there, so `x`
-    needs room behind: `rows` or `vectors` * lanes elements. With nested loops for the reduction LLVM hoists the broadcasts
-    and spills the sums (measured: a third of the speed), which is why a table gives the offsets.
+    needs room behind: `rows` or `vectors` * lanes elements. With nested loops for the reduction LLVM hoists the
+    broadcasts and spills the sums (measured: a third of the speed), which is why a table gives the offsets.
     """
     if _plain():
         return _plain_tile(rows, vectors, x_in_lanes, planes, x_step)
@@ -179,23 +181,37 @@ def row_tile(rows: int, vectors: int) -> Any:
     """Sums of `rows` rows by `vectors` vectors of pixels of ONE output channel, with no multiplication by padding rows.
 
     The returned function, for kernels, is called as ``row_tile(x, at, offsets, kw, channels, channel_step, weight,
-    weight_at, bias, floor, out, out_at, pitch, valid_rows, valid_lanes)``. `offsets` has the distances of the taps (y, b)
-    of kh + rows - 1 input rows; `weight` has (channels, kh, kw) from `weight_at` on, kh >= rows. Computed is::
+    weight_at, bias, floor, out, out_at, pitch, valid_rows, valid_lanes)``. `offsets` has the distances of the taps (y,
+    b) of kh + rows - 1 input rows; `weight` has (channels, kh, kw) from `weight_at` on, kh >= rows. Computed is::
 
         sum[r, l] = bias + sum over c, a, b of weight[c, a, b] * x[at + c * channel_step + offsets[r + a, b] + l]
 
-    A vector of x is loaded once for all rows that use it: first the input rows that only the upper rows see, then those that all
-    see, then those of the lower ones. Each of these is a flat loop over taps i = (y, b), row r taking weight i - r * kw.
-    `x` needs `vectors` * lanes elements of room behind.
+    A vector of x is loaded once for all rows that use it: first the input rows that only the upper rows see, then those
+    that all see, then those of the lower ones. Each of these is a flat loop over taps i = (y, b), row r taking weight i
+    - r * kw. `x` needs `vectors` * lanes elements of room behind.
     """
     if _plain():
         return _plain_row_tile(rows, vectors)
 
     @intrinsic
     def register_row_tile(
-        typingctx, x, at, offsets, kw, channels, channel_step, weight, weight_at, bias, floor, out, out_at, pitch,
-        valid_rows, valid_lanes,
-    ):  # fmt: skip
+        typingctx,
+        x,
+        at,
+        offsets,
+        kw,
+        channels,
+        channel_step,
+        weight,
+        weight_at,
+        bias,
+        floor,
+        out,
+        out_at,
+        pitch,
+        valid_rows,
+        valid_lanes,
+    ):
         count = Vector(out.dtype).count
 
         def codegen(context, builder, sig, args):
@@ -262,9 +278,19 @@ def row_tile(rows: int, vectors: int) -> Any:
 
         integer = types.int64
         return types.void(
-            x, integer, offsets, integer, integer, integer, weight, integer, out.dtype, out.dtype, out,
+            x,
+            integer,
+            offsets,
+            integer,
+            integer,
+            integer,
+            weight,
+            integer,
+            out.dtype,
+            out.dtype,
+            out,
             *[integer] * 4,
-        ), codegen  # fmt: skip
+        ), codegen
 
     return register_row_tile
 
@@ -275,9 +301,22 @@ def _plain_row_tile(rows: int, vectors: int) -> Any:
 
     @jit(key=(rows, vectors))
     def plain_row_tile(
-        x, at, offsets, kw, channels, channel_step, weight, weight_at, bias, floor, out, out_at, pitch,
-        valid_rows, valid_lanes,
-    ):  # fmt: skip
+        x,
+        at,
+        offsets,
+        kw,
+        channels,
+        channel_step,
+        weight,
+        weight_at,
+        bias,
+        floor,
+        out,
+        out_at,
+        pitch,
+        valid_rows,
+        valid_lanes,
+    ):
         flat_x, flat_weight, flat_out = x.reshape(-1), weight.reshape(-1), out.reshape(-1)
         each = offsets.size - kw * (rows - 1)
         for r in range(min(rows, valid_rows)):

@@ -1,0 +1,255 @@
+"""The command line: ``python -m fastconv`` or ``fastconv``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any, NoReturn
+
+import numpy as np
+
+from . import __version__
+from .compare import Comparison, aligned, byte_count, compare
+from .plan import get_num_threads
+from .shapes import receptive_field
+from .spec import allocate, check_dtype, conv_spec
+
+#: The names under which LLVM knows the vector extensions worth telling.
+SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "amx-int8", "amx-bf16", "neon", "sve")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 2 if it could not, with the reason in a line on stderr."""
+    try:
+        arguments = _parser().parse_args(argv)
+        arguments.run(arguments)
+    except SystemExit as done:  # argparse: --help, --version or a bad argument
+        return done.code if isinstance(done.code, int) else 2
+    except (ValueError, TypeError, MemoryError, OSError, ImportError) as error:
+        print("fastconv:", *(str(error) or type(error).__name__).split(), file=sys.stderr)  # one line
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+# -- what is asked for ---------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="fastconv", description="Convolution and pooling kernels in Numba, from the command line.")
+    parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[Any], None], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        sub.set_defaults(run=run)
+        return sub
+
+    demo = command("demo", _demo, "filter a photograph into a contact sheet, and compare the variants on it")
+    demo.add_argument("--image", metavar="FILE", help="a photograph (default: one that comes with scikit-image)")
+    demo.add_argument("--output", metavar="FILE", default="demo.png", help="the PNG to write (default: demo.png)")
+
+    other = command("compare", _compare, "check and time every variant of one convolution on random data")
+    other.add_argument("--input", metavar="N,C,H,W", type=_numbers, required=True, help="shape of the input")
+    other.add_argument("--weight", metavar="O,C,KH,KW", type=_numbers, required=True, help="shape of the weight")
+    other.add_argument("--stride", metavar="S", type=_pair, default=1, help="a number or down,across (default: 1)")
+    other.add_argument(
+        "--padding",
+        metavar="P",
+        type=_padding,
+        default=0,
+        help="a number; down,across; top,bottom,left,right; valid, same or same_lower (default: 0)",
+    )
+    other.add_argument("--dilation", metavar="D", type=_pair, default=1, help="as the stride (default: 1)")
+    other.add_argument("--groups", metavar="G", type=int, default=1, help="independent convolutions (default: 1)")
+    other.add_argument("--dtype", type=_dtype, default="float32", help="of input and weight (default: float32)")
+    other.add_argument("--threads", metavar="T", type=int, help="how many may run (default: all of Numba's)")
+    other.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    other.add_argument("--plot", metavar="FILE", help="also draw the result: a .png, .svg or .pdf")
+
+    command("info", _info, "tell what fastconv finds on this machine")
+
+    field = command("receptive-field", _receptive_field, "tell what one output of a stack of layers sees of the input")
+    field.add_argument(
+        "layers",
+        metavar="LAYER",
+        nargs="+",
+        type=_layer,
+        help="kernel[,stride[,padding[,dilation]]], first layer first; each a number, or two as in 3x5 (down x across)",
+    )
+
+    command("warmup", _warmup, "compile the kernels for the common dtypes now, so that no later call waits for it")
+    return parser
+
+
+def _numbers(text: str, between: str = ",") -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(between))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers with {between!r} between, got {text!r}") from None
+
+
+def _pair(text: str, between: str = ",") -> int | tuple[int, ...]:
+    numbers = _numbers(text, between)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _padding(text: str) -> Any:
+    if text[:1].isalpha():
+        return text
+    numbers = _numbers(text)
+    return (numbers[:2], numbers[2:]) if len(numbers) == 4 else _pair(text)
+
+
+def _dtype(text: str) -> np.dtype:
+    try:
+        return np.dtype(text)
+    except TypeError:
+        raise argparse.ArgumentTypeError(f"expected a dtype like float32, got {text!r}") from None
+
+
+def _layer(text: str) -> tuple[Any, ...]:
+    return tuple(part if part[:1].isalpha() else _pair(part, "x") for part in text.split(","))
+
+
+# -- the commands --------------------------------------------------------------------------------------------
+
+
+def _demo(arguments: Any) -> None:
+    from . import demo
+
+    photo = demo.load(arguments.image)
+    demo.sheet(demo.panels(photo), arguments.output)
+    for title, comparison in demo.comparisons(photo):
+        print(f"{title}\n")
+        _print(comparison)
+        print()
+    print(f"The photograph and what eight kernels make of it: {arguments.output}")
+
+
+def _compare(arguments: Any) -> None:
+    layer = {name: getattr(arguments, name) for name in ("stride", "padding", "dilation", "groups")}
+    dtype = arguments.dtype
+    conv_spec(arguments.input, arguments.weight, [dtype], **layer)  # whatever is wrong, before making the data
+    rng = np.random.default_rng(0)
+    x, weight = _random(rng, arguments.input, dtype), _random(rng, arguments.weight, dtype)
+    comparison = compare(x, weight, threads=arguments.threads, **layer)
+    if arguments.plot:
+        comparison.plot(arguments.plot)
+    if arguments.json:
+        print(json.dumps(comparison.to_dict(), indent=2))
+    else:
+        _print(comparison)
+
+
+def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    result = allocate(shape, dtype)
+    if check_dtype("dtype", dtype).kind == "f":
+        result[...] = rng.standard_normal(shape, np.float32)
+    else:
+        result[...] = rng.integers(0, 100, shape, np.uint8)
+    return result
+
+
+def _print(comparison: Comparison) -> None:
+    try:
+        import rich
+    except ModuleNotFoundError:
+        print(comparison)
+    else:
+        rich.print(comparison)
+
+
+def _info(_: Any) -> None:
+    from llvmlite import binding
+
+    from .cpu.machine import copy_bandwidth, fma_ceiling
+    from .cpu.runtime import threading_layer
+
+    layer, threads = threading_layer(), get_num_threads()
+    features = binding.get_host_cpu_features()
+    single, double = (fma_ceiling(np.dtype(dtype), threads) / 1e9 for dtype in ("float32", "float64"))
+    lines = {
+        "fastconv": __version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "packages": ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba", "llvmlite")),
+        "processor": f"{_processor()} ({binding.get_host_cpu_name()})",
+        "SIMD": ", ".join(name for name in SIMD if features.get(name)) or "nothing that is known here",
+        "cores": str(os.cpu_count()),
+        "threads": f"{threads}, threading layer {layer}",
+        "multiply-adds": f"{single:,.0f} GFLOP/s in float32, {double:,.0f} in float64, measured on these threads",
+        "memory": f"{copy_bandwidth(threads) / 1e9:,.0f} GB/s read and written, measured by copying",
+        "cache": _cache(),
+        "CUDA": "not supported by this version, which runs on the CPU only",
+    }
+    for label, text in lines.items():
+        print(f"{label:<14} {text}")
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _cache() -> str:
+    from .cpu.runtime import cache_folder
+
+    sizes = [file.stat().st_size for file in cache_folder().glob("*.nbc")]
+    return f"{len(sizes)} compiled kernels, {byte_count(sum(sizes))}, in {cache_folder()}"
+
+
+def _receptive_field(arguments: Any) -> None:
+    lines = [("layer", "sees", "step", "starts at")]
+    for count, layer in enumerate(arguments.layers, 1):
+        field = receptive_field(arguments.layers[:count])
+        options = zip(("kernel", "stride", "padding", "dilation"), map(_by, layer), strict=False)
+        text = ", ".join(" ".join(option) for option in options)
+        lines.append((f"{count}: {text}", _by(field.size), _by(field.stride), str(field.start)))
+    print(aligned(lines))
+    padding = ", in the padding" if min(field.start) < 0 else ""
+    print(f"\nOne output sees {_by(field.size)} pixels of the input. The next one down sees as many, {field.stride[0]} "
+          f"rows lower;\nthe next one to the right, {field.stride[1]} columns on. The first view begins at row "
+          f"{field.start[0]}, column {field.start[1]}{padding}.")
+
+
+def _by(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _warmup(_: Any) -> None:
+    from . import warmup
+
+    todo = list(warmup.steps())
+    try:
+        from rich.progress import Progress
+    except ModuleNotFoundError:
+        for number, (label, run) in enumerate(todo, 1):
+            print(f"{number}/{len(todo)} {label}", flush=True)
+            run()
+    else:
+        with Progress() as progress:
+            task = progress.add_task("", total=len(todo))
+            for label, run in todo:
+                progress.update(task, description=label.ljust(36))
+                run()
+                progress.advance(task)
+    print(_cache())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""Fill the cache of compiled kernels: every algorithm in the tables, the common dtypes, both builds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .api import algorithms, avg_pool2d, conv2d, lp_pool2d, max_pool2d
+from .compare import limited_threads
+
+Calls = Iterator[Callable[..., Any]]
+
+#: float16 is computed as float32, bool as uint8, wider integers as int64.
+DTYPES = ("float32", "float64", "uint8", "int64")
+
+#: Shapes of x and weight, and options. Small, but with every feature that an algorithm may have a kernel for.
+CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((2, 32, 16, 16), (32, 32, 1, 1), {}),
+    ((2, 32, 16, 16), (32, 32, 1, 1), {"stride": 2}),
+    ((2, 32, 16, 16), (32, 32, 3, 3), {"padding": 1}),
+    ((2, 32, 16, 16), (32, 32, 3, 3), {"padding": 1, "stride": 2}),
+    ((2, 32, 16, 16), (32, 32, 3, 3), {"dilation": 2}),
+    ((2, 32, 16, 16), (32, 1, 3, 3), {"groups": 32, "padding": 1}),
+    ((1, 3, 48, 48), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 1, 48, 48), (1, 1, 7, 7), {}),
+    ((1, 1, 96, 96), (1, 1, 31, 31), {}),
+)
+
+#: Windows and options.
+POOLINGS: tuple[tuple[int, dict[str, Any]], ...] = (
+    (2, {}),
+    (3, {"stride": 2, "padding": 1}),
+    (3, {"stride": 1, "dilation": 2}),
+    (13, {"stride": 1}),
+)
+
+
+def steps() -> Iterator[tuple[str, Callable[[], None]]]:
+    """What there is to do: a label and a call each, the parallel builds first."""
+    for build, threads in (("parallel", None), ("serial", 1)):
+        for op, problems in OPS.items():
+            for algorithm in algorithms(op):
+                for dtype in DTYPES:
+                    yield f"{op} {algorithm} {dtype} {build}", partial(_run, problems, algorithm, dtype, threads)
+
+
+def _run(problems: Callable[[str], Calls], algorithm: str, dtype: str, threads: int | None) -> None:
+    with limited_threads(threads):
+        for call in problems(dtype):
+            with contextlib.suppress(ValueError):  # not every algorithm does every problem
+                call(algorithm=algorithm)
+
+
+def _convolutions(dtype: str) -> Calls:
+    for x_shape, weight_shape, options in CONVOLUTIONS:
+        yield partial(conv2d, np.ones(x_shape, dtype), np.ones(weight_shape, dtype), **options)
+
+
+def _max_poolings(dtype: str) -> Calls:
+    for call in _poolings(max_pool2d, dtype):
+        yield call
+        yield partial(call, return_indices=True)
+
+
+def _poolings(pool: Callable[..., Any], dtype: str) -> Calls:
+    for window, options in POOLINGS:
+        yield partial(pool, np.ones((2, 4, 32, 32), dtype), kernel_size=window, **options)
+
+
+#: The problems of each operation, as calls that lack only the algorithm.
+OPS: dict[str, Callable[[str], Calls]] = {
+    "conv2d": _convolutions,
+    "max_pool2d": _max_poolings,
+    "avg_pool2d": partial(_poolings, avg_pool2d),
+    "lp_pool2d": partial(_poolings, partial(lp_pool2d, norm_type=2.0)),
+}
