@@ -90,7 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         help="kernel[,stride[,padding[,dilation]]], first layer first; each a number, or two as in 3x5 (down x across)",
     )
 
-    command("warmup", _warmup, "compile the kernels for the common dtypes now, so that no later call waits for it")
+    warm = command("warmup", _warmup, "compile the kernels now (for minutes), so that no later call waits for it")
+    warm.add_argument("--dtype", nargs="+", type=_dtype, help="for which to (default: float32 float64 uint8 int64)")
     return parser
 
 
@@ -231,10 +232,11 @@ def _by(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _warmup(_: Any) -> None:
+def _warmup(arguments: Any) -> None:
     from . import warmup
 
-    todo = list(warmup.steps())
+    dtypes = [check_dtype("--dtype", dtype).name for dtype in arguments.dtype or map(np.dtype, warmup.DTYPES)]
+    todo = list(warmup.steps(dtypes))
     try:
         from rich.progress import Progress
     except ModuleNotFoundError:

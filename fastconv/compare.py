@@ -93,7 +93,8 @@ class Comparison:
         if not self.blas_limited:
             notes.append("BLAS threads were not limited: that needs threadpoolctl, pip install 'fastconv[cli]'")
         if self.peak_gflops is not None:
-            notes.append(f"peak: {self.peak_gflops:,.0f} GFLOP/s, multiply-adds in registers on as many threads")
+            peak = f"peak: {self.peak_gflops:,.0f} GFLOP/s of multiply-adds in registers"
+            notes.append(f"{peak} (what needs fewer may exceed it)")
         notes.append(f"memory: {self.memory_gflops:,.0f} GFLOP/s, if every array moved once at the speed of a copy")
         return notes
 

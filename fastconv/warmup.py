@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,17 +17,21 @@ Calls = Iterator[Callable[..., Any]]
 #: float16 is computed as float32, bool as uint8, wider integers as int64.
 DTYPES = ("float32", "float64", "uint8", "int64")
 
-#: Shapes of x and weight, and options. Small, but with every feature that an algorithm may have a kernel for.
+#: Shapes of x and weight, and options: one for each kind of layer that is compiled apart, and large enough (two million
+#: operations) to run in parallel. Only tiles of unusual widths are left to be compiled when they are met.
 CONVOLUTIONS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
-    ((2, 32, 16, 16), (32, 32, 1, 1), {}),
-    ((2, 32, 16, 16), (32, 32, 1, 1), {"stride": 2}),
-    ((2, 32, 16, 16), (32, 32, 3, 3), {"padding": 1}),
-    ((2, 32, 16, 16), (32, 32, 3, 3), {"padding": 1, "stride": 2}),
-    ((2, 32, 16, 16), (32, 32, 3, 3), {"dilation": 2}),
-    ((2, 32, 16, 16), (32, 1, 3, 3), {"groups": 32, "padding": 1}),
-    ((1, 3, 48, 48), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
-    ((1, 1, 48, 48), (1, 1, 7, 7), {}),
-    ((1, 1, 96, 96), (1, 1, 31, 31), {}),
+    ((1, 64, 28, 28), (64, 64, 1, 1), {}),
+    ((1, 64, 28, 28), (128, 64, 1, 1), {"stride": 2}),
+    ((1, 32, 28, 28), (32, 32, 3, 3), {"padding": 1}),
+    ((1, 64, 7, 7), (64, 64, 3, 3), {"padding": 1}),
+    ((1, 3, 64, 64), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
+    ((1, 3, 96, 96), (8, 3, 3, 3), {}),
+    ((1, 3, 128, 128), (3, 3, 5, 5), {}),
+    ((1, 64, 56, 56), (64, 1, 3, 3), {"groups": 64, "padding": 1}),
+    ((1, 64, 112, 112), (64, 1, 3, 3), {"groups": 64, "padding": 1, "stride": 2}),
+    ((8, 128, 14, 14), (128, 1, 3, 3), {"groups": 128, "padding": 1}),
+    ((1, 1, 512, 512), (1, 1, 3, 3), {}),
+    ((1, 1, 160, 160), (1, 1, 11, 11), {}),
 )
 
 #: Windows and options.
@@ -39,12 +43,12 @@ POOLINGS: tuple[tuple[int, dict[str, Any]], ...] = (
 )
 
 
-def steps() -> Iterator[tuple[str, Callable[[], None]]]:
+def steps(dtypes: Sequence[str] = DTYPES) -> Iterator[tuple[str, Callable[[], None]]]:
     """What there is to do: a label and a call each, the parallel builds first."""
     for build, threads in (("parallel", None), ("serial", 1)):
         for op, problems in OPS.items():
             for algorithm in algorithms(op):
-                for dtype in DTYPES:
+                for dtype in dtypes:
                     yield f"{op} {algorithm} {dtype} {build}", partial(_run, problems, algorithm, dtype, threads)
 
 

@@ -53,6 +53,14 @@ def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
 
 
 @jit
+def _zeros(target, to, count, lanes):
+    """count zeros from a flat index on; a loop over single ones would become a call, slow for the usual one or two."""
+    zero = simd.splat(target.dtype.type(0))
+    for q in range(0, count, lanes):
+        simd.store_part(target, to + q, zero, count - q)
+
+
+@jit
 def _copy_row(source, at, stride, target, to, count, lanes):
     """target[to + q] = source[at + q * stride] for q < count, as flat indices."""
     if stride == 1:
@@ -82,11 +90,10 @@ def fill(x, image, first, corner, channels, rows, row_phases, phases, stride, pi
             for r in range(rows * row_phases.size):
                 row = corner[0] + r // row_phases.size * stride[0] + row_phases[r % row_phases.size]
                 to = ((c * rows * row_phases.size + r) * phases.size + f) * pitch
-                inside = 0 <= row < h
-                for q in range(to, to + (begin if inside else pitch)):
-                    patch[q] = 0
-                if inside:
+                if 0 <= row < h:
                     at = ((image * c_in + first + c) * h + row) * w + begin * stride[1] + shift
+                    _zeros(patch, to, begin, lanes)
                     _copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
-                    for q in range(to + end, to + pitch):
-                        patch[q] = 0
+                    _zeros(patch, to + end, pitch - end, lanes)
+                else:
+                    _zeros(patch, to, pitch, lanes)

@@ -38,6 +38,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core import caching, compiler, serialize
+from numba.core.cpu_options import ParallelOptions
 
 from .. import _forks
 
@@ -142,10 +143,13 @@ class PackageCache(caching._Cache):
 
 
 # Numba would also turn array assignments inside a kernel into parallel loops: slower to compile, and not asked for.
-_ONLY_PRANGE = {
-    name: name == "prange"
-    for name in ("prange", "comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
-}
+# An object, not a dict: Numba empties the dict it is given at the first compilation, and the next would ask for all.
+_ONLY_PRANGE = ParallelOptions(
+    {
+        name: name == "prange"
+        for name in ("prange", "comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
+    }
+)
 
 # -- kernels -------------------------------------------------------------------------------------------------
 
@@ -281,9 +285,8 @@ _load_openmp()
 def _parallel_team() -> Iterator[bool]:
     """Whether the block may run a parallel kernel now; see the module's table."""
     layer, threads = threading_layer(), num_threads()
-    if threads == 1 or (_forks.threads_lost and layer != "tbb"):
-        yield False
-    elif layer == "workqueue" and not _launching.acquire(blocking=False):
+    alone = threads == 1 or (_forks.threads_lost and layer != "tbb")
+    if alone or (layer == "workqueue" and not _launching.acquire(blocking=False)):
         yield False
     else:
         before = numba.get_num_threads()

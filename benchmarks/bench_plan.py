@@ -1,0 +1,57 @@
+"""What a call costs beside its kernel: checking, choosing, packing, launching. Microseconds, on a tiny layer.
+
+There is no `setup` here: with one, asv times single calls, too short to be timed. `setup_cache` compiles instead, and
+a second of warm-up outlasts the loading of the kernel, so that asv's choice of how many calls to time is not misled.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import fastconv
+from fastconv import spec
+
+from .shapes import LAYERS
+
+LAYER = LAYERS["odd_tiny"]
+X, WEIGHT, BIAS = LAYER.arrays()
+DTYPES = (X.dtype, WEIGHT.dtype)
+IMAGE, KERNEL = X[0, 0], WEIGHT[0, 0]
+#: Shapes never seen before, so that nothing that is remembered by shape helps.
+HEIGHTS = itertools.count(10)
+
+
+class Overhead:
+    rounds = 4
+    warmup_time = 1.0
+    sample_time = 0.02
+    repeat = 10
+
+    def setup_cache(self):
+        for name, benchmark in vars(Overhead).items():
+            if name.startswith("time_"):
+                benchmark(self)
+
+    def time_spec_known(self):
+        """The checks, for a problem seen before."""
+        spec.conv_spec(X.shape, WEIGHT.shape, DTYPES, **LAYER.options)
+
+    def time_spec_new(self):
+        spec.conv_spec((1, 3, next(HEIGHTS), 7), WEIGHT.shape, DTYPES, **LAYER.options)
+
+    def time_plan(self):
+        """Checks, choice and packed weights, for a problem seen before."""
+        fastconv.plan_conv2d(X.shape, WEIGHT, BIAS, **LAYER.options)
+
+    def time_plan_new(self):
+        fastconv.plan_conv2d((1, 3, next(HEIGHTS), 7), WEIGHT, BIAS, **LAYER.options)
+
+    def time_conv2d(self):
+        """The whole call; the kernel itself takes about a microsecond."""
+        fastconv.conv2d(X, WEIGHT, BIAS, **LAYER.options)
+
+    def time_corr2d(self):
+        fastconv.corr2d(IMAGE, KERNEL)
+
+    def time_max_pool2d(self):
+        fastconv.max_pool2d(X, 2)

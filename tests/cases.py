@@ -1,0 +1,253 @@
+"""Hostile problems by name: one table for convolution, one for pooling; and the arrays to try them on."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastconv import plan, spec
+from fastconv.cpu import runtime
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One `conv2d` problem. With `plain` it is tried in every dtype; with `threads` in float32 by all threads.
+
+    (Everything else is tried in one thread, because the serial builds of the kernels compile three times faster.)
+    """
+
+    name: str
+    x: tuple[int, ...]
+    weight: tuple[int, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+    bias: bool = True
+    plain: bool = False
+    threads: bool = False
+
+    def arrays(self, dtype: Any) -> list[np.ndarray]:
+        """x, weight and, unless the case is without, bias."""
+        shapes = [self.x, self.weight, (self.weight[0],)][: 3 if self.bias else 2]
+        return [values(shape, dtype, seed) for seed, shape in enumerate(shapes)]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One pooling problem, for all pooling operations."""
+
+    name: str
+    x: tuple[int, ...]
+    kernel: Any
+    options: dict[str, Any] = field(default_factory=dict)
+    plain: bool = False
+
+    def array(self, dtype: Any) -> np.ndarray:
+        """x, a quarter of it equal to its largest value, so that many windows have several maxima."""
+        x = values(self.x, dtype)
+        return np.minimum(x, np.sort(x, axis=None)[x.size * 3 // 4]) if x.size else x
+
+
+#: Some variants compile a kernel for each width of row and number of output channels, so few of these are used here.
+CONV = (
+    Conv("plain", (2, 4, 9, 8), (3, 4, 3, 3), plain=True, threads=True),
+    Conv("everything", (2, 6, 17, 19), (6, 3, 3, 2), {"stride": (2, 1), "padding": ((0, 2), (1, 3)),
+                                                     "dilation": (1, 3), "groups": 2}, plain=True),
+    Conv("1x1 kernel", (2, 5, 7, 6), (8, 5, 1, 1), plain=True, threads=True),
+    # sizes of image and kernel
+    Conv("1x1 image", (1, 1, 1, 1), (1, 1, 1, 1)),
+    Conv("1x1 image, 3x3 kernel", (1, 4, 1, 1), (5, 4, 3, 3), {"padding": 1}),
+    Conv("kernel as large as the image", (2, 3, 5, 7), (4, 3, 5, 7)),
+    Conv("kernel larger than the image", (1, 2, 4, 4), (3, 2, 5, 6), {"padding": (1, 2)}),
+    Conv("kernel larger than the image, one axis", (1, 2, 2, 12), (3, 2, 3, 3), {"padding": (1, 0)}),
+    Conv("one row", (1, 3, 1, 23), (3, 3, 1, 5)),
+    Conv("one column", (1, 3, 23, 1), (3, 3, 5, 1)),
+    Conv("one row, padded", (1, 3, 1, 23), (3, 3, 3, 3), {"padding": 1}),
+    Conv("1x7", (1, 8, 6, 20), (5, 8, 1, 7), {"padding": "same"}),
+    Conv("7x1", (1, 8, 20, 6), (8, 8, 7, 1), {"padding": "same"}),
+    Conv("7x7", (1, 3, 15, 18), (5, 3, 7, 7), {"padding": 3, "stride": 2}),
+    Conv("5x5", (1, 4, 13, 14), (5, 4, 5, 5), {"padding": 2}),
+    Conv("2x2", (1, 4, 9, 10), (5, 4, 2, 2), bias=False),
+    Conv("13x11 kernel", (1, 1, 30, 41), (1, 1, 13, 11)),
+    # rows around the width of a vector, of two, and past a tile
+    *(Conv(f"{ow} columns out", (1, 4, 5, ow + 2), (5, 4, 3, 3), bias=False) for ow in (15, 16, 17, 31, 32, 33, 70)),
+    Conv("long rows, padded", (1, 3, 6, 130), (5, 3, 3, 3), {"padding": 1}, threads=True),
+    # strides
+    Conv("stride 2", (2, 4, 11, 12), (5, 4, 3, 3), {"stride": 2, "padding": 1}),
+    Conv("stride (2, 1)", (1, 4, 11, 12), (5, 4, 3, 3), {"stride": (2, 1)}),
+    Conv("stride (1, 3)", (1, 4, 11, 18), (5, 4, 3, 3), {"stride": (1, 3), "padding": 1}),
+    Conv("stride larger than the kernel", (1, 2, 13, 14), (3, 2, 2, 2), {"stride": (4, 5)}),
+    Conv("stride larger than the image", (1, 2, 5, 6), (3, 2, 3, 3), {"stride": (50, 2**31 - 1), "padding": 1}),
+    Conv("1x1 kernel, stride", (2, 5, 7, 6), (8, 5, 1, 1), {"stride": (3, 2)}),
+    # padding
+    Conv("asymmetric padding", (1, 3, 6, 7), (3, 3, 3, 3), {"padding": ((0, 2), (3, 1))}),
+    Conv("padding before only", (1, 3, 6, 7), (4, 3, 3, 3), {"padding": [(2, 0), (1, 0)]}),
+    Conv("padding larger than the kernel", (1, 2, 3, 4), (3, 2, 2, 2), {"padding": (5, 7)}),
+    Conv("padding larger than everything", (1, 1, 2, 2), (3, 1, 3, 3), {"padding": 20, "stride": 3}),
+    Conv("1x1 kernel, padding", (2, 3, 4, 4), (4, 3, 1, 1), {"padding": (2, 1)}),
+    Conv("valid", (1, 3, 6, 7), (4, 3, 3, 3), {"padding": "valid", "stride": 2}),
+    Conv("same, even kernel", (1, 2, 7, 8), (3, 2, 4, 2), {"padding": "same"}),
+    Conv("same_lower, even kernel", (1, 2, 7, 8), (3, 2, 4, 2), {"padding": "same_lower"}),
+    Conv("same, stride", (1, 2, 7, 8), (3, 2, 4, 3), {"padding": "same", "stride": (2, 3)}),
+    Conv("same_lower, stride", (1, 2, 7, 8), (3, 2, 4, 3), {"padding": "same_lower", "stride": (2, 3)}),
+    Conv("same, stride larger than the kernel", (1, 2, 7, 12), (3, 2, 2, 2), {"padding": "same", "stride": 5}),
+    Conv("same, dilation", (1, 2, 7, 8), (3, 2, 3, 2), {"padding": "same", "dilation": (2, 3)}),
+    # dilation
+    Conv("dilation", (1, 3, 12, 12), (4, 3, 3, 3), {"dilation": (2, 3)}),
+    Conv("dilation, stride, padding", (1, 3, 12, 12), (4, 3, 3, 3), {"dilation": 2, "stride": 2, "padding": 2}),
+    Conv("dilation larger than the image", (1, 2, 3, 3), (3, 2, 3, 3), {"dilation": (5, 7), "padding": (5, 7)}),
+    Conv("dilation of one tap", (1, 2, 5, 6), (3, 2, 1, 1), {"dilation": 2**31 - 1}),
+    # channels and groups
+    Conv("37 to 53 channels", (1, 37, 6, 7), (53, 37, 3, 3), {"padding": 1}),
+    Conv("37 to 53 channels, 1x1", (1, 37, 6, 7), (53, 37, 1, 1), threads=True),
+    Conv("64 to 64 channels", (1, 64, 8, 7), (64, 64, 3, 3), {"padding": 1}, threads=True),
+    Conv("600 channels to 2", (1, 600, 4, 5), (2, 600, 3, 3), threads=True),
+    Conv("1 channel to 70", (1, 1, 6, 9), (70, 1, 3, 3)),
+    Conv("2 groups", (2, 6, 8, 9), (6, 3, 3, 3), {"groups": 2, "padding": 1}),
+    Conv("3 groups, 1x1", (2, 6, 8, 9), (9, 2, 1, 1), {"groups": 3}),
+    Conv("depthwise", (2, 17, 8, 9), (17, 1, 3, 3), {"groups": 17, "padding": 1}, threads=True),
+    Conv("depthwise, stride", (1, 16, 9, 11), (16, 1, 3, 3), {"groups": 16, "padding": 1, "stride": 2}),
+    Conv("depthwise, multiplier", (1, 5, 8, 9), (15, 1, 3, 3), {"groups": 5, "padding": 1}),
+    Conv("depthwise, dilation", (1, 5, 12, 12), (5, 1, 3, 3), {"groups": 5, "dilation": 3}),
+    # batch
+    Conv("batch 3", (3, 2, 5, 8), (3, 2, 3, 3)),
+    Conv("batch 0", (0, 2, 5, 6), (3, 2, 3, 3)),
+    Conv("no batch axis", (2, 5, 6), (3, 2, 3, 3), {"padding": 1}),
+)
+
+POOL = (
+    Pool("plain", (2, 3, 8, 9), 2, plain=True),
+    Pool("everything", (2, 2, 13, 14), (3, 2), {"stride": (2, 3), "padding": ((1, 2), (0, 1)), "dilation": (2, 1),
+                                               "ceil_mode": True}, plain=True),
+    Pool("one plane", (7, 8), 3),
+    Pool("no batch axis", (3, 7, 8), 3),
+    Pool("batch 0", (0, 3, 7, 8), 3),
+    Pool("1x1 image", (1, 1, 1, 1), 1),
+    Pool("1x1 window", (1, 2, 5, 6), 1),
+    Pool("1x1 window, stride", (1, 2, 5, 6), 1, {"stride": 3}),
+    Pool("window as large as the image", (2, 2, 5, 6), (5, 6)),
+    Pool("window larger than the image", (1, 2, 3, 4), (5, 6), {"padding": (1, 2)}),
+    Pool("window larger than the image, dilation", (1, 2, 4, 5), 4, {"padding": 2, "dilation": 2, "stride": 1}),
+    Pool("one row", (1, 1, 40), (1, 3), {"stride": (1, 1)}),
+    Pool("one column", (1, 40, 1), (3, 1), {"stride": (2, 1), "padding": (1, 0)}),
+    Pool("3x3 stride 2", (1, 4, 11, 12), 3, {"stride": 2, "padding": 1}),
+    Pool("3x3 stride 1 same", (1, 2, 6, 40), 3, {"stride": 1, "padding": "same"}),
+    Pool("4x2 same", (1, 2, 7, 8), (4, 2), {"stride": 1, "padding": "same"}),
+    Pool("4x2 same_lower, stride", (1, 2, 7, 8), (4, 3), {"stride": (3, 2), "padding": "same_lower"}),
+    Pool("13x13", (1, 2, 30, 35), 13, {"stride": 1}),
+    Pool("13x13, padded", (1, 1, 20, 37), 13, {"stride": 2, "padding": 6}),
+    Pool("window per axis", (1, 2, 9, 10), (2, 3), {"stride": (2, 3), "padding": (0, 1)}),
+    Pool("stride larger than the window", (1, 2, 11, 13), 2, {"stride": (4, 5)}),
+    Pool("stride larger than the image", (1, 2, 5, 6), 3, {"stride": (100, 2**31 - 1)}),
+    Pool("asymmetric padding", (1, 2, 8, 9), 3, {"stride": 2, "padding": ((0, 2), (2, 1))}),
+    Pool("padding after only", (1, 2, 8, 9), 4, {"stride": 2, "padding": ((0, 3), (0, 3))}),
+    Pool("ceil_mode", (1, 2, 8, 9), 3, {"stride": 2, "ceil_mode": True}),
+    Pool("ceil_mode, padded", (1, 2, 7, 8), 3, {"stride": 3, "padding": 1, "ceil_mode": True}),
+    Pool("ceil_mode, window behind the input dropped", (1, 2, 4, 4), 2, {"stride": 3, "padding": 1, "ceil_mode": True}),
+    Pool("ceil_mode, asymmetric padding", (1, 2, 7, 8), 3, {"stride": 4, "padding": ((0, 1), (1, 0)),
+                                                           "ceil_mode": True}),
+    Pool("dilation", (1, 2, 11, 12), 3, {"stride": 1, "dilation": (2, 3)}),
+    Pool("dilation, padded", (1, 2, 11, 12), 3, {"stride": 2, "dilation": 2, "padding": 2}),
+    Pool("dilation, ceil_mode", (1, 2, 9, 10), 2, {"stride": 3, "dilation": 3, "padding": 1, "ceil_mode": True}),
+    *(Pool(f"{w} columns", (2, 3, w), (2, 3), {"stride": (1, 1)}) for w in (16, 17, 18, 33, 34, 35, 70)),
+)
+
+FLOATS = ("float32", "float64", "float16")
+INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
+#: Dtypes that between them see every way a dtype is treated.
+TELLING = (*FLOATS, "bool", "int8", "uint8", "int16", "int64")
+
+
+def values(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
+    """Random numbers: floats between -1 and 1, integers over the full range of their dtype."""
+    dtype, rng = np.dtype(dtype), np.random.default_rng(seed)
+    if dtype.kind == "f":
+        return rng.uniform(-1, 1, shape).astype(dtype)
+    if dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Run kernels in so many threads, also those of small problems; None is as many as there are."""
+    before, worth_it = numba.get_num_threads(), runtime.PARALLEL_OPERATIONS
+    numba.set_num_threads(count or numba.config.NUMBA_NUM_THREADS)
+    runtime.PARALLEL_OPERATIONS = 0
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
+        runtime.PARALLEL_OPERATIONS = worth_it
+
+
+def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str | None:
+    """Why an algorithm cannot convolve these arrays, None if it can."""
+    x, weight = arrays[:2]
+    problem = spec.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
+    (module,) = (module for module in plan.table("conv2d") if plan.name(module) == algorithm)
+    return module.supports(problem)
+
+
+def example(algorithm: str, dtype: Any = "float32") -> Conv | None:
+    """A case that an algorithm supports in this dtype, if there is one."""
+    cases = [case for name in ("plain", "1x1 kernel", "depthwise") for case in CONV if case.name == name]
+    return next((case for case in cases if not unsupported(algorithm, case.arrays(dtype), **case.options)), None)
+
+
+def fenced(array: np.ndarray) -> np.ndarray:
+    """A copy that ends where memory ends and begins after bytes that are NaNs in every float dtype.
+
+    A kernel that reads or writes behind it ends the process. One that reads before it spoils its result, and one that
+    writes there is found by `intact`.
+    """
+    page = mmap.PAGESIZE
+    end = -(-array.nbytes // page) * page + page
+    memory = mmap.mmap(-1, end + page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if ctypes.CDLL(None, use_errno=True).mprotect(ctypes.c_void_p(start + end), page, 0):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    raw = np.frombuffer(memory, np.uint8)
+    raw[:end] = 0xFF
+    copy = raw[end - array.nbytes : end].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def intact(copy: np.ndarray) -> bool:
+    """Whether the bytes before an array that `fenced` made are as they were."""
+    return bool((copy.base[: -mmap.PAGESIZE - copy.nbytes] == 0xFF).all())
+
+
+def _unaligned(x: np.ndarray) -> np.ndarray:
+    raw = np.empty(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    raw[...] = x
+    return raw
+
+
+def _readonly(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+#: What callers hand over: each makes an array of shape (N, C, H, W) into one of the same shape and dtype kind.
+LAYOUTS = {
+    "transposed": lambda x: x.transpose(3, 2, 1, 0).copy().transpose(3, 2, 1, 0),
+    "channels last": lambda x: x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2),
+    "negative strides": lambda x: x[:, ::-1, ::-1, ::-1].copy()[:, ::-1, ::-1, ::-1],
+    "every second": lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+    "byte-swapped": lambda x: x.astype(x.dtype.newbyteorder("S")),
+    "read-only": _readonly,
+    "unaligned": _unaligned,
+    "broadcast": lambda x: np.broadcast_to(x[:, :, :1, :1], x.shape),
+    "list": lambda x: x.tolist(),
+    "memory map": lambda x: x.view(np.memmap),
+    "masked array": lambda x: np.ma.masked_array(x, mask=False),
+}

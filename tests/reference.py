@@ -1,0 +1,140 @@
+"""The oracle: convolution and pooling from SciPy and NumPy, in float64 or exact integers. It never imports fastconv.
+
+Also the one home of the tolerances: `assert_close`.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from scipy.signal import correlate2d
+
+#: Largest error allowed, in units of the largest sum of absolute products: what the library promises of every
+#: algorithm, also of those that transform their input. A forgotten or doubled tap is thousands of times larger.
+TOLERANCE = {np.dtype(np.float16): 2e-5, np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-13}
+
+
+def pads(padding, size, kernel, stride, dilation):
+    """Any form of padding as ((top, bottom), (left, right)), from the definitions of each form."""
+    if isinstance(padding, str):
+        sides = []
+        for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
+            outputs = (n + s - 1) // s if padding != "valid" else 0
+            total = max(0, (outputs - 1) * s + d * (k - 1) + 1 - n) if outputs else 0
+            sides.append((total // 2, (total + 1) // 2)[:: -1 if padding == "same_lower" else 1])
+        return tuple(sides)
+    padding = np.broadcast_to(np.asarray(padding).reshape(np.shape(padding) + (1,) * (2 - np.ndim(padding))), (2, 2))
+    return tuple((int(before), int(after)) for before, after in padding)
+
+
+def both(value):
+    """An int or a pair as a pair."""
+    return (value, value) if np.ndim(value) == 0 else tuple(value)
+
+
+def conv_dtype(*operands):
+    """Dtype of a convolution's result."""
+    dtype = np.result_type(*(operand.dtype for operand in operands)).newbyteorder("=")
+    return dtype if dtype.kind == "f" else np.dtype(np.int32 if dtype.itemsize == 1 else np.int64)
+
+
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
+    """The result and its scale, the largest sum of absolute products; integers exactly, modulo the result's size."""
+    operands = [x, weight] if bias is None else [x, weight, bias]
+    dtype = conv_dtype(*operands)
+    wide = np.float64 if dtype.kind == "f" else np.int64  # int64 wraps: exact modulo 2**64, and so modulo 2**32
+    with np.errstate(invalid="ignore", over="ignore"):
+        args = [operand.astype(wide) for operand in operands]
+        result = _conv2d(*args, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        if wide is np.int64:
+            return result.astype(dtype), 0
+        scale = _conv2d(*map(np.abs, args), stride=stride, padding=padding, dilation=dilation, groups=groups)
+        return result, scale.max(initial=0)
+
+
+def _conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+    if x.ndim == 3:
+        return _conv2d(x[None], weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)[0]
+    stride, dilation, kernel = both(stride), both(dilation), weight.shape[2:]
+    padded = np.pad(x, ((0, 0), (0, 0), *pads(padding, x.shape[2:], kernel, stride, dilation)))
+    c_out, c_group = weight.shape[:2]
+    spread = np.zeros((c_out, c_group, *((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))), x.dtype)
+    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[2:], spread.shape[2:], stride, strict=True)]
+    if min(size) < 1:
+        raise ValueError("no window fits")
+    out = np.zeros((x.shape[0], c_out, *size), x.dtype)
+    for n, o, c in np.ndindex(x.shape[0], c_out, c_group):
+        image = padded[n, o // (c_out // groups) * c_group + c]
+        out[n, o] += correlate2d(image, spread[o, c], mode="valid")[:: stride[0], :: stride[1]]
+    return out if bias is None else out + bias[:, None, None]
+
+
+def taps(x, kernel, stride, padding, dilation, ceil_mode):
+    """Per tap of a window in reading order: values of x under it (0 outside), flat index, inside?, inside padded?"""
+    kernel, dilation = both(kernel), both(dilation)
+    stride = kernel if stride is None else both(stride)
+    sides = pads(padding, x.shape[-2:], kernel, stride, dilation)
+    starts = []
+    for n, k, s, p, d in zip(x.shape[-2:], kernel, stride, sides, dilation, strict=True):
+        room = n + sum(p) - (d * (k - 1) + 1)
+        if room < 0:
+            raise ValueError("no window fits")
+        # With ceil_mode a last window may hang over the end, but must start in the input or in the padding before it.
+        count = 1 + (-(-room // s) if ceil_mode else room // s)
+        starts.append([i * s - p[0] for i in range(count) if not ceil_mode or i * s - p[0] < n])
+    for a, b in itertools.product(range(kernel[0]), range(kernel[1])):
+        row, col = np.array(starts[0])[:, None] + a * dilation[0], np.array(starts[1])[None] + b * dilation[1]
+        (h, w), ((_, bottom), (_, right)) = x.shape[-2:], sides
+        inside = (row >= 0) & (row < h) & (col >= 0) & (col < w)
+        padded = (row < h + bottom) & (col < w + right)  # no tap lies before the padding
+        value = np.where(inside, x[..., row.clip(0, h - 1), col.clip(0, w - 1)], x.dtype.type(0))
+        yield value, np.broadcast_to(row * w + col, value.shape), inside, padded
+
+
+def max_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
+    """Maxima and their flat indices: the first of equal values, the last NaN if there is one (as PyTorch has it)."""
+    best = at = None
+    for value, index, inside, _ in taps(x, kernel, stride, padding, dilation, ceil_mode):
+        if best is None:
+            best, at, empty = value.copy(), index.copy(), np.full(value.shape, True)
+        wins = inside & (empty | (value > best) | (value != value))  # true of NaN only
+        best, at, empty = np.where(wins, value, best), np.where(wins, index, at), empty & ~inside
+    if empty.any():
+        raise ValueError("a window touches no input")
+    return best, at
+
+
+def avg_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,
+               divisor_override=None):
+    """Means in float64, and their scale: the largest mean of absolute values."""
+    total = size = count = 0
+    for value, _, inside, padded in taps(x.astype(np.float64), kernel, stride, padding, dilation, ceil_mode):
+        total, size = total + value, size + np.abs(value)
+        count = count + (padded if count_include_pad else inside).astype(int)
+    divisor = divisor_override or count
+    return total / divisor, (size / divisor).max(initial=0)
+
+
+def lp_pool2d(x, norm, kernel, stride=None, padding=0, dilation=1, **options):
+    """Power means times the window's size, in float64, and their scale."""
+    mean, _ = avg_pool2d(x.astype(np.float64) ** norm, kernel, stride, padding, dilation, **options)
+    result = (mean * np.prod(both(kernel))) ** (1 / norm)
+    return result, result.max(initial=0)
+
+
+def assert_close(result, expected, scale):
+    """A result of the library against the oracle's: integers equal, floats within `TOLERANCE` of the scale."""
+    assert result.shape == expected.shape
+    if result.dtype.kind != "f":
+        np.testing.assert_array_equal(result, expected, strict=True)
+        return
+    limit = np.full(expected.shape, TOLERANCE[result.dtype] * scale)
+    if result.dtype == np.float16:  # the rounding to float16 itself: to one of the two neighbours
+        with np.errstate(over="ignore"):
+            limit += np.spacing(np.abs(expected).clip(max=65504).astype(np.float16)).astype(np.float64)
+    error = np.abs(result.astype(np.float64) - expected)
+    worst = np.unravel_index(np.argmax(error - limit), error.shape) if error.size else ()
+    message = f"at {worst}: got {result[worst]}, expected {expected[worst]}, scale {scale}" if error.size else ""
+    assert (error <= limit).all(), message

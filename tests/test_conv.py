@@ -1,0 +1,247 @@
+"""conv2d and corr2d: every algorithm, every hostile case, every dtype, against the oracle."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import reference
+from cases import CONV, FLOATS, INTEGERS, LAYOUTS, Conv, example, fenced, intact, threads, unsupported, values
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from reference import assert_close
+
+import fastconv
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ALGORITHMS = fastconv.algorithms("conv2d")
+#: The plain cases in every dtype; each other case in float32 and one more, in turn.
+PROBLEMS = [
+    pytest.param(case, dtype, id=f"{case.name}-{dtype}")
+    for case, other in zip(CONV, itertools.cycle(("float64", "int8", "int64")), strict=False)
+    for dtype in (FLOATS + INTEGERS if case.plain else ("float32", other))
+]
+both = reference.both
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
+def test_every_algorithm(case: Conv, dtype: str, algorithm: str) -> None:
+    arrays = [fenced(array) for array in case.arrays(dtype)]
+    reason = unsupported(algorithm, arrays, **case.options)
+    if reason is not None:
+        with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
+            fastconv.conv2d(*arrays, **case.options, algorithm=algorithm)
+        return
+    expected, scale = reference.conv2d(*case.arrays(dtype), **case.options)
+    out = fenced(np.empty(expected.shape, reference.conv_dtype(*arrays)))
+    with threads(None if case.threads and dtype == "float32" else 1):
+        assert fastconv.conv2d(*arrays, **case.options, algorithm=algorithm, out=out) is out
+    assert_close(out, expected, scale)
+    assert all(intact(array) for array in (*arrays, out))
+
+
+@pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
+def test_auto_and_a_second_opinion(case: Conv, dtype: str) -> None:
+    arrays = case.arrays(dtype)
+    expected, scale = reference.conv2d(*arrays, **case.options)
+    assert_close(fastconv.conv2d(*arrays, **case.options), expected, scale)
+    able = [algorithm for algorithm in ALGORITHMS if unsupported(algorithm, arrays, **case.options) is None]
+    assert len(able) >= 2
+    assert able[-1] == "naive"
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_algorithm_is_tried(algorithm: str) -> None:
+    reasons = [unsupported(algorithm, case.arrays("float32"), **case.options) for case in CONV]
+    assert reasons.count(None) >= 3
+    assert all(reason is None or len(reason) > 10 for reason in reasons)
+
+
+# -- whole problems ------------------------------------------------------------------------------------------
+
+small, pairs = st.integers(0, 4), st.tuples(st.integers(0, 4), st.integers(0, 4))
+any_padding = st.one_of(small, pairs, st.tuples(pairs, pairs), st.sampled_from(["valid", "same", "same_lower"]))
+
+
+def step(high: int) -> st.SearchStrategy:
+    one = st.integers(1, high)
+    return st.one_of(one, st.tuples(one, one))
+
+
+@given(data=st.data())
+@pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])
+def test_any_problem(data: st.DataObject, algorithm: str) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups, kernel = draw(1, 3), (draw(1, 4), draw(1, 4))
+    if "pointwise" in algorithm:
+        kernel = (1, 1)
+    weight_shape = (groups * data.draw(st.sampled_from([3, 5])), draw(1, 3), *kernel)
+    x_shape = (draw(0, 2), groups * weight_shape[1], draw(1, 9), draw(1, 20))[draw(0, 1) :]
+    dtype = data.draw(st.sampled_from(("float32", "int64")))
+    options = {"stride": data.draw(step(3)), "padding": data.draw(any_padding), "dilation": data.draw(step(3)),
+               "groups": groups}
+    shapes = [x_shape, weight_shape, weight_shape[:1]][: draw(2, 3)]
+    arrays = [values(shape, dtype, 7) for shape in shapes]
+    try:
+        expected, scale = reference.conv2d(*arrays, **options)
+    except ValueError:
+        with pytest.raises(ValueError, match="kernel covers"):
+            fastconv.conv2d(*arrays, **options)
+        return
+    assume(algorithm == "auto" or unsupported(algorithm, arrays, **options) is None)
+    assert_close(fastconv.conv2d(*arrays, **options, algorithm=algorithm), expected, scale)
+
+
+# -- numbers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_stay(algorithm: str, bad: float) -> None:
+    case = example(algorithm)
+    x, weight, *_ = case.arrays("float32")
+    x[0, 2, 4, 3] = bad
+    expected, _ = reference.conv2d(np.where(np.isfinite(x), x, 0), weight, **case.options)
+    seen, _ = reference.conv2d((~np.isfinite(x)).astype(int), np.ones(weight.shape, int), **case.options)
+    result = fastconv.conv2d(x, weight, **case.options, algorithm=algorithm)
+    assert 0 < np.count_nonzero(seen) < seen.size
+    assert not np.isfinite(result[seen > 0]).any()
+    if algorithm in ("naive", "image"):  # which promise that the others stay as they are
+        np.testing.assert_allclose(result[seen == 0], expected[seen == 0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_integers_wrap_around(algorithm: str) -> None:
+    for dtype, big in (("int64", 2**62 + 12345), ("uint64", 2**64 - 3), ("int16", -(2**15))):
+        arrays = [np.full((1, 3, 5, 5), big, dtype), np.full((2, 3, 1, 1), big, dtype)]
+        if unsupported(algorithm, arrays) is None:
+            result = fastconv.conv2d(*arrays, algorithm=algorithm)
+            exact = (3 * big * big + 2**63) % 2**64 - 2**63
+            np.testing.assert_array_equal(result, np.full((1, 2, 5, 5), exact), strict=True)
+
+
+def test_float16_overflows_to_infinity_without_a_warning() -> None:
+    x, weight = np.full((1, 1, 3, 3), 60000, np.float16), np.full((1, 1, 2, 2), 2, np.float16)
+    np.testing.assert_array_equal(fastconv.conv2d(x, weight), np.full((1, 1, 2, 2), np.inf, np.float16), strict=True)
+
+
+def test_float16_is_added_up_in_float32() -> None:
+    x = np.ones((1, 1, 64, 64), np.float16)
+    assert fastconv.conv2d(x, x)[0, 0, 0, 0] == 4096  # float16 sums would stop at 2048
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "wanted"),
+    [
+        (("bool", "bool"), "int32"),
+        (("uint8", "bool"), "int32"),
+        (("int8", "uint8"), "int64"),
+        (("int16", "int8"), "int64"),
+        (("uint64", "int64"), "float64"),
+        (("float16", "int8"), "float16"),
+        (("float16", "float32"), "float32"),
+        (("float32", "int64"), "float64"),
+        (("uint8", "uint8", "float32"), "float32"),
+    ],
+)
+def test_dtypes_promote_as_in_numpy(dtypes: tuple[str, ...], wanted: str) -> None:
+    shapes = ((2, 4, 7), (3, 2, 2, 2), (3,))
+    arrays = [values(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=False)]
+    result = fastconv.conv2d(*arrays)
+    assert result.dtype == wanted
+    assert_close(result, *reference.conv2d(*arrays))
+
+
+# -- arrays --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_any_array_and_none_is_changed(layout, algorithm: str) -> None:
+    case = example(algorithm)
+    arrays = [layout(array.astype(np.float64)) for array in case.arrays("float32")[:2]]
+    before = [np.array(array) for array in arrays]
+    expected, scale = reference.conv2d(*before, **case.options)
+    assert_close(fastconv.conv2d(*arrays, **case.options, algorithm=algorithm), expected, scale)
+    for array, was in zip(arrays, before, strict=True):
+        assert np.array(array).tobytes() == was.tobytes()
+
+
+# -- out -----------------------------------------------------------------------------------------------------
+
+
+def test_out_may_lie_between_the_inputs() -> None:
+    memory = values((3, 4, 6, 6), "float32")
+    x, out, weight = memory[::2], memory[1:2, :, :5, :5], values((4, 4, 2, 2), "float32")
+    out = memory.reshape(3, -1)[1, : 2 * 4 * 5 * 5 // 2].reshape(1, 4, 5, 5)
+    expected, scale = reference.conv2d(x[:1], weight)
+    assert fastconv.conv2d(x[:1], weight, out=out) is out
+    assert_close(out, expected, scale)
+
+
+def test_out_of_any_float_dtype_and_subclass() -> None:
+    for dtype in FLOATS:
+        x, weight = values((2, 4, 5), dtype), values((3, 2, 2, 2), dtype)
+        out = np.empty((3, 3, 4), dtype).view(np.memmap)
+        assert fastconv.conv2d(x, weight, out=out) is out
+        assert_close(np.asarray(out), *reference.conv2d(x, weight))
+
+
+# -- size ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])
+def test_more_than_2_to_the_31_elements(algorithm: str) -> None:
+    x = np.zeros((1, 1, 46350, 46350), np.uint8)  # the operating system backs only the pages that are touched
+    assert x.size > 2**31
+    weight = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
+    x[0, 0, -3:, -3:] = weight[0, 0]
+    x[0, 0, 0, 0] = 7
+    options = {"stride": 46347 // 3}
+    if algorithm != "auto" and unsupported(algorithm, [x, weight], **options) is not None:
+        weight = weight[:, :, 2:, 2:]
+        options = {"stride": 46349}
+    if algorithm == "auto" or unsupported(algorithm, [x, weight], **options) is None:
+        result = fastconv.conv2d(x, weight, **options, algorithm=algorithm)
+        assert result[0, 0, -1, -1] == (285 if weight.size > 1 else 81)
+        assert result[0, 0, 0, 0] == 7 * weight[0, 0, 0, 0]
+        assert np.count_nonzero(result) == 2
+
+
+# -- corr2d --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", FLOATS + INTEGERS)
+def test_corr2d(dtype: str) -> None:
+    x, kernel = values((9, 8), dtype), values((3, 2), dtype, 1)
+    expected, scale = reference.conv2d(x[None], kernel[None, None])
+    assert_close(fastconv.corr2d(x, kernel), expected[0], scale)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bias", "wanted"),
+    [
+        ("uint8", -1, "int32"),
+        ("uint8", 300, "int32"),
+        ("int8", True, "int32"),
+        ("int8", np.int16(300), "int64"),
+        ("uint8", 0.5, "float64"),
+        ("float32", 0.5, "float32"),
+        ("float32", np.float64(0.5), "float64"),
+        ("float16", 3, "float16"),
+        ("int64", np.array(5), "int64"),
+    ],
+)
+def test_corr2d_bias(dtype: str, bias: object, wanted: str) -> None:
+    result = fastconv.corr2d(np.full((3, 3), 2, dtype), np.ones((2, 2), dtype), bias)
+    np.testing.assert_array_equal(result, np.full((2, 2), 8 + np.asarray(bias), wanted), strict=True)
+
+
+def test_corr2d_bias_that_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="bias"):
+        fastconv.corr2d(np.ones((3, 3), np.uint8), np.ones((2, 2), np.uint8), 2**40)

@@ -1,0 +1,101 @@
+"""Who may import whom, from the code's own import statements; and what `import fastconv` loads."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import fastconv
+
+PACKAGE = Path(fastconv.__file__).parent
+MODULES = {
+    ".".join(("fastconv", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
+    for file in PACKAGE.rglob("*.py")
+}
+
+#: What this package uses, but loads only when it needs it.
+HEAVY = ("numba", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL", "threadpoolctl")
+
+
+def imports(module: str) -> dict[str, bool]:
+    """What a module imports, by full name; True where it does so only when a function is called."""
+    tree = ast.parse(MODULES[module].read_text())
+    late = {node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+            for node in ast.walk(function)}
+    package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+    found: dict[str, bool] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            inner = [f"{source}.{alias.name}" for alias in node.names]
+            names = [name if name in MODULES else source for name in inner]
+        else:
+            continue
+        for name in names:
+            found[name] = node in late and found.get(name, True)
+    return found
+
+
+def own(module: str) -> dict[str, bool]:
+    """What a module imports of this package, without the package's name."""
+    return {name.removeprefix("fastconv.") if name != "fastconv" else "__init__": late
+            for name, late in imports(module).items() if name.split(".")[0] == "fastconv"}
+
+
+#: What the modules below the applications (compare, the command line ...) may import: from these lines down only.
+ALLOWED = {
+    "_forks": set(),
+    "spec": set(),
+    "shapes": {"spec"},
+    "plan": {"spec", "cpu", "cpu.machine", "cpu.runtime"},  # those of cpu late: see below
+    "api": {"spec", "plan", "_forks"},
+    "signal": {"spec", "plan", "_forks"},
+    "grad": {"spec", "plan", "_forks"},
+    "nn": {"spec", "plan", "_forks", "api", "grad"},
+}
+
+
+@pytest.mark.parametrize("module", sorted(name.removeprefix("fastconv.") for name in MODULES))
+def test_imports_go_down_only(module: str) -> None:
+    if module in ALLOWED:
+        assert set(own(f"fastconv.{module}")) <= ALLOWED[module]
+    if module.startswith("cpu."):
+        algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(("cpu.conv_", "cpu.pool_"))}
+        assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
+        rest = {name for name in own(f"fastconv.{module}") if not name.startswith("cpu.")}
+        assert rest <= {"spec", "_forks"}
+
+
+def test_no_circles() -> None:
+    graph = {module: {name for name in imports(module) if name in MODULES} for module in MODULES}
+    list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("fastconv.cpu")))
+def test_heavy_libraries_wait_for_the_first_call(module: str) -> None:
+    early = [name for name, late in imports(module).items() if not late and name.startswith((*HEAVY, "fastconv.cpu"))]
+    assert not early
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_what_is_declared_is_imported(module: str) -> None:
+    declared = {"fastconv", "numpy", *HEAVY}
+    assert {name.split(".")[0] for name in imports(module)} - declared <= sys.stdlib_module_names
+
+
+def test_import_fastconv_loads_little() -> None:
+    code = "import json, sys, fastconv; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True,
+                          cwd=PACKAGE.parent)
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
+    assert not loaded & {*HEAVY}
+    assert "numpy" in loaded

@@ -1,0 +1,221 @@
+"""max_pool2d, avg_pool2d and lp_pool2d: every algorithm, every hostile case, every dtype, against the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import INTEGERS, LAYOUTS, POOL, TELLING, Pool, fenced, intact, threads, values
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import assert_close
+
+import fastconv
+from fastconv import plan, spec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PUBLIC = {"max": fastconv.max_pool2d, "avg": fastconv.avg_pool2d, "lp": fastconv.lp_pool2d}
+#: Ways to call each operation; positional arguments go before the kernel.
+CALLS = [
+    ("max", (), {"return_indices": False}),
+    ("max", (), {"return_indices": True}),
+    ("avg", (), {}),
+    ("avg", (), {"count_include_pad": False}),
+    ("avg", (), {"divisor_override": 5}),
+    ("lp", (1,), {}),
+    ("lp", (2.0,), {"count_include_pad": False}),
+    ("lp", (np.float32(0.5),), {"divisor_override": 3}),
+    ("lp", (3,), {}),
+]
+CALLS = [(op, args, options, algorithm)
+         for op, args, options in CALLS for algorithm in ("auto", *fastconv.algorithms(f"{op}_pool2d"))]
+PROBLEMS = [
+    pytest.param(case, dtype, id=f"{case.name}-{dtype}")
+    for case in POOL
+    for dtype in (TELLING if case.plain else ("float32", "float64", "int8"))
+]
+
+
+def call_id(value: object) -> str | None:
+    if isinstance(value, dict):
+        return " ".join(map(str, value.items()))
+    return str(value)
+
+
+def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple, **options: Any) -> str | None:
+    """Why an algorithm cannot do a problem, None if it can."""
+    options = {name: value for name, value in options.items() if name != "return_indices"}
+    if args:
+        options["norm_type"] = args[0]
+    problem = spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
+    return plan.choose(f"{op}_pool2d", problem, "auto", "cpu") and next(
+        module.supports(problem) for module in plan.table(f"{op}_pool2d") if plan.name(module) == algorithm
+    )
+
+
+def check(op: str, args: tuple, algorithm: str, x: np.ndarray, kernel: Any, **options: Any) -> None:
+    """One call, on arrays with guarded surroundings, against the oracle."""
+    if op == "lp" and args[0] != 2:
+        x = np.maximum(x, 0)  # odd and broken powers of negative numbers have no root
+    guarded = fenced(x)
+    if algorithm != "auto" and unsupported(algorithm, op, x, kernel, args, **options) is not None:
+        with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
+            PUBLIC[op](guarded, *args, kernel, **options, algorithm=algorithm)
+        return
+    if op == "max":
+        with_indices = options.pop("return_indices", False)
+        expected, found = reference.max_pool2d(x, kernel, **options)
+        out = fenced(np.empty(expected.shape, x.dtype))
+        options["return_indices"] = with_indices
+        result = fastconv.max_pool2d(guarded, kernel, **options, algorithm=algorithm, out=out)
+        if with_indices:
+            result, indices = result
+            np.testing.assert_array_equal(indices, found, strict=True)
+        np.testing.assert_array_equal(out, expected, strict=True)
+    else:
+        oracle = reference.avg_pool2d if op == "avg" else reference.lp_pool2d
+        expected, scale = oracle(x, *args, kernel, **options)
+        out = fenced(np.empty(expected.shape, x.dtype if x.dtype.kind == "f" else np.float64))
+        result = PUBLIC[op](guarded, *args, kernel, **options, algorithm=algorithm, out=out)
+        assert_close(out, expected, scale)
+    assert result is out
+    assert intact(guarded)
+    assert intact(out)
+
+
+@pytest.mark.parametrize(("op", "args", "options", "algorithm"), CALLS, ids=call_id)
+@pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
+def test_every_algorithm(case: Pool, dtype: str, op: str, args: tuple, options: dict, algorithm: str) -> None:
+    with threads(None if dtype == "float32" else 1):
+        check(op, args, algorithm, case.array(dtype), case.kernel, **case.options, **options)
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool2d"))
+def test_every_algorithm_is_tried(algorithm: str) -> None:
+    reasons = [unsupported(algorithm, op, case.array("float32"), case.kernel, (), **case.options)
+               for case in POOL for op in ("max", "avg")]
+    assert reasons.count(None) >= 3
+    assert all(reason is None or len(reason) > 10 for reason in reasons)
+
+
+# -- whole problems ------------------------------------------------------------------------------------------
+
+
+def step(high: int) -> st.SearchStrategy:
+    one = st.integers(1, high)
+    return st.one_of(one, st.tuples(one, one))
+
+
+sides = st.tuples(st.integers(0, 3), st.integers(0, 3))
+problems = st.fixed_dictionaries(
+    {"kernel": step(5)},
+    optional={
+        "stride": step(5),
+        "padding": st.integers(0, 3) | sides | st.tuples(sides, sides) | st.sampled_from(["same", "same_lower"]),
+        "dilation": step(4),
+        "ceil_mode": st.booleans(),
+    },
+)
+
+
+def fits(size: tuple, kernel: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, **_: Any) -> bool:
+    """Whether windows fit and all of them touch the input, as far as their reach tells."""
+    kernel, dilation = reference.both(kernel), reference.both(dilation)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    pads = reference.pads(padding, size, kernel, kernel if stride is None else reference.both(stride), dilation)
+    return all(max(p) < r <= n + sum(p) for p, r, n in zip(pads, reach, size, strict=True))
+
+
+@given(problem=problems, size=st.tuples(st.integers(1, 9), st.integers(1, 20)), call=st.sampled_from(CALLS),
+       dtype=st.sampled_from(["float32", "float64", "int8"]), lead=st.sampled_from([(), (1,), (3,), (2, 2), (0, 1)]))
+def test_any_problem(problem: dict, size: tuple, call: tuple, dtype: str, lead: tuple) -> None:
+    op, args, options, algorithm = call
+    try:
+        good = fits(size, **problem)
+        reference.max_pool2d(np.ones(size), **problem)
+    except ValueError:
+        good = False
+    if good:
+        check(op, args, algorithm, values((*lead, *size), dtype), **problem, **options)
+    else:
+        with pytest.raises(ValueError, match="window"):
+            PUBLIC[op](np.ones((*lead, *size), dtype), *args, problem.pop("kernel"), **problem)
+
+
+# -- numbers -------------------------------------------------------------------------------------------------
+
+AUTO_AND_ALL = ("auto", *fastconv.algorithms("max_pool2d"))
+
+
+@pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str) -> None:
+    x = np.round(values((2, 3, 12, 40), dtype), 1)
+    x[values(x.shape, "uint8", 1) < 40] = np.nan
+    x[values(x.shape, "uint8", 2) < 20] = -np.inf
+    x[0, 0, :4] = np.nan
+    x[1, 0, :4] = -np.inf
+    for kernel, options in ((2, {}), (3, {"stride": 1, "padding": 1}), ((2, 3), {"dilation": 2}), (5, {"stride": 3})):
+        expected, found = reference.max_pool2d(x, kernel, **options)
+        result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
+        np.testing.assert_array_equal(result, expected, strict=True)
+        np.testing.assert_array_equal(indices, found, strict=True)
+        without = fastconv.max_pool2d(x, kernel, **options, algorithm=algorithm)
+        np.testing.assert_array_equal(without, expected, strict=True)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_extreme_integers(dtype: str) -> None:
+    low, high = (False, True) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    x = np.full((5, 6), low, dtype)
+    x[3, 4] = high
+    expected, _ = reference.max_pool2d(x, 3, 1, 1)
+    np.testing.assert_array_equal(fastconv.max_pool2d(x, 3, 1, 1), expected, strict=True)
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("avg_pool2d"))
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_averages_keep_nan_and_infinity_in_their_windows(bad: float, algorithm: str) -> None:
+    x = values((9, 40), "float32")
+    x[4, 20] = bad
+    result = fastconv.avg_pool2d(x, 3, 1, algorithm=algorithm)
+    seen, _ = reference.max_pool2d(~np.isfinite(x), 3, 1)
+    np.testing.assert_array_equal(~np.isfinite(result), seen)
+    expected, scale = reference.avg_pool2d(np.where(np.isfinite(x), x, 0), 3, 1)
+    assert_close(np.where(seen, 0, result), np.where(seen, 0, expected), scale)
+
+
+def test_lp_of_negative_sums_has_no_root() -> None:
+    result = fastconv.lp_pool2d([[-1.0, -2.0], [1.0, 2.0]], 3, (1, 2))
+    np.testing.assert_allclose(result, [[np.nan], [9 ** (1 / 3)]])
+
+
+# -- arrays --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS.keys())
+@pytest.mark.parametrize(("op", "args", "options", "algorithm"), [CALLS[i] for i in (0, 3, 6, 9)], ids=call_id)
+def test_any_array_and_none_is_changed(layout: Any, op: str, args: tuple, options: dict, algorithm: str) -> None:
+    x = layout(values((2, 4, 7, 8), "float64", 3))
+    before = np.array(x)
+    result = PUBLIC[op](x, *args, 3, 2, 1, **options)
+    result = result[0] if isinstance(result, tuple) else result
+    again = PUBLIC[op](before, *args, 3, 2, 1, **options)
+    np.testing.assert_array_equal(result, again[0] if isinstance(again, tuple) else again, strict=True)
+    assert np.array(x).tobytes() == before.tobytes()
+
+
+def test_more_than_2_to_the_31_elements() -> None:
+    x = np.zeros((1, 1, 46350, 46350), np.uint8)  # the operating system backs only the pages that are touched
+    assert x.size > 2**31
+    x[0, 0, -2, -1] = 9
+    x[0, 0, -1, -2] = 9
+    for algorithm in AUTO_AND_ALL:
+        result, indices = fastconv.max_pool2d(x, 5, 46345 // 5, return_indices=True, algorithm=algorithm)
+        assert result[0, 0, -1, -1] == 9
+        assert indices[0, 0, -1, -1] == 46348 * 46350 + 46349
+        assert np.count_nonzero(result) == 1
+        assert fastconv.max_pool2d(x, 5, 46345 // 5, algorithm=algorithm)[0, 0, -1, -1] == 9

@@ -1,0 +1,34 @@
+"""What the README says must be so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import fastconv
+
+ROOT = Path(__file__).resolve().parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_snippets_run_in_order_and_give_the_shapes_in_their_comments():
+    names: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+        for line in filter(None, block.splitlines()):
+            exec(line, names)
+            if shape := re.search(r"^y = .*# \((\d.*)\)$", line):
+                assert names["y"].shape == tuple(map(int, shape[1].split(","))), line
+    assert names["edges"].shape == (3, 3)
+
+
+@pytest.mark.parametrize(("op", "title"), [("conv2d", "convolution"), ("max_pool2d", "pooling")])
+def test_every_algorithm_has_a_row(op, title):
+    rows = TEXT.split(f"| {title} | idea | wins for |")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) == sorted(fastconv.algorithms(op))
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
+        assert (ROOT / target).is_file(), target

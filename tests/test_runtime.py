@@ -1,0 +1,182 @@
+"""Threads, forks and the cache of compiled kernels, each in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastconv
+
+PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
+#: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
+CALL = """
+import os
+import numpy as np
+import fastconv
+x = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
+result = fastconv.conv2d(x, np.array([[[[0, 1], [2, 3]]]], np.float32), algorithm="naive")
+assert result.tolist() == [[[19, 25], [37, 43]]], result
+"""
+
+
+def start(*arguments: object, package: Path = PACKAGE, **environment: object) -> subprocess.Popen:
+    variables = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables |= {name: str(value) for name, value in environment.items()}
+    variables = {name: value for name, value in variables.items() if value != "None"}
+    return subprocess.Popen([sys.executable, *map(str, arguments)], env=variables, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, cwd=package.parent)
+
+
+def finish(process: subprocess.Popen, seconds: float = 600) -> str:
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    assert process.returncode == 0, output
+    return output
+
+
+def run(*arguments: object, **environment: object) -> str:
+    return finish(start(*arguments, **environment))
+
+
+def run_code(code: str = CALL, **environment: object) -> str:
+    return run("-W", "error", "-c", code, **{"NUMBA_NUM_THREADS": 1, **environment})
+
+
+def state(folder: Path) -> dict[str, tuple[int, int]]:
+    """When the files of a folder were written, and how long they are."""
+    return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.stat().st_size)
+            for file in folder.rglob("*") if file.is_file()}
+
+
+# -- threads and forks ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", ["tbb", "omp", "workqueue", None])
+def test_threads_at_once_and_forks(layer: str | None) -> None:
+    output = run(TESTS / "stress.py", NUMBA_THREADING_LAYER=layer,
+                 NUMBA_NUM_THREADS=max(2, os.cpu_count() or 2))
+    assert output.split()[-1] in ([layer] if layer else ["tbb", "omp", "workqueue"])
+
+
+def test_a_fork_before_the_first_call() -> None:
+    run_code("import os, fastconv\nchild = os.fork()\n" + CALL + "\nif child: assert os.waitpid(child, 0)[1] == 0")
+
+
+# -- the cache -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that two processes have filled at the same time."""
+    folder = tmp_path_factory.mktemp("cache")
+    for process in [start("-c", CALL, FASTCONV_CACHE_DIR=folder, NUMBA_NUM_THREADS=1) for _ in range(2)]:
+        finish(process)
+    return folder
+
+
+@pytest.fixture
+def cache(filled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(filled, tmp_path / "cache"))
+
+
+def test_a_new_process_compiles_nothing(cache: Path) -> None:
+    before = state(cache)
+    assert before
+    assert all(name.endswith(".nbc") for name in before)
+    run_code(FASTCONV_CACHE_DIR=cache)
+    assert state(cache) == before
+
+
+def test_damaged_files_are_mended(cache: Path) -> None:
+    names = set(state(cache))
+    for damage in (
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],
+        lambda data: b"\xff" * len(data),
+    ):
+        for file in cache.iterdir():
+            file.write_bytes(damage(file.read_bytes()))
+        damaged = state(cache)
+        run_code(FASTCONV_CACHE_DIR=cache)
+        assert set(state(cache)) == names
+        assert not state(cache).items() & damaged.items()  # all written anew
+    mended = state(cache)
+    run_code(FASTCONV_CACHE_DIR=cache)
+    assert state(cache) == mended
+
+
+def test_settings_of_the_compiler_have_files_of_their_own(cache: Path) -> None:
+    before = state(cache)
+    run_code(FASTCONV_CACHE_DIR=cache, NUMBA_BOUNDSCHECK=1)
+    after = state(cache)
+    assert after.items() > before.items()
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    for folder in (file, file / "below"):
+        run_code(FASTCONV_CACHE_DIR=folder)
+    assert file.read_text() == "not a folder"
+    run_code(FASTCONV_CACHE_DIR=None, XDG_CACHE_HOME=None, HOME=file)
+
+
+@pytest.fixture
+def copied_package(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(PACKAGE, tmp_path / "site" / "fastconv", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def test_a_changed_helper_in_another_file_is_seen(copied_package: Path, tmp_path: Path) -> None:
+    helper = copied_package / "cpu" / "helper.py"
+    (copied_package / "cpu" / "user.py").write_text(
+        "from .helper import constant\nfrom .runtime import kernel\n@kernel\ndef fill(out):\n    out[0] = constant()\n"
+    )
+    code = "import numpy as np\nfrom fastconv.cpu.user import fill\nout = np.zeros(1)\nfill(out)\nprint(out[0])"
+    for value in (1.0, 2.0):
+        helper.write_text(f"from .runtime import jit\n@jit\ndef constant():\n    return {value}\n")
+        assert run_code(code, package=copied_package, FASTCONV_CACHE_DIR=tmp_path / "cache").strip() == str(value)
+
+
+def test_a_read_only_install(copied_package: Path, tmp_path: Path) -> None:
+    for path in (copied_package, *copied_package.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = state(copied_package)
+    run_code(package=copied_package, FASTCONV_CACHE_DIR=tmp_path / "cache")
+    assert state(copied_package) == before  # (root may write to it all the same)
+
+
+# -- bounds --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["test_conv.py", "test_pool.py"])
+def test_every_algorithm_within_bounds(file: str) -> None:
+    """The named cases once more with Numba's checks of every index, which only the serial builds have."""
+    output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "float32 or plain-int8",
+                 f"{TESTS / file}::test_every_algorithm", NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=1)
+    assert " passed" in output
+    assert "skipped" not in output
+
+
+def test_bounds_are_checked_at_all() -> None:
+    code = """
+import numpy as np
+from fastconv.cpu.runtime import kernel
+
+@kernel
+def bad(out):
+    out[out.size] = 1
+
+try:
+    bad(np.zeros(1))
+except IndexError:
+    print("caught")
+"""
+    assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1)

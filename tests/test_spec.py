@@ -1,0 +1,293 @@
+"""Bad input: every absurd value is an error that names its argument, before anything is computed or allocated."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastconv
+from fastconv import plan
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NAN = float("nan")
+X, WEIGHT, BIAS = np.ones((2, 3, 6, 7), np.float32), np.ones((4, 3, 2, 2), np.float32), np.ones(4, np.float32)
+POOL = {"x": X, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "algorithm": "auto",
+        "device": "cpu", "out": None}
+AVERAGE = {**POOL, "count_include_pad": True, "divisor_override": None}
+LAYER = {"weight": WEIGHT, "bias": BIAS, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "algorithm": "auto",
+         "device": "cpu"}
+#: A good call of every public function, argument by argument.
+GOOD: dict[str, dict[str, Any]] = {
+    "corr2d": {"x": X[0, 0], "kernel": WEIGHT[0, 0], "bias": 0},
+    "conv2d": {"x": X, **LAYER, "out": None},
+    "plan_conv2d": {"x_shape": X.shape, **LAYER, "dtype": np.float32},
+    "max_pool2d": {**POOL, "return_indices": False},
+    "avg_pool2d": AVERAGE,
+    "lp_pool2d": {"norm_type": 2, **AVERAGE},
+    "output_shape": {"x_shape": X.shape, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False,
+                     "channels": None},
+    "receptive_field": {"layers": [3, (2, 2), {"kernel_size": 3}]},
+    "algorithms": {"op": "conv2d", "device": "cpu"},
+}
+
+
+def call(function: str, **changed: Any) -> Any:
+    return getattr(fastconv, function)(**{**GOOD[function], **changed})
+
+
+# -- one bad value -------------------------------------------------------------------------------------------
+
+NO_INTEGER = [1.0, 1.5, NAN, float("inf"), "1", "", b"1", True, np.True_, 1j, {}, {1, 2}, object, Decimal(1),
+              np.array("1"), np.array(1.0), lambda: 1, slice(1, 2)]
+NO_POSITIVE = [0, -1, -(2**70), 2**31, 2**63, 2**64, 2**70, np.int8(-1), *NO_INTEGER]
+NO_PAIR = [*NO_POSITIVE, (), [], (1,), (1, 2, 3), ((1, 2), (3, 4)), (1, 0), (0, 1), (1, -1), (1, 2**70), (1, "1"),
+           (1, None), (True, 1), (1.0, 1), np.ones(3, int), np.ones(2), np.ones((2, 2), int), np.zeros(2, int),
+           range(2), iter((1, 1))]
+NO_PADDING = [-1, -(2**70), 2**31, 2**40, 2**70, None, *NO_INTEGER, "full", "SAME", "same_upper", (), (1,), (1, 2, 3),
+              (1, -1), (0, 2**40), (NAN, 1), ((1, 2), 3), (1, (2, 3)), ((1, 2), (3,)), ((1, 2), (3, -4)),
+              ((1, 2), (3, 4.0)), ((1, 2, 3), (4, 5, 6)), [[1, 2]], [[1, 2], [3, 4], [5, 6]], [[[1, 2]], [[3, 4]]],
+              ((), ()), np.ones((2, 2)), np.ones((3, 2), int), np.ones(4, int), ("same", "same"), (None, None)]
+NO_ARRAY = [None, "x", b"x", 1j, object(), {}, {1, 2}, [[1, 2], [3]], [[[[1, 2], [3]]]], [None], ["1"],
+            X.astype(complex), X.astype(object), X.astype(str), X.astype("datetime64[s]"), X.astype("timedelta64[s]"),
+            X.astype(np.longdouble), np.zeros(X.shape, [("a", float)]), np.zeros(X.shape, "V4"),
+            X.astype(np.dtypes.StringDType()), 2**70, [2**70]]
+NO_FLAG = [0, 1, None, "yes", "", 1.0, [True], np.array([True]), NAN]
+NO_DIVISOR = [value for value in NO_POSITIVE if value is not None]
+NO_ALGORITHM = ["fast", "", "NAIVE", "naive ", None, 0, True, b"naive", ["naive"], ("naive",), object()]
+NO_DEVICE = ["gpu", "cuda:0", "", "CPU", None, 0, ["cpu"], {}, np.zeros(2)]
+NO_SHAPE = [None, 5, 2.0, "23", (), (6, 7.0), (2, 3, -6, 7), (2, 3, 6, 0), (2, 3, 2**70, 7), ("a", "b", "c"),
+            (2, 3, NAN, 7), (None, 6, 7), object()]
+NO_X = [np.ones((2, 2, 2, 2, 2)), np.ones(3), np.float32(1), 5, X[:, :0], X[:, :, :0], X[..., :0],
+        np.ones((0, 3, 0, 5))]
+
+BAD: dict[str, dict[str, list]] = {
+    "corr2d": {
+        "x": [*NO_ARRAY, *NO_X, X, np.ones((0, 5)), np.ones((5, 0))],
+        "kernel": [*NO_ARRAY, 1, np.ones(2), WEIGHT, np.ones((0, 2))],
+        "bias": [*NO_ARRAY, [1], BIAS],
+    },
+    "conv2d": {
+        "x": [*NO_ARRAY, *NO_X, X[0, 0], X[:, :2], np.ones((5, 6, 7))],
+        "weight": [*NO_ARRAY, WEIGHT[0], 1, WEIGHT[:0], WEIGHT[:, :0], WEIGHT[:, :, :0], WEIGHT[..., :0],
+                   WEIGHT[:, :2]],
+        "bias": [*NO_ARRAY[1:], 0, 1.5, BIAS[:3], BIAS[:, None], np.ones(5), [], [[1]]],
+        "stride": [None, *NO_PAIR],
+        "dilation": [None, *NO_PAIR],
+        "padding": NO_PADDING,
+        "groups": [None, 2, 3, 5, (1,), (1, 1), [1], *NO_POSITIVE],
+        "algorithm": NO_ALGORITHM,
+        "device": NO_DEVICE,
+    },
+    "plan_conv2d": {
+        "x_shape": [*NO_SHAPE, (6, 7), (2, 2, 6, 7), (1, 2, 3, 6, 7)],
+        "weight": [*NO_ARRAY, WEIGHT[0]],
+        "bias": [*NO_ARRAY[1:], BIAS[:3]],
+        "dtype": ["complex64", complex, object, "float31", 5, str, "V4", "datetime64", "longdouble", X, []],
+        "stride": [0, None],
+        "algorithm": NO_ALGORITHM,
+        "device": NO_DEVICE,
+    },
+    "max_pool2d": {
+        "x": [*NO_ARRAY, *NO_X],
+        "kernel_size": [None, *NO_PAIR],
+        "stride": NO_PAIR,
+        "padding": [*NO_PADDING, 2, (0, 2), ((0, 2), (0, 0))],
+        "dilation": [None, *NO_PAIR],
+        "ceil_mode": NO_FLAG,
+        "return_indices": NO_FLAG,
+        "algorithm": NO_ALGORITHM,
+        "device": NO_DEVICE,
+    },
+    "avg_pool2d": {"count_include_pad": NO_FLAG, "divisor_override": NO_DIVISOR, "x": NO_ARRAY},
+    "lp_pool2d": {"norm_type": [0, -1, NAN, float("inf"), "2", None, True, 1j, [2], (1, 2), np.ones(1), 0.0, Decimal(2),
+                                10**400]},
+    "output_shape": {
+        "x_shape": NO_SHAPE,
+        "kernel_size": [None, *NO_PAIR],
+        "stride": [None, *NO_PAIR],
+        "padding": NO_PADDING,
+        "dilation": [None, *NO_PAIR],
+        "ceil_mode": NO_FLAG,
+        "channels": NO_POSITIVE,
+    },
+    "receptive_field": {
+        "layers": [None, 3, object(), [0], [(3, 0)], [()], [(1, 1, 1, 1, 1)], [{}], [{"kernel": 3}], [None],
+                   [3, "same"], [{"kernel_size": 3, "strides": 1}], [(3, 1, -1)], [(3, 2, "same")], [{1: 2}],
+                   [(3, 1, 0, 0)], [NAN]],
+    },
+    "algorithms": {"op": ["conv3d", "", None, 5, [], {}, "CONV2D"], "device": NO_DEVICE},
+}
+ONE_BAD = [
+    pytest.param(function, argument, value, id=f"{function}-{argument}-{number}")
+    for function, arguments in BAD.items()
+    for argument, bad in arguments.items()
+    for number, value in enumerate(bad)
+]
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (*plan.table("conv2d"), *plan.table("max_pool2d")):
+        monkeypatch.setattr(module, "run", lambda *args: pytest.fail("a kernel ran"))
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(("function", "argument", "value"), ONE_BAD)
+def test_an_absurd_value_is_an_error_that_names_its_argument(function: str, argument: str, value: Any) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        call(function, **{argument: value})
+    name = r"x(_shape)?" if argument == "x_shape" else argument  # plan_conv2d speaks of the x to come
+    assert re.search(rf"\b{name}\b", str(caught.value))
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("function", GOOD)
+def test_the_good_call_is_good(function: str) -> None:
+    call(function)
+    with pytest.raises(TypeError, match="unexpected"):
+        call(function, nonsense=1)
+
+
+@pytest.mark.parametrize("integer", [np.int8(2), np.uint64(2), np.array(2), (2, np.int32(2)), [2, 2], np.array([2, 2])])
+def test_any_integer_will_do(integer: Any) -> None:
+    plain = call("conv2d", stride=2, padding=2, dilation=2)
+    np.testing.assert_array_equal(call("conv2d", stride=integer, padding=integer, dilation=integer), plain)
+    np.testing.assert_array_equal(call("max_pool2d", kernel_size=integer), call("max_pool2d", kernel_size=2))
+
+
+# -- values that do not go together --------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("function", "arguments", "words"),
+    [
+        ("conv2d", {"weight": np.ones((4, 3, 7, 2))}, "kernel covers 7x2"),
+        ("conv2d", {"dilation": (1, 7)}, "kernel covers 2x8"),
+        ("conv2d", {"dilation": 2**31 - 1, "padding": 2**20}, "kernel covers"),
+        ("corr2d", {"kernel": np.ones((7, 2))}, "kernel covers 7x2"),
+        ("conv2d", {"weight": np.ones((4, 1, 2, 2)), "groups": 3}, "groups must divide"),
+        ("conv2d", {"algorithm": "pointwise"}, "'pointwise' cannot do this: the kernel is 2x2"),
+        ("max_pool2d", {"kernel_size": 7}, "window covers 7"),
+        ("max_pool2d", {"dilation": 6}, "window covers 7"),
+        ("max_pool2d", {"x": X[..., :1], "padding": (0, 1), "dilation": (1, 2)}, "every window must touch"),
+        ("max_pool2d", {"padding": (0, 2)}, "padding must be below the window"),
+        ("lp_pool2d", {"algorithm": "rows"}, "'rows' cannot do this"),
+        ("output_shape", {"kernel_size": 8}, "no window of 8x8"),
+        ("output_shape", {"x_shape": (6, 7), "channels": 3}, "channels"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(function: str, arguments: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        call(function, **arguments)
+
+
+def readonly(shape: tuple) -> np.ndarray:
+    array = np.empty(shape, np.float32)
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("function", ["conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "plan"])
+@pytest.mark.parametrize(
+    ("out", "error"),
+    [
+        (lambda shape: np.empty(shape, np.float32).tolist(), TypeError),
+        (lambda shape: "out", TypeError),
+        (lambda shape: np.empty(shape[1:], np.float32), ValueError),
+        (lambda shape: np.empty((*shape[:-1], shape[-1] + 1), np.float32), ValueError),
+        (lambda shape: np.empty(shape, np.float64), ValueError),
+        (lambda shape: np.empty(shape, np.int32), ValueError),
+        (lambda shape: np.empty(shape, ">f4"), ValueError),
+        (lambda shape: np.empty(shape, np.float32, order="F"), ValueError),
+        (lambda shape: np.empty((*shape, 2), np.float32)[..., 0], ValueError),
+        (lambda shape: np.empty(np.prod(shape) * 4 + 1, np.uint8)[1:].view(np.float32).reshape(shape), ValueError),
+        (readonly, ValueError),
+        (lambda shape: MEMORY[: np.prod(shape)].reshape(shape), ValueError),
+        (lambda shape: MEMORY[MEMORY_X - 1 :][: np.prod(shape)].reshape(shape), ValueError),
+    ],
+)
+def test_bad_out(function: str, out: Any, error: type) -> None:
+    x = MEMORY[:MEMORY_X].reshape(X.shape)
+    if function == "plan":
+        with pytest.raises(error, match="out"):
+            call("plan_conv2d")(x, out=out((2, 4, 5, 6)))
+    else:
+        with pytest.raises(error, match="out"):
+            call(function, x=x, out=out((2, 4 if function == "conv2d" else 3, 5, 6)))
+
+
+MEMORY, MEMORY_X = np.ones(1000, np.float32), X.size
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("argument", ["weight", "bias"])
+def test_out_may_not_overlap_weight_or_bias(argument: str) -> None:
+    memory = np.ones(500, np.float32)
+    good = GOOD["conv2d"][argument]
+    view = memory[: good.size].reshape(good.shape)
+    with pytest.raises(ValueError, match="out shares memory"):
+        call("conv2d", **{argument: view}, out=memory[good.size - 1 :][: 2 * 4 * 5 * 6].reshape(2, 4, 5, 6))
+
+
+# -- too large -----------------------------------------------------------------------------------------------
+
+HUGE = np.broadcast_to(np.float32(1), (1, 1, 2**22, 2**22))
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("conv2d", {"padding": 2**20}),
+        ("conv2d", {"padding": 2**31 - 1}),
+        ("conv2d", {"x": X.astype(np.float16), "weight": WEIGHT.astype(np.float16), "padding": 2**20}),
+        ("conv2d", {"x": HUGE, "weight": WEIGHT[:, :1]}),
+        ("conv2d", {"x": HUGE, "weight": WEIGHT[:, :1], "stride": 2**21}),
+        ("corr2d", {"x": HUGE[0, 0]}),
+        ("max_pool2d", {"x": HUGE}),
+        ("max_pool2d", {"x": HUGE, "stride": 2**21}),
+        ("max_pool2d", {"x": HUGE, "return_indices": True}),
+        ("avg_pool2d", {"x": np.broadcast_to(True, HUGE.shape)}),
+        ("lp_pool2d", {"x": HUGE, "kernel_size": 2**21, "dilation": 2}),
+    ],
+)
+def test_what_does_not_fit_in_memory_is_not_begun(function: str, arguments: dict) -> None:
+    with pytest.raises(MemoryError, match=r"shape \("):
+        call(function, **arguments)
+
+
+# -- any junk ------------------------------------------------------------------------------------------------
+
+numbers = st.one_of(
+    st.sampled_from([0, 1, 2, 3, -1, 7, 2**31, 2**40, 2**63, 2**70, -(2**63), 0.5, NAN, 1j]),
+    st.sampled_from([np.uint8(3), np.float32(2), np.array(2)]),
+    st.none(), st.booleans(), st.text(max_size=3), st.sampled_from(["same", "valid", "naive", "auto", "cpu", "conv2d"]),
+)
+arrays = st.builds(
+    lambda shape, dtype: np.ones(shape, dtype),
+    st.lists(st.integers(0, 5), max_size=5),
+    st.sampled_from(["float32", "float16", "int8", "bool", "int64", "complex64", "O", "U2", "M8[s]", ">f4"]),
+)
+junk = st.one_of(
+    numbers, st.lists(numbers, max_size=4), st.tuples(numbers, numbers), arrays, st.lists(st.lists(numbers), max_size=3)
+)
+
+
+@settings(max_examples=400)
+@given(data=st.data())
+def test_junk_is_refused_or_works(data: st.DataObject) -> None:
+    function = data.draw(st.sampled_from(list(GOOD)))
+    names = data.draw(st.lists(st.sampled_from(list(GOOD[function])), min_size=1, max_size=3, unique=True))
+    try:
+        call(function, **{name: data.draw(junk, label=name) for name in names})
+    except (ValueError, TypeError, MemoryError) as error:
+        assert str(error)  # noqa: PT017 # any of the three, or none
