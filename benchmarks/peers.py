@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ from fastconv.cpu.machine import copy_bandwidth, fma_ceiling
 SECONDS, FEWEST, MOST = 0.25, 7, 101
 #: Pause before a contender's turn: idle workers of the one before spin for some milliseconds before they sleep.
 PAUSE = 3e-3
+
+#: What this process may use, asked before any of it is pinned.
+CORES = sorted(os.sched_getaffinity(0))
 
 Contenders = dict[str, Callable[[], np.ndarray]]
 
@@ -158,10 +162,12 @@ def pool_contenders(pooling: Pooling, op: str, threads: int) -> Contenders:
 # -- measuring -----------------------------------------------------------------------------------------------
 
 
-def measure(ways: Contenders, reference: np.ndarray) -> dict[str, dict[str, float]]:
+def measure(ways: Contenders, reference: np.ndarray, pinned: bool) -> dict[str, dict[str, float]]:
     """Median seconds and error of each contender."""
     scale = np.abs(reference).max()
     errors = {way: float(np.abs(run() - reference).max() / scale) for way, run in ways.items()}
+    if pinned:
+        pin()  # now that every contender has started its threads
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     rounds = MOST
     while len(next(iter(seconds.values()))) < rounds:
@@ -176,7 +182,17 @@ def measure(ways: Contenders, reference: np.ndarray) -> dict[str, dict[str, floa
     return {way: {"seconds": statistics.median(seconds[way]), "error": errors[way]} for way in ways}
 
 
-def rows(groups: list[str], pattern: str, threads: int) -> Iterator[dict[str, Any]]:
+def pin() -> None:
+    """Keep the main thread on the first core and all others off it.
+
+    Some virtual machines pack threads onto one core while another idles; then "two threads" measures one core.
+    """
+    first, *rest = CORES
+    for thread in map(int, os.listdir("/proc/self/task")):
+        os.sched_setaffinity(thread, [first] if thread == os.getpid() or not rest else rest)
+
+
+def rows(groups: list[str], pattern: str, threads: int, pinned: bool) -> Iterator[dict[str, Any]]:
     """One dictionary a row of the tables."""
     peak, copy = fma_ceiling(np.dtype(np.float32), threads), copy_bandwidth(threads)
     if "layers" in groups:
@@ -187,14 +203,14 @@ def rows(groups: list[str], pattern: str, threads: int) -> Iterator[dict[str, An
                 flops = fastconv.plan_conv2d(x.shape, weight, **layer.options).flops
                 x32, weight32, _ = layer.arrays()
                 algorithm = fastconv.plan_conv2d(x32.shape, weight32, **layer.options).algorithm
-                result = measure(layer_contenders(layer, threads), reference)
+                result = measure(layer_contenders(layer, threads), reference, pinned)
                 share = {"peak": flops / result["plan"]["seconds"] / peak}
                 yield {"group": "layers", "row": layer.name, "by": algorithm, **share, "ways": result}
     if "filters" in groups:
         for image in FILTERS.values():
             if pattern in image.name:
                 x, kernel = (array.astype(np.float64) for array in image.arrays())
-                result = measure(filter_contenders(image, threads), fastconv.corr2d(x, kernel))
+                result = measure(filter_contenders(image, threads), fastconv.corr2d(x, kernel), pinned)
                 flops = 2 * (image.h - image.kh + 1) * (image.w - image.kw + 1) * image.kh * image.kw
                 ceiling = peak * 4 / np.dtype(image.dtype).itemsize
                 share = {"peak": flops / result["corr2d"]["seconds"] / ceiling}
@@ -205,7 +221,7 @@ def rows(groups: list[str], pattern: str, threads: int) -> Iterator[dict[str, An
                 if pattern in pooling.name:
                     x = pooling.array().astype(np.float64)
                     reference = getattr(fastconv, f"{op}_pool2d")(x, **pooling.options, algorithm="naive")
-                    result = measure(pool_contenders(pooling, op, threads), reference)
+                    result = measure(pool_contenders(pooling, op, threads), reference, pinned)
                     share = {"copy": 4 * (x.size + reference.size) / result[op]["seconds"] / copy}
                     yield {"group": "pooling", "row": f"{op} {pooling.name}", "by": "", **share, "ways": result}
 
@@ -276,6 +292,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, numba.config.NUMBA_NUM_THREADS])
     parser.add_argument("--groups", nargs="*", default=["layers", "filters", "pooling"])
     parser.add_argument("--only", default="", help="rows whose name contains this")
+    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios there")
     arguments = parser.parse_args()
@@ -284,7 +301,7 @@ def main() -> None:
         fastconv.set_num_threads(threads)
         print(f"\n{threads} thread(s): share of the FMA ceiling (pooling: of a copy), ratios, ms (error) of each way")
         table = []
-        for row in rows(arguments.groups, arguments.only, threads):
+        for row in rows(arguments.groups, arguments.only, threads, arguments.pin and threads > 1):
             table.append(row | {"threads": threads})
             print(show(row), flush=True)
         print("\n".join(["", *summary(table)]))

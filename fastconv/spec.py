@@ -30,7 +30,7 @@ import math
 import operator
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, TypeGuard
 
@@ -251,6 +251,13 @@ class ConvSpec:
     ow: int
     dtype: np.dtype
     activation: str | None = None
+
+    def __hash__(self) -> int:
+        return self._hash  # every call looks its spec up in several tables
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @cached_property
     def floor(self) -> np.generic:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from cases import CONV, FLOATS, INTEGERS, LAYOUTS, Conv, example, fenced, intact, threads, unsupported, values
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from reference import assert_close
 
@@ -23,7 +23,6 @@ PROBLEMS = [
     for case, other in zip(CONV, itertools.cycle(("float64", "int8", "int64")), strict=False)
     for dtype in (FLOATS + INTEGERS if case.plain else ("float32", other))
 ]
-both = reference.both
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -62,39 +61,44 @@ def test_every_algorithm_is_tried(algorithm: str) -> None:
 
 # -- whole problems ------------------------------------------------------------------------------------------
 
-small, pairs = st.integers(0, 4), st.tuples(st.integers(0, 4), st.integers(0, 4))
-any_padding = st.one_of(small, pairs, st.tuples(pairs, pairs), st.sampled_from(["valid", "same", "same_lower"]))
+pairs = st.tuples(st.integers(0, 4), st.integers(0, 4))
+steps = st.integers(1, 3) | st.tuples(st.integers(1, 3), st.integers(1, 3))
+problems = st.fixed_dictionaries({
+    "n": st.integers(0, 2), "size": st.tuples(st.integers(1, 9), st.integers(1, 20)), "batched": st.booleans(),
+    "groups": st.integers(1, 3), "c_in": st.integers(1, 3), "c_out": st.sampled_from([3, 5]), "bias": st.booleans(),
+    "kernel": st.tuples(st.integers(1, 4), st.integers(1, 4)), "stride": steps, "dilation": steps,
+    "padding": st.integers(0, 4) | pairs | st.tuples(pairs, pairs) | st.sampled_from(["valid", "same", "same_lower"]),
+    "dtypes": st.lists(st.sampled_from(["float32", "int8", "int64"]), min_size=1, max_size=2),
+})
+#: What makes any problem one that an algorithm with demands can do.
+REPAIRS = ({}, {"kernel": (1, 1)}, {"c_in": 1, "groups": 3},
+           {"kernel": (3, 3), "stride": 1, "dilation": 1, "groups": 1, "dtypes": ["float32"]})
 
 
-def step(high: int) -> st.SearchStrategy:
-    one = st.integers(1, high)
-    return st.one_of(one, st.tuples(one, one))
+def build(problem: dict) -> tuple[list[np.ndarray], dict]:
+    """Arrays and options of a problem, channels counted by group."""
+    groups, c_out = problem["groups"], problem["groups"] * problem["c_out"]
+    x = (problem["n"], groups * problem["c_in"], *problem["size"])[0 if problem["batched"] else 1 :]
+    shapes = [x, (c_out, problem["c_in"], *problem["kernel"]), (c_out,)][: 3 if problem["bias"] else 2]
+    arrays = [values(shape, dtype, 7) for shape, dtype in zip(shapes, itertools.cycle(problem["dtypes"]), strict=False)]
+    return arrays, {name: problem[name] for name in ("stride", "padding", "dilation", "groups")}
 
 
-@given(data=st.data())
 @pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])
-def test_any_problem(data: st.DataObject, algorithm: str) -> None:
-    def draw(low: int, high: int) -> int:
-        return data.draw(st.integers(low, high))
-
-    groups, kernel = draw(1, 3), (draw(1, 4), draw(1, 4))
-    if "pointwise" in algorithm:
-        kernel = (1, 1)
-    weight_shape = (groups * data.draw(st.sampled_from([3, 5])), draw(1, 3), *kernel)
-    x_shape = (draw(0, 2), groups * weight_shape[1], draw(1, 9), draw(1, 20))[draw(0, 1) :]
-    dtype = data.draw(st.sampled_from(("float32", "int64")))
-    options = {"stride": data.draw(step(3)), "padding": data.draw(any_padding), "dilation": data.draw(step(3)),
-               "groups": groups}
-    shapes = [x_shape, weight_shape, weight_shape[:1]][: draw(2, 3)]
-    arrays = [values(shape, dtype, 7) for shape in shapes]
-    try:
-        expected, scale = reference.conv2d(*arrays, **options)
-    except ValueError:
-        with pytest.raises(ValueError, match="kernel covers"):
-            fastconv.conv2d(*arrays, **options)
-        return
-    assume(algorithm == "auto" or unsupported(algorithm, arrays, **options) is None)
-    assert_close(fastconv.conv2d(*arrays, **options, algorithm=algorithm), expected, scale)
+@given(problem=problems)
+def test_any_problem(problem: dict, algorithm: str) -> None:
+    for repair in REPAIRS:
+        arrays, options = build(problem | repair)
+        try:
+            expected, scale = reference.conv2d(*arrays, **options)
+        except ValueError:
+            with pytest.raises(ValueError, match="kernel covers"):
+                fastconv.conv2d(*arrays, **options, algorithm=algorithm)
+            return
+        if algorithm == "auto" or unsupported(algorithm, arrays, **options) is None:
+            assert_close(fastconv.conv2d(*arrays, **options, algorithm=algorithm), expected, scale)
+            return
+    raise AssertionError(f"REPAIRS have nothing for {algorithm}")
 
 
 # -- numbers -------------------------------------------------------------------------------------------------
@@ -202,15 +206,17 @@ def test_more_than_2_to_the_31_elements(algorithm: str) -> None:
     weight = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
     x[0, 0, -3:, -3:] = weight[0, 0]
     x[0, 0, 0, 0] = 7
-    options = {"stride": 46347 // 3}
-    if algorithm != "auto" and unsupported(algorithm, [x, weight], **options) is not None:
-        weight = weight[:, :, 2:, 2:]
-        options = {"stride": 46349}
-    if algorithm == "auto" or unsupported(algorithm, [x, weight], **options) is None:
-        result = fastconv.conv2d(x, weight, **options, algorithm=algorithm)
-        assert result[0, 0, -1, -1] == (285 if weight.size > 1 else 81)
-        assert result[0, 0, 0, 0] == 7 * weight[0, 0, 0, 0]
-        assert np.count_nonzero(result) == 2
+    for problem in (
+        (x, weight, {"stride": 46347 // 3}),
+        (x, weight[:, :, 2:, 2:], {"stride": 46349}),
+        (x.reshape(1, 2, 46350 // 2, 46350), weight[[0, 0], :, 2:], {"groups": 2, "stride": (23174, 46347)}),
+    ):
+        image, kernel, options = problem
+        if algorithm == "auto" or unsupported(algorithm, [image, kernel], **options) is None:
+            result = fastconv.conv2d(image, kernel, **options, algorithm=algorithm)
+            assert result[0, 0, 0, 0] == 7 * kernel[0, 0, 0, 0]
+            assert result[0, -1, -1, -1] == (kernel[0].astype(int) ** 2).sum()
+            assert np.count_nonzero(result) == 2
 
 
 # -- corr2d --------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import reference
 from cases import INTEGERS, LAYOUTS, POOL, TELLING, Pool, fenced, intact, threads, values
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import assert_close
 
@@ -51,9 +51,8 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     if args:
         options["norm_type"] = args[0]
     problem = spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    return plan.choose(f"{op}_pool2d", problem, "auto", "cpu") and next(
-        module.supports(problem) for module in plan.table(f"{op}_pool2d") if plan.name(module) == algorithm
-    )
+    (module,) = (module for module in plan.table(f"{op}_pool2d") if plan.name(module) == algorithm)
+    return module.supports(problem)
 
 
 def check(op: str, args: tuple, algorithm: str, x: np.ndarray, kernel: Any, **options: Any) -> None:
@@ -129,6 +128,7 @@ def fits(size: tuple, kernel: Any, stride: Any = None, padding: Any = 0, dilatio
     return all(max(p) < r <= n + sum(p) for p, r, n in zip(pads, reach, size, strict=True))
 
 
+@settings(max_examples=300)
 @given(problem=problems, size=st.tuples(st.integers(1, 9), st.integers(1, 20)), call=st.sampled_from(CALLS),
        dtype=st.sampled_from(["float32", "float64", "int8"]), lead=st.sampled_from([(), (1,), (3,), (2, 2), (0, 1)]))
 def test_any_problem(problem: dict, size: tuple, call: tuple, dtype: str, lead: tuple) -> None:
@@ -186,6 +186,20 @@ def test_averages_keep_nan_and_infinity_in_their_windows(bad: float, algorithm: 
     np.testing.assert_array_equal(~np.isfinite(result), seen)
     expected, scale = reference.avg_pool2d(np.where(np.isfinite(x), x, 0), 3, 1)
     assert_close(np.where(seen, 0, result), np.where(seen, 0, expected), scale)
+
+
+@pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
+def test_a_huge_window_takes_no_longer_than_its_input(algorithm: str) -> None:
+    x, window = values((5, 6), "float32"), 2**31 - 1
+    result = fastconv.max_pool2d(x, window, 1, "same", algorithm=algorithm)
+    np.testing.assert_array_equal(result, np.full((5, 6), x.max()), strict=True)
+    assert_close(fastconv.avg_pool2d(x, window, 1, "same", algorithm=algorithm, divisor_override=1),
+                 np.full((5, 6), x.sum(dtype=np.float64)), np.abs(x).sum())
+    assert_close(fastconv.avg_pool2d(x, window, 1, "same", algorithm=algorithm, count_include_pad=False),
+                 np.full((5, 6), x.mean(dtype=np.float64)), np.abs(x).mean())
+    if algorithm in fastconv.algorithms("lp_pool2d") and unsupported(algorithm, "lp", x, 2, (2,)) is None:
+        result = fastconv.lp_pool2d(x, 2, window, 1, "same", algorithm=algorithm)
+        np.testing.assert_allclose(result, np.full((5, 6), np.linalg.norm(x)), rtol=1e-6)
 
 
 def test_lp_of_negative_sums_has_no_root() -> None:

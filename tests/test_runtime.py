@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
 #: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
 CALL = """
 import os
+import platform
 import numpy as np
 import fastconv
 x = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
@@ -58,7 +60,11 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 # -- threads and forks ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layer", ["tbb", "omp", "workqueue", None])
+#: tbb comes as a package for this architecture only.
+LAYERS = ["omp", "workqueue", None, *(["tbb"] if platform.machine() == "x86_64" else [])]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_threads_at_once_and_forks(layer: str | None) -> None:
     output = run(TESTS / "stress.py", NUMBA_THREADING_LAYER=layer,
                  NUMBA_NUM_THREADS=max(2, os.cpu_count() or 2))

@@ -33,6 +33,10 @@ from .tile import tile, tile_shape
 PATCH_BYTES = 320 << 10
 
 
+#: What packing one weight costs, in the operations that `Kernel.sized` counts.
+PACK_OPERATIONS = 16
+
+
 class Tiles(NamedTuple):
     """The shape of a tile."""
 
@@ -143,14 +147,21 @@ class Packed(NamedTuple):
 
 def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> Packed:
     """Everything `run` needs; `weight` is (c_out, c_in / groups, kh, kw) of this very spec."""
-    tiles, dtype, x_dtype = plan.tiles, spec.acc_dtype, spec.x_dtype
-    packed = np.zeros((spec.groups, plan.panels, spec.taps, tiles.panel), dtype)
-    _blocked_pack(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(dtype))
+    packed = np.zeros((spec.groups, plan.panels, spec.taps, plan.tiles.panel), spec.acc_dtype)
+    order = _blocked_pack.sized(packed.size * PACK_OPERATIONS)
+    order(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(spec.acc_dtype))
+    return _unpacked(spec, plan)._replace(weight=packed)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    tiles = plan.tiles
     rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     return Packed(
         loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
         tasks=_blocks(spec, plan) * plan.shares,
-        weight=packed,
+        weight=np.empty(0, spec.acc_dtype),
         offsets=patch.offsets(spec, plan.block_h, plan.block_w),
         row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
         phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
@@ -165,7 +176,7 @@ def pack(spec: ConvSpec, plan: Blocking, weight: np.ndarray) -> Packed:
             pitch,
             tiles.pixels,
             spec.c_in // spec.groups,
-            simd.lanes(x_dtype),
+            simd.lanes(spec.x_dtype),
         ),
         patch_size=_patch_size(spec, plan),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,7 +58,7 @@ def fma_ceiling(dtype: np.dtype, threads: int) -> float:
     scalar = np.dtype(dtype).type(0.5)
     steps, results = 400_000, np.zeros(threads, dtype)
     operations = threads * steps * simd.CEILING_CHAINS * simd.lanes(dtype) * 2
-    return operations / _median_seconds(lambda: _fma_chains(results, steps, scalar), threads)
+    return operations / _least_seconds(lambda: _fma_chains(results, steps, scalar), threads)
 
 
 @lru_cache(maxsize=16)
@@ -67,11 +66,11 @@ def copy_bandwidth(threads: int) -> float:
     """Bytes a second, read and written together, of copying arrays far larger than the caches."""
     source = np.ones(1 << 24, np.float32)
     target = np.empty_like(source)
-    return 2 * source.nbytes / _median_seconds(lambda: _copy(source, target), threads)
+    return 2 * source.nbytes / _least_seconds(lambda: _copy(source, target), threads)
 
 
-def _median_seconds(call, threads: int) -> float:
-    """Median of nine timed calls on that many threads, after one that warms up."""
+def _least_seconds(call, threads: int) -> float:
+    """The fastest of nine calls on that many threads, after one that warms up: a ceiling is what can be reached."""
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
@@ -80,7 +79,7 @@ def _median_seconds(call, threads: int) -> float:
             start = time.perf_counter()
             call()
             seconds.append(time.perf_counter() - start)
-        return statistics.median(seconds[1:])
+        return min(seconds[1:])
     finally:
         numba.set_num_threads(before)
 

@@ -6,7 +6,7 @@
     avg:  out[p, i, j] = (sum over a, b of x[p, row, col]) / divisor
     lp:   out[p, i, j] = (kh * kw / divisor * sum over a, b of x[p, row, col] ** norm) ** (1 / norm)
 
-Taps outside the input are skipped: minus infinity for max, zero for the sums. The divisor is the caller's, or the
+Taps outside the input are left out: minus infinity for max, zero for the sums. The divisor is the caller's, or the
 window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
 The index of a maximum is its first occurrence's, or the last NaN's, as in PyTorch.
 
@@ -20,7 +20,7 @@ from numba import prange
 
 from ..spec import PoolSpec
 from .machine import Machine
-from .runtime import kernel
+from .runtime import jit, kernel
 
 
 def supports(spec: PoolSpec) -> str | None:
@@ -50,6 +50,12 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
         _naive_sum(x, out, window, spec.stride, pad, spec.dilation, before, counted, divisor, norm)
 
 
+@jit
+def _inside(start, dilation, size, taps):
+    """The taps of a window, first and last + 1, that lie inside an axis: not all, so that a window may be huge."""
+    return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
+
+
 @kernel
 def _naive_max(x, out, indices, window, stride, pad, dilation):
     planes, oh, ow = out.shape
@@ -57,20 +63,18 @@ def _naive_max(x, out, indices, window, stride, pad, dilation):
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         for j in range(ow):
+            top, left = i * stride[0] - pad[0], j * stride[1] - pad[1]
+            a0, a1 = _inside(top, dilation[0], h, window[0])
+            b0, b1 = _inside(left, dilation[1], w, window[1])
             # The first tap inside the input is where the search begins; there is one, the spec saw to that.
-            a0 = max(0, -((i * stride[0] - pad[0]) // dilation[0]))
-            b0 = max(0, -((j * stride[1] - pad[1]) // dilation[1]))
-            at = (i * stride[0] - pad[0] + a0 * dilation[0]) * w + j * stride[1] - pad[1] + b0 * dilation[1]
+            at = (top + a0 * dilation[0]) * w + left + b0 * dilation[1]
             best = x[plane, at // w, at % w]
-            for a in range(window[0]):
-                row = i * stride[0] - pad[0] + a * dilation[0]
-                if 0 <= row < h:
-                    for b in range(window[1]):
-                        col = j * stride[1] - pad[1] + b * dilation[1]
-                        if 0 <= col < w:
-                            value = x[plane, row, col]
-                            if value > best or value != value:
-                                best, at = value, row * w + col
+            for a in range(a0, a1):
+                for b in range(b0, b1):
+                    row, col = top + a * dilation[0], left + b * dilation[1]
+                    value = x[plane, row, col]
+                    if value > best or value != value:
+                        best, at = value, row * w + col
             out[plane, i, j] = best
             if indices.size:
                 indices[plane, i, j] = at
@@ -83,15 +87,16 @@ def _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, 
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         for j in range(ow):
-            total, count = 0.0, 0
-            for a in range(window[0]):
-                row = i * stride[0] - pad[0] + a * dilation[0]
-                for b in range(window[1]):
-                    col = j * stride[1] - pad[1] + b * dilation[1]
-                    if -before[0] <= row < counted[0] and -before[1] <= col < counted[1]:
-                        count += 1
-                    if 0 <= row < h and 0 <= col < w:
-                        value = np.float64(x[plane, row, col])
-                        total += value if norm == 0.0 else value**norm
-            mean = total / (divisor if divisor != 0 else count)
-            out[plane, i, j] = mean if norm == 0.0 else (mean * (window[0] * window[1])) ** (1.0 / norm)
+            top, left = i * stride[0] - pad[0], j * stride[1] - pad[1]
+            a0, a1 = _inside(top, dilation[0], h, window[0])
+            b0, b1 = _inside(left, dilation[1], w, window[1])
+            total = 0.0
+            for a in range(a0, a1):
+                for b in range(b0, b1):
+                    value = np.float64(x[plane, top + a * dilation[0], left + b * dilation[1]])
+                    total += value if norm == 0.0 else value**norm
+            a0, a1 = _inside(top + before[0], dilation[0], before[0] + counted[0], window[0])
+            b0, b1 = _inside(left + before[1], dilation[1], before[1] + counted[1], window[1])
+            mean = total / (divisor if divisor != 0 else np.float64(a1 - a0) * np.float64(b1 - b0))
+            size = np.float64(window[0]) * np.float64(window[1])
+            out[plane, i, j] = mean if norm == 0.0 else (mean * size) ** (1.0 / norm)

@@ -77,10 +77,17 @@ def _columns(j0, ow, shift, stride, w):
     return first, max(min(ow, (w - 1 - shift) // stride + 1), first)
 
 
+@jit
+def _taps(ow, pad, stride, dilation, w, taps):
+    """The taps of a window's row, first and last + 1, that lie inside the input for any output column."""
+    return max(0, -(((ow - 1) * stride - pad) // dilation)), min(taps, (w - 1 + pad) // dilation + 1)
+
+
 @kernel
 def _rows_max(x, out, window, stride, pad, dilation):
     planes, oh, ow = out.shape
     h, w = x.shape[1:]
+    b0, b1 = _taps(ow, pad[1], stride[1], dilation[1], w, window[1])
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         line = np.empty(w, x.dtype)
@@ -98,7 +105,7 @@ def _rows_max(x, out, window, stride, pad, dilation):
         for j in range(ow):  # the first tap inside the input; there is one, the spec saw to that
             at = j * stride[1] - pad[1]
             result[j] = line[at if at >= 0 else at % dilation[1]]
-        for b in range(window[1]):
+        for b in range(b0, b1):
             shift = b * dilation[1] - pad[1]
             first, last = _columns(0, ow, shift, stride[1], w)
             if stride[1] == 1:
@@ -113,6 +120,7 @@ def _rows_max(x, out, window, stride, pad, dilation):
 def _rows_max_indices(x, out, indices, window, stride, pad, dilation):
     planes, oh, ow = out.shape
     h, w = x.shape[1:]
+    b0, b1 = _taps(ow, pad[1], stride[1], dilation[1], w, window[1])
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         result, found = out[plane, i], indices[plane, i]
@@ -127,7 +135,7 @@ def _rows_max_indices(x, out, indices, window, stride, pad, dilation):
         for a in range(a0, min(window[0], (h - 1 - top) // dilation[0] + 1)):
             row = top + a * dilation[0]
             values = x[plane, row]
-            for b in range(window[1]):
+            for b in range(b0, b1):
                 shift = b * dilation[1] - pad[1]
                 first, last = _columns(0, ow, shift, stride[1], w)
                 for j in range(first, last):
@@ -141,6 +149,7 @@ def _rows_max_indices(x, out, indices, window, stride, pad, dilation):
 def _rows_avg(x, out, row_counts, col_counts, window, stride, pad, dilation):
     planes, oh, ow = out.shape
     h, w = x.shape[1:]
+    b0, b1 = _taps(ow, pad[1], stride[1], dilation[1], w, window[1])
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         line = np.zeros(w, x.dtype)
@@ -151,7 +160,7 @@ def _rows_avg(x, out, row_counts, col_counts, window, stride, pad, dilation):
                 line[col] += values[col]
         result = out[plane, i]
         result[:] = 0
-        for b in range(window[1]):
+        for b in range(b0, b1):
             shift = b * dilation[1] - pad[1]
             first, last = _columns(0, ow, shift, stride[1], w)
             if stride[1] == 1:

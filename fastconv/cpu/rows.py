@@ -105,14 +105,19 @@ class Packed(NamedTuple):
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs."""
-    plan, dtype = blocking(spec, num_threads()), spec.acc_dtype
+    return _unpacked(spec, blocking(spec, num_threads()))._replace(weight=weight)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
     rows, _, phases_w, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     offsets = patch.offsets(spec, plan.block_h, plan.block_w)[: spec.kh * spec.kw]
     for _ in range(plan.down - 1):
         offsets = np.append(offsets, offsets[-spec.kw :] + pitch * phases_w)
     return Packed(
         loops=_loops(plan.down, plan.vectors).sized(spec.flops),
-        weight=weight,
+        weight=np.empty(0, spec.acc_dtype),
         offsets=offsets,
         row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
         phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
@@ -125,7 +130,7 @@ def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
             rows,
             pitch,
             spec.groups,
-            plan.vectors * simd.lanes(dtype),
+            plan.vectors * simd.lanes(spec.acc_dtype),
             simd.lanes(spec.x_dtype),
         ),
         patch_size=_patch_size(spec, plan),
