@@ -42,7 +42,7 @@ def main() -> None:
     for image in FILTERS.values():
         times = medians(image.name)
         ratios = (
-            f"{times[peer] / times['fastconv']:.1f} ({times[peer] / times['one thread']:.1f})" if peer in times else "–"
+            f"{times[peer] / times['fastconv']:.1f} ({times[peer] / times['one thread']:.1f})" if peer in times else "-"
             for peer in peers
         )
         print(f"| {image.h}x{image.w} | {image.kh}x{image.kw} | {image.dtype} |", " | ".join(ratios), "|", flush=True)

@@ -3,7 +3,7 @@
 ::
 
     max:  line[col] = max over a of x[p, row(i, a), col],        out[p, i, j] = max over b of line[col(j, b)]
-    avg:  line[col] = sum over a of x[p, row(i, a), col],        out[p, i, j] = (sum over b of line[col(j, b)]) / divisor
+    avg:  line[col] = sum over a of x[p, row(i, a), col],        out[p, i, j] = sum over b of line[col(j, b)] / divisor
 
 What it changes over `naive`: a rectangular window is separable, so kh * kw operations an output become about
 kh * stride + kw; and the loop over the columns is innermost, with no branch in it, so LLVM vectorises it.
