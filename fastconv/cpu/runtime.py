@@ -215,7 +215,8 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
     """
     dtype = np.dtype(dtype)
     row = -(-size * dtype.itemsize // 64) * 64
-    needed = row * num_threads() + 64
+    # Not `num_threads`: another thread may raise that limit before the kernel starts.
+    needed = row * numba.get_num_threads() + 64
     buffer = getattr(_kept, "buffer", None)
     if buffer is None or buffer.nbytes < needed:
         buffer = np.empty(needed, np.uint8)
