@@ -68,7 +68,8 @@ LAYERS = ["omp", "workqueue", None, *(["tbb"] if platform.machine() == "x86_64" 
 def test_threads_at_once_and_forks(layer: str | None) -> None:
     output = run(TESTS / "stress.py", NUMBA_THREADING_LAYER=layer,
                  NUMBA_NUM_THREADS=max(2, os.cpu_count() or 2))
-    assert output.split()[-1] in ([layer] if layer else ["tbb", "omp", "workqueue"])
+    # Not the last word: tbb's own remarks on forks wait in C's buffer until the process ends.
+    assert ({layer} if layer else {"tbb", "omp", "workqueue"}) & set(output.split())
 
 
 def test_a_fork_before_the_first_call() -> None:
