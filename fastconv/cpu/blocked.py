@@ -221,7 +221,7 @@ def _blocked_pack(weight, packed, lanes):
 @lru_cache(maxsize=64)
 def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     """The kernel for one shape of tile."""
-    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, planes=True)
+    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes)
     fill = patch.fill
 
     @jit(key=(tile_rows, vectors, x_in_lanes))

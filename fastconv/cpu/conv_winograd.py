@@ -1,368 +1,434 @@
-"""Winograd's minimal filtering for 3x3 kernels: a quarter of the multiplications, as 36 small matrix products.
+"""Winograd's minimal filtering: transform tiles of input and weights, multiply element by element, transform back.
 
-An m x m tile of outputs needs (m + 2) x (m + 2) inputs. Transforming both, the convolution becomes a product element
-by element, and the sum over channels a matrix product for each of the (m + 2)^2 elements::
+Each axis has an algorithm ``y = A (G g * B x)`` of `toom_cook`; applied to rows and columns of a tile, the convolution
+becomes a product element by element, and the sum over channels a matrix product for each element e::
 
-    U[e] = G weight G^T      V[e] = B^T x B      M[e, t, o] = sum over c of V[e, t, c] * U[e, c, o]
-    out tile = A^T M A + bias                    e = element of the tile, t = tile
+    U[e] = G_h weight G_w^T      V[e, t] = B_h x_t B_w^T      M[e, t, o] = sum over c of V[e, t, c] * U[e, c, o]
+    out tile t = A_h M A_w^T + bias
 
-What it changes over `direct`: 9 multiplications an output become (m + 2)^2 / m^2: 2.25 for F(4x4, 3x3), 4 for
-F(2x2, 3x3), at the price of the transforms and of a rounding error some 3 to 10 times larger (reported by `compare`).
-F(4x4) is used but where the image is so small that its tiles would be mostly empty.
+What it changes over `direct`: the multiplications. F(4x4, 3x3) makes 36 for 16 outputs instead of 144, F(4x4, 5x5) 64
+instead of 400, F(4x4, 3x3) at stride 2 81 instead of 144, F(4, 7) along one axis 10 instead of 28. The price: the
+transforms, which want some 32 channels on both sides to be shared by, and a larger rounding error, which the sizes are
+chosen by: at most about 1e-5 of the largest output in float32 (see `LIMIT`).
+A dilation d is d x d convolutions of every d-th pixel: a tile takes its pixels d apart.
 
 Layouts: a region of x with channels in lanes (rows, columns, lanes), one block of channels at a time;
-V (elements, c_in / lanes, tiles, lanes); U (panels, elements, c_in, panel); M (elements, tiles, panel).
+V (elements, c_in / lanes, tiles, lanes); U (groups, panels, elements, c_in, panel); M (elements, tiles, panel).
 
-Loop order: tasks are blocks of tiles (of one image, or several where these are small), so that V stays in the
-second-level cache; a task transforms its inputs, then for each panel of output channels runs the products and
-transforms the result.
+Loop order: tasks are blocks of tiles (of one image, or several where these are small); a task transforms its inputs,
+then for each panel of output channels runs the products and transforms the result. V stays in the second-level cache
+where the weights do, too; where they do not, a block has at least so many tiles that streaming the weights is hidden.
 
-Source: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308.
+Sources: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308; Huang et al., A
+decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec
+from ..spec import ConvSpec, Pair
 from . import simd
+from .linear import linear_map, operations
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .tile import tile, tile_shape
+from .tile import matrix_product, tile_shape
+from .toom_cook import Axis, axis
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10
-#: Most input channels for F(4x4) in float32: the error grows with the sum, from 6e-6 of the largest output at 64 to
-#: 1e-5 at 256 and 2e-5 at 512.
-LONGEST_SUM = 256
-#: Multiply-adds of both transforms, per element of V and of M.
-TRANSFORM_OPS = 12
+#: The same where the weights do not fit beside it, if that makes STREAM_TILES tiles: then a weight is used often enough
+#: to come from memory meanwhile.
+V_MOST, STREAM_TILES = 4 << 20, 56
+#: Below this many operations a register tile of the best height is not worth compiling.
+SMALL = 2e7
+#: Outputs of a tile, along one axis.
+SIZES = (2, 3, 4)
+#: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
+LIMIT = 20
 
 
 class Tiling(NamedTuple):
-    """How a problem is cut up."""
+    """How a problem is cut up. A supertile is what a tile covers, or with dilation, dilation tiles that interlock."""
 
-    m: int
-    """Rows and columns of output a tile covers."""
+    axes: tuple[Axis, Axis]
     high: int
-    """Tiles down an image."""
+    """Supertiles down an image."""
     wide: int
-    """Tiles across an image."""
+    """Supertiles across an image."""
     block: tuple[int, int, int]
-    """Images, tile rows and tile columns of one task."""
+    """Images, supertile rows and supertile columns of one task."""
     rows: int
     """Tiles in one register tile."""
+    vectors: int
+    """Vectors of output channels in one register tile: a panel."""
     panels: int
+    """Panels in a group."""
     shares: int
     """Tasks that split the panels of one block."""
 
 
 def supports(spec: ConvSpec) -> str | None:
-    if (spec.kh, spec.kw) != (3, 3):
-        return f"the kernel is {spec.kh}x{spec.kw}, not 3x3"
-    if spec.stride != (1, 1) or spec.dilation != (1, 1):
-        return "only stride 1 and dilation 1"
-    if spec.groups != 1:
-        return "only groups=1: with few channels in a group the transforms cost more than they save"
     if spec.dtype.kind != "f":
         return "the transforms of integers are not integers"
+    if (spec.kh, spec.kw) == (1, 1):
+        return "a 1x1 kernel has nothing to save"
+    if any(step > 1 and gap > 1 for step, gap in zip(spec.stride, spec.dilation, strict=True)):
+        return "no stride and dilation on the same axis"
+    if not _algorithms((spec.kh, spec.kw), spec.stride):
+        return f"no algorithm for a {spec.kh}x{spec.kw} kernel with stride {spec.stride} is accurate enough"
+    if not _fitting(spec):
+        return f"one tile with {spec.c_in // spec.groups} channels and dilation {spec.dilation} would not fit the cache"
     return None
 
 
+@lru_cache(maxsize=256)
+def _algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Axis, Axis], ...]:
+    """What can be done along both axes with little enough error."""
+    sides: list[list[Axis]] = []
+    for taps, step in zip(kernel, stride, strict=True):
+        found = [axis(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
+        sides.append([one for one in found if one and (taps == 1 or one.elements < one.m * taps)])
+    # Tiles are square: others measured up to 4% faster, which is not worth compiling a kernel for.
+    return tuple(
+        (a, b) for a, b in product(*sides) if (a.m == b.m or 1 in kernel) and a.amplification * b.amplification <= LIMIT
+    )
+
+
+@lru_cache(maxsize=4096)
+def _fitting(spec: ConvSpec) -> tuple[tuple[Axis, Axis], ...]:
+    """Those of them of which one supertile fits into the scratch a thread may take."""
+    fitting = []
+    for axes in _algorithms((spec.kh, spec.kw), spec.stride):
+        tiling = Tiling(axes, 1, 1, (1, 1, 1), 1, 1, 1, 1)
+        if sum(_buffers(spec, tiling)) * spec.acc_dtype.itemsize <= V_MOST:
+            fitting.append(axes)
+    return tuple(fitting)
+
+
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return min(_cost(spec, machine, m) for m in _sizes(spec))
+    return min(_cost(spec, machine, axes) for axes in _fitting(spec))
 
 
-def _sizes(spec: ConvSpec) -> tuple[int, ...]:
-    """Sizes m that keep the error below 2e-5 of the largest output in float32 (1e-13 in float64)."""
-    return (2, 4) if spec.c_in <= LONGEST_SUM or spec.acc_dtype == np.float64 else (2,)
+def _cost(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float:
+    """Estimated seconds, from the vector instructions of each step."""
+    tiling, lanes, size = _cut(spec, machine.threads, axes), simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
+    c_in, c_out = spec.c_in // spec.groups, tiling.panels * tiling.vectors * lanes
+    elements = axes[0].elements * axes[1].elements
+    tiles = spec.n * tiling.high * tiling.wide * spec.dilation[0] * spec.dilation[1]
+    blocks = max(1, _blocks(spec, tiling))
+    padded = blocks * -(-tiles // blocks // tiling.rows) * tiling.rows
+    products = elements * padded * c_in * c_out / lanes
+    into, outof = _transform_work(axes, spec.stride)
+    transforms = tiles * (-(-c_in // lanes) * into * tiling.shares + c_out / lanes * outof)
+    weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
+    second = 2 * lanes * size / 4 / machine.tile_flops  # a vector instruction
+    return machine.call + spec.groups * ((products + transforms) * second + weights) / machine.threads
 
 
-def _cost(spec: ConvSpec, machine: Machine, m: int) -> float:
-    size, lanes = spec.acc_dtype.itemsize, simd.lanes(spec.acc_dtype)
-    tiles = spec.n * -(-spec.oh // m) * -(-spec.ow // m)
-    elements = (m + 2) ** 2
-    rate = machine.tile_flops * lanes / 16
-    products = 2 * elements * tiles * spec.c_in * spec.c_out / rate
-    transforms = elements * tiles * (spec.c_in + spec.c_out) * TRANSFORM_OPS / (rate / 4)
-    weights = elements * spec.c_in * spec.c_out * size / machine.weight_bandwidth
-    return machine.call + (products + transforms + weights) / machine.threads
+@lru_cache(maxsize=256)
+def _transform_work(axes: tuple[Axis, Axis], stride: Pair) -> tuple[float, float]:
+    """Vector instructions to transform one tile of input and of output, for a vector of channels."""
+    down, across = axes
+
+    def work(matrix: Any, reads: int, writes: int) -> int:
+        return operations(matrix) + reads + 2 * writes
+
+    pixels = down.m * stride[0] * across.m * stride[1]
+    into = across.m * stride[1] * work(down.b, down.length, down.elements)
+    into += down.elements * work(across.b, across.length, across.elements)
+    outof = across.elements * work(down.a, down.elements, down.m) + down.m * work(across.a, across.elements, across.m)
+    return into + TRANSPOSE_WORK * pixels, outof + TRANSPOSE_WORK * down.m * across.m
+
+
+#: Vector instructions to transpose one vector of pixels into channels or back.
+TRANSPOSE_WORK = 8
 
 
 def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
-    tiling = _tiling(spec, threads)
-    return threads * sum(_buffers(spec, tiling)) * spec.acc_dtype.itemsize
+    return threads * sum(_buffers(spec, _tiling(spec, threads))) * spec.acc_dtype.itemsize
 
 
 def _buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
-    """Elements of a task's region, V, M and workspace."""
-    lanes, panel, elements = simd.lanes(spec.acc_dtype), _panel(spec), (tiling.m + 2) ** 2
-    images, high, wide = tiling.block
-    tiles = -(-images * high * wide // tiling.rows) * tiling.rows
-    region = (tiling.m * high + 2) * (tiling.m * wide + 2) * lanes
-    return region, elements * -(-spec.c_in // lanes) * tiles * lanes, elements * tiles * panel, elements * lanes
+    """Elements of a task's region, workspace, V and M."""
+    lanes = simd.lanes(spec.acc_dtype)
+    down, across = tiling.axes
+    rows, columns = _region_shape(spec, tiling)
+    elements = down.elements * across.elements
+    region = max(rows, down.m * spec.dilation[0]) * max(columns, tiling.block[2] * across.m * spec.dilation[1])
+    work = max(down.elements * columns, across.elements * down.m)
+    v_step, m_step = _steps(spec, tiling)
+    return region * lanes, work * lanes, elements * v_step, elements * m_step
 
 
-def _panel(spec: ConvSpec) -> int:
-    return tile_shape()[1] * simd.lanes(spec.acc_dtype)
+def _region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
+    """Rows and columns of the input that a block sees."""
+    high, wide = (
+        (count * one.m * gap - 1) * step + (taps - 1) * gap + 1
+        for count, one, gap, step, taps in zip(
+            tiling.block[1:], tiling.axes, spec.dilation, spec.stride, (spec.kh, spec.kw), strict=True
+        )
+    )
+    return high, wide
+
+
+def _tiles(spec: ConvSpec, tiling: Tiling) -> int:
+    """Tiles of a block, register tiles filled up."""
+    images, down, across = tiling.block
+    return -(-images * down * across * spec.dilation[0] * spec.dilation[1] // tiling.rows) * tiling.rows
+
+
+def _steps(spec: ConvSpec, tiling: Tiling) -> Pair:
+    """Distance of two elements in V and in M. One vector more than needed: with powers of two, what one tile writes
+    would compete for the same few places in the cache."""
+    lanes, tiles = simd.lanes(spec.acc_dtype), _tiles(spec, tiling)
+    return (-(-spec.c_in // spec.groups // lanes) * tiles + 1) * lanes, (tiles * tiling.vectors + 1) * lanes
+
+
+def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
+    images, down, across = tiling.block
+    return -(-spec.n // images) * -(-tiling.high // down) * -(-tiling.wide // across)
 
 
 @lru_cache(maxsize=4096)
 def _tiling(spec: ConvSpec, threads: int) -> Tiling:
-    m = min(_sizes(spec), key=lambda m: _cost(spec, Machine(threads), m))
-    high, wide = -(-spec.oh // m), -(-spec.ow // m)
-    lanes = simd.lanes(spec.acc_dtype)
-    most = tile_shape()[0]
-    goal = max(most, V_BYTES // ((m + 2) ** 2 * -(-spec.c_in // lanes) * lanes * spec.acc_dtype.itemsize))
+    machine = Machine(threads)
+    axes = min(_fitting(spec), key=lambda axes: _cost(spec, machine, axes))
+    return _cut(spec, threads, axes)
+
+
+@lru_cache(maxsize=4096)
+def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
+    """Blocks of tiles for given sizes."""
+    high, wide = (
+        -(-size // (one.m * gap)) for size, one, gap in zip((spec.oh, spec.ow), axes, spec.dilation, strict=True)
+    )
+    lanes, interlocked = simd.lanes(spec.acc_dtype), spec.dilation[0] * spec.dilation[1]
+    most, most_vectors = tile_shape()
+    c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
+    vectors = 1 if c_out <= lanes else most_vectors
+    panels = -(-c_out // (vectors * lanes))
+    element_bytes = axes[0].elements * axes[1].elements * spec.acc_dtype.itemsize
+    tile_bytes = element_bytes * -(-c_in // lanes) * lanes
+    goal = V_BYTES // tile_bytes
+    if element_bytes * c_in * c_out > V_BYTES:
+        goal = max(goal, min(STREAM_TILES, V_MOST // tile_bytes))
+    goal = max(goal, most)
     if threads > 1:  # enough tasks to go round, but none smaller than a register tile
-        goal = max(min(goal, -(-spec.n * high * wide // (2 * threads))), min(most, goal))
-    across = -(-wide // -(-wide // max(1, goal)))
+        goal = max(min(goal, -(-spec.n * spec.groups * high * wide * interlocked // (2 * threads))), min(most, goal))
+    goal = max(1, goal // interlocked)
+    across = -(-wide // -(-wide // goal))
     down = max(1, min(high, goal // across))
     down = -(-high // -(-high // down))
     images = max(1, min(spec.n, goal // (across * down)))
-    tiles = images * down * across
-    rows = min((most, most // 2), key=lambda rows: -(-tiles // rows) * (rows + 1))
-    panels = -(-spec.c_out // _panel(spec))
-    tasks = max(1, -(-spec.n // images)) * -(-high // down) * -(-wide // across)  # one for an empty batch, too
-    shares = 1 if tasks >= threads else min(panels, -(-threads // tasks))
-    return Tiling(m, high, wide, (images, down, across), rows, panels, shares)
+    tiles = images * down * across * interlocked
+    heights = (most // 2 + 1,) if spec.flops < SMALL else (most, most // 2 + 1, most // 2)
+    rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
+    tiling = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1)
+    tasks = max(1, _blocks(spec, tiling) * spec.groups)  # one for an empty batch, too
+    return tiling._replace(shares=1 if tasks >= threads else min(panels, -(-threads // tasks)))
 
 
-def prepare(spec: ConvSpec, weight: np.ndarray) -> Any:
-    tiling, panel = _tiling(spec, num_threads()), _panel(spec)
-    packed = np.empty((tiling.panels, (tiling.m + 2) ** 2, spec.c_in, panel), spec.acc_dtype)
-    lanes = simd.lanes(spec.acc_dtype)
-    _kernels(tiling.m, tiling.rows, lanes)[0](weight, packed)
-    return packed
+class Packed(NamedTuple):
+    """All that does not depend on the input."""
+
+    tiling: Tiling
+    loops: Any
+    weight: np.ndarray
+    """U."""
+    offsets: np.ndarray
+    """Distance of each channel in V."""
+    geometry: tuple
+    scratch: int
 
 
-def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    tiling = _tiling(spec, num_threads())
-    lanes = simd.lanes(spec.acc_dtype)
-    tiles = -(-int(np.prod(tiling.block)) // tiling.rows) * tiling.rows
-    channel = np.arange(spec.c_in)
-    offsets = channel // lanes * (tiles * lanes) + channel % lanes
-    biases = np.zeros(tiling.panels * _panel(spec), spec.acc_dtype)
-    biases[: spec.c_out] = bias
-    (top, _), (left, _) = spec.padding
-    grid = (tiling.high, tiling.wide)
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    tiling, lanes = _tiling(spec, num_threads()), simd.lanes(spec.acc_dtype)
+    down, across = tiling.axes
+    # One row more than needed, for the reason that `_steps` gives.
+    shape = spec.groups, tiling.panels, down.elements * across.elements, spec.c_in // spec.groups + 1
+    packed = np.empty((*shape, tiling.vectors * lanes), spec.acc_dtype)
+    _weights_kernel(down, across, lanes).sized(16 * packed.size)(weight, packed)
+    return _unpacked(spec, tiling)._replace(weight=packed)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
     sizes = _buffers(spec, tiling)
-    scratches = runtime_scratch(sum(sizes), x.dtype)
-    loops = _kernels(tiling.m, tiling.rows, lanes)[1].sized(spec.flops)
-    loops(x, offsets, packed, biases, spec.floor, out, scratches, (top, left), grid, tiling.block, tiling.shares, sizes)
-
-
-# -- the transforms, along one axis --------------------------------------------------------------------------
-# Vectors are read at `at`, `at + step`, ... and written at `to`, `to + stride`, ...
-
-
-@jit
-def _input_2(x, at, step, y, to, stride):
-    d0, d1, d2, d3 = (
-        simd.load(x, at),
-        simd.load(x, at + step),
-        simd.load(x, at + 2 * step),
-        simd.load(x, at + 3 * step),
+    return Packed(
+        tiling,
+        _tiles_kernel(*tiling.axes, tiling.rows, tiling.vectors, lanes).sized(spec.flops),
+        np.empty(0, spec.acc_dtype),
+        channel // lanes * (_tiles(spec, tiling) * lanes) + channel % lanes,
+        (
+            (spec.padding[0][0], spec.padding[1][0]),
+            spec.stride,
+            spec.dilation,
+            (tiling.high, tiling.wide),
+            tiling.block,
+            tiling.shares,
+            _region_shape(spec, tiling),
+            sizes,
+            _steps(spec, tiling),
+        ),
+        sum(sizes),
     )
-    simd.store(y, to, d0 - d2)
-    simd.store(y, to + stride, d1 + d2)
-    simd.store(y, to + 2 * stride, d2 - d1)
-    simd.store(y, to + 3 * stride, d1 - d3)
 
 
-@jit
-def _weight_2(x, at, step, y, to, stride):
-    half = simd.splat(x.dtype.type(0.5))
-    g0, g1, g2 = simd.load(x, at), simd.load(x, at + step), simd.load(x, at + 2 * step)
-    even = half * (g0 + g2)
-    simd.store(y, to, g0)
-    simd.store(y, to + stride, even + half * g1)
-    simd.store(y, to + 2 * stride, even - half * g1)
-    simd.store(y, to + 3 * stride, g2)
-
-
-@jit
-def _output_2(x, at, step, y, to, stride):
-    m0, m1, m2, m3 = simd.load(x, at), simd.load(x, at + step), simd.load(x, at + 2 * step), simd.load(x, at + 3 * step)
-    simd.store(y, to, m0 + m1 + m2)
-    simd.store(y, to + stride, m1 - m2 - m3)
-
-
-@jit
-def _input_4(x, at, step, y, to, stride):
-    two, four, five = simd.splat(x.dtype.type(2)), simd.splat(x.dtype.type(4)), simd.splat(x.dtype.type(5))
-    d0, d1, d2 = simd.load(x, at), simd.load(x, at + step), simd.load(x, at + 2 * step)
-    d3, d4, d5 = simd.load(x, at + 3 * step), simd.load(x, at + 4 * step), simd.load(x, at + 5 * step)
-    a, b = d4 - four * d2, d3 - four * d1
-    c, d = d4 - d2, two * (d3 - d1)
-    simd.store(y, to, four * d0 - five * d2 + d4)
-    simd.store(y, to + stride, a + b)
-    simd.store(y, to + 2 * stride, a - b)
-    simd.store(y, to + 3 * stride, c + d)
-    simd.store(y, to + 4 * stride, c - d)
-    simd.store(y, to + 5 * stride, four * d1 - five * d3 + d5)
-
-
-@jit
-def _weight_4(x, at, step, y, to, stride):
-    kind = x.dtype.type
-    quarter, sixth, twelfth = simd.splat(kind(1 / 4)), simd.splat(kind(-1 / 6)), simd.splat(kind(1 / 12))
-    g0, g1, g2 = simd.load(x, at), simd.load(x, at + step), simd.load(x, at + 2 * step)
-    even, odd = sixth * (g0 + g2), sixth * g1
-    far, near = simd.splat(kind(1 / 24)) * g0 - sixth * g2, twelfth * g1
-    simd.store(y, to, quarter * g0)
-    simd.store(y, to + stride, even + odd)
-    simd.store(y, to + 2 * stride, even - odd)
-    simd.store(y, to + 3 * stride, far + near)
-    simd.store(y, to + 4 * stride, far - near)
-    simd.store(y, to + 5 * stride, g2)
-
-
-@jit
-def _output_4(x, at, step, y, to, stride):
-    two, four, eight = simd.splat(x.dtype.type(2)), simd.splat(x.dtype.type(4)), simd.splat(x.dtype.type(8))
-    m0, m1, m2 = simd.load(x, at), simd.load(x, at + step), simd.load(x, at + 2 * step)
-    m3, m4, m5 = simd.load(x, at + 3 * step), simd.load(x, at + 4 * step), simd.load(x, at + 5 * step)
-    a, b, c, d = m1 + m2, m1 - m2, m3 + m4, m3 - m4
-    simd.store(y, to, m0 + a + c)
-    simd.store(y, to + stride, b + two * d)
-    simd.store(y, to + 2 * stride, a + four * c)
-    simd.store(y, to + 3 * stride, b + eight * d + m5)
-
-
-_TRANSFORMS = {2: (_input_2, _weight_2, _output_2), 4: (_input_4, _weight_4, _output_4)}
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    groups, panels, *_, panel = packed.weight.shape
+    biases = np.zeros((groups, panels * panel), bias.dtype)
+    biases[:, : bias.size // groups] = bias.reshape(groups, -1)
+    scratches = runtime_scratch(packed.scratch, x.dtype)
+    packed.loops(x, packed.offsets, packed.weight, biases, spec.floor, out, scratches, packed.geometry)
 
 
 @lru_cache(maxsize=64)
-def _kernels(m: int, rows: int, lanes: int) -> tuple[Any, Any]:
-    """The two kernels for F(m x m, 3x3) and one height of the register tile."""
-    transform_input, transform_weight, transform_output = _TRANSFORMS[m]
-    products = tile(rows, 2, x_step=lanes)
-    size = m + 2
+def _weights_kernel(down: Axis, across: Axis, lanes: int) -> Any:
+    """U from the weights."""
+    columns_map, rows_map = linear_map(down.g), linear_map(across.g)
+    high, wide = down.elements, across.elements
 
-    @kernel(key=(m, lanes))
+    @kernel(key=(down, across, lanes))
     def _winograd_weights(weight, packed):
-        panels, elements, c_in, panel = packed.shape
-        c_out, vectors = weight.shape[0], panel // lanes
-        for index in prange(panels * vectors):
+        groups, panels, elements, depth, panel = packed.shape
+        c_out, c_in, kh, kw = weight.shape
+        channels, taps = c_out // groups, kh * kw
+        for index in prange(groups * panels):
             job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
-            p, v = job // vectors, job % vectors
-            first = p * panel + v * lanes
-            columns = np.zeros(c_in * 9 * lanes, packed.dtype)
-            half = np.empty(size * 3 * lanes, packed.dtype)
-            if first < c_out:
-                for t in range(0, c_in * 9, lanes):
-                    count = min(lanes, c_out - first)
-                    simd.transpose(
-                        weight,
-                        first * c_in * 9 + t,
-                        c_in * 9,
-                        count,
-                        min(lanes, c_in * 9 - t),
-                        columns,
-                        t * lanes,
-                        lanes,
-                    )
-            for c in range(c_in):
-                for b in range(3):
-                    transform_weight(columns, (c * 9 + b) * lanes, 3 * lanes, half, b * lanes, 3 * lanes)
-                for i in range(size):
-                    to = ((p * elements + i * size) * c_in + c) * panel + v * lanes
-                    transform_weight(half, i * 3 * lanes, lanes, packed, to, c_in * panel)
+            p = job % panels
+            columns = np.zeros(lanes * taps * panel, packed.dtype)  # zeros for the channels that fill the last panel
+            half = np.empty(high * kw * lanes, packed.dtype)
+            for c0 in range(0, c_in, lanes):
+                some = min(lanes, c_in - c0)
+                for v in range(0, min(panel, channels - p * panel), lanes):
+                    first = ((job // panels * channels + p * panel + v) * c_in + c0) * taps
+                    count = min(lanes, channels - p * panel - v)
+                    for t in range(0, some * taps, lanes):
+                        valid = min(lanes, some * taps - t)
+                        simd.transpose(weight, first + t, c_in * taps, count, valid, columns, t * panel + v, panel)
+                for c in range(some):
+                    for v in range(0, panel, lanes):
+                        for b in range(kw):
+                            at = (c * taps + b) * panel + v
+                            columns_map(columns, at, kw * panel, half, b * lanes, kw * lanes)
+                        for i in range(high):
+                            to = ((job * elements + i * wide) * depth + c0 + c) * panel + v
+                            rows_map(half, i * kw * lanes, lanes, packed, to, depth * panel)
 
-    @kernel(key=(m, rows, lanes))
-    def _winograd_tiles(x, offsets, packed, bias, floor, out, scratches, pad, grid, block, shares, sizes):
-        n, c_in = x.shape[:2]
+    return _winograd_weights
+
+
+@lru_cache(maxsize=64)
+def _tiles_kernel(down: Axis, across: Axis, rows: int, vectors: int, lanes: int) -> Any:
+    """The convolution, for one pair of algorithms and one register tile."""
+    in_down, in_across = linear_map(down.b), linear_map(across.b)
+    out_down, out_across = linear_map(down.a), linear_map(across.a, finish=True)
+    products = matrix_product(rows, vectors)
+    m_down, m_across, e_down, e_across = down.m, across.m, down.elements, across.elements
+
+    @jit(key=(down, across, lanes))
+    def _winograd_input(region, columns, high, wide, stride, dilation, work, v_tiles, to, step):
+        """Transform the tiles of a region into V."""
+        for i in range(high * dilation[0]):
+            first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0])
+            for j in range(columns):
+                at = (first * columns + j) * lanes
+                in_down(region, at, dilation[0] * columns * lanes, work, j * lanes, columns * lanes)
+            for j in range(wide * dilation[1]):
+                at = stride[1] * (j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
+                for e in range(e_down):
+                    row = at + e * columns * lanes
+                    in_across(work, row, dilation[1] * lanes, v_tiles, to + e * e_across * step, step)
+                to += lanes
+
+    @jit(key=(down, across, lanes))
+    def _winograd_output(m_tiles, at, panel, step, wide, dilation, work, region, shift, floor):
+        """Transform one row of tiles from M into rows of output, channels in lanes."""
+        line = wide * m_across * dilation[1]
+        for i in range(dilation[0]):
+            for j in range(wide * dilation[1]):
+                for e in range(e_across):
+                    out_down(m_tiles, at + e * step, e_across * step, work, e * lanes, e_across * lanes)
+                to = i * line + j // dilation[1] * m_across * dilation[1] + j % dilation[1]
+                for r in range(m_down):
+                    row = (to + r * dilation[0] * line) * lanes
+                    out_across(work, r * e_across * lanes, lanes, region, row, dilation[1] * lanes, shift, floor)
+                at += panel
+
+    @kernel(key=(down, across, rows, vectors, lanes))
+    def _winograd_tiles(x, offsets, packed, bias, floor, out, scratches, geometry):
+        pad, stride, dilation, grid, block, shares, (region_h, region_w), sizes, (v_step, m_step) = geometry
+        n, c_all, h, w = x.shape
         c_out, oh, ow = out.shape[1:]
-        panels, elements, _, panel = packed.shape
+        groups, panels, elements, depth, panel = packed.shape
+        c_in, channels = c_all // groups, c_out // groups
         images, down, across = block
         bn, bh, bw = (n + images - 1) // images, (grid[0] + down - 1) // down, (grid[1] + across - 1) // across
-        tiles = sizes[2] // elements // panel
-        nothing = np.zeros(panel, x.dtype)
-        none, least = x.dtype.type(-np.inf), simd.splat(floor)
-        for task in prange(bn * bh * bw * shares):
+        tiles = (m_step - lanes) // panel
+        super_h, super_w = m_down * dilation[0], m_across * dilation[1]
+        least = simd.splat(floor)
+        for task in prange(bn * groups * bh * bw * shares):
             job = np.int64(task)
             share, index = job % shares, job // shares
-            n0, t0, s0 = index // (bh * bw) * images, index // bw % bh * down, index % bw * across
+            s0, t0 = index % bw * across, index // bw % bh * down
+            group, n0 = index // (bw * bh) % groups, index // (bw * bh * groups) * images
             n1, t1, s1 = min(n0 + images, n), min(t0 + down, grid[0]), min(s0 + across, grid[1])
             high, wide = t1 - t0, s1 - s0
-            count = (n1 - n0) * high * wide
+            each = high * wide * dilation[0] * dilation[1]  # tiles of an image
             buffers = scratches[numba.get_thread_id()]
-            region, v_tiles = buffers[: sizes[0]], buffers[sizes[0] : sizes[0] + sizes[1]]
-            m_tiles = buffers[sizes[0] + sizes[1] : sizes[0] + sizes[1] + sizes[2]]
-            work = buffers[sizes[0] + sizes[1] + sizes[2] :]
-            pitch = (wide * m + 2) * lanes
+            region, work = buffers[: sizes[0]], buffers[sizes[0] : sizes[0] + sizes[1]]
+            v_tiles = buffers[sizes[0] + sizes[1] : sizes[0] + sizes[1] + sizes[2]]
+            m_tiles = buffers[sizes[0] + sizes[1] + sizes[2] :]
+            corner = stride[0] * t0 * super_h - pad[0], stride[1] * s0 * super_w - pad[1]
+            seen = region_h - stride[0] * super_h * (down - high), region_w - stride[1] * super_w * (across - wide)
             for image in range(n0, n1):
                 for c in range(0, c_in, lanes):
-                    _region(
-                        x, image, c, (t0 * m - pad[0], s0 * m - pad[1]), (high * m + 2, wide * m + 2), region, lanes
-                    )
-                    for t in range(high * wide):
-                        at = t // wide * m * pitch + t % wide * m * lanes
-                        for j in range(size):
-                            transform_input(region, at + j * lanes, pitch, work, j * lanes, size * lanes)
-                        to = (c // lanes * tiles + (image - n0) * high * wide + t) * lanes
-                        step = (c_in + lanes - 1) // lanes * tiles * lanes
-                        for i in range(size):
-                            transform_input(work, i * size * lanes, lanes, v_tiles, to + i * size * step, step)
+                    at = (image * c_all + group * c_in + c) * h * w
+                    _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes)
+                    to = (c // lanes * tiles + (image - n0) * each) * lanes
+                    _winograd_input(region, seen[1], high, wide, stride, dilation, work, v_tiles, to, v_step)
             for p in range(share * panels // shares, (share + 1) * panels // shares):
-                step = (c_in + lanes - 1) // lanes * tiles * lanes
                 for e in range(elements):
-                    for t in range(0, count, rows):
-                        products(
-                            v_tiles,
-                            e * step + t * lanes,
-                            offsets,
-                            packed,
-                            (p * elements + e) * c_in * panel,
-                            nothing,
-                            0,
-                            none,
-                            m_tiles,
-                            (e * tiles + t) * panel,
-                            panel,
-                            rows,
-                            panel,
-                        )
-                for v in range(0, min(panel, c_out - p * panel), lanes):
-                    channel = p * panel + v
-                    shift = simd.load(bias, channel)
-                    line = wide * m
+                    for t in range(0, (n1 - n0) * each, rows):
+                        weights = ((group * panels + p) * elements + e) * depth * panel
+                        goal = e * m_step + t * panel
+                        products(v_tiles, e * v_step + t * lanes, offsets, packed, weights, m_tiles, goal)
+                for v in range(0, min(panel, channels - p * panel), lanes):
+                    channel, count = p * panel + v, min(lanes, channels - p * panel - v)
+                    shift = simd.load(bias, group * panels * panel + channel)
                     for image in range(n0, n1):
-                        for t in range(high * wide):
-                            at = ((image - n0) * high * wide + t) * panel + v
-                            for j in range(size):
-                                transform_output(
-                                    m_tiles, at + j * tiles * panel, size * tiles * panel, work, j * lanes, size * lanes
-                                )
-                            to = (t // wide * m * line + t % wide * m) * lanes
-                            for i in range(m):
-                                transform_output(work, i * size * lanes, lanes, region, to + i * line * lanes, lanes)
-                        for i in range(min(high * m, oh - t0 * m)):
-                            for j in range(0, min(line, ow - s0 * m), lanes):
-                                at = (i * line + j) * lanes
-                                length = min(lanes, min(line, ow - s0 * m) - j)
-                                for k in range(length):
-                                    value = simd.load(region, at + k * lanes) + shift
-                                    simd.store(region, at + k * lanes, simd.larger(value, least))
-                                to = ((image * c_out + channel) * oh + t0 * m + i) * ow + s0 * m + j
-                                simd.transpose(region, at, lanes, length, min(lanes, c_out - channel), out, to, oh * ow)
+                        plane = (image * c_out + group * channels + channel) * oh
+                        for t in range(high):
+                            at = ((image - n0) * each + t * wide * dilation[0] * dilation[1]) * panel + v
+                            _winograd_output(
+                                m_tiles, at, panel, m_step, wide, dilation, work, region, shift, least
+                            )
+                            top, left = (t0 + t) * super_h, s0 * super_w
+                            for i in range(min(super_h, oh - top)):
+                                for j in range(0, min(wide * super_w, ow - left), lanes):
+                                    length = min(lanes, min(wide * super_w, ow - left) - j)
+                                    source = (i * wide * super_w + j) * lanes
+                                    to = (plane + top + i) * ow + left + j
+                                    simd.transpose(region, source, lanes, length, count, out, to, oh * ow)
 
-    return _winograd_weights, _winograd_tiles
+    return _winograd_tiles
 
 
 @jit
-def _region(x, image, c, corner, shape, region, lanes):
-    """Copy a rectangle of `lanes` channels from `c` on, channels innermost; zeros outside the image."""
-    c_in, h, w = x.shape[1:]
-    count = min(lanes, c_in - c)
+def _region(x, at, count, corner, shape, region, lanes):
+    """Copy a rectangle of `count` channels, whose planes begin at `at`, channels innermost; zeros outside the image."""
+    h, w = x.shape[2:]
     zero = simd.splat(x.dtype.type(0))
     first = min(max(0, -corner[1]), shape[1])
     last = max(min(shape[1], w - corner[1]), first)
@@ -375,6 +441,5 @@ def _region(x, image, c, corner, shape, region, lanes):
             simd.store(region, (i * shape[1] + j) * lanes, zero)
         if inside:
             for j in range(first, last, lanes):
-                at = ((image * c_in + c) * h + row) * w + corner[1] + j
-                to = (i * shape[1] + j) * lanes
-                simd.transpose(x, at, h * w, count, min(lanes, last - j), region, to, lanes)
+                source, to = at + row * w + corner[1] + j, (i * shape[1] + j) * lanes
+                simd.transpose(x, source, h * w, count, min(lanes, last - j), region, to, lanes)

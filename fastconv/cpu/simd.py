@@ -272,15 +272,39 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
     def codegen(context, builder, sig, args):
         data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[5])
         _, start, step, height, width, _, begin, stride = args
-        last, mask, vectors = builder.sub(height, _INT(1)), _mask(builder, count, width), []
-        for row in range(count):
-            number = builder.select(builder.icmp_signed("<", _INT(row), last), _INT(row), last)
-            vectors.append(_load_masked(builder, data, builder.add(start, builder.mul(number, step)), mask))
-        full = _mask(builder, count, height)
-        for column, vector in enumerate(_transposed(builder, vectors)):
-            inside = builder.icmp_signed("<", _INT(column), width)
-            index = builder.add(begin, builder.mul(_INT(column), stride))
-            _store_masked(builder, vector, goal, index, builder.and_(full, _splat(builder, inside, count)))
+        full = builder.and_(*(builder.icmp_signed(">=", size, _INT(count)) for size in (height, width)))
+        with builder.if_else(full, likely=True) as (whole, part):
+            with whole:  # masks cost, also where all their bits are set
+                square = [
+                    _load(builder, data, builder.add(start, builder.mul(step, _INT(row))), count)
+                    for row in range(count)
+                ]
+                from_whole = builder.block
+            with part:
+                last, mask, ragged = builder.sub(height, _INT(1)), _mask(builder, count, width), []
+                for row in range(count):
+                    number = builder.select(builder.icmp_signed("<", _INT(row), last), _INT(row), last)
+                    at_row = builder.add(start, builder.mul(number, step))
+                    ragged.append(_load_masked(builder, data, at_row, mask))
+                from_part = builder.block
+        vectors = []
+        for one, other in zip(square, ragged, strict=True):
+            vector = builder.phi(one.type)
+            vector.add_incoming(one, from_whole)
+            vector.add_incoming(other, from_part)
+            vectors.append(vector)
+        done = _transposed(builder, vectors)
+        places = [builder.add(begin, builder.mul(_INT(column), stride)) for column in range(count)]
+        with builder.if_else(full, likely=True) as (whole, part):
+            with whole:
+                for place, vector in zip(places, done, strict=True):
+                    _store(builder, vector, goal, place)
+            with part:
+                mask = _mask(builder, count, height)
+                for column, (place, vector) in enumerate(zip(places, done, strict=True)):
+                    inside = builder.icmp_signed("<", _INT(column), width)
+                    with builder.if_then(inside):
+                        _store_masked(builder, vector, goal, place, mask)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
