@@ -20,9 +20,9 @@ and improving the accuracy of Winograd convolution for deep neural networks, arX
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
@@ -42,8 +42,12 @@ POINTS = {
 }
 
 
-class Axis(NamedTuple):
-    """How one axis of a convolution is computed: ``y = A (G g * B x)``."""
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """How one axis of a convolution is computed: ``y = A (G g * B x)``.
+
+    `axis` makes one object of each, which is equal to itself only: comparing the fractions takes longer than a call.
+    """
 
     m: int
     """Outputs of a tile."""
@@ -61,7 +65,7 @@ class Axis(NamedTuple):
     """Size of what is added up in A, relative to the outputs, for random inputs: how rounding errors grow."""
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def axis(m: int, taps: int, stride: int) -> Axis | None:
     """The algorithm for m outputs of a correlation; None where it saves nothing or needs too many points."""
     if stride >= taps > 1:
