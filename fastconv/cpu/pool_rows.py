@@ -26,14 +26,13 @@ import numpy as np
 from numba import prange
 
 from ..spec import PoolSpec
-from . import simd
+from . import argmax, simd
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .window import combine, counts, inside
 
-#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs.
-MOST_DEALT = 4
+from .window import MOST_DEALT, combine, counts, inside, lines
+
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
 #: Bytes of input that a pass over the columns spans: with more, rows are too many streams for the prefetchers.
@@ -43,6 +42,8 @@ ROW_BYTES = 2 << 10
 def supports(spec: PoolSpec) -> str | None:
     if spec.op == "lp":
         return "powers are computed one by one; only naive does Lp pooling"
+    if spec.ow > 1 and spec.stride[1] > spec.w:
+        return "strides beyond the image"
     return None
 
 
@@ -72,47 +73,45 @@ class Prepared(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _prepared(spec: PoolSpec, threads: int) -> Prepared:
-    lanes, (stride, dilation), size = simd.lanes(spec.x_dtype), (spec.stride[1], spec.dilation[1]), spec.x_dtype.itemsize
-    dealt = stride if stride <= MOST_DEALT else 1
-    taps = np.arange(min(spec.kw, spec.w + spec.padding[1][0]), dtype=np.int64) * dilation
-    reach = int(taps[-1])
-    alone = reach < stride == dealt and dilation == 1
-    block_w = min(spec.ow, max(lanes, LINE_BYTES // size // stride))
-    groups = (block_w - 1) * stride // dealt + reach // dealt + 1
-    pitch = -(-(groups + lanes) // lanes) * lanes
-    block_h = max(1, min(spec.oh, LINE_BYTES // size // (pitch * dealt)))
+    size, stride = spec.x_dtype.itemsize, min(spec.stride[1], spec.w)
+    block_w = min(spec.ow, max(simd.lanes(spec.x_dtype), LINE_BYTES // size // stride))
+    line = lines(spec, block_w)
+    alone = line.every == 1 and spec.dilation[1] == 1 and line.taps[-1] < line.dealt
+    block_h = max(1, min(spec.oh, LINE_BYTES // size // (line.pitch * line.dealt)))
     across = spec.planes * -(-spec.ow // block_w)
     if threads > 1:
         block_h = max(1, min(block_h, spec.oh * across // (4 * threads)))
     together = max(2, ROW_BYTES // size // (block_w * stride * spec.stride[0]))
     (top, _), (left, _) = spec.padding
-    sizes = (spec.kh, spec.stride[0], stride, spec.dilation[0], top, left, block_h, block_w, together, pitch, groups, lanes)
-    ops = combine(spec.op)
+    sizes = (spec.kh, *spec.stride, spec.dilation[0], top, left, block_h, block_w, together)
     return Prepared(
-        loops=_kernel(spec.op, dealt if stride == dealt else 0, taps.size if alone else 0),
-        nothing=ops.nothing(spec.x_dtype),
-        offsets=taps if stride > dealt else taps % stride * pitch + taps // stride,
+        loops=_kernel(spec.op, line.dealt, line.every > 1, line.taps.size if alone else 0),
+        nothing=combine(spec.op).nothing(spec.x_dtype),
+        offsets=line.offsets,
         counts=counts(spec),
-        sizes=np.array(sizes, np.int64),
-        scratch=0 if alone else block_h * dealt * pitch,
+        sizes=np.array((*sizes, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)), np.int64),
+        scratch=0 if alone else block_h * line.dealt * line.pitch,
         work=4.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )
 
 
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
+    if indices is not None:
+        argmax.run(spec, x, out, indices)
+        return
     this = _prepared(spec, num_threads())
     scratches = runtime_scratch(this.scratch, spec.x_dtype) if this.scratch else np.empty((0, 0), spec.x_dtype)
     this.loops.sized(this.work)(x, out, this.offsets, this.counts, this.nothing, this.sizes, scratches)
 
 
 @lru_cache(maxsize=64)
-def _kernel(op: str, stride: int, alone: int) -> Any:
-    """The loops for one horizontal stride, 0 for those beyond MOST_DEALT; and for windows of `alone` columns that do not
-    overlap, 0 if they do."""
-    ops, dealt = combine(op), max(stride, 1)
-    vectors, scalars, finish, finish_scalar = ops.vectors, ops.scalars, ops.finish, ops.finish_scalar
+def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
+    """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; and for
+    windows of `alone` columns that do not overlap, 0 if they do."""
+    ops = combine(op)
+    vectors, finish = ops.vectors, ops.finish
     inner, edge = simd.columns(ops.name, dealt, False), simd.columns(ops.name, dealt, True)
-    key, settings = (op, stride, alone), {"forceinline": True, "error_model": "numpy"}
+    key, settings = (op, dealt, far, alone), {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
     def put(values, target, at, pitch, valid, lanes, counts, row, factor):
@@ -151,35 +150,31 @@ def _kernel(op: str, stride: int, alone: int) -> Any:
                 put(values, target, at + (i - i0) * next_row, pitch, valid, lanes, counts, i, factor)
 
     @jit(key=key, **settings)
-    def across(line, i0, i1, next_line, offsets, out, at, next_row, width, counts, factor, lanes):
+    def read(line, at, every):
+        return simd.load_every(line, at, every) if far else simd.load(line, at)
+
+    @jit(key=key, **settings)
+    def across(line, i0, i1, next_line, every, offsets, out, at, next_row, width, counts, factor, lanes):
         for begin in range(0, width, lanes):
             j = min(begin, max(width - lanes, 0))
             for i in range(i0, i1):
-                here = (i - i0) * next_line + j
-                value = simd.load(line, here + offsets[0])
+                here = (i - i0) * next_line + j * every
+                value = read(line, here + offsets[0], every)
                 for b in range(1, offsets.size):
-                    value = vectors(value, simd.load(line, here + offsets[b]))
+                    value = vectors(value, read(line, here + offsets[b], every))
                 value = finish(value, counts, i, factor + j)
                 if width >= lanes:
                     simd.store(out, at + (i - i0) * next_row + j, value)
                 else:
                     simd.store_part(out, at + (i - i0) * next_row + j, value, width)
 
-    @jit(key=key, **settings)
-    def across_far(line, i0, i1, next_line, stride_w, offsets, out, plane, j0, width, counts):
-        for i in range(i0, i1):
-            for j in range(width):
-                here = (i - i0) * next_line + j * stride_w
-                value = line[here]
-                for b in range(1, offsets.size):
-                    value = scalars(value, line[here + offsets[b]])
-                out[plane, i, j0 + j] = finish_scalar(value, counts, i, out.shape[1] + j0 + j)
-
     @kernel(key=key, error_model="numpy")
     def _rows(x, out, offsets, counts, nothing, sizes, scratches):
         planes, oh, ow = out.shape
         window, stride_h, stride_w, dilation, top, left = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-        block_h, block_w, together, pitch, groups, lanes = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
+        block_h, block_w, together, every, pitch, groups, lanes = (
+            sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11], sizes[12]
+        )
         blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
         for index in prange(planes * blocks_h * blocks_w):
             job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
@@ -202,9 +197,6 @@ def _kernel(op: str, stride: int, alone: int) -> Any:
                         down(x, plane, i, end, column + q * dealt, window, stride_h, dilation, top, nothing, lanes,
                              line, done * dealt * pitch + q, pitch, dealt * pitch, lanes, counts, 0)
             if not alone:
-                if stride:
-                    across(line, i0, i1, dealt * pitch, offsets, out, at, ow, width, counts, oh + j0, lanes)
-                else:
-                    across_far(line, i0, i1, pitch, stride_w, offsets, out, plane, j0, width, counts)
+                across(line, i0, i1, dealt * pitch, every, offsets, out, at, ow, width, counts, oh + j0, lanes)
 
     return _rows

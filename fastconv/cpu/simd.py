@@ -52,15 +52,12 @@ def lanes(dtype: Any) -> int:
 
 
 class Vector(types.Type):
-    """One register full of a scalar type."""
+    """One register full of a scalar type; or, to go with the lanes of another vector, `count` of them."""
 
-    def __init__(self, scalar: Any) -> None:
+    def __init__(self, scalar: Any, count: int | None = None) -> None:
         self.scalar = scalar
-        super().__init__(name=f"vector({scalar})")
-
-    @property
-    def count(self) -> int:
-        return register_bytes() // (self.scalar.bitwidth // 8)
+        self.count = count or register_bytes() // (scalar.bitwidth // 8)
+        super().__init__(name=f"vector({scalar} x {self.count})")
 
 
 @register_model(Vector)
@@ -230,6 +227,61 @@ def load_even(typingctx, array, index, valid):
         return builder.shuffle_vector(near, far, even)
 
     return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_every(typingctx, array, index, stride):
+    """The elements at a flat index and every `stride` behind it, one by one."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.gep(_data(context, builder, array, args[0]), [args[1]])
+        vector = ir.Constant(ir.VectorType(pointer.type.pointee, kind.count), ir.Undefined)
+        for lane in range(kind.count):
+            element = builder.load(builder.gep(pointer, [builder.mul(args[2], _INT(lane))]))
+            vector = builder.insert_element(vector, element, _I32(lane))
+        return vector
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_beside(typingctx, array, index, vector):
+    """As many elements at a flat index as `vector` has lanes."""
+    kind = Vector(array.dtype, vector.count)
+
+    def codegen(context, builder, sig, args):
+        return _load(builder, _data(context, builder, array, args[0]), args[1], kind.count)
+
+    return kind(array, types.int64, vector), codegen
+
+
+@intrinsic
+def splat_beside(typingctx, scalar, vector):
+    """`scalar` in as many lanes as `vector` has."""
+    kind = Vector(scalar, vector.count)
+    return kind(scalar, vector), lambda context, builder, sig, args: _splat(builder, args[0], kind.count)
+
+
+@intrinsic
+def store_places(typingctx, array, index, vector, first, step, valid):
+    """Write ``first + lane * step + vector[lane]`` for the first `valid` lanes, widened to the array's int64."""
+
+    def codegen(context, builder, sig, args):
+        data, count = _data(context, builder, array, args[0]), vector.count
+        value = args[2] if vector.scalar.bitwidth == 64 else builder.sext(args[2], ir.VectorType(_INT, count))
+        numbers = ir.Constant(ir.VectorType(_INT, count), list(range(count)))
+        value = builder.add(value, builder.mul(numbers, _splat(builder, args[4], count)))
+        value = builder.add(value, _splat(builder, args[3], count))
+        whole = builder.icmp_signed(">=", args[5], _INT(count))
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                _store(builder, value, data, args[1])
+            with otherwise:
+                _store_masked(builder, value, data, args[1], _mask(builder, count, args[5]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic

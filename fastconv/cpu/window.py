@@ -20,6 +20,38 @@ def inside(start, dilation, size, taps):
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
+#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs.
+MOST_DEALT = 4
+
+
+class Lines(NamedTuple):
+    """Where the columns that `width` neighbouring outputs see lie in a row, dealt to one line for each remainder by the
+    stride, so that neighbouring outputs read neighbouring elements. Beyond MOST_DEALT they stay as they are."""
+
+    dealt: int
+    """Lines a row."""
+    every: int
+    """Distance of neighbouring outputs' elements."""
+    taps: np.ndarray
+    """Columns of a window's taps, from its first; those that only padding can be under are left out."""
+    offsets: np.ndarray
+    """Their distances in the lines."""
+    groups: int
+    """Elements of a line."""
+    pitch: int
+    """The same with room for vectors that begin at the last element."""
+
+
+def lines(spec: PoolSpec, width: int) -> Lines:
+    lanes, dilation = simd.lanes(spec.x_dtype), spec.dilation[1]
+    stride = spec.stride[1] if spec.ow > 1 else 1
+    dealt, every = (stride, 1) if stride <= MOST_DEALT else (1, stride)
+    taps = np.arange(min(spec.kw, (spec.w - 1 + spec.padding[1][0]) // dilation + 1), dtype=np.int64) * dilation
+    groups = (width - 1) * every + int(taps[-1]) // dealt + 1
+    pitch = -(-(groups + lanes * every) // lanes) * lanes
+    return Lines(dealt, every, taps, taps % dealt * pitch + taps // dealt, groups, pitch)
+
+
 def counts(spec: PoolSpec) -> np.ndarray:
     """The divisors of average pooling, as two factors: one for each row of the output, then one for each column."""
     if spec.op != "avg":
