@@ -53,13 +53,15 @@ def lines(spec: PoolSpec, width: int) -> Lines:
 
 
 def counts(spec: PoolSpec) -> np.ndarray:
-    """The divisors of average pooling, as two factors: one for each row of the output, then one for each column."""
+    """The divisors of average pooling, as two factors: one for each row of the output, then one for each column; and
+    some more, so that a vector of them can be read that begins at the last."""
     if spec.op != "avg":
         return np.empty(0, spec.x_dtype)
-    if spec.divisor is not None:
-        return np.repeat(np.array([spec.divisor, 1], spec.x_dtype), (spec.oh, spec.ow))
-    rows = _axis_counts(spec, 0, spec.oh, spec.kh, spec.h)
-    return np.append(rows, _axis_counts(spec, 1, spec.ow, spec.kw, spec.w)).astype(spec.x_dtype)
+    if spec.divisor is None:
+        factors = [_axis_counts(spec, 0, spec.oh, spec.kh, spec.h), _axis_counts(spec, 1, spec.ow, spec.kw, spec.w)]
+    else:
+        factors = [np.full(spec.oh, spec.divisor), np.ones(spec.ow)]
+    return np.concatenate([*factors, np.ones(simd.lanes(spec.x_dtype))]).astype(spec.x_dtype)
 
 
 def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> np.ndarray:
