@@ -127,14 +127,14 @@ def _kernel(op: str, with_indices: bool) -> Any:
             )
             k = 4 * lanes
             while k + 4 * lanes <= full:
-                v0 = vectors(v0, simd.load(x, at + k))
-                v1 = vectors(v1, simd.load(x, at + k + lanes))
-                v2 = vectors(v2, simd.load(x, at + k + 2 * lanes))
-                v3 = vectors(v3, simd.load(x, at + k + 3 * lanes))
+                v0 = vectors(simd.load(x, at + k), v0)
+                v1 = vectors(simd.load(x, at + k + lanes), v1)
+                v2 = vectors(simd.load(x, at + k + 2 * lanes), v2)
+                v3 = vectors(simd.load(x, at + k + 3 * lanes), v3)
                 k += 4 * lanes
             value = vectors(vectors(value, vectors(v0, v1)), vectors(v2, v3))
         while k < full:
-            value = vectors(value, simd.load(x, at + k))
+            value = vectors(simd.load(x, at + k), value)
             k += lanes
         return fold(value)
 

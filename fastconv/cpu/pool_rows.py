@@ -119,7 +119,7 @@ def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
         if alone:
             value = values[0]
             for b in range(1, alone):
-                value = vectors(value, values[b])
+                value = vectors(values[b], value)
             value = finish(value, counts, row, factor)
             if valid >= lanes:
                 simd.store(target, at, value)
@@ -161,7 +161,7 @@ def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
                 here = (i - i0) * next_line + j * every
                 value = read(line, here + offsets[0], every)
                 for b in range(1, offsets.size):
-                    value = vectors(value, read(line, here + offsets[b], every))
+                    value = vectors(read(line, here + offsets[b], every), value)
                 value = finish(value, counts, i, factor + j)
                 if width >= lanes:
                     simd.store(out, at + (i - i0) * next_row + j, value)

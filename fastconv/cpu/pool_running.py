@@ -160,7 +160,7 @@ def _kernel(op: str, far: bool) -> Any:
             for q in range(to - pitch, to - pitch + columns, lanes):
                 value = simd.load(level, q)
                 for m in range(1, RADIX):
-                    value = vectors(value, simd.load(level, q + m * distance))
+                    value = vectors(simd.load(level, q + m * distance), value)
                 simd.store(level, q + pitch, value)
             distance, to = distance * RADIX, to + pitch
 
@@ -168,7 +168,7 @@ def _kernel(op: str, far: bool) -> Any:
     def covered(level, q, terms):
         value = simd.load(level, q + terms[0])
         for t in range(1, terms.size):
-            value = vectors(value, simd.load(level, q + terms[t]))
+            value = vectors(simd.load(level, q + terms[t]), value)
         return value
 
     @kernel(key=key, error_model="numpy")

@@ -306,7 +306,13 @@ def _wins(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
 
 
 def _larger(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
-    return builder.select(_wins(builder, scalar, a, b), a, b)
+    if not isinstance(scalar, types.Float):
+        return builder.select(_wins(builder, scalar, a, b), a, b)
+    # NEON has this in one instruction. x86 takes `b` for its maximum if either is NaN, so only NaNs in `a` are looked
+    # for, beside a maximum that waits for `b`. Without "nsz" it would also tell zeros by their signs.
+    kind = ir.FunctionType(a.type, [a.type, a.type])
+    maximum = cgutils.get_or_insert_function(builder.module, kind, f"llvm.maximum.{_suffix(a.type)}")
+    return builder.call(maximum, [a, b], fastmath=("nsz",))
 
 
 def _plus(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -315,7 +321,10 @@ def _plus(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
 
 @intrinsic
 def larger(typingctx, a, b):
-    """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)"""
+    """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)
+
+    In a chain of maxima what was found before is `b`: the other is ready sooner.
+    """
     return a(a, b), lambda context, builder, sig, args: _larger(builder, a.scalar, *args)
 
 
@@ -402,7 +411,7 @@ def columns(op: str, stride: int, edge: bool) -> Any:
             here = row(builder.add(args[1], builder.mul(r, args[2])))
             for vector, begin, value in zip(vectors, top, here, strict=True):
                 vector.add_incoming(begin, entry)
-                vector.add_incoming(combine(builder, x.dtype, vector, value), builder.block)
+                vector.add_incoming(combine(builder, x.dtype, value, vector), builder.block)
             r.add_incoming(_INT(1), entry)
             r.add_incoming(builder.add(r, _INT(1)), builder.block)
             builder.branch(test)
