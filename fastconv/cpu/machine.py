@@ -41,10 +41,10 @@ class Machine:
     """Seconds to begin and end a tile."""
     row_flops: float = 40e9
     """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
-    stream: float = 25e9
+    stream: float = 50e9
     """Bytes a second that pooling reads and writes."""
-    fold: float = 10e-9
-    """Seconds to begin a short loop over vectors and to fold its last vector to a number."""
+    vector: float = 0.55e-9
+    """Seconds to load a vector from the first-level cache and combine it with another."""
     bandwidth: float = 8e9
     """Bytes a second that are written and read back."""
     call: float = 5e-6

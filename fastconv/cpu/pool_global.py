@@ -44,9 +44,10 @@ def supports(spec: PoolSpec) -> str | None:
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
-    windows = spec.planes * spec.oh
-    run = min(spec.kh, spec.h) * spec.w
-    return machine.call + windows * (machine.fold + run * spec.x_dtype.itemsize / machine.stream) / machine.threads
+    lanes, run = simd.lanes(spec.x_dtype), min(spec.kh, spec.h) * spec.w
+    steps = spec.planes * spec.oh * (8 + run / lanes)
+    moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh)
+    return machine.call + (steps * machine.vector + moved / machine.stream) / machine.threads
 
 
 def scratch(spec: PoolSpec) -> int:

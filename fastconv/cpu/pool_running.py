@@ -63,10 +63,14 @@ def _reach(spec: PoolSpec) -> int:
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
+    lanes, stride = simd.lanes(spec.x_dtype), spec.stride[1] if spec.ow > 1 else 1
     terms, levels = _ladder(spec.op, spec.kw)
-    vectors = spec.planes * spec.h * -(-spec.w // simd.lanes(spec.x_dtype))
-    steps = 6 + (RADIX + 1) * levels + len(terms) + (spec.stride[1] > 1) * 4
-    return machine.call + vectors * steps * 0.5e-9 / machine.threads
+    fine = (spec.ow - 1) * stride + 1  # columns that windows begin at
+    across = -(-(fine + _reach(spec)) // lanes) * ((RADIX + 1) * levels + 1) + -(-fine // lanes) * len(terms)
+    down = -(-spec.ow // lanes) * (7 if stride == 1 else 7 + lanes)
+    steps = spec.planes * spec.h * (across + down + 30)
+    moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh * spec.ow)
+    return machine.call + (steps * machine.vector + moved / machine.stream) / machine.threads
 
 
 def scratch(spec: PoolSpec) -> int:
