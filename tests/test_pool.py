@@ -179,7 +179,7 @@ def test_extreme_integers(dtype: str) -> None:
     low, high = (False, True) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     x = np.full((5, 6), low, dtype)
     x[3, 4] = high
-    for algorithm in AUTO_AND_ALL:
+    for algorithm in AUTO_AND_ALL if dtype in ("int8", "uint16") else ("auto",):
         for kernel, options in ((3, {"stride": 1, "padding": 1}), ((2, 6), {"stride": 1})):
             if not cannot("max", algorithm, x, kernel, options):
                 expected, found = reference.max_pool2d(x, kernel, **options)

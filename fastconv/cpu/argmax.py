@@ -52,7 +52,6 @@ def scratch(spec: PoolSpec) -> int:
 
 @lru_cache(maxsize=1024)
 def _prepared(spec: PoolSpec, threads: int) -> Prepared:
-    (top, _), (left, _) = spec.padding
     (stride_h, stride), (dilation_h, dilation) = spec.stride, spec.dilation
     size, rows, lanes = spec.x_dtype.itemsize, min(spec.kh, spec.h), simd.lanes(spec.x_dtype)
     block_w = min(spec.ow, max(lanes, LINE_BYTES // size // rows // min(stride, spec.w)))
@@ -60,9 +59,9 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     block_h = max(1, min(spec.oh, 64, spec.oh * spec.planes // (4 * threads)))
     reach = rows * dilation_h * spec.w + int(line.taps[-1])
     place = np.dtype(np.int32 if reach < 2**31 else np.int64)
-    start = np.arange(spec.ow, dtype=np.int64) * stride - left
+    start = np.arange(spec.ow, dtype=np.int64) * stride - line.left
     first = np.where(start < 0, -(start // dilation) * dilation, 0)
-    sizes = (spec.kh, stride_h, stride, dilation_h, top, left, block_h, block_w)
+    sizes = (spec.kh, stride_h, stride, dilation_h, spec.padding[0][0], line.left, block_h, block_w)
     return Prepared(
         loops=_kernel(line.dealt, line.every > 1, place),
         nothing=combine("max").nothing(spec.x_dtype),

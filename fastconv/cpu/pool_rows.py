@@ -30,8 +30,7 @@ from . import argmax, simd
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
-
-from .window import MOST_DEALT, combine, counts, inside, lines
+from .window import combine, counts, inside, lines
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
@@ -59,7 +58,8 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
-    return threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    needed = threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
 class Prepared(NamedTuple):
@@ -85,8 +85,7 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     if threads > 1:
         block_h = max(1, min(block_h, spec.oh * across // (4 * threads)))
     together = max(2, ROW_BYTES // size // (block_w * stride * spec.stride[0]))
-    (top, _), (left, _) = spec.padding
-    sizes = (spec.kh, *spec.stride, spec.dilation[0], top, left, block_h, block_w, together)
+    sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, block_h, block_w, together)
     return Prepared(
         loops=_kernel(spec.op, line.dealt, line.every > 1, line.taps.size if alone else 0),
         nothing=combine(spec.op).nothing(spec.x_dtype),

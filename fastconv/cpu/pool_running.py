@@ -75,23 +75,8 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
-    return threads * max(_prepared(spec, threads).scratch * spec.x_dtype.itemsize, argmax.scratch(spec))
-
-
-def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
-    """The (level, first tap) of the windows that together cover `taps` taps; and the number of levels."""
-    size, level, terms = 1, 0, []
-    while size * RADIX <= taps:
-        size, level = size * RADIX, level + 1
-    if op == "max":
-        return [(level, min(at, taps - size)) for at in range(0, taps, size)], level
-    at, highest = 0, level
-    while at < taps:
-        while at + size > taps:
-            size, level = size // RADIX, level - 1
-        terms.append((level, at))
-        at += size
-    return terms, highest
+    needed = threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
 class Prepared(NamedTuple):

@@ -32,8 +32,11 @@ class Lines(NamedTuple):
     """Lines a row."""
     every: int
     """Distance of neighbouring outputs' elements."""
+    left: int
+    """Columns of padding before the input, as far as a tap that is not left out can be there."""
     taps: np.ndarray
-    """Columns of a window's taps, from its first; those that only padding can be under are left out."""
+    """Columns of a window's taps, from its first; the first and last that are in the padding in all windows are left
+    out."""
     offsets: np.ndarray
     """Their distances in the lines."""
     groups: int
@@ -46,10 +49,13 @@ def lines(spec: PoolSpec, width: int) -> Lines:
     lanes, dilation = simd.lanes(spec.x_dtype), spec.dilation[1]
     stride = spec.stride[1] if spec.ow > 1 else 1
     dealt, every = (stride, 1) if stride <= MOST_DEALT else (1, stride)
-    taps = np.arange(min(spec.kw, (spec.w - 1 + spec.padding[1][0]) // dilation + 1), dtype=np.int64) * dilation
+    left = spec.padding[1][0]
+    skipped = max(0, -((left - (spec.ow - 1) * stride) // -dilation))
+    left -= skipped * dilation
+    taps = np.arange(min(spec.kw - skipped, (spec.w - 1 + left) // dilation + 1), dtype=np.int64) * dilation
     groups = (width - 1) * every + int(taps[-1]) // dealt + 1
     pitch = -(-(groups + lanes * every) // lanes) * lanes
-    return Lines(dealt, every, taps, taps % dealt * pitch + taps // dealt, groups, pitch)
+    return Lines(dealt, every, left, taps, taps % dealt * pitch + taps // dealt, groups, pitch)
 
 
 def counts(spec: PoolSpec) -> np.ndarray:
