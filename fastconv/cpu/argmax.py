@@ -84,7 +84,8 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
     places of an integer dtype."""
     inner, edge = simd.columns("max", dealt, False), simd.columns("max", dealt, True)
     place_type = place.type
-    key, settings = (dealt, far, place.str), {"forceinline": True, "error_model": "numpy"}
+    key = (dealt, far, place.str)
+    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
     def copy(x, at, column, nothing, line, to, pitch, groups, lanes):

@@ -108,7 +108,8 @@ def _kernel(op: str, with_indices: bool) -> Any:
     vectors, finish, fold = ops.vectors, ops.finish_scalar, simd.fold(ops.name)
     # Many short windows or one long: the first row of a window of which only some lanes are there is an edge of all.
     part = simd.columns(ops.name, 1, True)
-    key, settings = (op, with_indices), {"forceinline": True, "error_model": "numpy"}
+    key = (op, with_indices)
+    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
     def folded(x, at, count, nothing, lanes):

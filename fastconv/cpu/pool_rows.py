@@ -2,18 +2,21 @@
 
 ::
 
-    max:  line[p][q] = max over a of x[plane, row(i, a), col],       out[plane, i, j] = max over b of line(j, b)
-    avg:  line[p][q] = sum over a of x[plane, row(i, a), col],       out[plane, i, j] = sum over b of line(j, b) / divisor
+    max:  line[p][q] = max over a of x[plane, row(i, a), col],       out[plane, i, j] = max over b of at(j, b)
+    avg:  line[p][q] = sum over a of x[plane, row(i, a), col],       out[plane, i, j] = sum over b of at(j, b) / divisor
 
-    where col = q * stride_w + p - left and line(j, b) = line[b * dilation_w % stride_w][j + b * dilation_w // stride_w]
+    where col = q * stride_w + p - left and at(j, b) = line[b * dilation_w % stride_w][j + b * dilation_w // stride_w]
 
 What it changes over `naive`: a rectangular window is separable, so kh * kw operations an output become about kh *
 stride_w + kw; and all loops run over vectors. The columns are dealt out to one line for each remainder by the stride
-(in registers, up to MOST_DEALT), so that across, too, neighbouring outputs read neighbouring elements.
+(in registers, up to `window.MOST_DEALT`), so that across, too, neighbouring outputs read neighbouring elements.
 
-Loop order: one task per block of rows (and of columns, where rows are long) of a plane: down, for all rows of the block,
-into lines that stay in the first-level cache, then across. Where windows do not overlap, no line is needed: the dealt
-vectors are combined in registers. Sums are kept in the input's own precision. It wins for short windows.
+Loop order: one task per block of rows (and of columns, where rows are long) of a plane: down, for all rows of the
+block, into lines that stay in the first-level cache, then across. Where windows do not overlap, no line is needed: the
+dealt vectors are combined in registers. Sums are kept in the input's own precision. It wins for short windows.
+
+Measured: 2x2 windows, stride 2, of a float32 array of 8 x 64 x 112 x 112, on one core of an AMD EPYC 9005: 1.3 ms, as
+long as copying the input takes.
 """
 
 from __future__ import annotations
@@ -113,7 +116,8 @@ def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
     ops = combine(op)
     vectors, finish = ops.vectors, ops.finish
     inner, edge = simd.columns(ops.name, dealt, False), simd.columns(ops.name, dealt, True)
-    key, settings = (op, dealt, far, alone), {"forceinline": True, "error_model": "numpy"}
+    key = (op, dealt, far, alone)
+    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
     def put(values, target, at, pitch, valid, lanes, counts, row, factor):

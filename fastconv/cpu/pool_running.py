@@ -79,6 +79,23 @@ def scratch(spec: PoolSpec) -> int:
     return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
+def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
+    """The (level, first tap) of the windows that together cover `taps` taps; and the number of levels."""
+    size, level = 1, 0
+    terms: list[tuple[int, int]] = []
+    while size * RADIX <= taps:
+        size, level = size * RADIX, level + 1
+    if op == "max":
+        return [(level, min(at, taps - size)) for at in range(0, taps, size)], level
+    at, highest = 0, level
+    while at < taps:
+        while at + size > taps:
+            size, level = size // RADIX, level - 1
+        terms.append((level, at))
+        at += size
+    return terms, highest
+
+
 class Prepared(NamedTuple):
     """All that a call needs beside its arrays."""
 
@@ -103,13 +120,13 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     width = -(-(block_w + lanes) // lanes) * lanes
     terms, levels = _ladder(spec.op, spec.kw)
     offsets = [level * pitch + at * spec.dilation[1] for level, at in terms]
-    sizes = (spec.kh, *spec.stride, spec.dilation[1], top, left, TASK_BLOCKS, block_w, columns, levels, pitch, width, lanes)
+    blocks = TASK_BLOCKS, block_w, columns, levels, pitch, width, lanes
     return Prepared(
         loops=_kernel(spec.op, stride > 1),
         nothing=combine(spec.op).nothing(spec.x_dtype),
         terms=np.array(offsets, np.int64),
         counts=counts(spec),
-        sizes=np.array(sizes, np.int64),
+        sizes=np.array((spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks), np.int64),
         scratch=(levels + 2) * pitch + (spec.kh + 1) * width,
         work=16.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )
@@ -130,7 +147,8 @@ def _kernel(op: str, far: bool) -> Any:
     ops = combine(op)
     vectors, finish = ops.vectors, ops.finish
     inner, edge = simd.columns(ops.name, 1, False), simd.columns(ops.name, 1, True)
-    key, settings = (op, far), {"forceinline": True, "error_model": "numpy"}
+    key = (op, far)
+    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
     def across(x, at, column, columns, nothing, level, levels, pitch, dilation, lanes):
