@@ -150,6 +150,10 @@ def test_any_problem(problem: dict, size: tuple, call: tuple, dtype: str, lead: 
 AUTO_AND_ALL = ("auto", *fastconv.algorithms("max_pool2d"))
 
 
+def cannot(op: str, algorithm: str, x: np.ndarray, kernel: Any, options: dict) -> bool:
+    return algorithm != "auto" and unsupported(algorithm, op, x, kernel, (), **options) is not None
+
+
 @pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str) -> None:
@@ -158,7 +162,10 @@ def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str) -> None:
     x[values(x.shape, "uint8", 2) < 20] = -np.inf
     x[0, 0, :4] = np.nan
     x[1, 0, :4] = -np.inf
-    for kernel, options in ((2, {}), (3, {"stride": 1, "padding": 1}), ((2, 3), {"dilation": 2}), (5, {"stride": 3})):
+    for kernel, options in ((2, {}), (3, {"stride": 1, "padding": 1}), ((2, 3), {"dilation": 2}), (5, {"stride": 3}),
+                            (7, {"stride": 1, "padding": 3}), ((3, 40), {}), ((12, 40), {})):
+        if cannot("max", algorithm, x, kernel, options):
+            continue
         expected, found = reference.max_pool2d(x, kernel, **options)
         result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
         np.testing.assert_array_equal(result, expected, strict=True)
@@ -172,25 +179,51 @@ def test_extreme_integers(dtype: str) -> None:
     low, high = (False, True) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     x = np.full((5, 6), low, dtype)
     x[3, 4] = high
-    expected, _ = reference.max_pool2d(x, 3, 1, 1)
-    np.testing.assert_array_equal(fastconv.max_pool2d(x, 3, 1, 1), expected, strict=True)
+    for algorithm in AUTO_AND_ALL if dtype in ("int8", "uint16") else ("auto",):
+        for kernel, options in ((3, {"stride": 1, "padding": 1}), ((2, 6), {"stride": 1})):
+            if not cannot("max", algorithm, x, kernel, options):
+                expected, found = reference.max_pool2d(x, kernel, **options)
+                result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
+                np.testing.assert_array_equal(result, expected, strict=True)
+                np.testing.assert_array_equal(indices, found, strict=True)
+                result = fastconv.max_pool2d(x, kernel, **options, algorithm=algorithm)
+                np.testing.assert_array_equal(result, expected, strict=True)
 
 
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("avg_pool2d"))
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_averages_keep_nan_and_infinity_in_their_windows(bad: float, algorithm: str) -> None:
-    x = values((9, 40), "float32")
+    x = values((30, 40), "float32")
     x[4, 20] = bad
-    result = fastconv.avg_pool2d(x, 3, 1, algorithm=algorithm)
-    seen, _ = reference.max_pool2d(~np.isfinite(x), 3, 1)
-    np.testing.assert_array_equal(~np.isfinite(result), seen)
-    expected, scale = reference.avg_pool2d(np.where(np.isfinite(x), x, 0), 3, 1)
-    assert_close(np.where(seen, 0, result), np.where(seen, 0, expected), scale)
+    for kernel, stride in ((3, 1), (7, 1), (17, 2), ((3, 40), 1)):
+        if cannot("avg", algorithm, x, kernel, {"stride": stride}):
+            continue
+        result = fastconv.avg_pool2d(x, kernel, stride, algorithm=algorithm)
+        seen, _ = reference.max_pool2d(~np.isfinite(x), kernel, stride)
+        assert seen.any()
+        np.testing.assert_array_equal(~np.isfinite(result), seen)
+        expected, scale = reference.avg_pool2d(np.where(np.isfinite(x), x, 0), kernel, stride)
+        assert_close(np.where(seen, 0, result), np.where(seen, 0, expected), scale)
+
+
+@pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
+@pytest.mark.parametrize("kernel", [(5, 5), (13, 13), (1, 50), (50, 1), (40, 60), (60, 64)])
+def test_averages_of_large_windows_stay_exact(kernel: tuple, algorithm: str) -> None:
+    """A huge value leaves nothing behind when it leaves the window, and rounding errors are those of a direct sum."""
+    x = values((60, 64), "float32") + np.float32(1)
+    x[7, 9] = 1e30
+    if cannot("avg", algorithm, x, kernel, {"stride": 1}):
+        pytest.skip("not for this algorithm")
+    result = fastconv.avg_pool2d(x, kernel, 1, algorithm=algorithm)
+    expected, _ = reference.avg_pool2d(x, kernel, 1)
+    np.testing.assert_allclose(result, expected, rtol=5e-7)
 
 
 @pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
 def test_a_huge_window_takes_no_longer_than_its_input(algorithm: str) -> None:
     x, window = values((5, 6), "float32"), 2**31 - 1
+    if cannot("max", algorithm, x, window, {"stride": 1, "padding": "same"}):
+        pytest.skip("not for this algorithm")
     result = fastconv.max_pool2d(x, window, 1, "same", algorithm=algorithm)
     np.testing.assert_array_equal(result, np.full((5, 6), x.max()), strict=True)
     assert_close(fastconv.avg_pool2d(x, window, 1, "same", algorithm=algorithm, divisor_override=1),
@@ -228,6 +261,8 @@ def test_more_than_2_to_the_31_elements() -> None:
     x[0, 0, -2, -1] = 9
     x[0, 0, -1, -2] = 9
     for algorithm in AUTO_AND_ALL:
+        if cannot("max", algorithm, x, 5, {"stride": 46345 // 5}):
+            continue
         result, indices = fastconv.max_pool2d(x, 5, 46345 // 5, return_indices=True, algorithm=algorithm)
         assert result[0, 0, -1, -1] == 9
         assert indices[0, 0, -1, -1] == 46348 * 46350 + 46349

@@ -41,6 +41,10 @@ class Machine:
     """Seconds to begin and end a tile."""
     row_flops: float = 40e9
     """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
+    stream: float = 50e9
+    """Bytes a second that pooling reads and writes."""
+    vector: float = 0.55e-9
+    """Seconds to load a vector from the first-level cache and combine it with another."""
     bandwidth: float = 8e9
     """Bytes a second that are written and read back."""
     call: float = 5e-6

@@ -28,7 +28,8 @@ def supports(spec: PoolSpec) -> str | None:
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
-    return machine.call + spec.flops / (machine.loop_flops * machine.threads)
+    outputs = spec.planes * spec.oh * spec.ow
+    return machine.call + (spec.flops + 15 * outputs) / (machine.loop_flops * machine.threads)
 
 
 def scratch(spec: PoolSpec) -> int:

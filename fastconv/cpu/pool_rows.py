@@ -1,173 +1,208 @@
-"""Row-parallel pooling: first down the columns, then along the row, both in vectorisable loops.
+"""Pooling in vectors along the rows: first down the columns of a window, then across.
 
 ::
 
-    max:  line[col] = max over a of x[p, row(i, a), col],        out[p, i, j] = max over b of line[col(j, b)]
-    avg:  line[col] = sum over a of x[p, row(i, a), col],        out[p, i, j] = sum over b of line[col(j, b)] / divisor
+    max:  line[p][q] = max over a of x[plane, row(i, a), col],       out[plane, i, j] = max over b of at(j, b)
+    avg:  line[p][q] = sum over a of x[plane, row(i, a), col],       out[plane, i, j] = sum over b of at(j, b) / divisor
 
-What it changes over `naive`: a rectangular window is separable, so kh * kw operations an output become about
-kh * stride + kw; and the loop over the columns is innermost, with no branch in it, so LLVM vectorises it.
+    where col = q * stride_w + p - left and at(j, b) = line[b * dilation_w % stride_w][j + b * dilation_w // stride_w]
 
-Loop order: one task per row of output; window rows, columns; then window columns, output columns. Each task has one
-line of scratch. Sums are kept in the input's own precision. It wins wherever a row is longer than a vector.
+What it changes over `naive`: a rectangular window is separable, so kh * kw operations an output become about kh *
+stride_w + kw; and all loops run over vectors. The columns are dealt out to one line for each remainder by the stride
+(in registers, up to `window.MOST_DEALT`), so that across, too, neighbouring outputs read neighbouring elements.
+
+Loop order: one task per block of rows (and of columns, where rows are long) of a plane: down, for all rows of the
+block, into lines that stay in the first-level cache, then across. Where windows do not overlap, no line is needed: the
+dealt vectors are combined in registers. Sums are kept in the input's own precision. It wins for short windows.
+
+Measured: 2x2 windows, stride 2, of a float32 array of 8 x 64 x 112 x 112, on one core of an AMD EPYC 9005: 1.3 ms, as
+long as copying the input takes.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
 import numpy as np
 from numba import prange
 
 from ..spec import PoolSpec
+from . import argmax, simd
 from .machine import Machine
-from .runtime import jit, kernel
+from .runtime import jit, kernel, num_threads
+from .runtime import scratch as runtime_scratch
+from .window import combine, counts, inside, lines
+
+#: Bytes of the lines of one block: half of a 32 KiB first-level cache.
+LINE_BYTES = 16 << 10
+#: Bytes of input that a pass over the columns spans: with more, rows are too many streams for the prefetchers.
+ROW_BYTES = 2 << 10
 
 
 def supports(spec: PoolSpec) -> str | None:
     if spec.op == "lp":
         return "powers are computed one by one; only naive does Lp pooling"
+    if spec.ow > 1 and spec.stride[1] > spec.w:
+        return "strides beyond the image"
     return None
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
-    rate = machine.row_flops * 4 / spec.x_dtype.itemsize / 4
-    rows = spec.planes * spec.oh
-    work = rows * (spec.kh * spec.w + spec.kw * spec.ow * (1 if spec.stride[1] == 1 else 4))
-    return machine.call + (work / rate + rows * 1e-7) / machine.threads
+    """Fitted, as those of the other poolings, to 750 problems in float32, with vectors of 64 bytes."""
+    lanes, line = simd.lanes(spec.x_dtype), lines(spec, spec.ow)
+    down = -(-line.groups // lanes) * (line.dealt * min(spec.kh, spec.h) + 5)
+    across = -(-spec.ow // lanes) * (line.taps.size * (0.8 if line.every == 1 else 0.45 * lanes) + 5)
+    steps = spec.planes * (spec.oh * (down + across * (line.groups > spec.ow)) + 20)
+    moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh * spec.ow)
+    return machine.call + (steps * machine.vector + moved / machine.stream) / machine.threads
 
 
 def scratch(spec: PoolSpec) -> int:
-    return spec.w * (spec.x_dtype.itemsize + 8)
+    threads = num_threads()
+    needed = threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
+
+
+class Prepared(NamedTuple):
+    """All that a call needs beside its arrays."""
+
+    loops: Any
+    nothing: np.generic
+    offsets: np.ndarray
+    counts: np.ndarray
+    sizes: np.ndarray
+    scratch: int
+    work: float
+
+
+@lru_cache(maxsize=1024)
+def _prepared(spec: PoolSpec, threads: int) -> Prepared:
+    size, stride = spec.x_dtype.itemsize, min(spec.stride[1], spec.w)
+    block_w = min(spec.ow, max(simd.lanes(spec.x_dtype), LINE_BYTES // size // stride))
+    line = lines(spec, block_w)
+    alone = line.every == 1 and spec.dilation[1] == 1 and line.taps[-1] < line.dealt
+    block_h = max(1, min(spec.oh, LINE_BYTES // size // (line.pitch * line.dealt)))
+    across = spec.planes * -(-spec.ow // block_w)
+    if threads > 1:
+        block_h = max(1, min(block_h, spec.oh * across // (4 * threads)))
+    together = max(2, ROW_BYTES // size // (block_w * stride * spec.stride[0]))
+    sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, block_h, block_w, together)
+    return Prepared(
+        loops=_kernel(spec.op, line.dealt, line.every > 1, line.taps.size if alone else 0),
+        nothing=combine(spec.op).nothing(spec.x_dtype),
+        offsets=line.offsets,
+        counts=counts(spec),
+        sizes=np.array((*sizes, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)), np.int64),
+        scratch=0 if alone else block_h * line.dealt * line.pitch,
+        work=4.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
+    )
 
 
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
-    (top, bottom), (left, right) = spec.padding
-    window, pad = (spec.kh, spec.kw), (top, left)
-    if spec.op == "max":
-        if indices is None:
-            _rows_max(x, out, window, spec.stride, pad, spec.dilation)
+    if indices is not None:
+        argmax.run(spec, x, out, indices)
+        return
+    this = _prepared(spec, num_threads())
+    scratches = runtime_scratch(this.scratch, spec.x_dtype) if this.scratch else np.empty((0, 0), spec.x_dtype)
+    this.loops.sized(this.work)(x, out, this.offsets, this.counts, this.nothing, this.sizes, scratches)
+
+
+@lru_cache(maxsize=64)
+def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
+    """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; and for
+    windows of `alone` columns that do not overlap, 0 if they do."""
+    ops = combine(op)
+    vectors, finish = ops.vectors, ops.finish
+    inner, edge = simd.columns(ops.name, dealt, False), simd.columns(ops.name, dealt, True)
+    key = (op, dealt, far, alone)
+    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+
+    @jit(key=key, **settings)
+    def put(values, target, at, pitch, valid, lanes, counts, row, factor):
+        """The dealt columns of one row: into lines, or combined and into the result."""
+        if alone:
+            value = values[0]
+            for b in range(1, alone):
+                value = vectors(values[b], value)
+            value = finish(value, counts, row, factor)
+            if valid >= lanes:
+                simd.store(target, at, value)
+            else:
+                simd.store_part(target, at, value, valid)
         else:
-            _rows_max_indices(x, out, indices, window, spec.stride, pad, spec.dilation)
-    else:
-        rows = _counts(spec, spec.oh, spec.kh, spec.h, (top, bottom), spec.stride[0], spec.dilation[0])
-        cols = _counts(spec, spec.ow, spec.kw, spec.w, (left, right), spec.stride[1], spec.dilation[1])
-        if spec.divisor is not None:
-            rows, cols = np.full_like(rows, spec.divisor), np.ones_like(cols)
-        _rows_avg(x, out, rows, cols, window, spec.stride, pad, spec.dilation)
+            for p in range(dealt):
+                simd.store(target, at + p * pitch, values[p])
 
+    @jit(key=key, **settings)
+    def down(x, plane, i0, i1, column, window, stride_h, dilation, top, nothing, lanes, target, at, pitch, next_row,
+             valid, counts, factor):
+        """A vector of columns, dealt, for each row of the block."""
+        h, w = x.shape[1:]
+        step, origin = dilation * w, plane * h * w + column
+        if column >= 0 and column + dealt * lanes <= w:
+            for i in range(i0, i1):
+                start = i * stride_h - top
+                a0, a1 = inside(start, dilation, h, window)
+                values = inner(x, origin + (start + a0 * dilation) * w, step, a1 - a0)
+                put(values, target, at + (i - i0) * next_row, pitch, valid, lanes, counts, i, factor)
+        else:
+            for i in range(i0, i1):
+                start = i * stride_h - top
+                a0, a1 = inside(start, dilation, h, window)
+                here = origin + (start + a0 * dilation) * w
+                values = edge(x, here, step, a1 - a0, -column, w - column, nothing)
+                put(values, target, at + (i - i0) * next_row, pitch, valid, lanes, counts, i, factor)
 
-def _counts(spec: PoolSpec, outs: int, taps: int, size: int, pads: tuple[int, int], stride: int, dilation: int):
-    """How many taps of each window along one axis count for the divisor; the axes' counts multiply."""
-    at = np.arange(outs, dtype=np.int64) * stride - pads[0]
-    low, high = (-pads[0], size + pads[1]) if spec.count_include_pad else (0, size)
-    first = np.maximum(0, -((at - low) // dilation))
-    last = np.minimum(taps - 1, (high - 1 - at) // dilation)
-    return last - first + 1
+    @jit(key=key, **settings)
+    def read(line, at, every):
+        return simd.load_every(line, at, every) if far else simd.load(line, at)
 
+    @jit(key=key, **settings)
+    def across(line, i0, i1, next_line, every, offsets, out, at, next_row, width, counts, factor, lanes):
+        for begin in range(0, width, lanes):
+            j = min(begin, max(width - lanes, 0))
+            for i in range(i0, i1):
+                here = (i - i0) * next_line + j * every
+                value = read(line, here + offsets[0], every)
+                for b in range(1, offsets.size):
+                    value = vectors(read(line, here + offsets[b], every), value)
+                value = finish(value, counts, i, factor + j)
+                if width >= lanes:
+                    simd.store(out, at + (i - i0) * next_row + j, value)
+                else:
+                    simd.store_part(out, at + (i - i0) * next_row + j, value, width)
 
-@jit
-def _larger(a, b):
-    """The maximum, NaN if either is: PyTorch's and NumPy's rule."""
-    return a if a > b or a != a else b
+    @kernel(key=key, error_model="numpy")
+    def _rows(x, out, offsets, counts, nothing, sizes, scratches):
+        planes, oh, ow = out.shape
+        window, stride_h, stride_w, dilation, top, left = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+        block_h, block_w, together, every, pitch, groups, lanes = (
+            sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11], sizes[12]
+        )
+        blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+        for index in prange(planes * blocks_h * blocks_w):
+            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+            plane, i0 = job // (blocks_h * blocks_w), job // blocks_w % blocks_h * block_h
+            j0 = job % blocks_w * block_w
+            i1, width = min(i0 + block_h, oh), min(block_w, ow - j0)
+            at, column = (plane * oh + i0) * ow + j0, j0 * stride_w - left
+            if not alone:
+                line = scratches[numba.get_thread_id()]
+            for i in range(i0, i1, together):
+                end, done = min(i + together, i1), i - i0
+                if alone:
+                    for begin in range(0, width, lanes):
+                        j = min(begin, max(width - lanes, 0))
+                        down(x, plane, i, end, column + j * dealt, window, stride_h, dilation, top, nothing, lanes,
+                             out, at + done * ow + j, 0, ow, width, counts, oh + j0 + j)
+                else:
+                    for begin in range(0, groups, lanes):
+                        q = min(begin, max(groups - lanes, 0))
+                        down(x, plane, i, end, column + q * dealt, window, stride_h, dilation, top, nothing, lanes,
+                             line, done * dealt * pitch + q, pitch, dealt * pitch, lanes, counts, 0)
+            if not alone:
+                across(line, i0, i1, dealt * pitch, every, offsets, out, at, ow, width, counts, oh + j0, lanes)
 
-
-@jit
-def _columns(j0, ow, shift, stride, w):
-    """The output columns from `j0` on whose tap at `shift` lies inside a row of `w`."""
-    first = min(max(j0, -(shift // stride)), ow)
-    return first, max(min(ow, (w - 1 - shift) // stride + 1), first)
-
-
-@jit
-def _taps(ow, pad, stride, dilation, w, taps):
-    """The taps of a window's row, first and last + 1, that lie inside the input for any output column."""
-    return max(0, -(((ow - 1) * stride - pad) // dilation)), min(taps, (w - 1 + pad) // dilation + 1)
-
-
-@kernel
-def _rows_max(x, out, window, stride, pad, dilation):
-    planes, oh, ow = out.shape
-    h, w = x.shape[1:]
-    b0, b1 = _taps(ow, pad[1], stride[1], dilation[1], w, window[1])
-    for job in prange(planes * oh):
-        plane, i = job // oh, job % oh
-        line = np.empty(w, x.dtype)
-        top = i * stride[0] - pad[0]
-        a0 = max(0, -(top // dilation[0]))
-        a1 = min(window[0], (h - 1 - top) // dilation[0] + 1)
-        start = x[plane, top + a0 * dilation[0]]
-        for col in range(w):
-            line[col] = start[col]
-        for a in range(a0 + 1, a1):
-            values = x[plane, top + a * dilation[0]]
-            for col in range(w):
-                line[col] = _larger(line[col], values[col])
-        result = out[plane, i]
-        for j in range(ow):  # the first tap inside the input; there is one, the spec saw to that
-            at = j * stride[1] - pad[1]
-            result[j] = line[at if at >= 0 else at % dilation[1]]
-        for b in range(b0, b1):
-            shift = b * dilation[1] - pad[1]
-            first, last = _columns(0, ow, shift, stride[1], w)
-            if stride[1] == 1:
-                for j in range(first, last):
-                    result[j] = _larger(result[j], line[j + shift])
-            else:
-                for j in range(first, last):
-                    result[j] = _larger(result[j], line[j * stride[1] + shift])
-
-
-@kernel
-def _rows_max_indices(x, out, indices, window, stride, pad, dilation):
-    planes, oh, ow = out.shape
-    h, w = x.shape[1:]
-    b0, b1 = _taps(ow, pad[1], stride[1], dilation[1], w, window[1])
-    for job in prange(planes * oh):
-        plane, i = job // oh, job % oh
-        result, found = out[plane, i], indices[plane, i]
-        top = i * stride[0] - pad[0]
-        a0 = max(0, -(top // dilation[0]))
-        for j in range(ow):
-            at = j * stride[1] - pad[1]
-            col = at if at >= 0 else at % dilation[1]
-            result[j] = x[plane, top + a0 * dilation[0], col]
-            found[j] = (top + a0 * dilation[0]) * w + col
-        # The taps in reading order, so that of equal values the first stays.
-        for a in range(a0, min(window[0], (h - 1 - top) // dilation[0] + 1)):
-            row = top + a * dilation[0]
-            values = x[plane, row]
-            for b in range(b0, b1):
-                shift = b * dilation[1] - pad[1]
-                first, last = _columns(0, ow, shift, stride[1], w)
-                for j in range(first, last):
-                    value = values[j * stride[1] + shift]
-                    wins = value > result[j] or value != value
-                    result[j] = value if wins else result[j]
-                    found[j] = row * w + j * stride[1] + shift if wins else found[j]
-
-
-@kernel
-def _rows_avg(x, out, row_counts, col_counts, window, stride, pad, dilation):
-    planes, oh, ow = out.shape
-    h, w = x.shape[1:]
-    b0, b1 = _taps(ow, pad[1], stride[1], dilation[1], w, window[1])
-    for job in prange(planes * oh):
-        plane, i = job // oh, job % oh
-        line = np.zeros(w, x.dtype)
-        top = i * stride[0] - pad[0]
-        for a in range(max(0, -(top // dilation[0])), min(window[0], (h - 1 - top) // dilation[0] + 1)):
-            values = x[plane, top + a * dilation[0]]
-            for col in range(w):
-                line[col] += values[col]
-        result = out[plane, i]
-        result[:] = 0
-        for b in range(b0, b1):
-            shift = b * dilation[1] - pad[1]
-            first, last = _columns(0, ow, shift, stride[1], w)
-            if stride[1] == 1:
-                for j in range(first, last):
-                    result[j] += line[j + shift]
-            else:
-                for j in range(first, last):
-                    result[j] += line[j * stride[1] + shift]
-        for j in range(ow):
-            result[j] /= x.dtype.type(row_counts[i] * col_counts[j])
+    return _rows

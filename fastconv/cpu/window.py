@@ -1,0 +1,127 @@
+"""What the pooling algorithms share: the part of a window inside the input, divisors, and how values are combined."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..spec import PoolSpec
+from . import simd
+from .runtime import jit
+
+
+@jit(forceinline=True, error_model="numpy")
+def inside(start, dilation, size, taps):
+    """The taps of a window, first and last + 1, that lie inside an axis."""
+    if dilation == 1:
+        return max(0, -start), min(taps, size - start)
+    return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
+
+
+#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs.
+MOST_DEALT = 4
+
+
+class Lines(NamedTuple):
+    """Where the columns that `width` neighbouring outputs see lie in a row, dealt to one line for each remainder by the
+    stride, so that neighbouring outputs read neighbouring elements. Beyond MOST_DEALT they stay as they are."""
+
+    dealt: int
+    """Lines a row."""
+    every: int
+    """Distance of neighbouring outputs' elements."""
+    left: int
+    """Columns of padding before the input, as far as a tap that is not left out can be there."""
+    taps: np.ndarray
+    """Columns of a window's taps, from its first; the first and last that are in the padding in all windows are left
+    out."""
+    offsets: np.ndarray
+    """Their distances in the lines."""
+    groups: int
+    """Elements of a line."""
+    pitch: int
+    """The same with room for vectors that begin at the last element."""
+
+
+def lines(spec: PoolSpec, width: int) -> Lines:
+    lanes, dilation = simd.lanes(spec.x_dtype), spec.dilation[1]
+    stride = spec.stride[1] if spec.ow > 1 else 1
+    dealt, every = (stride, 1) if stride <= MOST_DEALT else (1, stride)
+    left = spec.padding[1][0]
+    skipped = max(0, -((left - (spec.ow - 1) * stride) // -dilation))
+    left -= skipped * dilation
+    taps = np.arange(min(spec.kw - skipped, (spec.w - 1 + left) // dilation + 1), dtype=np.int64) * dilation
+    groups = (width - 1) * every + int(taps[-1]) // dealt + 1
+    pitch = -(-(groups + lanes * every) // lanes) * lanes
+    return Lines(dealt, every, left, taps, taps % dealt * pitch + taps // dealt, groups, pitch)
+
+
+def counts(spec: PoolSpec) -> np.ndarray:
+    """The divisors of average pooling, as two factors: one for each row of the output, then one for each column; and
+    some more, so that a vector of them can be read that begins at the last."""
+    if spec.op != "avg":
+        return np.empty(0, spec.x_dtype)
+    if spec.divisor is None:
+        factors = [_axis_counts(spec, 0, spec.oh, spec.kh, spec.h), _axis_counts(spec, 1, spec.ow, spec.kw, spec.w)]
+    else:
+        factors = [np.full(spec.oh, spec.divisor), np.ones(spec.ow)]
+    return np.concatenate([*factors, np.ones(simd.lanes(spec.x_dtype))]).astype(spec.x_dtype)
+
+
+def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> np.ndarray:
+    """How many taps of each window along one axis count. Behind the padding only ceil_mode lets a window reach."""
+    (before, after), dilation = spec.padding[axis], spec.dilation[axis]
+    start = np.arange(outs, dtype=np.int64) * spec.stride[axis] - before
+    low, high = (-before, size + after) if spec.count_include_pad else (0, size)
+    first = np.maximum(0, -((start - low) // dilation))
+    return np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1
+
+
+def _least(dtype: np.dtype) -> np.generic:
+    """What loses against every value of a dtype."""
+    return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
+
+
+class Combine(NamedTuple):
+    """How a window becomes one value; `finish` makes the output of it."""
+
+    name: str
+    nothing: Any
+    vectors: Any
+    scalars: Any
+    finish: Any
+    finish_scalar: Any
+
+
+@jit(forceinline=True)
+def _larger(a, b):
+    return a if a > b or a != a else b
+
+
+@jit(forceinline=True)
+def _plus(a, b):
+    return a + b
+
+
+@jit(forceinline=True)
+def _as_it_is(value, counts, row, column):
+    return value
+
+
+@jit(forceinline=True)
+def _divided(total, counts, row, column):
+    return total / (simd.load(counts, column) * simd.splat(counts[row]))
+
+
+@jit(forceinline=True)
+def _divided_scalar(total, counts, row, column):
+    return total / (counts[row] * counts[column])
+
+
+@lru_cache(maxsize=2)
+def combine(op: str) -> Combine:
+    if op == "max":
+        return Combine("max", _least, simd.larger, _larger, _as_it_is, _as_it_is)
+    return Combine("sum", lambda dtype: dtype.type(0), _plus, _plus, _divided, _divided_scalar)
