@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import __version__
+from .checks import allocate, check_dtype
 from .compare import Comparison, aligned, byte_count, compare
 from .plan import get_num_threads
 from .shapes import receptive_field
-from .spec import allocate, check_dtype, conv_spec
+from .spec import conv_spec
 
 #: The names under which LLVM knows the vector extensions worth telling.
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "amx-int8", "amx-bf16", "neon", "sve")

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from . import spec
 from .api import algorithms, conv2d, plan_conv2d
+from .checks import allocate, array, integer
 from .plan import get_num_threads, name, table
+from .spec import ConvSpec
 
 #: Seconds of timing a variant gets; one call at least, however slow it is.
 SECONDS_EACH = 0.5
@@ -245,10 +246,10 @@ def compare(
     >>> max(row.max_error for row in result.rows if row.reason is None) < 1e-12
     True
     """
-    x, weight = spec.array("x", x), spec.array("weight", weight)
-    bias = None if bias is None else spec.array("bias", bias)
+    x, weight = array("x", x), array("weight", weight)
+    bias = None if bias is None else array("bias", bias)
     layer = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    repeats, peers = spec.integer("repeats", repeats, 1), dict(peers or {})
+    repeats, peers = integer("repeats", repeats, 1), dict(peers or {})
     if taken := set(peers) & set(algorithms()):
         raise ValueError(f"peers need names of their own, got {', '.join(sorted(taken))}")
     with limited_threads(threads) as (used, blas_limited):
@@ -258,7 +259,7 @@ def compare(
         reference = _reference(problem, x, weight, bias, layer)
         reasons = {name(module): module.supports(problem) for module in table("conv2d")}
         plans = {label: plan(algorithm=label) for label, reason in reasons.items() if reason is None}
-        out = spec.allocate(problem.output_shape, problem.out_dtype)
+        out = allocate(problem.output_shape, problem.out_dtype)
         runs = {label: partial(variant, x, out=out) for label, variant in plans.items()} | peers
         errors = {label: _error(label, run(), reference) for label, run in runs.items()}
         right = {label: run for label, run in runs.items() if errors[label] <= _tolerance(problem)}
@@ -297,7 +298,7 @@ def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
     before = numba.get_num_threads()
     try:
         if threads is not None:
-            numba.set_num_threads(spec.integer("threads", threads, 1))
+            numba.set_num_threads(integer("threads", threads, 1))
         used = get_num_threads()  # fewer than asked for if `set_num_threads` says so
         with _blas_team(used) as limited:
             yield used, limited
@@ -317,7 +318,7 @@ def _blas_team(threads: int) -> Iterator[bool]:
         yield bool(blas.info())
 
 
-def _reference(problem: spec.ConvSpec, x: Any, weight: Any, bias: Any, layer: dict[str, Any]) -> np.ndarray:
+def _reference(problem: ConvSpec, x: Any, weight: Any, bias: Any, layer: dict[str, Any]) -> np.ndarray:
     """The definition in float64; of integers in int64, wrapped to the result's width as theirs is."""
     exact = np.dtype(np.float64) if problem.dtype.kind == "f" else np.dtype(np.int64)
     operands = [None if operand is None else operand.astype(exact) for operand in (x, weight, bias)]
@@ -340,7 +341,7 @@ def _error(label: str, result: Any, reference: np.ndarray) -> float:
     return float(difference / (np.abs(reference).max() or 1))
 
 
-def _tolerance(problem: spec.ConvSpec) -> float:
+def _tolerance(problem: ConvSpec) -> float:
     """Half of the digits; integers must be exact."""
     return float(np.finfo(problem.out_dtype).eps) ** 0.5 if problem.dtype.kind == "f" else 0.0
 
@@ -375,7 +376,7 @@ def _rates(flops: int, seconds: float, peak: float | None) -> dict[str, Any]:
     return {"median_ms": 1e3 * seconds, "gflops": rate / 1e9, "percent_of_peak": percent}
 
 
-def _describe(problem: spec.ConvSpec) -> str:
+def _describe(problem: ConvSpec) -> str:
     """The sizes, and those options that are not the defaults."""
     weight = (problem.c_out, problem.c_in // problem.groups, problem.kh, problem.kw)
     sizes = f"{'x'.join(map(str, problem.x_shape))} {problem.dtype}, weight {'x'.join(map(str, weight))}"

@@ -54,13 +54,15 @@ def own(module: str) -> dict[str, bool]:
 #: What the modules below the applications (compare, the command line ...) may import: from these lines down only.
 ALLOWED = {
     "_forks": set(),
-    "spec": set(),
-    "shapes": {"spec"},
-    "plan": {"spec", "cpu", "cpu.machine", "cpu.runtime"},  # those of cpu late: see below
-    "api": {"spec", "plan", "_forks"},
-    "signal": {"spec", "plan", "_forks"},
-    "grad": {"spec", "plan", "_forks"},
-    "nn": {"spec", "plan", "_forks", "api", "grad"},
+    "checks": set(),
+    "spec": {"checks"},
+    "shapes": {"checks"},
+    "plan": {"checks", "spec", "cpu", "cpu.machine", "cpu.runtime"},  # those of cpu late: see below
+    "api": {"checks", "spec", "plan", "_forks"},
+    "pool": {"checks", "spec", "plan"},
+    "signal": {"checks", "spec", "plan", "_forks"},
+    "grad": {"checks", "spec", "plan", "_forks"},
+    "nn": {"checks", "spec", "plan", "_forks", "api", "pool", "grad"},
 }
 
 
