@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from .checks import array, check_dtype, shape
-from .plan import Plan, algorithms, get_num_threads, set_num_threads
+from .checks import array, check_dtype, flag, shape
+from .plan import Plan, algorithms, fastest, get_num_threads, set_num_threads
 from .spec import conv_spec
 
 __all__ = [
@@ -180,6 +180,7 @@ def plan_conv2d(
     activation: str | None = None,
     algorithm: str = "auto",
     device: str = "cpu",
+    measure: bool = False,
 ) -> Plan:
     """Check, decide and pack a `conv2d` once, to call it many times.
 
@@ -191,6 +192,10 @@ def plan_conv2d(
         As in `conv2d`. Weight and bias are copied: changing them later does not change the plan.
     dtype : dtype, optional
         Of the inputs to come; the weight's by default.
+    measure : bool
+        Whether to time the algorithms, each compiled if need be, instead of estimating which is the fastest. The answer
+        is remembered on disk (`fastconv.wisdom`), and ``algorithm="auto"`` follows it from then on: a second time costs
+        nothing. It holds for this problem, dtype and number of threads.
 
     Returns
     -------
@@ -233,4 +238,8 @@ def plan_conv2d(
         groups=groups,
         activation=activation,
     )
+    if flag("measure", measure):
+        if algorithm != "auto":
+            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
+        algorithm = fastest(problem, weight, bias, device)
     return Plan(problem, weight, bias, algorithm, device)

@@ -6,14 +6,16 @@ The tables of `cpu` are loaded here, at the first call, because they import Numb
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
+from . import wisdom
 from .checks import allocate, array, check_dtype, check_out, integer, kernel_ready
 from .spec import ConvSpec, PoolSpec
+from .timing import medians, random_array
 
 _OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
 
@@ -73,7 +75,7 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
     if not isinstance(device, str):
         raise ValueError(f"device must be 'cpu', got {device!r}")
     if algorithm == "auto":
-        return _cheapest(op, spec, device, _runtime().num_threads())
+        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation)
     return _named(op, spec, algorithm, device)
 
 
@@ -90,12 +92,47 @@ def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
 
 
 @lru_cache(maxsize=4096)
-def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, threads: int) -> ModuleType:
-    able = [module for module in table(op, device) if module.supports(spec) is None]
+def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, threads: int, wisdom_generation: int) -> ModuleType:
+    costs = candidates(spec, threads, device)
+    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
+    best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
+    return _named(op, spec, best, device)
+
+
+def candidates(spec: ConvSpec | PoolSpec, threads: int, device: str = "cpu") -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds."""
     from .cpu.machine import Machine
 
-    machine = Machine(threads)
-    return min(able, key=lambda module: module.cost(spec, machine))
+    op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
+    able = [module for module in table(op, device) if module.supports(spec) is None]
+    costs = {name(module): module.cost(spec, Machine(threads)) for module in able}
+    return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
+
+
+#: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take
+#: `HOPELESS_RUN` times the fastest's at the first try.
+HOPELESS, HOPELESS_RUN = 10.0, 3.0
+#: Calls of each algorithm that is measured, or as many as fit into so many seconds.
+MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
+
+
+def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, device: str) -> str:
+    """The algorithm that measures fastest, timed now on random data unless it is remembered."""
+    threads = get_num_threads()
+    costs = candidates(spec, threads, device)
+    remembered = wisdom.recall(spec, threads)
+    if remembered in costs:
+        return remembered
+    least = min(costs.values())
+    if not math.prod(spec.output_shape):
+        return min(costs, key=costs.__getitem__)
+    x, out = random_array(spec.x_shape, spec.dtype), allocate(spec.output_shape, spec.out_dtype)
+    runs = {}
+    for label in sorted(costs, key=costs.__getitem__):
+        if costs[label] <= HOPELESS * least:
+            runs[label] = partial(Plan(spec, weight, bias, label, device), x, out)
+            runs[label]()  # compiles
+    return wisdom.remember(spec, threads, medians(runs, MEASURED_CALLS, MEASURED_SECONDS, HOPELESS_RUN))
 
 
 @lru_cache(maxsize=1)

@@ -75,6 +75,14 @@ class ConvSpec(_HashedOnce):
     def __hash__(self) -> int:
         return self._hash
 
+    def __str__(self) -> str:
+        """The sizes, and those options that are not the defaults; the same for no two problems."""
+        weight = (self.c_out, self.c_in // self.groups, self.kh, self.kw)
+        sizes = f"{'x'.join(map(str, self.x_shape))} {self.dtype}, weight {'x'.join(map(str, weight))}"
+        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None}
+        values = {label: _short(getattr(self, label)) for label in defaults}
+        return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
+
     @cached_property
     def floor(self) -> np.generic:
         """The least value an output may have: zero for "relu"; below every value, but for a NaN, otherwise."""
@@ -121,6 +129,13 @@ class ConvSpec(_HashedOnce):
     def padded(self) -> bool:
         """Whether any side is padded."""
         return any(side for axis in self.padding for side in axis)
+
+
+def _short(value: Any) -> Any:
+    """Pairs of equals as one of them."""
+    while isinstance(value, tuple) and value[0] == value[1]:
+        value = value[0]
+    return value
 
 
 def _storage(dtype: np.dtype) -> np.dtype:

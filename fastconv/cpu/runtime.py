@@ -28,7 +28,6 @@ import os
 import pickle
 import platform
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,20 +41,11 @@ from numba.core.cpu_options import ParallelOptions
 from numba.np.ufunc import parallel as _numba_parallel
 
 from .. import _forks
+from .._files import cache_folder, write
 
 # -- the cache on disk ---------------------------------------------------------------------------------------
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: ``$FASTCONV_CACHE_DIR``, else a folder in the user's cache."""
-    if given := os.environ.get("FASTCONV_CACHE_DIR"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    with contextlib.suppress(RuntimeError):  # a user without a home
-        return Path(base) / "fastconv" if base else Path.home() / ".cache" / "fastconv"
-    return Path(tempfile.gettempdir()) / f"fastconv-{os.getuid()}"
 
 
 def _sources_hash() -> str:
@@ -66,8 +56,10 @@ def _sources_hash() -> str:
     return digest.hexdigest()
 
 
+#: Of every source file of this package.
+SOURCES = _sources_hash()
 _VERSIONS = (
-    _sources_hash(),
+    SOURCES,
     sys.version,
     os.environ.get("FASTCONV_SIMD"),
     platform.machine(),
@@ -131,16 +123,7 @@ class PackageCache(caching._Cache):
             return
         payload = serialize.dumps(data._reduce())
         file = self._file(sig, data.codegen)
-        with contextlib.suppress(OSError):  # an unwritable cache is no reason to fail
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(temporary, file)  # atomic: another process sees the old file or the new one
-            except OSError:
-                os.unlink(temporary)
-                raise
+        write(file, hashlib.sha256(payload).digest() + payload)
 
 
 # Numba would also turn array assignments inside a kernel into parallel loops: slower to compile, and not asked for.
