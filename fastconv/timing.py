@@ -16,7 +16,14 @@ from .checks import allocate, check_dtype
 def medians(
     runs: Mapping[str, Callable[[], Any]], repeats: int, seconds_each: float, hopeless: float = math.inf
 ) -> dict[str, float]:
-    """Median seconds of each, over as many of `repeats` turns as fit into `seconds_each`, evenly spread.
+    """Median seconds of each; see `in_turns`."""
+    return {name: statistics.median(taken) for name, taken in in_turns(runs, repeats, seconds_each, hopeless).items()}
+
+
+def in_turns(
+    runs: Mapping[str, Callable[[], Any]], repeats: int, seconds_each: float, hopeless: float = math.inf
+) -> dict[str, list[float]]:
+    """Seconds of the calls of each, in as many of `repeats` turns as fit into `seconds_each`, evenly spread.
 
     One that in its first turn takes `hopeless` times as long as the fastest is left out.
     """
@@ -28,7 +35,7 @@ def medians(
         for label, taken in samples.items():
             if turn % every[label] == 0:
                 taken.append(_seconds(runs[label]))
-    return {label: statistics.median(taken) for label, taken in samples.items()}
+    return samples
 
 
 def _seconds(run: Callable[[], Any]) -> float:
