@@ -32,7 +32,7 @@ from scipy.optimize import least_squares
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
 from fastconv import plan
-from fastconv.cpu.machine import Machine
+from fastconv.cpu.machine import Machine, this_machine
 from fastconv.cpu.runtime import SOURCES
 from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
 from fastconv.timing import in_turns, random_array
@@ -43,6 +43,9 @@ HOPELESS, HOPELESS_RUN = 20.0, 8.0
 CALLS, SECONDS = 41, 0.15
 #: How much a rate is held where it is: as much as so many problems that say so.
 PULL = 1.0
+
+#: What is known of a machine, and not fitted.
+HELD = ("threads", "peak")
 
 Labelled = dict[str, float]
 
@@ -153,7 +156,7 @@ def estimates(problem: Problem, machine: Machine) -> Labelled:
 
 def fit(measured: list[tuple[Problem, Labelled]], start: Machine) -> Machine:
     """The rates that explain the times best."""
-    names = [field.name for field in fields(Machine) if field.name != "threads"]
+    names = [field.name for field in fields(Machine) if field.name not in HELD]
     before = np.log([getattr(start, name) for name in names])
 
     def machine(logs: np.ndarray) -> Machine:
@@ -183,7 +186,7 @@ def report(measured: list[tuple[Problem, Labelled]], now: Machine, fitted: Machi
     """The three tables, line by line."""
     yield f"{'rate':24} {'now':>10} {'fitted':>10}"
     for field in fields(Machine):
-        if field.name != "threads":
+        if field.name not in HELD:
             yield f"{field.name:24} {getattr(now, field.name):10.3g} {getattr(fitted, field.name):10.3g}"
     yield f"\n{'estimated / measured':24} {'times':>6} {'now: mean':>10} {'spread':>7} {'fitted: mean':>13}  spread"
     kinds = sorted({(type(problem.spec).__name__, label) for problem, times in measured for label in times})
@@ -251,7 +254,7 @@ def main() -> None:
                 file.write(json.dumps(record) + "\n")
     measured = [(problem, known[problem.name]) for problem in wanted if problem.name in known]
     if not arguments.compile and measured:
-        now = Machine(arguments.threads)
+        now = this_machine(arguments.threads)
         print("\n".join(report(measured, now, fit(measured, now))))
         print(f"\n{len(measured)} of {len(wanted)} problems measured")
 

@@ -101,11 +101,12 @@ def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, threads: int, wis
 
 def candidates(spec: ConvSpec | PoolSpec, threads: int, device: str = "cpu") -> dict[str, float]:
     """The algorithms that ``"auto"`` may pick, with their estimated seconds."""
-    from .cpu.machine import Machine
+    from .cpu.machine import this_machine
 
     op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
     able = [module for module in table(op, device) if module.supports(spec) is None]
-    costs = {name(module): module.cost(spec, Machine(threads)) for module in able}
+    machine = this_machine(threads)
+    costs = {name(module): module.cost(spec, machine) for module in able}
     return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
 
 

@@ -36,6 +36,7 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from llvmlite import binding
 from numba.core import caching, compiler, serialize
 from numba.core.cpu_options import ParallelOptions
 from numba.np.ufunc import parallel as _numba_parallel
@@ -67,6 +68,14 @@ _VERSIONS = (
     llvmlite.__version__,
     np.__version__,
 )
+
+
+def identity() -> str:
+    """A name for this package's sources, the versions of what compiles them, and the processor they run on."""
+    processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
+    return hashlib.sha256(repr((_VERSIONS, processor)).encode()).hexdigest()[:16]
+
+
 _SETTINGS = (
     "BOUNDSCHECK",
     "OPT",
