@@ -12,7 +12,7 @@ import fastconv
 from . import algorithms
 from .shapes import LAYERS
 
-LAYER_NAMES = ("vgg_conv1_2", "hd_3_to_16", "deeplab_d12", "resnet_1x1_s2")
+LAYER_NAMES = ("vgg_conv1_2", "hd_3_to_16", "deeplab_d12", "resnet_1x1_s2", "mobilenet_3x3")
 ALGORITHMS = algorithms("conv")
 
 

@@ -6,7 +6,10 @@ a second of warm-up outlasts the loading of the kernel, so that asv's choice of 
 
 from __future__ import annotations
 
+import functools
 import itertools
+
+import numpy as np
 
 import fastconv
 from fastconv import spec
@@ -15,8 +18,9 @@ from .shapes import LAYERS
 
 LAYER = LAYERS["odd_tiny"]
 X, WEIGHT, BIAS = LAYER.arrays()
+PLAN = functools.lru_cache(maxsize=1)(lambda: fastconv.plan_conv2d(X.shape, WEIGHT, BIAS, **LAYER.options))
 DTYPES = (X.dtype, WEIGHT.dtype)
-IMAGE, KERNEL = X[0, 0], WEIGHT[0, 0]
+IMAGE, KERNEL = np.ones((64, 64), np.float32), np.ones((3, 3), np.float32)
 #: Shapes never seen before, so that nothing that is remembered by shape helps.
 HEIGHTS = itertools.count(10)
 
@@ -46,6 +50,10 @@ class Overhead:
     def time_plan_new(self):
         fastconv.plan_conv2d((1, 3, next(HEIGHTS), 7), WEIGHT, BIAS, **LAYER.options)
 
+    def time_plan_call(self):
+        """A prepared plan, called."""
+        PLAN()(X)
+
     def time_conv2d(self):
         """The whole call; the kernel itself takes about a microsecond."""
         fastconv.conv2d(X, WEIGHT, BIAS, **LAYER.options)
@@ -55,3 +63,6 @@ class Overhead:
 
     def time_max_pool2d(self):
         fastconv.max_pool2d(X, 2)
+
+    def time_avg_pool2d(self):
+        fastconv.avg_pool2d(X, 2)

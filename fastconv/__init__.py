@@ -1,18 +1,9 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import signal
-from .api import (
-    algorithms,
-    avg_pool2d,
-    conv2d,
-    corr2d,
-    get_num_threads,
-    lp_pool2d,
-    max_pool2d,
-    plan_conv2d,
-    set_num_threads,
-)
+from . import signal, wisdom
+from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
 from .compare import compare
+from .pool import avg_pool2d, lp_pool2d, max_pool2d
 from .shapes import output_shape, receptive_field
 
 __version__ = "0.1.0"
@@ -30,4 +21,5 @@ __all__ = [
     "receptive_field",
     "set_num_threads",
     "signal",
+    "wisdom",
 ]

@@ -10,15 +10,19 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
-from . import __version__
-from .compare import Comparison, aligned, byte_count, compare
+from . import __version__, wisdom
+from ._files import cache_folder
+from .checks import check_dtype
+from .compare import Comparison, aligned, byte_count, compare, limited_threads
 from .plan import get_num_threads
 from .shapes import receptive_field
-from .spec import allocate, check_dtype, conv_spec
+from .spec import conv_spec
+from .timing import random_array
 
 #: The names under which LLVM knows the vector extensions worth telling.
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "amx-int8", "amx-bf16", "neon", "sve")
@@ -57,9 +61,13 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         return sub
 
+    def threads(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--threads", metavar="T", type=int, help="how many may run (default: all of Numba's)")
+
     demo = command("demo", _demo, "filter a photograph into a contact sheet, and compare the variants on it")
     demo.add_argument("--image", metavar="FILE", help="a photograph (default: one that comes with scikit-image)")
     demo.add_argument("--output", metavar="FILE", default="demo.png", help="the PNG to write (default: demo.png)")
+    threads(demo)
 
     other = command("compare", _compare, "check and time every variant of one convolution on random data")
     other.add_argument("--input", metavar="N,C,H,W", type=_numbers, required=True, help="shape of the input")
@@ -75,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     other.add_argument("--dilation", metavar="D", type=_pair, default=1, help="as the stride (default: 1)")
     other.add_argument("--groups", metavar="G", type=int, default=1, help="independent convolutions (default: 1)")
     other.add_argument("--dtype", type=_dtype, default="float32", help="of input and weight (default: float32)")
-    other.add_argument("--threads", metavar="T", type=int, help="how many may run (default: all of Numba's)")
+    other.add_argument("--activation", metavar="A", help="relu (default: none)")
+    threads(other)
+    other.add_argument("--remember", action="store_true", help="let algorithm='auto' take the fastest from now on")
     other.add_argument("--json", action="store_true", help="print JSON and nothing else")
     other.add_argument("--plot", metavar="FILE", help="also draw the result: a .png, .svg or .pdf")
 
@@ -89,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_layer,
         help="kernel[,stride[,padding[,dilation]]], first layer first; each a number, or two as in 3x5 (down x across)",
     )
+
+    known = command("wisdom", _wisdom, "show, save, load or forget which algorithms measured fastest")
+    what = known.add_mutually_exclusive_group()
+    what.add_argument("--export", metavar="FILE", help="write it there, as JSON ('-' is the standard output)")
+    what.add_argument("--import", metavar="FILE", dest="source", help="remember what was exported (or '-')")
+    what.add_argument("--forget", action="store_true", help="forget everything")
 
     warm = command("warmup", _warmup, "compile the kernels now (for minutes), so that no later call waits for it")
     warm.add_argument("--dtype", nargs="+", type=_dtype, help="for which to (default: float32 float64 uint8 int64)")
@@ -131,37 +147,29 @@ def _layer(text: str) -> tuple[Any, ...]:
 def _demo(arguments: Any) -> None:
     from . import demo
 
-    photo = demo.load(arguments.image)
-    demo.sheet(demo.panels(photo), arguments.output)
-    for title, comparison in demo.comparisons(photo):
-        print(f"{title}\n")
-        _print(comparison)
-        print()
+    with limited_threads(arguments.threads):
+        photo = demo.load(arguments.image)
+        demo.sheet(demo.panels(photo), arguments.output)
+        for title, comparison in demo.comparisons(photo):
+            print(f"{title}\n")
+            _print(comparison)
+            print()
     print(f"The photograph and what eight kernels make of it: {arguments.output}")
 
 
 def _compare(arguments: Any) -> None:
-    layer = {name: getattr(arguments, name) for name in ("stride", "padding", "dilation", "groups")}
+    options = ("stride", "padding", "dilation", "groups", "activation")
+    layer = {name: getattr(arguments, name) for name in options}
     dtype = arguments.dtype
     conv_spec(arguments.input, arguments.weight, [dtype], **layer)  # whatever is wrong, before making the data
-    rng = np.random.default_rng(0)
-    x, weight = _random(rng, arguments.input, dtype), _random(rng, arguments.weight, dtype)
-    comparison = compare(x, weight, threads=arguments.threads, **layer)
+    x, weight = random_array(arguments.input, dtype), random_array(arguments.weight, dtype, seed=1)
+    comparison = compare(x, weight, threads=arguments.threads, remember=arguments.remember, **layer)
     if arguments.plot:
         comparison.plot(arguments.plot)
     if arguments.json:
         print(json.dumps(comparison.to_dict(), indent=2))
     else:
         _print(comparison)
-
-
-def _random(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    result = allocate(shape, dtype)
-    if check_dtype("dtype", dtype).kind == "f":
-        result[...] = rng.standard_normal(shape, np.float32)
-    else:
-        result[...] = rng.integers(0, 100, shape, np.uint8)
-    return result
 
 
 def _print(comparison: Comparison) -> None:
@@ -193,6 +201,7 @@ def _info(_: Any) -> None:
         "multiply-adds": f"{single:,.0f} GFLOP/s in float32, {double:,.0f} in float64, measured on these threads",
         "memory": f"{copy_bandwidth(threads) / 1e9:,.0f} GB/s read and written, measured by copying",
         "cache": _cache(),
+        "wisdom": f"{sum(1 for _ in wisdom.records())} problems measured",
         "CUDA": "not supported by this version, which runs on the CPU only",
     }
     for label, text in lines.items():
@@ -208,8 +217,6 @@ def _processor() -> str:
 
 
 def _cache() -> str:
-    from .cpu.runtime import cache_folder
-
     sizes = [file.stat().st_size for file in cache_folder().glob("*.nbc")]
     return f"{len(sizes)} compiled kernels, {byte_count(sum(sizes))}, in {cache_folder()}"
 
@@ -230,6 +237,27 @@ def _receptive_field(arguments: Any) -> None:
 
 def _by(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _wisdom(arguments: Any) -> None:
+    if arguments.export:
+        text = wisdom.export_wisdom() + "\n"
+        if arguments.export == "-":
+            print(text, end="")
+        else:
+            Path(arguments.export).write_text(text)
+    elif arguments.source:
+        text = sys.stdin.read() if arguments.source == "-" else Path(arguments.source).read_text()
+        print(f"{wisdom.import_wisdom(text)} problems remembered")
+    elif arguments.forget:
+        print(f"{wisdom.forget_wisdom()} problems forgotten")
+    else:
+        lines = [("problem", "threads", "fastest", "microseconds")]
+        for record in sorted(wisdom.records(), key=lambda record: (record["problem"], record["threads"])):
+            best = record["algorithm"]
+            took = f"{1e6 * record['seconds'][best]:,.1f}"
+            lines.append((record["problem"], str(record["threads"]), best, took))
+        print(aligned(lines) if len(lines) > 1 else "Nothing is remembered; compare --remember measures")
 
 
 def _warmup(arguments: Any) -> None:

@@ -10,8 +10,6 @@ import contextlib
 import html
 import importlib
 import math
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from . import spec
+from . import wisdom
 from .api import algorithms, conv2d, plan_conv2d
-from .plan import get_num_threads, name, table
+from .checks import allocate, array, flag, integer
+from .plan import candidates, get_num_threads, name, table
+from .spec import ConvSpec
+from .timing import medians
 
 #: Seconds of timing a variant gets; one call at least, however slow it is.
 SECONDS_EACH = 0.5
@@ -201,15 +202,17 @@ def compare(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    activation: str | None = None,
     threads: int | None = None,
     repeats: int = 21,
     peers: Mapping[str, Callable[[], Any]] | None = None,
+    remember: bool = False,
 ) -> Comparison:
     """Check and time every variant of one `conv2d` on this machine.
 
     Parameters
     ----------
-    x, weight, bias, stride, padding, dilation, groups
+    x, weight, bias, stride, padding, dilation, groups, activation
         As in `conv2d`. The data must be finite.
     threads : int, optional
         How many threads the kernels and BLAS may use; `get_num_threads` by default.
@@ -217,6 +220,8 @@ def compare(
         Timed calls of each variant; fewer of those that are slow.
     peers : mapping of str to function, optional
         Other ways to the same result, to be checked and timed as well: functions of no arguments by name.
+    remember : bool
+        Whether ``algorithm="auto"`` is to take the fastest from now on, as after ``plan_conv2d(..., measure=True)``.
 
     Returns
     -------
@@ -245,10 +250,10 @@ def compare(
     >>> max(row.max_error for row in result.rows if row.reason is None) < 1e-12
     True
     """
-    x, weight = spec.array("x", x), spec.array("weight", weight)
-    bias = None if bias is None else spec.array("bias", bias)
-    layer = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    repeats, peers = spec.integer("repeats", repeats, 1), dict(peers or {})
+    x, weight = array("x", x), array("weight", weight)
+    bias = None if bias is None else array("bias", bias)
+    layer = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
+    repeats, remember, peers = integer("repeats", repeats, 1), flag("remember", remember), dict(peers or {})
     if taken := set(peers) & set(algorithms()):
         raise ValueError(f"peers need names of their own, got {', '.join(sorted(taken))}")
     with limited_threads(threads) as (used, blas_limited):
@@ -258,12 +263,15 @@ def compare(
         reference = _reference(problem, x, weight, bias, layer)
         reasons = {name(module): module.supports(problem) for module in table("conv2d")}
         plans = {label: plan(algorithm=label) for label, reason in reasons.items() if reason is None}
-        out = spec.allocate(problem.output_shape, problem.out_dtype)
+        out = allocate(problem.output_shape, problem.out_dtype)
         runs = {label: partial(variant, x, out=out) for label, variant in plans.items()} | peers
         errors = {label: _error(label, run(), reference) for label, run in runs.items()}
         right = {label: run for label, run in runs.items() if errors[label] <= _tolerance(problem)}
-        seconds = _time_in_turns(right, repeats)
+        seconds = medians(right, repeats, SECONDS_EACH)
         peak, bandwidth = _ceilings(problem.acc_dtype, used)
+        if remember:
+            may = candidates(problem, used)
+            wisdom.remember(problem, used, {label: time for label, time in seconds.items() if label in may})
 
     rows = [Row(label, reason=reason) for label, reason in reasons.items() if reason is not None]
     for label in runs:
@@ -276,7 +284,7 @@ def compare(
     rows.sort(key=lambda row: row.median_ms or math.inf)
     memory = problem.flops * bandwidth / (x.nbytes + weight.nbytes + out.nbytes)
     return Comparison(
-        problem=_describe(problem),
+        problem=str(problem),
         rows=tuple(rows),
         threads=used,
         blas_limited=blas_limited,
@@ -297,7 +305,7 @@ def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
     before = numba.get_num_threads()
     try:
         if threads is not None:
-            numba.set_num_threads(spec.integer("threads", threads, 1))
+            numba.set_num_threads(integer("threads", threads, 1))
         used = get_num_threads()  # fewer than asked for if `set_num_threads` says so
         with _blas_team(used) as limited:
             yield used, limited
@@ -317,7 +325,7 @@ def _blas_team(threads: int) -> Iterator[bool]:
         yield bool(blas.info())
 
 
-def _reference(problem: spec.ConvSpec, x: Any, weight: Any, bias: Any, layer: dict[str, Any]) -> np.ndarray:
+def _reference(problem: ConvSpec, x: Any, weight: Any, bias: Any, layer: dict[str, Any]) -> np.ndarray:
     """The definition in float64; of integers in int64, wrapped to the result's width as theirs is."""
     exact = np.dtype(np.float64) if problem.dtype.kind == "f" else np.dtype(np.int64)
     operands = [None if operand is None else operand.astype(exact) for operand in (x, weight, bias)]
@@ -340,26 +348,9 @@ def _error(label: str, result: Any, reference: np.ndarray) -> float:
     return float(difference / (np.abs(reference).max() or 1))
 
 
-def _tolerance(problem: spec.ConvSpec) -> float:
+def _tolerance(problem: ConvSpec) -> float:
     """Half of the digits; integers must be exact."""
     return float(np.finfo(problem.out_dtype).eps) ** 0.5 if problem.dtype.kind == "f" else 0.0
-
-
-def _time_in_turns(runs: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, over as many of the turns as fit into `SECONDS_EACH`, evenly spread."""
-    samples = {label: [_seconds(run)] for label, run in runs.items()}
-    every = {label: math.ceil(repeats * first / SECONDS_EACH) for label, (first,) in samples.items()}
-    for turn in range(1, repeats):
-        for label, run in runs.items():
-            if turn % every[label] == 0:
-                samples[label].append(_seconds(run))
-    return {label: statistics.median(taken) for label, taken in samples.items()}
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def _ceilings(dtype: np.dtype, threads: int) -> tuple[float | None, float]:
@@ -373,22 +364,6 @@ def _rates(flops: int, seconds: float, peak: float | None) -> dict[str, Any]:
     rate = flops / seconds
     percent = None if peak is None else 100 * rate / peak
     return {"median_ms": 1e3 * seconds, "gflops": rate / 1e9, "percent_of_peak": percent}
-
-
-def _describe(problem: spec.ConvSpec) -> str:
-    """The sizes, and those options that are not the defaults."""
-    weight = (problem.c_out, problem.c_in // problem.groups, problem.kh, problem.kw)
-    sizes = f"{'x'.join(map(str, problem.x_shape))} {problem.dtype}, weight {'x'.join(map(str, weight))}"
-    defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-    values = {label: _short(getattr(problem, label)) for label in defaults}
-    return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
-
-
-def _short(value: Any) -> Any:
-    """Pairs of equals as one of them."""
-    while isinstance(value, tuple) and value[0] == value[1]:
-        value = value[0]
-    return value
 
 
 def extra(module: str) -> ModuleType:

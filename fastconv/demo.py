@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .api import avg_pool2d, conv2d, max_pool2d
+from .api import conv2d
 from .compare import Comparison, compare, extra
+from .pool import avg_pool2d, max_pool2d
 
 #: Longest side of the photograph: a larger one would be scaled down by the sheet anyway.
 SIDE = 900

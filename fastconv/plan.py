@@ -6,14 +6,16 @@ The tables of `cpu` are loaded here, at the first call, because they import Numb
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from .spec import ConvSpec, PoolSpec, allocate, array, check_dtype, check_out, integer, kernel_ready
+from . import wisdom
+from .checks import allocate, array, check_dtype, check_out, integer, kernel_ready
+from .spec import ConvSpec, PoolSpec
+from .timing import medians, random_array
 
 _OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
 
@@ -70,25 +72,76 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
     """The module to run: the cheapest that can, or the one asked for by name."""
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
-    if algorithm != "auto":
-        modules = table(op, device)
-        for module in modules:
-            if name(module) == algorithm:
-                if reason := module.supports(spec):
-                    raise ValueError(f"algorithm {algorithm!r} cannot do this: {reason}")
-                return module
-        known = ", ".join(repr(name(module)) for module in modules)
-        raise ValueError(f"algorithm must be 'auto' or one of {known}, got {algorithm!r}")
-    table(op, device)
-    from .cpu.machine import this_machine
-
-    return _cheapest(op, spec, device, this_machine())
+    if not isinstance(device, str):
+        raise ValueError(f"device must be 'cpu', got {device!r}")
+    if algorithm == "auto":
+        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation)
+    return _named(op, spec, algorithm, device)
 
 
 @lru_cache(maxsize=4096)
-def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, machine: Any) -> ModuleType:
+def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
+    modules = table(op, device)
+    for module in modules:
+        if name(module) == algorithm:
+            if reason := module.supports(spec):
+                raise ValueError(f"algorithm {algorithm!r} cannot do this: {reason}")
+            return module
+    known = ", ".join(repr(name(module)) for module in modules)
+    raise ValueError(f"algorithm must be 'auto' or one of {known}, got {algorithm!r}")
+
+
+@lru_cache(maxsize=4096)
+def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, threads: int, wisdom_generation: int) -> ModuleType:
+    costs = candidates(spec, threads, device)
+    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
+    best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
+    return _named(op, spec, best, device)
+
+
+def candidates(spec: ConvSpec | PoolSpec, threads: int, device: str = "cpu") -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds."""
+    from .cpu.machine import this_machine
+
+    op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
     able = [module for module in table(op, device) if module.supports(spec) is None]
-    return min(able, key=lambda module: module.cost(spec, machine))
+    machine = this_machine(threads)
+    costs = {name(module): module.cost(spec, machine) for module in able}
+    return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
+
+
+#: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take
+#: `HOPELESS_RUN` times the fastest's at the first try.
+HOPELESS, HOPELESS_RUN = 10.0, 3.0
+#: Calls of each algorithm that is measured, or as many as fit into so many seconds.
+MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
+
+
+def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, device: str) -> str:
+    """The algorithm that measures fastest, timed now on random data unless it is remembered."""
+    threads = get_num_threads()
+    costs = candidates(spec, threads, device)
+    remembered = wisdom.recall(spec, threads)
+    if remembered in costs:
+        return remembered
+    least = min(costs.values())
+    if not math.prod(spec.output_shape):
+        return min(costs, key=costs.__getitem__)
+    x, out = random_array(spec.x_shape, spec.dtype), allocate(spec.output_shape, spec.out_dtype)
+    runs = {}
+    for label in sorted(costs, key=costs.__getitem__):
+        if costs[label] <= HOPELESS * least:
+            runs[label] = partial(Plan(spec, weight, bias, label, device), x, out)
+            runs[label]()  # compiles
+    return wisdom.remember(spec, threads, medians(runs, MEASURED_CALLS, MEASURED_SECONDS, HOPELESS_RUN))
+
+
+@lru_cache(maxsize=1)
+def _runtime() -> Any:
+    """`cpu.runtime`; an import statement would look it up at every call, for longer than the rest of a choice."""
+    from .cpu import runtime
+
+    return runtime
 
 
 # -- threads -------------------------------------------------------------------------------------------------
@@ -121,9 +174,7 @@ def set_num_threads(threads: int | None) -> None:
     >>> fastconv.set_num_threads(None)
     """
     limit = None if threads is None else integer("threads", threads, 1)
-    from .cpu import runtime
-
-    runtime.set_num_threads(limit)
+    _runtime().set_num_threads(limit)
 
 
 def get_num_threads() -> int:
@@ -140,9 +191,7 @@ def get_num_threads() -> int:
     >>> fastconv.get_num_threads() >= 1
     True
     """
-    from .cpu import runtime
-
-    return runtime.num_threads()
+    return _runtime().num_threads()
 
 
 # -- running -------------------------------------------------------------------------------------------------
@@ -170,12 +219,23 @@ class Plan:
     def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
         self.spec = spec
         self._module = choose("conv2d", spec, algorithm, device)
-        self.algorithm = name(self._module)
-        self.flops = spec.flops
-        self.output_shape = spec.output_shape
-        kept = kernel_ready(weight, spec.acc_dtype)
-        self._packed = self._module.prepare(spec, kept)
+        self._packed = self._module.prepare(spec, kernel_ready(weight, spec.acc_dtype))
         self._bias = np.zeros(spec.c_out, spec.acc_dtype) if bias is None else kernel_ready(bias, spec.acc_dtype)
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm that runs."""
+        return name(self._module)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of the definition, whichever algorithm runs."""
+        return self.spec.flops
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        return self.spec.output_shape
 
     @property
     def scratch_bytes(self) -> int:
@@ -197,21 +257,22 @@ class Plan:
         x = array("x", x)
         if x.shape != spec.x_shape:
             raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
-        if not np.can_cast(check_dtype("x", x.dtype), spec.dtype):
+        if x.dtype != spec.dtype and not np.can_cast(check_dtype("x", x.dtype), spec.dtype):
             raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
         return self.run(x, out, (x,))
 
     def run(self, x: np.ndarray, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
         """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
         spec = self.spec
-
-        def fill(result: np.ndarray) -> None:
-            planes = kernel_ready(x, spec.x_dtype).reshape(spec.n, spec.c_in, spec.h, spec.w)
-            result = result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
-            with np.errstate(over="ignore", invalid="ignore"):  # of inf and NaN, BLAS would warn and the loops do not
-                self._module.run(spec, planes, self._packed, self._bias, result)
-
-        return deliver(fill, spec.output_shape, spec.acc_dtype, spec.out_dtype, out, inputs)
+        result = result_array(spec, out, inputs)
+        if result.size:
+            target = _target(result, spec.acc_dtype)
+            images = kernel_ready(x, spec.x_dtype)
+            if images.ndim != 4:
+                images = images.reshape(spec.n, spec.c_in, spec.h, spec.w)
+            self._module.run(spec, images, self._packed, self._bias, target if spec.batched else target[None])
+            _convert(target, result)
+        return result
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -226,38 +287,36 @@ class Plan:
 def pool2d(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
     """Run one pooling; the pair (values, indices) if `return_indices`."""
     module = choose(f"{spec.op}_pool2d", spec, algorithm, device)
-    indices = allocate(spec.output_shape, np.dtype(np.int64)) if return_indices else None
-
-    def fill(result: np.ndarray) -> None:
-        if not result.size:
-            return
+    result = result_array(spec, out, (x,))
+    indices = allocate(spec.output_shape, _INT64) if return_indices else None
+    if result.size:
+        target = _target(result, spec.x_dtype)
         inner = (spec.planes, spec.oh, spec.ow)
         planes = kernel_ready(x, spec.x_dtype).reshape(spec.planes, spec.h, spec.w)
-        module.run(spec, planes, result.reshape(inner), None if indices is None else indices.reshape(inner))
+        module.run(spec, planes, target.reshape(inner), None if indices is None else indices.reshape(inner))
+        _convert(target, result)
+    return result if indices is None else (result, indices)
 
-    values = deliver(fill, spec.output_shape, spec.x_dtype, spec.out_dtype, out, (x,))
-    return values if indices is None else (values, indices)
+
+_INT64 = np.dtype(np.int64)
 
 
-def deliver(
-    fill: Callable[[np.ndarray], None],
-    shape: tuple[int, ...],
-    computed: np.dtype,
-    wanted: np.dtype,
-    out: np.ndarray | None,
-    inputs: tuple[np.ndarray, ...],
-) -> np.ndarray:
-    """Have `fill` write a result of dtype `computed` and hand it over as `wanted`, in `out` if there is one."""
-    result = allocate(shape, wanted) if out is None else check_out(out, shape, wanted, inputs)
-    if not result.size:
+def result_array(spec: ConvSpec | PoolSpec, out: Any, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Where the result goes: a new array, or `out` if it can be."""
+    if out is None:
+        return allocate(spec.output_shape, spec.out_dtype)
+    return check_out(out, spec.output_shape, spec.out_dtype, inputs)
+
+
+def _target(result: np.ndarray, computed: np.dtype) -> np.ndarray:
+    """What a kernel writes: the result itself, or an array of the dtype that is computed in."""
+    if result.dtype == computed:
         return result
-    if computed == wanted:
-        fill(result)
-    elif wanted == np.bool_:
-        fill(result.view(computed))
-    else:
-        wide = allocate(shape, computed)
-        fill(wide)
+    return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
+
+
+def _convert(target: np.ndarray, result: np.ndarray) -> None:
+    """Hand over what a kernel wrote, if it is not there already."""
+    if target is not result and result.dtype != np.bool_:
         with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
-            result[...] = wide
-    return result
+            result[...] = target

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import spec
-from .spec import Pair, extent, flag, integer, paddings, pair
+from . import checks
+from .checks import Pair, extent, flag, integer, paddings, pair
 
 
 def output_shape(
@@ -60,7 +60,7 @@ def output_shape(
     >>> fastconv.output_shape((1, 3, 224, 224), 7, stride=2, padding=3, channels=64)
     (1, 64, 112, 112)
     """
-    shape = spec.shape("x_shape", x_shape)
+    shape = checks.shape("x_shape", x_shape)
     if len(shape) < 2 or min(shape[-2:]) < 1:
         raise ValueError(f"x_shape must end in a height and a width of at least 1, got {shape}")
     kernel, step, gap = pair("kernel_size", kernel_size, 1), pair("stride", stride, 1), pair("dilation", dilation, 1)

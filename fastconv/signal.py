@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
+from .checks import Pads, Pair
 from .plan import Plan
-from .spec import Pads, Pair, conv_spec
+from .spec import conv_spec
 
 __all__ = ["convolve2d", "correlate2d"]
 

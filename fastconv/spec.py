@@ -27,208 +27,28 @@ Symbols, here and everywhere in the package:
 from __future__ import annotations
 
 import math
-import operator
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
-Pair = tuple[int, int]
-Pads = tuple[Pair, Pair]
-
-#: Strides, dilations, windows and paddings stay below this, so that index arithmetic in int64 cannot overflow.
-LIMIT = 2**31 - 1
-#: The largest array NumPy can describe.
-MAX_BYTES = 2**63 - 1
-
-
-# -- numbers -------------------------------------------------------------------------------------------------
-
-
-def integer(name: str, value: object, low: int) -> int:
-    """`value` as an int of at least `low`; TypeError or ValueError naming the argument otherwise."""
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be an integer, got the bool {value}")
-    try:
-        number = operator.index(value)  # type: ignore[arg-type] # the TypeError is what is asked for
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
-    if not low <= number <= LIMIT:
-        raise ValueError(f"{name} must be between {low} and {LIMIT}, got {number}")
-    return number
-
-
-def pair(name: str, value: object, low: int) -> Pair:
-    """An int or a pair of ints as (vertical, horizontal)."""
-    if _is_sequence(value):
-        if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair (vertical, horizontal), got {value!r}")
-        return integer(f"{name}[0]", value[0], low), integer(f"{name}[1]", value[1], low)
-    number = integer(name, value, low)
-    return number, number
-
-
-def shape(name: str, value: Any) -> tuple[int, ...]:
-    """A sequence of sizes as a tuple."""
-    try:
-        sizes = tuple(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a sequence of integers, got {value!r}") from None
-    return tuple(integer(f"{name}[{axis}]", size, 0) for axis, size in enumerate(sizes))
-
-
-def _is_sequence(value: object) -> TypeGuard[tuple | list | np.ndarray]:
-    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
-
-
-def _is_nested(value: object) -> TypeGuard[tuple | list | np.ndarray]:
-    return _is_sequence(value) and any(_is_sequence(item) for item in value)
-
-
-def paddings(value: object, size: Pair, window: Pair, stride: Pair, name: str = "padding") -> Pads:
-    """Any of the accepted forms of padding as ((top, bottom), (left, right)).
-
-    `window` is the effective window, ``dilation * (kernel - 1) + 1``.
-    """
-    if isinstance(value, str):
-        if value == "valid":
-            return (0, 0), (0, 0)
-        if value in ("same", "same_lower"):
-            sides = [_same(*axis, lower=value == "same_lower") for axis in zip(size, window, stride, strict=True)]
-            return sides[0], sides[1]
-        allowed = "an integer, a pair, two pairs, 'valid', 'same' or 'same_lower'"
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
-    if _is_nested(value):
-        if len(value) != 2 or not all(_is_sequence(item) and len(item) == 2 for item in value):
-            raise ValueError(f"{name} as nested pairs must be ((top, bottom), (left, right)), got {value!r}")
-        return pair(f"{name}[0]", value[0], 0), pair(f"{name}[1]", value[1], 0)
-    vertical, horizontal = pair(name, value, 0)
-    return (vertical, vertical), (horizontal, horizontal)
-
-
-def _same(size: int, window: int, stride: int, *, lower: bool) -> Pair:
-    """Padding that makes the output ceil(size / stride) long; the odd one goes last, or first if `lower`."""
-    total = max((-(-size // stride) - 1) * stride + window - size, 0)
-    small, large = total // 2, total - total // 2
-    return (large, small) if lower else (small, large)
-
-
-def extent(size: int, window: int, pads: Pair, stride: int, *, ceil_mode: bool = False) -> int:
-    """How many windows fit along one axis; zero or less if none does."""
-    room = size + pads[0] + pads[1] - window
-    if room < 0:
-        return 0
-    if not ceil_mode:
-        return room // stride + 1
-    count = -(-room // stride) + 1
-    # A window that would start in the padding behind the input is dropped, as in PyTorch.
-    return count - 1 if (count - 1) * stride >= size + pads[0] else count
-
-
-# -- arrays --------------------------------------------------------------------------------------------------
-
-_FLOATS = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
-
-
-def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
-    """`dtype` in native byte order if it is a bool, an integer or float16/32/64; TypeError otherwise."""
-    if dtype.kind in "biuf" and ((native := dtype.newbyteorder("=")).kind != "f" or native in _FLOATS):
-        return native
-    raise TypeError(f"{name} has dtype {dtype}; supported are bool, the integers, float16, float32 and float64")
-
-
-def array(name: str, value: object) -> np.ndarray:
-    """`value` as an ndarray of a supported dtype (not copied, not converted)."""
-    try:
-        result = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array of numbers: {error}") from None
-    check_dtype(name, result.dtype)
-    return result
-
-
-def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`x` as the kernels take it: C-contiguous, aligned, native `dtype`, of a type that reads as writeable.
-
-    Numba compiles a second copy of a kernel for read-only arrays. No kernel writes to its inputs, so a
-    read-only array is passed under a second, writeable header instead; its data is neither copied nor changed.
-    """
-    if x.dtype == np.bool_ and dtype == np.uint8:
-        x = x.view(np.uint8)
-    if x.dtype != dtype or not (x.flags.c_contiguous and x.flags.aligned):
-        x, given = allocate(x.shape, dtype, "a copy of the input"), x
-        x[...] = given
-    if not x.flags.writeable:
-        x = np.asarray(_Header(x))
-    return x
-
-
-def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
-    """An empty array; MemoryError if this machine could never fill it."""
-    check_bytes(shape, dtype, what)
-    size = math.prod(shape) * dtype.itemsize
-    # An operating system that overcommits hands out such an array, and kills the process when it is filled.
-    if size > _physical_memory():
-        raise MemoryError(f"{what} of shape {shape} and dtype {dtype} needs {size / 2**30:.1f} GiB, more than this "
-                          "machine's memory")
-    return np.empty(shape, dtype)
-
-
-@lru_cache(maxsize=1)
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return MAX_BYTES
-
-
-class _Header:
-    """The memory of a read-only array under an array interface that does not say so."""
-
-    def __init__(self, owner: np.ndarray) -> None:
-        self.owner = owner
-        self.__array_interface__ = owner.__array_interface__ | {"data": (owner.ctypes.data, False)}
-
-
-def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:
-    """`out` if a kernel may write the result there; TypeError or ValueError otherwise."""
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
-    if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
-    if out.dtype != dtype:
-        raise ValueError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
-    if not out.flags.c_contiguous or not out.flags.aligned:
-        raise ValueError("out must be C-contiguous and aligned")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only")
-    for given in inputs:
-        if _overlap(given, out):
-            raise ValueError("out shares memory with an input")
-    return out
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
-    try:
-        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type] # any int will do
-    except np.exceptions.TooHardError:
-        return True
-
-
-def check_bytes(shape: Sequence[int], dtype: np.dtype, what: str) -> None:
-    """MemoryError if NumPy cannot describe an array of this shape, for which an empty axis counts as one."""
-    if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_BYTES:
-        raise MemoryError(f"{what} of shape {tuple(shape)} and dtype {dtype} is larger than any array can be")
-
+from .checks import Pads, Pair, check_bytes, extent, flag, frozen_padding, integer, paddings, pair
 
 # -- convolution ---------------------------------------------------------------------------------------------
 
 
+class _HashedOnce:
+    """Remembers the hash of a dataclass: every call looks its spec up in several tables."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
-class ConvSpec:
+class ConvSpec(_HashedOnce):
     """One 2-D convolution, all defaults filled in and all checks passed. The module names the symbols.
 
     `batched` is False where the caller gave a (C, H, W) input; `n` is then 1.
@@ -253,11 +73,15 @@ class ConvSpec:
     activation: str | None = None
 
     def __hash__(self) -> int:
-        return self._hash  # every call looks its spec up in several tables
+        return self._hash
 
-    @cached_property
-    def _hash(self) -> int:
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+    def __str__(self) -> str:
+        """The sizes, and those options that are not the defaults; the same for no two problems."""
+        weight = (self.c_out, self.c_in // self.groups, self.kh, self.kw)
+        sizes = f"{'x'.join(map(str, self.x_shape))} {self.dtype}, weight {'x'.join(map(str, weight))}"
+        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None}
+        values = {label: _short(getattr(self, label)) for label in defaults}
+        return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
 
     @cached_property
     def floor(self) -> np.generic:
@@ -307,6 +131,13 @@ class ConvSpec:
         return any(side for axis in self.padding for side in axis)
 
 
+def _short(value: Any) -> Any:
+    """Pairs of equals as one of them."""
+    while isinstance(value, tuple) and value[0] == value[1]:
+        value = value[0]
+    return value
+
+
 def _storage(dtype: np.dtype) -> np.dtype:
     if dtype.kind == "f":
         return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
@@ -334,27 +165,17 @@ def conv_spec(
     activation: Any = None,
 ) -> ConvSpec:
     """Check a convolution. `dtypes` are those of the operands that are there: x, weight, bias."""
-    x_shape, weight_shape = tuple(x_shape), tuple(weight_shape)
-    if not isinstance(padding, str):
-        padding = _frozen(padding)
     return _conv_spec(
-        x_shape,
-        weight_shape,
+        tuple(x_shape),
+        tuple(weight_shape),
         tuple(dtypes),
         None if bias_shape is None else tuple(bias_shape),
         pair("stride", stride, 1),
-        padding,
+        frozen_padding(padding),
         pair("dilation", dilation, 1),
         integer("groups", groups, 1),
         _activation(activation),
     )
-
-
-def _frozen(padding: object) -> object:
-    """Padding checked number by number and made hashable, still in the form it was given in."""
-    if _is_nested(padding):
-        return paddings(padding, (1, 1), (1, 1), (1, 1))
-    return pair("padding", padding, 0)
 
 
 def _activation(value: object) -> str | None:
@@ -412,7 +233,7 @@ def _conv_spec(
 
 
 @dataclass(frozen=True)
-class PoolSpec:
+class PoolSpec(_HashedOnce):
     """One 2-D pooling, all defaults filled in and all checks passed. The module names the symbols.
 
     `lead` are the axes before the last two as the caller gave them; kernels see them as one axis of `planes`.
@@ -434,6 +255,9 @@ class PoolSpec:
     count_include_pad: bool = True
     divisor: int | None = None
     norm: float = 1.0
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @cached_property
     def planes(self) -> int:
@@ -491,19 +315,13 @@ def pool_spec(
         dtype,
         kernel,
         steps,
-        padding if isinstance(padding, str) else _frozen(padding),
+        frozen_padding(padding),
         pair("dilation", dilation, 1),
         flag("ceil_mode", ceil_mode),
         flag("count_include_pad", count_include_pad),
         divisor,
         _norm(norm_type),
     )
-
-
-def flag(name: str, value: object) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return bool(value)
 
 
 def _norm(value: object) -> float:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .api import algorithms, avg_pool2d, conv2d, lp_pool2d, max_pool2d
+from .api import algorithms, conv2d
 from .compare import limited_threads
+from .pool import avg_pool2d, lp_pool2d, max_pool2d
 
 Calls = Iterator[Callable[..., Any]]
 

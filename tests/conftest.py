@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cases import threads
 from hypothesis import settings
+
+from fastconv import wisdom
 
 # The same examples on every run: a failure found today must not have hidden yesterday.
 settings.register_profile("fastconv", deadline=None, max_examples=100, derandomize=True, print_blob=True)
@@ -18,3 +21,12 @@ def one_thread() -> Iterator[None]:
     """Kernels run in one thread, but where a test says otherwise: serial builds compile three times faster."""
     with threads(1):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def wisdom_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Wisdom of the tests' own: the user's is neither followed nor changed."""
+    folder = tmp_path_factory.mktemp("wisdom")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wisdom, "_root", lambda: folder)
+        yield folder

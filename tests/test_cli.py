@@ -35,7 +35,8 @@ def refuse(capsys, *argv: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["compare"], ["info"], ["receptive-field"], ["warmup"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["compare"], ["info"], ["receptive-field"], ["wisdom"],
+                                     ["warmup"]])
 def test_help(capsys, command):
     assert run(capsys, *command, "--help").startswith("usage: fastconv")
 
@@ -73,6 +74,7 @@ def test_compare_without_rich(capsys, monkeypatch):
         (["--padding", "1,2"], "padding ((1, 1), (2, 2))"),
         (["--padding", "1,0,2,0"], "padding ((1, 0), (2, 0))"),
         (["--stride", "2,1", "--dilation", "2", "--dtype", "uint8", "--threads", "1"], "stride (2, 1), dilation 2"),
+        (["--activation", "relu"], "activation relu"),
     ],
 )
 def test_compare_options_and_json(capsys, options, told):
@@ -97,6 +99,11 @@ def test_compare_options_and_json(capsys, options, told):
         (["compare", *SMALL, "--dtype", "complex64"], "supported are"),
         (["compare", *SMALL, "--threads", "1000000"], "threads"),
         (["compare", "--input", "1,1,9999999,9999999", "--weight", "1,1,1,1"], "GiB"),
+        (["compare", *SMALL, "--activation", "tanh"], "activation must be"),
+        (["demo", "--threads", "0"], "threads"),
+        (["wisdom", "--import", "no-such.json"], "no-such.json"),
+        (["wisdom", "--import", __file__], "not wisdom that was exported"),
+        (["wisdom", "--forget", "--export", "-"], "not allowed with"),
         (["warmup", "--dtype", "complex64"], "supported are"),
         (["demo", "--image", "no-such.png"], "no-such.png"),
         (["receptive-field", "3,,1"], "expected whole numbers with 'x' between, got ''"),
@@ -129,7 +136,7 @@ def test_info(capsys):
     assert told["fastconv"] == fastconv.__version__
     assert told["CUDA"].startswith("not supported")
     assert "threading layer" in told["threads"]
-    assert {"processor", "SIMD", "cores", "cache", "multiply-adds", "memory"} <= set(told)
+    assert {"processor", "SIMD", "cores", "cache", "wisdom", "multiply-adds", "memory"} <= set(told)
 
 
 def test_demo(capsys, monkeypatch, tmp_path):
@@ -160,6 +167,24 @@ def test_demo_of_a_photograph_of_ones_own(tmp_path):
     assert len({panel.title for panel in shown}) == 9
     for panel in shown:
         assert 0 <= panel.image.min() <= panel.image.max() <= 1
+
+
+def test_wisdom(capsys, tmp_path):
+    run(capsys, "wisdom", "--forget")
+    assert run(capsys, "wisdom") == "Nothing is remembered; compare --remember measures\n"
+    found = json.loads(run(capsys, "compare", *SMALL, "--threads", "1", "--json", "--remember"))
+    fastest = found["rows"][0]["algorithm"]
+    header, line = run(capsys, "wisdom").splitlines()
+    assert header.split() == ["problem", "threads", "fastest", "microseconds"]
+    assert line.split()[-3:-1] == ["1", fastest]
+    file = tmp_path / "wisdom.json"
+    assert run(capsys, "wisdom", "--export", str(file)) == ""
+    assert run(capsys, "wisdom", "--export", "-") == file.read_text()
+    assert run(capsys, "wisdom", "--forget") == "1 problems forgotten\n"
+    assert run(capsys, "wisdom", "--import", str(file)) == "1 problems remembered\n"
+    again = json.loads(run(capsys, "compare", *SMALL, "--threads", "1", "--json"))
+    assert [row["algorithm"] for row in again["rows"] if row["is_auto"]] == [fastest]
+    run(capsys, "wisdom", "--forget")
 
 
 def test_warmup_covers_the_tables():

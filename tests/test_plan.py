@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -38,6 +39,7 @@ def test_auto_is_the_cheapest_that_can() -> None:
     from fastconv.cpu.machine import this_machine
 
     planned = fastconv.plan_conv2d(X.shape, WEIGHT)
+    assert this_machine() == this_machine(1)
     able = [module for module in plan.table("conv2d") if module.supports(planned.spec) is None]
     cheapest = min(able, key=lambda module: module.cost(planned.spec, this_machine()))
     assert planned.algorithm == plan.name(cheapest)
@@ -175,3 +177,39 @@ def test_the_tables_keep_their_contract(op: str) -> None:
         assert module.__doc__
         names = {"supports", "cost", "scratch", "run"} | ({"prepare"} if op == "conv2d" else set())
         assert names <= set(vars(module))
+
+
+# -- what is kept from call to call --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_plain_call_never_uses_stale_weights(algorithm: str) -> None:
+    case = example(algorithm)
+    x, weight, bias = case.arrays("float32")
+    for factor in (1, 2, -3):
+        weight *= factor  # the same arrays at the same addresses, with other values
+        bias += factor
+        result = fastconv.conv2d(x, weight, bias, **case.options, algorithm=algorithm)
+        assert_close(result, *reference.conv2d(x, weight, bias, **case.options))
+
+
+def test_repeated_calls_still_check_the_kind_of_every_number() -> None:
+    x, weight = np.ones((1, 1, 5, 5), np.float32), np.ones((1, 1, 2, 2), np.float32)
+    for argument in ("stride", "dilation", "groups", "padding"):
+        for good in (1, np.int64(1)):
+            fastconv.conv2d(x, weight, **{argument: good})
+        for bad in (True, 1.0, np.True_, "1"):
+            with pytest.raises((TypeError, ValueError), match=argument):
+                fastconv.conv2d(x, weight, **{argument: bad})
+    fastconv.conv2d(x, weight, stride=(1, 1))
+    with pytest.raises(TypeError, match="stride"):
+        fastconv.conv2d(x, weight, stride=(True, 1))
+
+
+def test_planning_a_known_shape_is_quick() -> None:
+    small = np.ones((5, 3, 2, 3), np.float32)
+    fastconv.plan_conv2d((1, 3, 9, 7), small)
+    start = time.perf_counter()
+    for _ in range(200):
+        fastconv.plan_conv2d((1, 3, 9, 7), small)
+    assert (time.perf_counter() - start) / 200 < 500e-6  # it takes 8 us; the machine may be busy

@@ -7,11 +7,18 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastconv
+from fastconv.cpu import machine, runtime
 
 PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
 #: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
@@ -96,7 +103,7 @@ def cache(filled: Path, tmp_path: Path) -> Path:
 def test_a_new_process_compiles_nothing(cache: Path) -> None:
     before = state(cache)
     assert before
-    assert all(name.endswith(".nbc") for name in before)
+    assert all(name.endswith((".nbc", ".txt")) for name in before)
     run_code(FASTCONV_CACHE_DIR=cache)
     assert state(cache) == before
 
@@ -187,3 +194,54 @@ except IndexError:
     print("caught")
 """
     assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1)
+
+
+# -- scratch and rates ---------------------------------------------------------------------------------------
+
+
+@given(calls=st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["f4", "f8", "u1", "i8"])), max_size=12))
+def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[tuple[int, str]]) -> None:
+    for size, code in calls:
+        rows = runtime.scratch(size, np.dtype(code))
+        assert rows.dtype == code
+        assert rows.shape[0] == numba.get_num_threads()
+        assert rows.shape[1] >= size
+        assert rows.ctypes.data % 64 == rows.strides[0] % 64 == 0
+        rows[:, :size] = 1
+
+
+def test_threads_do_not_share_scratch() -> None:
+    def fill(number: int) -> bool:
+        for _ in range(50):
+            rows = runtime.scratch(1000, np.dtype(np.int64))
+            rows[:] = number
+            time.sleep(1e-4)
+            if not (rows == number).all():
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(fill, range(8)))
+
+
+def test_the_peak_is_measured_once_and_damage_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cache_folder", lambda: tmp_path / "cache")
+    measure, measured = machine.fma_ceiling, []
+    monkeypatch.setattr(machine, "fma_ceiling", lambda *args: measured.append(args) or measure(*args))
+
+    def peak() -> float:
+        machine._peak.cache_clear()
+        return machine._peak()
+
+    try:
+        first = peak()
+        assert 1e8 < first < 1e13
+        assert peak() == first
+        assert len(measured) == 1
+        (file,) = (tmp_path / "cache").iterdir()
+        for damage in (b"", b"nan", b"1", b"\xff", b"-1e11"):
+            file.write_bytes(damage)
+            assert 1e8 < peak() < 1e13
+        assert len(measured) == 6
+    finally:
+        machine._peak.cache_clear()

@@ -36,7 +36,7 @@ from numba import prange
 from ..spec import ConvSpec, Pair
 from . import simd
 from .linear import linear_map, operations
-from .machine import Machine
+from .machine import Machine, this_machine
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .tile import matrix_product, tile_shape
@@ -129,7 +129,7 @@ def _cost(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float:
     into, outof = _transform_work(axes, spec.stride)
     transforms = tiles * (-(-c_in // lanes) * into * tiling.shares + c_out / lanes * outof)
     weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
-    second = 2 * lanes * size / 4 / machine.tile_flops  # a vector instruction
+    second = 32 / machine.tile_flops  # a vector instruction
     return machine.call + spec.groups * ((products + transforms) * second + weights) / machine.threads
 
 
@@ -200,7 +200,7 @@ def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
 
 @lru_cache(maxsize=4096)
 def _tiling(spec: ConvSpec, threads: int) -> Tiling:
-    machine = Machine(threads)
+    machine = this_machine(threads)
     axes = min(_fitting(spec), key=lambda axes: _cost(spec, machine, axes))
     return _cut(spec, threads, axes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,37 +11,40 @@ import numba
 import numpy as np
 from numba import prange
 
+from .._files import cache_folder, write
 from . import simd
-from .runtime import kernel, num_threads
+from .runtime import identity, kernel, num_threads
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates an algorithm's cost is estimated from. Only their ratios decide which algorithm is picked.
+    """Rates an algorithm's cost is estimated from, per thread. Only their ratios decide which algorithm is picked.
 
-    The defaults are rounded medians of this package's benchmarks on a two-core AVX-512 server (AMD EPYC 9005,
-    November 2026), per thread.
+    What a register tile reaches is a share of the `peak`, which is measured on each machine; the other rates differ
+    less from one to another. They are from two AVX-512 servers: rounded medians of this package's benchmarks on an AMD
+    EPYC 9005 (peak 214e9), and ``python -m benchmarks.fit`` on an EPYC of the generation before (116e9), November 2026,
+    which found the same shares and, but for noise, the same other rates.
     """
 
     threads: int
+    peak: float = 214e9
+    """Float32 operations a second of multiply-adds in registers, with 16 lanes."""
     blas_flops: float = 90e9
     """Floating-point operations a second of a large float32 matrix product."""
     loop_flops: float = 1.2e9
     """Operations a second of a scalar loop nest, whose additions wait for each other."""
-    tile_flops: float = 200e9
-    """Float32 operations a second of the register tile in whole layers, with 16 lanes."""
+    tile_share: float = 0.94
+    """Of the peak, by the register tile in whole layers."""
     weight_bandwidth: float = 25e9
     """Bytes a second of weights read once from the last-level cache or memory."""
     patch_bandwidth: float = 20e9
     """Bytes a second copied from an image into a patch."""
     tile_row: float = 2e-9
     """Seconds to write one vector of a finished tile."""
-    row_tile_flops: float = 180e9
+    row_tile_share: float = 0.84
     """The same of the row tile, where several rows share loads."""
     tile: float = 10e-9
     """Seconds to begin and end a tile."""
-    row_flops: float = 40e9
-    """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
     stream: float = 50e9
     """Bytes a second that pooling reads and writes."""
     vector: float = 0.55e-9
@@ -50,10 +54,39 @@ class Machine:
     call: float = 5e-6
     """Seconds to start one parallel loop or one matrix product."""
 
+    @property
+    def tile_flops(self) -> float:
+        """Float32 operations a second of the register tile, with 16 lanes."""
+        return self.tile_share * self.peak
 
-def this_machine() -> Machine:
-    """This machine with the number of threads Numba uses now."""
-    return Machine(num_threads())
+    @property
+    def row_tile_flops(self) -> float:
+        """The same of the row tile."""
+        return self.row_tile_share * self.peak
+
+
+def this_machine(threads: int | None = None) -> Machine:
+    """This machine with so many threads, by default those that a kernel may use now."""
+    return Machine(num_threads() if threads is None else threads, _peak())
+
+
+@lru_cache(maxsize=1)
+def _peak() -> float:
+    """`Machine.peak`, measured once (in 20 ms) and kept beside the compiled kernels.
+
+    It is the fastest of several runs, and rounded, so that a busy machine does not make the planner waver.
+    """
+    file = cache_folder() / f"peak-{identity()}.txt"
+    try:
+        known = float(file.read_text())
+    except (OSError, ValueError):
+        known = math.nan
+    if 1e8 < known < 1e13:
+        return known
+    measured = fma_ceiling(np.dtype(np.float32), 1) * 16 / simd.lanes(np.float32)
+    rounded = float(f"{measured:.1e}")
+    write(file, str(rounded).encode())
+    return rounded
 
 
 @lru_cache(maxsize=16)

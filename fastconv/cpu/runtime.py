@@ -28,7 +28,6 @@ import os
 import pickle
 import platform
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,24 +36,17 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from llvmlite import binding
 from numba.core import caching, compiler, serialize
 from numba.core.cpu_options import ParallelOptions
+from numba.np.ufunc import parallel as _numba_parallel
 
 from .. import _forks
+from .._files import cache_folder, write
 
 # -- the cache on disk ---------------------------------------------------------------------------------------
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept: ``$FASTCONV_CACHE_DIR``, else a folder in the user's cache."""
-    if given := os.environ.get("FASTCONV_CACHE_DIR"):
-        return Path(given)
-    base = os.environ.get("XDG_CACHE_HOME")
-    with contextlib.suppress(RuntimeError):  # a user without a home
-        return Path(base) / "fastconv" if base else Path.home() / ".cache" / "fastconv"
-    return Path(tempfile.gettempdir()) / f"fastconv-{os.getuid()}"
 
 
 def _sources_hash() -> str:
@@ -65,8 +57,10 @@ def _sources_hash() -> str:
     return digest.hexdigest()
 
 
+#: Of every source file of this package.
+SOURCES = _sources_hash()
 _VERSIONS = (
-    _sources_hash(),
+    SOURCES,
     sys.version,
     os.environ.get("FASTCONV_SIMD"),
     platform.machine(),
@@ -74,6 +68,14 @@ _VERSIONS = (
     llvmlite.__version__,
     np.__version__,
 )
+
+
+def identity() -> str:
+    """A name for this package's sources, the versions of what compiles them, and the processor they run on."""
+    processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
+    return hashlib.sha256(repr((_VERSIONS, processor)).encode()).hexdigest()[:16]
+
+
 _SETTINGS = (
     "BOUNDSCHECK",
     "OPT",
@@ -130,16 +132,7 @@ class PackageCache(caching._Cache):
             return
         payload = serialize.dumps(data._reduce())
         file = self._file(sig, data.codegen)
-        with contextlib.suppress(OSError):  # an unwritable cache is no reason to fail
-            file.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(hashlib.sha256(payload).digest() + payload)
-                os.replace(temporary, file)  # atomic: another process sees the old file or the new one
-            except OSError:
-                os.unlink(temporary)
-                raise
+        write(file, hashlib.sha256(payload).digest() + payload)
 
 
 # Numba would also turn array assignments inside a kernel into parallel loops: slower to compile, and not asked for.
@@ -176,7 +169,7 @@ PARALLEL_OPERATIONS = 2e6
 class Kernel:
     """A compiled loop nest over ``prange``, in a parallel and a serial build; a call runs the safe one.
 
-    Arguments are arrays as `spec.kernel_ready` makes them, numbers and tuples of numbers.
+    Arguments are arrays as `checks.kernel_ready` makes them, numbers and tuples of numbers.
     """
 
     def __init__(self, py_func: Callable, **options: Any) -> None:
@@ -186,8 +179,12 @@ class Kernel:
         self.serial = jit(py_func, **options)
 
     def __call__(self, *args: Any) -> None:
-        with _parallel_team() as team:
-            (self.parallel if team else self.serial)(*args)
+        threads = num_threads()
+        if threads == 1 or not _may_launch():
+            self.serial(*args)
+        else:
+            with _launched(threads):
+                self.parallel(*args)
 
     def sized(self, operations: float) -> Callable[..., None]:
         """What to call for a problem of so many operations: the serial build where threads would not pay."""
@@ -203,9 +200,19 @@ def kernel(py_func: Callable | None = None, **options: Any) -> Any:
 
 # -- scratch ---------------------------------------------------------------------------------------------------
 
-_kept = threading.local()
 #: Scratch up to this size is kept for the caller's next call: fresh memory costs a page fault every 4 KiB.
 _KEPT_BYTES = 32 << 20
+#: So many ready-made views of it are kept, too.
+_KEPT_VIEWS = 256
+
+
+class _Kept(threading.local):
+    def __init__(self) -> None:
+        self.buffer = np.empty(0, np.uint8)
+        self.views: dict[tuple, np.ndarray] = {}
+
+
+_kept = _Kept()
 
 
 def scratch(size: int, dtype: np.dtype) -> np.ndarray:
@@ -213,17 +220,30 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
 
     Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
     """
-    dtype = np.dtype(dtype)
-    row = -(-size * dtype.itemsize // 64) * 64
     # Not `num_threads`: another thread may raise that limit before the kernel starts.
-    needed = row * numba.get_num_threads() + 64
-    buffer = getattr(_kept, "buffer", None)
-    if buffer is None or buffer.nbytes < needed:
-        buffer = np.empty(needed, np.uint8)
-        if needed <= _KEPT_BYTES:
-            _kept.buffer = buffer
-    start = -buffer.ctypes.data % 64  # rows begin at cache lines
-    return buffer[start : start + needed - 64].view(dtype).reshape(-1, row // dtype.itemsize)
+    key = size, dtype, _masked_threads()
+    view = _kept.views.get(key)
+    return _scratch(*key) if view is None else view
+
+
+def _scratch(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
+    item = np.dtype(dtype).itemsize
+    row = -(-size * item // 64) * 64  # rows begin at cache lines
+    needed = row * threads
+    keep = needed <= _KEPT_BYTES
+    buffer = _kept.buffer
+    if buffer.nbytes < needed or not keep:
+        memory = np.empty(needed + 64, np.uint8)
+        start = -memory.ctypes.data % 64
+        buffer = memory[start : start + needed]
+        if keep:
+            _kept.buffer, _kept.views = buffer, {}  # views of the old buffer would keep it alive
+    view = buffer[:needed].view(dtype).reshape(threads, row // item)
+    if keep:
+        if len(_kept.views) >= _KEPT_VIEWS:
+            _kept.views.clear()
+        _kept.views[size, dtype, threads] = view
+    return view
 
 
 # -- threads and forks ---------------------------------------------------------------------------------------
@@ -241,8 +261,18 @@ def set_num_threads(threads: int | None) -> None:
 
 def num_threads() -> int:
     """Threads a kernel called now may use: Numba's for this Python thread, or fewer by `set_num_threads`."""
-    threads = numba.get_num_threads()
-    return threads if _limit is None else min(threads, _limit)
+    limit = _limit
+    if limit == 1:
+        return 1
+    threads = _masked_threads()
+    return threads if limit is None else min(threads, limit)
+
+
+def _masked_threads() -> int:
+    """`numba.get_num_threads`, which takes two locks at every call to see that the threads are started, without."""
+    if _layer is None:
+        threading_layer()
+    return _numba_parallel._get_num_threads()  # type: ignore[attr-defined] # it is set when the threads start
 
 
 def threading_layer() -> str:
@@ -282,20 +312,24 @@ _load_tbb()
 _load_openmp()
 
 
+def _may_launch() -> bool:
+    """Whether a parallel kernel may run now; see the module's table. If so, `_launched` must follow."""
+    if _layer == "tbb":
+        return True
+    return not _forks.threads_lost and (_layer != "workqueue" or _launching.acquire(blocking=False))
+
+
 @contextlib.contextmanager
-def _parallel_team() -> Iterator[bool]:
-    """Whether the block may run a parallel kernel now; see the module's table."""
-    layer, threads = threading_layer(), num_threads()
-    alone = threads == 1 or (_forks.threads_lost and layer != "tbb")
-    if alone or (layer == "workqueue" and not _launching.acquire(blocking=False)):
-        yield False
-    else:
-        before = numba.get_num_threads()
-        try:
-            with _forks.kernel_running():
+def _launched(threads: int) -> Iterator[None]:
+    """Around a parallel kernel: so many of Numba's threads run it, and a fork waits for it."""
+    before = _masked_threads()
+    try:
+        with _forks.kernel_running():
+            if threads != before:
                 numba.set_num_threads(threads)
-                yield True
-        finally:
+            yield
+    finally:
+        if threads != before:
             numba.set_num_threads(before)
-            if layer == "workqueue":
-                _launching.release()
+        if _layer == "workqueue":
+            _launching.release()
