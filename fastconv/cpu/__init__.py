@@ -13,6 +13,7 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
 from . import (
     conv_depthwise,
     conv_direct,
+    conv_fft,
     conv_im2col,
     conv_image,
     conv_naive,
@@ -22,5 +23,5 @@ from . import (
     pool_rows,
 )
 
-CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_im2col, conv_naive)
+CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_fft, conv_im2col, conv_naive)
 POOL2D = (pool_rows, pool_naive)

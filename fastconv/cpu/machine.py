@@ -39,6 +39,8 @@ class Machine:
     """The same of the row tile, where several rows share loads."""
     tile: float = 10e-9
     """Seconds to begin and end a tile."""
+    fft_bandwidth: float = 3.5e9
+    """Bytes a second of the input of a real FFT along rows, or of the output of its inverse."""
     row_flops: float = 40e9
     """Float32 operations a second of a vectorised loop over rows in the first-level cache."""
     bandwidth: float = 8e9
