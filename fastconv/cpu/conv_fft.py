@@ -26,7 +26,6 @@ channels in the spectrum.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ from .runtime import scratch as runtime_scratch
 from .spectral_tile import spectral_rows, spectral_tile
 
 #: Bytes of spectra in one step: what a call into SciPy costs (10 us) is little beside it, and it stays in the caches.
-STEP_BYTES = 1 << 20
+STEP_BYTES = 2 << 20
 #: Most scratch a step may need.
 LIMIT_BYTES = 64 << 20
 
@@ -179,29 +178,25 @@ def _complex(numbers: np.ndarray) -> np.ndarray:
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     if not _transformed(spec, x, packed.spectra, bias, out):
         rows.run(rows.pack(spec, packed.weight), x, bias, out)
-        return
-    if spec.activation:
-        np.maximum(out, spec.floor, out=out)
 
 
 def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> bool:
-    """Convolve but for the activation; False, and at once, if a result is not finite."""
+    """Convolve; False, and at once, if a sum is not finite."""
     from scipy.fft import irfft, rfft
 
     steps = _steps(spec)
     bins, workers, lanes = steps.length // 2 + 1, num_threads(), simd.lanes(spec.acc_dtype)
-    top = spec.padding[0][0]
-    step_h, step_w = spec.stride
     c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
     sizes = _sizes(spec, steps)
     memory = runtime_scratch(-(-sum(sizes) // numba.get_num_threads()), x.dtype).reshape(-1)
     seen = memory[: sizes[0]].reshape(steps.images, -1, steps.lines, steps.pitch)
     sums = memory[sizes[0] : sum(sizes)].reshape(steps.images, -1, steps.band, steps.pitch)
     seen[..., 2 * bins :] = 0
-    line, plane = steps.pitch, steps.lines * steps.pitch
+    line, plane, move = steps.pitch, steps.lines * steps.pitch, steps.band * spec.stride[0]
     channel, row = np.ogrid[:c_in, : spec.kh]
     offsets = (channel * plane + row * spec.dilation[0] * line).reshape(-1)
     multiply = _products(steps.tile).sized(2 * spec.kh * sizes[1] * c_in)
+    finish = _fft_finish.sized(sizes[1])
 
     for n in range(0, spec.n, steps.images):
         images = slice(n, min(n + steps.images, spec.n))
@@ -210,31 +205,33 @@ def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.nda
             ins, outs = slice(g * c_in, last * c_in), slice(g * c_out, last * c_out)
             count = images.stop - n, outs.stop - outs.start
             for i in range(0, spec.oh, steps.band):
-                band = min(steps.band, spec.oh - i)
-                first = i * step_h - top
-                low, high = (min(max(edge, 0), steps.lines) for edge in (-first, spec.h - first))
-                seen[:, :, :low] = 0
+                kept = max(0, steps.lines - move) if i else 0
+                seen[:, :, :kept] = seen[:, :, move : move + kept]
+                first = i * spec.stride[0] - spec.padding[0][0]
+                low, high = (min(max(edge, kept), steps.lines) for edge in (-first, spec.h - first))
+                seen[:, :, kept:low] = 0
                 seen[:, :, high:] = 0
                 if low < high:
                     spectra = _complex(seen)[: count[0], : last * c_in - ins.start, low:high, :bins]
                     spectra[...] = rfft(x[images, ins, first + low : first + high], steps.length, workers=workers)
+                band = min(steps.band, spec.oh - i)
                 multiply(
                     memory,
                     offsets,
                     weight,
                     count,
                     (c_in, c_out, outs.start),
-                    (plane, line, line * step_h, line * steps.band),
+                    (plane, line, line * spec.stride[0], line * steps.band),
                     (seen.shape[1], sums.shape[1], sizes[0]),
                     band,
                     lanes,
                 )
                 spectra = _complex(sums)[: count[0], : count[1], :band, :bins]
                 values = irfft(spectra, steps.length, workers=workers, overwrite_x=True)
-                if not math.isfinite(values.sum()):
+                signs = np.empty((*count, band, lanes), x.dtype)
+                finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
+                if signs.any():
                     return False
-                columns = values[..., : (spec.ow - 1) * step_w + 1 : step_w]
-                np.add(columns, bias[outs, None, None], out=out[images, outs, i : i + band])
     return True
 
 
@@ -261,3 +258,39 @@ def _products(tile: int) -> Any:
                 products(memory, x_at + f, row_step, offsets, flat, at + f, line, memory, to + f, line, lanes)
 
     return _fft_products
+
+
+@kernel
+def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
+    """Rows of values, every step-th column, with bias and activation to a place in `out`.
+
+    `signs` are the sums of 0 * value: NaN where a value is not finite.
+    """
+    images, planes, band = values.shape[:3]
+    c_out, oh, ow = out.shape[1:]
+    zero, least = simd.splat(values.dtype.type(0)), simd.splat(floor)
+    for index in prange(images * planes * band):
+        job = np.int64(index)
+        i, o, image = job % band, job // band % planes, job // (band * planes)
+        shift = bias[corner[1] + o]
+        to = (((corner[0] + image) * c_out + corner[1] + o) * oh + corner[2] + i) * ow
+        total = zero
+        if step == 1:
+            at, whole = job * values.shape[3], ow // lanes * lanes
+            for j in range(0, whole, lanes):
+                value = simd.load(values, at + j)
+                total = simd.fma(value, zero, total)
+                simd.store(out, to + j, simd.larger(value + simd.splat(shift), least))
+            if whole < ow:
+                value = simd.load_part(values, at + whole, ow - whole)
+                total = simd.fma(value, zero, total)
+                simd.store_part(out, to + whole, simd.larger(value + simd.splat(shift), least), ow - whole)
+            simd.store(signs, job * lanes, total)
+        else:
+            sign = values.dtype.type(0)
+            row, goal = values[image, o, i], out[corner[0] + image, corner[1] + o, corner[2] + i]
+            for j in range(ow):
+                sign += 0 * row[j * step]
+                value = row[j * step] + shift
+                goal[j] = floor if value < floor else value
+            signs[image, o, i, :] = sign

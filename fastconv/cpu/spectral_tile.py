@@ -25,8 +25,8 @@ from .tile import _plain
 
 
 def spectral_rows() -> int:
-    """Rows whose two sums each, the weight's two parts and one vector of x stay in registers."""
-    return 12 if registers() == 32 else 6
+    """Rows whose two sums and vector of x each, and the two parts of the weight, stay in registers."""
+    return 8 if registers() == 32 else 4
 
 
 @lru_cache(maxsize=8)
