@@ -18,10 +18,11 @@ from . import (
     conv_image,
     conv_naive,
     conv_pointwise,
+    conv_toom_cook,
     conv_winograd,
     pool_naive,
     pool_rows,
 )
 
-CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_fft, conv_im2col, conv_naive)
+CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_toom_cook, conv_fft, conv_im2col, conv_naive)
 POOL2D = (pool_rows, pool_naive)

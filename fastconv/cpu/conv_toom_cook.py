@@ -1,0 +1,322 @@
+"""Mid-size and large kernels on few channels: a fifth of the multiplications, by Toom and Cook's short correlations.
+
+The kernel is cut into chunks of 4x4 taps, the output into tiles of 4x4. A chunk's share of a tile takes 7x7 products in
+place of 16x16 (F(4x4, 4x4), see `toom_cook`), of an element of the transformed chunk and one of the input tile that lies
+under it. As chunks and tiles are of one size, chunk (a, b) lies over the input tile that is a down and b to the right,
+so each of the 49 elements is a correlation of its own, of 16 times fewer taps with a 16 times smaller image::
+
+    V[e, c, p, q] = B x[n, first + c, 4p .. 4p + 6, 4q .. 4q + 6] B^T              element e of input tile (p, q)
+    U[o, e, c, a, b] = G weight[o, c, 4a .. 4a + 3, 4b .. 4b + 3] G^T
+    M[e, i, j] = sum over c, a, b of U[o, e, c, a, b] * V[e, c, i + a, j + b]
+    out[n, o, 4i .. 4i + 3, 4j .. 4j + 3] = A M[:, i, j] A^T + bias[o]
+
+A kernel of one row or one column is cut along the other axis only, with 7 products in place of 16.
+
+What it changes over `image`: kh * kw multiply-adds an output become (kh / 4) * (kw / 4) * 49 / 16, and the transforms add
+some 30: from 9x9 on that is less. What it changes over `winograd`: chunks take the place of channels, so that one
+transform serves all of them. The rounding error is 5e-6 of the largest output in float32, five times that of `image`.
+
+A NaN, an infinity or an overflow would spread over a tile. Where one is found in the result, all is computed again
+without a transform: so they reach just the outputs that see them, as in `image`.
+
+Layouts: a patch of x with zeros around; V, U and M as above, the rows of tiles along the vectors: a row of x is taken
+apart into its four phases, so that the lanes of a vector are neighbouring tiles.
+
+Loop order: one task for each block of tiles, image and group; in it the transform of the input; for each output channel
+the products, one element after the other, whose planes then lie in the first-level cache; the transform of the result.
+
+Sources: as `toom_cook`; Huang et al., DWM: a decomposable Winograd method for convolution acceleration,
+arXiv:2002.00552, for the chunks.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ..spec import ConvSpec
+from . import patch, rows, simd
+from .linear import linear_map, operations
+from .machine import Machine
+from .plane_tile import join, plane_tile, split
+from .runtime import kernel, num_threads
+from .runtime import scratch as runtime_scratch
+from .toom_cook import axis
+
+#: Outputs of a tile and taps of a chunk along an axis. Three make 25 / 9 products of 9 taps: more from 10x10 on.
+SIZE = 4
+#: Bytes of V and M of one task: they take turns in a 1 MiB second-level cache.
+BLOCK_BYTES = 1 << 20
+#: Most input channels in a group: with many, `direct` and `fft` share what they load among output channels.
+CHANNELS = 8
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up; the first two of each are vertical."""
+
+    sizes: tuple[int, int]
+    """Outputs of a tile, and taps of a chunk."""
+    chunks: tuple[int, int]
+    tile: tuple[int, int]
+    """Rows and vectors of a register tile."""
+    block: tuple[int, int]
+    """Rows and columns of tiles of one task: whole register tiles."""
+
+
+def supports(spec: ConvSpec) -> str | None:
+    if spec.dtype.kind != "f":
+        return "the transforms of integers are not integers"
+    if spec.stride != (1, 1) or spec.dilation != (1, 1):
+        return "only stride 1 and dilation 1"
+    if max(spec.kh, spec.kw) <= 2:
+        return f"a kernel of {spec.kh}x{spec.kw} has no chunks worth a transform"
+    if spec.c_in // spec.groups > CHANNELS:
+        return f"at most {CHANNELS} input channels in a group; here {spec.c_in // spec.groups}"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _blocking(spec: ConvSpec, threads: int) -> Blocking:
+    lanes = simd.lanes(spec.acc_dtype)
+    sizes = tuple(SIZE if taps > 2 else 1 for taps in (spec.kh, spec.kw))
+    chunks = -(-spec.kh // sizes[0]), -(-spec.kw // sizes[1])
+    high, wide = -(-spec.oh // sizes[0]), -(-spec.ow // (sizes[1] * lanes))
+    down = min(4, chunks[0], high)
+    most = simd.registers() // 5
+    vectors = min((most, most * 2 // 3, max(most // 3, 1)), key=lambda count: -(-wide // count) * (2 * count + 1))
+    best, least = (down, vectors * lanes), math.inf
+    for across in range(1, -(-wide // vectors) + 1):
+        columns = across * vectors * lanes
+        each, extra = _bytes(spec, sizes, chunks, columns)
+        tall = max(1, (BLOCK_BYTES - extra) // each // down) * down
+        tall = min(tall, -(-high // down) * down)
+        if threads > 1:
+            tasks = spec.n * spec.groups * -(-wide // (across * vectors))
+            tall = min(tall, max(1, high * tasks // (4 * threads) // down) * down)
+        tall = -(-high // down // -(-high // tall)) * down  # blocks of equal height
+        # Input tiles transformed for a tile of output, counting what lies beyond the image.
+        share = -(-high // tall) * (tall + chunks[0] - 1) * -(-wide // (across * vectors)) * (columns + chunks[1])
+        if share < least:
+            best, least = (tall, columns), share
+    return Blocking(sizes, chunks, (down, vectors), best)
+
+
+def _bytes(spec: ConvSpec, sizes: Any, chunks: Any, columns: int) -> tuple[int, int]:
+    """Bytes of V and M for a row of tiles, and of what V has beside."""
+    elements = (2 * sizes[0] - 1) * (2 * sizes[1] - 1) * spec.acc_dtype.itemsize
+    line = elements * spec.c_in // spec.groups * _pitch(spec, chunks, columns)
+    return line + elements * columns, line * (chunks[0] - 1)
+
+
+def _pitch(spec: ConvSpec, chunks: Any, columns: int) -> int:
+    """Input tiles of a row: those under the chunks and one more, in whole vectors."""
+    lanes = simd.lanes(spec.acc_dtype)
+    return -(-(columns + chunks[1]) // lanes) * lanes
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: multiply-adds of whole vectors, and the transforms with the copying around them."""
+    plan = _blocking(spec, machine.threads)
+    lanes = simd.lanes(spec.acc_dtype)
+    (high, wide), (down, vectors), (tall, columns) = plan.sizes, plan.tile, plan.block
+    elements, group = (2 * high - 1) * (2 * wide - 1), spec.c_in // spec.groups
+    rows_of_tiles = -(-(-(-spec.oh // high)) // down) * down
+    across = -(-(-(-spec.ow // wide)) // (vectors * lanes)) * vectors  # vectors
+    tiles = spec.n * spec.c_out * rows_of_tiles * across
+    rate = machine.row_tile_flops / 32  # vector instructions a second
+    slow = 1 if down > 1 else 2  # a single row waits for its loads
+    products = tiles * elements * (group * math.prod(plan.chunks) * slow + 1) / rate
+    starts = tiles * elements / (down * vectors) * machine.tile
+    blocks = spec.n * spec.groups * -(-rows_of_tiles // tall) * -(-across // (columns // lanes))
+    inputs = blocks * group * (tall + plan.chunks[0] - 1) * _pitch(spec, plan.chunks, columns) / lanes
+    forward, back = _work(high, wide)
+    transforms = (inputs * forward + tiles * back) / (rate / 2)
+    return machine.call + (products + starts + transforms) / machine.threads
+
+
+@lru_cache(maxsize=16)
+def _work(high: int, wide: int) -> tuple[int, int]:
+    """Vector instructions, loads and stores counted, to transform a vector of input tiles, and one of output tiles."""
+    down, across = axis(high, high, 1), axis(wide, wide, 1)
+    tall, broad = 2 * high - 1, 2 * wide - 1
+    moves = 2 * wide * wide  # of taking a row apart, or joining it
+    forward = wide * (operations(down.b) + 2 * tall) + tall * (moves + operations(across.b) + 2 * broad)
+    back = broad * (operations(down.a) + tall + high) + high * (moves + operations(across.a) + broad + 4 * wide)
+    return forward, back
+
+
+def scratch(spec: ConvSpec) -> int:
+    threads = num_threads()
+    return threads * sum(_buffers(spec, _blocking(spec, threads))) * spec.acc_dtype.itemsize
+
+
+def _buffers(spec: ConvSpec, plan: Blocking) -> tuple[int, ...]:
+    """Elements of a task's patch, transformed lines, phases, V and M. Each begins at a cache line."""
+    (high, wide), (tall, columns), group = plan.sizes, plan.block, spec.c_in // spec.groups
+    lanes, pitch = simd.lanes(spec.acc_dtype), _pitch(spec, plan.chunks, plan.block[1])
+    deep, broad, under = 2 * high - 1, 2 * wide - 1, tall + plan.chunks[0] - 1
+    sizes = (
+        group * (high * (under + 1) - 1) * wide * pitch,
+        max(deep * wide * pitch, high * broad * columns),
+        (broad + 1) * (pitch + lanes),
+        deep * broad * group * under * pitch + plan.tile[1] * lanes,
+        deep * broad * tall * columns,
+    )
+    return tuple(-(-size // lanes) * lanes for size in sizes)
+
+
+class Packed(NamedTuple):
+    """The transformed chunks, (c_out, elements, c_in / groups, chunks), and the kernels."""
+
+    chunks: np.ndarray
+    weight: np.ndarray
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    plan = _blocking(spec, num_threads())
+    (high, wide), (down, across) = plan.sizes, plan.chunks
+    g, h = _evaluation(high), _evaluation(wide)
+    planes = np.zeros((spec.c_out, spec.c_in // spec.groups, down * high, across * wide))
+    planes[:, :, : spec.kh, : spec.kw] = weight
+    planes = planes.reshape(spec.c_out, -1, down, high, across, wide) @ h.T
+    planes = np.moveaxis(planes, 3, -1) @ g.T  # (c_out, c, down, across, elements of columns, elements of rows)
+    packed = planes.transpose(0, 5, 4, 1, 2, 3).reshape(-1).astype(spec.acc_dtype)
+    return Packed(packed, weight)
+
+
+@lru_cache(maxsize=8)
+def _evaluation(size: int) -> np.ndarray:
+    return np.array(axis(size, size, 1).g, np.float64)
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    plan = _blocking(spec, num_threads())
+    lanes, sizes = simd.lanes(spec.acc_dtype), _buffers(spec, plan)
+    tasks = spec.n * spec.groups * -(-spec.oh // (plan.sizes[0] * plan.block[0]))
+    tasks *= -(-spec.ow // (plan.sizes[1] * plan.block[1]))
+    signs = np.empty((tasks, lanes), x.dtype)
+    scratches = runtime_scratch(sum(sizes), x.dtype)
+    pads = spec.padding[0][0], spec.padding[1][0]
+    pitch = _pitch(spec, plan.chunks, plan.block[1])
+    loops = _kernel(*plan.sizes, *plan.tile).sized(spec.flops)
+    loops(
+        x,
+        packed.chunks,
+        bias,
+        spec.floor,
+        out,
+        scratches,
+        signs,
+        spec.groups,
+        pads,
+        plan.chunks,
+        plan.block,
+        pitch,
+        sizes,
+        lanes,
+    )
+    if signs.any():
+        rows.run(rows.pack(spec, packed.weight), x, bias, out)
+
+
+@lru_cache(maxsize=32)
+def _kernel(high: int, wide: int, down: int, vectors: int) -> Any:
+    """The kernel for one size of tiles and chunks and one register tile."""
+    rows_axis, columns_axis = axis(high, high, 1), axis(wide, wide, 1)
+    into_rows, into_columns = linear_map(rows_axis.b), linear_map(columns_axis.b)
+    from_rows, from_columns = linear_map(rows_axis.a), linear_map(columns_axis.a)
+    take_apart, put_together = split(wide), join(wide)
+    products, fill = plane_tile(down, vectors), patch.fill
+    deep, broad = 2 * high - 1, 2 * wide - 1
+
+    @kernel(key=(high, wide, down, vectors))
+    def _toom_cook(x, weight, bias, floor, out, scratches, signs, groups, pads, chunks, block, pitch, sizes, lanes):
+        n, c_out, oh, ow = out.shape
+        group, outs = x.shape[1] // groups, c_out // groups
+        tall, columns = block
+        blocks_h = (oh + tall * high - 1) // (tall * high)
+        blocks_w = (ow + columns * wide - 1) // (columns * wide)
+        under, line, phase = tall + chunks[0] - 1, wide * pitch, pitch + lanes
+        element, element_out = group * under * pitch, tall * columns
+        depth = high * (under + 1) - 1
+        offsets = np.empty((chunks[0] + down - 1) * chunks[1], np.int64)
+        for i in range(offsets.size):
+            offsets[i] = i // chunks[1] * pitch + i % chunks[1]
+        one = np.zeros(1, np.int64)
+        zero, least = simd.splat(x.dtype.type(0)), simd.splat(floor)
+        for index in prange(n * groups * blocks_h * blocks_w):
+            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+            j0, i0 = job % blocks_w * columns, job // blocks_w % blocks_h * tall
+            g, image = job // (blocks_w * blocks_h) % groups, job // (blocks_w * blocks_h * groups)
+            memory = scratches[numba.get_thread_id()]
+            lines = sizes[0]
+            phases = lines + sizes[1] + lanes
+            v_tiles = lines + sizes[1] + sizes[2]
+            m_tiles = v_tiles + sizes[3]
+            count = min(tall, (oh - i0 * high + high - 1) // high)
+            count = (count + down - 1) // down * down
+            corner = i0 * high - pads[0], j0 * wide - pads[1]
+            fill(x, image, g * group, corner, group, depth, one, one, (1, 1), line, memory, lanes)
+            for c in range(group):
+                for p in range(count + chunks[0] - 1):
+                    at = (c * depth + p * high) * line
+                    for q in range(0, line, lanes):
+                        into_rows(memory, at + q, line, memory, lines + q, line)
+                    for d in range(deep):
+                        for q in range(0, pitch, lanes):
+                            take_apart(memory, lines + d * line + q * wide, memory, phases + q, phase)
+                        to = v_tiles + d * broad * element + (c * under + p) * pitch
+                        for q in range(0, pitch, lanes):
+                            into_columns(memory, phases + q, phase, memory, to + q, element)
+            total = zero
+            for o in range(g * outs, (g + 1) * outs):
+                for e in range(deep * broad):
+                    at = (o * deep * broad + e) * group * chunks[0] * chunks[1]
+                    for i in range(0, count, down):
+                        for j in range(0, columns, vectors * lanes):
+                            products(
+                                memory,
+                                v_tiles + e * element + i * pitch + j,
+                                offsets,
+                                chunks[1],
+                                group,
+                                under * pitch,
+                                weight,
+                                at,
+                                memory,
+                                m_tiles + e * element_out + i * columns + j,
+                                columns,
+                                lanes,
+                            )
+                shift = simd.splat(bias[o])
+                for i in range(count):
+                    for e in range(broad):
+                        for j in range(0, columns, lanes):
+                            at = m_tiles + e * element_out + i * columns + j
+                            from_rows(memory, at, broad * element_out, memory, lines + e * columns + j, broad * columns)
+                    for k in range(min(high, oh - (i0 + i) * high)):
+                        to = ((image * c_out + o) * oh + (i0 + i) * high + k) * ow + j0 * wide
+                        rest = ow - j0 * wide
+                        for j in range(0, columns, lanes):
+                            if j * wide < rest:
+                                from_columns(memory, lines + k * broad * columns + j, columns, memory, phases, lanes)
+                                put_together(memory, phases, lanes, memory, phases + wide * lanes)
+                                for v in range(wide):
+                                    at = j * wide + v * lanes
+                                    value = simd.load(memory, phases + (wide + v) * lanes)
+                                    if at + lanes <= rest:
+                                        simd.store(out, to + at, simd.larger(value + shift, least))
+                                    elif at < rest:
+                                        simd.store_part(out, to + at, simd.larger(value + shift, least), rest - at)
+                                        value = simd.load_part(memory, phases + (wide + v) * lanes, rest - at)
+                                    else:
+                                        value = zero
+                                    total = simd.fma(value, zero, total)
+            simd.store(signs, job * lanes, total)
+
+    return _toom_cook
