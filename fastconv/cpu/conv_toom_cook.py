@@ -43,7 +43,7 @@ from ..spec import ConvSpec
 from . import patch, rows, simd
 from .linear import linear_map, operations
 from .machine import Machine
-from .plane_tile import join, plane_tile, split
+from .plane_tile import join_map, plane_tile, split_map
 from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .toom_cook import axis
@@ -144,7 +144,7 @@ def _work(high: int, wide: int) -> tuple[int, int]:
     """Vector instructions, loads and stores counted, to transform a vector of input tiles, and one of output tiles."""
     down, across = axis(high, high, 1), axis(wide, wide, 1)
     tall, broad = 2 * high - 1, 2 * wide - 1
-    moves = 2 * wide * wide  # of taking a row apart, or joining it
+    moves = wide * wide.bit_length()  # of taking a row apart, or joining it
     forward = wide * (operations(down.b) + 2 * tall) + tall * (moves + operations(across.b) + 2 * broad)
     back = broad * (operations(down.a) + tall + high) + high * (moves + operations(across.a) + broad + 4 * wide)
     return forward, back
@@ -156,14 +156,13 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _buffers(spec: ConvSpec, plan: Blocking) -> tuple[int, ...]:
-    """Elements of a task's patch, transformed lines, phases, V and M. Each begins at a cache line."""
+    """Elements of a task's patch, transformed lines, V and M. Each begins at a cache line."""
     (high, wide), (tall, columns), group = plan.sizes, plan.block, spec.c_in // spec.groups
     lanes, pitch = simd.lanes(spec.acc_dtype), _pitch(spec, plan.chunks, plan.block[1])
     deep, broad, under = 2 * high - 1, 2 * wide - 1, tall + plan.chunks[0] - 1
     sizes = (
         group * (high * (under + 1) - 1) * wide * pitch,
-        max(deep * wide * pitch, high * broad * columns),
-        (broad + 1) * (pitch + lanes),
+        max(deep * wide * pitch + lanes, high * broad * columns),
         deep * broad * group * under * pitch + plan.tile[1] * lanes,
         deep * broad * tall * columns,
     )
@@ -228,9 +227,9 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 def _kernel(high: int, wide: int, down: int, vectors: int) -> Any:
     """The kernel for one size of tiles and chunks and one register tile."""
     rows_axis, columns_axis = axis(high, high, 1), axis(wide, wide, 1)
-    into_rows, into_columns = linear_map(rows_axis.b), linear_map(columns_axis.b)
-    from_rows, from_columns = linear_map(rows_axis.a), linear_map(columns_axis.a)
-    take_apart, put_together = split(wide), join(wide)
+    into_rows, into_columns = linear_map(rows_axis.b), split_map(columns_axis.b, wide)
+    from_rows, from_columns = linear_map(rows_axis.a), join_map(columns_axis.a, wide, True)
+    last_columns = join_map(columns_axis.a, wide, False)
     products, fill = plane_tile(down, vectors), patch.fill
     deep, broad = 2 * high - 1, 2 * wide - 1
 
@@ -241,7 +240,7 @@ def _kernel(high: int, wide: int, down: int, vectors: int) -> Any:
         tall, columns = block
         blocks_h = (oh + tall * high - 1) // (tall * high)
         blocks_w = (ow + columns * wide - 1) // (columns * wide)
-        under, line, phase = tall + chunks[0] - 1, wide * pitch, pitch + lanes
+        under, line = tall + chunks[0] - 1, wide * pitch
         element, element_out = group * under * pitch, tall * columns
         depth = high * (under + 1) - 1
         offsets = np.empty((chunks[0] + down - 1) * chunks[1], np.int64)
@@ -255,9 +254,8 @@ def _kernel(high: int, wide: int, down: int, vectors: int) -> Any:
             g, image = job // (blocks_w * blocks_h) % groups, job // (blocks_w * blocks_h * groups)
             memory = scratches[numba.get_thread_id()]
             lines = sizes[0]
-            phases = lines + sizes[1] + lanes
-            v_tiles = lines + sizes[1] + sizes[2]
-            m_tiles = v_tiles + sizes[3]
+            v_tiles = lines + sizes[1]
+            m_tiles = v_tiles + sizes[2]
             count = min(tall, (oh - i0 * high + high - 1) // high)
             count = (count + down - 1) // down * down
             corner = i0 * high - pads[0], j0 * wide - pads[1]
@@ -268,11 +266,9 @@ def _kernel(high: int, wide: int, down: int, vectors: int) -> Any:
                     for q in range(0, line, lanes):
                         into_rows(memory, at + q, line, memory, lines + q, line)
                     for d in range(deep):
-                        for q in range(0, pitch, lanes):
-                            take_apart(memory, lines + d * line + q * wide, memory, phases + q, phase)
                         to = v_tiles + d * broad * element + (c * under + p) * pitch
                         for q in range(0, pitch, lanes):
-                            into_columns(memory, phases + q, phase, memory, to + q, element)
+                            into_columns(memory, lines + d * line + q * wide, memory, to + q, element)
             total = zero
             for o in range(g * outs, (g + 1) * outs):
                 for e in range(deep * broad):
@@ -299,24 +295,20 @@ def _kernel(high: int, wide: int, down: int, vectors: int) -> Any:
                         for j in range(0, columns, lanes):
                             at = m_tiles + e * element_out + i * columns + j
                             from_rows(memory, at, broad * element_out, memory, lines + e * columns + j, broad * columns)
+                    rest = ow - j0 * wide
                     for k in range(min(high, oh - (i0 + i) * high)):
                         to = ((image * c_out + o) * oh + (i0 + i) * high + k) * ow + j0 * wide
-                        rest = ow - j0 * wide
-                        for j in range(0, columns, lanes):
-                            if j * wide < rest:
-                                from_columns(memory, lines + k * broad * columns + j, columns, memory, phases, lanes)
-                                put_together(memory, phases, lanes, memory, phases + wide * lanes)
-                                for v in range(wide):
-                                    at = j * wide + v * lanes
-                                    value = simd.load(memory, phases + (wide + v) * lanes)
-                                    if at + lanes <= rest:
-                                        simd.store(out, to + at, simd.larger(value + shift, least))
-                                    elif at < rest:
-                                        simd.store_part(out, to + at, simd.larger(value + shift, least), rest - at)
-                                        value = simd.load_part(memory, phases + (wide + v) * lanes, rest - at)
-                                    else:
-                                        value = zero
-                                    total = simd.fma(value, zero, total)
+                        at = lines + k * broad * columns
+                        for j in range(0, min(columns, (rest + wide - 1) // wide), lanes):
+                            valid = rest - j * wide
+                            if valid >= wide * lanes:
+                                total = total + from_columns(
+                                    memory, at + j, columns, out, to + j * wide, valid, shift, least
+                                )
+                            else:
+                                total = total + last_columns(
+                                    memory, at + j, columns, out, to + j * wide, valid, shift, least
+                                )
             simd.store(signs, job * lanes, total)
 
     return _toom_cook

@@ -1,4 +1,4 @@
-"""The register tile of `conv_toom_cook`, and the ways into and out of its planes of phases.
+"""The register tile of `conv_toom_cook`, and the ways into and out of its planes.
 
 A plane tile is a small correlation of planes with all zeros and edges already there::
 
@@ -18,9 +18,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .linear import Row, _product
 from .runtime import jit
-from .simd import _I32, _INT, Vector, _data, _fma, _load, _splat, _store
-from .tile import _plain
+from .simd import _I32, _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked
+from .tile import _plain, _raised
 
 
 @lru_cache(maxsize=64)
@@ -124,73 +125,105 @@ def _plain_plane_tile(rows: int, vectors: int) -> Any:
 
 
 @lru_cache(maxsize=8)
-def split(phases: int) -> Any:
-    """A function for kernels that takes a row of m * lanes elements apart into its m phases, element k of tile q::
+def split_map(matrix: tuple[Row, ...], phases: int) -> Any:
+    """A function for kernels that takes m * lanes elements apart into tiles and multiplies each by a constant matrix::
 
-        y[to + k * step + q] = x[at + q * m + k]        for k < 2 * m - 1: the last m - 1 belong to the next tile, too
+        y[to + i * stride + q] = sum over k of matrix[i, k] * x[at + q * m + k]        q a lane
 
-    It is called as ``split(x, at, y, to, step)`` and writes one vector for each k, those of the next tile one place
-    earlier: what lies there, before `to` in the first call of a row, is overwritten.
+    It is called as ``f(x, at, y, to, stride)``. `phases` is m, a power of two, and the matrix has 2 m - 1 columns: the
+    last m - 1 elements of a tile are the first of the next.
     """
 
     @intrinsic
-    def split_row(typingctx, x, at, y, to, step):
+    def split_and_map(typingctx, x, at, y, to, stride):
         count = Vector(x.dtype).count
 
         def codegen(context, builder, sig, args):
             x_, start, y_, begin, apart = args
             data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
             vectors = [_load(builder, data, builder.add(start, _INT(v * count)), count) for v in range(phases)]
-            for k in range(phases):
-                value = _gathered(builder, vectors, [q * phases + k for q in range(count)])
-                _store(builder, value, goal, builder.add(begin, builder.mul(apart, _INT(k))))
-                if k < phases - 1:
-                    place = builder.add(begin, builder.mul(apart, _INT(phases + k)))
-                    _store(builder, value, goal, builder.sub(place, _INT(1)))
+            elements = _split(builder, vectors)
+            if phases > 1:
+                following = _load(builder, data, builder.add(start, _INT(phases * count)), count)
+                for k in range(phases - 1):
+                    order = [*range(1, count), count + k]
+                    elements.append(_shuffle(builder, elements[k], following, order))
+            for i, value in enumerate(_product(builder, matrix, elements)):
+                _store(builder, value, goal, builder.add(begin, builder.mul(apart, _INT(i))))
             return context.get_dummy_value()
 
         integer = types.int64
         return types.void(x, integer, y, integer, integer), codegen
 
-    return split_row
+    return split_and_map
 
 
-@lru_cache(maxsize=8)
-def join(phases: int) -> Any:
-    """The way back: ``join(x, at, step, y, to)`` writes ``y[to + q * m + k] = x[at + k * step + q]`` for k < m."""
+@lru_cache(maxsize=16)
+def join_map(matrix: tuple[Row, ...], phases: int, whole: bool) -> Any:
+    """The way back: multiplies by a matrix, puts the tiles' elements in a row, adds a shift and raises it to a floor::
+
+        out[to + q * m + i] = max(floor, shift + sum over k of matrix[i, k] * x[at + k * step + q])
+
+    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes m * lanes elements
+    if `whole`, else the first `valid` of them. It returns the sum of 0 * element, a vector: NaN where one is not finite.
+    """
 
     @intrinsic
-    def join_row(typingctx, x, at, step, y, to):
+    def map_and_join(typingctx, x, at, step, out, to, valid, shift, floor):
         count = Vector(x.dtype).count
 
         def codegen(context, builder, sig, args):
-            x_, start, apart, y_, begin = args
-            data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
+            x_, start, apart, out_, begin, valid_, added, least = args
+            data, goal = _data(context, builder, x, x_), _data(context, builder, out, out_)
             vectors = [
-                _load(builder, data, builder.add(start, builder.mul(apart, _INT(k))), count) for k in range(phases)
+                _load(builder, data, builder.add(start, builder.mul(apart, _INT(k))), count)
+                for k in range(len(matrix[0]))
             ]
-            for v in range(phases):
-                places = [(v * count + lane) % phases * count + (v * count + lane) // phases for lane in range(count)]
-                _store(builder, _gathered(builder, vectors, places), goal, builder.add(begin, _INT(v * count)))
-            return context.get_dummy_value()
+            zero = ir.Constant(vectors[0].type, None)
+            sign = zero
+            for v, value in enumerate(_join(builder, _product(builder, matrix, vectors))):
+                result, place = _raised(builder, builder.fadd(value, added), least), builder.add(begin, _INT(v * count))
+                if whole:
+                    _store(builder, result, goal, place)
+                else:
+                    mask = _mask(builder, count, builder.sub(valid_, _INT(v * count)))
+                    _store_masked(builder, result, goal, place, mask)
+                    value = builder.select(mask, value, zero)
+                sign = _fma(builder, value, zero, sign)
+            return sign
 
         integer = types.int64
-        return types.void(x, integer, integer, y, integer), codegen
+        return shift(x, integer, integer, out, integer, integer, shift, floor), codegen
 
-    return join_row
+    return map_and_join
 
 
-def _gathered(builder, vectors: list[ir.Value], places: list[int]) -> ir.Value:
-    """The elements of several vectors, laid end to end, at these places."""
-    count, result = len(places), vectors[0]
-    for v, vector in enumerate(vectors[1:], 1):
-        order = []
-        for lane, place in enumerate(places):
-            if place // count == v:
-                order.append(count + place % count)
-            elif v == 1 and place < count:  # from the first vector, in the first round
-                order.append(place)
-            else:
-                order.append(lane)
-        result = builder.shuffle_vector(result, vector, ir.Constant(ir.VectorType(_I32, count), order))
-    return result
+def _shuffle(builder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
+    """Elements of two vectors, laid end to end."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
+
+
+def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
+    """A row of elements as its phases: the even ones' phases and the odd ones' phases, in turns."""
+    if len(vectors) == 1:
+        return vectors
+    count = vectors[0].type.count
+    halves = [
+        [_shuffle(builder, a, b, list(range(odd, 2 * count, 2))) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+        for odd in (0, 1)
+    ]
+    even, odd = (_split(builder, half) for half in halves)
+    return [phase for pair in zip(even, odd, strict=True) for phase in pair]
+
+
+def _join(builder, phases: list[ir.Value]) -> list[ir.Value]:
+    """The inverse of `_split`."""
+    if len(phases) == 1:
+        return phases
+    count = phases[0].type.count
+    row = []
+    for even, odd in zip(_join(builder, phases[::2]), _join(builder, phases[1::2]), strict=True):
+        for first in (0, count // 2):
+            order = [lane for pair in range(first, first + count // 2) for lane in (pair, count + pair)]
+            row.append(_shuffle(builder, even, odd, order))
+    return row
