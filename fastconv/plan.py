@@ -85,9 +85,24 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
     return _cheapest(op, spec, device, this_machine())
 
 
+#: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
+_FILTERS = ("image", "toom_cook", "fft")
+
+
+def choose_filter(spec: ConvSpec) -> str:
+    """Name of the cheapest algorithm for an image filter."""
+    table("conv2d")
+    from .cpu.machine import this_machine
+
+    return name(_cheapest("conv2d", spec, "cpu", this_machine(), _FILTERS))
+
+
 @lru_cache(maxsize=4096)
-def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, machine: Any) -> ModuleType:
-    able = [module for module in table(op, device) if module.supports(spec) is None]
+def _cheapest(
+    op: str, spec: ConvSpec | PoolSpec, device: str, machine: Any, names: tuple[str, ...] | None = None
+) -> ModuleType:
+    modules = [module for module in table(op, device) if names is None or name(module) in names]
+    able = [module for module in modules if module.supports(spec) is None]
     return min(able, key=lambda module: module.cost(spec, machine))
 
 

@@ -24,5 +24,15 @@ from . import (
     pool_rows,
 )
 
-CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_toom_cook, conv_fft, conv_im2col, conv_naive)
+CONV2D = (
+    conv_pointwise,
+    conv_winograd,
+    conv_depthwise,
+    conv_direct,
+    conv_image,
+    conv_toom_cook,
+    conv_fft,
+    conv_im2col,
+    conv_naive,
+)
 POOL2D = (pool_rows, pool_naive)

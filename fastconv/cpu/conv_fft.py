@@ -11,11 +11,11 @@ What it changes over `image`: an output costs 2 * kh multiply-adds in place of k
 which are made once however many rows and output channels use them. Two-dimensional FFTs would take a sum over channels
 only, but their second half costs as much as the sum over 60 rows of a kernel, and gives no choice of stride.
 
-Zeros around a row are shared by both its ends, for an FFT is circular: 28 columns padded by 15 on both sides need 45, not
-58. The columns that a horizontal stride steps over are computed and dropped.
+Zeros around a row are shared by both its ends, for an FFT is circular: 28 columns padded by 15 on both sides need 43,
+not 58. The columns that a horizontal stride steps over are computed and dropped.
 
-A NaN, an infinity or an overflow would spread along its row. The result is looked through for them, and if there is one,
-computed again without a transform: so they reach just the outputs that see them, as in `image`.
+A NaN, an infinity or an overflow would spread along its row. The result is looked through for them, and if there is
+one, computed again without a transform: so they reach just the outputs that see them, as in `image`.
 
 Loop order: steps of some images, channels and a band of rows whose spectra stay in the second-level cache; in a step
 SciPy's transforms (pocketfft), then one task for each output channel and tile of rows (`spectral_tile`).
@@ -40,7 +40,7 @@ from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .spectral_tile import spectral_rows, spectral_tile
 
-#: Bytes of spectra in one step: what a call into SciPy costs (10 us) is little beside it, and it stays in the caches.
+#: Bytes of spectra in one step: beside its transforms the calls into SciPy (10 us) are cheap, and caches hold it.
 STEP_BYTES = 2 << 20
 #: Most scratch a step may need.
 LIMIT_BYTES = 64 << 20
@@ -125,9 +125,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     size, lanes = spec.acc_dtype.itemsize, simd.lanes(spec.acc_dtype)
     bands = -(-spec.oh // steps.band)
     calls = bands * -(-spec.n // steps.images) * -(-spec.groups // steps.groups)
-    top = spec.padding[0][0]
-    seen = min(spec.h, bands * steps.lines, spec.h + (bands - 1) * (steps.lines - steps.band)) if top < steps.lines else 0
-    lines = spec.n * (spec.c_in * seen + spec.c_out * spec.oh)
+    lines = spec.n * (spec.c_in * spec.h + spec.c_out * spec.oh)
     transforms = lines * steps.length * size / machine.fft_bandwidth
     sums = spec.n * spec.c_out * bands * steps.band * steps.pitch * spec.c_in // spec.groups * spec.kh
     products = 4 * sums / (machine.row_tile_flops * lanes / 16)
@@ -144,6 +142,14 @@ def _sizes(spec: ConvSpec, steps: Steps) -> tuple[int, int]:
     """Real numbers in the spectra of a step's input and output."""
     row = steps.images * steps.groups * steps.pitch
     return row * (spec.c_in // spec.groups) * steps.lines, row * (spec.c_out // spec.groups) * steps.band
+
+
+@lru_cache(maxsize=1024)
+def _offsets(spec: ConvSpec) -> np.ndarray:
+    """Distances of the taps (c, a) in the spectra of a step's input."""
+    steps = _steps(spec)
+    channel, row = np.ogrid[: spec.c_in // spec.groups, : spec.kh]
+    return (channel * steps.lines * steps.pitch + row * spec.dilation[0] * steps.pitch).reshape(-1)
 
 
 class Packed(NamedTuple):
@@ -193,8 +199,6 @@ def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.nda
     sums = memory[sizes[0] : sum(sizes)].reshape(steps.images, -1, steps.band, steps.pitch)
     seen[..., 2 * bins :] = 0
     line, plane, move = steps.pitch, steps.lines * steps.pitch, steps.band * spec.stride[0]
-    channel, row = np.ogrid[:c_in, : spec.kh]
-    offsets = (channel * plane + row * spec.dilation[0] * line).reshape(-1)
     multiply = _products(steps.tile).sized(2 * spec.kh * sizes[1] * c_in)
     finish = _fft_finish.sized(sizes[1])
 
@@ -217,7 +221,7 @@ def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.nda
                 band = min(steps.band, spec.oh - i)
                 multiply(
                     memory,
-                    offsets,
+                    _offsets(spec),
                     weight,
                     count,
                     (c_in, c_out, outs.start),

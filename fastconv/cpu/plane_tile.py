@@ -164,8 +164,9 @@ def join_map(matrix: tuple[Row, ...], phases: int, whole: bool) -> Any:
 
         out[to + q * m + i] = max(floor, shift + sum over k of matrix[i, k] * x[at + k * step + q])
 
-    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes m * lanes elements
-    if `whole`, else the first `valid` of them. It returns the sum of 0 * element, a vector: NaN where one is not finite.
+    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes m * lanes
+    elements if `whole`, else the first `valid` of them. It returns the sum of 0 * element, a vector: NaN where one is
+    not finite.
     """
 
     @intrinsic
@@ -207,12 +208,11 @@ def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
     """A row of elements as its phases: the even ones' phases and the odd ones' phases, in turns."""
     if len(vectors) == 1:
         return vectors
-    count = vectors[0].type.count
-    halves = [
-        [_shuffle(builder, a, b, list(range(odd, 2 * count, 2))) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
-        for odd in (0, 1)
-    ]
-    even, odd = (_split(builder, half) for half in halves)
+    count, pairs = vectors[0].type.count, list(zip(vectors[::2], vectors[1::2], strict=True))
+    even, odd = (
+        _split(builder, [_shuffle(builder, a, b, list(range(first, 2 * count, 2))) for a, b in pairs])
+        for first in (0, 1)
+    )
     return [phase for pair in zip(even, odd, strict=True) for phase in pair]
 
 
