@@ -14,7 +14,7 @@ What it changes over `image`: kh * kw multiply-adds an output become (kh / 4) * 
 add the time of some 80: from 9x9 on that is less, and from 31x31 on `fft` takes over. What it changes over `winograd`:
 chunks take the place of channels, so that one transform serves all of them. The rounding error is 5e-6 of the largest
 output in float32, some five times that of `image`. Measured: 512x512 with 15x15, float32, in 0.58 ms, where the
-definition's multiply-adds alone take 1.0 ms at the ceiling (`image` 1.24 ms; one core of an AMD EPYC 9005, 118 GFLOP/s).
+definition's multiply-adds alone take 1.0 ms at the ceiling of 118 GFLOP/s (`image` 1.24 ms; a core of an EPYC 9005).
 
 A NaN, an infinity or an overflow would spread over a tile. Where one is found in the result, all is computed again
 without a transform: so they reach just the outputs that see them, as in `image`.
@@ -48,8 +48,8 @@ from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .toom_cook import Axis, axis
 
-#: Outputs of a tile and taps of a chunk along an axis: products an output and tap are 49 / 256. With 3 they are 25 / 81,
-#: more from 10x10 on; with 5, 81 / 625, but the error is ten times as large.
+#: Outputs of a tile and taps of a chunk along an axis: 49 products take the place of 256. With 3 it is 25 of 81, more
+#: from 10x10 on; with 5 it is 81 of 625, but the error would pass 2e-5.
 SIZE = 4
 #: Elements of a transformed tile along an axis.
 LENGTH = 2 * SIZE - 1
