@@ -86,7 +86,7 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
 
 
 #: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
-_FILTERS = ("image", "toom_cook", "fft")
+_FILTERS = ("image", "polyphase", "toom_cook", "fft")
 
 
 def choose_filter(spec: ConvSpec) -> str:

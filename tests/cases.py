@@ -79,6 +79,9 @@ CONV = (
     Conv("31x31 kernel, depthwise on a small image", (2, 3, 9, 10), (3, 1, 31, 31), {"padding": 15, "groups": 3}),
     Conv("17x17 kernel larger than the image", (1, 2, 6, 5), (3, 2, 17, 17), {"padding": ((9, 6), (7, 12))}),
     Conv("1x31", (1, 1, 7, 75), (2, 1, 1, 31), {"padding": (0, 3)}),
+    Conv("1x13, depthwise", (2, 3, 8, 40), (3, 1, 1, 13), {"padding": (1, 2), "groups": 3}),
+    Conv("2x4 kernel", (1, 1, 5, 70), (1, 1, 2, 4)),
+    Conv("3x9, multiplier", (1, 2, 30, 131), (4, 1, 3, 9), {"padding": "same", "groups": 2}, threads=True),
     Conv("31x1", (1, 1, 60, 19), (2, 1, 31, 1), {"padding": (3, 0)}),
     Conv("9x11 kernel, stride", (1, 2, 30, 35), (2, 2, 9, 11), {"stride": (2, 3), "padding": 4}),
     Conv("11x9 kernel, dilation", (1, 1, 40, 45), (2, 1, 11, 9), {"dilation": (2, 3), "padding": 5}),
@@ -208,7 +211,7 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
 
 def example(algorithm: str, dtype: Any = "float32") -> Conv | None:
     """A case that an algorithm supports in this dtype, if there is one."""
-    cases = [case for name in ("plain", "1x1 kernel", "depthwise") for case in CONV if case.name == name]
+    cases = [case for name in ("plain", "1x1 kernel", "depthwise", "1x13, depthwise") for case in CONV if case.name == name]
     return next((case for case in cases if not unsupported(algorithm, case.arrays(dtype), **case.options)), None)
 
 

@@ -43,7 +43,7 @@ from ..spec import ConvSpec, Pair
 from . import patch, rows, simd
 from .linear import linear_map, operations
 from .machine import Machine
-from .plane_tile import join_map, plane_tile, split_map
+from .plane_tile import join_map, plane_tile, split_map, tile_vectors
 from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .toom_cook import Axis, axis
@@ -101,8 +101,7 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     chunks = -(-spec.kh // SIZE), -(-spec.kw // SIZE)
     high, wide = -(-spec.oh // SIZE), -(-spec.ow // (SIZE * lanes))  # tiles down, vectors of them across
     down = min(4, chunks[0], high)
-    most = simd.registers() // 5
-    vectors = min((most, most * 2 // 3, max(most // 3, 1)), key=lambda count: -(-wide // count) * (2 * count + 1))
+    vectors = tile_vectors(wide)
     best, least = (down, vectors * lanes), math.inf
     for across in range(1, min(-(-wide // vectors), WIDEST) + 1):
         columns = across * vectors * lanes

@@ -1,4 +1,4 @@
-"""The register tile of `conv_toom_cook`, and the ways into and out of its planes.
+"""The register tile of `conv_toom_cook` and `conv_polyphase`, and the ways into and out of its planes.
 
 A plane tile is a small correlation of planes with all zeros and edges already there::
 
@@ -20,8 +20,14 @@ from numba.extending import intrinsic
 
 from .linear import Row, _product
 from .runtime import jit
-from .simd import _I32, _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked
+from .simd import _I32, _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked, registers
 from .tile import _plain, _raised
+
+
+def tile_vectors(wide: int) -> int:
+    """Vectors of a tile of up to four rows that fits the registers and leaves little over in rows of `wide` vectors."""
+    most = registers() // 5
+    return min((most, most * 2 // 3, most // 3), key=lambda count: -(-wide // count) * (2 * count + 1))
 
 
 @lru_cache(maxsize=64)
