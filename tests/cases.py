@@ -211,7 +211,8 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
 
 def example(algorithm: str, dtype: Any = "float32") -> Conv | None:
     """A case that an algorithm supports in this dtype, if there is one."""
-    cases = [case for name in ("plain", "1x1 kernel", "depthwise", "1x13, depthwise") for case in CONV if case.name == name]
+    names = "plain", "1x1 kernel", "depthwise", "1x13, depthwise", "5x5"
+    cases = [case for name in names for case in CONV if case.name == name]
     return next((case for case in cases if not unsupported(algorithm, case.arrays(dtype), **case.options)), None)
 
 

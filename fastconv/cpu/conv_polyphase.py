@@ -7,8 +7,8 @@
 
 What it changes over `image`: there a loaded vector serves the rows of the output that see it, which with one row of the
 kernel is one, and the core waits for its loads. Here a vector serves four phases of the output, whatever the kernel's
-height. To take rows apart and to join them costs as much as 20 taps. The sums are those of the definition, so that a NaN
-or an infinity reaches just the outputs that see it.
+height. To take rows apart and to join them costs as much as 20 taps. The sums are those of the definition, so that a
+NaN or an infinity reaches just the outputs that see it.
 
 Layouts: a patch of x with zeros around; its rows as four phases each; a row of sums as four phases.
 

@@ -86,8 +86,8 @@ def supports(spec: ConvSpec) -> str | None:
         return "the transforms of integers are not integers"
     if spec.stride != (1, 1) or spec.dilation != (1, 1):
         return "only stride 1 and dilation 1"
-    if min(spec.kh, spec.kw) <= 2:
-        return f"the kernel is {spec.kh}x{spec.kw}; with less than three rows or columns a chunk has too few taps"
+    if min(spec.kh, spec.kw) <= SIZE:
+        return f"the kernel is {spec.kh}x{spec.kw}; up to {SIZE} rows or columns are one chunk, which saves too little"
     if spec.c_in // spec.groups > CHANNELS:
         return f"at most {CHANNELS} input channels in a group; here {spec.c_in // spec.groups}"
     if scratch(spec) > num_threads() * LIMIT_BYTES:
@@ -100,7 +100,7 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     lanes = simd.lanes(spec.acc_dtype)
     chunks = -(-spec.kh // SIZE), -(-spec.kw // SIZE)
     high, wide = -(-spec.oh // SIZE), -(-spec.ow // (SIZE * lanes))  # tiles down, vectors of them across
-    down = min(4, chunks[0], high)
+    down = min(4, chunks[0])
     vectors = tile_vectors(wide)
     best, least = (down, vectors * lanes), math.inf
     for across in range(1, min(-(-wide // vectors), WIDEST) + 1):
@@ -142,8 +142,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     wide = -(-spec.ow // (SIZE * vectors * lanes)) * vectors
     tiles = spec.n * spec.c_out * high * wide
     rate = machine.row_tile_flops / 32  # vector instructions a second
-    slow = 1 if down > 1 else 2  # a single row waits for its loads
-    products = tiles * elements * (group * math.prod(plan.chunks) * slow + 1) / rate
+    products = tiles * elements * (group * math.prod(plan.chunks) + 1) / rate
     starts = tiles * elements / (down * vectors) * machine.tile
     blocks = spec.n * spec.groups * -(-high // tall) * -(-wide // (columns // lanes))
     inputs = blocks * group * (tall + plan.chunks[0] - 1) * _pitch(spec, plan.chunks, columns) / lanes
