@@ -85,16 +85,18 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
     return _cheapest(op, spec, device, this_machine())
 
 
+#: Algorithms that make just the products and sums of the definition.
+_EXACT = ("image", "polyphase")
 #: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
-_FILTERS = ("image", "polyphase", "toom_cook", "fft")
+_FILTERS = (*_EXACT, "toom_cook", "fft")
 
 
-def choose_filter(spec: ConvSpec) -> str:
-    """Name of the cheapest algorithm for an image filter."""
+def choose_filter(spec: ConvSpec, *, exact: bool = False) -> str:
+    """Name of the cheapest algorithm for an image filter; with `exact`, of those without a transform."""
     table("conv2d")
     from .cpu.machine import this_machine
 
-    return name(_cheapest("conv2d", spec, "cpu", this_machine(), _FILTERS))
+    return name(_cheapest("conv2d", spec, "cpu", this_machine(), _EXACT if exact else _FILTERS))
 
 
 @lru_cache(maxsize=4096)

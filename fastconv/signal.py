@@ -47,7 +47,8 @@ _MODES = {"full": "full", "same": "same", "valid": "valid"}
 #: Type codes of the results that the kernels compute; SciPy has no sums of bool and float16.
 _COMPUTED = "bBhHiIlLqQfdFD"
 #: Below as many operations `naive` runs, as fast as SciPy's loops (0.1 ms): for the shapes of small images and kernels
-#: the others compile a tile each, in seconds. All keep a NaN to the outputs that see it.
+#: the others compile a tile each, in seconds. All make SciPy's sums, exact where those are (of integers kept as floats,
+#: of zeros); a transform would round them, which `corr2d` allows.
 _SMALL = 100_000
 
 
@@ -84,8 +85,7 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
 
     Notes
     -----
-    Integers equal SciPy's; floats do up to the rounding of another order of additions and, with kernels from about 9x9
-    on, of a transform: 1e-5 of the largest output in float32.
+    Integers equal SciPy's; floats do up to the rounding of another order of additions.
 
     Source: the documentation of `scipy.signal.correlate2d`, and what SciPy 1.17 returns where it says nothing.
 
@@ -191,7 +191,7 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarr
         # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
         x, weight = x[:, None], weight[:, None]
     problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
-    algorithm = "naive" if problem.flops < _SMALL else choose_filter(problem)
+    algorithm = "naive" if problem.flops < _SMALL else choose_filter(problem, exact=True)
     planes = Plan(problem, weight, None, algorithm, "cpu").run(x, None, (x, weight))
     planes = planes.reshape(-1, problem.oh, problem.ow)
     if len(planes) == 1:
