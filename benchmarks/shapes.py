@@ -113,6 +113,9 @@ LAYERS = {
         Layer("mobilenet_3x3_s2", 1, 96, 112, 112, 96, 3, 3, stride=2, padding=1, groups=96),
         Layer("efficientnet_5x5", 1, 240, 28, 28, 240, 5, 5, padding=2, groups=240),
         Layer("convnext_7x7", 1, 96, 56, 56, 96, 7, 7, padding=3, groups=96),
+        # Large kernels: RepLKNet, and a dense one
+        Layer("replknet_31x31", 1, 128, 28, 28, 128, 31, 31, padding=15, groups=128),
+        Layer("dense_13x13", 1, 32, 56, 56, 32, 13, 13, padding=6),
         # Dense prediction: DeepLab, U-Net, YOLO, a super-resolution layer on a full-HD frame
         Layer("deeplab_d2", 1, 256, 33, 33, 256, 3, 3, padding=2, dilation=2),
         Layer("deeplab_d12", 1, 256, 33, 33, 256, 3, 3, padding=12, dilation=12),
@@ -164,15 +167,23 @@ FILTERS = {
     for image in (
         Filter("256_3x3", 256, 256, 3, 3),
         Filter("512_5x5", 512, 512, 5, 5),
+        Filter("256_41x41", 256, 256, 41, 41),
+        Filter("512_11x11", 512, 512, 11, 11),
         Filter("512_15x15", 512, 512, 15, 15),
         Filter("512_31x31", 512, 512, 31, 31),
+        Filter("512_41x41", 512, 512, 41, 41),
         Filter("512_1x31", 512, 512, 1, 31),
+        Filter("512_31x1", 512, 512, 31, 1),
+        Filter("512_21x21_float64", 512, 512, 21, 21, "float64"),
         Filter("1024_3x3", 1024, 1024, 3, 3),
         Filter("1024_7x7", 1024, 1024, 7, 7),
         Filter("1024_7x7_float64", 1024, 1024, 7, 7, "float64"),
+        Filter("1024_21x21", 1024, 1024, 21, 21),
+        Filter("1024_41x41_float64", 1024, 1024, 41, 41, "float64"),
         Filter("1024_5x5_uint8", 1024, 1024, 5, 5, "uint8"),
         Filter("hd_3x3", 1080, 1920, 3, 3),
         Filter("hd_7x7", 1080, 1920, 7, 7),
+        Filter("hd_13x13", 1080, 1920, 13, 13),
         Filter("2048_15x15", 2048, 2048, 15, 15),
     )
 }

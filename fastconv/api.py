@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import array, check_dtype, flag, shape
-from .plan import Plan, algorithms, fastest, get_num_threads, set_num_threads
+from .plan import Plan, algorithms, choose_filter, fastest, get_num_threads, set_num_threads
 from .spec import conv_spec
 
 __all__ = [
@@ -46,7 +46,9 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
 
     Notes
     -----
-    ``out[i, j] = bias + sum over a, b of kernel[a, b] * x[i + a, j + b]``.
+    ``out[i, j] = bias + sum over a, b of kernel[a, b] * x[i + a, j + b]``. A NaN or an infinity reaches just the
+    outputs that see it. With kernels from about 9x9 on floats go through a transform, which rounds to 1e-5 of the
+    largest output in float32.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 
@@ -76,8 +78,8 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         limits = np.iinfo(problem.acc_dtype)
         if not limits.min <= bias <= limits.max:
             raise ValueError(f"bias must fit the result's dtype {problem.acc_dtype}, got {bias}")
-    # `image` is the fastest for one channel, and a NaN reaches just the outputs that see it.
-    return Plan(problem, kernel[None, None], offset, "image", "cpu").run(x, None, (x,))[0]
+    algorithm = choose_filter(problem)
+    return Plan(problem, kernel[None, None], offset, algorithm, "cpu").run(x, None, (x,))[0]
 
 
 def conv2d(

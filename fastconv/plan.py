@@ -79,6 +79,18 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
     return _named(op, spec, algorithm, device)
 
 
+#: Algorithms that make just the products and sums of the definition.
+_EXACT = ("image", "polyphase")
+#: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
+_FILTERS = (*_EXACT, "toom_cook", "fft")
+
+
+def choose_filter(spec: ConvSpec, *, exact: bool = False) -> str:
+    """Name of the cheapest algorithm for an image filter; with `exact`, of those without a transform."""
+    names = _EXACT if exact else _FILTERS
+    return name(_cheapest("conv2d", spec, "cpu", _runtime().num_threads(), wisdom.generation, names))
+
+
 @lru_cache(maxsize=4096)
 def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
     modules = table(op, device)
@@ -92,8 +104,17 @@ def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
 
 
 @lru_cache(maxsize=4096)
-def _cheapest(op: str, spec: ConvSpec | PoolSpec, device: str, threads: int, wisdom_generation: int) -> ModuleType:
+def _cheapest(
+    op: str,
+    spec: ConvSpec | PoolSpec,
+    device: str,
+    threads: int,
+    wisdom_generation: int,
+    names: tuple[str, ...] | None = None,
+) -> ModuleType:
     costs = candidates(spec, threads, device)
+    if names is not None:
+        costs = {label: seconds for label, seconds in costs.items() if label in names}
     remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     return _named(op, spec, best, device)

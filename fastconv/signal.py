@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from .checks import Pads, Pair
-from .plan import Plan
+from .plan import Plan, choose_filter
 from .spec import conv_spec
 
 __all__ = ["convolve2d", "correlate2d"]
@@ -48,7 +48,8 @@ _MODES = {"full": "full", "same": "same", "valid": "valid"}
 #: Type codes of the results that the kernels compute; SciPy has no sums of bool and float16.
 _COMPUTED = "bBhHiIlLqQfdFD"
 #: Below as many operations `naive` runs, as fast as SciPy's loops (0.1 ms): for the shapes of small images and kernels
-#: `image` compiles a tile each, in seconds. Both make SciPy's sums; a transform would round otherwise and spread a NaN.
+#: the others compile a tile each, in seconds. All make SciPy's sums, exact where those are (of integers kept as floats,
+#: of zeros); a transform would round them, which `corr2d` allows.
 _SMALL = 100_000
 
 
@@ -191,7 +192,7 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarr
         # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
         x, weight = x[:, None], weight[:, None]
     problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
-    algorithm = "naive" if problem.flops < _SMALL else "image"
+    algorithm = "naive" if problem.flops < _SMALL else choose_filter(problem, exact=True)
     planes = Plan(problem, weight, None, algorithm, "cpu").run(x, None, (x, weight))
     planes = planes.reshape(-1, problem.oh, problem.ow)
     if len(planes) == 1:

@@ -74,6 +74,20 @@ CONV = (
     Conv("5x5", (1, 4, 13, 14), (5, 4, 5, 5), {"padding": 2}),
     Conv("2x2", (1, 4, 9, 10), (5, 4, 2, 2), bias=False),
     Conv("13x11 kernel", (1, 1, 30, 41), (1, 1, 13, 11)),
+    # large kernels, cut into chunks, and images around the edges of the tiles that go with them
+    Conv("31x31 kernel, same", (1, 1, 37, 70), (1, 1, 31, 31), {"padding": "same"}, threads=True),
+    Conv("31x31 kernel, depthwise on a small image", (2, 3, 9, 10), (3, 1, 31, 31), {"padding": 15, "groups": 3}),
+    Conv("17x17 kernel larger than the image", (1, 2, 6, 5), (3, 2, 17, 17), {"padding": ((9, 6), (7, 12))}),
+    Conv("1x31", (1, 1, 7, 75), (2, 1, 1, 31), {"padding": (0, 3)}),
+    Conv("1x13, depthwise", (2, 3, 8, 40), (3, 1, 1, 13), {"padding": (1, 2), "groups": 3}),
+    Conv("2x4 kernel", (1, 1, 5, 70), (1, 1, 2, 4)),
+    Conv("3x9, multiplier", (1, 2, 30, 131), (4, 1, 3, 9), {"padding": "same", "groups": 2}, threads=True),
+    Conv("31x1", (1, 1, 60, 19), (2, 1, 31, 1), {"padding": (3, 0)}),
+    Conv("9x11 kernel, stride", (1, 2, 30, 35), (2, 2, 9, 11), {"stride": (2, 3), "padding": 4}),
+    Conv("11x9 kernel, dilation", (1, 1, 40, 45), (2, 1, 11, 9), {"dilation": (2, 3), "padding": 5}),
+    *(Conv(f"5x9 kernel, {ow} columns out", (1, 1, 13, ow + 8), (1, 1, 5, 9)) for ow in (63, 64, 65, 128, 129, 200)),
+    Conv("5x5 kernel, 2 groups of 3 to 2 channels", (2, 6, 40, 21), (4, 3, 5, 5), {"padding": (4, 1), "groups": 2},
+         threads=True),
     # rows around the width of a vector, of two, and past a tile
     *(Conv(f"{ow} columns out", (1, 4, 5, ow + 2), (5, 4, 3, 3), bias=False) for ow in (15, 16, 17, 31, 32, 33, 70)),
     Conv("long rows, padded", (1, 3, 6, 130), (5, 3, 3, 3), {"padding": 1}, threads=True),
@@ -197,7 +211,8 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
 
 def example(algorithm: str, dtype: Any = "float32") -> Conv | None:
     """A case that an algorithm supports in this dtype, if there is one."""
-    cases = [case for name in ("plain", "1x1 kernel", "depthwise") for case in CONV if case.name == name]
+    names = "plain", "1x1 kernel", "depthwise", "1x13, depthwise", "5x5"
+    cases = [case for name in names for case in CONV if case.name == name]
     return next((case for case in cases if not unsupported(algorithm, case.arrays(dtype), **case.options)), None)
 
 

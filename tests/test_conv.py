@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
+from fastconv import plan
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,7 +73,9 @@ problems = st.fixed_dictionaries({
 })
 #: What makes any problem one that an algorithm with demands can do.
 REPAIRS = ({}, {"kernel": (1, 1)}, {"c_in": 1, "groups": 3},
-           {"kernel": (3, 3), "stride": 1, "dilation": 1, "groups": 1, "dtypes": ["float32"]})
+           {"kernel": (3, 3), "stride": 1, "dilation": 1, "groups": 1, "dtypes": ["float32"]},
+           {"kernel": (2, 4), "stride": 1, "dilation": 1, "c_in": 1, "dtypes": ["float32"]},
+           {"kernel": (5, 6), "size": (9, 20), "stride": 1, "dilation": 1, "dtypes": ["float32"]})
 
 
 def build(problem: dict) -> tuple[list[np.ndarray], dict]:
@@ -115,7 +118,7 @@ def test_nan_and_infinity_stay(algorithm: str, bad: float) -> None:
     result = fastconv.conv2d(x, weight, **case.options, algorithm=algorithm)
     assert 0 < np.count_nonzero(seen) < seen.size
     assert not np.isfinite(result[seen > 0]).any()
-    if algorithm in ("naive", "image"):  # which promise that the others stay as they are
+    if algorithm in ("naive", *plan._FILTERS):  # which promise that the others stay as they are
         np.testing.assert_allclose(result[seen == 0], expected[seen == 0], rtol=0, atol=1e-5)
 
 
@@ -251,3 +254,29 @@ def test_corr2d_bias(dtype: str, bias: object, wanted: str) -> None:
 def test_corr2d_bias_that_does_not_fit() -> None:
     with pytest.raises(ValueError, match="bias"):
         fastconv.corr2d(np.ones((3, 3), np.uint8), np.ones((2, 2), np.uint8), 2**40)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [3, 11, 31, 41])
+def test_corr2d_of_a_nan_or_infinity(size: int, bad: float) -> None:
+    x, kernel = values((120, 130), "float32"), values((size, size), "float32", 1)
+    clean = fastconv.corr2d(x, kernel)
+    x[50, 60] = bad
+    result = fastconv.corr2d(x, kernel)
+    seen = np.zeros(result.shape, bool)
+    seen[max(0, 51 - size) : 51, max(0, 61 - size) : 61] = True
+    assert not np.isfinite(result[seen]).any()
+    np.testing.assert_allclose(result[~seen], clean[~seen], rtol=0, atol=1e-5 * np.abs(clean).max())
+
+
+@pytest.mark.parametrize("algorithm", ["image", "toom_cook", "fft"])
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_filters_overflow_no_earlier_than_their_sums(algorithm: str, activation: str | None) -> None:
+    x, weight = np.zeros((1, 1, 20, 25), np.float32), np.zeros((1, 1, 9, 9), np.float32)
+    x[0, 0, 10, 12], weight[0, 0, 4, 4] = -3e38, 1  # a transform's sums of several such overflow, this one does not
+    result = fastconv.conv2d(x, weight, padding=4, algorithm=algorithm, activation=activation)
+    np.testing.assert_array_equal(result, np.maximum(x, 0) if activation else x)
+    x[0, 0, 3, 3] = -np.inf
+    result = fastconv.conv2d(x, np.ones_like(weight), padding=4, algorithm=algorithm, activation=activation)
+    assert (result[0, 0, :8, :8] == (0 if activation else -np.inf)).all()
+    assert (result[0, 0, 15:, 17:] == 0).all()

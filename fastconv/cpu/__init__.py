@@ -13,10 +13,13 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
 from . import (
     conv_depthwise,
     conv_direct,
+    conv_fft,
     conv_im2col,
     conv_image,
     conv_naive,
     conv_pointwise,
+    conv_polyphase,
+    conv_toom_cook,
     conv_winograd,
     pool_global,
     pool_naive,
@@ -24,5 +27,16 @@ from . import (
     pool_running,
 )
 
-CONV2D = (conv_pointwise, conv_winograd, conv_depthwise, conv_direct, conv_image, conv_im2col, conv_naive)
+CONV2D = (
+    conv_pointwise,
+    conv_winograd,
+    conv_depthwise,
+    conv_direct,
+    conv_image,
+    conv_polyphase,
+    conv_toom_cook,
+    conv_fft,
+    conv_im2col,
+    conv_naive,
+)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)

@@ -49,6 +49,8 @@ class Machine:
     """Bytes a second that pooling reads and writes."""
     vector: float = 0.55e-9
     """Seconds to load a vector from the first-level cache and combine it with another."""
+    fft_bandwidth: float = 3.5e9
+    """Bytes a second of the input of a real FFT along rows, or of the output of its inverse."""
     bandwidth: float = 8e9
     """Bytes a second that are written and read back."""
     call: float = 5e-6

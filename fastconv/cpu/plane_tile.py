@@ -1,0 +1,235 @@
+"""The register tile of `conv_toom_cook` and `conv_polyphase`, and the ways into and out of its planes.
+
+A plane tile is a small correlation of planes with all zeros and edges already there::
+
+    out[r, l] = sum over c, a, b of weight[c, a, b] * x[c, r + a, l + b]
+
+for a few rows by a few vectors of l. A vector of x is loaded once for all rows that use it: first the input rows that
+only the upper rows see, then those that all see, then those of the lower ones. Each of these is a flat loop over taps
+i = (y, b), row r taking weight i - r * kw.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .linear import Row, _product
+from .runtime import jit
+from .simd import _I32, _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked, registers
+from .tile import _plain, _raised
+
+
+def tile_vectors(wide: int) -> int:
+    """Vectors of a tile of up to four rows that fits the registers and leaves little over in rows of `wide` vectors."""
+    most = registers() // 5
+    return min((most, most * 2 // 3, most // 3), key=lambda count: -(-wide // count) * (2 * count + 1))
+
+
+@lru_cache(maxsize=64)
+def plane_tile(rows: int, vectors: int) -> Any:
+    """The tile, for kernels; arrays are flat.
+
+    It is called as ``tile(x, at, offsets, kw, channels, channel_step, weight, weight_at, out, out_at, pitch, lanes)``.
+    `offsets` has the distances of the taps (y, b) of kh + rows - 1 rows of x, kh >= rows; `weight` has (channels, kh,
+    kw) from `weight_at` on. `out` has room for whole tiles.
+    """
+    if _plain():
+        return _plain_plane_tile(rows, vectors)
+
+    @intrinsic
+    def register_tile(
+        typingctx, x, at, offsets, kw, channels, channel_step, weight, weight_at, out, out_at, pitch, lanes
+    ):
+        count = Vector(out.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, table_, width, depth, step, weight_, first, out_, to, pitch_, _ = args
+            table = _data(context, builder, offsets, table_)
+            total = builder.extract_value(context.make_array(offsets)(context, builder, table_).shape, 0)
+            each = builder.sub(total, builder.mul(width, _INT(rows - 1)))  # taps of one channel's kernel
+            image = builder.gep(_data(context, builder, x, x_), [start])
+            weights = builder.gep(_data(context, builder, weight, weight_), [first])
+
+            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
+            begin, over = builder.block, builder.append_basic_block("channels")
+            builder.branch(over)
+            builder.position_at_end(over)
+            c = builder.phi(_INT)
+            c.add_incoming(_INT(0), begin)
+            heads = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
+            sums = [list(row) for row in heads]
+            here, there = builder.gep(image, [builder.mul(c, step)]), builder.gep(weights, [builder.mul(c, each)])
+            # The rows first..last of the tile that see the input rows from one bound to the next.
+            bounds = [builder.mul(width, _INT(y)) for y in range(rows)]
+            bounds += [builder.add(each, builder.mul(width, _INT(y))) for y in range(rows)]
+            seen = [(0, y) for y in range(rows)] + [(y, rows - 1) for y in range(1, rows)]
+            for number, (top, bottom) in enumerate(seen):
+                before, loop = builder.block, builder.append_basic_block("taps")
+                after = builder.append_basic_block("done")
+                builder.branch(loop)
+                builder.position_at_end(loop)
+                i = builder.phi(_INT)
+                i.add_incoming(bounds[number], before)
+                held = {(r, v): builder.phi(zero.type) for r in range(top, bottom + 1) for v in range(vectors)}
+                place = builder.gep(here, [builder.load(builder.gep(table, [i]))])
+                wide = [_load(builder, place, _INT(v * count), count) for v in range(vectors)]
+                following = builder.add(i, _INT(1))
+                for r in range(top, bottom + 1):
+                    scalar = builder.load(builder.gep(there, [builder.sub(i, builder.mul(width, _INT(r)))]))
+                    one = _splat(builder, scalar, count)
+                    for v in range(vectors):
+                        held[r, v].add_incoming(sums[r][v], before)
+                        sums[r][v] = _fma(builder, one, wide[v], held[r, v])
+                        held[r, v].add_incoming(sums[r][v], loop)
+                i.add_incoming(following, loop)
+                builder.cbranch(builder.icmp_signed("<", following, bounds[number + 1]), loop, after)
+                builder.position_at_end(after)
+            next_c = builder.add(c, _INT(1))
+            c.add_incoming(next_c, builder.block)
+            for r in range(rows):
+                for v in range(vectors):
+                    heads[r][v].add_incoming(zero, begin)
+                    heads[r][v].add_incoming(sums[r][v], builder.block)
+            done = builder.append_basic_block("written")
+            builder.cbranch(builder.icmp_signed("<", next_c, depth), over, done)
+            builder.position_at_end(done)
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            for r in range(rows):
+                for v in range(vectors):
+                    _store(builder, sums[r][v], goal, builder.add(builder.mul(pitch_, _INT(r)), _INT(v * count)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            x, integer, offsets, integer, integer, integer, weight, integer, out, integer, integer, integer
+        ), codegen
+
+    return register_tile
+
+
+def _plain_plane_tile(rows: int, vectors: int) -> Any:
+    """The same sums, one at a time."""
+
+    @jit(key=(rows, vectors))
+    def plain_tile(x, at, offsets, kw, channels, channel_step, weight, weight_at, out, out_at, pitch, lanes):
+        each = offsets.size - kw * (rows - 1)
+        for r in range(rows):
+            for lane in range(vectors * lanes):
+                total = out.dtype.type(0)
+                for c in range(channels):
+                    for i in range(each):
+                        value = x[at + c * channel_step + offsets[i + r * kw] + lane]
+                        total += weight[weight_at + c * each + i] * value
+                out[out_at + r * pitch + lane] = total
+
+    return plain_tile
+
+
+@lru_cache(maxsize=8)
+def split_map(matrix: tuple[Row, ...], phases: int) -> Any:
+    """A function for kernels that takes m * lanes elements apart into tiles and multiplies each by a constant matrix::
+
+        y[to + i * stride + q] = sum over k of matrix[i, k] * x[at + q * m + k]        q a lane
+
+    It is called as ``f(x, at, y, to, stride)``. `phases` is m, a power of two, and the matrix has 2 m - 1 columns: the
+    last m - 1 elements of a tile are the first of the next.
+    """
+
+    @intrinsic
+    def split_and_map(typingctx, x, at, y, to, stride):
+        count = Vector(x.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, y_, begin, apart = args
+            data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
+            vectors = [_load(builder, data, builder.add(start, _INT(v * count)), count) for v in range(phases)]
+            elements = _split(builder, vectors)
+            if phases > 1:
+                following = _load(builder, data, builder.add(start, _INT(phases * count)), count)
+                for k in range(phases - 1):
+                    order = [*range(1, count), count + k]
+                    elements.append(_shuffle(builder, elements[k], following, order))
+            for i, value in enumerate(_product(builder, matrix, elements)):
+                _store(builder, value, goal, builder.add(begin, builder.mul(apart, _INT(i))))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(x, integer, y, integer, integer), codegen
+
+    return split_and_map
+
+
+@lru_cache(maxsize=16)
+def join_map(matrix: tuple[Row, ...], phases: int, whole: bool) -> Any:
+    """The way back: multiplies by a matrix, puts the tiles' elements in a row, adds a shift and raises it to a floor::
+
+        out[to + q * m + i] = max(floor, shift + sum over k of matrix[i, k] * x[at + k * step + q])
+
+    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes m * lanes
+    elements if `whole`, else the first `valid` of them. It returns the sum of 0 * element, a vector: NaN where one is
+    not finite.
+    """
+
+    @intrinsic
+    def map_and_join(typingctx, x, at, step, out, to, valid, shift, floor):
+        count = Vector(x.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, apart, out_, begin, valid_, added, least = args
+            data, goal = _data(context, builder, x, x_), _data(context, builder, out, out_)
+            vectors = [
+                _load(builder, data, builder.add(start, builder.mul(apart, _INT(k))), count)
+                for k in range(len(matrix[0]))
+            ]
+            zero = ir.Constant(vectors[0].type, None)
+            sign = zero
+            for v, value in enumerate(_join(builder, _product(builder, matrix, vectors))):
+                result, place = _raised(builder, builder.fadd(value, added), least), builder.add(begin, _INT(v * count))
+                if whole:
+                    _store(builder, result, goal, place)
+                else:
+                    mask = _mask(builder, count, builder.sub(valid_, _INT(v * count)))
+                    _store_masked(builder, result, goal, place, mask)
+                    value = builder.select(mask, value, zero)
+                sign = _fma(builder, value, zero, sign)
+            return sign
+
+        integer = types.int64
+        return shift(x, integer, integer, out, integer, integer, shift, floor), codegen
+
+    return map_and_join
+
+
+def _shuffle(builder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
+    """Elements of two vectors, laid end to end."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
+
+
+def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
+    """A row of elements as its phases: the even ones' phases and the odd ones' phases, in turns."""
+    if len(vectors) == 1:
+        return vectors
+    count, pairs = vectors[0].type.count, list(zip(vectors[::2], vectors[1::2], strict=True))
+    even, odd = (
+        _split(builder, [_shuffle(builder, a, b, list(range(first, 2 * count, 2))) for a, b in pairs])
+        for first in (0, 1)
+    )
+    return [phase for pair in zip(even, odd, strict=True) for phase in pair]
+
+
+def _join(builder, phases: list[ir.Value]) -> list[ir.Value]:
+    """The inverse of `_split`."""
+    if len(phases) == 1:
+        return phases
+    count = phases[0].type.count
+    row = []
+    for even, odd in zip(_join(builder, phases[::2]), _join(builder, phases[1::2]), strict=True):
+        for first in (0, count // 2):
+            order = [lane for pair in range(first, first + count // 2) for lane in (pair, count + pair)]
+            row.append(_shuffle(builder, even, odd, order))
+    return row
