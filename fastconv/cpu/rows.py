@@ -21,9 +21,9 @@ from numba import prange
 from ..spec import ConvSpec, Pair
 from . import patch, simd
 from .machine import Machine
+from .row_tile import row_tile
 from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .tile import row_tile
 
 #: Bytes of one patch: a quarter of a 1 MiB second-level cache.
 PATCH_BYTES = 256 << 10
