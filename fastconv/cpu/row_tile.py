@@ -31,17 +31,19 @@ from .simd import _BIT, _I32, _INT, Vector, _call, _convert, _data, _fma, _load,
 from .simd import _store_masked, register_bytes
 from .tile import _plain, _raised
 
-#: Heights of kernel up to this one have their loop unrolled; larger ones share one loop.
-UNROLLED = 7
+#: Square kernels of these sizes are unrolled whole, and the height of all up to the largest; the rest share one loop.
+UNROLLED = (3, 5, 7)
 
 
 class Shape(NamedTuple):
     """What a row tile is compiled for."""
 
     rows: int
-    vectors: int
+    halves: int
+    """Width in half vectors; if it is odd, the last vector of a row is half as long."""
     kh: int
-    """Height of the kernel if it is unrolled, else 0: any height of at least `rows`."""
+    kw: int
+    """Size of the kernel as far as it is unrolled, else 0: any width, any height of at least `rows`."""
     step: int
     """Input rows, in units of the dilation, from one output row of the tile to the next."""
     stride_w: int
@@ -49,10 +51,14 @@ class Shape(NamedTuple):
     columns: int
     """Columns of the kernel taken together: 2 with horizontal stride 2 and no dilation, else 1."""
 
+    def pixels(self, lanes: int) -> int:
+        """Width in elements, of which a register holds so many."""
+        return self.halves * lanes // 2
+
 
 @lru_cache(maxsize=256)
 def row_tile(shape: Shape, inside: bool) -> Any:
-    """Sums of `rows` rows by `vectors` vectors of pixels, called by kernels as::
+    """Sums of `rows` rows by some vectors of pixels, called by kernels as::
 
         row_tile(x, plane, zeros, size, corner, dilation, stride_w, weight, weight_at, extent, bias, floor, out, out_at,
                  pitch, wide)
@@ -95,23 +101,20 @@ class _Emitter:
         self.shape, self.inside, self.builder, self.types, self.data, self.arg = (
             shape, inside, builder, (x_type, sum_type), data, arg)  # fmt: skip
         self.count = Vector(sum_type).count
+        starts = range(0, shape.pixels(self.count), self.count)
+        self.parts = [(start, min(self.count, shape.pixels(self.count) - start)) for start in starts]
         self.h, self.w = (builder.extract_value(arg["size"], axis) for axis in (0, 1))
         self.top, self.left = (builder.extract_value(arg["corner"], axis) for axis in (0, 1))
         self.down, self.across = (builder.extract_value(arg["dilation"], axis) for axis in (0, 1))
         self.channels, self.kh, self.kw = (builder.extract_value(arg["extent"], axis) for axis in (0, 1, 2))
 
     def emit(self) -> None:
-        builder, shape, arg = self.builder, self.shape, self.arg
-        initial = _splat(builder, arg["bias"], self.count)
-        sums = [initial] * (shape.rows * shape.vectors)
+        builder, arg, parts, rows = self.builder, self.arg, self.parts, range(self.shape.rows)
+        sums = [_splat(builder, arg["bias"], size) for _ in rows for _, size in parts]
         sums = self.loop(_INT(0), self.channels, sums, self.channel)
-        least, goal = _splat(builder, arg["floor"], self.count), builder.gep(self.data["out"], [arg["out_at"]])
-        results = [_raised(builder, value, least) for value in sums]
-        places = [
-            builder.add(builder.mul(_INT(r), arg["pitch"]), _INT(v * self.count))
-            for r in range(shape.rows)
-            for v in range(shape.vectors)
-        ]
+        goal = builder.gep(self.data["out"], [arg["out_at"]])
+        results = [_raised(builder, value, _splat(builder, arg["floor"], value.type.count)) for value in sums]
+        places = [builder.add(builder.mul(_INT(r), arg["pitch"]), _INT(start)) for r in rows for start, _ in parts]
 
         def whole() -> None:
             for value, place in zip(results, places, strict=True):
@@ -120,16 +123,13 @@ class _Emitter:
         if self.inside:
             whole()
             return
-        full = builder.icmp_signed(">=", arg["wide"], _INT(shape.vectors * self.count))
-        with builder.if_else(full) as (then, otherwise):
+        with builder.if_else(builder.icmp_signed(">=", arg["wide"], _INT(sum(parts[-1])))) as (then, otherwise):
             with then:
                 whole()
             with otherwise:
-                for v in range(shape.vectors):
-                    mask = _mask(builder, self.count, builder.sub(arg["wide"], _INT(v * self.count)))
-                    for r in range(shape.rows):
-                        at = r * shape.vectors + v
-                        _store_masked(builder, results[at], goal, places[at], mask)
+                masks = [_mask(builder, size, builder.sub(arg["wide"], _INT(start))) for start, size in parts]
+                for at, (value, place) in enumerate(zip(results, places, strict=True)):
+                    _store_masked(builder, value, goal, place, masks[at % len(parts)])
 
     def loop(self, start, stop, carried, body):
         """``for k in range(start, stop): carried = body(k, carried)``, as SSA."""
@@ -158,8 +158,7 @@ class _Emitter:
         image = builder.gep(self.data["x"], [builder.add(self.arg["plane"], builder.mul(c, area))])
         taps = builder.mul(c, builder.mul(self.kh, self.kw))
         weights = builder.gep(self.data["weight"], [builder.add(self.arg["weight_at"], taps)])
-        static = range((shape.rows - 1) * shape.step + shape.kh) if shape.kh else range(0)
-        known = {y: self.row(image, _INT(y)) for y in static}
+        known = [self.row(image, _INT(y)) for y in range((shape.rows - 1) * shape.step + shape.kh if shape.kh else 0)]
 
         def single(b, sums):
             return self.taps(image, known, weights, (b,), sums)
@@ -168,6 +167,12 @@ class _Emitter:
             b = builder.shl(k, _INT(1))
             return self.taps(image, known, weights, (b, builder.add(b, _INT(1))), sums)
 
+        if shape.kw and shape.stride_w == 1:
+            for b in range(shape.kw):
+                sums = single(b, sums)
+            return sums
+        if shape.kw:
+            return self.window(known, weights, sums)
         if shape.columns == 1:
             return self.loop(_INT(0), self.kw, sums, single)
         pairs = builder.ashr(self.kw, _INT(1))
@@ -181,40 +186,52 @@ class _Emitter:
         here = builder.gep(image, [builder.mul(row, self.w)])
         return builder.select(builder.icmp_unsigned("<", row, self.h), here, self.data["zeros"])
 
+    def weight(self, weights, a, b):
+        """One weight."""
+        builder = self.builder
+        place = builder.add(builder.mul(a, self.kw), _INT(b) if isinstance(b, int) else b)
+        return builder.load(builder.gep(weights, [place]))
+
+    def users(self, y):
+        """Rows of the tile that see input row y of it, each with its tap, if the kernel's height is unrolled."""
+        taps = [(r, y - r * self.shape.step) for r in range(self.shape.rows)]
+        return [(r, a) for r, a in taps if 0 <= a < self.shape.kh]
+
+    def add(self, sums, r, weight, vectors):
+        """Add `weight` times the vectors to row r of the sums."""
+        for v, vector in enumerate(vectors):
+            at = r * len(self.parts) + v
+            sums[at] = _fma(self.builder, _splat(self.builder, weight, vector.type.count), vector, sums[at])
+
     def taps(self, image, known, weights, columns, sums):
         """Add the products of one column of the kernel, or of two neighbouring ones."""
-        builder, shape = self.builder, self.shape
-        start = builder.add(self.left, builder.mul(columns[0], self.across))
-        masks = [self.masks(start, v) for v in range(shape.vectors)]
+        builder, shape, rows = self.builder, self.shape, range(self.shape.rows)
+        if isinstance(columns[0], int):
+            start, shift = self.left, columns[0]
+        else:
+            start, shift = builder.add(self.left, builder.mul(columns[0], self.across)), 0
+        bits = [self.validity(start, part) for part in self.loads()]
         kept: dict[Any, Any] = {}
-
-        def weight(a, k):
-            place = builder.gep(weights, [builder.add(builder.mul(a, self.kw), columns[k])])
-            return _splat(builder, builder.load(place), self.count)
 
         def add(row, users, sums):
             """Add one input row to the rows that see it, given as pairs (row of the tile, tap)."""
             sums = list(sums)
-            vectors = [self.vectors(row, start, len(columns), masks[v], v) for v in range(shape.vectors)]
-            for k in range(len(columns)):
+            vectors = self.vectors(row, builder.add(start, _INT(shift)), len(columns), bits, shift)
+            for k, b in enumerate(columns):
                 for r, a in users:
-                    if isinstance(a, int):
-                        one = kept.get((a, k)) or kept.setdefault((a, k), weight(_INT(a), k))
-                    else:
-                        one = weight(a, k)
-                    for v in range(shape.vectors):
-                        at = r * shape.vectors + v
-                        sums[at] = _fma(builder, one, vectors[v][k], sums[at])
+                    if not isinstance(a, int):
+                        weight = self.weight(weights, a, b)
+                    elif (weight := kept.get((a, k))) is None:
+                        weight = kept[a, k] = self.weight(weights, _INT(a), b)
+                    self.add(sums, r, weight, vectors[k])
             return sums
 
-        rows = range(shape.rows)
         if shape.kh:
-            for y in known:
-                users = [(r, y - r * shape.step) for r in rows if 0 <= y - r * shape.step < shape.kh]
-                sums = add(known[y], users, sums)
+            for y, row in enumerate(known):
+                sums = add(row, self.users(y), sums)
             return sums
         for y in range(shape.rows - 1):  # rows that only the upper part of the tile sees
-            sums = add(self.row(image, _INT(y)), [(r, y - r) for r in rows if r <= y], sums)
+            sums = add(self.row(image, _INT(y)), [(r, builder.sub(_INT(y), _INT(r))) for r in rows if r <= y], sums)
 
         def middle(y, sums):
             return add(self.row(image, y), [(r, builder.sub(y, _INT(r))) for r in rows], sums)
@@ -226,62 +243,102 @@ class _Emitter:
             sums = add(self.row(image, below), users, sums)
         return sums
 
-    def masks(self, start, v):
-        """The lanes of vector v, from column `start` on, that lie in the image: a mask for each load."""
-        stride = self.shape.stride_w
-        if self.inside:
-            return []
-        return [self.mask(self.builder.add(start, _INT((v * stride + part) * self.count))) for part in range(stride)]
+    def window(self, known, weights, sums):
+        """Add the products of all columns with stride 2: a row is loaded once, its even and odd elements are shifted."""
+        builder, sums = self.builder, list(sums)
+        tail = [(2 * self.shape.pixels(self.count), self.count)] if self.shape.kw > 2 else []
+        loads = self.loads() + tail
+        bits = [self.validity(self.left, part) for part in loads]
+        kept: dict[Any, Any] = {}
+        for y, row in enumerate(known):
+            found = [self.load(row, self.left, part, bit, 0) for part, bit in zip(loads, bits, strict=True)]
+            nothing = ir.Constant(found[-1].type, None)
+            for odd in (0, 1):
+                split = [
+                    self.deinterleaved(near, far, odd)
+                    for near, far in zip(found[::2], [*found[1::2], nothing], strict=False)
+                ]
+                for b in range(odd, self.shape.kw, 2):
+                    vectors = [self.shifted(split, v, b // 2) for v in range(len(self.parts))]
+                    for r, a in self.users(y):
+                        if (weight := kept.get((a, b))) is None:
+                            weight = kept[a, b] = self.weight(weights, _INT(a), b)
+                        self.add(sums, r, weight, vectors)
+        return sums
 
-    def mask(self, first):
-        """Which of the columns from `first` on lie in the image."""
-        builder, count = self.builder, self.count
+    def shifted(self, vectors, v, shift):
+        """Vector v of a row of vectors, from `shift` elements later on."""
+        count, here = vectors[v].type.count, vectors[v]
+        if not shift:
+            return here
+        after, order = vectors[v + 1], [lane + shift for lane in range(count)]
+        if after.type.count != count:  # the last vector of the tile is a half one, or comes behind one
+            after = self.shuffled(after, after, [lane % after.type.count for lane in range(count)])
+        return self.shuffled(here, after, order)
 
-        def clamped(value):
+    def deinterleaved(self, near, far, odd):
+        """Every second element of two vectors."""
+        if far.type.count != near.type.count:
+            far = ir.Constant(near.type, None)
+        return self.shuffled(near, far, list(range(odd, 2 * near.type.count, 2)))
+
+    def shuffled(self, a, b, order):
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
+
+    def loads(self):
+        """Where the loads of a row begin, seen from its first column, and how many elements they are."""
+        if self.shape.stride_w == 1:
+            return self.parts
+        return [(2 * start + size * far, size) for start, size in self.parts for far in (0, 1)]
+
+    def validity(self, start, part):
+        """Which of the columns from `start` + part[0] on lie in the image, as bits; the highest is wrong."""
+        if self.inside or not self.shape.stride_w:
+            return None
+        builder = self.builder
+        first = builder.add(start, _INT(part[0]))
+
+        def below(value):
             low = _call(builder, "llvm.smax.i64", _INT, [value, _INT(0)])
-            return _call(builder, "llvm.smin.i64", _INT, [low, _INT(count)])
+            return builder.shl(_INT(-1), _call(builder, "llvm.smin.i64", _INT, [low, _INT(63)]))
 
-        before = builder.shl(_INT(-1), clamped(builder.neg(first)))
-        behind = builder.shl(_INT(-1), clamped(builder.sub(self.w, first)))
-        bits = builder.trunc(builder.and_(before, builder.not_(behind)), ir.IntType(count))
-        return builder.bitcast(bits, ir.VectorType(_BIT, count))
+        return builder.and_(below(builder.neg(first)), builder.not_(below(builder.sub(self.w, first))))
 
-    def vectors(self, row, start, columns, masks, v):
-        """Vector v of an input row as the columns of the kernel that are taken together see it."""
-        builder, count, stride = self.builder, self.count, self.shape.stride_w
+    def load(self, row, start, part, bits, shift):
+        """A vector of an input row, zeros outside it; `bits` begin `shift` columns before."""
+        builder, place, size = self.builder, self.builder.add(start, _INT(part[0])), part[1]
+        if self.inside:
+            return self.wide(_load(builder, row, place, size))
+        mask = builder.trunc(builder.lshr(bits, _INT(shift)), ir.IntType(size))
+        return self.wide(_load_masked(builder, row, place, builder.bitcast(mask, ir.VectorType(_BIT, size))))
 
-        def load(part):
-            place = builder.add(start, _INT((v * stride + part) * count))
-            if self.inside:
-                return _load(builder, row, place, count)
-            return _load_masked(builder, row, place, masks[part])
+    def wide(self, vector):
+        return _convert(self.builder, vector, *self.types, vector.type.count)
 
-        if stride == 1:
-            found = [load(0)]
-        elif stride == 2:
-            near, far = load(0), load(1)
-            orders = [list(range(odd, 2 * count, 2)) for odd in range(columns)]
-            found = [
-                builder.shuffle_vector(near, far, ir.Constant(ir.VectorType(_I32, count), order)) for order in orders
-            ]
-        else:
-            found = [self.gathered(row, start, v)]
-        return [_convert(builder, vector, *self.types, count) for vector in found]
+    def vectors(self, row, start, columns, bits, shift):
+        """The vectors of an input row as each of the columns of the kernel that are taken together sees them."""
+        if not self.shape.stride_w:
+            return [[self.gathered(row, start, part) for part in self.parts]]
+        found = [self.load(row, start, part, bit, shift) for part, bit in zip(self.loads(), bits, strict=True)]
+        if self.shape.stride_w == 1:
+            return [found]
+        pairs = list(zip(found[::2], found[1::2], strict=True))
+        return [[self.deinterleaved(near, far, odd) for near, far in pairs] for odd in range(columns)]
 
-    def gathered(self, row, start, v):
+    def gathered(self, row, start, part):
         """Elements `stride_w` apart, one by one; those outside the image from the zeros."""
-        builder, result = self.builder, ir.Constant(ir.VectorType(row.type.pointee, self.count), None)
-        for lane in range(self.count):
-            column = builder.add(start, builder.mul(_INT(v * self.count + lane), self.arg["stride_w"]))
+        builder, result = self.builder, ir.Constant(ir.VectorType(row.type.pointee, part[1]), None)
+        for lane in range(part[1]):
+            column = builder.add(start, builder.mul(_INT(part[0] + lane), self.arg["stride_w"]))
             within = builder.icmp_unsigned("<", column, self.w)
             place = builder.select(within, builder.gep(row, [column]), self.data["zeros"])
             result = builder.insert_element(result, builder.load(place), _I32(lane))
-        return result
+        return self.wide(result)
 
 
 def _plain_row_tile(shape: Shape) -> Any:
     """The same sums, one at a time."""
-    rows, step, width = shape.rows, shape.step, shape.vectors * register_bytes()
+    rows, step, width = shape.rows, shape.step, shape.pixels(register_bytes())
 
     @jit(key=shape)
     def plain_row_tile(

@@ -27,14 +27,21 @@ from .machine import Machine
 from .row_tile import UNROLLED, Shape, row_tile
 from .runtime import kernel, num_threads
 
-#: Rows and vectors of a tile: few, as each is compiled. The rows suit planes of 7, 14, 28 and 56 as well as powers of two.
-ROWS, VECTORS = (1, 2, 4, 7), (1, 2, 4)
+#: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
+ROWS, HALVES = (1, 2, 4, 7), (1, 2, 4, 7, 8)
+
+
+#: Cycles of a core that does one vector multiply-add in each: of a load that crosses a cache line, a store that does, and
+#: to begin and end a tile (AMD EPYC 9004).
+UNALIGNED, STORE, TILE = 1.7, 3.5, 40
 
 
 class Blocking(NamedTuple):
     """How a problem is cut up."""
 
     shape: Shape
+    dilation: int
+    """Input rows from one tap to the next."""
     apart: int
     """Output rows from one row of a tile to the next."""
     bands: int
@@ -46,43 +53,45 @@ class Blocking(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def blocking(spec: ConvSpec) -> Blocking:
-    """The tile that takes least time, whatever it computes twice or in vain included."""
+    """The tile that takes least time, all it computes twice or in vain included."""
     lanes = simd.lanes(spec.acc_dtype)
-    vectors = -(-spec.ow // lanes)
-    common = math.gcd(spec.stride[0], spec.dilation[0])
-    step, apart = spec.stride[0] // common, spec.dilation[0] // common
-    if spec.kh == 1 or step > 2:
-        step, apart = 1, 1
-    budget = 16 if simd.registers() == 32 else 8
-    best = None
-    for rows in ROWS:
-        for width in VECTORS:
-            alone = rows == 1
-            if rows * width > budget or rows > spec.oh // apart and not alone or width > vectors and width > 1:
-                continue
-            if not alone and (step == 1) != (spec.stride[0] // common == 1 or spec.kh == 1):
-                continue
-            unrolled = spec.kh <= UNROLLED
-            if not unrolled and (rows > spec.kh or step > 1 and not alone):
-                continue
-            bands = -(-spec.oh // rows) if alone else apart * -(-(-(-spec.oh // apart)) // rows)
-            tiles = bands * -(-vectors // width)
-            seen = (rows - 1) * step + spec.kh
-            products = rows * width * spec.taps
-            loads = spec.taps // spec.kh * seen * width * 2 * (1 if spec.stride[1] == 1 else 1.5) + spec.taps
-            cycles = tiles * (max(products, loads) + 4 * rows * width + 20)
-            if best is None or cycles < best.cycles:
-                shape = Shape(rows, width, spec.kh if unrolled else 0, 1 if alone else step, *_horizontal(spec))
-                best = Blocking(shape, 1 if alone else apart, bands, -(-vectors // width), cycles)
-    assert best is not None
-    return best
+    options = [_option(spec, rows, halves) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0]
+    return min((option for option in options if option), key=lambda option: option.cycles)
 
 
-def _horizontal(spec: ConvSpec) -> Pair:
-    """Stride and columns taken together, as `Shape` has them."""
-    if spec.stride[1] == 2:
-        return 2, 2 if spec.dilation[1] == 1 else 1
-    return (1, 1) if spec.stride[1] == 1 else (0, 1)
+def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
+    """One way to cut a problem up, None if it does not fit."""
+    lanes = simd.lanes(spec.acc_dtype)
+    kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
+    dilation = spec.dilation[0] if kh > 1 else spec.stride[0]  # one tap is any distance from the next
+    common = math.gcd(spec.stride[0], dilation)
+    step, apart = spec.stride[0] // common, dilation // common
+    whole = kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
+    high = kh <= UNROLLED[-1]
+    if rows == 1:
+        step = apart = 1
+    elif step > min(2, kh) or rows > spec.oh // apart or (not high and (step > 1 or rows > kh)):
+        return None  # rows share nothing, or are too few
+    narrow = -(-spec.ow * 2 // lanes)  # half vectors of a row
+    if rows * parts > (16 if simd.registers() == 32 else 8) or (halves > narrow and halves > 2 - lanes // 8):
+        return None
+    if stride == 2 and parts > 2:
+        return None  # more masks than registers for them
+
+    tiles, bands = -(-narrow // halves), apart * -(-(-(-spec.oh // apart)) // rows)
+    columns = 2 if stride == 2 and spec.dilation[1] == 1 else 1
+    seen = (rows - 1) * step + kh
+    if stride > 2:
+        loads = kw * parts * lanes
+    elif whole and stride == 2:
+        loads = 2 * parts + 1
+    else:
+        loads = stride * parts * -(-kw // columns)
+    depth = spec.c_in // spec.groups
+    reading = depth * (UNALIGNED * seen * loads + kh * kw * (1 if high else rows))
+    cycles = max(spec.taps * rows * halves / 2, reading) + rows * parts * STORE + TILE
+    shape = Shape(rows, halves, kh if high else 0, kw if whole else 0, step, stride if stride <= 2 else 0, columns)
+    return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
 
 def scratch(spec: ConvSpec) -> int:
@@ -133,7 +142,8 @@ def _unpacked(spec: ConvSpec, threads: int) -> Packed:
             plan.apart,
             spec.groups,
             *spec.stride,
-            *spec.dilation,
+            plan.dilation,
+            spec.dilation[1],
             spec.padding[0][0],
             spec.padding[1][0],
         ),
@@ -149,7 +159,9 @@ def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> Non
 def _loops(shape: Shape) -> Any:
     """The kernel for one shape of tile."""
     edge, inner = row_tile(shape, False), row_tile(shape, True)
-    rows, lanes_bytes = shape.rows, shape.vectors * simd.register_bytes()
+    lanes = simd.register_bytes()
+    rows, stride, whole = shape.rows, shape.stride_w, shape.kw > 0
+    pixels_of = shape.pixels(simd.register_bytes())
 
     @kernel(key=shape)
     def _row_loops(x, weight, bias, floor, out, zeros, numbers):
@@ -157,25 +169,32 @@ def _loops(shape: Shape) -> Any:
         c_in, h, w = x.shape[1:]
         extent = weight.shape[1:]
         tasks, total, bands, across, apart, groups, sh, sw, dh, dw, pad_top, pad_left = numbers
-        pixels, taps = lanes_bytes // out.itemsize, extent[0] * extent[1] * extent[2]
+        pixels, taps = pixels_of // out.itemsize, extent[0] * extent[1] * extent[2]
         size, dilation = (h, w), (dh, dw)
-        reach = pixels * sw - 1 + (extent[2] - 1) * dw
+        # Columns from the first that a tile reads to the last.
+        reach = pixels * sw - 1 + ((extent[2] - 1) * dw if stride == 1 or not whole else lanes // out.itemsize)
         for task in prange(tasks):
-            for band in range(total * task // tasks, total * (task + 1) // tasks):
-                plane, number = band // bands, band % bands
+            band, stop = total * task // tasks, total * (task + 1) // tasks
+            while band < stop:
+                plane, begin = band // bands, band % bands
+                end = min(bands, begin + stop - band)
+                band += end - begin
                 image, o = plane // c_out, plane % c_out
-                first = number % apart
-                i = first + apart * min(number // apart * rows, (oh - first + apart - 1) // apart - rows)
-                at = (image * c_in + o // (c_out // groups) * extent[0]) * h * w
-                for tile in range(across):
-                    j = max(0, min(tile * pixels, ow - pixels))
-                    corner = i * sh - pad_top, j * sw - pad_left
-                    to = (plane * oh + i) * ow + j
-                    if corner[1] >= 0 and corner[1] + reach < w and ow >= pixels:
-                        inner(x, at, zeros, size, corner, dilation, sw, weight, o * taps, extent, bias[o], floor, out, to,
-                              apart * ow, ow - j)  # fmt: skip
-                    else:
-                        edge(x, at, zeros, size, corner, dilation, sw, weight, o * taps, extent, bias[o], floor, out, to,
-                             apart * ow, ow - j)  # fmt: skip
+                at, weight_at = (image * c_in + o // (c_out // groups) * extent[0]) * h * w, o * taps
+                for number in range(begin, end):
+                    turn = number if apart == 1 else number // apart
+                    first = number - turn * apart
+                    last = oh - rows if apart == 1 else (oh - first + apart - 1) // apart - rows
+                    i = first + apart * min(turn * rows, last)
+                    top, row = i * sh - pad_top, (plane * oh + i) * ow
+                    for tile in range(across):
+                        j = max(0, min(tile * pixels, ow - pixels))
+                        corner = top, j * sw - pad_left
+                        if corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow:
+                            inner(x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor, out,
+                                  row + j, apart * ow, ow - j)  # fmt: skip
+                        else:
+                            edge(x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor, out,
+                                 row + j, apart * ow, ow - j)  # fmt: skip
 
     return _row_loops
