@@ -50,6 +50,8 @@ class Shape(NamedTuple):
     """Horizontal stride: 1, 2, or 0 for any."""
     columns: int
     """Columns of the kernel taken together: 2 with horizontal stride 2 and no dilation, else 1."""
+    deep: bool
+    """Whether there are several input channels: a loop that LLVM would move work in front of, and spill."""
 
     def pixels(self, lanes: int) -> int:
         """Width in elements, of which a register holds so many."""
@@ -111,7 +113,10 @@ class _Emitter:
     def emit(self) -> None:
         builder, arg, parts, rows = self.builder, self.arg, self.parts, range(self.shape.rows)
         sums = [_splat(builder, arg["bias"], size) for _ in rows for _, size in parts]
-        sums = self.loop(_INT(0), self.channels, sums, self.channel)
+        if self.shape.deep:
+            sums = self.loop(_INT(0), self.channels, sums, self.channel)
+        else:
+            sums = self.channel(_INT(0), sums)
         goal = builder.gep(self.data["out"], [arg["out_at"]])
         results = [_raised(builder, value, _splat(builder, arg["floor"], value.type.count)) for value in sums]
         places = [builder.add(builder.mul(_INT(r), arg["pitch"]), _INT(start)) for r in rows for start, _ in parts]

@@ -33,7 +33,7 @@ ROWS, HALVES = (1, 2, 4, 7), (1, 2, 4, 7, 8)
 
 #: Cycles of a core that does one vector multiply-add in each: of a load that crosses a cache line, a store that does, and
 #: to begin and end a tile (AMD EPYC 9004).
-UNALIGNED, STORE, TILE = 1.7, 3.5, 40
+UNALIGNED, STORE, TILE = 1.7, 2.5, 30
 
 
 class Blocking(NamedTuple):
@@ -89,8 +89,10 @@ def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
         loads = stride * parts * -(-kw // columns)
     depth = spec.c_in // spec.groups
     reading = depth * (UNALIGNED * seen * loads + kh * kw * (1 if high else rows))
-    cycles = max(spec.taps * rows * halves / 2, reading) + rows * parts * STORE + TILE
-    shape = Shape(rows, halves, kh if high else 0, kw if whole else 0, step, stride if stride <= 2 else 0, columns)
+    shuffles = depth * seen * kw * parts if stride == 2 else 0
+    cycles = max(spec.taps * rows * halves / 2 + shuffles, reading) + rows * parts * STORE + TILE
+    unrolled = kh if high else 0, kw if whole else 0
+    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, depth > 1)
     return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
 
