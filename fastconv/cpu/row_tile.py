@@ -50,8 +50,14 @@ class Shape(NamedTuple):
     """Horizontal stride: 1, 2, or 0 for any."""
     columns: int
     """Columns of the kernel taken together: 2 with horizontal stride 2 and no dilation, else 1."""
+    seen: tuple[int, int] | None
+    """First and behind the last input row in the image, if that is the same for all tiles; only with `kh`."""
     deep: bool
     """Whether there are several input channels: a loop that LLVM would move work in front of, and spill."""
+
+    def inputs(self) -> range:
+        """The input rows that a tile reads, if the kernel's height is unrolled."""
+        return range(*self.seen) if self.seen else range((self.rows - 1) * self.step + self.kh if self.kh else 0)
 
     def pixels(self, lanes: int) -> int:
         """Width in elements, of which a register holds so many."""
@@ -163,7 +169,7 @@ class _Emitter:
         image = builder.gep(self.data["x"], [builder.add(self.arg["plane"], builder.mul(c, area))])
         taps = builder.mul(c, builder.mul(self.kh, self.kw))
         weights = builder.gep(self.data["weight"], [builder.add(self.arg["weight_at"], taps)])
-        known = [self.row(image, _INT(y)) for y in range((shape.rows - 1) * shape.step + shape.kh if shape.kh else 0)]
+        known = {y: self.row(image, _INT(y)) for y in self.shape.inputs()}
 
         def single(b, sums):
             return self.taps(image, known, weights, (b,), sums)
@@ -189,6 +195,8 @@ class _Emitter:
         builder = self.builder
         row = builder.add(self.top, builder.mul(y, self.down))
         here = builder.gep(image, [builder.mul(row, self.w)])
+        if self.shape.seen:
+            return here
         return builder.select(builder.icmp_unsigned("<", row, self.h), here, self.data["zeros"])
 
     def weight(self, weights, a, b):
@@ -232,7 +240,7 @@ class _Emitter:
             return sums
 
         if shape.kh:
-            for y, row in enumerate(known):
+            for y, row in known.items():
                 sums = add(row, self.users(y), sums)
             return sums
         for y in range(shape.rows - 1):  # rows that only the upper part of the tile sees
@@ -255,7 +263,7 @@ class _Emitter:
         loads = self.loads() + tail
         bits = [self.validity(self.left, part) for part in loads]
         kept: dict[Any, Any] = {}
-        for y, row in enumerate(known):
+        for y, row in known.items():
             found = [self.load(row, self.left, part, bit, 0) for part, bit in zip(loads, bits, strict=True)]
             nothing = ir.Constant(found[-1].type, None)
             for odd in (0, 1):

@@ -28,12 +28,12 @@ from .row_tile import UNROLLED, Shape, row_tile
 from .runtime import kernel, num_threads
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
-ROWS, HALVES = (1, 2, 4, 7), (1, 2, 4, 7, 8)
+ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
 
 
-#: Cycles of a core that does one vector multiply-add in each: of a load that crosses a cache line, a store that does, and
-#: to begin and end a tile (AMD EPYC 9004).
-UNALIGNED, STORE, TILE = 1.7, 2.5, 30
+#: Cycles of a core that does one vector multiply-add in each: of a load and a store at any address (most cross a cache
+#: line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
+UNALIGNED, STORE, ROW, TILE = 1.7, 2.5, 1.5, 20
 
 
 class Blocking(NamedTuple):
@@ -80,19 +80,25 @@ def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
 
     tiles, bands = -(-narrow // halves), apart * -(-(-(-spec.oh // apart)) // rows)
     columns = 2 if stride == 2 and spec.dilation[1] == 1 else 1
-    seen = (rows - 1) * step + kh
+    inside = None
+    if bands == 1 and rows == spec.oh and high:
+        top, bottom = -(-spec.padding[0][0] // dilation), -(-(spec.padding[0][0] + spec.h) // dilation)
+        inside = top, min(bottom, (rows - 1) * step + kh)
+    unrolled = kh if high else 0, kw if whole else 0
+    depth = spec.c_in // spec.groups
+    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1)
+
+    seen = len(shape.inputs()) if high else rows - 1 + kh
     if stride > 2:
         loads = kw * parts * lanes
     elif whole and stride == 2:
         loads = 2 * parts + 1
     else:
         loads = stride * parts * -(-kw // columns)
-    depth = spec.c_in // spec.groups
     reading = depth * (UNALIGNED * seen * loads + kh * kw * (1 if high else rows))
     shuffles = depth * seen * kw * parts if stride == 2 else 0
-    cycles = max(spec.taps * rows * halves / 2 + shuffles, reading) + rows * parts * STORE + TILE
-    unrolled = kh if high else 0, kw if whole else 0
-    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, depth > 1)
+    products = spec.taps * rows * halves / 2 * seen / ((rows - 1) * step + kh)
+    cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
     return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
 
