@@ -162,12 +162,18 @@ REGULAR_POOLINGS = ("vgg_2x2_s2", "resnet_3x3_s2", "inception_3x3_s1", "spp_13x1
 FILTERS = {
     image.name: image
     for image in (
+        Filter("64_3x3", 64, 64, 3, 3),
+        Filter("128_5x5", 128, 128, 5, 5),
         Filter("256_3x3", 256, 256, 3, 3),
         Filter("512_5x5", 512, 512, 5, 5),
+        Filter("512_9x9", 512, 512, 9, 9),
+        Filter("512_11x11", 512, 512, 11, 11),
+        Filter("512_13x13", 512, 512, 13, 13),
         Filter("512_15x15", 512, 512, 15, 15),
         Filter("512_31x31", 512, 512, 31, 31),
         Filter("512_1x31", 512, 512, 1, 31),
         Filter("1024_3x3", 1024, 1024, 3, 3),
+        Filter("1024_3x3_float64", 1024, 1024, 3, 3, "float64"),
         Filter("1024_7x7", 1024, 1024, 7, 7),
         Filter("1024_7x7_float64", 1024, 1024, 7, 7, "float64"),
         Filter("1024_5x5_uint8", 1024, 1024, 5, 5, "uint8"),

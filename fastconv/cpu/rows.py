@@ -4,8 +4,8 @@
 
     out[o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[c, row(i, a), col(j, b)]
 
-With one output channel at a time there is no second one to share a loaded vector with, so neighbouring rows of the output
-share it: a tile is a few rows by a few vectors of pixels (`row_tile`). A band is a tile's rows over the whole width; a
+With one output channel at a time there is no second one to share a loaded vector with, so neighbouring rows of the
+output share it: a tile is a few rows by a few vectors of pixels (`row_tile`). A band is a tile's rows over the whole width; a
 task is a run of bands, through one plane of the output or many. The input is read in place, and nothing is allocated.
 
 The last tile of a band, and the last band of a plane, is moved back to end where the output ends: it computes some
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec, Pair
+from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
 from .row_tile import UNROLLED, Shape, row_tile
@@ -78,7 +78,7 @@ def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
     if stride == 2 and parts > 2:
         return None  # more masks than registers for them
 
-    tiles, bands = -(-narrow // halves), apart * -(-(-(-spec.oh // apart)) // rows)
+    tiles, bands = math.ceil(narrow / halves), apart * math.ceil(math.ceil(spec.oh / apart) / rows)
     columns = 2 if stride == 2 and spec.dilation[1] == 1 else 1
     inside = None
     if bands == 1 and rows == spec.oh and high:
@@ -199,10 +199,14 @@ def _loops(shape: Shape) -> Any:
                         j = max(0, min(tile * pixels, ow - pixels))
                         corner = top, j * sw - pad_left
                         if corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow:
-                            inner(x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor, out,
-                                  row + j, apart * ow, ow - j)  # fmt: skip
+                            inner(
+                                x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor,
+                                out, row + j, apart * ow, ow - j,
+                            )  # fmt: skip
                         else:
-                            edge(x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor, out,
-                                 row + j, apart * ow, ow - j)  # fmt: skip
+                            edge(
+                                x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor,
+                                out, row + j, apart * ow, ow - j,
+                            )  # fmt: skip
 
     return _row_loops
