@@ -7,8 +7,8 @@
 
 The image is read where it lies. A row outside it is a row of zeros kept elsewhere; columns outside it are masked lanes,
 in the tiles at the edges only: the others use plain loads. A vector of input is loaded once for all rows of the tile
-that see it: row r sees input row y with its tap a = y - r * step. A 64-byte load that crosses a cache line takes as long
-as two multiply-adds (measured 1.7 cycles, AMD EPYC 9004), so a row alone would wait for its loads.
+that see it: row r sees input row y with its tap a = y - r * step. A 64-byte load that crosses a cache line takes as
+long as two multiply-adds (measured 1.7 cycles, AMD EPYC 9004), so a row alone would wait for its loads.
 
 The loops are channels, then the kernel's columns b, then input rows y. Those are unrolled, so that one column's masks
 and weights serve all rows; of the usual square kernels the columns are, too. With stride 2 two columns go together: two
