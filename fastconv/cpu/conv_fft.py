@@ -184,6 +184,7 @@ def _complex(numbers: np.ndarray) -> np.ndarray:
     return numbers.view(np.complex64 if numbers.itemsize == 4 else np.complex128)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, SciPy would warn and the loops do not
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     if not _transformed(spec, x, packed.spectra, bias, out):
         rows.run(rows.pack(spec, packed.weight), x, bias, out)

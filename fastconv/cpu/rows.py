@@ -2,89 +2,119 @@
 
 ::
 
-    out[o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * patch[offset[c, a, b], i rows and j columns on]
+    out[o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[c, row(i, a), col(j, b)]
 
-A task computes a block of rows and columns of one output channel: it fills a patch (`patch`) and runs rows, tiles. With
-one output channel at a time there is no second one to share a loaded vector with, so neighbouring rows of the output
-share it: a tile is a few rows by a few vectors of pixels.
+With one output channel at a time there is no second one to share a loaded vector with, so neighbouring rows of the
+output share it: a tile is a few rows by a few vectors of pixels (`row_tile`). A band is a tile's rows over the whole
+width; a task is a run of bands, through one plane of the output or many. The input is read in place, and nothing is
+allocated.
+
+The last tile of a band, and the last band of a plane, is moved back to end where the output ends: it computes some
+pixels again and needs no exceptions. With vertical dilation a band has every d-th row, such that its rows share inputs.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec, Pair
-from . import patch, simd
+from ..spec import ConvSpec
+from . import simd
 from .machine import Machine
+from .row_tile import UNROLLED, Shape, row_tile
 from .runtime import kernel, num_threads
-from .runtime import scratch as runtime_scratch
-from .tile import row_tile
 
-#: Bytes of one patch: a quarter of a 1 MiB second-level cache.
-PATCH_BYTES = 256 << 10
+#: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
+ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
+
+
+#: Cycles of a core that does one vector multiply-add in each: of a load and a store at any address (most cross a cache
+#: line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
+UNALIGNED, STORE, ROW, TILE = 1.7, 2.5, 1.5, 20
 
 
 class Blocking(NamedTuple):
     """How a problem is cut up."""
 
-    down: int
-    """Rows of a tile."""
-    vectors: int
-    block_h: int
-    block_w: int
-    """Output rows and columns of one task."""
+    shape: Shape
+    dilation: int
+    """Input rows from one tap to the next."""
+    apart: int
+    """Output rows from one row of a tile to the next."""
+    bands: int
+    across: int
+    """Bands of a plane, tiles of a band."""
+    cycles: float
+    """Estimated for one output plane, of a core that begins a vector multiply-add or an aligned load in each."""
 
 
 @lru_cache(maxsize=4096)
-def blocking(spec: ConvSpec, threads: int) -> Blocking:
-    """Tiles that fill the registers, blocks whose patch fits the cache, enough of them to go round."""
+def blocking(spec: ConvSpec) -> Blocking:
+    """The tile that takes least time, all it computes twice or in vain included."""
     lanes = simd.lanes(spec.acc_dtype)
-    # Rows share loads only where they are one tap apart; more than four measured no faster.
-    down = 4 if spec.kh >= 4 and spec.oh >= 4 else min(2, spec.kh, spec.oh)
-    if spec.stride[0] != 1 or spec.dilation[0] != 1:
-        down = 1
-    vectors = 1 if spec.ow <= lanes else min(simd.registers() * 3 // 4 // down, 6)
-    block_w = min(-(-spec.ow // lanes) * lanes, max(vectors * lanes, 512))
-    rows, phases_h, phases_w, pitch = patch.shape(spec, 1, block_w)
-    row_bytes = spec.c_in // spec.groups * phases_h * phases_w * pitch * spec.x_dtype.itemsize
-    block_h = PATCH_BYTES // row_bytes - rows + 1
-    across = spec.n * spec.c_out * -(-spec.ow // block_w)
-    if threads > 1:
-        block_h = min(block_h, -(-spec.oh * across // (4 * threads)))
-    block_h = max(1, min(-(-block_h // down) * down, spec.oh))
-    return Blocking(down, vectors, block_h, block_w)
+    options = [_option(spec, rows, halves) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0]
+    return min((option for option in options if option), key=lambda option: option.cycles)
 
 
-def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
-    """Elements of a patch, with room behind for a tile to read: its rows below the block and its vectors."""
-    pitch = patch.shape(spec, 1, plan.block_w)[3]
-    room = plan.down * pitch + plan.vectors * simd.lanes(spec.acc_dtype)
-    return patch.size(spec, plan.block_h, plan.block_w) + room
+def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
+    """One way to cut a problem up, None if it does not fit."""
+    lanes = simd.lanes(spec.acc_dtype)
+    kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
+    dilation = spec.dilation[0] if kh > 1 else spec.stride[0]  # one tap is any distance from the next
+    common = math.gcd(spec.stride[0], dilation)
+    step, apart = spec.stride[0] // common, dilation // common
+    whole = kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
+    high = kh <= UNROLLED[-1]
+    if rows == 1:
+        step = apart = 1
+    elif step > min(2, kh) or rows > spec.oh // apart or (not high and (step > 1 or rows > kh)):
+        return None  # rows share nothing, or are too few
+    narrow = -(-spec.ow * 2 // lanes)  # half vectors of a row
+    if rows * parts > (16 if simd.registers() == 32 else 8) or (halves > narrow and halves > 2 - lanes // 8):
+        return None
+    if stride == 2 and parts > 2:
+        return None  # more masks than registers for them
+
+    tiles, bands = math.ceil(narrow / halves), apart * math.ceil(math.ceil(spec.oh / apart) / rows)
+    columns = 2 if stride == 2 and spec.dilation[1] == 1 else 1
+    inside = None
+    if bands == 1 and rows == spec.oh and high:
+        top, bottom = -(-spec.padding[0][0] // dilation), -(-(spec.padding[0][0] + spec.h) // dilation)
+        inside = top, min(bottom, (rows - 1) * step + kh)
+    unrolled = kh if high else 0, kw if whole else 0
+    depth = spec.c_in // spec.groups
+    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1)
+
+    seen = len(shape.inputs()) if high else rows - 1 + kh
+    if stride > 2:
+        loads = kw * parts * lanes
+    elif whole and stride == 2:
+        loads = 2 * parts + 1
+    else:
+        loads = stride * parts * -(-kw // columns)
+    reading = depth * (UNALIGNED * seen * loads + kh * kw * (1 if high else rows))
+    shuffles = depth * seen * kw * parts if stride == 2 else 0
+    products = spec.taps * rows * halves / 2 * seen / ((rows - 1) * step + kh)
+    cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
+    return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
 
 def scratch(spec: ConvSpec) -> int:
-    """Bytes of the patches of all threads."""
-    threads = num_threads()
-    return threads * _patch_size(spec, blocking(spec, threads)) * spec.x_dtype.itemsize
+    """Nothing."""
+    return 0
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: multiply-adds of whole vectors, the copying into patches, and setting up tasks and tiles."""
-    plan = blocking(spec, machine.threads)
-    lanes = simd.lanes(spec.acc_dtype)
-    lines = spec.n * spec.c_out * spec.oh
-    products = lines * -(-spec.ow // lanes) * lanes * spec.taps
-    tiles = lines / plan.down * -(-spec.ow // (plan.vectors * lanes))
-    blocks = spec.n * spec.c_out * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w)
-    copied = blocks * _patch_size(spec, plan) * spec.x_dtype.itemsize
-    sums = min(1.0, plan.down * plan.vectors / 8)  # fewer wait for each other
-    rate = machine.row_tile_flops * lanes / 16 * sums * (1 if plan.down > 1 else 0.6)
-    seconds = 2 * products / rate + tiles * machine.tile + copied / machine.patch_bandwidth
+    """Estimated seconds: the tiles' cycles, and the input read again for each output channel."""
+    planes = spec.n * spec.c_out
+    cycles = planes * blocking(spec).cycles
+    read = planes * spec.c_in // spec.groups * spec.h * spec.w * spec.x_dtype.itemsize
+    # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
+    seconds = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
     return machine.call + seconds / machine.threads
 
 
@@ -93,106 +123,92 @@ class Packed(NamedTuple):
 
     loops: Any
     weight: np.ndarray
-    offsets: np.ndarray
-    row_phases: np.ndarray
-    phases: np.ndarray
+    zeros: np.ndarray
     floor: np.generic
-    stride: Pair
-    pad: Pair
-    sizes: tuple[int, ...]
-    patch_size: int
+    numbers: tuple[int, ...]
 
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs."""
-    return _unpacked(spec, blocking(spec, num_threads()))._replace(weight=weight)
+    return _unpacked(spec, num_threads())._replace(weight=weight)
 
 
 @lru_cache(maxsize=1024)
-def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
+def _unpacked(spec: ConvSpec, threads: int) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
-    rows, _, phases_w, pitch = patch.shape(spec, plan.block_h, plan.block_w)
-    offsets = patch.offsets(spec, plan.block_h, plan.block_w)[: spec.kh * spec.kw]
-    for _ in range(plan.down - 1):
-        offsets = np.append(offsets, offsets[-spec.kw :] + pitch * phases_w)
+    plan = blocking(spec)
+    bands = spec.n * spec.c_out * plan.bands
+    tasks = 1 if threads == 1 else min(4 * threads, bands)
     return Packed(
-        loops=_loops(plan.down, plan.vectors).sized(spec.flops),
+        loops=_loops(plan.shape).sized(spec.flops),
         weight=np.empty(0, spec.acc_dtype),
-        offsets=offsets,
-        row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
-        phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
+        zeros=np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype),
         floor=spec.floor,
-        stride=spec.stride,
-        pad=(spec.padding[0][0], spec.padding[1][0]),
-        sizes=(
-            plan.block_h,
-            plan.block_w,
-            rows,
-            pitch,
+        numbers=(
+            tasks,
+            bands,
+            plan.bands,
+            plan.across,
+            plan.apart,
             spec.groups,
-            plan.vectors * simd.lanes(spec.acc_dtype),
-            simd.lanes(spec.x_dtype),
+            *spec.stride,
+            plan.dilation,
+            spec.dilation[1],
+            spec.padding[0][0],
+            spec.padding[1][0],
         ),
-        patch_size=_patch_size(spec, plan),
     )
 
 
 def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Convolve."""
-    patches = runtime_scratch(packed.patch_size, x.dtype)
-    packed.loops(
-        x,
-        packed.offsets,
-        packed.weight,
-        bias,
-        packed.floor,
-        out,
-        patches,
-        packed.row_phases,
-        packed.phases,
-        packed.stride,
-        packed.pad,
-        packed.sizes,
-    )
+    packed.loops(x, packed.weight, bias, packed.floor, out, packed.zeros, packed.numbers)
 
 
 @lru_cache(maxsize=64)
-def _loops(down: int, vectors: int) -> Any:
+def _loops(shape: Shape) -> Any:
     """The kernel for one shape of tile."""
-    sums, fill = row_tile(down, vectors), patch.fill
+    edge, inner = row_tile(shape, False), row_tile(shape, True)
+    lanes = simd.register_bytes()
+    rows, stride, whole = shape.rows, shape.stride_w, shape.kw > 0
+    pixels_of = shape.pixels(simd.register_bytes())
 
-    @kernel(key=(down, vectors))
-    def _row_loops(x, offsets, weight, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):
-        n, c_out, oh, ow = out.shape
-        c_group, kh, kw = weight.shape[1:]
-        block_h, block_w, rows, pitch, groups, pixels, lanes = sizes
-        high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        line = row_phases.size * phases.size * pitch
-        for job in prange(n * c_out * high * wide):
-            j0, i0 = job % wide * block_w, job // wide % high * block_h
-            o, image = job // (wide * high) % c_out, job // (wide * high * c_out)
-            seen = patches[numba.get_thread_id()]
-            corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-            first = o // (c_out // groups) * c_group
-            fill(x, image, first, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes)
-            for i in range(0, min(block_h, oh - i0), down):
-                for j in range(0, min(block_w, ow - j0), pixels):
-                    sums(
-                        seen,
-                        i * line + j,
-                        offsets,
-                        kw,
-                        c_group,
-                        rows * line,
-                        weight,
-                        o * c_group * kh * kw,
-                        bias[o],
-                        floor,
-                        out,
-                        ((image * c_out + o) * oh + i0 + i) * ow + j0 + j,
-                        ow,
-                        min(down, min(block_h, oh - i0) - i),
-                        min(pixels, min(block_w, ow - j0) - j),
-                    )
+    @kernel(key=shape)
+    def _row_loops(x, weight, bias, floor, out, zeros, numbers):
+        c_out, oh, ow = out.shape[1:]
+        c_in, h, w = x.shape[1:]
+        extent = weight.shape[1:]
+        tasks, total, bands, across, apart, groups, sh, sw, dh, dw, pad_top, pad_left = numbers
+        pixels, taps = pixels_of // out.itemsize, extent[0] * extent[1] * extent[2]
+        size, dilation = (h, w), (dh, dw)
+        # Columns from the first that a tile reads to the last.
+        reach = pixels * sw - 1 + ((extent[2] - 1) * dw if stride == 1 or not whole else lanes // out.itemsize)
+        for task in prange(tasks):
+            band, stop = total * task // tasks, total * (task + 1) // tasks
+            while band < stop:
+                plane, begin = band // bands, band % bands
+                end = min(bands, begin + stop - band)
+                band += end - begin
+                image, o = plane // c_out, plane % c_out
+                at, weight_at = (image * c_in + o // (c_out // groups) * extent[0]) * h * w, o * taps
+                for number in range(begin, end):
+                    turn = number if apart == 1 else number // apart
+                    first = number - turn * apart
+                    last = oh - rows if apart == 1 else (oh - first + apart - 1) // apart - rows
+                    i = first + apart * min(turn * rows, last)
+                    top, row = i * sh - pad_top, (plane * oh + i) * ow
+                    for tile in range(across):
+                        j = max(0, min(tile * pixels, ow - pixels))
+                        corner = top, j * sw - pad_left
+                        if corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow:
+                            inner(
+                                x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor,
+                                out, row + j, apart * ow, ow - j,
+                            )  # fmt: skip
+                        else:
+                            edge(
+                                x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor,
+                                out, row + j, apart * ow, ow - j,
+                            )  # fmt: skip
 
     return _row_loops
