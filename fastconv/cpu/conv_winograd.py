@@ -114,7 +114,7 @@ def _fitting(spec: ConvSpec) -> tuple[tuple[Axis, Axis], ...]:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return min(_cost(spec, machine, axes) for axes in _fitting(spec))
+    return _cost(spec, machine, _axes(spec))
 
 
 def _cost(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float:
@@ -199,10 +199,14 @@ def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
 
 
 @lru_cache(maxsize=4096)
+def _axes(spec: ConvSpec) -> tuple[Axis, Axis]:
+    """The cheapest sizes on one thread: results must not depend on the number of threads."""
+    machine = this_machine(1)
+    return min(_fitting(spec), key=lambda axes: _cost(spec, machine, axes))
+
+
 def _tiling(spec: ConvSpec, threads: int) -> Tiling:
-    machine = this_machine(threads)
-    axes = min(_fitting(spec), key=lambda axes: _cost(spec, machine, axes))
-    return _cut(spec, threads, axes)
+    return _cut(spec, threads, _axes(spec))
 
 
 @lru_cache(maxsize=4096)
