@@ -21,9 +21,9 @@ class Machine:
     """Rates an algorithm's cost is estimated from, per thread. Only their ratios decide which algorithm is picked.
 
     What a register tile reaches is a share of the `peak`, which is measured on each machine; the other rates differ
-    less from one to another. They are from two AVX-512 servers: rounded medians of this package's benchmarks on an AMD
-    EPYC 9005 (peak 214e9), and ``python -m benchmarks.fit`` on an EPYC of the generation before (116e9), November 2026,
-    which found the same shares and, but for noise, the same other rates.
+    less from one to another. They are rounded medians of this package's benchmarks on an AMD EPYC 9005 (peak 214e9),
+    November 2026. ``python -m benchmarks.fit`` on an EPYC of the generation before (116e9) found the same shares, BLAS,
+    bandwidth and call within 10%, and 0.6 times the rates of patches and of scalar loops.
     """
 
     threads: int
