@@ -36,6 +36,7 @@ import numba
 import numpy as np
 from numba import prange
 
+from .._forks import kernel_running
 from ..spec import ConvSpec
 from . import rows, simd
 from .machine import Machine
@@ -221,7 +222,9 @@ def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.nda
                 seen[:, :, high:] = 0
                 if low < high:
                     spectra = _complex(seen)[: count[0], : last * c_in - ins.start, low:high, :bins]
-                    spectra[...] = rfft(x[images, ins, first + low : first + high], steps.length, workers=workers)
+                    part = x[images, ins, first + low : first + high]
+                    with kernel_running():  # SciPy's workers do not survive a fork while they are busy
+                        spectra[...] = rfft(part, steps.length, workers=workers)
                 band = min(steps.band, spec.oh - i)
                 multiply(
                     memory,
@@ -235,7 +238,8 @@ def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.nda
                     lanes,
                 )
                 spectra = _complex(sums)[: count[0], : count[1], :band, :bins]
-                values = irfft(spectra, steps.length, workers=workers, overwrite_x=True)
+                with kernel_running():
+                    values = irfft(spectra, steps.length, workers=workers, overwrite_x=True)
                 signs = np.empty((*count, band, lanes), x.dtype)
                 finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
                 if signs.any():
