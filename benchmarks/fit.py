@@ -133,7 +133,7 @@ def _pooling(rng: np.random.Generator) -> PoolSpec:
 
 def measure(problem: Problem, threads: int) -> Labelled:
     """Seconds of each algorithm that is worth it."""
-    costs = plan.candidates(problem.spec, threads)
+    costs = plan.candidates(problem.spec)
     least = min(costs.values())
     runs = {}
     for label, cost in costs.items():
@@ -243,7 +243,7 @@ def main() -> None:
         if time.monotonic() > end:
             break
         if arguments.compile:
-            costs = plan.candidates(problem.spec, arguments.threads)
+            costs = plan.candidates(problem.spec)
             for label in [label for label, cost in costs.items() if cost <= HOPELESS * min(costs.values())]:
                 problem.run(label)()
         elif problem.name not in known:

@@ -270,7 +270,7 @@ def compare(
         seconds = medians(right, repeats, SECONDS_EACH)
         peak, bandwidth = _ceilings(problem.acc_dtype, used)
         if remember:
-            may = candidates(problem, used)
+            may = candidates(problem)
             wisdom.remember(problem, used, {label: time for label, time in seconds.items() if label in may})
 
     rows = [Row(label, reason=reason) for label, reason in reasons.items() if reason is not None]

@@ -112,7 +112,7 @@ def _cheapest(
     wisdom_generation: int,
     names: tuple[str, ...] | None = None,
 ) -> ModuleType:
-    costs = candidates(spec, 1, device)  # so that a result does not depend on the number of threads
+    costs = candidates(spec, device)
     if names is not None:
         costs = {label: seconds for label, seconds in costs.items() if label in names}
     remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
@@ -120,13 +120,16 @@ def _cheapest(
     return _named(op, spec, best, device)
 
 
-def candidates(spec: ConvSpec | PoolSpec, threads: int, device: str = "cpu") -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds."""
+def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread.
+
+    On one, so that the choice, and with it the result, does not depend on the number of threads.
+    """
     from .cpu.machine import this_machine
 
     op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
     able = [module for module in table(op, device) if module.supports(spec) is None]
-    machine = this_machine(threads)
+    machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
     return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
 
@@ -141,7 +144,7 @@ MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
 def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, device: str) -> str:
     """The algorithm that measures fastest, timed now on random data unless it is remembered."""
     threads = get_num_threads()
-    costs = candidates(spec, threads, device)
+    costs = candidates(spec, device)
     remembered = wisdom.recall(spec, threads)
     if remembered in costs:
         return remembered

@@ -22,7 +22,7 @@ import numpy as np
 from numba import prange
 
 from ..spec import PoolSpec
-from . import simd
+from . import simd, simd_pool
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .window import combine, inside, lines
@@ -82,7 +82,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray) -> 
 def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
     """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; and for
     places of an integer dtype."""
-    inner, edge = simd.columns("max", dealt, False), simd.columns("max", dealt, True)
+    inner, edge = simd_pool.columns("max", dealt, False), simd_pool.columns("max", dealt, True)
     place_type = place.type
     key = (dealt, far, place.str)
     settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
@@ -103,7 +103,7 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
 
     @jit(key=key, **settings)
     def read(line, at, every):
-        return simd.load_every(line, at, every) if far else simd.load(line, at)
+        return simd_pool.load_every(line, at, every) if far else simd.load(line, at)
 
     @kernel(key=key, error_model="numpy")
     def _argmax(x, out, indices, offsets, first, nothing, sizes, scratches):
@@ -129,19 +129,19 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
                 for begin in range(0, width, lanes):
                     j = min(begin, max(width - lanes, 0))
                     best = simd.splat(nothing)
-                    place = simd.load_beside(first, j0 + j, best)
+                    place = simd_pool.load_beside(first, j0 + j, best)
                     for a in range(a1 - a0):
                         for b in range(taps):
                             value = read(line, a * dealt * pitch + j * every + offsets[b], every)
                             far_behind = place_type(a * dilation * w + offsets[taps + b])
-                            here = simd.splat_beside(far_behind, best)
-                            place = simd.where_larger(value, best, here, place)
+                            here = simd_pool.splat_beside(far_behind, best)
+                            place = simd_pool.where_larger(value, best, here, place)
                             best = simd.larger(value, best)
                     at = (plane * oh + i) * ow + j0 + j
                     if width >= lanes:
                         simd.store(out, at, best)
                     else:
                         simd.store_part(out, at, best, width)
-                    simd.store_places(indices, at, place, start * w + (j0 + j) * stride_w - left, stride_w, width)
+                    simd_pool.store_places(indices, at, place, start * w + (j0 + j) * stride_w - left, stride_w, width)
 
     return _argmax

@@ -184,9 +184,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
 
 def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Convolve."""
-    groups, panels, _, panel = packed.weight.shape
-    padded = np.zeros((groups, panels * panel), bias.dtype)
-    padded[:, : bias.size // groups] = bias.reshape(groups, -1)
+    padded = panel_biases(packed.weight, bias)
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
         packed.tasks,
@@ -203,6 +201,14 @@ def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> Non
         packed.pad,
         packed.sizes,
     )
+
+
+def panel_biases(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """The biases of whole panels, zeros in those that nothing fills; `weight` is (groups, panels, ..., panel)."""
+    groups, panels, *_, panel = weight.shape
+    padded = np.zeros((groups, panels * panel), bias.dtype)
+    padded[:, : bias.size // groups] = bias.reshape(groups, -1)
+    return padded
 
 
 @kernel

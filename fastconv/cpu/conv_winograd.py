@@ -35,6 +35,7 @@ from numba import prange
 
 from ..spec import ConvSpec, Pair
 from . import simd
+from .blocked import SMALL, panel_biases
 from .linear import linear_map, operations
 from .machine import Machine, this_machine
 from .runtime import jit, kernel, num_threads
@@ -47,8 +48,6 @@ V_BYTES = 512 << 10
 #: The same where the weights do not fit beside it, if that makes STREAM_TILES tiles: then a weight is used often enough
 #: to come from memory meanwhile.
 V_MOST, STREAM_TILES = 4 << 20, 56
-#: Below this many operations a register tile of the best height is not worth compiling.
-SMALL = 2e7
 #: Outputs of a tile, along one axis.
 SIZES = (2, 3, 4)
 #: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
@@ -290,9 +289,7 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    groups, panels, *_, panel = packed.weight.shape
-    biases = np.zeros((groups, panels * panel), bias.dtype)
-    biases[:, : bias.size // groups] = bias.reshape(groups, -1)
+    biases = panel_biases(packed.weight, bias)
     scratches = runtime_scratch(packed.scratch, x.dtype)
     packed.loops(x, packed.offsets, packed.weight, biases, spec.floor, out, scratches, packed.geometry)
 

@@ -23,7 +23,7 @@ import numpy as np
 from numba import prange
 
 from ..spec import PoolSpec
-from . import simd
+from . import simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
 from .window import combine, counts, inside
@@ -105,9 +105,9 @@ def _place(values, at, count, value):
 @lru_cache(maxsize=4)
 def _kernel(op: str, with_indices: bool) -> Any:
     ops = combine(op)
-    vectors, finish, fold = ops.vectors, ops.finish_scalar, simd.fold(ops.name)
+    vectors, finish, fold = ops.vectors, ops.finish_scalar, simd_pool.fold(ops.name)
     # Many short windows or one long: the first row of a window of which only some lanes are there is an edge of all.
-    part = simd.columns(ops.name, 1, True)
+    part = simd_pool.columns(ops.name, 1, True)
     key = (op, with_indices)
     settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 

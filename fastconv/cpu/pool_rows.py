@@ -22,18 +22,17 @@ long as copying the input takes.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 from numba import prange
 
 from ..spec import PoolSpec
-from . import argmax, simd
+from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .runtime import scratch as runtime_scratch
-from .window import combine, counts, inside, lines
+from .window import Prepared, combine, counts, inside, lines
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
@@ -65,18 +64,6 @@ def scratch(spec: PoolSpec) -> int:
     return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
-class Prepared(NamedTuple):
-    """All that a call needs beside its arrays."""
-
-    loops: Any
-    nothing: np.generic
-    offsets: np.ndarray
-    counts: np.ndarray
-    sizes: np.ndarray
-    scratch: int
-    work: float
-
-
 @lru_cache(maxsize=1024)
 def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     size, stride = spec.x_dtype.itemsize, min(spec.stride[1], spec.w)
@@ -104,9 +91,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     if indices is not None:
         argmax.run(spec, x, out, indices)
         return
-    this = _prepared(spec, num_threads())
-    scratches = runtime_scratch(this.scratch, spec.x_dtype) if this.scratch else np.empty((0, 0), spec.x_dtype)
-    this.loops.sized(this.work)(x, out, this.offsets, this.counts, this.nothing, this.sizes, scratches)
+    _prepared(spec, num_threads()).run(x, out)
 
 
 @lru_cache(maxsize=64)
@@ -115,7 +100,7 @@ def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
     windows of `alone` columns that do not overlap, 0 if they do."""
     ops = combine(op)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = simd.columns(ops.name, dealt, False), simd.columns(ops.name, dealt, True)
+    inner, edge = simd_pool.columns(ops.name, dealt, False), simd_pool.columns(ops.name, dealt, True)
     key = (op, dealt, far, alone)
     settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
@@ -157,7 +142,7 @@ def _kernel(op: str, dealt: int, far: bool, alone: int) -> Any:
 
     @jit(key=key, **settings)
     def read(line, at, every):
-        return simd.load_every(line, at, every) if far else simd.load(line, at)
+        return simd_pool.load_every(line, at, every) if far else simd.load(line, at)
 
     @jit(key=key, **settings)
     def across(line, i0, i1, next_line, every, offsets, out, at, next_row, width, counts, factor, lanes):

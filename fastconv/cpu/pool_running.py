@@ -25,18 +25,17 @@ median and max filters, 1993.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
 from numba import prange
 
 from ..spec import PoolSpec
-from . import argmax, simd
+from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .runtime import scratch as runtime_scratch
-from .window import combine, counts
+from .window import Prepared, combine, counts
 
 #: A level is made of so many windows of the one before: loads cost less than storing a level.
 RADIX = 4
@@ -96,18 +95,6 @@ def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
     return terms, highest
 
 
-class Prepared(NamedTuple):
-    """All that a call needs beside its arrays."""
-
-    loops: Any
-    nothing: np.generic
-    terms: np.ndarray
-    counts: np.ndarray
-    sizes: np.ndarray
-    scratch: int
-    work: float
-
-
 @lru_cache(maxsize=1024)
 def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     size, lanes = spec.x_dtype.itemsize, simd.lanes(spec.x_dtype)
@@ -124,7 +111,7 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     return Prepared(
         loops=_kernel(spec.op, stride > 1),
         nothing=combine(spec.op).nothing(spec.x_dtype),
-        terms=np.array(offsets, np.int64),
+        offsets=np.array(offsets, np.int64),
         counts=counts(spec),
         sizes=np.array((spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks), np.int64),
         scratch=(levels + 2) * pitch + (spec.kh + 1) * width,
@@ -136,9 +123,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     if indices is not None:
         argmax.run(spec, x, out, indices)
         return
-    this = _prepared(spec, num_threads())
-    scratches = runtime_scratch(this.scratch, spec.x_dtype)
-    this.loops.sized(this.work)(x, out, this.terms, this.counts, this.nothing, this.sizes, scratches)
+    _prepared(spec, num_threads()).run(x, out)
 
 
 @lru_cache(maxsize=4)
@@ -146,7 +131,7 @@ def _kernel(op: str, far: bool) -> Any:
     """The loops for horizontal strides of one, or larger ones."""
     ops = combine(op)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = simd.columns(ops.name, 1, False), simd.columns(ops.name, 1, True)
+    inner, edge = simd_pool.columns(ops.name, 1, False), simd_pool.columns(ops.name, 1, True)
     key = (op, far)
     settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
@@ -212,7 +197,7 @@ def _kernel(op: str, far: bool) -> Any:
                     if not within:
                         value = simd.splat(nothing)
                     elif far:
-                        value = simd.load_every(level, fine + j * stride_w, stride_w)
+                        value = simd_pool.load_every(level, fine + j * stride_w, stride_w)
                     else:
                         value = covered(level, j, terms)
                     so_far = value if turn == 0 else vectors(simd.load(run, j), value)

@@ -25,6 +25,7 @@ from .simd import (
     _fma,
     _load,
     _mask,
+    _plus,
     _splat,
     _store,
     _store_masked,
@@ -266,10 +267,6 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False) -> Any:
         ), codegen
 
     return register_tile
-
-
-def _plus(builder, a, b):
-    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
 
 
 def _raised(builder, value, lowest):

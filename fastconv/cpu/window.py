@@ -10,6 +10,7 @@ import numpy as np
 from ..spec import PoolSpec
 from . import simd
 from .runtime import jit
+from .runtime import scratch as runtime_scratch
 
 
 @jit(forceinline=True, error_model="numpy")
@@ -79,6 +80,25 @@ def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> 
     return np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1
 
 
+class Prepared(NamedTuple):
+    """All that a call of `rows` or `running` needs beside its arrays."""
+
+    loops: Any
+    nothing: np.generic
+    offsets: np.ndarray
+    counts: np.ndarray
+    sizes: np.ndarray
+    scratch: int
+    """Elements for each thread."""
+    work: float
+    """Operations, as `Kernel.sized` counts them."""
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Pool."""
+        scratches = runtime_scratch(self.scratch, x.dtype)
+        self.loops.sized(self.work)(x, out, self.offsets, self.counts, self.nothing, self.sizes, scratches)
+
+
 def _least(dtype: np.dtype) -> np.generic:
     """What loses against every value of a dtype."""
     return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
@@ -90,14 +110,8 @@ class Combine(NamedTuple):
     name: str
     nothing: Any
     vectors: Any
-    scalars: Any
     finish: Any
     finish_scalar: Any
-
-
-@jit(forceinline=True)
-def _larger(a, b):
-    return a if a > b or a != a else b
 
 
 @jit(forceinline=True)
@@ -123,5 +137,5 @@ def _divided_scalar(total, counts, row, column):
 @lru_cache(maxsize=2)
 def combine(op: str) -> Combine:
     if op == "max":
-        return Combine("max", _least, simd.larger, _larger, _as_it_is, _as_it_is)
-    return Combine("sum", lambda dtype: dtype.type(0), _plus, _plus, _divided, _divided_scalar)
+        return Combine("max", _least, simd.larger, _as_it_is, _as_it_is)
+    return Combine("sum", lambda dtype: dtype.type(0), _plus, _divided, _divided_scalar)
