@@ -80,6 +80,19 @@ def test_imports_go_down_only(module: str) -> None:
         assert rest <= {"checks", "spec", "_files", "_forks"}
 
 
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("fastconv.cpu.")))
+def test_the_cache_knows_what_compiled_code_depends_on(module: str) -> None:
+    """The key of compiled code has the sources within `cpu`; from elsewhere come types, which are in the signature."""
+    from fastconv.cpu.runtime import sources
+
+    early = {name for name, late in imports(module).items() if not late and name in MODULES}
+    assert {MODULES[name] for name in early if name.startswith("fastconv.cpu.")} <= sources(MODULES[module])
+    tree = ast.parse(MODULES[module].read_text())
+    above = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "spec"
+             for alias in node.names}
+    assert above <= {"ConvSpec", "PoolSpec", "Pair"}
+
+
 def test_no_circles() -> None:
     graph = {module: {name for name in imports(module) if name in MODULES} for module in MODULES}
     list(TopologicalSorter(graph).static_order())

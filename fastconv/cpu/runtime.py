@@ -13,7 +13,7 @@ workqueue   the process is aborted: one    its threads are gone: run serially
             serially
 =========== ============================== ==============================================================
 
-**Cache.** Compiled code is kept on disk under a key of everything it depends on: the sources of this package,
+**Cache.** Compiled code is kept on disk under a key of everything it depends on: the source file and those it imports,
 the versions of Python, NumPy, Numba and llvmlite, the processor, the signature and Numba's compiler settings. (Numba's
 own cache looks at one source file only, and raises where its folder cannot be written.) A file that is missing,
 damaged or unreadable means compiling again.
@@ -27,9 +27,11 @@ import hashlib
 import os
 import pickle
 import platform
+import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +51,42 @@ from .._files import cache_folder, write
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
-def _sources_hash() -> str:
+def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for file in sorted(_PACKAGE.rglob("*.py")):
+    for file in sorted(files):
         digest.update(str(file.relative_to(_PACKAGE)).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 #: Of every source file of this package.
-SOURCES = _sources_hash()
+SOURCES = _hash(_PACKAGE.rglob("*.py"))
+
+_IMPORT = re.compile(r"^from \.(\w*) import (\([^)]*\)|.*)$", re.MULTILINE)
+
+
+@lru_cache(maxsize=256)
+def sources(file: Path) -> frozenset[Path]:
+    """A source file and those of its folder that it imports, directly or not: all that its compiled code depends on.
+
+    What a kernel needs from elsewhere in the package comes as an argument, and so counts by its type.
+    """
+    found, ahead = set(), [file]
+    while ahead:
+        if (file := ahead.pop()) not in found:
+            found.add(file)
+            for module, names in _IMPORT.findall(file.read_text()):
+                imported = [module] if module else re.findall(r"\w+", names)
+                ahead += [path for name in imported if (path := file.with_name(f"{name}.py")).exists()]
+    return frozenset(found)
+
+
+@lru_cache(maxsize=256)
+def _sources_hash(file: str) -> str:
+    return _hash(sources(Path(file).resolve()))
+
+
 _VERSIONS = (
-    SOURCES,
     sys.version,
     os.environ.get("FASTCONV_SIMD"),
     platform.machine(),
@@ -73,7 +99,7 @@ _VERSIONS = (
 def identity() -> str:
     """A name for this package's sources, the versions of what compiles them, and the processor they run on."""
     processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
-    return hashlib.sha256(repr((_VERSIONS, processor)).encode()).hexdigest()[:16]
+    return hashlib.sha256(repr((SOURCES, _VERSIONS, processor)).encode()).hexdigest()[:16]
 
 
 _SETTINGS = (
@@ -93,7 +119,7 @@ class PackageCache(caching._Cache):
     def __init__(self, py_func: Callable, key: tuple, options: dict[str, Any]) -> None:
         settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
         self._name = py_func.__name__
-        where = (py_func.__module__, py_func.__qualname__)
+        where = (_sources_hash(py_func.__code__.co_filename), py_func.__module__, py_func.__qualname__)
         self._identity = repr((_VERSIONS, settings, where, key, sorted(options.items())))
         self._enabled = True
 
