@@ -35,9 +35,9 @@ from numba import prange
 
 from ..spec import ConvSpec, Pair
 from . import simd
-from .blocked import SMALL, panel_biases
 from .linear import linear_map, operations
 from .machine import Machine, this_machine
+from .panels import SMALL, panel_biases
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .tile import matrix_product, tile_shape

@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import math
 import os
 import pickle
 import platform
@@ -235,6 +236,8 @@ _KEPT_VIEWS = 256
 class _Kept(threading.local):
     def __init__(self) -> None:
         self.buffer = np.empty(0, np.uint8)
+        self.weights = np.empty(0, np.uint8)
+        self.once = False
         self.views: dict[tuple, np.ndarray] = {}
 
 
@@ -259,9 +262,7 @@ def _scratch(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
     keep = needed <= _KEPT_BYTES
     buffer = _kept.buffer
     if buffer.nbytes < needed or not keep:
-        memory = np.empty(needed + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        buffer = memory[start : start + needed]
+        buffer = _aligned(needed)
         if keep:
             _kept.buffer, _kept.views = buffer, {}  # views of the old buffer would keep it alive
     view = buffer[:needed].view(dtype).reshape(threads, row // item)
@@ -270,6 +271,32 @@ def _scratch(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
             _kept.views.clear()
         _kept.views[size, dtype, threads] = view
     return view
+
+
+def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array for packed weights: new, or within `used_once` in memory kept for this thread's calls."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not _kept.once or size > _KEPT_BYTES:
+        return _aligned(size).view(dtype).reshape(shape)
+    if _kept.weights.nbytes < size:
+        _kept.weights = _aligned(size)
+    return _kept.weights[:size].view(dtype).reshape(shape)
+
+
+def used_once(prepare: Callable[..., Any], *args: Any) -> Any:
+    """``prepare(*args)`` for a result that is used before this thread's next call of `used_once`, and not after it."""
+    _kept.once = True
+    try:
+        return prepare(*args)
+    finally:
+        _kept.once = False
+
+
+def _aligned(size: int) -> np.ndarray:
+    """So many bytes from the beginning of a cache line on."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]
 
 
 # -- threads and forks ---------------------------------------------------------------------------------------

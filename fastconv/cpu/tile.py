@@ -18,8 +18,10 @@ from numba.extending import intrinsic
 
 from .runtime import jit
 from .simd import (
+    _I32,
     _INT,
     Vector,
+    _call,
     _convert,
     _data,
     _fma,
@@ -190,7 +192,7 @@ def _plain_product(rows: int, vectors: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def tile(rows: int, vectors: int, *, x_in_lanes: bool = False) -> Any:
+def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, ahead: bool = False) -> Any:
     """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, and what follows on it.
 
     The returned function, for kernels, is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor,
@@ -206,6 +208,9 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False) -> Any:
 
     for r < valid_rows and l < valid_lanes. Lanes and rows beyond are computed from whatever lies there, so `x`
     needs room behind: `rows` or `vectors` * lanes elements.
+
+    With `ahead` (and x_in_lanes) what lies behind each vector of x, the next tile's, is fetched into the first-level
+    cache: for an x that is read in place, from as many pages as there are channels, which no hardware foresees.
     """
     if _plain():
         return _plain_tile(rows, vectors, x_in_lanes)
@@ -229,6 +234,9 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False) -> Any:
                 here = builder.gep(image, [builder.load(builder.gep(distances, [i]))]), x
                 there = builder.gep(weights, [builder.mul(i, _INT(step))]), packed
                 in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
+
+                for v in range(vectors if ahead else 0):
+                    _prefetch(builder, in_lanes[0], _INT((vectors + v) * count), level=3)
 
                 def scalar(r):
                     value = builder.load(builder.gep(in_rows[0], [_INT(r)]))
@@ -276,16 +284,27 @@ def _raised(builder, value, lowest):
     return builder.select(below, lowest, value)
 
 
+def _prefetch(builder, data, index, level):
+    """Fetch an element's cache line, which need not exist, into the caches of `level` (3: all, 2: but the first)."""
+    place = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
+    _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(level), _I32(1)])
+
+
 def _write(builder, vectors, goal, pitch, origin, valid):
     """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
     count = vectors[0].type.count
-    mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
-    for k, vector in enumerate(vectors):
-        row = _INT(origin[0] + k)
-        inside = builder.icmp_signed("<", row, valid[0])
-        index = builder.add(builder.mul(row, pitch), _INT(origin[1]))
-        with builder.if_then(inside, likely=True):
-            _store_masked(builder, vector, goal, index, mask)
+    ends = _INT(origin[0] + len(vectors)), _INT(origin[1] + count)
+    places = [builder.add(builder.mul(_INT(origin[0] + k), pitch), _INT(origin[1])) for k in range(len(vectors))]
+    inside = [builder.icmp_signed(">=", size, end) for size, end in zip(valid, ends, strict=True)]
+    with builder.if_else(builder.and_(*inside), likely=True) as (whole, part):
+        with whole:  # masks cost, also where all their bits are set
+            for place, vector in zip(places, vectors, strict=True):
+                _store(builder, vector, goal, place)
+        with part:
+            mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
+            for k, (place, vector) in enumerate(zip(places, vectors, strict=True)):
+                with builder.if_then(builder.icmp_signed("<", _INT(origin[0] + k), valid[0]), likely=True):
+                    _store_masked(builder, vector, goal, place, mask)
 
 
 def _plain_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
