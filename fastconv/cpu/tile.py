@@ -57,6 +57,11 @@ def tile_shape() -> tuple[int, int]:
 PART = 128
 
 
+#: Steps of a sum by which weights are fetched ahead. From memory, or a cache that is shared, the hardware alone brings
+#: them late: 1024 to 2048 channels at 7x7 gain 12%, `conv_winograd` of 512 channels at 7x7 9%; 16 to 128 do alike.
+AHEAD = 48
+
+
 def _reduction(builder, rows, vectors, steps, zero, factors):
     """Emit the reduction loop: sums[r][v] = sum over i < steps of scalar[r] * vector[v], for `factors(i)` = (functions
     that emit scalar r and vector v as vectors).
@@ -124,6 +129,17 @@ def _reduction(builder, rows, vectors, steps, zero, factors):
     return sums
 
 
+def _prefetch(builder, data, first, count):
+    """Fetch `count` elements from the `first` on, which need not exist, into the first-level cache."""
+    for at in range(first, first + count, 64 * 8 // _bits(data.type.pointee)):
+        place = builder.bitcast(builder.gep(data, [_INT(at)]), ir.IntType(8).as_pointer())
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(3), _I32(1)])
+
+
+def _bits(kind: ir.Type) -> int:
+    return {ir.FloatType(): 32, ir.DoubleType(): 64}.get(kind) or kind.width
+
+
 def _table_size(context, builder, table_type, table):
     return builder.extract_value(context.make_array(table_type)(context, builder, table).shape, 0)
 
@@ -156,6 +172,7 @@ def matrix_product(rows: int, vectors: int) -> Any:
             def factors(i):
                 here = builder.gep(image, [builder.load(builder.gep(distances, [i]))])
                 there = builder.gep(weights, [builder.mul(i, _INT(vectors * count))])
+                _prefetch(builder, there, AHEAD * vectors * count, vectors * count)
                 return (
                     lambda r: _splat(builder, builder.load(builder.gep(here, [_INT(r * count)])), count),
                     lambda v: _load(builder, there, _INT(v * count), count),
@@ -228,15 +245,17 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, ahead: bool = Fal
             weights = builder.gep(_data(context, builder, packed, packed_), [first])
             distances = _data(context, builder, offsets, table)
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
-            step = rows if x_in_lanes else vectors * count
+            step, step_x = (rows, vectors * count) if x_in_lanes else (vectors * count, rows)
 
             def factors(i):
                 here = builder.gep(image, [builder.load(builder.gep(distances, [i]))]), x
                 there = builder.gep(weights, [builder.mul(i, _INT(step))]), packed
                 in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
 
-                for v in range(vectors if ahead else 0):
-                    _prefetch(builder, in_lanes[0], _INT((vectors + v) * count), level=3)
+                if not x_in_lanes:
+                    _prefetch(builder, there[0], AHEAD * step, step)
+                elif ahead:
+                    _prefetch(builder, here[0], step_x, step_x)
 
                 def scalar(r):
                     value = builder.load(builder.gep(in_rows[0], [_INT(r)]))
@@ -282,12 +301,6 @@ def _raised(builder, value, lowest):
     is_int = isinstance(value.type.element, ir.IntType)
     below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
     return builder.select(below, lowest, value)
-
-
-def _prefetch(builder, data, index, level):
-    """Fetch an element's cache line, which need not exist, into the caches of `level` (3: all, 2: but the first)."""
-    place = builder.bitcast(builder.gep(data, [index]), ir.IntType(8).as_pointer())
-    _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(level), _I32(1)])
 
 
 def _write(builder, vectors, goal, pitch, origin, valid):
