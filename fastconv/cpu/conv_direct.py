@@ -28,7 +28,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec, Pair
+from ..spec import ConvSpec
 from . import panels, patch, simd
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
@@ -116,20 +116,20 @@ class Packed(NamedTuple):
     loops: Any
     tasks: int
     weight: np.ndarray
-    """(groups, panels, taps, panel): what a tile reads lies side by side; zeros fill the last panel."""
+    raw: np.ndarray
+    """See `panels.pack`."""
     offsets: np.ndarray
     row_phases: np.ndarray
     phases: np.ndarray
     floor: np.generic
-    stride: Pair
-    pad: Pair
-    sizes: tuple[int, ...]
+    sizes: tuple
     patch_size: int
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec, num_threads())
-    return _unpacked(spec, plan)._replace(weight=panels.pack(spec, plan.tiles, weight))
+    packed, raw = panels.pack(spec, plan.tiles, weight, _blocks(spec, plan) // spec.groups)
+    return _unpacked(spec, plan)._replace(weight=packed, raw=raw)
 
 
 @lru_cache(maxsize=1024)
@@ -140,14 +140,15 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     return Packed(
         loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
         tasks=_blocks(spec, plan) * plan.shares,
-        weight=np.empty(0, spec.acc_dtype),
+        weight=np.empty(0),
+        raw=np.empty(0),
         offsets=patch.offsets(spec, plan.block_h, plan.block_w),
         row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
         phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
         floor=spec.floor,
-        stride=spec.stride,
-        pad=(spec.padding[0][0], spec.padding[1][0]),
         sizes=(
+            spec.groups,
+            plan.panels,
             plan.block_h,
             plan.block_w,
             plan.shares,
@@ -155,28 +156,29 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             pitch,
             tiles.pixels,
             spec.c_in // spec.groups,
-            simd.lanes(spec.x_dtype),
+            (simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)),
+            spec.stride,
+            (spec.padding[0][0], spec.padding[1][0]),
         ),
         patch_size=_patch_size(spec, plan),
     )
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    padded = panels.panel_biases(packed.weight, bias)
+    biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
         packed.tasks,
         x,
         packed.offsets,
         packed.weight,
-        padded,
+        packed.raw,
+        biases,
         packed.floor,
         out,
         patches,
         packed.row_phases,
         packed.phases,
-        packed.stride,
-        packed.pad,
         packed.sizes,
     )
 
@@ -185,24 +187,28 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     """The kernel for one shape of tile."""
     sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes)
-    fill = patch.fill
+    fill, pack_panel = patch.fill, panels.pack_panel
 
     @jit(key=(tile_rows, vectors, x_in_lanes))
-    def _direct_task(job, x, offsets, packed, bias, floor, out, seen, row_phases, phases, stride, pad, sizes):
+    def _direct_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
         c_out, oh, ow = out.shape[1:]
-        groups, panels, taps, panel = packed.shape
-        block_h, block_w, shares, rows, pitch, pixels, c_group, lanes = sizes
+        taps, panel = packed.shape[2:]
+        groups, panels, block_h, block_w, shares, rows, pitch, pixels, c_group, lanes, stride, pad = sizes
         high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
         share, block = job % shares, job // shares
         j0, i0 = block % wide * block_w, block // wide % high * block_h
         group, image = block // (wide * high) % groups, block // (wide * high * groups)
         corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-        fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes)
+        fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes[0])
         channels = c_out // groups
         for p in range(share * panels // shares, (share + 1) * panels // shares):
             plane = group * channels + p * panel
             inside = min(panel, channels - p * panel)
-            weights = (group * panels + p) * panel
+            number = group * panels + p
+            weights = number * taps * panel
+            if raw.size:
+                weights = slot * taps * panel
+                pack_panel(raw, plane, inside, packed, weights, taps, panel, lanes[1])
             for i in range(min(block_h, oh - i0)):
                 base = i * row_phases.size * phases.size * pitch
                 for j in range(0, min(block_w, ow - j0), pixels):
@@ -214,9 +220,9 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
                         base + j,
                         offsets,
                         packed,
-                        weights * taps,
-                        bias,
                         weights,
+                        bias,
+                        number * panel,
                         floor,
                         out,
                         to,
@@ -226,12 +232,11 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
                     )
 
     @kernel(key=(tile_rows, vectors, x_in_lanes))
-    def _direct_loops(tasks, x, offsets, packed, bias, floor, out, patches, row_phases, phases, stride, pad, sizes):
+    def _direct_loops(tasks, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
         for job in prange(tasks):
-            seen = patches[numba.get_thread_id()]
+            slot = numba.get_thread_id()
             # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            _direct_task(
-                np.int64(job), x, offsets, packed, bias, floor, out, seen, row_phases, phases, stride, pad, sizes
-            )
+            task, seen = np.int64(job), patches[slot]
+            _direct_task(task, slot, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)
 
     return _direct_loops

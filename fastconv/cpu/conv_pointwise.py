@@ -103,13 +103,13 @@ def _cut(spec: ConvSpec, tiles: panels.Tiles, threads: int) -> Blocking:
     pixels = spec.oh * spec.ow
     count, across = -(-pixels // tiles.pixels), spec.n * spec.groups
     in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * tiles.pixels)
-    if threads > 1:
+    channels, in_place = spec.c_out // spec.groups, spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
+    if threads > 1 and not (in_place and channels > pixels):  # tasks share what is less: the weights, else the pixels
         in_block = min(in_block, -(-count * across // (4 * threads)))
     in_block = max(1, min(in_block, count))
-    in_panels = -(-(spec.c_out // spec.groups) // tiles.panel)
+    in_panels = -(-channels // tiles.panel)
     tasks = max(1, across * -(-count // in_block))  # an empty batch has a plan, too
-    shares = 1 if tasks >= threads else min(in_panels, -(-threads // tasks))
-    in_place = spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
+    shares = 1 if tasks >= threads else min(in_panels, -(-threads * (4 if in_place else 1) // tasks))
     return Blocking(tiles, in_panels, in_block * tiles.pixels, shares, in_place)
 
 
@@ -130,6 +130,8 @@ class Packed(NamedTuple):
     loops: Any
     tasks: int
     weight: np.ndarray
+    raw: np.ndarray
+    """See `panels.pack`."""
     offsets: np.ndarray
     """Distance of each channel from the first."""
     sizes: tuple
@@ -141,7 +143,8 @@ prepare_cost = panels.prepare_cost
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec, num_threads())
-    return _unpacked(spec, plan)._replace(weight=panels.pack(spec, plan.tiles, weight))
+    packed, raw = panels.pack(spec, plan.tiles, weight, spec.n * -(-spec.oh * spec.ow // plan.pixels))
+    return _unpacked(spec, plan)._replace(weight=packed, raw=raw)
 
 
 @lru_cache(maxsize=1024)
@@ -149,11 +152,13 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.in_place else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
-    sizes = plan.pixels, tiles.pixels, plan.shares, plan.in_place, spec.stride, corner, simd.lanes(spec.x_dtype)
+    lanes = simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)
+    sizes = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.in_place, spec.stride, corner, lanes
     return Packed(
         loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
         tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
-        weight=np.empty(0, spec.acc_dtype),
+        weight=np.empty(0),
+        raw=np.empty(0),
         offsets=np.arange(spec.c_in // spec.groups) * pitch,
         sizes=sizes,
         patch_size=_patch_size(spec, plan),
@@ -161,22 +166,24 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    biases = panels.panel_biases(packed.weight, bias)
+    biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
     patches = runtime_scratch(packed.patch_size, x.dtype)
-    packed.loops(packed.tasks, x, packed.offsets, packed.weight, biases, spec.floor, out, patches, packed.sizes)
+    weights = packed.weight, packed.raw
+    packed.loops(packed.tasks, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)
 
 
 @lru_cache(maxsize=64)
 def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     """The kernel for one shape of tile."""
+    pack_panel = panels.pack_panel
     sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, ahead=x_in_lanes)
 
     @jit(key=(tile_rows, vectors, x_in_lanes))
-    def _pointwise_task(job, x, offsets, packed, bias, floor, out, seen, sizes):
-        block, pixels, shares, in_place, stride, pad, lanes = sizes
+    def _pointwise_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, sizes):
+        groups, panels, block, pixels, shares, in_place, stride, pad, lanes = sizes
         c_all, h, w = x.shape[1:]
         c_out, oh, ow = out.shape[1:]
-        groups, panels, c_in, panel = packed.shape
+        c_in, panel = packed.shape[2:]
         channels, count = c_out // groups, oh * ow
         wide = (count + block - 1) // block
         share, index = job % shares, job // shares
@@ -187,12 +194,16 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
         source, origin = x.reshape(-1), first
         if not in_place:
             for c in range(c_in):
-                _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes)
+                _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes[0])
             source, origin = seen, -begin
         for p in range(share * panels // shares, (share + 1) * panels // shares):
             plane = (image * c_out + group * channels + p * panel) * count
             inside = min(panel, channels - p * panel)
-            weights = (group * panels + p) * panel
+            number = group * panels + p
+            weights = number * c_in * panel
+            if raw.size:
+                weights = slot * c_in * panel
+                pack_panel(raw, group * channels + p * panel, inside, packed, weights, c_in, panel, lanes[1])
             for q in range(begin, end, pixels):
                 # The last tile would read beyond the end. (Two tasks may so write the same values to the same place.)
                 at = min(q, count - pixels) if in_place else q
@@ -203,9 +214,9 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
                     origin + at,
                     offsets,
                     packed,
-                    weights * c_in,
-                    bias,
                     weights,
+                    bias,
+                    number * panel,
                     floor,
                     out,
                     plane + at,
@@ -215,11 +226,11 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
                 )
 
     @kernel(key=(tile_rows, vectors, x_in_lanes))
-    def _pointwise_loops(tasks, x, offsets, packed, bias, floor, out, patches, sizes):
+    def _pointwise_loops(tasks, x, offsets, packed, raw, bias, floor, out, patches, sizes):
         for job in prange(tasks):
-            seen = patches[numba.get_thread_id()]
+            slot = numba.get_thread_id()
             # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            _pointwise_task(np.int64(job), x, offsets, packed, bias, floor, out, seen, sizes)
+            _pointwise_task(np.int64(job), slot, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
 
     return _pointwise_loops
 

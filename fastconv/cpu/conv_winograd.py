@@ -134,7 +134,7 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    biases = panel_biases(packed.weight, bias)
+    biases = panel_biases(spec, packed.weight.shape[-1], bias)
     scratches = runtime_scratch(packed.scratch, x.dtype)
     packed.loops(x, packed.offsets, packed.weight, biases, spec.floor, out, scratches, packed.geometry)
 

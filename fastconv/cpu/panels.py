@@ -17,7 +17,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
-from .runtime import kernel, weights_array
+from .runtime import is_used_once, jit, kernel, masked_threads, weights_array
 from .tile import tile_shape
 
 
@@ -57,15 +57,20 @@ def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
     return Tiles(True, rows, vectors, rows, vectors * lanes)
 
 
-def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray) -> np.ndarray:
-    """Weights (c_out, c_in / groups, kh, kw) as (groups, panels, taps, panel); zeros fill the last panel."""
+def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (c_out, c_in / groups, kh, kw) in two forms: panels (groups, panels, taps, panel), and as they came.
+
+    For a plan they are put into panels here. For one call, if all `blocks` are one and so a panel is used by one task,
+    the kernel does it, when it comes to a panel, in room for one that each thread has, (threads, 1, taps, panel): what
+    was packed is then still in the second-level cache. The form that is not used is empty.
+    """
     channels = spec.c_out // spec.groups
-    panels = -(-channels // tiles.panel)
-    packed = weights_array((spec.groups, panels, spec.taps, tiles.panel), spec.acc_dtype)
-    packed[:, -1, :, channels - (panels - 1) * tiles.panel :] = 0
+    if blocks == 1 and is_used_once():
+        return weights_array((masked_threads(), 1, spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
+    packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
     order = _panels_pack.sized(packed.size * PACK_OPERATIONS)
-    order(weight.reshape(spec.groups, -1, spec.taps), packed, simd.lanes(spec.acc_dtype))
-    return packed
+    order(weight.reshape(-1), packed, channels, simd.lanes(spec.acc_dtype))
+    return packed, weight.reshape(-1)[:0]
 
 
 #: What packing one weight costs, in the operations that `Kernel.sized` counts.
@@ -78,22 +83,31 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
     return machine.call + size / machine.pack_bandwidth / machine.threads
 
 
-def panel_biases(weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """The biases of whole panels, zeros in those that nothing fills; `weight` is (groups, panels, ..., panel)."""
-    groups, panels, *_, panel = weight.shape
-    padded = np.zeros((groups, panels * panel), bias.dtype)
-    padded[:, : bias.size // groups] = bias.reshape(groups, -1)
+def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
+    """The biases of whole panels, zeros in those that nothing fills."""
+    channels = spec.c_out // spec.groups
+    padded = np.zeros((spec.groups, -(-channels // panel) * panel), bias.dtype)
+    padded[:, :channels] = bias.reshape(spec.groups, channels)
     return padded
 
 
 @kernel
-def _panels_pack(weight, packed, lanes):
+def _panels_pack(weight, packed, channels, lanes):
     groups, panels, taps, panel = packed.shape
-    channels = weight.shape[1]
-    for job in prange(groups * panels):
+    for index in prange(groups * panels):
+        job = np.int64(index)
         group, p = job // panels, job % panels
-        for k in range(p * panel, min((p + 1) * panel, channels), lanes):
-            rows = min(lanes, min((p + 1) * panel, channels) - k)
-            for t in range(0, taps, lanes):
-                at, to = (group * channels + k) * taps + t, (job * taps + t) * panel + k - p * panel
-                simd.transpose(weight, at, taps, rows, min(lanes, taps - t), packed, to, panel)
+        rows = min(panel, channels - p * panel)
+        pack_panel(weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel, lanes)
+
+
+@jit
+def pack_panel(weight, channel, rows, packed, to, taps, panel, lanes):
+    """The weights of so many channels from `channel` on as (taps, panel), from `to` on; zeros fill the panel."""
+    flat = packed.reshape(-1)
+    for t in range(0, taps, lanes):
+        for k in range(0, rows, lanes):
+            at, width = (channel + k) * taps + t, min(lanes, taps - t)
+            simd.transpose(weight, at, taps, min(lanes, rows - k), width, packed, to + t * panel + k, panel)
+    for t in range(taps if rows < panel else 0):
+        flat[to + t * panel + rows : to + (t + 1) * panel] = 0

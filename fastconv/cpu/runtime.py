@@ -250,7 +250,7 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
     Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
     """
     # Not `num_threads`: another thread may raise that limit before the kernel starts.
-    key = size, dtype, _masked_threads()
+    key = size, dtype, masked_threads()
     view = _kept.views.get(key)
     return _scratch(*key) if view is None else view
 
@@ -292,6 +292,11 @@ def used_once(prepare: Callable[..., Any], *args: Any) -> Any:
         _kept.once = False
 
 
+def is_used_once() -> bool:
+    """Whether what is prepared now is for one call."""
+    return _kept.once
+
+
 def _aligned(size: int) -> np.ndarray:
     """So many bytes from the beginning of a cache line on."""
     memory = np.empty(size + 64, np.uint8)
@@ -317,11 +322,11 @@ def num_threads() -> int:
     limit = _limit
     if limit == 1:
         return 1
-    threads = _masked_threads()
+    threads = masked_threads()
     return threads if limit is None else min(threads, limit)
 
 
-def _masked_threads() -> int:
+def masked_threads() -> int:
     """`numba.get_num_threads`, which takes two locks at every call to see that the threads are started, without."""
     if _layer is None:
         threading_layer()
@@ -375,7 +380,7 @@ def _may_launch() -> bool:
 @contextlib.contextmanager
 def _launched(threads: int) -> Iterator[None]:
     """Around a parallel kernel: so many of Numba's threads run it, and a fork waits for it."""
-    before = _masked_threads()
+    before = masked_threads()
     try:
         with _forks.kernel_running():
             if threads != before:
