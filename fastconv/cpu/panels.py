@@ -101,13 +101,20 @@ def _panels_pack(weight, packed, channels, lanes):
         pack_panel(weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel, lanes)
 
 
+#: Vectors by which rows of weights are fetched ahead.
+FETCH = 8
+
+
 @jit
 def pack_panel(weight, channel, rows, packed, to, taps, panel, lanes):
     """The weights of so many channels from `channel` on as (taps, panel), from `to` on; zeros fill the panel."""
     flat = packed.reshape(-1)
-    for t in range(0, taps, lanes):
-        for k in range(0, rows, lanes):
-            at, width = (channel + k) * taps + t, min(lanes, taps - t)
-            simd.transpose(weight, at, taps, min(lanes, rows - k), width, packed, to + t * panel + k, panel)
+    for k in range(0, rows, lanes):
+        count = min(lanes, rows - k)
+        for t in range(0, taps, lanes):
+            at = (channel + k) * taps + t
+            for r in range(count):
+                simd.fetch(weight, at + r * taps + FETCH * lanes)
+            simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
     for t in range(taps if rows < panel else 0):
         flat[to + t * panel + rows : to + (t + 1) * panel] = 0

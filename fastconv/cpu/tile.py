@@ -18,16 +18,15 @@ from numba.extending import intrinsic
 
 from .runtime import jit
 from .simd import (
-    _I32,
     _INT,
     Vector,
-    _call,
     _convert,
     _data,
     _fma,
     _load,
     _mask,
     _plus,
+    _prefetch,
     _splat,
     _store,
     _store_masked,
@@ -127,17 +126,6 @@ def _reduction(builder, rows, vectors, steps, zero, factors):
             result.add_incoming(larger[r][v], added)
             sums[r][v] = result
     return sums
-
-
-def _prefetch(builder, data, first, count):
-    """Fetch `count` elements from the `first` on, which need not exist, into the first-level cache."""
-    for at in range(first, first + count, 64 * 8 // _bits(data.type.pointee)):
-        place = builder.bitcast(builder.gep(data, [_INT(at)]), ir.IntType(8).as_pointer())
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(3), _I32(1)])
-
-
-def _bits(kind: ir.Type) -> int:
-    return {ir.FloatType(): 32, ir.DoubleType(): 64}.get(kind) or kind.width
 
 
 def _table_size(context, builder, table_type, table):
