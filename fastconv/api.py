@@ -166,7 +166,7 @@ def conv2d(
         groups=groups,
         activation=activation,
     )
-    return Plan(problem, weight, bias, algorithm, device).run(x, out, inputs)
+    return Plan(problem, weight, bias, algorithm, device, once=True).run(x, out, inputs)
 
 
 def plan_conv2d(

@@ -68,14 +68,14 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     return tuple(name(module) for module in table(op, device))
 
 
-def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
-    """The module to run: the cheapest that can, or the one asked for by name."""
+def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = False) -> ModuleType:
+    """The module to run: the cheapest that can (with `once`, to prepare and run), or the one asked for by name."""
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
     if not isinstance(device, str):
         raise ValueError(f"device must be 'cpu', got {device!r}")
     if algorithm == "auto":
-        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation)
+        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation, once=once)
     return _named(op, spec, algorithm, device)
 
 
@@ -111,8 +111,9 @@ def _cheapest(
     threads: int,
     wisdom_generation: int,
     names: tuple[str, ...] | None = None,
+    once: bool = False,
 ) -> ModuleType:
-    costs = candidates(spec, device)
+    costs = candidates(spec, device, once)
     if names is not None:
         costs = {label: seconds for label, seconds in costs.items() if label in names}
     remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
@@ -120,8 +121,8 @@ def _cheapest(
     return _named(op, spec, best, device)
 
 
-def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread.
+def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", once: bool = False) -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread; `once` counts preparing.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
@@ -131,7 +132,15 @@ def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, floa
     able = [module for module in table(op, device) if module.supports(spec) is None]
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
+    if once:
+        for module in able:
+            costs[name(module)] += getattr(module, "prepare_cost", _nothing)(spec, machine)
     return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
+
+
+def _nothing(spec: ConvSpec | PoolSpec, machine: Any) -> float:
+    """What preparing costs where a module does not say."""
+    return 0.0
 
 
 #: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take
@@ -240,10 +249,21 @@ class Plan:
         Shape of the result.
     """
 
-    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
+    def __init__(
+        self,
+        spec: ConvSpec,
+        weight: np.ndarray,
+        bias: np.ndarray | None,
+        algorithm: str,
+        device: str,
+        *,
+        once: bool = False,
+    ):
+        """With `once` for a single call, before this thread's next: preparing counts, and takes no new memory."""
         self.spec = spec
-        self._module = choose("conv2d", spec, algorithm, device)
-        self._packed = self._module.prepare(spec, kernel_ready(weight, spec.acc_dtype))
+        self._module = choose("conv2d", spec, algorithm, device, once)
+        weight, prepare = kernel_ready(weight, spec.acc_dtype), self._module.prepare
+        self._packed = _runtime().used_once(prepare, spec, weight) if once else prepare(spec, weight)
         self._bias = np.zeros(spec.c_out, spec.acc_dtype) if bias is None else kernel_ready(bias, spec.acc_dtype)
 
     @property

@@ -6,6 +6,7 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     cost(spec, machine) -> estimated seconds
     scratch(spec) -> bytes it allocates while it runs
     prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
+    prepare_cost(spec, machine) -> estimated seconds            (convolution; nothing where it is missing)
     run(spec, x, packed, bias, out) -> None                     (convolution)
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
 """

@@ -136,6 +136,12 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     return 4 * calls * machine.call + (transforms + products) / machine.threads
 
 
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: the transforms of all kernels' rows, each copied before."""
+    size = spec.c_out * spec.taps // spec.kw * _steps(spec).length * spec.acc_dtype.itemsize
+    return 4 * machine.call + size / machine.fft_bandwidth + size / machine.bandwidth
+
+
 def scratch(spec: ConvSpec) -> int:
     """Bytes of both spectra, each also as SciPy takes or returns it, and of the padded input."""
     seen, sums = _sizes(spec, _steps(spec))

@@ -4,30 +4,56 @@
 
     out[n, o, p] = bias[o] + sum over c of weight[o, c] * x[n, c, p]        p = (i, j), all positions in one row
 
-What it changes over `direct`: without padding and stride the image is taken as one long row, so that no tile ends at
-the end of an image row. With a stride or padding, the rows stay and `blocked` gathers the positions that count.
+What it changes over `direct`: no tile ends at the end of an image row, and without stride and padding there is nothing
+to copy. A tile reads x where it lies, channels h * w elements apart; the last tile of an image begins earlier by what
+it would reach over the end, and computes some outputs twice. Otherwise a task gathers the positions that count.
 
-Tiles: with few input channels the sum is short and writing a tile counts, so vectors hold pixels, which are written as
-they are; otherwise they hold output channels, whose tiles are transposed in registers when written. Measured on one
-AVX-512 core of an AMD EPYC 9005: 62 to 89% of the FMA ceiling, where OpenBLAS and oneDNN reach 25 to 48%.
+Loop order: a task is a block of positions of one image and group, of which all channels fit in the second-level cache;
+it runs panels of output channels, then tiles along the row, so that a panel of weights stays near. Where there are
+fewer blocks than threads, tasks share the panels of a block.
 
-Source: Lin, Chen and Yan, Network in network, arXiv:1312.4400.
+Tiles: with pixels in the lanes results are written as they are, in whole cache lines, and x is read in vectors. With
+output channels in the lanes they are transposed in registers when written, but a tile may have any number of pixels:
+images of 7x7 and 14x14 leave no remainder. Of these the one that is estimated to take least is used.
+
+Measured on one AVX-512 core of an AMD EPYC (Zen 4): 64 to 256 channels at 56x56 take 0.96 ms, 92% of the FMA ceiling.
+
+Sources: Lin, Chen and Yan, Network in network, arXiv:1312.4400; Goto and van de Geijn, as in `panels`.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
+from numba import prange
 
 from ..spec import ConvSpec
-from . import blocked, simd
-from .machine import Machine
-from .runtime import num_threads
+from . import panels, simd
+from .machine import Machine, this_machine
+from .patch import copy_row, zeros
+from .runtime import jit, kernel, num_threads
+from .runtime import scratch as runtime_scratch
+from .tile import tile
 
-#: Up to this many products a sum, tiles with pixels in lanes measured faster.
-SHORT_SUM = 96
+#: Bytes of x in one task. From 64 KiB to 640 KiB it makes a difference of 3%.
+BLOCK_BYTES = 320 << 10
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    tiles: panels.Tiles
+    panels: int
+    """Panels in a group."""
+    pixels: int
+    """Output pixels of one task."""
+    shares: int
+    """Tasks that split the panels of one block."""
+    in_place: bool
+    """Whether x is read where it lies, not from a patch."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -37,29 +63,189 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return blocked.cost(*_blocking(spec, machine.threads), machine)
+    return _cost(spec, _tiles(spec), machine)
 
 
-def scratch(spec: ConvSpec) -> int:
-    return blocked.scratch(*_blocking(spec, num_threads()))
+def _cost(spec: ConvSpec, tiles: panels.Tiles, machine: Machine) -> float:
+    """Estimated seconds: the tiles' multiply-adds, whole tiles counted, writing them, and copying into patches."""
+    plan, lanes = _cut(spec, tiles, machine.threads), simd.lanes(spec.acc_dtype)
+    blocks = spec.n * spec.groups
+    computed = plan.panels * tiles.panel * -(-spec.oh * spec.ow // tiles.pixels) * tiles.pixels * blocks
+    products = 2 * computed * spec.taps / (machine.tile_flops * lanes / 16)
+    if tiles.vectors == 1:
+        products *= ONE_VECTOR
+    written = computed / lanes * machine.tile_row * (UNTURNED if tiles.x_in_lanes else 1)
+    copied = 0 if plan.in_place else spec.n * spec.c_in * spec.oh * spec.ow * plan.shares * spec.acc_dtype.itemsize
+    return machine.call + (products + written + copied / machine.patch_bandwidth) / machine.threads
+
+
+#: Time of a multiply-add in tiles of one vector a row, which are bound by loads, to that in others.
+ONE_VECTOR = 1.25
+#: Time to write a vector that is not transposed, to that of one that is.
+UNTURNED = 0.5
 
 
 @lru_cache(maxsize=4096)
-def _blocking(spec: ConvSpec, threads: int) -> tuple[ConvSpec, blocked.Blocking]:
-    """The problem as one row an image where it can be, and how it is cut up."""
-    if spec.stride == (1, 1) and not spec.padded:
-        spec = replace(spec, h=1, w=spec.h * spec.w, oh=1, ow=spec.oh * spec.ow)
-    lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
-    in_lanes = (channels < lanes or spec.taps <= SHORT_SUM) and spec.ow >= lanes // 2
-    tiles = blocked.pixel_tiles(spec) if in_lanes else blocked.channel_tiles(spec)
-    return spec, blocked.blocking(spec, tiles, threads)
+def _tiles(spec: ConvSpec) -> panels.Tiles:
+    """The cheaper tiles."""
+    pixels, machine = spec.oh * spec.ow, this_machine(1)
+    kinds = panels.pixel_tiles(spec, pixels), panels.channel_tiles(spec, pixels)
+    return min(kinds, key=lambda tiles: _cost(spec, tiles, machine))
 
 
-def prepare(spec: ConvSpec, weight: np.ndarray) -> blocked.Packed:
-    return blocked.pack(*_blocking(spec, num_threads()), weight)
+def _blocking(spec: ConvSpec, threads: int) -> Blocking:
+    return _cut(spec, _tiles(spec), threads)
 
 
-def run(spec: ConvSpec, x: np.ndarray, packed: blocked.Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    rows, _ = _blocking(spec, num_threads())
-    x, out = x.reshape(spec.n, spec.c_in, rows.h, rows.w), out.reshape(spec.n, spec.c_out, rows.oh, rows.ow)
-    blocked.run(packed, x, bias, out)
+@lru_cache(maxsize=4096)
+def _cut(spec: ConvSpec, tiles: panels.Tiles, threads: int) -> Blocking:
+    """Blocks of whole tiles that fit the cache, enough of them to go round."""
+    pixels = spec.oh * spec.ow
+    count, across = -(-pixels // tiles.pixels), spec.n * spec.groups
+    in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * tiles.pixels)
+    channels, in_place = spec.c_out // spec.groups, spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
+    if threads > 1 and not (in_place and channels > pixels):  # tasks share what is less: the weights, else the pixels
+        in_block = min(in_block, -(-count * across // (4 * threads)))
+    in_block = max(1, min(in_block, count))
+    in_panels = -(-channels // tiles.panel)
+    tasks = max(1, across * -(-count // in_block))  # an empty batch has a plan, too
+    shares = 1 if tasks >= threads else min(in_panels, -(-threads * (4 if in_place else 1) // tasks))
+    return Blocking(tiles, in_panels, in_block * tiles.pixels, shares, in_place)
+
+
+def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
+    """Elements of a patch, with room behind for a tile to read."""
+    return 0 if plan.in_place else spec.c_in // spec.groups * plan.pixels + plan.tiles.pixels
+
+
+def scratch(spec: ConvSpec) -> int:
+    """Bytes of the patches of all threads."""
+    threads = num_threads()
+    return threads * _patch_size(spec, _blocking(spec, threads)) * spec.x_dtype.itemsize
+
+
+class Packed(NamedTuple):
+    """A problem made ready to run: all that does not depend on the input."""
+
+    loops: Any
+    tasks: int
+    weight: np.ndarray
+    raw: np.ndarray
+    """See `panels.pack`."""
+    offsets: np.ndarray
+    """Distance of each channel from the first."""
+    sizes: tuple
+    patch_size: int
+
+
+prepare_cost = panels.prepare_cost
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    plan = _blocking(spec, num_threads())
+    packed, raw = panels.pack(spec, plan.tiles, weight, spec.n * -(-spec.oh * spec.ow // plan.pixels))
+    return _unpacked(spec, plan)._replace(weight=packed, raw=raw)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    tiles, pitch = plan.tiles, spec.h * spec.w if plan.in_place else plan.pixels
+    corner = spec.padding[0][0], spec.padding[1][0]
+    lanes = simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)
+    sizes = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.in_place, spec.stride, corner, lanes
+    return Packed(
+        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
+        tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
+        weight=np.empty(0),
+        raw=np.empty(0),
+        offsets=np.arange(spec.c_in // spec.groups) * pitch,
+        sizes=sizes,
+        patch_size=_patch_size(spec, plan),
+    )
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
+    patches = runtime_scratch(packed.patch_size, x.dtype)
+    weights = packed.weight, packed.raw
+    packed.loops(packed.tasks, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)
+
+
+@lru_cache(maxsize=64)
+def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
+    """The kernel for one shape of tile."""
+    pack_panel = panels.pack_panel
+    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, ahead=x_in_lanes)
+
+    @jit(key=(tile_rows, vectors, x_in_lanes))
+    def _pointwise_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, sizes):
+        groups, panels, block, pixels, shares, in_place, stride, pad, lanes = sizes
+        c_all, h, w = x.shape[1:]
+        c_out, oh, ow = out.shape[1:]
+        c_in, panel = packed.shape[2:]
+        channels, count = c_out // groups, oh * ow
+        wide = (count + block - 1) // block
+        share, index = job % shares, job // shares
+        begin = index % wide * block
+        end = min(begin + block, count)
+        group, image = index // wide % groups, index // (wide * groups)
+        first = (image * c_all + group * c_in) * h * w
+        source, origin = x.reshape(-1), first
+        if not in_place:
+            for c in range(c_in):
+                _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes[0])
+            source, origin = seen, -begin
+        for p in range(share * panels // shares, (share + 1) * panels // shares):
+            plane = (image * c_out + group * channels + p * panel) * count
+            inside = min(panel, channels - p * panel)
+            number = group * panels + p
+            weights = number * c_in * panel
+            if raw.size:
+                weights = slot * c_in * panel
+                pack_panel(raw, group * channels + p * panel, inside, packed, weights, c_in, panel, lanes[1])
+            for q in range(begin, end, pixels):
+                # The last tile would read beyond the end. (Two tasks may so write the same values to the same place.)
+                at = min(q, count - pixels) if in_place else q
+                some = min(pixels, end - at)
+                high, across = (inside, some) if x_in_lanes else (some, inside)
+                sums(
+                    source,
+                    origin + at,
+                    offsets,
+                    packed,
+                    weights,
+                    bias,
+                    number * panel,
+                    floor,
+                    out,
+                    plane + at,
+                    count,
+                    high,
+                    across,
+                )
+
+    @kernel(key=(tile_rows, vectors, x_in_lanes))
+    def _pointwise_loops(tasks, x, offsets, packed, raw, bias, floor, out, patches, sizes):
+        for job in prange(tasks):
+            slot = numba.get_thread_id()
+            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
+            _pointwise_task(np.int64(job), slot, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
+
+    return _pointwise_loops
+
+
+@jit
+def _gather(x, plane, begin, end, ow, stride, pad, target, to, lanes):
+    """What the outputs from `begin` to `end` see of the channel that begins at `plane`, side by side; zeros outside."""
+    h, w = x.shape[2:]
+    left = min(max(0, (pad[1] + stride[1] - 1) // stride[1]), ow)
+    right = max(left, min(ow, (w - 1 + pad[1]) // stride[1] + 1))
+    for i in range(begin // ow, (end + ow - 1) // ow):
+        low, high = max(begin - i * ow, 0), min(end - i * ow, ow)
+        row = i * stride[0] - pad[0]
+        some, last = (max(low, min(left, high)), max(low, min(right, high))) if 0 <= row < h else (high, high)
+        goal = to + i * ow - begin
+        zeros(target, goal + low, some - low, lanes)
+        copy_row(x, plane + row * w + some * stride[1] - pad[1], stride[1], target, goal + some, last - some, lanes)
+        zeros(target, goal + last, high - last, lanes)

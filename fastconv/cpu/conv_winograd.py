@@ -9,7 +9,7 @@ becomes a product element by element, and the sum over channels a matrix product
 What it changes over `direct`: the multiplications. F(4x4, 3x3) makes 36 for 16 outputs instead of 144, F(4x4, 5x5) 64
 instead of 400, F(4x4, 3x3) at stride 2 81 instead of 144, F(4, 7) along one axis 10 instead of 28. The price: the
 transforms, which want some 32 channels on both sides to be shared by, and a larger rounding error, which the sizes are
-chosen by: at most about 1e-5 of the largest output in float32 (see `LIMIT`).
+chosen by: at most about 1e-5 of the largest output in float32 (see `winograd_tiling`).
 A dilation d is d x d convolutions of every d-th pixel: a tile takes its pixels d apart.
 
 Layouts: a region of x with channels in lanes (rows, columns, lanes), one block of channels at a time;
@@ -26,52 +26,33 @@ decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import product
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec, Pair
+from ..spec import ConvSpec
 from . import simd
-from .blocked import SMALL, panel_biases
-from .linear import linear_map, operations
-from .machine import Machine, this_machine
-from .runtime import jit, kernel, num_threads
+from .linear import linear_map
+from .machine import Machine
+from .panels import panel_biases
+from .runtime import jit, kernel, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
-from .tile import matrix_product, tile_shape
-from .toom_cook import Axis, axis
-
-#: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
-V_BYTES = 512 << 10
-#: The same where the weights do not fit beside it, if that makes STREAM_TILES tiles: then a weight is used often enough
-#: to come from memory meanwhile.
-V_MOST, STREAM_TILES = 4 << 20, 56
-#: Outputs of a tile, along one axis.
-SIZES = (2, 3, 4)
-#: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
-LIMIT = 20
-
-
-class Tiling(NamedTuple):
-    """How a problem is cut up. A supertile is what a tile covers, or with dilation, dilation tiles that interlock."""
-
-    axes: tuple[Axis, Axis]
-    high: int
-    """Supertiles down an image."""
-    wide: int
-    """Supertiles across an image."""
-    block: tuple[int, int, int]
-    """Images, supertile rows and supertile columns of one task."""
-    rows: int
-    """Tiles in one register tile."""
-    vectors: int
-    """Vectors of output channels in one register tile: a panel."""
-    panels: int
-    """Panels in a group."""
-    shares: int
-    """Tasks that split the panels of one block."""
+from .tile import matrix_product
+from .toom_cook import Axis
+from .winograd_tiling import (
+    Tiling,
+    algorithms,
+    best_axes,
+    buffers,
+    estimate,
+    fitting,
+    padded_tiles,
+    region_shape,
+    steps,
+    tiling_of,
+)
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -81,163 +62,27 @@ def supports(spec: ConvSpec) -> str | None:
         return "a 1x1 kernel has nothing to save"
     if any(step > 1 and gap > 1 for step, gap in zip(spec.stride, spec.dilation, strict=True)):
         return "no stride and dilation on the same axis"
-    if not _algorithms((spec.kh, spec.kw), spec.stride):
+    if not algorithms((spec.kh, spec.kw), spec.stride):
         return f"no algorithm for a {spec.kh}x{spec.kw} kernel with stride {spec.stride} is accurate enough"
-    if not _fitting(spec):
+    if not fitting(spec):
         return f"one tile with {spec.c_in // spec.groups} channels and dilation {spec.dilation} would not fit the cache"
     return None
 
 
-@lru_cache(maxsize=256)
-def _algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Axis, Axis], ...]:
-    """What can be done along both axes with little enough error."""
-    sides: list[list[Axis]] = []
-    for taps, step in zip(kernel, stride, strict=True):
-        found = [axis(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
-        sides.append([one for one in found if one and (taps == 1 or one.elements < one.m * taps)])
-    # Tiles are square: others measured up to 4% faster, which is not worth compiling a kernel for.
-    return tuple(
-        (a, b) for a, b in product(*sides) if (a.m == b.m or 1 in kernel) and a.amplification * b.amplification <= LIMIT
-    )
-
-
-@lru_cache(maxsize=4096)
-def _fitting(spec: ConvSpec) -> tuple[tuple[Axis, Axis], ...]:
-    """Those of them of which one supertile fits into the scratch a thread may take."""
-    fitting = []
-    for axes in _algorithms((spec.kh, spec.kw), spec.stride):
-        tiling = Tiling(axes, 1, 1, (1, 1, 1), 1, 1, 1, 1)
-        if sum(_buffers(spec, tiling)) * spec.acc_dtype.itemsize <= V_MOST:
-            fitting.append(axes)
-    return tuple(fitting)
-
-
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return _cost(spec, machine, _axes(spec))
+    return estimate(spec, machine, best_axes(spec))
 
 
-def _cost(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float:
-    """Estimated seconds, from the vector instructions of each step."""
-    tiling, lanes, size = _cut(spec, machine.threads, axes), simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
-    c_in, c_out = spec.c_in // spec.groups, tiling.panels * tiling.vectors * lanes
-    elements = axes[0].elements * axes[1].elements
-    tiles = spec.n * tiling.high * tiling.wide * spec.dilation[0] * spec.dilation[1]
-    blocks = max(1, _blocks(spec, tiling))
-    padded = blocks * -(-tiles // blocks // tiling.rows) * tiling.rows
-    products = elements * padded * c_in * c_out / lanes
-    into, outof = _transform_work(axes, spec.stride)
-    transforms = tiles * (-(-c_in // lanes) * into * tiling.shares + c_out / lanes * outof)
-    weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
-    second = 32 / machine.tile_flops  # a vector instruction
-    return machine.call + spec.groups * ((products + transforms) * second + weights) / machine.threads
-
-
-@lru_cache(maxsize=256)
-def _transform_work(axes: tuple[Axis, Axis], stride: Pair) -> tuple[float, float]:
-    """Vector instructions to transform one tile of input and of output, for a vector of channels."""
-    down, across = axes
-
-    def work(matrix: Any, reads: int, writes: int) -> int:
-        return operations(matrix) + reads + 2 * writes
-
-    pixels = down.m * stride[0] * across.m * stride[1]
-    into = across.m * stride[1] * work(down.b, down.length, down.elements)
-    into += down.elements * work(across.b, across.length, across.elements)
-    outof = across.elements * work(down.a, down.elements, down.m) + down.m * work(across.a, across.elements, across.m)
-    return into + TRANSPOSE_WORK * pixels, outof + TRANSPOSE_WORK * down.m * across.m
-
-
-#: Vector instructions to transpose one vector of pixels into channels or back.
-TRANSPOSE_WORK = 8
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: U is written, which takes longer than the transforms."""
+    axes = best_axes(spec)
+    size = axes[0].elements * axes[1].elements * spec.c_out * spec.taps // (spec.kh * spec.kw) * spec.acc_dtype.itemsize
+    return machine.call + size / machine.pack_bandwidth / machine.threads
 
 
 def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
-    return threads * sum(_buffers(spec, _tiling(spec, threads))) * spec.acc_dtype.itemsize
-
-
-def _buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
-    """Elements of a task's region, workspace, V and M."""
-    lanes = simd.lanes(spec.acc_dtype)
-    down, across = tiling.axes
-    rows, columns = _region_shape(spec, tiling)
-    elements = down.elements * across.elements
-    region = max(rows, down.m * spec.dilation[0]) * max(columns, tiling.block[2] * across.m * spec.dilation[1])
-    work = max(down.elements * columns, across.elements * down.m)
-    v_step, m_step = _steps(spec, tiling)
-    return region * lanes, work * lanes, elements * v_step, elements * m_step
-
-
-def _region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
-    """Rows and columns of the input that a block sees."""
-    high, wide = (
-        (count * one.m * gap - 1) * step + (taps - 1) * gap + 1
-        for count, one, gap, step, taps in zip(
-            tiling.block[1:], tiling.axes, spec.dilation, spec.stride, (spec.kh, spec.kw), strict=True
-        )
-    )
-    return high, wide
-
-
-def _tiles(spec: ConvSpec, tiling: Tiling) -> int:
-    """Tiles of a block, register tiles filled up."""
-    images, down, across = tiling.block
-    return -(-images * down * across * spec.dilation[0] * spec.dilation[1] // tiling.rows) * tiling.rows
-
-
-def _steps(spec: ConvSpec, tiling: Tiling) -> Pair:
-    """Distance of two elements in V and in M. One vector more than needed: with powers of two, what one tile writes
-    would compete for the same few places in the cache."""
-    lanes, tiles = simd.lanes(spec.acc_dtype), _tiles(spec, tiling)
-    return (-(-spec.c_in // spec.groups // lanes) * tiles + 1) * lanes, (tiles * tiling.vectors + 1) * lanes
-
-
-def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
-    images, down, across = tiling.block
-    return -(-spec.n // images) * -(-tiling.high // down) * -(-tiling.wide // across)
-
-
-@lru_cache(maxsize=4096)
-def _axes(spec: ConvSpec) -> tuple[Axis, Axis]:
-    """The cheapest sizes on one thread: results must not depend on the number of threads."""
-    machine = this_machine(1)
-    return min(_fitting(spec), key=lambda axes: _cost(spec, machine, axes))
-
-
-def _tiling(spec: ConvSpec, threads: int) -> Tiling:
-    return _cut(spec, threads, _axes(spec))
-
-
-@lru_cache(maxsize=4096)
-def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
-    """Blocks of tiles for given sizes."""
-    high, wide = (
-        -(-size // (one.m * gap)) for size, one, gap in zip((spec.oh, spec.ow), axes, spec.dilation, strict=True)
-    )
-    lanes, interlocked = simd.lanes(spec.acc_dtype), spec.dilation[0] * spec.dilation[1]
-    most, most_vectors = tile_shape()
-    c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
-    vectors = 1 if c_out <= lanes else most_vectors
-    panels = -(-c_out // (vectors * lanes))
-    element_bytes = axes[0].elements * axes[1].elements * spec.acc_dtype.itemsize
-    tile_bytes = element_bytes * -(-c_in // lanes) * lanes
-    goal = V_BYTES // tile_bytes
-    if element_bytes * c_in * c_out > V_BYTES:
-        goal = max(goal, min(STREAM_TILES, V_MOST // tile_bytes))
-    goal = max(goal, most)
-    if threads > 1:  # enough tasks to go round, but none smaller than a register tile
-        goal = max(min(goal, -(-spec.n * spec.groups * high * wide * interlocked // (2 * threads))), min(most, goal))
-    goal = max(1, goal // interlocked)
-    across = -(-wide // -(-wide // goal))
-    down = max(1, min(high, goal // across))
-    down = -(-high // -(-high // down))
-    images = max(1, min(spec.n, goal // (across * down)))
-    tiles = images * down * across * interlocked
-    heights = (most // 2 + 1,) if spec.flops < SMALL else (most, most // 2 + 1, most // 2)
-    rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
-    tiling = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1)
-    tasks = max(1, _blocks(spec, tiling) * spec.groups)  # one for an empty batch, too
-    return tiling._replace(shares=1 if tasks >= threads else min(panels, -(-threads // tasks)))
+    return threads * sum(buffers(spec, tiling_of(spec, threads))) * spec.acc_dtype.itemsize
 
 
 class Packed(NamedTuple):
@@ -254,11 +99,11 @@ class Packed(NamedTuple):
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
-    tiling, lanes = _tiling(spec, num_threads()), simd.lanes(spec.acc_dtype)
+    tiling, lanes = tiling_of(spec, num_threads()), simd.lanes(spec.acc_dtype)
     down, across = tiling.axes
-    # One row more than needed, for the reason that `_steps` gives.
-    shape = spec.groups, tiling.panels, down.elements * across.elements, spec.c_in // spec.groups + 1
-    packed = np.empty((*shape, tiling.vectors * lanes), spec.acc_dtype)
+    # One row more than needed, for the reason that `steps` gives.
+    depth, panel = spec.c_in // spec.groups + 1, tiling.vectors * lanes
+    packed = weights_array((spec.groups, tiling.panels, down.elements * across.elements, depth, panel), spec.acc_dtype)
     _weights_kernel(down, across, lanes).sized(16 * packed.size)(weight, packed)
     return _unpacked(spec, tiling)._replace(weight=packed)
 
@@ -267,12 +112,12 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
     lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
-    sizes = _buffers(spec, tiling)
+    sizes = buffers(spec, tiling)
     return Packed(
         tiling,
         _tiles_kernel(*tiling.axes, tiling.rows, tiling.vectors, lanes).sized(spec.flops),
         np.empty(0, spec.acc_dtype),
-        channel // lanes * (_tiles(spec, tiling) * lanes) + channel % lanes,
+        channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
         (
             (spec.padding[0][0], spec.padding[1][0]),
             spec.stride,
@@ -280,16 +125,16 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
             (tiling.high, tiling.wide),
             tiling.block,
             tiling.shares,
-            _region_shape(spec, tiling),
+            region_shape(spec, tiling),
             sizes,
-            _steps(spec, tiling),
+            steps(spec, tiling),
         ),
         sum(sizes),
     )
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    biases = panel_biases(packed.weight, bias)
+    biases = panel_biases(spec, packed.weight.shape[-1], bias)
     scratches = runtime_scratch(packed.scratch, x.dtype)
     packed.loops(x, packed.offsets, packed.weight, biases, spec.floor, out, scratches, packed.geometry)
 

@@ -37,6 +37,8 @@ class Machine:
     """Of the peak, by the register tile in whole layers."""
     weight_bandwidth: float = 25e9
     """Bytes a second of weights read once from the last-level cache or memory."""
+    pack_bandwidth: float = 12e9
+    """Bytes a second of weights written in the order that tiles read them in."""
     patch_bandwidth: float = 20e9
     """Bytes a second copied from an image into a patch."""
     read_bandwidth: float = 50e9

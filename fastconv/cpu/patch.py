@@ -53,7 +53,7 @@ def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
 
 
 @jit
-def _zeros(target, to, count, lanes):
+def zeros(target, to, count, lanes):
     """count zeros from a flat index on; a loop over single ones would become a call, slow for the usual one or two."""
     zero = simd.splat(target.dtype.type(0))
     for q in range(0, count, lanes):
@@ -61,7 +61,7 @@ def _zeros(target, to, count, lanes):
 
 
 @jit
-def _copy_row(source, at, stride, target, to, count, lanes):
+def copy_row(source, at, stride, target, to, count, lanes):
     """target[to + q] = source[at + q * stride] for q < count, as flat indices."""
     if stride == 1:
         for q in range(0, count - lanes + 1, lanes):
@@ -92,8 +92,8 @@ def fill(x, image, first, corner, channels, rows, row_phases, phases, stride, pi
                 to = ((c * rows * row_phases.size + r) * phases.size + f) * pitch
                 if 0 <= row < h:
                     at = ((image * c_in + first + c) * h + row) * w + begin * stride[1] + shift
-                    _zeros(patch, to, begin, lanes)
-                    _copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
-                    _zeros(patch, to + end, pitch - end, lanes)
+                    zeros(patch, to, begin, lanes)
+                    copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
+                    zeros(patch, to + end, pitch - end, lanes)
                 else:
-                    _zeros(patch, to, pitch, lanes)
+                    zeros(patch, to, pitch, lanes)

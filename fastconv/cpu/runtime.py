@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import math
 import os
 import pickle
 import platform
@@ -252,6 +253,8 @@ _KEPT_VIEWS = 256
 class _Kept(threading.local):
     def __init__(self) -> None:
         self.buffer = np.empty(0, np.uint8)
+        self.weights = np.empty(0, np.uint8)
+        self.once = False
         self.views: dict[tuple, np.ndarray] = {}
 
 
@@ -264,7 +267,7 @@ def scratch(size: int, dtype: np.dtype) -> np.ndarray:
     Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
     """
     # Not `num_threads`: another thread may raise that limit before the kernel starts.
-    key = size, dtype, _masked_threads()
+    key = size, dtype, masked_threads()
     view = _kept.views.get(key)
     return _scratch(*key) if view is None else view
 
@@ -276,9 +279,7 @@ def _scratch(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
     keep = needed <= _KEPT_BYTES
     buffer = _kept.buffer
     if buffer.nbytes < needed or not keep:
-        memory = np.empty(needed + 64, np.uint8)
-        start = -memory.ctypes.data % 64
-        buffer = memory[start : start + needed]
+        buffer = _aligned(needed)
         if keep:
             _kept.buffer, _kept.views = buffer, {}  # views of the old buffer would keep it alive
     view = buffer[:needed].view(dtype).reshape(threads, row // item)
@@ -287,6 +288,37 @@ def _scratch(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
             _kept.views.clear()
         _kept.views[size, dtype, threads] = view
     return view
+
+
+def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array for packed weights: new, or within `used_once` in memory kept for this thread's calls."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not _kept.once or size > _KEPT_BYTES:
+        return _aligned(size).view(dtype).reshape(shape)
+    if _kept.weights.nbytes < size:
+        _kept.weights = _aligned(size)
+    return _kept.weights[:size].view(dtype).reshape(shape)
+
+
+def used_once(prepare: Callable[..., Any], *args: Any) -> Any:
+    """``prepare(*args)`` for a result that is used before this thread's next call of `used_once`, and not after it."""
+    _kept.once = True
+    try:
+        return prepare(*args)
+    finally:
+        _kept.once = False
+
+
+def is_used_once() -> bool:
+    """Whether what is prepared now is for one call."""
+    return _kept.once
+
+
+def _aligned(size: int) -> np.ndarray:
+    """So many bytes from the beginning of a cache line on."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]
 
 
 # -- threads and forks ---------------------------------------------------------------------------------------
@@ -307,11 +339,11 @@ def num_threads() -> int:
     limit = _limit
     if limit == 1:
         return 1
-    threads = _masked_threads()
+    threads = masked_threads()
     return threads if limit is None else min(threads, limit)
 
 
-def _masked_threads() -> int:
+def masked_threads() -> int:
     """`numba.get_num_threads`, which takes two locks at every call to see that the threads are started, without."""
     if _layer is None:
         threading_layer()
@@ -365,7 +397,7 @@ def _may_launch() -> bool:
 @contextlib.contextmanager
 def _launched(threads: int) -> Iterator[None]:
     """Around a parallel kernel: so many of Numba's threads run it, and a fork waits for it."""
-    before = _masked_threads()
+    before = masked_threads()
     try:
         with _forks.kernel_running():
             if threads != before:

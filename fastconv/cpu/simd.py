@@ -161,6 +161,17 @@ def _store_masked(builder, value, data, index, mask):
     _call(builder, f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), [value, pointer, _I32(1), mask])
 
 
+def _prefetch(builder, data, first, count, level=3):
+    """Fetch `count` elements from the `first` on, which need not exist, into the caches (level 2: not the first)."""
+    for at in range(first, first + count, 64 * 8 // _bits(data.type.pointee)):
+        place = builder.bitcast(builder.gep(data, [_INT(at)]), ir.IntType(8).as_pointer())
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(level), _I32(1)])
+
+
+def _bits(kind: ir.Type) -> int:
+    return {ir.FloatType(): 32, ir.DoubleType(): 64}.get(kind) or kind.width
+
+
 def _convert(builder, value, source: Any, target: Any, count: int):
     """`value`, a scalar or vector of Numba type `source`, as `target`: integers only grow, floats stay."""
     if source == target:
@@ -232,6 +243,17 @@ def load_even(typingctx, array, index, valid):
         return builder.shuffle_vector(near, far, even)
 
     return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def fetch(typingctx, array, index):
+    """Bring the cache line of a flat index, which need not exist, into the second-level cache."""
+
+    def codegen(context, builder, sig, args):
+        _prefetch(builder, builder.gep(_data(context, builder, array, args[0]), [args[1]]), 0, 1, level=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
 
 
 @intrinsic

@@ -1,0 +1,120 @@
+"""Register tiles and the panels of weights that go with them: what `conv_direct`, `conv_pointwise` and `conv_winograd`
+share.
+
+A panel is the output channels of one tile. What a tile reads of it lies side by side, (taps, panel), so that weights
+stream through the first-level cache.
+
+Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+
+from ..spec import ConvSpec
+from . import simd
+from .machine import Machine
+from .runtime import is_used_once, jit, kernel, masked_threads, weights_array
+from .tile import tile_shape
+
+
+class Tiles(NamedTuple):
+    """The shape of a tile."""
+
+    x_in_lanes: bool
+    """Whether a vector holds pixels of a row (and a tile's rows are output channels), or output channels (pixels)."""
+    rows: int
+    vectors: int
+    panel: int
+    """Output channels of a tile."""
+    pixels: int
+    """Pixels of a tile, along a row of output."""
+
+
+#: Below this many operations a tile of the exact width is not worth compiling: one of two widths is taken, with idle
+#: rows.
+SMALL = 2e7
+
+
+def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
+    """Output channels in lanes, and a row of `width` pixels in the fewest tiles, all about as wide."""
+    most = tile_shape()[0]
+    pixels = -(-width // -(-width // most))
+    if spec.flops < SMALL or pixels < most // 2:
+        pixels = most // 2 if width <= most // 2 else most
+    vectors = 1 if spec.c_out // spec.groups <= simd.lanes(spec.acc_dtype) else tile_shape()[1]
+    return Tiles(False, pixels, vectors, vectors * simd.lanes(spec.acc_dtype), pixels)
+
+
+def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
+    """Pixels in lanes: 4 or 8 channels by as many vectors of a row as registers allow, or by one for short rows."""
+    lanes, channels, sums = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups, simd.registers() * 3 // 4
+    rows = 4 if channels <= 4 or sums < 16 else 8
+    vectors = 1 if width <= lanes else sums // rows
+    return Tiles(True, rows, vectors, rows, vectors * lanes)
+
+
+def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (c_out, c_in / groups, kh, kw) in two forms: panels (groups, panels, taps, panel), and as they came.
+
+    For a plan they are put into panels here. For one call, if all `blocks` are one and so a panel is used by one task,
+    the kernel does it, when it comes to a panel, in room for one that each thread has, (threads, 1, taps, panel): what
+    was packed is then still in the second-level cache. The form that is not used is empty.
+    """
+    channels = spec.c_out // spec.groups
+    if blocks == 1 and is_used_once():
+        return weights_array((masked_threads(), 1, spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
+    packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
+    order = _panels_pack.sized(packed.size * PACK_OPERATIONS)
+    order(weight.reshape(-1), packed, channels, simd.lanes(spec.acc_dtype))
+    return packed, weight.reshape(-1)[:0]
+
+
+#: What packing one weight costs, in the operations that `Kernel.sized` counts.
+PACK_OPERATIONS = 16
+
+
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds of `pack`."""
+    size = spec.c_out * spec.taps * spec.acc_dtype.itemsize
+    return machine.call + size / machine.pack_bandwidth / machine.threads
+
+
+def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
+    """The biases of whole panels, zeros in those that nothing fills."""
+    channels = spec.c_out // spec.groups
+    padded = np.zeros((spec.groups, -(-channels // panel) * panel), bias.dtype)
+    padded[:, :channels] = bias.reshape(spec.groups, channels)
+    return padded
+
+
+@kernel
+def _panels_pack(weight, packed, channels, lanes):
+    groups, panels, taps, panel = packed.shape
+    for index in prange(groups * panels):
+        job = np.int64(index)
+        group, p = job // panels, job % panels
+        rows = min(panel, channels - p * panel)
+        pack_panel(weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel, lanes)
+
+
+#: Vectors by which rows of weights are fetched ahead.
+FETCH = 8
+
+
+@jit
+def pack_panel(weight, channel, rows, packed, to, taps, panel, lanes):
+    """The weights of so many channels from `channel` on as (taps, panel), from `to` on; zeros fill the panel."""
+    flat = packed.reshape(-1)
+    for k in range(0, rows, lanes):
+        count = min(lanes, rows - k)
+        for t in range(0, taps, lanes):
+            at = (channel + k) * taps + t
+            for r in range(count):
+                simd.fetch(weight, at + r * taps + FETCH * lanes)
+            simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
+    for t in range(taps if rows < panel else 0):
+        flat[to + t * panel + rows : to + (t + 1) * panel] = 0

@@ -1,0 +1,192 @@
+"""How `conv_winograd` cuts a problem up: sizes of tiles, tiles of a block, blocks of an image, and what each takes.
+
+The sizes along both axes are those that are estimated to take the least time of all that are accurate enough. Blocks
+are as large as the second-level cache allows, or, where the weights do not fit in there, as hides their streaming.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import Any, NamedTuple
+
+from ..spec import ConvSpec, Pair
+from . import simd
+from .linear import operations
+from .machine import Machine, this_machine
+from .panels import SMALL
+from .tile import tile_shape
+from .toom_cook import Axis, axis
+
+#: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
+V_BYTES = 512 << 10
+#: The same where the weights do not fit beside it, if that makes STREAM_TILES tiles: then a weight is used often enough
+#: to come from memory meanwhile.
+V_MOST, STREAM_TILES = 4 << 20, 56
+#: Outputs of a tile, along one axis.
+SIZES = (2, 3, 4)
+#: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
+LIMIT = 20
+
+
+class Tiling(NamedTuple):
+    """How a problem is cut up. A supertile is what a tile covers, or with dilation, dilation tiles that interlock."""
+
+    axes: tuple[Axis, Axis]
+    high: int
+    """Supertiles down an image."""
+    wide: int
+    """Supertiles across an image."""
+    block: tuple[int, int, int]
+    """Images, supertile rows and supertile columns of one task."""
+    rows: int
+    """Tiles in one register tile."""
+    vectors: int
+    """Vectors of output channels in one register tile: a panel."""
+    panels: int
+    """Panels in a group."""
+    shares: int
+    """Tasks that split the panels of one block."""
+
+
+@lru_cache(maxsize=256)
+def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Axis, Axis], ...]:
+    """What can be done along both axes with little enough error."""
+    sides: list[list[Axis]] = []
+    for taps, step in zip(kernel, stride, strict=True):
+        found = [axis(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
+        sides.append([one for one in found if one and (taps == 1 or one.elements < one.m * taps)])
+    # Tiles are square: others measured up to 4% faster, which is not worth compiling a kernel for.
+    return tuple(
+        (a, b) for a, b in product(*sides) if (a.m == b.m or 1 in kernel) and a.amplification * b.amplification <= LIMIT
+    )
+
+
+@lru_cache(maxsize=4096)
+def fitting(spec: ConvSpec) -> tuple[tuple[Axis, Axis], ...]:
+    """Those of them of which one supertile fits into the scratch a thread may take."""
+    fitting = []
+    for axes in algorithms((spec.kh, spec.kw), spec.stride):
+        tiling = Tiling(axes, 1, 1, (1, 1, 1), 1, 1, 1, 1)
+        if sum(buffers(spec, tiling)) * spec.acc_dtype.itemsize <= V_MOST:
+            fitting.append(axes)
+    return tuple(fitting)
+
+
+def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float:
+    """Estimated seconds, from the vector instructions of each step."""
+    tiling, lanes, size = _cut(spec, machine.threads, axes), simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
+    c_in, c_out = spec.c_in // spec.groups, tiling.panels * tiling.vectors * lanes
+    elements = axes[0].elements * axes[1].elements
+    tiles = spec.n * tiling.high * tiling.wide * spec.dilation[0] * spec.dilation[1]
+    blocks = max(1, _blocks(spec, tiling))
+    padded = blocks * -(-tiles // blocks // tiling.rows) * tiling.rows
+    products = elements * padded * c_in * c_out / lanes
+    into, outof = _transform_work(axes, spec.stride)
+    transforms = tiles * (-(-c_in // lanes) * into * tiling.shares + c_out / lanes * outof)
+    weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
+    second = 32 / machine.tile_flops  # a vector instruction
+    return machine.call + spec.groups * ((products + transforms) * second + weights) / machine.threads
+
+
+@lru_cache(maxsize=256)
+def _transform_work(axes: tuple[Axis, Axis], stride: Pair) -> tuple[float, float]:
+    """Vector instructions to transform one tile of input and of output, for a vector of channels."""
+    down, across = axes
+
+    def work(matrix: Any, reads: int, writes: int) -> int:
+        return operations(matrix) + reads + 2 * writes
+
+    pixels = down.m * stride[0] * across.m * stride[1]
+    into = across.m * stride[1] * work(down.b, down.length, down.elements)
+    into += down.elements * work(across.b, across.length, across.elements)
+    outof = across.elements * work(down.a, down.elements, down.m) + down.m * work(across.a, across.elements, across.m)
+    return into + TRANSPOSE_WORK * pixels, outof + TRANSPOSE_WORK * down.m * across.m
+
+
+#: Vector instructions to transpose one vector of pixels into channels or back.
+TRANSPOSE_WORK = 8
+
+
+def buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
+    """Elements of a task's region, workspace, V and M."""
+    lanes = simd.lanes(spec.acc_dtype)
+    down, across = tiling.axes
+    rows, columns = region_shape(spec, tiling)
+    elements = down.elements * across.elements
+    region = max(rows, down.m * spec.dilation[0]) * max(columns, tiling.block[2] * across.m * spec.dilation[1])
+    work = max(down.elements * columns, across.elements * down.m)
+    v_step, m_step = steps(spec, tiling)
+    return region * lanes, work * lanes, elements * v_step, elements * m_step
+
+
+def region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
+    """Rows and columns of the input that a block sees."""
+    high, wide = (
+        (count * one.m * gap - 1) * step + (taps - 1) * gap + 1
+        for count, one, gap, step, taps in zip(
+            tiling.block[1:], tiling.axes, spec.dilation, spec.stride, (spec.kh, spec.kw), strict=True
+        )
+    )
+    return high, wide
+
+
+def padded_tiles(spec: ConvSpec, tiling: Tiling) -> int:
+    """Tiles of a block, register tiles filled up."""
+    images, down, across = tiling.block
+    return -(-images * down * across * spec.dilation[0] * spec.dilation[1] // tiling.rows) * tiling.rows
+
+
+def steps(spec: ConvSpec, tiling: Tiling) -> Pair:
+    """Distance of two elements in V and in M. One vector more than needed: with powers of two, what one tile writes
+    would compete for the same few places in the cache."""
+    lanes, tiles = simd.lanes(spec.acc_dtype), padded_tiles(spec, tiling)
+    return (-(-spec.c_in // spec.groups // lanes) * tiles + 1) * lanes, (tiles * tiling.vectors + 1) * lanes
+
+
+def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
+    images, down, across = tiling.block
+    return -(-spec.n // images) * -(-tiling.high // down) * -(-tiling.wide // across)
+
+
+@lru_cache(maxsize=4096)
+def best_axes(spec: ConvSpec) -> tuple[Axis, Axis]:
+    """The cheapest sizes on one thread: results must not depend on the number of threads."""
+    machine = this_machine(1)
+    return min(fitting(spec), key=lambda axes: estimate(spec, machine, axes))
+
+
+def tiling_of(spec: ConvSpec, threads: int) -> Tiling:
+    return _cut(spec, threads, best_axes(spec))
+
+
+@lru_cache(maxsize=4096)
+def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
+    """Blocks of tiles for given sizes."""
+    high, wide = (
+        -(-size // (one.m * gap)) for size, one, gap in zip((spec.oh, spec.ow), axes, spec.dilation, strict=True)
+    )
+    lanes, interlocked = simd.lanes(spec.acc_dtype), spec.dilation[0] * spec.dilation[1]
+    most, most_vectors = tile_shape()
+    c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
+    vectors = 1 if c_out <= lanes else most_vectors
+    panels = -(-c_out // (vectors * lanes))
+    element_bytes = axes[0].elements * axes[1].elements * spec.acc_dtype.itemsize
+    tile_bytes = element_bytes * -(-c_in // lanes) * lanes
+    goal = V_BYTES // tile_bytes
+    if element_bytes * c_in * c_out > V_BYTES:
+        goal = max(goal, min(STREAM_TILES, V_MOST // tile_bytes))
+    goal = max(goal, most)
+    if threads > 1:  # enough tasks to go round, but none smaller than a register tile
+        goal = max(min(goal, -(-spec.n * spec.groups * high * wide * interlocked // (2 * threads))), min(most, goal))
+    goal = max(1, goal // interlocked)
+    across = -(-wide // -(-wide // goal))
+    down = max(1, min(high, goal // across))
+    down = -(-high // -(-high // down))
+    images = max(1, min(spec.n, goal // (across * down)))
+    tiles = images * down * across * interlocked
+    heights = (most // 2 + 1,) if spec.flops < SMALL else (most, most // 2 + 1, most // 2)
+    rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
+    tiling = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1)
+    tasks = max(1, _blocks(spec, tiling) * spec.groups)  # one for an empty batch, too
+    return tiling._replace(shares=1 if tasks >= threads else min(panels, -(-threads // tasks)))
