@@ -26,7 +26,7 @@ from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
 from .row_tile import UNROLLED, Shape, row_tile
-from .runtime import kernel, num_threads
+from .runtime import MOST_THREADS, PARALLEL_OPERATIONS, Launch, kernel
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
@@ -118,34 +118,17 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     return machine.call + seconds / machine.threads
 
 
-class Packed(NamedTuple):
-    """A problem made ready to run: all that does not depend on the input."""
+class Ready:
+    """A problem made ready to run: all that depends on neither its arrays nor the number of threads."""
 
-    loops: Any
-    weight: np.ndarray
-    zeros: np.ndarray
-    floor: np.generic
-    numbers: tuple[int, ...]
+    __slots__ = ("floor", "launch", "sizes", "zeros")
 
-
-def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
-    """Everything `run` needs."""
-    return _unpacked(spec, num_threads())._replace(weight=weight)
-
-
-@lru_cache(maxsize=1024)
-def _unpacked(spec: ConvSpec, threads: int) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
-    plan = blocking(spec)
-    bands = spec.n * spec.c_out * plan.bands
-    tasks = 1 if threads == 1 else min(4 * threads, bands)
-    return Packed(
-        loops=_loops(plan.shape).sized(spec.flops),
-        weight=np.empty(0, spec.acc_dtype),
-        zeros=np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype),
-        floor=spec.floor,
-        numbers=(
-            tasks,
+    def __init__(self, spec: ConvSpec) -> None:
+        plan = blocking(spec)
+        bands = spec.n * spec.c_out * plan.bands
+        parallel = spec.flops >= PARALLEL_OPERATIONS
+        sizes = (
+            min(4 * MOST_THREADS, bands) if parallel else 1,
             bands,
             plan.bands,
             plan.across,
@@ -156,13 +139,28 @@ def _unpacked(spec: ConvSpec, threads: int) -> Packed:
             spec.dilation[1],
             spec.padding[0][0],
             spec.padding[1][0],
-        ),
-    )
+        )
+        self.launch = Launch(_loops(plan.shape), spec.flops)
+        self.zeros = np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype)
+        self.floor = spec.floor
+        self.sizes = np.array(sizes, np.int64)
+
+
+#: Kept, because a plain `conv2d` call packs every time.
+_ready = lru_cache(maxsize=1024)(Ready)
+
+Packed = tuple[Ready, np.ndarray]
+
+
+def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    """Everything `run` needs; weights are read as they are."""
+    return _ready(spec), weight
 
 
 def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Convolve."""
-    packed.loops(x, packed.weight, bias, packed.floor, out, packed.zeros, packed.numbers)
+    ready, weight = packed
+    ready.launch.call(x, weight, bias, ready.floor, out, ready.zeros, ready.sizes)
 
 
 @lru_cache(maxsize=64)
@@ -174,11 +172,12 @@ def _loops(shape: Shape) -> Any:
     pixels_of = shape.pixels(simd.register_bytes())
 
     @kernel(key=shape)
-    def _row_loops(x, weight, bias, floor, out, zeros, numbers):
+    def _row_loops(x, weight, bias, floor, out, zeros, sizes):
         c_out, oh, ow = out.shape[1:]
         c_in, h, w = x.shape[1:]
         extent = weight.shape[1:]
-        tasks, total, bands, across, apart, groups, sh, sw, dh, dw, pad_top, pad_left = numbers
+        tasks, total, bands, across, apart, groups = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+        sh, sw, dh, dw, pad_top, pad_left = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
         pixels, taps = pixels_of // out.itemsize, extent[0] * extent[1] * extent[2]
         size, dilation = (h, w), (dh, dw)
         # Columns from the first that a tile reads to the last.
