@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from .checks import Pads, Pair
-from .plan import Plan, choose_filter
+from .plan import choose_filter, recipe
 from .spec import conv_spec
 
 __all__ = ["convolve2d", "correlate2d"]
@@ -193,7 +193,8 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarr
         x, weight = x[:, None], weight[:, None]
     problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
     algorithm = "naive" if problem.flops < _SMALL else choose_filter(problem, exact=True)
-    planes = Plan(problem, weight, None, algorithm, "cpu").run(x, None, (x, weight))
+    this = recipe(problem, algorithm, "cpu")
+    planes = this.run(x, this.pack(weight, None), None, ())
     planes = planes.reshape(-1, problem.oh, problem.ow)
     if len(planes) == 1:
         return planes[0]
