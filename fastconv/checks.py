@@ -225,6 +225,8 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequ
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if a is not b and a.flags.owndata and b.flags.owndata:  # each has memory of its own
+        return False
     if not np.may_share_memory(a, b):  # compares the first and last byte, and is done in most cases
         return False
     try:

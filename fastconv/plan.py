@@ -268,16 +268,17 @@ class _Recipe:
             return images, target, result
         return images.reshape(self._seen), target.reshape(self._written), result
 
-    def _convert(self, target: np.ndarray, result: np.ndarray) -> None:
-        """Hand over what the algorithm wrote, if it is not there already."""
-        if not self._same and result.dtype != np.bool_:
-            with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
-                result[...] = target.reshape(result.shape)
-
 
 def _target(result: np.ndarray, computed: np.dtype) -> np.ndarray:
     """What a kernel writes where the result is of another dtype."""
     return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
+
+
+def _convert(target: np.ndarray, result: np.ndarray) -> None:
+    """Hand over what a kernel wrote, if it is not there already."""
+    if result.dtype != np.bool_:
+        with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
+            result[...] = target.reshape(result.shape)
 
 
 class ConvRecipe(_Recipe):
@@ -303,10 +304,12 @@ class ConvRecipe(_Recipe):
         inputs: tuple[np.ndarray, ...],
     ) -> np.ndarray:
         """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
+        packed, bias = operands
         images, target, result = self._arrays(x, out, inputs)
         if self._any:
-            self.module.run(self.spec, images, *operands, target)
-            self._convert(target, result)
+            self.module.run(self.spec, images, packed, bias, target)
+            if not self._same:
+                _convert(target, result)
         return result
 
 
@@ -325,7 +328,8 @@ class PoolRecipe(_Recipe):
         indices = allocate(self.spec.output_shape, _INT64) if return_indices else None
         if self._any:
             self.module.run(self.spec, images, target, None if indices is None else indices.reshape(self._written))
-            self._convert(target, result)
+            if not self._same:
+                _convert(target, result)
         return result if indices is None else (result, indices)
 
 

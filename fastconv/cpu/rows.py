@@ -152,12 +152,12 @@ _ready = lru_cache(maxsize=1024)(Ready)
 Packed = tuple[Ready, np.ndarray]
 
 
-def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs; weights are read as they are."""
     return _ready(spec), weight
 
 
-def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     """Convolve."""
     ready, weight = packed
     ready.launch.call(x, weight, bias, ready.floor, out, ready.zeros, ready.sizes)
