@@ -1,4 +1,4 @@
-"""The loop nest around the row tile, which `conv_image` and `conv_depthwise` share.
+"""The loop nest around the row tile, which `conv_image`, `conv_depthwise` and `conv_row` share.
 
 ::
 
@@ -53,28 +53,31 @@ class Blocking(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def blocking(spec: ConvSpec) -> Blocking:
-    """The tile that takes least time, all it computes twice or in vain included."""
+def blocking(spec: ConvSpec, one_row: bool = False) -> Blocking:
+    """The tile that takes least time, all it computes twice or in vain included; or the one that suits any kernel."""
+    if one_row:
+        return _option(spec, 1, HALVES[-1], one_row) or blocking(spec)
     lanes = simd.lanes(spec.acc_dtype)
     options = [_option(spec, rows, halves) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0]
     return min((option for option in options if option), key=lambda option: option.cycles)
 
 
-def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
+def _option(spec: ConvSpec, rows: int, halves: int, one_row: bool = False) -> Blocking | None:
     """One way to cut a problem up, None if it does not fit."""
     lanes = simd.lanes(spec.acc_dtype)
     kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
     dilation = spec.dilation[0] if kh > 1 else spec.stride[0]  # one tap is any distance from the next
     common = math.gcd(spec.stride[0], dilation)
     step, apart = spec.stride[0] // common, dilation // common
-    whole = kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
-    high = kh <= UNROLLED[-1]
+    high = kh <= UNROLLED[-1] and not one_row
+    whole = high and kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
     if rows == 1:
         step = apart = 1
     elif step > min(2, kh) or rows > spec.oh // apart or (not high and (step > 1 or rows > kh)):
         return None  # rows share nothing, or are too few
     narrow = -(-spec.ow * 2 // lanes)  # half vectors of a row
-    if rows * parts > (16 if simd.registers() == 32 else 8) or (halves > narrow and halves > 2 - lanes // 8):
+    wider = halves > narrow and halves > 2 - lanes // 8 and not one_row
+    if wider or rows * parts > (16 if simd.registers() == 32 else 8):
         return None
     if stride == 2 and parts > 2:
         return None  # more masks than registers for them
@@ -108,10 +111,10 @@ def scratch(spec: ConvSpec) -> int:
     return 0
 
 
-def cost(spec: ConvSpec, machine: Machine) -> float:
+def cost(spec: ConvSpec, machine: Machine, one_row: bool = False) -> float:
     """Estimated seconds: the tiles' cycles, and the input read again for each output channel."""
     planes = spec.n * spec.c_out
-    cycles = planes * blocking(spec).cycles
+    cycles = planes * blocking(spec, one_row).cycles
     read = planes * spec.c_in // spec.groups * spec.h * spec.w * spec.x_dtype.itemsize
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
     seconds = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
@@ -123,8 +126,8 @@ class Ready:
 
     __slots__ = ("floor", "launch", "sizes", "zeros")
 
-    def __init__(self, spec: ConvSpec) -> None:
-        plan = blocking(spec)
+    def __init__(self, spec: ConvSpec, one_row: bool = False) -> None:
+        plan = blocking(spec, one_row)
         bands = spec.n * spec.c_out * plan.bands
         parallel = spec.flops >= PARALLEL_OPERATIONS
         sizes = (
@@ -155,6 +158,11 @@ Packed = tuple[Ready, np.ndarray]
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs; weights are read as they are."""
     return _ready(spec), weight
+
+
+def prepare_one_row(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    """The same, for the tile of one row that suits any kernel."""
+    return _ready(spec, True), weight
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
