@@ -66,7 +66,7 @@ class Problem(NamedTuple):
             return partial(planned, random_array(spec.x_shape, spec.dtype), np.empty(spec.output_shape, spec.out_dtype))
         x = random_array((*spec.lead, spec.h, spec.w), spec.dtype)
         out = np.empty(spec.output_shape, spec.out_dtype)
-        return partial(plan.pool2d, spec, x, False, algorithm, "cpu", out)
+        return partial(plan.recipe(spec, algorithm, "cpu").run, x, False, out)
 
 
 # -- the problems --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import array, check_dtype, flag, shape
-from .plan import Plan, algorithms, choose_filter, fastest, get_num_threads, set_num_threads
+from .plan import Plan, algorithms, fastest, filter_recipe, get_num_threads, recipe, set_num_threads
 from .spec import conv_spec
 
 __all__ = [
@@ -60,9 +60,6 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
            [37, 43]])
     """
     x, kernel = array("x", x), array("kernel", kernel)
-    for name, given in (("x", x), ("kernel", kernel)):
-        if given.ndim != 2 or not given.size:
-            raise ValueError(f"{name} must have two axes of at least one element, got shape {given.shape}")
     dtypes: tuple[np.dtype, ...] = x.dtype, kernel.dtype
     offset = None
     if type(bias) is not int or bias:  # no need to add the default
@@ -73,13 +70,12 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         if not isinstance(bias, int):
             dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
         offset = offset.reshape(1)
-    problem = conv_spec((1, *x.shape), (1, 1, *kernel.shape), dtypes)
-    if isinstance(bias, int) and problem.acc_dtype.kind == "i":
-        limits = np.iinfo(problem.acc_dtype)
+    this = filter_recipe(x.shape, kernel.shape, dtypes)
+    if offset is not None and isinstance(bias, int) and this.spec.acc_dtype.kind == "i":
+        limits = np.iinfo(this.spec.acc_dtype)
         if not limits.min <= bias <= limits.max:
-            raise ValueError(f"bias must fit the result's dtype {problem.acc_dtype}, got {bias}")
-    algorithm = choose_filter(problem)
-    return Plan(problem, kernel[None, None], offset, algorithm, "cpu").run(x, None, (x,))[0]
+            raise ValueError(f"bias must fit the result's dtype {this.spec.acc_dtype}, got {bias}")
+    return this.run(x[None, None], this.pack(kernel[None, None], offset), None, ())[0, 0]
 
 
 def conv2d(
@@ -166,7 +162,8 @@ def conv2d(
         groups=groups,
         activation=activation,
     )
-    return Plan(problem, weight, bias, algorithm, device, once=True).run(x, out, inputs)
+    this = recipe(problem, algorithm, device, once=True)
+    return this.run(x, this.pack(weight, bias), out, inputs)
 
 
 def plan_conv2d(

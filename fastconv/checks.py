@@ -120,6 +120,8 @@ def extent(size: int, window: int, pads: Pair, stride: int, *, ceil_mode: bool =
 
 
 def flag(name: str, value: object) -> bool:
+    if value is True or value is False:
+        return value
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
@@ -140,6 +142,8 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
 
 def array(name: str, value: object) -> np.ndarray:
     """`value` as an ndarray of a supported dtype (not copied, not converted)."""
+    if type(value) is np.ndarray and value.dtype.char in _SUPPORTED:  # nearly always
+        return value
     try:
         result = np.asarray(value)
     except ValueError as error:
@@ -172,14 +176,18 @@ _SMALL_BYTES = 1 << 20
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
     """An empty array; MemoryError if this machine could never fill it."""
-    size = math.prod(shape) * dtype.itemsize
-    if not 0 < size <= _SMALL_BYTES:
+    if not is_small(shape, dtype):
         check_bytes(shape, dtype, what)
         # An operating system that overcommits hands out such an array, and kills the process when it is filled.
-        if size > _physical_memory():
+        if (size := math.prod(shape) * dtype.itemsize) > _physical_memory():
             raise MemoryError(f"{what} of shape {shape} and dtype {dtype} needs {size / 2**30:.1f} GiB, more than this "
                               "machine's memory")
     return np.empty(shape, dtype)
+
+
+def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether any machine has room for such an array."""
+    return 0 < math.prod(shape) * dtype.itemsize <= _SMALL_BYTES
 
 
 @lru_cache(maxsize=1)
@@ -217,6 +225,8 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequ
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if a is not b and a.flags.owndata and b.flags.owndata:  # each has memory of its own
+        return False
     if not np.may_share_memory(a, b):  # compares the first and last byte, and is done in most cases
         return False
     try:

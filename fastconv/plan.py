@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from . import wisdom
-from .checks import allocate, array, check_dtype, check_out, integer, kernel_ready
-from .spec import ConvSpec, PoolSpec
+from .checks import allocate, array, check_dtype, check_out, integer, is_small, kernel_ready
+from .spec import ConvSpec, PoolSpec, filter_spec
 from .timing import medians, random_array
 
 _OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
@@ -68,12 +68,21 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     return tuple(name(module) for module in table(op, device))
 
 
-def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = False) -> ModuleType:
-    """The module to run: the cheapest that can (with `once`, to prepare and run), or the one asked for by name."""
+def operation(spec: ConvSpec | PoolSpec) -> str:
+    """The operation that a spec is of."""
+    return "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
+
+
+def _check_names(algorithm: object, device: object) -> None:
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
     if not isinstance(device, str):
         raise ValueError(f"device must be 'cpu', got {device!r}")
+
+
+def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = False) -> ModuleType:
+    """The module to run: the cheapest that can (with `once`, to prepare and run), or the one asked for by name."""
+    _check_names(algorithm, device)
     if algorithm == "auto":
         return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation, once=once)
     return _named(op, spec, algorithm, device)
@@ -128,8 +137,7 @@ def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", once: bool = Fals
     """
     from .cpu.machine import this_machine
 
-    op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
-    able = [module for module in table(op, device) if module.supports(spec) is None]
+    able = [module for module in table(operation(spec), device) if module.supports(spec) is None]
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
     if once:
@@ -230,6 +238,147 @@ def get_num_threads() -> int:
 # -- running -------------------------------------------------------------------------------------------------
 
 
+class _Recipe:
+    """A problem and its algorithm: all of a call but the arrays. Kept, so that a repeated call finds it ready."""
+
+    __slots__ = ("_any", "_as_given", "_computed", "_same", "_seen", "_small", "_written", "module", "spec")
+
+    def __init__(
+        self,
+        spec: ConvSpec | PoolSpec,
+        module: ModuleType,
+        computed: np.dtype,
+        seen: tuple[int, ...],
+        written: tuple[int, ...],
+    ) -> None:
+        """Algorithms take an input of shape `seen` and write an output of shape `written` in the dtype `computed`."""
+        self.spec: Any = spec
+        self.module = module
+        self._computed, self._seen, self._written = computed, seen, written
+        self._any = 0 not in spec.output_shape
+        self._as_given = written == spec.output_shape
+        self._small = is_small(spec.output_shape, spec.out_dtype)
+        self._same = spec.out_dtype == computed
+
+    def _arrays(
+        self, x: np.ndarray, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Input and output as the algorithm takes them; and the result, which `_convert` makes of the output."""
+        spec = self.spec
+        if out is not None:
+            result = check_out(out, spec.output_shape, spec.out_dtype, inputs)
+        elif self._small:
+            result = np.empty(spec.output_shape, spec.out_dtype)
+        else:
+            result = allocate(spec.output_shape, spec.out_dtype)
+        target = result if self._same else _target(result, self._computed)
+        images = kernel_ready(x, spec.x_dtype)
+        if self._as_given:
+            return images, target, result
+        return images.reshape(self._seen), target.reshape(self._written), result
+
+
+def _target(result: np.ndarray, computed: np.dtype) -> np.ndarray:
+    """What a kernel writes where the result is of another dtype."""
+    return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
+
+
+def _convert(target: np.ndarray, result: np.ndarray) -> None:
+    """Hand over what a kernel wrote, if it is not there already."""
+    if result.dtype != np.bool_:
+        with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
+            result[...] = target.reshape(result.shape)
+
+
+class ConvRecipe(_Recipe):
+    """A convolution and its algorithm."""
+
+    __slots__ = ("_no_bias", "_once")
+
+    def __init__(self, spec: ConvSpec, module: ModuleType, once: bool) -> None:
+        """With `once` what it packs is for one call, before this thread's next, and takes no new memory."""
+        seen, written = (spec.n, spec.c_in, spec.h, spec.w), (spec.n, spec.c_out, spec.oh, spec.ow)
+        super().__init__(spec, module, spec.acc_dtype, seen, written)
+        self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
+        self._once = once
+
+    def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[Any, np.ndarray]:
+        """Weight and bias as `run` takes them."""
+        weight, prepare = kernel_ready(weight, self._computed), self.module.prepare
+        packed = _runtime().used_once(prepare, self.spec, weight) if self._once else prepare(self.spec, weight)
+        return packed, self._no_bias if bias is None else kernel_ready(bias, self._computed)
+
+    def run(
+        self,
+        x: np.ndarray,
+        operands: tuple[Any, np.ndarray],
+        out: np.ndarray | None,
+        inputs: tuple[np.ndarray, ...],
+    ) -> np.ndarray:
+        """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
+        packed, bias = operands
+        images, target, result = self._arrays(x, out, inputs)
+        if self._any:
+            self.module.run(self.spec, images, packed, bias, target)
+            if not self._same:
+                _convert(target, result)
+        return result
+
+
+class PoolRecipe(_Recipe):
+    """A pooling and its algorithm."""
+
+    __slots__ = ()
+
+    def __init__(self, spec: PoolSpec, module: ModuleType) -> None:
+        seen, written = (spec.planes, spec.h, spec.w), (spec.planes, spec.oh, spec.ow)
+        super().__init__(spec, module, spec.x_dtype, seen, written)
+
+    def run(self, x: np.ndarray, return_indices: bool, out: np.ndarray | None) -> Any:
+        """Pool an array that is known to fit; the pair (values, indices) if `return_indices`."""
+        images, target, result = self._arrays(x, out, (x,))
+        indices = allocate(self.spec.output_shape, _INT64) if return_indices else None
+        if self._any:
+            self.module.run(self.spec, images, target, None if indices is None else indices.reshape(self._written))
+            if not self._same:
+                _convert(target, result)
+        return result if indices is None else (result, indices)
+
+
+_INT64 = np.dtype(np.int64)
+
+
+def recipe(spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = False) -> Any:
+    """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest.
+
+    With `once` for a plain call, which packs the weights each time: that counts, and what is packed is for one call.
+    """
+    _check_names(algorithm, device)
+    return _recipe(spec, algorithm, device, once, _runtime().num_threads(), wisdom.generation)
+
+
+@lru_cache(maxsize=4096)
+def _recipe(
+    spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool, *choice: int
+) -> ConvRecipe | PoolRecipe:
+    """`choice` is what the answer of `choose` depends on beside the arguments."""
+    module = choose(operation(spec), spec, algorithm, device, once)
+    return ConvRecipe(spec, module, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
+
+
+def filter_recipe(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...]) -> ConvRecipe:
+    """The recipe for an image filter, checked."""
+    return _filter_recipe(x_shape, kernel_shape, dtypes, _runtime().num_threads(), wisdom.generation)
+
+
+@lru_cache(maxsize=4096)
+def _filter_recipe(
+    x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...], *choice: int
+) -> ConvRecipe:
+    spec = filter_spec(x_shape, kernel_shape, dtypes)
+    return recipe(spec, choose_filter(spec), "cpu")
+
+
 class Plan:
     """A convolution that is checked, decided and packed, to be called again and again.
 
@@ -249,27 +398,15 @@ class Plan:
         Shape of the result.
     """
 
-    def __init__(
-        self,
-        spec: ConvSpec,
-        weight: np.ndarray,
-        bias: np.ndarray | None,
-        algorithm: str,
-        device: str,
-        *,
-        once: bool = False,
-    ):
-        """With `once` for a single call, before this thread's next: preparing counts, and takes no new memory."""
+    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
         self.spec = spec
-        self._module = choose("conv2d", spec, algorithm, device, once)
-        weight, prepare = kernel_ready(weight, spec.acc_dtype), self._module.prepare
-        self._packed = _runtime().used_once(prepare, spec, weight) if once else prepare(spec, weight)
-        self._bias = np.zeros(spec.c_out, spec.acc_dtype) if bias is None else kernel_ready(bias, spec.acc_dtype)
+        self._recipe = recipe(spec, algorithm, device)
+        self._operands = self._recipe.pack(weight, bias)
 
     @property
     def algorithm(self) -> str:
         """Name of the algorithm that runs."""
-        return name(self._module)
+        return name(self._recipe.module)
 
     @property
     def flops(self) -> int:
@@ -290,7 +427,7 @@ class Plan:
             converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
         if spec.out_dtype != spec.acc_dtype:
             converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
-        return converted + self._module.scratch(spec)
+        return converted + self._recipe.module.scratch(spec)
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
@@ -303,20 +440,7 @@ class Plan:
             raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
         if x.dtype != spec.dtype and not np.can_cast(check_dtype("x", x.dtype), spec.dtype):
             raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
-        return self.run(x, out, (x,))
-
-    def run(self, x: np.ndarray, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-        """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
-        spec = self.spec
-        result = result_array(spec, out, inputs)
-        if result.size:
-            target = _target(result, spec.acc_dtype)
-            images = kernel_ready(x, spec.x_dtype)
-            if images.ndim != 4:
-                images = images.reshape(spec.n, spec.c_in, spec.h, spec.w)
-            self._module.run(spec, images, self._packed, self._bias, target if spec.batched else target[None])
-            _convert(target, result)
-        return result
+        return self._recipe.run(x, self._operands, out, (x,))
 
     def __repr__(self) -> str:
         spec = self.spec
@@ -326,41 +450,3 @@ class Plan:
             f"padding={spec.padding}, dilation={spec.dilation}, groups={spec.groups}: algorithm={self.algorithm!r}, "
             f"flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )
-
-
-def pool2d(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
-    """Run one pooling; the pair (values, indices) if `return_indices`."""
-    module = choose(f"{spec.op}_pool2d", spec, algorithm, device)
-    result = result_array(spec, out, (x,))
-    indices = allocate(spec.output_shape, _INT64) if return_indices else None
-    if result.size:
-        target = _target(result, spec.x_dtype)
-        inner = (spec.planes, spec.oh, spec.ow)
-        planes = kernel_ready(x, spec.x_dtype).reshape(spec.planes, spec.h, spec.w)
-        module.run(spec, planes, target.reshape(inner), None if indices is None else indices.reshape(inner))
-        _convert(target, result)
-    return result if indices is None else (result, indices)
-
-
-_INT64 = np.dtype(np.int64)
-
-
-def result_array(spec: ConvSpec | PoolSpec, out: Any, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Where the result goes: a new array, or `out` if it can be."""
-    if out is None:
-        return allocate(spec.output_shape, spec.out_dtype)
-    return check_out(out, spec.output_shape, spec.out_dtype, inputs)
-
-
-def _target(result: np.ndarray, computed: np.dtype) -> np.ndarray:
-    """What a kernel writes: the result itself, or an array of the dtype that is computed in."""
-    if result.dtype == computed:
-        return result
-    return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
-
-
-def _convert(target: np.ndarray, result: np.ndarray) -> None:
-    """Hand over what a kernel wrote, if it is not there already."""
-    if target is not result and result.dtype != np.bool_:
-        with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
-            result[...] = target

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .checks import array, check_dtype, flag
-from .plan import pool2d
+from .plan import recipe
 from .spec import pool_spec
 
 __all__ = ["avg_pool2d", "lp_pool2d", "max_pool2d"]
@@ -73,7 +73,7 @@ def max_pool2d(
     return_indices = flag("return_indices", return_indices)
     dtype = check_dtype("x", x.dtype)
     problem = pool_spec("max", x.shape, dtype, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-    return pool2d(problem, x, return_indices, algorithm, device, out)
+    return recipe(problem, algorithm, device).run(x, return_indices, out)
 
 
 def avg_pool2d(
@@ -135,7 +135,7 @@ def avg_pool2d(
         count_include_pad=count_include_pad,
         divisor_override=divisor_override,
     )
-    return pool2d(problem, x, False, algorithm, device, out)
+    return recipe(problem, algorithm, device).run(x, False, out)
 
 
 def lp_pool2d(
@@ -199,4 +199,4 @@ def lp_pool2d(
         divisor_override=divisor_override,
         norm_type=norm_type,
     )
-    return pool2d(problem, x, False, algorithm, device, out)
+    return recipe(problem, algorithm, device).run(x, False, out)

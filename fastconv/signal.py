@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from .checks import Pads, Pair
-from .plan import Plan, choose_filter
+from .plan import choose_filter, recipe
 from .spec import conv_spec
 
 __all__ = ["convolve2d", "correlate2d"]
@@ -47,9 +47,9 @@ _BOUNDARIES = {
 _MODES = {"full": "full", "same": "same", "valid": "valid"}
 #: Type codes of the results that the kernels compute; SciPy has no sums of bool and float16.
 _COMPUTED = "bBhHiIlLqQfdFD"
-#: Below as many operations `naive` runs, as fast as SciPy's loops (0.1 ms): for the shapes of small images and kernels
-#: the others compile a tile each, in seconds. All make SciPy's sums, exact where those are (of integers kept as floats,
-#: of zeros); a transform would round them, which `corr2d` allows.
+#: Below as many operations `row` runs, which is compiled once for all shapes; the others compile a tile, in seconds, for
+#: each of many. All make SciPy's sums, exact where those are (of integers kept as floats, of zeros); a transform would
+#: round them, which `corr2d` allows.
 _SMALL = 100_000
 
 
@@ -168,11 +168,12 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
     image = image.astype(dtype if image.dtype.kind == "c" or fill.imag else real, copy=False)
     kernel = kernel.astype(dtype if kernel.dtype.kind == "c" else real, copy=False)
     kernel = kernel[::-1, ::-1] if convolve else kernel.conj()
-    # The kernels skip their padding; SciPy multiplies the zeros too, which shows where a weight is not finite.
-    skips = extension == "constant" and not fill and image.size > 0 and np.isfinite(kernel).all()
-    if any(rows + cols) and not skips:
-        image = _extend(image, (rows, cols), extension, fill)
-        rows = cols = (0, 0)
+    if mode != "valid":
+        # The kernels skip their padding; SciPy multiplies the zeros too, which shows where a weight is not finite.
+        skips = extension == "constant" and not fill and image.size > 0 and _finite(kernel)
+        if not skips:
+            image = _extend(image, (rows, cols), extension, fill)
+            rows = cols = (0, 0)
 
     result = _correlate(image, kernel, (rows, cols))
     if dtype.kind == "c" and not np.isfinite(result).all():
@@ -192,8 +193,9 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarr
         # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
         x, weight = x[:, None], weight[:, None]
     problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
-    algorithm = "naive" if problem.flops < _SMALL else choose_filter(problem, exact=True)
-    planes = Plan(problem, weight, None, algorithm, "cpu").run(x, None, (x, weight))
+    algorithm = "row" if problem.flops < _SMALL else choose_filter(problem, exact=True)
+    this = recipe(problem, algorithm, "cpu")
+    planes = this.run(x, this.pack(weight, None), None, ())
     planes = planes.reshape(-1, problem.oh, problem.ow)
     if len(planes) == 1:
         return planes[0]
@@ -230,6 +232,11 @@ def _fill(value: Any, dtype: np.dtype) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return value.astype(dtype, casting="safe").reshape(())
     return np.array(value, dtype).reshape(())
+
+
+def _finite(kernel: np.ndarray) -> bool:
+    """Whether all weights are finite; also False if their squares add up to more than the dtype holds."""
+    return kernel.dtype.kind not in "fc" or bool(np.isfinite(np.vdot(kernel, kernel)))
 
 
 def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> np.ndarray:

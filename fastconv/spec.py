@@ -165,21 +165,32 @@ def conv_spec(
     activation: Any = None,
 ) -> ConvSpec:
     """Check a convolution. `dtypes` are those of the operands that are there: x, weight, bias."""
+    if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # as they mostly are
+        stride, padding, dilation = pair("stride", stride, 1), frozen_padding(padding), pair("dilation", dilation, 1)
+        groups = integer("groups", groups, 1)
     return _conv_spec(
         tuple(x_shape),
         tuple(weight_shape),
         tuple(dtypes),
         None if bias_shape is None else tuple(bias_shape),
-        pair("stride", stride, 1),
-        frozen_padding(padding),
-        pair("dilation", dilation, 1),
-        integer("groups", groups, 1),
-        _activation(activation),
+        stride,
+        padding,
+        dilation,
+        groups,
+        None if activation is None else _activation(activation),
     )
 
 
-def _activation(value: object) -> str | None:
-    if value is None or (isinstance(value, str) and value == "relu"):
+def filter_spec(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtypes: Sequence[np.dtype]) -> ConvSpec:
+    """Check an image filter: one channel in and out."""
+    for name, given in (("x", x_shape), ("kernel", kernel_shape)):
+        if len(given) != 2 or 0 in given:
+            raise ValueError(f"{name} must have two axes of at least one element, got shape {given}")
+    return conv_spec((1, 1, *x_shape), (1, 1, *kernel_shape), dtypes)
+
+
+def _activation(value: object) -> str:
+    if isinstance(value, str) and value == "relu":
         return value
     raise ValueError(f"activation must be None or 'relu', got {value!r}")
 
@@ -190,12 +201,15 @@ def _conv_spec(
     weight_shape: tuple[int, ...],
     dtypes: tuple[np.dtype, ...],
     bias_shape: tuple[int, ...] | None,
-    stride: Pair,
+    stride: int | Pair,
     padding: object,
-    dilation: Pair,
+    dilation: int | Pair,
     groups: int,
     activation: str | None,
 ) -> ConvSpec:
+    """The checks. Numbers come as ints, no bool among them, which would pass for 0 or 1 in the cache."""
+    stride, dilation, groups = pair("stride", stride, 1), pair("dilation", dilation, 1), integer("groups", groups, 1)
+    padding = frozen_padding(padding)
     if len(x_shape) not in (3, 4):
         raise ValueError(f"x must have shape (N, C, H, W) or (C, H, W), got {x_shape}")
     if len(weight_shape) != 4:
@@ -306,21 +320,21 @@ def pool_spec(
     norm_type: object = 1.0,
 ) -> PoolSpec:
     """Check a pooling. `op` is "max", "avg" or "lp"."""
-    kernel = pair("kernel_size", kernel_size, 1)
-    steps = kernel if stride is None else pair("stride", stride, 1)
-    divisor = None if divisor_override is None else integer("divisor_override", divisor_override, 1)
+    if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
+        kernel_size, dilation = pair("kernel_size", kernel_size, 1), pair("dilation", dilation, 1)
+        stride, padding = None if stride is None else pair("stride", stride, 1), frozen_padding(padding)
     return _pool_spec(
         op,
         tuple(x_shape),
         dtype,
-        kernel,
-        steps,
-        frozen_padding(padding),
-        pair("dilation", dilation, 1),
+        kernel_size,
+        stride,
+        padding,
+        dilation,
         flag("ceil_mode", ceil_mode),
         flag("count_include_pad", count_include_pad),
-        divisor,
-        _norm(norm_type),
+        None if divisor_override is None else integer("divisor_override", divisor_override, 1),
+        norm_type if type(norm_type) is float else _norm(norm_type),
     )
 
 
@@ -341,15 +355,19 @@ def _pool_spec(
     op: str,
     x_shape: tuple[int, ...],
     dtype: np.dtype,
-    kernel: Pair,
-    stride: Pair,
-    padding: object,
-    dilation: Pair,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor: int | None,
     norm: float,
 ) -> PoolSpec:
+    """The checks, of numbers as for `_conv_spec`."""
+    kernel, dilation = pair("kernel_size", kernel_size, 1), pair("dilation", dilation, 1)
+    stride = kernel if stride is None else pair("stride", stride, 1)
+    padding, norm = frozen_padding(padding), _norm(norm)
     if len(x_shape) not in (2, 3, 4):
         raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), got {x_shape}")
     lead, (h, w) = x_shape[:-2], x_shape[-2:]

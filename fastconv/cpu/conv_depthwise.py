@@ -13,30 +13,13 @@ with a plan, one core (AMD EPYC 9004, 115 GFLOP/s in float32): 56 GFLOP/s; 96 ch
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..spec import ConvSpec
-from . import rows
-from .machine import Machine
+from .rows import cost, prepare, run, scratch
+
+__all__ = ["cost", "prepare", "run", "scratch", "supports"]
 
 
 def supports(spec: ConvSpec) -> str | None:
     if spec.c_in != spec.groups or spec.groups == 1:
         return f"each group must have one input channel, and there must be several; here {spec.c_in} in {spec.groups}"
     return None
-
-
-def cost(spec: ConvSpec, machine: Machine) -> float:
-    return rows.cost(spec, machine)
-
-
-def scratch(spec: ConvSpec) -> int:
-    return rows.scratch(spec)
-
-
-def prepare(spec: ConvSpec, weight: np.ndarray) -> rows.Packed:
-    return rows.pack(spec, weight)
-
-
-def run(spec: ConvSpec, x: np.ndarray, packed: rows.Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    rows.run(packed, x, bias, out)

@@ -194,7 +194,7 @@ def _complex(numbers: np.ndarray) -> np.ndarray:
 @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, SciPy would warn and the loops do not
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     if not _transformed(spec, x, packed.spectra, bias, out):
-        rows.run(rows.pack(spec, packed.weight), x, bias, out)
+        rows.run(spec, x, rows.prepare(spec, packed.weight), bias, out)
 
 
 def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> bool:

@@ -14,28 +14,11 @@ It does everything, and wins for one or few channels. Measured: 1024 x 1024, 7x7
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..spec import ConvSpec
-from . import rows
-from .machine import Machine
+from .rows import cost, prepare, run, scratch
+
+__all__ = ["cost", "prepare", "run", "scratch", "supports"]
 
 
 def supports(spec: ConvSpec) -> str | None:
     return None
-
-
-def cost(spec: ConvSpec, machine: Machine) -> float:
-    return rows.cost(spec, machine)
-
-
-def scratch(spec: ConvSpec) -> int:
-    return rows.scratch(spec)
-
-
-def prepare(spec: ConvSpec, weight: np.ndarray) -> rows.Packed:
-    return rows.pack(spec, weight)
-
-
-def run(spec: ConvSpec, x: np.ndarray, packed: rows.Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    rows.run(packed, x, bias, out)

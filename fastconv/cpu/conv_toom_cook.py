@@ -224,7 +224,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         lanes,
     )
     if signs.any():
-        rows.run(rows.pack(spec, packed.weight), x, bias, out)
+        rows.run(spec, x, rows.prepare(spec, packed.weight), bias, out)
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""The loop nest around the row tile, which `conv_image` and `conv_depthwise` share.
+"""The loop nest around the row tile, which `conv_image`, `conv_depthwise` and `conv_row` share.
 
 ::
 
@@ -26,7 +26,7 @@ from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
 from .row_tile import UNROLLED, Shape, row_tile
-from .runtime import kernel, num_threads
+from .runtime import MOST_THREADS, PARALLEL_OPERATIONS, Launch, kernel
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
@@ -53,28 +53,31 @@ class Blocking(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def blocking(spec: ConvSpec) -> Blocking:
-    """The tile that takes least time, all it computes twice or in vain included."""
+def blocking(spec: ConvSpec, one_row: bool = False) -> Blocking:
+    """The tile that takes least time, all it computes twice or in vain included; or the one that suits any kernel."""
+    if one_row:
+        return _option(spec, 1, HALVES[-1], one_row) or blocking(spec)
     lanes = simd.lanes(spec.acc_dtype)
     options = [_option(spec, rows, halves) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0]
     return min((option for option in options if option), key=lambda option: option.cycles)
 
 
-def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
+def _option(spec: ConvSpec, rows: int, halves: int, one_row: bool = False) -> Blocking | None:
     """One way to cut a problem up, None if it does not fit."""
     lanes = simd.lanes(spec.acc_dtype)
     kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
     dilation = spec.dilation[0] if kh > 1 else spec.stride[0]  # one tap is any distance from the next
     common = math.gcd(spec.stride[0], dilation)
     step, apart = spec.stride[0] // common, dilation // common
-    whole = kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
-    high = kh <= UNROLLED[-1]
+    high = kh <= UNROLLED[-1] and not one_row
+    whole = high and kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
     if rows == 1:
         step = apart = 1
     elif step > min(2, kh) or rows > spec.oh // apart or (not high and (step > 1 or rows > kh)):
         return None  # rows share nothing, or are too few
     narrow = -(-spec.ow * 2 // lanes)  # half vectors of a row
-    if rows * parts > (16 if simd.registers() == 32 else 8) or (halves > narrow and halves > 2 - lanes // 8):
+    wider = halves > narrow and halves > 2 - lanes // 8 and not one_row
+    if wider or rows * parts > (16 if simd.registers() == 32 else 8):
         return None
     if stride == 2 and parts > 2:
         return None  # more masks than registers for them
@@ -108,44 +111,27 @@ def scratch(spec: ConvSpec) -> int:
     return 0
 
 
-def cost(spec: ConvSpec, machine: Machine) -> float:
+def cost(spec: ConvSpec, machine: Machine, one_row: bool = False) -> float:
     """Estimated seconds: the tiles' cycles, and the input read again for each output channel."""
     planes = spec.n * spec.c_out
-    cycles = planes * blocking(spec).cycles
+    cycles = planes * blocking(spec, one_row).cycles
     read = planes * spec.c_in // spec.groups * spec.h * spec.w * spec.x_dtype.itemsize
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
     seconds = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
     return machine.call + seconds / machine.threads
 
 
-class Packed(NamedTuple):
-    """A problem made ready to run: all that does not depend on the input."""
+class Ready:
+    """A problem made ready to run: all that depends on neither its arrays nor the number of threads."""
 
-    loops: Any
-    weight: np.ndarray
-    zeros: np.ndarray
-    floor: np.generic
-    numbers: tuple[int, ...]
+    __slots__ = ("floor", "launch", "sizes", "zeros")
 
-
-def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
-    """Everything `run` needs."""
-    return _unpacked(spec, num_threads())._replace(weight=weight)
-
-
-@lru_cache(maxsize=1024)
-def _unpacked(spec: ConvSpec, threads: int) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
-    plan = blocking(spec)
-    bands = spec.n * spec.c_out * plan.bands
-    tasks = 1 if threads == 1 else min(4 * threads, bands)
-    return Packed(
-        loops=_loops(plan.shape).sized(spec.flops),
-        weight=np.empty(0, spec.acc_dtype),
-        zeros=np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype),
-        floor=spec.floor,
-        numbers=(
-            tasks,
+    def __init__(self, spec: ConvSpec, one_row: bool = False) -> None:
+        plan = blocking(spec, one_row)
+        bands = spec.n * spec.c_out * plan.bands
+        parallel = spec.flops >= PARALLEL_OPERATIONS
+        sizes = (
+            min(4 * MOST_THREADS, bands) if parallel else 1,
             bands,
             plan.bands,
             plan.across,
@@ -156,13 +142,33 @@ def _unpacked(spec: ConvSpec, threads: int) -> Packed:
             spec.dilation[1],
             spec.padding[0][0],
             spec.padding[1][0],
-        ),
-    )
+        )
+        self.launch = Launch(_loops(plan.shape), spec.flops)
+        self.zeros = np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype)
+        self.floor = spec.floor
+        self.sizes = np.array(sizes, np.int64)
 
 
-def run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+#: Kept, because a plain `conv2d` call packs every time.
+_ready = lru_cache(maxsize=1024)(Ready)
+
+Packed = tuple[Ready, np.ndarray]
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    """Everything `run` needs; weights are read as they are."""
+    return _ready(spec), weight
+
+
+def prepare_one_row(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    """The same, for the tile of one row that suits any kernel."""
+    return _ready(spec, True), weight
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     """Convolve."""
-    packed.loops(x, packed.weight, bias, packed.floor, out, packed.zeros, packed.numbers)
+    ready, weight = packed
+    ready.launch.call(x, weight, bias, ready.floor, out, ready.zeros, ready.sizes)
 
 
 @lru_cache(maxsize=64)
@@ -174,11 +180,12 @@ def _loops(shape: Shape) -> Any:
     pixels_of = shape.pixels(simd.register_bytes())
 
     @kernel(key=shape)
-    def _row_loops(x, weight, bias, floor, out, zeros, numbers):
+    def _row_loops(x, weight, bias, floor, out, zeros, sizes):
         c_out, oh, ow = out.shape[1:]
         c_in, h, w = x.shape[1:]
         extent = weight.shape[1:]
-        tasks, total, bands, across, apart, groups, sh, sw, dh, dw, pad_top, pad_left = numbers
+        tasks, total, bands, across, apart, groups = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+        sh, sw, dh, dw, pad_top, pad_left = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
         pixels, taps = pixels_of // out.itemsize, extent[0] * extent[1] * extent[2]
         size, dilation = (h, w), (dh, dw)
         # Columns from the first that a tile reads to the last.

@@ -208,6 +208,8 @@ def _renamed(py_func: Callable, key: tuple, options: dict[str, Any]) -> Callable
 #: Below this a problem runs on the calling thread: a team's start and end take 5 to 20 us, in which one AVX-512 core
 #: does some two million operations.
 PARALLEL_OPERATIONS = 2e6
+#: As many threads as Numba can ever use in this process.
+MOST_THREADS = int(numba.config.NUMBA_NUM_THREADS)
 
 
 class Kernel:
@@ -233,6 +235,25 @@ class Kernel:
     def sized(self, operations: float) -> Callable[..., None]:
         """What to call for a problem of so many operations: the serial build where threads would not pay."""
         return self if operations >= PARALLEL_OPERATIONS else self.serial
+
+
+class Launch:
+    """A kernel for one problem, to be called again and again, as ``launch.call(...)``, with arguments of the same types.
+
+    A problem of too few operations for threads runs the serial build, whose compiled code is called directly: Numba's
+    look at the type of every argument would take longer (0.4 us) than many a small problem.
+    """
+
+    __slots__ = ("_kernel", "call")
+
+    def __init__(self, kernel: Kernel, operations: float) -> None:
+        self._kernel = kernel
+        self.call: Callable[..., None] = kernel if operations >= PARALLEL_OPERATIONS else self._first
+
+    def _first(self, *args: Any) -> None:
+        """Compile for these arguments, if need be, and run."""
+        self.call = self._kernel.serial.compile(tuple([numba.typeof(arg) for arg in args]))
+        self.call(*args)
 
 
 def kernel(py_func: Callable | None = None, **options: Any) -> Any:

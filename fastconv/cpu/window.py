@@ -9,7 +9,7 @@ import numpy as np
 
 from ..spec import PoolSpec
 from . import simd
-from .runtime import jit
+from .runtime import Kernel, Launch, jit
 from .runtime import scratch as runtime_scratch
 
 
@@ -80,23 +80,32 @@ def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> 
     return np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1
 
 
-class Prepared(NamedTuple):
+class Prepared:
     """All that a call of `rows` or `running` needs beside its arrays."""
 
-    loops: Any
-    nothing: np.generic
-    offsets: np.ndarray
-    counts: np.ndarray
-    sizes: np.ndarray
-    scratch: int
-    """Elements for each thread."""
-    work: float
-    """Operations, as `Kernel.sized` counts them."""
+    __slots__ = ("_arguments", "_launch", "_none", "scratch")
+
+    def __init__(
+        self,
+        *,
+        loops: Kernel,
+        nothing: np.generic,
+        offsets: np.ndarray,
+        counts: np.ndarray,
+        sizes: np.ndarray,
+        scratch: int,
+        work: float,
+    ) -> None:
+        self.scratch = scratch
+        """Elements for each thread."""
+        self._launch = Launch(loops, work)
+        self._arguments = offsets, counts, nothing, sizes
+        self._none = None if scratch else np.empty((1, 0), counts.dtype)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Pool."""
-        scratches = runtime_scratch(self.scratch, x.dtype)
-        self.loops.sized(self.work)(x, out, self.offsets, self.counts, self.nothing, self.sizes, scratches)
+        scratches = runtime_scratch(self.scratch, x.dtype) if self._none is None else self._none
+        self._launch.call(x, out, *self._arguments, scratches)
 
 
 def _least(dtype: np.dtype) -> np.generic:
