@@ -12,7 +12,7 @@ import itertools
 import numpy as np
 
 import fastconv
-from fastconv import spec
+from fastconv import signal, spec
 
 from .shapes import LAYERS
 
@@ -60,6 +60,9 @@ class Overhead:
 
     def time_corr2d(self):
         fastconv.corr2d(IMAGE, KERNEL)
+
+    def time_correlate2d(self):
+        signal.correlate2d(IMAGE, KERNEL)
 
     def time_max_pool2d(self):
         fastconv.max_pool2d(X, 2)

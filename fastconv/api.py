@@ -70,12 +70,13 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         if not isinstance(bias, int):
             dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
         offset = offset.reshape(1)
-    this = filter_recipe(x.shape, kernel.shape, dtypes)
+    x, weight = x[None, None], kernel[None, None]
+    this = filter_recipe(x.shape, weight.shape, dtypes)
     if offset is not None and isinstance(bias, int) and this.spec.acc_dtype.kind == "i":
         limits = np.iinfo(this.spec.acc_dtype)
         if not limits.min <= bias <= limits.max:
             raise ValueError(f"bias must fit the result's dtype {this.spec.acc_dtype}, got {bias}")
-    return this.run(x[None, None], this.pack(kernel[None, None], offset), None, ())[0, 0]
+    return this.run(x, this.pack(weight, offset), None, ())[0, 0]
 
 
 def conv2d(

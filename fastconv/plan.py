@@ -90,12 +90,16 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str, once
 
 #: Algorithms that make just the products and sums of the definition.
 _EXACT = ("image", "polyphase")
+#: Below as many operations `row` does, which is compiled once for all shapes, as the others are not, in seconds.
+_SMALL = 100_000
 #: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
 _FILTERS = (*_EXACT, "toom_cook", "fft")
 
 
 def choose_filter(spec: ConvSpec, *, exact: bool = False) -> str:
-    """Name of the cheapest algorithm for an image filter; with `exact`, of those without a transform."""
+    """Name of the algorithm for an image filter, the cheapest; with `exact`, one without a transform."""
+    if exact and spec.flops < _SMALL:
+        return "row"
     names = _EXACT if exact else _FILTERS
     return name(_cheapest("conv2d", spec, "cpu", _runtime().num_threads(), wisdom.generation, names))
 
@@ -366,17 +370,29 @@ def _recipe(
     return ConvRecipe(spec, module, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
 
 
-def filter_recipe(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...]) -> ConvRecipe:
-    """The recipe for an image filter, checked."""
-    return _filter_recipe(x_shape, kernel_shape, dtypes, _runtime().num_threads(), wisdom.generation)
+def filter_recipe(
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    dtypes: tuple[np.dtype, ...],
+    padding: Any = 0,
+    exact: bool = False,
+) -> ConvRecipe:
+    """The recipe for image filters, checked by `filter_spec`; `exact` as for `choose_filter`."""
+    choice = _runtime().num_threads(), wisdom.generation
+    return _filter_recipe(x_shape, weight_shape, dtypes, padding, exact, *choice)
 
 
 @lru_cache(maxsize=4096)
 def _filter_recipe(
-    x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...], *choice: int
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    dtypes: tuple[np.dtype, ...],
+    padding: Any,
+    exact: bool,
+    *choice: int,
 ) -> ConvRecipe:
-    spec = filter_spec(x_shape, kernel_shape, dtypes)
-    return recipe(spec, choose_filter(spec), "cpu")
+    spec = filter_spec(x_shape, weight_shape, dtypes, padding)
+    return recipe(spec, choose_filter(spec, exact=exact), "cpu")
 
 
 class Plan:

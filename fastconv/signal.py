@@ -24,14 +24,15 @@ not finite (C repairs some NaN of complex products), and raising the error for a
 
 from __future__ import annotations
 
+import cmath
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .checks import Pads, Pair
-from .plan import choose_filter, recipe
-from .spec import conv_spec
+from .plan import filter_recipe
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -47,10 +48,6 @@ _BOUNDARIES = {
 _MODES = {"full": "full", "same": "same", "valid": "valid"}
 #: Type codes of the results that the kernels compute; SciPy has no sums of bool and float16.
 _COMPUTED = "bBhHiIlLqQfdFD"
-#: Below as many operations `row` runs, which is compiled once for all shapes; the others compile a tile, in seconds, for
-#: each of many. All make SciPy's sums, exact where those are (of integers kept as floats, of zeros); a transform would
-#: round them, which `corr2d` allows.
-_SMALL = 100_000
 
 
 def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
@@ -141,64 +138,107 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
     for operand, given in (("in1", image), ("in2", kernel)):
         if given.ndim != 2:
             raise ValueError(f"{operand} must have two axes, got shape {given.shape}")
-    mode, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
+    extent, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
+    convolve = function == "convolve2d"
+    case = _case(image.shape, kernel.shape, image.dtype, kernel.dtype, extent, convolve)
+    fill = case.zero
+    if fill is not None and extension == "constant" and not (type(fillvalue) is int and fillvalue == 0):
+        try:
+            fill = _fill(fillvalue, case.dtype)
+        except (TypeError, ValueError, OverflowError):
+            fill = None
+    if fill is None:
+        return _scipy(function, in1, in2, mode, boundary, fillvalue)
+    if case.empty:
+        return np.zeros(case.shape, case.dtype)
+
+    if case.swapped:
+        image, kernel = kernel, image
+    if image.dtype != case.dtype:
+        image = image.astype(case.dtype if image.dtype.kind == "c" or fill.imag else case.real, copy=False)
+    if kernel.dtype != case.dtype:
+        kernel = kernel.astype(case.dtype if kernel.dtype.kind == "c" else case.real, copy=False)
+    if convolve:
+        kernel = kernel[::-1, ::-1]
+    elif kernel.dtype.kind == "c":
+        kernel = kernel.conj()
+    pads = case.pads
+    if pads is not None:
+        # The kernels skip their padding; SciPy multiplies the zeros too, which shows where a weight is not finite.
+        skips = extension == "constant" and (fill is case.zero or not fill) and image.size > 0 and _finite(kernel)
+        if not skips:
+            image, pads = _extend(image, pads, extension, fill), None
+
+    result = _correlate(image, kernel, pads)
+    if case.dtype.kind == "c" and not np.isfinite(result).all():
+        return _scipy(function, in1, in2, mode, boundary, fillvalue)
+    if case.swapped and not convolve:
+        result = np.ascontiguousarray(result[::-1, ::-1])
+    return result if result.dtype == case.dtype else result.astype(case.dtype)
+
+
+class _Case(NamedTuple):
+    """What follows from the shapes and dtypes of a call."""
+
+    swapped: bool
+    """Whether `in2` is the image."""
+    shape: Pair
+    """Of the result."""
+    empty: bool
+    """Whether there is nothing to sum."""
+    pads: Pads | None
+    """By how much the image grows, if it does."""
+    dtype: np.dtype
+    """Of the result."""
+    real: np.dtype
+    """Of its real part."""
+    zero: np.ndarray | None
+    """One of the result's dtype; None if the kernels do not compute it."""
+
+
+@lru_cache(maxsize=1024)
+def _case(
+    image: tuple[int, ...],
+    kernel: tuple[int, ...],
+    image_dtype: np.dtype,
+    kernel_dtype: np.dtype,
+    mode: str,
+    convolve: bool,
+) -> _Case:
+    """Check the shapes."""
     swapped = mode == "valid" and not _fits(kernel, image)
     if swapped:
         if not _fits(image, kernel):
             raise ValueError(
                 "in mode 'valid' one input must be at least as large as the other on both axes, "
-                f"got shapes {image.shape} and {kernel.shape}"
+                f"got shapes {image} and {kernel}"
             )
         image, kernel = kernel, image
+    rows, cols = (_pads(mode, taps, convolve) for taps in kernel)
+    shape = (image[0] + sum(rows) - kernel[0] + 1, image[1] + sum(cols) - kernel[1] + 1)
+    pads = (rows, cols) if any(rows + cols) else None
     try:
-        dtype = np.result_type(image.dtype, kernel.dtype)
-        fill = _fill(fillvalue if extension == "constant" else 0, dtype) if dtype.char in _COMPUTED else None
-    except (TypeError, ValueError, OverflowError):
-        fill = None
-    if fill is None:
-        return _scipy(function, in1, in2, mode, boundary, fillvalue)
-
-    convolve = function == "convolve2d"
-    rows, cols = (_pads(mode, taps, convolve) for taps in kernel.shape)
-    shape = (image.shape[0] + sum(rows) - kernel.shape[0] + 1, image.shape[1] + sum(cols) - kernel.shape[1] + 1)
-    if not kernel.size or 0 in shape:
-        return np.zeros(shape, dtype)
-
-    real = dtype.type(0).real.dtype
-    image = image.astype(dtype if image.dtype.kind == "c" or fill.imag else real, copy=False)
-    kernel = kernel.astype(dtype if kernel.dtype.kind == "c" else real, copy=False)
-    kernel = kernel[::-1, ::-1] if convolve else kernel.conj()
-    if mode != "valid":
-        # The kernels skip their padding; SciPy multiplies the zeros too, which shows where a weight is not finite.
-        skips = extension == "constant" and not fill and image.size > 0 and _finite(kernel)
-        if not skips:
-            image = _extend(image, (rows, cols), extension, fill)
-            rows = cols = (0, 0)
-
-    result = _correlate(image, kernel, (rows, cols))
-    if dtype.kind == "c" and not np.isfinite(result).all():
-        return _scipy(function, in1, in2, mode, boundary, fillvalue)
-    if swapped and not convolve:
-        result = np.ascontiguousarray(result[::-1, ::-1])
-    return result.astype(dtype, copy=False)
+        dtype = np.result_type(image_dtype, kernel_dtype)
+    except TypeError:
+        dtype = image_dtype
+        return _Case(swapped, shape, False, pads, dtype, dtype, None)
+    zero = np.zeros((), dtype) if dtype.char in _COMPUTED else None
+    real = dtype if zero is None else zero.real.dtype
+    return _Case(swapped, shape, 0 in kernel or 0 in shape, pads, dtype, real, zero)
 
 
-def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarray:
+def _correlate(image: np.ndarray, kernel: np.ndarray, pads: Pads | None) -> np.ndarray:
     """The definition, on the planes of both operands."""
     x, weight = _planes(image), _planes(kernel)
     if len(x) == len(weight) == 2:
-        re, im = weight
-        x, weight = x[None], np.array([[re, -im], [im, re]])
-    else:
-        # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
-        x, weight = x[:, None], weight[:, None]
-    problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
-    algorithm = "row" if problem.flops < _SMALL else choose_filter(problem, exact=True)
-    this = recipe(problem, algorithm, "cpu")
+        re, im = weight[:, 0]
+        x, weight = x.swapaxes(0, 1), np.array([[re, -im], [im, re]])
+    # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
+    this = filter_recipe(x.shape, weight.shape, (x.dtype,), 0 if pads is None else pads, exact=True)
     planes = this.run(x, this.pack(weight, None), None, ())
-    planes = planes.reshape(-1, problem.oh, problem.ow)
-    if len(planes) == 1:
-        return planes[0]
+    if len(x) == len(weight) == 1:
+        return planes[0, 0]
+    planes = planes.reshape(2, *planes.shape[2:])
     result = np.empty(planes.shape[1:], np.result_type(planes, np.complex64))
     result.real, result.imag = planes
     return result
@@ -213,8 +253,8 @@ def _choice(argument: str, value: Any, known: Mapping[str, str]) -> Any:
         raise kind(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}") from None
 
 
-def _fits(small: np.ndarray, large: np.ndarray) -> bool:
-    return small.shape[0] <= large.shape[0] and small.shape[1] <= large.shape[1]
+def _fits(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
+    return small[0] <= large[0] and small[1] <= large[1]
 
 
 def _pads(mode: str, taps: int, convolve: bool) -> Pair:
@@ -236,7 +276,7 @@ def _fill(value: Any, dtype: np.dtype) -> np.ndarray:
 
 def _finite(kernel: np.ndarray) -> bool:
     """Whether all weights are finite; also False if their squares add up to more than the dtype holds."""
-    return kernel.dtype.kind not in "fc" or bool(np.isfinite(np.vdot(kernel, kernel)))
+    return kernel.dtype.kind not in "fc" or cmath.isfinite(np.vdot(kernel, kernel))
 
 
 def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> np.ndarray:
@@ -246,8 +286,8 @@ def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> 
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
-    """The real part, and the imaginary one if there is one, as planes."""
-    return np.stack([array.real, array.imag]) if array.dtype.kind == "c" else array[None]
+    """The real part, and the imaginary one if there is one, as planes of one channel."""
+    return np.stack([array.real, array.imag])[:, None] if array.dtype.kind == "c" else array[None, None]
 
 
 def _scipy(function: str, *args: Any) -> np.ndarray:

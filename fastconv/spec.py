@@ -181,12 +181,14 @@ def conv_spec(
     )
 
 
-def filter_spec(x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dtypes: Sequence[np.dtype]) -> ConvSpec:
-    """Check an image filter: one channel in and out."""
-    for name, given in (("x", x_shape), ("kernel", kernel_shape)):
+def filter_spec(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: Sequence[np.dtype], padding: Any = 0
+) -> ConvSpec:
+    """Check image filters: `conv_spec` of shapes that are those of images and kernels behind two axes of one or two."""
+    for name, given in (("x", x_shape[2:]), ("kernel", weight_shape[2:])):
         if len(given) != 2 or 0 in given:
             raise ValueError(f"{name} must have two axes of at least one element, got shape {given}")
-    return conv_spec((1, 1, *x_shape), (1, 1, *kernel_shape), dtypes)
+    return conv_spec(x_shape, weight_shape, dtypes, padding=padding)
 
 
 def _activation(value: object) -> str:

@@ -201,9 +201,38 @@ def test_repeated_calls_still_check_the_kind_of_every_number() -> None:
         for bad in (True, 1.0, np.True_, "1"):
             with pytest.raises((TypeError, ValueError), match=argument):
                 fastconv.conv2d(x, weight, **{argument: bad})
+    for argument in ("kernel_size", "stride", "dilation", "padding"):
+        for good in (1, np.int64(1), (1, 1)):
+            fastconv.max_pool2d(x, **{"kernel_size": 3, argument: good})
+        for bad in (True, 1.0, np.True_, "1", (True, 1), (1, 1.0)):
+            with pytest.raises((TypeError, ValueError), match=argument):
+                fastconv.max_pool2d(x, **{"kernel_size": 3, argument: bad})
+    for bad in (True, "1", np.True_):
+        with pytest.raises(TypeError, match="norm_type"):
+            fastconv.lp_pool2d(x, bad, 2)
+        fastconv.lp_pool2d(x, 1.0, 2)
     fastconv.conv2d(x, weight, stride=(1, 1))
-    with pytest.raises(TypeError, match="stride"):
-        fastconv.conv2d(x, weight, stride=(True, 1))
+    for unhashable in ([True, 1], [1.0, 1], (True, 1)):
+        with pytest.raises(TypeError, match="stride"):
+            fastconv.conv2d(x, weight, stride=unhashable)
+    for option, error in (("algorithm", TypeError), ("device", ValueError), ("activation", ValueError)):
+        with pytest.raises(error, match=option):
+            fastconv.conv2d(x, weight, **{option: []})
+
+
+def test_repeated_filters_see_what_changed() -> None:
+    x, kernel = np.arange(35, dtype=np.float32).reshape(5, 7), np.ones((2, 3), np.float32)
+    expected = fastconv.corr2d(x.astype(np.float64), kernel)
+    for factor in (1, 2, -3):  # the same arrays, with other values
+        kernel[...] = factor
+        np.testing.assert_array_equal(fastconv.corr2d(x, kernel), factor * expected)
+        np.testing.assert_array_equal(fastconv.corr2d(x, kernel, factor), factor * expected + factor)
+        np.testing.assert_array_equal(fastconv.corr2d(x.T, kernel.T), factor * expected.T)
+    for bias, wanted in ((0, "int32"), (False, "int32"), (0.0, "float64")):
+        assert fastconv.corr2d(x.astype(np.int8), kernel.astype(np.int8), bias).dtype == wanted
+    for bad, error in ((x.astype(complex), TypeError), (x[None], ValueError), (x[:0], ValueError), (x[0], ValueError)):
+        with pytest.raises(error, match="x "):
+            fastconv.corr2d(bad, kernel)
 
 
 def test_planning_a_known_shape_is_quick() -> None:

@@ -8,8 +8,9 @@ What it changes over `image`: that compiles a tile (in a second or so) for each 
 and sizes of the image; this one has loops in their places, and no rows that share what they load. It makes the same
 sums of the same products.
 
-It wins where a kernel is used a few times, on images so small that how fast it runs hardly shows: 64 x 64, 3x3, takes
-as a call of `signal.correlate2d` does, 6 us, of which the loops are 1.5 (AMD EPYC 9004; `naive`: 76).
+It wins where a kernel is used a few times, or on images so small that the loops are a small part of a call. Measured:
+`signal.correlate2d` of 64 x 64 with 3 x 3, float32, one core of an AMD EPYC 9004: 7 us, of which the loops take 2.6
+(those of `image` take 1, those of `naive` 70).
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ def _renamed(py_func: Callable, key: tuple, options: dict[str, Any]) -> Callable
 #: does some two million operations.
 PARALLEL_OPERATIONS = 2e6
 #: As many threads as Numba can ever use in this process.
-MOST_THREADS = int(numba.config.NUMBA_NUM_THREADS)
+MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set when Numba is imported
 
 
 class Kernel:
@@ -238,10 +238,11 @@ class Kernel:
 
 
 class Launch:
-    """A kernel for one problem, to be called again and again, as ``launch.call(...)``, with arguments of the same types.
+    """A kernel for one problem, called again and again, as ``launch.call(...)``, with arguments of the same types.
 
     A problem of too few operations for threads runs the serial build, whose compiled code is called directly: Numba's
-    look at the type of every argument would take longer (0.4 us) than many a small problem.
+    look at the type of every argument would take longer (0.4 us) than many a small problem. That code does not check
+    types: only what `checks.kernel_ready` made, and constants, may be passed.
     """
 
     __slots__ = ("_kernel", "call")
