@@ -193,6 +193,35 @@ def test_a_plain_call_never_uses_stale_weights(algorithm: str) -> None:
         assert_close(result, *reference.conv2d(x, weight, bias, **case.options))
 
 
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_plain_calls_leave_plans_and_other_threads_alone(algorithm: str) -> None:
+    case = example(algorithm)
+    x, weight, bias = case.arrays("float32")
+    planned = fastconv.plan_conv2d(x.shape, weight, bias, **case.options, algorithm=algorithm)
+    first = planned(x)
+    factors = [1, 2, 3, 4] * 5
+
+    def call(factor: int) -> np.ndarray:
+        return fastconv.conv2d(x, factor * weight, factor * bias, **case.options, algorithm=algorithm)
+
+    with ThreadPoolExecutor(4) as pool:  # each thread keeps the memory that it packs into
+        for factor, result in zip(factors, pool.map(call, factors), strict=True):
+            np.testing.assert_allclose(result, factor * first, rtol=1e-4, atol=1e-4 * np.abs(first).max())
+    call(5)
+    np.testing.assert_array_equal(planned(x), first)
+
+
+def test_a_plain_call_counts_what_preparing_costs() -> None:
+    spec = fastconv.plan_conv2d((1, 32, 9, 9), np.ones((32, 32, 3, 3), np.float32)).spec
+    planned, plain = plan.candidates(spec), plan.candidates(spec, once=True)
+    assert planned.keys() == plain.keys()
+    assert all(plain[label] >= planned[label] for label in planned)
+    assert all(plain[label] > planned[label] for label in ("direct", "winograd", "fft"))
+    assert plain["winograd"] - planned["winograd"] > plain["direct"] - planned["direct"]  # it writes more
+    for once, costs in ((False, planned), (True, plain)):
+        assert plan.name(plan.choose("conv2d", spec, "auto", "cpu", once)) == min(costs, key=costs.__getitem__)
+
+
 def test_repeated_calls_still_check_the_kind_of_every_number() -> None:
     x, weight = np.ones((1, 1, 5, 5), np.float32), np.ones((1, 1, 2, 2), np.float32)
     for argument in ("stride", "dilation", "groups", "padding"):
