@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import array, check_dtype, flag, shape
-from .plan import Plan, algorithms, choose_filter, fastest, get_num_threads, set_num_threads
+from .plan import FILTERS, Plan, algorithms, fastest, get_num_threads, set_num_threads
 from .spec import conv_spec
 
 __all__ = [
@@ -78,8 +78,7 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         limits = np.iinfo(problem.acc_dtype)
         if not limits.min <= bias <= limits.max:
             raise ValueError(f"bias must fit the result's dtype {problem.acc_dtype}, got {bias}")
-    algorithm = choose_filter(problem)
-    return Plan(problem, kernel[None, None], offset, algorithm, "cpu").run(x, None, (x,))[0]
+    return Plan(problem, kernel[None, None], offset, FILTERS, "cpu").run(x, None, (x,))[0]
 
 
 def conv2d(

@@ -68,27 +68,27 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     return tuple(name(module) for module in table(op, device))
 
 
-def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
-    """The module to run: the cheapest that can, or the one asked for by name."""
-    if not isinstance(algorithm, str):
+#: Algorithms without a transform: their sums are exact where the definition's are, and round no more elsewhere.
+EXACT = ("image", "polyphase", "separable")
+#: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
+FILTERS = (*EXACT, "toom_cook", "fft")
+
+
+def choose(
+    op: str, spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str
+) -> tuple[ModuleType, ModuleType | None]:
+    """The module to run: the one asked for by name, or the cheapest that can, of all or of the names in a tuple.
+
+    And the module that would be cheaper still, if there is one and the weights suit it.
+    """
+    names = algorithm if isinstance(algorithm, tuple) else None
+    if names is None and not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
     if not isinstance(device, str):
         raise ValueError(f"device must be 'cpu', got {device!r}")
-    if algorithm == "auto":
-        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation)
-    return _named(op, spec, algorithm, device)
-
-
-#: Algorithms that make just the products and sums of the definition.
-_EXACT = ("image", "polyphase")
-#: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
-_FILTERS = (*_EXACT, "toom_cook", "fft")
-
-
-def choose_filter(spec: ConvSpec, *, exact: bool = False) -> str:
-    """Name of the cheapest algorithm for an image filter; with `exact`, of those without a transform."""
-    names = _EXACT if exact else _FILTERS
-    return name(_cheapest("conv2d", spec, "cpu", _runtime().num_threads(), wisdom.generation, names))
+    if names is not None or algorithm == "auto":
+        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation, names)
+    return _named(op, spec, algorithm, device), None
 
 
 @lru_cache(maxsize=4096)
@@ -111,26 +111,32 @@ def _cheapest(
     threads: int,
     wisdom_generation: int,
     names: tuple[str, ...] | None = None,
-) -> ModuleType:
-    costs = candidates(spec, device)
-    if names is not None:
-        costs = {label: seconds for label, seconds in costs.items() if label in names}
+) -> tuple[ModuleType, ModuleType | None]:
+    """The cheapest module that suits any weights, and the cheaper one, if any, that suits special ones."""
+    both = [
+        {label: seconds for label, seconds in candidates(spec, device, special=special).items()
+         if names is None or label in names}
+        for special in (False, True)
+    ]  # fmt: skip
+    costs, others = both
     remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
-    return _named(op, spec, best, device)
+    cheaper = min((label for label in others if others[label] < costs[best]), key=others.__getitem__, default=None)
+    return _named(op, spec, best, device), None if cheaper is None else _named(op, spec, cheaper, device)
 
 
-def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread.
+def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", *, special: bool = False) -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread: those for any weights, or
+    those for special ones.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
     from .cpu.machine import this_machine
 
     op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
-    able = [module for module in table(op, device) if module.supports(spec) is None]
+    able = [module for module in table(op, device) if hasattr(module, "fit") == special]
     machine = this_machine(1)
-    costs = {name(module): module.cost(spec, machine) for module in able}
+    costs = {name(module): module.cost(spec, machine) for module in able if module.supports(spec) is None}
     return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
 
 
@@ -240,10 +246,15 @@ class Plan:
         Shape of the result.
     """
 
-    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
+    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str | tuple[str, ...],
+                 device: str):
         self.spec = spec
-        self._module = choose("conv2d", spec, algorithm, device)
-        self._packed = self._module.prepare(spec, kernel_ready(weight, spec.acc_dtype))
+        weight = kernel_ready(weight, spec.acc_dtype)
+        self._module, special = choose("conv2d", spec, algorithm, device)
+        packed = None if special is None else special.fit(spec, weight)
+        if special is not None and packed is not None:
+            self._module = special
+        self._packed = self._module.prepare(spec, weight) if packed is None else packed
         self._bias = np.zeros(spec.c_out, spec.acc_dtype) if bias is None else kernel_ready(bias, spec.acc_dtype)
 
     @property
@@ -310,7 +321,7 @@ class Plan:
 
 def pool2d(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
     """Run one pooling; the pair (values, indices) if `return_indices`."""
-    module = choose(f"{spec.op}_pool2d", spec, algorithm, device)
+    module, _ = choose(f"{spec.op}_pool2d", spec, algorithm, device)
     result = result_array(spec, out, (x,))
     indices = allocate(spec.output_shape, _INT64) if return_indices else None
     if result.size:

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from .checks import Pads, Pair
-from .plan import Plan, choose_filter
+from .plan import EXACT, Plan
 from .spec import conv_spec
 
 __all__ = ["convolve2d", "correlate2d"]
@@ -86,7 +86,8 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
 
     Notes
     -----
-    Integers equal SciPy's; floats do up to the rounding of another order of additions.
+    Integers equal SciPy's; floats do up to the rounding of another order of additions. A kernel that is an outer
+    product may be applied in two passes, which round no more.
 
     Source: the documentation of `scipy.signal.correlate2d`, and what SciPy 1.17 returns where it says nothing.
 
@@ -192,7 +193,7 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, padding: Pads) -> np.ndarr
         # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
         x, weight = x[:, None], weight[:, None]
     problem = conv_spec(x.shape, weight.shape, [x.dtype], padding=padding)
-    algorithm = "naive" if problem.flops < _SMALL else choose_filter(problem, exact=True)
+    algorithm = "naive" if problem.flops < _SMALL else EXACT
     planes = Plan(problem, weight, None, algorithm, "cpu").run(x, None, (x, weight))
     planes = planes.reshape(-1, problem.oh, problem.ow)
     if len(planes) == 1:

@@ -8,6 +8,10 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
     run(spec, x, packed, bias, out) -> None                     (convolution)
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
+
+A convolution for special weights has one function more, and is not among those that ``"auto"`` picks for any::
+
+    fit(spec, weight) -> packed weights, or None if these do not suit it
 """
 
 from . import (
@@ -19,6 +23,7 @@ from . import (
     conv_naive,
     conv_pointwise,
     conv_polyphase,
+    conv_separable,
     conv_toom_cook,
     conv_winograd,
     pool_global,
@@ -32,6 +37,7 @@ CONV2D = (
     conv_winograd,
     conv_depthwise,
     conv_direct,
+    conv_separable,
     conv_image,
     conv_polyphase,
     conv_toom_cook,
