@@ -81,7 +81,7 @@ def _passes(spec: ConvSpec, threads: int) -> Passes:
     one = replace(spec, n=1, groups=1, c_out=1, activation=None)
     down = replace(one, c_in=1, kw=1, ow=spec.w, stride=(stride_h, 1), padding=(above, (0, 0)), dilation=(1, 1))
     across = replace(one, c_in=group, h=spec.oh, kh=1, stride=(1, stride_w), padding=((0, 0), beside))
-    high, low = rows.blocking(down).shape.rows, rows.blocking(across).shape.rows
+    high, low = rows.blocking(down).shape.rows, rows.blocking(across, False).shape.rows
     fit = LINE_BYTES // (spec.acc_dtype.itemsize * group * spec.w)
     if threads > 1:
         fit = min(fit, spec.oh * spec.n * spec.c_out // (4 * threads))
@@ -93,7 +93,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds of the two passes, which both are `rows`', and of the look through the result; if it fits."""
     down, across, _ = _passes(spec, machine.threads)
     planes, lanes = spec.n * spec.c_out, simd.lanes(spec.acc_dtype)
-    passes = rows.cost(replace(down, n=planes * across.c_in), machine) + rows.cost(replace(across, n=planes), machine)
+    passes = rows.cost(replace(down, n=planes * across.c_in), machine)
+    passes += rows.cost(replace(across, n=planes), machine, False)
     vectors = planes * spec.oh * -(-spec.ow // lanes)
     return passes - machine.call + 2 * vectors * 32 / machine.row_tile_flops / machine.threads
 
@@ -260,7 +261,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     passes, lanes = _passes(spec, threads), simd.lanes(spec.acc_dtype)
     pads = spec.padding[0][0], spec.padding[1][0]
     return Prepared(
-        loops=_loops(rows.blocking(passes.down).shape, rows.blocking(passes.across).shape).sized(spec.flops),
+        loops=_loops(rows.blocking(passes.down).shape, rows.blocking(passes.across, False).shape).sized(spec.flops),
         floors=(passes.down.floor, spec.floor),
         zeros=(np.zeros(spec.w, spec.x_dtype), np.zeros(1, spec.acc_dtype)),
         numbers=(spec.groups, passes.band, *spec.stride, spec.dilation[1], *pads, lanes),

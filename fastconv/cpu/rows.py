@@ -25,7 +25,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
-from .row_tile import UNROLLED, Shape, row_tile
+from .row_tile import UNROLLED, Shape, pairs, pairs_pay, row_tile
 from .runtime import kernel, num_threads
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
@@ -53,21 +53,25 @@ class Blocking(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def blocking(spec: ConvSpec) -> Blocking:
-    """The tile that takes least time, all it computes twice or in vain included."""
+def blocking(spec: ConvSpec, in_pairs: bool = True) -> Blocking:
+    """The tile that takes least time, all it computes twice or in vain included; pixels of 8 bits may go in pairs."""
     lanes = simd.lanes(spec.acc_dtype)
-    options = [_option(spec, rows, halves) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0]
+    paired = in_pairs and spec.kw > 1 and spec.x_dtype.itemsize == 1 and pairs_pay()
+    options = [
+        _option(spec, rows, halves, paired) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0
+    ]
     return min((option for option in options if option), key=lambda option: option.cycles)
 
 
-def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
+def _option(spec: ConvSpec, rows: int, halves: int, paired: bool) -> Blocking | None:
     """One way to cut a problem up, None if it does not fit."""
     lanes = simd.lanes(spec.acc_dtype)
     kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
     dilation = spec.dilation[0] if kh > 1 else spec.stride[0]  # one tap is any distance from the next
     common = math.gcd(spec.stride[0], dilation)
     step, apart = spec.stride[0] // common, dilation // common
-    whole = kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
+    whole = kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= (1 if paired else 2)
+    whole = whole and kw <= lanes
     high = kh <= UNROLLED[-1]
     if rows == 1:
         step = apart = 1
@@ -87,7 +91,7 @@ def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
         inside = top, min(bottom, (rows - 1) * step + kh)
     unrolled = kh if high else 0, kw if whole else 0
     depth = spec.c_in // spec.groups
-    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1)
+    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1, paired)
 
     seen = len(shape.inputs()) if high else rows - 1 + kh
     if stride > 2:
@@ -96,9 +100,12 @@ def _option(spec: ConvSpec, rows: int, halves: int) -> Blocking | None:
         loads = 2 * parts + 1
     else:
         loads = stride * parts * -(-kw // columns)
-    reading = depth * (UNALIGNED * seen * loads + kh * kw * (1 if high else rows))
+    unaligned = UNALIGNED if spec.x_dtype.itemsize > 1 else 1  # a quarter of the lines to cross
+    reading = depth * (unaligned * seen * loads + kh * kw * (1 if high else rows))
     shuffles = depth * seen * kw * parts if stride == 2 else 0
-    products = spec.taps * rows * halves / 2 * seen / ((rows - 1) * step + kh)
+    if paired:
+        shuffles += depth * seen * kw * parts
+    products = depth * kh * (-(-kw // 2) if paired else kw) * rows * halves / 2 * seen / ((rows - 1) * step + kh)
     cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
     return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
@@ -108,10 +115,10 @@ def scratch(spec: ConvSpec) -> int:
     return 0
 
 
-def cost(spec: ConvSpec, machine: Machine) -> float:
+def cost(spec: ConvSpec, machine: Machine, in_pairs: bool = True) -> float:
     """Estimated seconds: the tiles' cycles, and the input read again for each output channel."""
     planes = spec.n * spec.c_out
-    cycles = planes * blocking(spec).cycles
+    cycles = planes * blocking(spec, in_pairs).cycles
     read = planes * spec.c_in // spec.groups * spec.h * spec.w * spec.x_dtype.itemsize
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
     seconds = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
@@ -130,6 +137,8 @@ class Packed(NamedTuple):
 
 def pack(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs."""
+    if blocking(spec).shape.paired:
+        weight = pairs(weight)
     return _unpacked(spec, num_threads())._replace(weight=weight)
 
 
