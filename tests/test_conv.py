@@ -133,6 +133,21 @@ def test_integers_wrap_around(algorithm: str) -> None:
             np.testing.assert_array_equal(result, np.full((1, 2, 5, 5), exact), strict=True)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [((5, 5), {}), ((4, 6), {"stride": 2, "padding": 3}), ((2, 3), {"stride": (1, 3)}), ((9, 5), {"dilation": (1, 2)})],
+)
+def test_bytes_add_up_exactly(dtype: str, kernel: tuple, options: dict) -> None:
+    """Pairs of products of the largest numbers, of either sign, and odd columns."""
+    limits = np.iinfo(dtype)
+    for number, weights in ((limits.max, limits.max), (limits.min, limits.min), (limits.max, limits.min)):
+        x, weight = np.full((1, 2, 20, 50), number, dtype), np.full((1, 2, *kernel), weights, dtype)
+        x[0, 0, ::3, ::7], weight[0, 1, 1, 1] = 1, 3
+        expected, _ = reference.conv2d(x, weight, **options)
+        np.testing.assert_array_equal(fastconv.conv2d(x, weight, **options, algorithm="image"), expected, strict=True)
+
+
 def test_float16_overflows_to_infinity_without_a_warning() -> None:
     x, weight = np.full((1, 1, 3, 3), 60000, np.float16), np.full((1, 1, 2, 2), 2, np.float16)
     np.testing.assert_array_equal(fastconv.conv2d(x, weight), np.full((1, 1, 2, 2), np.inf, np.float16), strict=True)

@@ -101,11 +101,12 @@ def _option(spec: ConvSpec, rows: int, halves: int, paired: bool) -> Blocking | 
     else:
         loads = stride * parts * -(-kw // columns)
     unaligned = UNALIGNED if spec.x_dtype.itemsize > 1 else 1  # a quarter of the lines to cross
-    reading = depth * (unaligned * seen * loads + kh * kw * (1 if high else rows))
+    columns = -(-kw // 2) if paired else kw  # multiplied at once
+    reading = depth * (unaligned * seen * loads + kh * columns * (1 if high else rows))
     shuffles = depth * seen * kw * parts if stride == 2 else 0
     if paired:
-        shuffles += depth * seen * kw * parts
-    products = depth * kh * (-(-kw // 2) if paired else kw) * rows * halves / 2 * seen / ((rows - 1) * step + kh)
+        shuffles += depth * seen * columns * parts
+    products = depth * kh * columns * rows * halves / 2 * seen / ((rows - 1) * step + kh)
     cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
     return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
