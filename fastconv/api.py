@@ -241,5 +241,5 @@ def plan_conv2d(
     if flag("measure", measure):
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        algorithm = fastest(problem, weight, bias, device)
+        fastest(problem, weight, bias, device)  # is remembered, and so found by "auto"
     return Plan(problem, weight, bias, algorithm, device)

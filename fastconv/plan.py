@@ -73,40 +73,30 @@ def operation(spec: ConvSpec | PoolSpec) -> str:
     return "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
 
 
-def _check_names(algorithm: object, device: object) -> None:
-    if not isinstance(algorithm, str):
-        raise TypeError(f"algorithm must be a string, got {algorithm!r}")
-    if not isinstance(device, str):
-        raise ValueError(f"device must be 'cpu', got {device!r}")
-
-
-def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = False) -> ModuleType:
-    """The module to run: the cheapest that can (with `once`, to prepare and run), or the one asked for by name."""
-    _check_names(algorithm, device)
-    if algorithm == "auto":
-        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation, once=once)
-    return _named(op, spec, algorithm, device)
-
-
-#: Algorithms that make just the products and sums of the definition.
-_EXACT = ("image", "polyphase")
-#: Below as many operations `row` does, which is compiled once for all shapes, as the others are not, in seconds.
-_SMALL = 100_000
+#: Algorithms without a transform: their sums are exact where the definition's are, and round no more elsewhere.
+EXACT = ("image", "polyphase", "separable")
 #: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
-_FILTERS = (*_EXACT, "toom_cook", "fft")
+FILTERS = (*EXACT, "toom_cook", "fft")
+#: Below as many operations `row` makes exact sums: it is compiled once for all shapes, the others for seconds for each.
+SMALL = 100_000
 
 
-def choose_filter(spec: ConvSpec, *, exact: bool = False) -> str:
-    """Name of the algorithm for an image filter, the cheapest; with `exact`, one without a transform."""
-    if exact and spec.flops < _SMALL:
-        return "row"
-    names = _EXACT if exact else _FILTERS
-    return name(_cheapest("conv2d", spec, "cpu", _runtime().num_threads(), wisdom.generation, names))
+def choose(
+    spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool = False
+) -> tuple[ModuleType, ModuleType | None]:
+    """The module to run: the one asked for by name, or the cheapest that can, of all or of the names in a tuple.
+
+    And the module that would be cheaper still, if there is one and the weights suit it. With `once` preparing counts.
+    """
+    if algorithm == "auto" or isinstance(algorithm, tuple):
+        names = algorithm if isinstance(algorithm, tuple) else None
+        return _cheapest(spec, device, _runtime().num_threads(), wisdom.generation, names, once)
+    return _named(spec, algorithm, device), None
 
 
 @lru_cache(maxsize=4096)
-def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
-    modules = table(op, device)
+def _named(spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
+    modules = table(operation(spec), device)
     for module in modules:
         if name(module) == algorithm:
             if reason := module.supports(spec):
@@ -118,30 +108,38 @@ def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
 
 @lru_cache(maxsize=4096)
 def _cheapest(
-    op: str,
     spec: ConvSpec | PoolSpec,
     device: str,
     threads: int,
     wisdom_generation: int,
-    names: tuple[str, ...] | None = None,
-    once: bool = False,
-) -> ModuleType:
-    costs = candidates(spec, device, once)
-    if names is not None:
-        costs = {label: seconds for label, seconds in costs.items() if label in names}
+    names: tuple[str, ...] | None,
+    once: bool,
+) -> tuple[ModuleType, ModuleType | None]:
+    """The cheapest module that suits any weights, and the cheaper one, if any, that suits special ones."""
+    costs, others = (
+        {label: seconds for label, seconds in candidates(spec, device, once=once, special=special).items()
+         if names is None or label in names}
+        for special in (False, True)
+    )  # fmt: skip
     remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
-    return _named(op, spec, best, device)
+    least = min(costs.values())
+    cheaper = min((label for label in others if others[label] < least), key=others.__getitem__, default=None)
+    return _named(spec, best, device), None if cheaper is None else _named(spec, cheaper, device)
 
 
-def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", once: bool = False) -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread; `once` counts preparing.
+def candidates(
+    spec: ConvSpec | PoolSpec, device: str = "cpu", *, once: bool = False, special: bool = False
+) -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread: those for any weights, or
+    those for special ones; `once` counts preparing.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
     from .cpu.machine import this_machine
 
-    able = [module for module in table(operation(spec), device) if module.supports(spec) is None]
+    able = [module for module in table(operation(spec), device)
+            if hasattr(module, "fit") == special and module.supports(spec) is None]  # fmt: skip
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
     if once:
@@ -297,36 +295,41 @@ def _convert(target: np.ndarray, result: np.ndarray) -> None:
 class ConvRecipe(_Recipe):
     """A convolution and its algorithm."""
 
-    __slots__ = ("_no_bias", "_once")
+    __slots__ = ("_no_bias", "_once", "_special")
 
-    def __init__(self, spec: ConvSpec, module: ModuleType, once: bool) -> None:
-        """With `once` what it packs is for one call, before this thread's next, and takes no new memory."""
+    def __init__(self, spec: ConvSpec, module: ModuleType, special: ModuleType | None, once: bool) -> None:
+        """Weights that suit `special` run there. With `once` they are packed for one call, before this thread's next,
+        and take no new memory."""
         seen, written = (spec.n, spec.c_in, spec.h, spec.w), (spec.n, spec.c_out, spec.oh, spec.ow)
         super().__init__(spec, module, spec.acc_dtype, seen, written)
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
-        self._once = once
+        self._special, self._once = special, once
 
-    def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[Any, np.ndarray]:
+    def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Operands:
         """Weight and bias as `run` takes them."""
-        weight, prepare = kernel_ready(weight, self._computed), self.module.prepare
-        packed = _runtime().used_once(prepare, self.spec, weight) if self._once else prepare(self.spec, weight)
-        return packed, self._no_bias if bias is None else kernel_ready(bias, self._computed)
+        weight, special = kernel_ready(weight, self._computed), self._special
+        packed = None if special is None else special.fit(self.spec, weight)
+        module = self.module if special is None or packed is None else special
+        if packed is None:
+            prepare = module.prepare
+            packed = _runtime().used_once(prepare, self.spec, weight) if self._once else prepare(self.spec, weight)
+        return module, packed, self._no_bias if bias is None else kernel_ready(bias, self._computed)
 
     def run(
-        self,
-        x: np.ndarray,
-        operands: tuple[Any, np.ndarray],
-        out: np.ndarray | None,
-        inputs: tuple[np.ndarray, ...],
+        self, x: np.ndarray, operands: Operands, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]
     ) -> np.ndarray:
         """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
-        packed, bias = operands
+        module, packed, bias = operands
         images, target, result = self._arrays(x, out, inputs)
         if self._any:
-            self.module.run(self.spec, images, packed, bias, target)
+            module.run(self.spec, images, packed, bias, target)
             if not self._same:
                 _convert(target, result)
         return result
+
+
+#: The algorithm, the weights as it packed them, and the bias.
+Operands = tuple[ModuleType, Any, np.ndarray]
 
 
 class PoolRecipe(_Recipe):
@@ -357,17 +360,20 @@ def recipe(spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = 
 
     With `once` for a plain call, which packs the weights each time: that counts, and what is packed is for one call.
     """
-    _check_names(algorithm, device)
+    if not isinstance(algorithm, str):
+        raise TypeError(f"algorithm must be a string, got {algorithm!r}")
+    if not isinstance(device, str):
+        raise ValueError(f"device must be 'cpu', got {device!r}")
     return _recipe(spec, algorithm, device, once, _runtime().num_threads(), wisdom.generation)
 
 
 @lru_cache(maxsize=4096)
 def _recipe(
-    spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool, *choice: int
+    spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool, *choice: int
 ) -> ConvRecipe | PoolRecipe:
     """`choice` is what the answer of `choose` depends on beside the arguments."""
-    module = choose(operation(spec), spec, algorithm, device, once)
-    return ConvRecipe(spec, module, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
+    module, special = choose(spec, algorithm, device, once)
+    return ConvRecipe(spec, module, special, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
 
 
 def filter_recipe(
@@ -376,8 +382,8 @@ def filter_recipe(
     dtypes: tuple[np.dtype, ...],
     padding: Any = 0,
     exact: bool = False,
-) -> ConvRecipe:
-    """The recipe for image filters, checked by `filter_spec`; `exact` as for `choose_filter`."""
+) -> Any:
+    """The recipe for image filters, checked by `filter_spec`; with `exact` for an algorithm of `EXACT`."""
     choice = _runtime().num_threads(), wisdom.generation
     return _filter_recipe(x_shape, weight_shape, dtypes, padding, exact, *choice)
 
@@ -390,9 +396,12 @@ def _filter_recipe(
     padding: Any,
     exact: bool,
     *choice: int,
-) -> ConvRecipe:
+) -> ConvRecipe | PoolRecipe:
     spec = filter_spec(x_shape, weight_shape, dtypes, padding)
-    return recipe(spec, choose_filter(spec, exact=exact), "cpu")
+    algorithm: str | tuple[str, ...] = EXACT if exact else FILTERS
+    if exact and spec.flops < SMALL:
+        algorithm = "row"
+    return _recipe(spec, algorithm, "cpu", False, *choice)
 
 
 class Plan:
@@ -422,7 +431,7 @@ class Plan:
     @property
     def algorithm(self) -> str:
         """Name of the algorithm that runs."""
-        return name(self._recipe.module)
+        return name(self._operands[0])
 
     @property
     def flops(self) -> int:
@@ -443,7 +452,7 @@ class Plan:
             converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
         if spec.out_dtype != spec.acc_dtype:
             converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
-        return converted + self._recipe.module.scratch(spec)
+        return converted + self._operands[0].scratch(spec)
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.

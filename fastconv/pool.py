@@ -168,6 +168,7 @@ def lp_pool2d(
     -------
     ndarray, shape (..., OH, OW)
         Of the dtype of `x`; float64 for integers and bool. NaN where a sum of odd powers is negative and has no root.
+        Powers are made in that dtype (of float16 in float32), as in PyTorch: those of float32 beyond 3e38 are infinite.
 
     Raises
     ------

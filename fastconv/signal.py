@@ -83,7 +83,8 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
 
     Notes
     -----
-    Integers equal SciPy's; floats do up to the rounding of another order of additions.
+    Integers equal SciPy's; floats do up to the rounding of another order of additions. A kernel that is an outer
+    product may be applied in two passes, which round no more.
 
     Source: the documentation of `scipy.signal.correlate2d`, and what SciPy 1.17 returns where it says nothing.
 

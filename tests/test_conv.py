@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv import plan
+from fastconv import plan, spec
+from fastconv.cpu import conv_separable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -118,7 +119,7 @@ def test_nan_and_infinity_stay(algorithm: str, bad: float) -> None:
     result = fastconv.conv2d(x, weight, **case.options, algorithm=algorithm)
     assert 0 < np.count_nonzero(seen) < seen.size
     assert not np.isfinite(result[seen > 0]).any()
-    if algorithm in ("naive", *plan._FILTERS):  # which promise that the others stay as they are
+    if algorithm in ("naive", *plan.FILTERS):  # which promise that the others stay as they are
         np.testing.assert_allclose(result[seen == 0], expected[seen == 0], rtol=0, atol=1e-5)
 
 
@@ -130,6 +131,21 @@ def test_integers_wrap_around(algorithm: str) -> None:
             result = fastconv.conv2d(*arrays, algorithm=algorithm)
             exact = (3 * big * big + 2**63) % 2**64 - 2**63
             np.testing.assert_array_equal(result, np.full((1, 2, 5, 5), exact), strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(
+    ("kernel", "options"),
+    [((5, 5), {}), ((4, 6), {"stride": 2, "padding": 3}), ((2, 3), {"stride": (1, 3)}), ((9, 5), {"dilation": (1, 2)})],
+)
+def test_bytes_add_up_exactly(dtype: str, kernel: tuple, options: dict) -> None:
+    """Pairs of products of the largest numbers, of either sign, and odd columns."""
+    limits = np.iinfo(dtype)
+    for number, weights in ((limits.max, limits.max), (limits.min, limits.min), (limits.max, limits.min)):
+        x, weight = np.full((1, 2, 20, 50), number, dtype), np.full((1, 2, *kernel), weights, dtype)
+        x[0, 0, ::3, ::7], weight[0, 1, 1, 1] = 1, 3
+        expected, _ = reference.conv2d(x, weight, **options)
+        np.testing.assert_array_equal(fastconv.conv2d(x, weight, **options, algorithm="image"), expected, strict=True)
 
 
 def test_float16_overflows_to_infinity_without_a_warning() -> None:
@@ -162,6 +178,98 @@ def test_dtypes_promote_as_in_numpy(dtypes: tuple[str, ...], wanted: str) -> Non
     result = fastconv.conv2d(*arrays)
     assert result.dtype == wanted
     assert_close(result, *reference.conv2d(*arrays))
+
+
+# -- outer products ------------------------------------------------------------------------------------------
+
+
+def outer(kh: int, kw: int, dtype: str, planes: tuple[int, int] = (1, 1)) -> np.ndarray:
+    """Kernels that are outer products, rounded to their dtype."""
+    factors = [values((*planes, taps), "float64", taps) for taps in (kh, kw)]
+    if np.dtype(dtype).kind != "f":
+        factors = [np.round(3 * factor) for factor in factors]
+    return (factors[0][..., None] * factors[1][..., None, :]).astype(dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel", "options", "dtype"),
+    [
+        *(((1, 1, 60, 130), (9, 11), {"padding": "same"}, dtype) for dtype in ("float32", "float64", "int8")),
+        ((2, 3, 33, 47), (5, 4), {"stride": (1, 3), "padding": 2, "dilation": (1, 2)}, "float32"),
+        ((1, 4, 40, 35), (3, 3), {"stride": 2, "padding": ((0, 3), (2, 1)), "groups": 2}, "int64"),
+        ((1, 1, 3, 6), (5, 5), {"padding": 3}, "float64"),
+        ((2, 4, 21, 70), (7, 2), {"padding": (6, 0), "groups": 4}, "float32"),
+    ],
+)
+def test_outer_products_in_two_passes(shape: tuple, kernel: tuple, options: dict, dtype: str) -> None:
+    groups = options.get("groups", 1)
+    x, weight = values(shape, dtype), outer(*kernel, dtype, (2 * groups, shape[1] // groups))
+    bias = values(weight.shape[:1], dtype)
+    problem = spec.conv_spec(x.shape, weight.shape, [x.dtype], **options)
+    assert conv_separable.fit(problem, weight.astype(problem.acc_dtype)) is not None
+    x, weight, out = fenced(x), fenced(weight), fenced(np.empty(problem.output_shape, problem.out_dtype))
+    expected, scale = reference.conv2d(x, weight, bias, **options)
+    fastconv.conv2d(x, weight, bias, **options, algorithm="separable", out=out)
+    assert_close(out, expected, scale)
+    if out.dtype.kind == "f":  # no worse than the definition's rounding
+        assert np.abs(out - expected).max() <= 4 * np.finfo(dtype).eps * scale
+    assert all(intact(array) for array in (x, weight, out))
+    with threads(None if shape == (1, 1, 60, 130) and dtype == "float32" else 1):
+        raised = fastconv.conv2d(x, weight, bias, **options, algorithm="separable", activation="relu")
+    np.testing.assert_array_equal(raised, np.maximum(out, 0))
+
+
+def fits(weight: np.ndarray) -> bool:
+    problem = spec.conv_spec((1, 1, 99, 99), (1, 1, *weight.shape), [weight.dtype])
+    return conv_separable.fit(problem, weight[None, None].astype(problem.acc_dtype)) is not None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_outer_products_are_found(dtype: str) -> None:
+    gauss = np.exp(-np.linspace(-3, 3, 31) ** 2)
+    for kernel in (np.outer(gauss, gauss), np.outer(gauss, gauss) / np.outer(gauss, gauss).sum(), np.zeros((3, 4)),
+                   np.outer([1, 2, 1], [-1, 0, 1]) / 7, np.full((5, 5), 1 / 25), np.diag([0.0, 0, 3])):
+        assert fits(kernel.astype(dtype))
+    exact = np.outer(gauss.astype(dtype), gauss.astype(dtype))
+    assert fits(exact)
+    for change in (1 + 8 * np.finfo(dtype).eps, 0, np.nan):
+        kernel = exact.copy()
+        kernel[3, 20] *= change
+        assert not fits(kernel)
+    assert not fits(np.array([[1, 1], [1, np.inf]], dtype))
+    assert not fits(np.eye(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "float32"])
+def test_whole_outer_products_have_whole_factors(dtype: str) -> None:
+    """Sums of integers kept as floats stay exact."""
+    kernel = np.outer([0, 6, 10, -6], [9, 0, 3]).astype(dtype)
+    assert fits(kernel)
+    x = np.round(values((30, 40), dtype) % 11).astype(dtype)
+    result = fastconv.conv2d(x[None], kernel[None, None], algorithm="separable")
+    np.testing.assert_array_equal(result, fastconv.conv2d(x[None], kernel[None, None], algorithm="naive"))
+    kernel[1, 1] = 1
+    assert not fits(kernel)
+    assert not fits(np.array([[2, 3], [4, 7]], dtype))
+
+
+def test_auto_takes_two_passes_where_the_kernel_is_an_outer_product() -> None:
+    kernel = outer(15, 15, "float32")
+    assert fastconv.plan_conv2d((1, 1, 512, 512), kernel).algorithm == "separable"
+    kernel[0, 0, 7, 7] += 1
+    assert fastconv.plan_conv2d((1, 1, 512, 512), kernel).algorithm != "separable"
+
+
+def test_two_passes_overflow_no_earlier_than_the_definition() -> None:
+    x, kernel = np.full((1, 1, 30, 40), 2e38, np.float32), np.full((1, 1, 5, 5), 1 / 25, np.float32)
+    result = fastconv.conv2d(x, kernel, algorithm="separable")
+    np.testing.assert_allclose(result, 2e38, rtol=1e-5)
+    result = fastconv.conv2d(-x, kernel, algorithm="separable", activation="relu")
+    np.testing.assert_array_equal(result, np.zeros_like(result))
+    x[0, 0, 10, 12], x[0, 0, 20, 30] = np.inf, np.nan
+    kernel[0, 0, 2] = 0  # times infinity is NaN
+    result = fastconv.conv2d(x, kernel, algorithm="separable")
+    np.testing.assert_array_equal(result, fastconv.conv2d(x, kernel, algorithm="naive"))
 
 
 # -- arrays --------------------------------------------------------------------------------------------------

@@ -244,6 +244,19 @@ def test_lp_of_negative_sums_has_no_root() -> None:
     np.testing.assert_allclose(result, [[np.nan], [9 ** (1 / 3)]])
 
 
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("lp_pool2d"))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_powers_and_roots_of_any_number(dtype: str, algorithm: str) -> None:
+    x = np.array([0, -0.0, np.inf, -np.inf, np.nan, -2, -0.3, 1e-5, 0.7, 1, 1.5, 3, 1e4], dtype)[:, None]
+    for norm in (1, 2, 3, 4, 2.5, 0.5, 0.01):
+        with np.errstate(all="ignore"):
+            expected = np.power(np.power(x.astype(np.float64), norm), 1 / norm)
+        if norm == 0.5:
+            expected[3] = np.inf  # as every other broken power; NumPy takes a square root, which is NaN
+        result = fastconv.lp_pool2d(x, norm, 1, algorithm=algorithm)
+        np.testing.assert_allclose(result, expected, rtol=2e-5 if dtype == "float32" else 1e-12)
+
+
 # -- arrays --------------------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,10 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     prepare_cost(spec, machine) -> estimated seconds            (convolution; nothing where it is missing)
     run(spec, x, packed, bias, out) -> None                     (convolution)
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
+
+A convolution for special weights has one function more, and is not among those that ``"auto"`` picks for any::
+
+    fit(spec, weight) -> packed weights, or None if these do not suit it
 """
 
 from . import (
@@ -21,6 +25,7 @@ from . import (
     conv_pointwise,
     conv_polyphase,
     conv_row,
+    conv_separable,
     conv_toom_cook,
     conv_winograd,
     pool_global,
@@ -34,6 +39,7 @@ CONV2D = (
     conv_winograd,
     conv_depthwise,
     conv_direct,
+    conv_separable,
     conv_image,
     conv_row,
     conv_polyphase,

@@ -64,7 +64,7 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     sizes = (spec.kh, stride_h, stride, dilation_h, spec.padding[0][0], line.left, block_h, block_w)
     return Prepared(
         loops=_kernel(line.dealt, line.every > 1, place),
-        nothing=combine("max").nothing(spec.x_dtype),
+        nothing=combine("max", False).nothing(spec.x_dtype),
         offsets=np.append(line.offsets, line.taps),
         first=np.append(first, np.zeros(lanes)).astype(place),
         sizes=np.array((*sizes, line.every, line.pitch, line.groups, lanes), np.int64),
@@ -95,9 +95,9 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
             q = min(begin, max(groups - lanes, 0))
             here = column + q * dealt
             if here >= 0 and here + dealt * lanes <= w:
-                values = inner(x, at + here, 0, 1)
+                values = inner(x, at + here, 0, 1, nothing)
             else:
-                values = edge(x, at + here, 0, 1, -here, w - here, nothing)
+                values = edge(x, at + here, 0, 1, nothing, -here, w - here, nothing)
             for p in range(dealt):
                 simd.store(line, to + p * pitch + q, values[p])
 

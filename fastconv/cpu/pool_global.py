@@ -4,6 +4,7 @@
 
     max:  out[plane, i] = max over r of x[plane, rows(i), :][r]
     avg:  out[plane, i] = (sum over r of x[plane, rows(i), :][r]) / divisor
+    lp:   as avg, of the powers of x and with the root in the end
 
 What it changes over `rows`: where a window spans all columns, its rows lie in memory one behind the other. The vectors
 then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven), and only one
@@ -26,15 +27,13 @@ from ..spec import PoolSpec
 from . import simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .window import combine, counts, inside
+from .window import combine, constants, counts, inside, kind, powering
 
 #: Elements that a task folds at least.
 TASK = 8192
 
 
 def supports(spec: PoolSpec) -> str | None:
-    if spec.op == "lp":
-        return "powers are computed one by one; only naive does Lp pooling"
     left, dilation = spec.padding[1][0], spec.dilation
     if spec.ow != 1 or spec.kw - left < spec.w or (dilation[1] != 1 and spec.w > 1):
         return "only windows that span all columns"
@@ -45,7 +44,8 @@ def supports(spec: PoolSpec) -> str | None:
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, run = simd.lanes(spec.x_dtype), min(spec.kh, spec.h) * spec.w
-    steps = spec.planes * spec.oh * (8 + run / lanes)
+    power, root = powering(spec)
+    steps = spec.planes * spec.oh * (8 + run / lanes * (1 + power) + root / lanes)
     moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh)
     return machine.call + (steps * machine.vector + moved / machine.stream) / machine.threads
 
@@ -58,7 +58,7 @@ class Prepared(NamedTuple):
     """All that a call needs beside its arrays."""
 
     loops: Any
-    nothing: np.generic
+    constants: tuple[np.generic, np.generic]
     counts: np.ndarray
     sizes: np.ndarray
     work: float
@@ -72,8 +72,8 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
         group = max(1, min(group, windows // (4 * threads)))
     sizes = (spec.kh, spec.stride[0], spec.padding[0][0], group, simd.lanes(spec.x_dtype))
     return Prepared(
-        loops=_kernel(spec.op, indices),
-        nothing=combine(spec.op).nothing(spec.x_dtype),
+        loops=_kernel(*kind(spec), indices),
+        constants=constants(spec),
         counts=counts(spec),
         sizes=np.array(sizes, np.int64),
         work=4.0 * windows * min(spec.kh, spec.h) * spec.w * spec.x_dtype.itemsize,
@@ -86,7 +86,7 @@ _NO_INDICES = np.empty((0, 0, 0), np.int64)
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
     this = _prepared(spec, num_threads(), indices is not None)
     found = _NO_INDICES if indices is None else indices
-    this.loops.sized(this.work)(x, out, found, this.counts, this.nothing, this.sizes)
+    this.loops.sized(this.work)(x, out, found, this.counts, this.constants, this.sizes)
 
 
 @jit
@@ -103,45 +103,47 @@ def _place(values, at, count, value):
 
 
 @lru_cache(maxsize=4)
-def _kernel(op: str, with_indices: bool) -> Any:
-    ops = combine(op)
-    vectors, finish, fold = ops.vectors, ops.finish_scalar, simd_pool.fold(ops.name)
+def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
+    ops = combine(name, powers)
+    vectors, finish, fold = ops.vectors, ops.finish_scalar, simd_pool.fold(name)
+    raised = ops.raised
     # Many short windows or one long: the first row of a window of which only some lanes are there is an edge of all.
-    part = simd_pool.columns(ops.name, 1, True)
-    key = (op, with_indices)
+    part = simd_pool.columns(name, 1, True, powers)
+    key = (name, powers, with_indices)
     settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
-    def folded(x, at, count, nothing, lanes):
+    def folded(x, at, count, constants, lanes):
         """All of `count` elements from a flat index on."""
+        nothing, norm = constants
         full = count - count % lanes
         if full < count:
-            (value,) = part(x, at + full, 0, 1, 0, count - full, nothing)
+            (value,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
         else:
             value = simd.splat(nothing)
         k = 0
         if full >= 4 * lanes:
             v0, v1, v2, v3 = (
-                simd.load(x, at),
-                simd.load(x, at + lanes),
-                simd.load(x, at + 2 * lanes),
-                simd.load(x, at + 3 * lanes),
+                raised(simd.load(x, at), norm),
+                raised(simd.load(x, at + lanes), norm),
+                raised(simd.load(x, at + 2 * lanes), norm),
+                raised(simd.load(x, at + 3 * lanes), norm),
             )
             k = 4 * lanes
             while k + 4 * lanes <= full:
-                v0 = vectors(simd.load(x, at + k), v0)
-                v1 = vectors(simd.load(x, at + k + lanes), v1)
-                v2 = vectors(simd.load(x, at + k + 2 * lanes), v2)
-                v3 = vectors(simd.load(x, at + k + 3 * lanes), v3)
+                v0 = vectors(raised(simd.load(x, at + k), norm), v0)
+                v1 = vectors(raised(simd.load(x, at + k + lanes), norm), v1)
+                v2 = vectors(raised(simd.load(x, at + k + 2 * lanes), norm), v2)
+                v3 = vectors(raised(simd.load(x, at + k + 3 * lanes), norm), v3)
                 k += 4 * lanes
             value = vectors(vectors(value, vectors(v0, v1)), vectors(v2, v3))
         while k < full:
-            value = vectors(simd.load(x, at + k), value)
+            value = vectors(raised(simd.load(x, at + k), norm), value)
             k += lanes
         return fold(value)
 
     @kernel(key=key, error_model="numpy")
-    def _global(x, out, indices, counts, nothing, sizes):
+    def _global(x, out, indices, counts, constants, sizes):
         planes, oh, _ = out.shape
         h, w = x.shape[1:]
         window, stride, top, group, lanes = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
@@ -152,8 +154,8 @@ def _kernel(op: str, with_indices: bool) -> Any:
                 start = i * stride - top
                 a0, a1 = inside(start, 1, h, window)
                 first, count = (start + a0) * w, (a1 - a0) * w
-                value = folded(x, plane * h * w + first, count, nothing, lanes)
-                out[plane, i, 0] = finish(value, counts, i, oh)
+                value = folded(x, plane * h * w + first, count, constants, lanes)
+                out[plane, i, 0] = finish(value, counts, i, oh, constants[1])
                 if with_indices:
                     indices[plane, i, 0] = first + _place(x.reshape(-1), plane * h * w + first, count, value)
                 i += 1

@@ -35,7 +35,7 @@ from ..spec import PoolSpec
 from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .window import Prepared, combine, counts
+from .window import Prepared, combine, constants, counts, kind, powering
 
 #: A level is made of so many windows of the one before: loads cost less than storing a level.
 RADIX = 4
@@ -46,8 +46,6 @@ TASK_BLOCKS = 4
 
 
 def supports(spec: PoolSpec) -> str | None:
-    if spec.op == "lp":
-        return "powers are computed one by one; only naive does Lp pooling"
     if spec.kh > 1 and spec.dilation[0] > 1:
         return "only windows of neighbouring rows"
     if max(spec.kh, spec.padding[0][0]) > 2 * spec.h or max(_reach(spec), spec.padding[1][0]) > 2 * spec.w:
@@ -65,8 +63,10 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, stride = simd.lanes(spec.x_dtype), spec.stride[1] if spec.ow > 1 else 1
     terms, levels = _ladder(spec.op, spec.kw)
     fine = (spec.ow - 1) * stride + 1  # columns that windows begin at
-    across = -(-(fine + _reach(spec)) // lanes) * ((RADIX + 1) * levels + 1) + -(-fine // lanes) * len(terms)
-    down = -(-spec.ow // lanes) * (7 if stride == 1 else 7 + lanes)
+    power, root = powering(spec)
+    power *= 1 + 1 / TASK_BLOCKS  # rows that two tasks see
+    across = -(-(fine + _reach(spec)) // lanes) * ((RADIX + 1) * levels + 1 + power) + -(-fine // lanes) * len(terms)
+    down = -(-spec.ow // lanes) * ((7 if stride == 1 else 7 + lanes) + root * spec.oh / spec.h)
     steps = spec.planes * spec.h * (across + down + 30)
     moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh * spec.ow)
     return machine.call + (steps * machine.vector + moved / machine.stream) / machine.threads
@@ -109,8 +109,8 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     offsets = [level * pitch + at * spec.dilation[1] for level, at in terms]
     blocks = TASK_BLOCKS, block_w, columns, levels, pitch, width, lanes
     return Prepared(
-        loops=_kernel(spec.op, stride > 1),
-        nothing=combine(spec.op).nothing(spec.x_dtype),
+        loops=_kernel(*kind(spec), stride > 1),
+        constants=constants(spec),
         offsets=np.array(offsets, np.int64),
         counts=counts(spec),
         sizes=np.array((spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks), np.int64),
@@ -126,25 +126,26 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     _prepared(spec, num_threads()).run(x, out)
 
 
-@lru_cache(maxsize=4)
-def _kernel(op: str, far: bool) -> Any:
+@lru_cache(maxsize=8)
+def _kernel(name: str, powers: bool, far: bool) -> Any:
     """The loops for horizontal strides of one, or larger ones."""
-    ops = combine(op)
+    ops = combine(name, powers)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = simd_pool.columns(ops.name, 1, False), simd_pool.columns(ops.name, 1, True)
-    key = (op, far)
+    inner, edge = (simd_pool.columns(name, 1, at_edge, powers) for at_edge in (False, True))
+    key = (name, powers, far)
     settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
 
     @jit(key=key, **settings)
-    def across(x, at, column, columns, nothing, level, levels, pitch, dilation, lanes):
+    def across(x, at, column, columns, constants, level, levels, pitch, dilation, lanes):
         """A row of the input and its levels."""
         w = x.shape[2]
+        nothing, norm = constants
         for q in range(0, columns, lanes):
             here = column + q
             if here >= 0 and here + lanes <= w:
-                (value,) = inner(x, at + here, 0, 1)
+                (value,) = inner(x, at + here, 0, 1, norm)
             else:
-                (value,) = edge(x, at + here, 0, 1, -here, w - here, nothing)
+                (value,) = edge(x, at + here, 0, 1, norm, -here, w - here, nothing)
             simd.store(level, q, value)
         distance, to = dilation, pitch
         for _ in range(levels):
@@ -164,9 +165,10 @@ def _kernel(op: str, far: bool) -> Any:
         return value
 
     @kernel(key=key, error_model="numpy")
-    def _running(x, out, terms, counts, nothing, sizes, scratches):
+    def _running(x, out, terms, counts, constants, sizes, scratches):
         planes, oh, ow = out.shape
         h, w = x.shape[1:]
+        nothing, norm = constants
         high, stride_h, stride_w, dilation, top, left = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         together, block_w, columns, levels = sizes[6], sizes[7], sizes[8], sizes[9]
         pitch, line, lanes = sizes[10], sizes[11], sizes[12]
@@ -187,7 +189,7 @@ def _kernel(op: str, far: bool) -> Any:
                 within = 0 <= row < h
                 if within:
                     at = (plane * h + row) * w
-                    across(x, at, j0 * stride_w - left, seen, nothing, level, levels, pitch, dilation, lanes)
+                    across(x, at, j0 * stride_w - left, seen, constants, level, levels, pitch, dilation, lanes)
                     if far:
                         for q in range(0, (width - 1) * stride_w + 1, lanes):
                             simd.store(level, fine + q, covered(level, q, terms))
@@ -207,9 +209,9 @@ def _kernel(op: str, far: bool) -> Any:
                             so_far = vectors(simd.load(rest, (turn + 1) * line + j), so_far)
                         to, factor = (plane * oh + i) * ow + j0 + j, oh + j0 + j
                         if j + lanes <= width:
-                            simd.store(out, to, finish(so_far, counts, i, factor))
+                            simd.store(out, to, finish(so_far, counts, i, factor, norm))
                         else:
-                            so_far = finish(so_far, counts, i, factor)
+                            so_far = finish(so_far, counts, i, factor, norm)
                             simd.store_part(out, to, so_far, width - j)
                     simd.store(rest, turn * line + j, value)
                 if turn == high - 1 and r + 1 < end:

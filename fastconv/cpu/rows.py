@@ -25,7 +25,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
-from .row_tile import UNROLLED, Shape, row_tile
+from .row_tile import UNROLLED, Shape, pairs, pairs_pay, row_tile
 from .runtime import MOST_THREADS, PARALLEL_OPERATIONS, Launch, kernel
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
@@ -53,16 +53,22 @@ class Blocking(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def blocking(spec: ConvSpec, one_row: bool = False) -> Blocking:
-    """The tile that takes least time, all it computes twice or in vain included; or the one that suits any kernel."""
+def blocking(spec: ConvSpec, *, one_row: bool = False, in_pairs: bool = True) -> Blocking:
+    """The tile that takes least time, all it computes twice or in vain included; pixels of 8 bits may go in pairs.
+
+    With `one_row` the one that suits any kernel.
+    """
     if one_row:
-        return _option(spec, 1, HALVES[-1], one_row) or blocking(spec)
+        return _option(spec, 1, HALVES[-1], False, one_row) or blocking(spec, in_pairs=False)
     lanes = simd.lanes(spec.acc_dtype)
-    options = [_option(spec, rows, halves) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0]
+    paired = in_pairs and spec.kw > 1 and spec.x_dtype.itemsize == 1 and pairs_pay()
+    options = [
+        _option(spec, rows, halves, paired) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0
+    ]
     return min((option for option in options if option), key=lambda option: option.cycles)
 
 
-def _option(spec: ConvSpec, rows: int, halves: int, one_row: bool = False) -> Blocking | None:
+def _option(spec: ConvSpec, rows: int, halves: int, paired: bool, one_row: bool = False) -> Blocking | None:
     """One way to cut a problem up, None if it does not fit."""
     lanes = simd.lanes(spec.acc_dtype)
     kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
@@ -70,7 +76,8 @@ def _option(spec: ConvSpec, rows: int, halves: int, one_row: bool = False) -> Bl
     common = math.gcd(spec.stride[0], dilation)
     step, apart = spec.stride[0] // common, dilation // common
     high = kh <= UNROLLED[-1] and not one_row
-    whole = high and kh == kw and kh in UNROLLED and spec.dilation[1] == 1 and stride <= 2 and kw <= lanes
+    whole = high and kh == kw and kh in UNROLLED and spec.dilation[1] == 1
+    whole = whole and stride <= (1 if paired else 2) and kw <= lanes
     if rows == 1:
         step = apart = 1
     elif step > min(2, kh) or rows > spec.oh // apart or (not high and (step > 1 or rows > kh)):
@@ -90,7 +97,7 @@ def _option(spec: ConvSpec, rows: int, halves: int, one_row: bool = False) -> Bl
         inside = top, min(bottom, (rows - 1) * step + kh)
     unrolled = kh if high else 0, kw if whole else 0
     depth = spec.c_in // spec.groups
-    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1)
+    shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1, paired)
 
     seen = len(shape.inputs()) if high else rows - 1 + kh
     if stride > 2:
@@ -99,9 +106,13 @@ def _option(spec: ConvSpec, rows: int, halves: int, one_row: bool = False) -> Bl
         loads = 2 * parts + 1
     else:
         loads = stride * parts * -(-kw // columns)
-    reading = depth * (UNALIGNED * seen * loads + kh * kw * (1 if high else rows))
+    unaligned = UNALIGNED if spec.x_dtype.itemsize > 1 else 1  # a quarter of the lines to cross
+    columns = -(-kw // 2) if paired else kw  # multiplied at once
+    reading = depth * (unaligned * seen * loads + kh * columns * (1 if high else rows))
     shuffles = depth * seen * kw * parts if stride == 2 else 0
-    products = spec.taps * rows * halves / 2 * seen / ((rows - 1) * step + kh)
+    if paired:
+        shuffles += depth * seen * columns * parts
+    products = depth * kh * columns * rows * halves / 2 * seen / ((rows - 1) * step + kh)
     cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
     return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
 
@@ -111,10 +122,10 @@ def scratch(spec: ConvSpec) -> int:
     return 0
 
 
-def cost(spec: ConvSpec, machine: Machine, one_row: bool = False) -> float:
+def cost(spec: ConvSpec, machine: Machine, *, one_row: bool = False, in_pairs: bool = True) -> float:
     """Estimated seconds: the tiles' cycles, and the input read again for each output channel."""
     planes = spec.n * spec.c_out
-    cycles = planes * blocking(spec, one_row).cycles
+    cycles = planes * blocking(spec, one_row=one_row, in_pairs=in_pairs).cycles
     read = planes * spec.c_in // spec.groups * spec.h * spec.w * spec.x_dtype.itemsize
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
     seconds = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
@@ -124,10 +135,10 @@ def cost(spec: ConvSpec, machine: Machine, one_row: bool = False) -> float:
 class Ready:
     """A problem made ready to run: all that depends on neither its arrays nor the number of threads."""
 
-    __slots__ = ("floor", "launch", "sizes", "zeros")
+    __slots__ = ("floor", "launch", "paired", "sizes", "zeros")
 
     def __init__(self, spec: ConvSpec, one_row: bool = False) -> None:
-        plan = blocking(spec, one_row)
+        plan = blocking(spec, one_row=one_row)
         bands = spec.n * spec.c_out * plan.bands
         parallel = spec.flops >= PARALLEL_OPERATIONS
         sizes = (
@@ -146,6 +157,7 @@ class Ready:
         self.launch = Launch(_loops(plan.shape), spec.flops)
         self.zeros = np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype)
         self.floor = spec.floor
+        self.paired = plan.shape.paired
         self.sizes = np.array(sizes, np.int64)
 
 
@@ -156,8 +168,9 @@ Packed = tuple[Ready, np.ndarray]
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
-    """Everything `run` needs; weights are read as they are."""
-    return _ready(spec), weight
+    """Everything `run` needs; weights are read as they are, or in pairs."""
+    ready = _ready(spec)
+    return ready, pairs(weight) if ready.paired else weight
 
 
 def prepare_one_row(spec: ConvSpec, weight: np.ndarray) -> Packed:

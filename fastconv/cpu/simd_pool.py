@@ -1,10 +1,12 @@
-"""Vector instructions for pooling: rows made one and their columns dealt out by the stride, the largest and its place.
+"""Vector instructions for pooling: rows made one and their columns dealt out by the stride, the largest and its place,
+powers and roots.
 
 The same parts as `simd`, and like those for kernels.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +18,9 @@ from .simd import (
     _I32,
     _INT,
     Vector,
+    _call,
     _data,
+    _fma,
     _larger,
     _load,
     _load_masked,
@@ -25,6 +29,7 @@ from .simd import (
     _splat,
     _store,
     _store_masked,
+    _suffix,
     _wins,
 )
 
@@ -119,16 +124,119 @@ def fold(op: str) -> Any:
     return fold_lanes
 
 
+def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
+    """The `norm`-th powers: 2 and 3 by multiplications."""
+    squares = [builder.fmul(vector, vector) for vector in vectors]
+    cubes = [builder.fmul(square, vector) for square, vector in zip(squares, vectors, strict=True)]
+    two, three = (builder.fcmp_ordered("==", norm, norm.type(number)) for number in (2.0, 3.0))
+    low = [builder.select(two, square, cube) for square, cube in zip(squares, cubes, strict=True)]
+    entry = builder.block
+    with builder.if_then(builder.not_(builder.or_(two, three))):
+        high = [_raised_to(builder, vector, norm) for vector in vectors]
+        other = builder.block
+    return [_joined(builder, (one, entry), (another, other)) for one, another in zip(low, high, strict=True)]
+
+
+def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
+    """The `norm`-th root; NaN of negative numbers."""
+    square = _call(builder, f"llvm.sqrt.{_suffix(vector.type)}", vector.type, [vector])
+    entry = builder.block
+    with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(2.0))):
+        root = _raised_to(builder, vector, builder.fdiv(norm.type(1.0), norm))
+        other = builder.block
+    return _joined(builder, (square, entry), (root, other))
+
+
+#: Taylor's coefficients: of log2((1 + s) / (1 - s)) / s in s * s, to 1e-10 between the roots of 1/2 and 2; of 2**f in
+#: f, to 1e-8 between -1/2 and 1/2.
+_LOG2 = [2 / math.log(2) / k for k in (1, 3, 5, 7, 9, 11)]
+_EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(8)]
+
+
+def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
+    """The power of a positive scalar; of floats as 2 ** (exponent * log2(vector)), in doubles, all together."""
+    if vector.type.element != ir.FloatType():
+        result = vector
+        for lane in range(vector.type.count):  # not LLVM's intrinsic, which it may call where it is not needed
+            element = builder.extract_element(vector, _I32(lane))
+            element = _call(builder, "pow", element.type, [element, exponent])
+            result = builder.insert_element(result, element, _I32(lane))
+        return result
+    count = vector.type.count
+    double, integers = ir.VectorType(ir.DoubleType(), count), ir.VectorType(_INT, count)
+
+    def constant(value: float | int, kind: ir.Type = double) -> ir.Value:
+        return ir.Constant(kind, [value] * count)
+
+    def polynomial(coefficients: list[float], at: ir.Value) -> ir.Value:
+        total = constant(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            total = _fma(builder, total, at, constant(coefficient))
+        return total
+
+    def call(function: str, *args: ir.Value) -> ir.Value:
+        return _call(builder, f"llvm.{function}.{_suffix(args[0].type)}", args[0].type, list(args))
+
+    x, power = builder.fpext(vector, double), builder.fpext(exponent, ir.DoubleType())
+    # x = m * 2 ** e with m from the root of 1/2, whose bits these are, to the root of 2
+    bits = builder.bitcast(call("fabs", x), integers)
+    e = builder.ashr(builder.sub(bits, constant(0x3FE6A09E667F3BCD, integers)), constant(52, integers))
+    m = builder.bitcast(builder.sub(bits, builder.shl(e, constant(52, integers))), double)
+    s = builder.fdiv(builder.fsub(m, constant(1.0)), builder.fadd(m, constant(1.0)))
+    log = _fma(builder, polynomial(_LOG2, builder.fmul(s, s)), s, builder.sitofp(e, double))
+    y = builder.fmul(log, _splat(builder, power, count))
+    y = call("minnum", call("maxnum", y, constant(-200.0)), constant(200.0))  # beyond a float's range on either side
+    whole = call("rint", y)
+    scale = builder.shl(builder.add(builder.fptosi(whole, integers), constant(1023, integers)), constant(52, integers))
+    result = builder.fmul(polynomial(_EXP2, builder.fsub(y, whole)), builder.bitcast(scale, double))
+    result = builder.fptrunc(result, vector.type)
+
+    zero, infinite = ir.Constant(vector.type, [0.0] * count), ir.Constant(vector.type, [math.inf] * count)
+    result = builder.select(builder.fcmp_ordered("==", vector, zero), zero, result)
+    # What a negative number's power is depends on the exponent: even, odd or broken.
+    half = builder.fmul(power, ir.DoubleType()(0.5))
+    even, integer = (
+        builder.fcmp_ordered("==", value, _call(builder, "llvm.floor.f64", value.type, [value]))
+        for value in (half, power)
+    )
+    odd = builder.and_(integer, builder.not_(even))
+    broken = builder.select(integer, result, ir.Constant(vector.type, [math.nan] * count))
+    other = builder.select(odd, builder.fneg(result), broken)
+    result = builder.select(builder.fcmp_ordered("<", vector, zero), other, result)
+    beyond = builder.select(odd, vector, infinite)
+    result = builder.select(builder.fcmp_ordered("==", call("fabs", vector), infinite), beyond, result)
+    return builder.select(builder.fcmp_unordered("uno", vector, vector), vector, result)
+
+
+def _joined(builder, *values: tuple[ir.Value, ir.Block]) -> ir.Value:
+    result = builder.phi(values[0][0].type)
+    for value, block in values:
+        result.add_incoming(value, block)
+    return result
+
+
+@intrinsic
+def power(typingctx, vector, norm):
+    """The elements' `norm`-th powers."""
+    return vector(vector, norm), lambda context, builder, sig, args: _power(builder, [args[0]], args[1])[0]
+
+
+@intrinsic
+def root(typingctx, vector, norm):
+    """The elements' `norm`-th roots; NaN of negative numbers."""
+    return vector(vector, norm), lambda context, builder, sig, args: _root(builder, *args)
+
+
 @lru_cache(maxsize=32)
-def columns(op: str, stride: int, edge: bool) -> Any:
+def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
     """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
 
-    ``columns(x, at, step, rows)`` is a tuple of vectors, of which the p-th holds at lane l::
+    ``columns(x, at, step, rows, norm)`` is a tuple of vectors, of which the p-th holds at lane l::
 
         op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
 
-    With `edge` two more arguments, `first` and `last`, say which of the ``stride * lanes`` columns are there, and a
-    third what the others count as; they are not read.
+    or of the `norm`-th powers of those, if asked for. With `edge` two more arguments, `first` and `last`, say which of
+    the ``stride * lanes`` columns are there, and a third what the others count as; they are not read.
     """
     combine = _COMBINE[op]
 
@@ -139,7 +247,7 @@ def columns(op: str, stride: int, edge: bool) -> Any:
         def codegen(context, builder, sig, args):
             data, masks, others = _data(context, builder, x, args[0]), [None] * stride, None
             if edge:
-                first, last, fill = args[4:]
+                first, last, fill = args[5:]
                 lane = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
                 others = _splat(builder, fill, count)
                 sides = [builder.trunc(_clamped(builder, side, stride * count), _I32) for side in (first, last)]
@@ -149,12 +257,13 @@ def columns(op: str, stride: int, edge: bool) -> Any:
                     masks[v] = builder.and_(*inside)
 
             def row(at):
-                return [
+                vectors = [
                     _load_masked(builder, data, builder.add(at, _INT(v * count)), mask, others)
                     if edge
                     else _load(builder, data, builder.add(at, _INT(v * count)), count)
                     for v, mask in enumerate(masks)
                 ]
+                return _power(builder, vectors, args[4]) if powers else vectors
 
             top = row(args[1])
             entry, test = builder.block, builder.append_basic_block("test")
@@ -174,18 +283,18 @@ def columns(op: str, stride: int, edge: bool) -> Any:
             builder.position_at_end(done)
             return context.make_tuple(builder, result, _dealt(builder, vectors))
 
-        return result(x, *[types.int64] * 3, *more), codegen
+        return result(x, *[types.int64] * 3, x.dtype, *more), codegen
 
     if edge:
 
         @intrinsic
-        def edge_columns(typingctx, x, at, step, rows, first, last, fill):
+        def edge_columns(typingctx, x, at, step, rows, norm, first, last, fill):
             return define(typingctx, x, [types.int64, types.int64, x.dtype])
 
         return edge_columns
 
     @intrinsic
-    def inner_columns(typingctx, x, at, step, rows):
+    def inner_columns(typingctx, x, at, step, rows, norm):
         return define(typingctx, x, [])
 
     return inner_columns

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..spec import PoolSpec
-from . import simd
+from . import simd, simd_pool
 from .runtime import Kernel, Launch, jit
 from .runtime import scratch as runtime_scratch
 
@@ -60,14 +60,17 @@ def lines(spec: PoolSpec, width: int) -> Lines:
 
 
 def counts(spec: PoolSpec) -> np.ndarray:
-    """The divisors of average pooling, as two factors: one for each row of the output, then one for each column; and
-    some more, so that a vector of them can be read that begins at the last."""
-    if spec.op != "avg":
+    """The divisors of a mean, as two factors: one for each row of the output, then one for each column; and some more,
+    so that a vector of them can be read that begins at the last. Those of Lp pooling are divided by the window's size.
+    """
+    if spec.op == "max":
         return np.empty(0, spec.x_dtype)
     if spec.divisor is None:
         factors = [_axis_counts(spec, 0, spec.oh, spec.kh, spec.h), _axis_counts(spec, 1, spec.ow, spec.kw, spec.w)]
     else:
         factors = [np.full(spec.oh, spec.divisor), np.ones(spec.ow)]
+    if spec.op == "lp":
+        factors = [factor / taps for factor, taps in zip(factors, (spec.kh, spec.kw), strict=True)]
     return np.concatenate([*factors, np.ones(simd.lanes(spec.x_dtype))]).astype(spec.x_dtype)
 
 
@@ -89,7 +92,7 @@ class Prepared:
         self,
         *,
         loops: Kernel,
-        nothing: np.generic,
+        constants: tuple[np.generic, np.generic],
         offsets: np.ndarray,
         counts: np.ndarray,
         sizes: np.ndarray,
@@ -99,7 +102,7 @@ class Prepared:
         self.scratch = scratch
         """Elements for each thread."""
         self._launch = Launch(loops, work)
-        self._arguments = offsets, counts, nothing, sizes
+        self._arguments = offsets, counts, constants, sizes
         self._none = None if scratch else np.empty((1, 0), counts.dtype)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
@@ -108,16 +111,21 @@ class Prepared:
         self._launch.call(x, out, *self._arguments, scratches)
 
 
+def _zero(dtype: np.dtype) -> np.generic:
+    return dtype.type(0)
+
+
 def _least(dtype: np.dtype) -> np.generic:
     """What loses against every value of a dtype."""
     return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
 
 
 class Combine(NamedTuple):
-    """How a window becomes one value; `finish` makes the output of it."""
+    """How a window becomes one value: `raised` makes something of each element, `finish` the output of the result."""
 
     name: str
     nothing: Any
+    raised: Any
     vectors: Any
     finish: Any
     finish_scalar: Any
@@ -129,22 +137,64 @@ def _plus(a, b):
 
 
 @jit(forceinline=True)
-def _as_it_is(value, counts, row, column):
+def _untouched(vector, norm):
+    return vector
+
+
+@jit(forceinline=True)
+def _as_it_is(value, counts, row, column, norm):
     return value
 
 
 @jit(forceinline=True)
-def _divided(total, counts, row, column):
+def _divided(total, counts, row, column, norm):
     return total / (simd.load(counts, column) * simd.splat(counts[row]))
 
 
 @jit(forceinline=True)
-def _divided_scalar(total, counts, row, column):
+def _divided_scalar(total, counts, row, column, norm):
     return total / (counts[row] * counts[column])
 
 
-@lru_cache(maxsize=2)
-def combine(op: str) -> Combine:
-    if op == "max":
-        return Combine("max", _least, simd.larger, _as_it_is, _as_it_is)
-    return Combine("sum", lambda dtype: dtype.type(0), _plus, _divided, _divided_scalar)
+@jit(forceinline=True)
+def _root(total, counts, row, column, norm):
+    return simd_pool.root(_divided(total, counts, row, column, norm), norm)
+
+
+@jit(forceinline=True, error_model="numpy")
+def _root_scalar(total, counts, row, column, norm):
+    mean = _divided_scalar(total, counts, row, column, norm)
+    return np.sqrt(mean) if norm == 2 else mean ** (1 / norm)
+
+
+@lru_cache(maxsize=4)
+def combine(name: str, powers: bool) -> Combine:
+    if name == "max":
+        return Combine("max", _least, _untouched, simd.larger, _as_it_is, _as_it_is)
+    if powers:
+        return Combine("sum", _zero, simd_pool.power, _plus, _root, _root_scalar)
+    return Combine("sum", _zero, _untouched, _plus, _divided, _divided_scalar)
+
+
+def kind(spec: PoolSpec) -> tuple[str, bool]:
+    """What `combine` makes the kernels of a pooling from: they share all with those of the same kind."""
+    return "max" if spec.op == "max" else "sum", spec.op == "lp" and spec.norm != 1
+
+
+def constants(spec: PoolSpec) -> tuple[np.generic, np.generic]:
+    """What loses against every value, and the power, in the dtype that is computed in."""
+    return combine(*kind(spec)).nothing(spec.x_dtype), spec.x_dtype.type(spec.norm)
+
+
+#: Vectors loaded and combined in the time that one double, or a vector of floats for each of its bytes, takes to be
+#: raised to a power.
+POWER, POWER_BYTE = 30, 0.6
+
+
+def powering(spec: PoolSpec) -> tuple[float, float]:
+    """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
+    if spec.op != "lp" or spec.norm == 1:
+        return 0, 0
+    lanes = simd.lanes(spec.x_dtype)
+    each = POWER * lanes if spec.x_dtype.itemsize == 8 else POWER_BYTE * 4 * lanes
+    return (0 if spec.norm in (2, 3) else each), (5 if spec.norm == 2 else each)
