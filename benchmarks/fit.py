@@ -148,9 +148,9 @@ def measure(problem: Problem, threads: int) -> Labelled:
 
 
 def estimates(problem: Problem, machine: Machine) -> Labelled:
-    """Estimated seconds of every algorithm that `auto` may pick."""
+    """Estimated seconds of every algorithm that `auto` may pick for any weights."""
     op = "conv2d" if isinstance(problem.spec, ConvSpec) else f"{problem.spec.op}_pool2d"
-    able = [module for module in plan.table(op) if module.supports(problem.spec) is None]
+    able = [module for module in plan.table(op) if module.supports(problem.spec) is None and not hasattr(module, "fit")]
     return {plan.name(module): module.cost(problem.spec, machine) for module in able}
 
 

@@ -260,8 +260,9 @@ class Prepared(NamedTuple):
 def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     passes, lanes = _passes(spec, threads), simd.lanes(spec.acc_dtype)
     pads = spec.padding[0][0], spec.padding[1][0]
+    loops = _loops(rows.blocking(passes.down).shape, rows.blocking(passes.across, in_pairs=False).shape)
     return Prepared(
-        loops=_loops(rows.blocking(passes.down).shape, rows.blocking(passes.across, in_pairs=False).shape).sized(spec.flops),
+        loops=loops.sized(spec.flops),
         floors=(passes.down.floor, spec.floor),
         zeros=(np.zeros(spec.w, spec.x_dtype), np.zeros(1, spec.acc_dtype)),
         numbers=(spec.groups, passes.band, *spec.stride, spec.dilation[1], *pads, lanes),

@@ -26,11 +26,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .byte_pairs import joined, pair_products
 from .runtime import jit
 from .simd import (
     _BIT,
@@ -84,28 +84,6 @@ class Shape(NamedTuple):
     def pixels(self, lanes: int) -> int:
         """Width in elements, of which a register holds so many."""
         return self.halves * lanes // 2
-
-
-#: x86 instructions that make two products of 16 bits and their sum in every lane of 32, by lanes.
-_PAIR_PRODUCTS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
-
-
-def pairs_pay() -> bool:
-    """Whether the host has these."""
-    x86 = llvm.get_process_triple().startswith(("x86_64", "amd64", "i686"))
-    whole = register_bytes() < 64 or llvm.get_host_cpu_features().get("avx512bw", False)
-    return x86 and whole and not _plain()
-
-
-@jit
-def pairs(weight):
-    """Weights of 8 bits, kept in 32, such that every second one also holds the next of its row in the upper half."""
-    packed, flat, kw = weight.copy(), weight.reshape(-1), weight.shape[3]
-    result = packed.reshape(-1)
-    for k in range(flat.size):
-        above = flat[k + 1] if k % kw % 2 == 0 and k % kw + 1 < kw else 0
-        result[k] = (flat[k] & 0xFFFF) | (above << 16)
-    return packed
 
 
 @lru_cache(maxsize=256)
@@ -261,10 +239,7 @@ class _Emitter:
             at, count = r * len(self.parts) + v, vector.type.count
             weights = _splat(builder, weight, count)
             if self.shape.paired:
-                kind = ir.VectorType(ir.IntType(16), 2 * count)
-                halves = [builder.bitcast(value, kind) for value in (weights, vector)]
-                products = _call(builder, f"llvm.x86.{_PAIR_PRODUCTS[count]}", vector.type, halves)
-                sums[at] = builder.add(sums[at], products)
+                sums[at] = builder.add(sums[at], pair_products(builder, weights, vector))
             else:
                 sums[at] = _fma(builder, weights, vector, sums[at])
 
@@ -272,12 +247,7 @@ class _Emitter:
         """The vectors of two columns as one, the first in the lower halves of its lanes; those of one as they are."""
         if len(columns) == 1:
             return columns[0]
-        builder, result = self.builder, []
-        for low, high in zip(*columns, strict=True):
-            lower, shift = (ir.Constant(low.type, [value] * low.type.count) for value in (0xFFFF, 16))
-            low = builder.and_(low, lower) if self.types[0].signed else low
-            result.append(builder.or_(low, builder.shl(high, shift)))
-        return result
+        return [joined(self.builder, *both, self.types[0].signed) for both in zip(*columns, strict=True)]
 
     def taps(self, image, known, weights, columns, sums):
         """Add the products of one column of the kernel, or of two neighbouring ones."""

@@ -24,8 +24,9 @@ from numba import prange
 
 from ..spec import ConvSpec
 from . import simd
+from .byte_pairs import pairs, pairs_pay
 from .machine import Machine
-from .row_tile import UNROLLED, Shape, pairs, pairs_pay, row_tile
+from .row_tile import UNROLLED, Shape, row_tile
 from .runtime import MOST_THREADS, PARALLEL_OPERATIONS, Launch, kernel
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
