@@ -1,4 +1,4 @@
-"""The CPU's algorithms: two tables, most specialised first, the readable definition last.
+"""The CPU's algorithms: tables, most specialised first, the readable definition last. Volumes have their own.
 
 Every module here keeps the same contract, and the tables drive dispatch, tests, benchmarks and `compare`::
 
@@ -25,6 +25,7 @@ from . import (
     pool_naive,
     pool_rows,
     pool_running,
+    volumes,
 )
 
 CONV2D = (
@@ -40,3 +41,5 @@ CONV2D = (
     conv_naive,
 )
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
+CONV3D = (*map(volumes.Convolution, CONV2D[:-1]), conv_naive)
+POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
