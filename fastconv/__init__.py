@@ -1,6 +1,6 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import signal, wisdom
+from . import grad, signal, wisdom
 from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
 from .compare import compare
 from .pool import avg_pool2d, lp_pool2d, max_pool2d
@@ -14,6 +14,7 @@ __all__ = [
     "conv2d",
     "corr2d",
     "get_num_threads",
+    "grad",
     "lp_pool2d",
     "max_pool2d",
     "output_shape",

@@ -64,7 +64,8 @@ ALLOWED = {
     "api": {"checks", "spec", "plan", "_forks"},
     "pool": {"checks", "spec", "plan"},
     "signal": {"checks", "spec", "plan", "_forks"},
-    "grad": {"checks", "spec", "plan", "_forks"},
+    "transposed": {"checks", "spec", "plan"},
+    "grad": {"checks", "spec", "plan", "transposed", "_forks"},
     "nn": {"checks", "spec", "plan", "_forks", "api", "pool", "grad"},
 }
 
