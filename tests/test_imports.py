@@ -66,7 +66,8 @@ ALLOWED = {
     "conv_nd": {"api"},
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
-    "grad": {"checks", "spec", "plan", "_forks"},
+    "transposed": {"checks", "spec", "plan"},
+    "grad": {"checks", "spec", "plan", "transposed", "_forks"},
     "nn": {"checks", "spec", "plan", "_forks", "api", "pool", "grad"},
 }
 

@@ -1,0 +1,88 @@
+"""Gradients of convolution and pooling, with the names and arguments of `torch.nn.grad`.
+
+Each takes the gradient of some number with respect to a layer's output and gives the one with respect to its input or
+its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import (
+    _forks,  # noqa: F401 # must be there before the first fork, which may come before the first call
+    transposed,
+)
+from .checks import array, shape
+from .spec import conv_spec
+
+__all__ = ["conv2d_input"]
+
+
+def conv2d_input(
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    device: str = "cpu",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient of `conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : sequence of int
+        Shape of the input, (N, C, H, W) or (C, H, W).
+    weight : array_like, shape (C_out, C / groups, KH, KW)
+        The kernels.
+    grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+        Gradient with respect to the output.
+    stride, padding, dilation, groups
+        As in `conv2d`.
+    algorithm, device, out
+        As in `conv2d`, whose algorithms do the work.
+
+    Returns
+    -------
+    ndarray, shape `input_size`
+        dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `grad_output` has not the shape of the output.
+
+    Notes
+    -----
+    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.transposed`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import grad
+    >>> grad.conv2d_input((1, 1, 3), [[[[1.0, -1.0]]]], [[[1.0, 1.0]]])
+    array([[[ 1.,  0., -1.]]])
+    """
+    weight, grad_output = array("weight", weight), array("grad_output", grad_output)
+    problem = conv_spec(
+        shape("input_size", input_size),
+        weight.shape,
+        (weight.dtype, grad_output.dtype),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    _check_shape(grad_output, problem.output_shape)
+    return transposed.run(problem, weight, grad_output, None, algorithm, device, out)
+
+
+def _check_shape(grad_output: np.ndarray, expected: tuple[int, ...]) -> None:
+    if grad_output.shape != expected:
+        raise ValueError(f"grad_output has shape {grad_output.shape}, but the layer's output has shape {expected}")
