@@ -207,11 +207,11 @@ def _transpose(
     wanted = None if output_size is None else per_axis("output_size", output_size, 1, axes)
     padding = frozen_padding(padding, axes)
     if x.ndim not in (axes + 1, axes + 2) or min(x.shape[-axes - 1 :]) < 1:
-        raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got shape "
-                         f"{x.shape}")
+        raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
+                         f"shape {x.shape}")
     if weight.ndim != axes + 2 or min(weight.shape) < 1:
-        raise ValueError(f"weight must have shape (C, C_out / groups, kernel) with {axes} axes of a kernel, none empty; "
-                         f"got {weight.shape}")
+        raise ValueError(f"weight must have shape (C, C_out / groups, kernel) with {axes} axes of a kernel, none "
+                         f"empty; got {weight.shape}")
     channels, c_group, *kernel = weight.shape
     if x.shape[-axes - 1] != channels:
         raise ValueError(f"x has {x.shape[-axes - 1]} channels, but weight of shape {weight.shape} needs {channels}")
@@ -263,13 +263,14 @@ def _outputs(
             cut = (less // 2, less - less // 2) if padding == "same" else (less - less // 2, less // 2)
         if not 0 <= goal - full + sum(cut) < max(step, gap):
             least = full - sum(cut) if any(cut) else 1
-            raise ValueError(f"output_size must be from {least} to {full - sum(cut) + max(step, gap) - 1} on this axis of "
-                             f"stride {step}, dilation {gap} and padding {cut}, got {goal}")
+            most = full - sum(cut) + max(step, gap) - 1
+            raise ValueError(f"output_size must be from {least} to {most} on an axis of stride {step}, dilation {gap}, "
+                             f"padding {cut}, got {goal}")
         cuts.append(cut)
     return wanted, tuple(cuts)
 
 
 def _seeing(problem: ConvSpec, size: Sizes) -> ConvSpec:
-    """The convolution with an output of exactly this size, as an output padding beyond the stride could give it more."""
+    """The convolution with an output of just this size: an output padding beyond the stride could give it more."""
     d, h, w = size
     return replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d))
