@@ -17,7 +17,13 @@ from .checks import allocate, array, check_dtype, check_out, integer, kernel_rea
 from .spec import ConvSpec, PoolSpec
 from .timing import medians, random_array
 
-_OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
+_OPS = {
+    "conv2d": "CONV2D",
+    "conv2d_weight": "CONV2D_WEIGHT",
+    "max_pool2d": "POOL2D",
+    "avg_pool2d": "POOL2D",
+    "lp_pool2d": "POOL2D",
+}
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
@@ -44,7 +50,7 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
 
     Parameters
     ----------
-    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"}
+    op : {"conv2d", "conv2d_weight", "max_pool2d", "avg_pool2d", "lp_pool2d"}
         The operation.
     device : {"cpu"}
         Where it runs.
@@ -112,22 +118,23 @@ def _cheapest(
     wisdom_generation: int,
     names: tuple[str, ...] | None = None,
 ) -> ModuleType:
-    costs = candidates(spec, device)
+    costs = candidates(spec, device, op)
     if names is not None:
         costs = {label: seconds for label, seconds in costs.items() if label in names}
-    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
+    remembered = wisdom.recall(spec, threads) if op == "conv2d" and isinstance(spec, ConvSpec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     return _named(op, spec, best, device)
 
 
-def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread.
+def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", op: str | None = None) -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread; by default, forward.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
     from .cpu.machine import this_machine
 
-    op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
+    if op is None:
+        op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
     able = [module for module in table(op, device) if module.supports(spec) is None]
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
@@ -306,6 +313,22 @@ class Plan:
             f"padding={spec.padding}, dilation={spec.dilation}, groups={spec.groups}: algorithm={self.algorithm!r}, "
             f"flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )
+
+
+def conv2d_weight(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, algorithm: str, device: str, out: Any) -> np.ndarray:
+    """The gradient of the convolution `spec` for its weight; `grad` is the one for its output."""
+    module = choose("conv2d_weight", spec, algorithm, device)
+    shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
+    if out is None:
+        result = allocate(shape, spec.out_dtype)
+    else:
+        result = check_out(out, shape, spec.out_dtype, (x, grad))
+    target = _target(result, spec.acc_dtype)
+    images = kernel_ready(x, spec.x_dtype).reshape(spec.n, spec.c_in, spec.h, spec.w)
+    signals = kernel_ready(grad, spec.acc_dtype).reshape(spec.n, spec.c_out, spec.oh, spec.ow)
+    module.run(spec, images, signals, target)
+    _convert(target, result)
+    return result
 
 
 def pool2d(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:

@@ -9,8 +9,8 @@ Without a stride that is a convolution of `y` with the kernels flipped and their
 u of each remainder by the stride see only some of the taps, always the same: `phases` gives a convolution without
 stride for each remainder, and their results are interleaved. No zeros are inserted, nothing is multiplied by them.
 
-Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et al.,
-Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
+Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
+al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The CPU's algorithms: two tables, most specialised first, the readable definition last.
+"""The CPU's algorithms: three tables, most specialised first, the readable definition last.
 
 Every module here keeps the same contract, and the tables drive dispatch, tests, benchmarks and `compare`::
 
@@ -7,6 +7,7 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     scratch(spec) -> bytes it allocates while it runs
     prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
     run(spec, x, packed, bias, out) -> None                     (convolution)
+    run(spec, x, grad, out) -> None                             (gradient for a convolution's weight)
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
 """
 
@@ -25,6 +26,8 @@ from . import (
     pool_naive,
     pool_rows,
     pool_running,
+    weight_channels,
+    weight_naive,
 )
 
 CONV2D = (
@@ -39,4 +42,5 @@ CONV2D = (
     conv_im2col,
     conv_naive,
 )
+CONV2D_WEIGHT = (weight_channels, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
