@@ -17,13 +17,12 @@ from .checks import allocate, array, check_dtype, check_out, integer, kernel_rea
 from .spec import ConvSpec, PoolSpec
 from .timing import medians, random_array
 
+#: The table of each operation; a signal is an image of height 1.
 _OPS = {
-    "conv2d": "CONV2D",
-    "conv2d_weight": "CONV2D_WEIGHT",
-    "max_pool2d": "POOL2D",
-    "avg_pool2d": "POOL2D",
-    "lp_pool2d": "POOL2D",
-}
+    f"{op}{axes}d": f"{'CONV' if op == 'conv' else 'POOL'}{max(axes, 2)}D"
+    for axes in (2, 1, 3)
+    for op in ("conv", "max_pool", "avg_pool", "lp_pool")
+} | {"conv2d_weight": "CONV2D_WEIGHT"}
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
@@ -50,8 +49,8 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
 
     Parameters
     ----------
-    op : {"conv2d", "conv2d_weight", "max_pool2d", "avg_pool2d", "lp_pool2d"}
-        The operation.
+    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "conv2d_weight"}
+        The operation; but for the last, the gradient for the weight, likewise with 1d and 3d.
     device : {"cpu"}
         Where it runs.
 
@@ -72,6 +71,11 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     ('global', 'running', 'rows', 'naive')
     """
     return tuple(name(module) for module in table(op, device))
+
+
+def operation(spec: ConvSpec | PoolSpec) -> str:
+    """The operation that a spec is of."""
+    return f"conv{spec.axes}d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool{spec.axes}d"
 
 
 def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
@@ -133,8 +137,7 @@ def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", op: str | None = 
     """
     from .cpu.machine import this_machine
 
-    if op is None:
-        op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
+    op = op or operation(spec)
     able = [module for module in table(op, device) if module.supports(spec) is None]
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
@@ -249,8 +252,9 @@ class Plan:
 
     def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
         self.spec = spec
-        self._module = choose("conv2d", spec, algorithm, device)
-        self._packed = self._module.prepare(spec, kernel_ready(weight, spec.acc_dtype))
+        self._module = choose(operation(spec), spec, algorithm, device)
+        ready = kernel_ready(weight, spec.acc_dtype)
+        self._packed = self._module.prepare(spec, ready if spec.axes == 2 else ready.reshape(spec.kernel_shapes[1]))
         self._bias = np.zeros(spec.c_out, spec.acc_dtype) if bias is None else kernel_ready(bias, spec.acc_dtype)
 
     @property
@@ -298,19 +302,20 @@ class Plan:
         result = result_array(spec, out, inputs)
         if result.size:
             target = _target(result, spec.acc_dtype)
-            images = kernel_ready(x, spec.x_dtype)
-            if images.ndim != 4:
-                images = images.reshape(spec.n, spec.c_in, spec.h, spec.w)
-            self._module.run(spec, images, self._packed, self._bias, target if spec.batched else target[None])
+            images, outputs = kernel_ready(x, spec.x_dtype), target
+            if images.ndim != 4 or spec.axes != 2:
+                seen, _, written = spec.kernel_shapes
+                images, outputs = images.reshape(seen), target.reshape(written)
+            self._module.run(spec, images, self._packed, self._bias, outputs)
             _convert(target, result)
         return result
 
     def __repr__(self) -> str:
         spec = self.spec
-        weight = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
         return (
-            f"<Plan conv2d {spec.x_shape} * {weight} -> {spec.output_shape}, {spec.dtype}, stride={spec.stride}, "
-            f"padding={spec.padding}, dilation={spec.dilation}, groups={spec.groups}: algorithm={self.algorithm!r}, "
+            f"<Plan {operation(spec)} {spec.x_shape} * {spec.weight_shape} -> {spec.output_shape}, {spec.dtype}, "
+            f"stride={spec.strides}, padding={spec.paddings}, dilation={spec.dilations}, groups={spec.groups}: "
+            f"algorithm={self.algorithm!r}, "
             f"flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )
 
@@ -331,16 +336,16 @@ def conv2d_weight(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, algorithm: st
     return result
 
 
-def pool2d(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
+def pool(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
     """Run one pooling; the pair (values, indices) if `return_indices`."""
-    module = choose(f"{spec.op}_pool2d", spec, algorithm, device)
+    module = choose(operation(spec), spec, algorithm, device)
     result = result_array(spec, out, (x,))
     indices = allocate(spec.output_shape, _INT64) if return_indices else None
     if result.size:
         target = _target(result, spec.x_dtype)
-        inner = (spec.planes, spec.oh, spec.ow)
-        planes = kernel_ready(x, spec.x_dtype).reshape(spec.planes, spec.h, spec.w)
-        module.run(spec, planes, target.reshape(inner), None if indices is None else indices.reshape(inner))
+        seen, written = spec.kernel_shapes
+        planes = kernel_ready(x, spec.x_dtype).reshape(seen)
+        module.run(spec, planes, target.reshape(written), None if indices is None else indices.reshape(written))
         _convert(target, result)
     return result if indices is None else (result, indices)
 

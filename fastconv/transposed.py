@@ -88,30 +88,40 @@ def run(
         result = check_out(out, spec.x_shape, spec.out_dtype, inputs)
     if not result.size:
         return result
-    images = result.reshape(spec.n, spec.c_in, spec.h, spec.w)
-    y = y.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
-    (top, _), (left, _) = spec.padding
-    rows = phases(spec.h, spec.oh, spec.kh, spec.stride[0], top, spec.dilation[0])
-    columns = phases(spec.w, spec.ow, spec.kw, spec.stride[1], left, spec.dilation[1])
-    if len(rows) < min(spec.stride[0], spec.h) or len(columns) < min(spec.stride[1], spec.w):
-        images[...] = 0 if bias is None else bias[:, None, None]
-    # (groups, channels of the result, channels of y, kh, kw)
-    exchanged = weight.reshape(spec.groups, spec.c_out // spec.groups, -1, spec.kh, spec.kw).swapaxes(1, 2)
-    for row, column in itertools.product(rows, columns):
-        kernels = exchanged[..., row.taps, column.taps]
+    seen_shape, weight_shape, y_shape = spec.kernel_shapes
+    images, y = result.reshape(seen_shape), y.reshape(y_shape)
+    along = _phases(spec)
+    if any(len(found) < least for found, least in along):
+        images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * len(along))
+    # (groups, channels of the result, channels of y, kernel)
+    exchanged = weight.reshape(spec.groups, -1, *weight_shape[1:]).swapaxes(1, 2)
+    for axes in itertools.product(*(found for found, _ in along)):
+        kernels = exchanged[..., *(phase.taps for phase in axes)]
         kernels = np.ascontiguousarray(kernels).reshape(spec.c_in, *kernels.shape[2:])
-        seen = y[..., row.seen, column.seen]
+        seen = y[..., *(phase.seen for phase in axes)]
         problem = conv_spec(
             seen.shape,
             kernels.shape,
             (spec.dtype,),
-            padding=(row.padding, column.padding),
-            dilation=(row.dilation, column.dilation),
+            axes=len(axes),
+            padding=tuple([phase.padding for phase in axes]),
+            dilation=tuple([phase.dilation for phase in axes]),
             groups=spec.groups,
         )
         plan = Plan(problem, kernels, bias, algorithm, device)
-        if spec.stride == (1, 1):
+        if all(phase.at.step == 1 for phase in axes):
             plan.run(seen, images, ())
         else:
-            images[:, :, row.at, column.at] = plan.run(seen, None, ())
+            images[..., *(phase.at for phase in axes)] = plan.run(seen, None, ())
     return result
+
+
+def _phases(spec: ConvSpec) -> list[tuple[tuple[Phase, ...], int]]:
+    """Of each axis that kernels have: its phases, and how many there would be if taps reached all."""
+    depth, (top, _), (left, _) = spec.depth, *spec.padding
+    axes = [
+        (depth.d, depth.od, depth.kd, depth.stride, depth.padding[0], depth.dilation),
+        (spec.h, spec.oh, spec.kh, spec.stride[0], top, spec.dilation[0]),
+        (spec.w, spec.ow, spec.kw, spec.stride[1], left, spec.dilation[1]),
+    ]
+    return [(phases(*axis), min(axis[3], axis[0])) for axis in axes[0 if spec.axes == 3 else 1 :]]

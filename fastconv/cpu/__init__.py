@@ -1,4 +1,4 @@
-"""The CPU's algorithms: three tables, most specialised first, the readable definition last.
+"""The CPU's algorithms: tables, most specialised first, the readable definition last. Volumes have their own.
 
 Every module here keeps the same contract, and the tables drive dispatch, tests, benchmarks and `compare`::
 
@@ -26,6 +26,7 @@ from . import (
     pool_naive,
     pool_rows,
     pool_running,
+    volumes,
     weight_channels,
     weight_naive,
 )
@@ -44,3 +45,5 @@ CONV2D = (
 )
 CONV2D_WEIGHT = (weight_channels, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
+CONV3D = (*map(volumes.Convolution, CONV2D[:-1]), conv_naive)
+POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
