@@ -320,22 +320,6 @@ class Plan:
         )
 
 
-def conv2d_weight(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, algorithm: str, device: str, out: Any) -> np.ndarray:
-    """The gradient of the convolution `spec` for its weight; `grad` is the one for its output."""
-    module = choose("conv2d_weight", spec, algorithm, device)
-    shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
-    if out is None:
-        result = allocate(shape, spec.out_dtype)
-    else:
-        result = check_out(out, shape, spec.out_dtype, (x, grad))
-    target = _target(result, spec.acc_dtype)
-    images = kernel_ready(x, spec.x_dtype).reshape(spec.n, spec.c_in, spec.h, spec.w)
-    signals = kernel_ready(grad, spec.acc_dtype).reshape(spec.n, spec.c_out, spec.oh, spec.ow)
-    module.run(spec, images, signals, target)
-    _convert(target, result)
-    return result
-
-
 def pool(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, device: str, out: Any) -> Any:
     """Run one pooling; the pair (values, indices) if `return_indices`."""
     module = choose(operation(spec), spec, algorithm, device)

@@ -6,10 +6,10 @@
 
 is a matrix product whose sum runs over pixels. What it changes over `naive`: both factors are packed such that each
 step of the sum reads its operands side by side. A block of pixels of `grad` becomes panels [pixel][o]; what these see
-of `x` becomes a patch [row][column][c], with the padding written out. At every pixel (i, j) the run of ``kw * c`` values
-for all columns b and channels c of a kernel's row lies in one piece, at ``(i * stride_h + a * dilation_h, j * stride_w)``
-(with a horizontal dilation only the c of each b), so a tile takes up to 14 of a run by 2 vectors of o, and finds its
-pixels by a table of offsets, whatever the stride.
+of `x` becomes a patch [row][column][c], with the padding written out. At every pixel (i, j) the run of ``kw * c``
+values for all columns b and channels c of a kernel's row a lies in one piece, in row ``i * stride_h + a * dilation_h``
+from column ``j * stride_w`` on (with a horizontal dilation only the c of each b). So a tile takes up to 14 of a run by
+2 vectors of o, and finds its pixels by a table of offsets, whatever the stride.
 
 Loop order: the blocks of a few MiB of the batch are packed, all of them first, so that tasks can share them; then each
 task takes a panel of o and some of the runs' tiles, and goes through the blocks in order: a sum's order does not depend
