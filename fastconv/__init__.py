@@ -1,6 +1,6 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import grad, signal, wisdom
+from . import grad, nn, signal, wisdom
 from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
 from .compare import compare
 from .conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
@@ -31,6 +31,7 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "nn",
     "output_shape",
     "plan_conv1d",
     "plan_conv2d",

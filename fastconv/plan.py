@@ -22,7 +22,7 @@ _OPS = {
     f"{op}{axes}d": f"{'CONV' if op == 'conv' else 'POOL'}{max(axes, 2)}D"
     for axes in (2, 1, 3)
     for op in ("conv", "max_pool", "avg_pool", "lp_pool")
-}
+} | {"conv2d_weight": "CONV2D_WEIGHT"}
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
@@ -49,8 +49,8 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
 
     Parameters
     ----------
-    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"}
-        The operation; likewise with 1d and 3d.
+    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "conv2d_weight"}
+        The operation; but for the last, the gradient for the weight, likewise with 1d and 3d.
     device : {"cpu"}
         Where it runs.
 
@@ -122,22 +122,22 @@ def _cheapest(
     wisdom_generation: int,
     names: tuple[str, ...] | None = None,
 ) -> ModuleType:
-    costs = candidates(spec, device)
+    costs = candidates(spec, device, op)
     if names is not None:
         costs = {label: seconds for label, seconds in costs.items() if label in names}
-    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
+    remembered = wisdom.recall(spec, threads) if op == "conv2d" and isinstance(spec, ConvSpec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     return _named(op, spec, best, device)
 
 
-def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread.
+def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu", op: str | None = None) -> dict[str, float]:
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread; by default, forward.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
     from .cpu.machine import this_machine
 
-    op = operation(spec)
+    op = op or operation(spec)
     able = [module for module in table(op, device) if module.supports(spec) is None]
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}

@@ -7,6 +7,7 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     scratch(spec) -> bytes it allocates while it runs
     prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
     run(spec, x, packed, bias, out) -> None                     (convolution)
+    run(spec, x, grad, out) -> None                             (gradient for a convolution's weight)
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
 """
 
@@ -26,6 +27,8 @@ from . import (
     pool_rows,
     pool_running,
     volumes,
+    weight_channels,
+    weight_naive,
 )
 
 CONV2D = (
@@ -40,6 +43,7 @@ CONV2D = (
     conv_im2col,
     conv_naive,
 )
+CONV2D_WEIGHT = (weight_channels, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
 CONV3D = (*map(volumes.Convolution, CONV2D[:-1]), conv_naive)
 POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
