@@ -22,6 +22,7 @@ from . import simd
 from .runtime import kernel
 from .simd import _I32, _INT, Vector, _data, _load_masked, _mask, _store_masked
 
+
 @kernel
 def _shuffle_exchange(weight, order, exchanged, lanes):
     groups, channels, phases, depth, taps = exchanged.shape
