@@ -1,25 +1,51 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import signal, wisdom
+from . import grad, nn, signal, wisdom
+from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
 from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
 from .compare import compare
+from .conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
 from .pool import avg_pool2d, lp_pool2d, max_pool2d
+from .pool_nd import avg_pool1d, avg_pool3d, lp_pool1d, lp_pool3d, max_pool1d, max_pool3d
 from .shapes import output_shape, receptive_field
+from .transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .unfold import corr2d_matrix, fold2d, unfold2d
 
 __version__ = "0.1.0"
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "algorithms",
+    "avg_pool1d",
     "avg_pool2d",
+    "avg_pool3d",
     "compare",
+    "conv1d",
     "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "corr2d",
+    "corr2d_matrix",
+    "fold2d",
     "get_num_threads",
+    "grad",
+    "lp_pool1d",
     "lp_pool2d",
+    "lp_pool3d",
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
+    "max_unpool2d",
+    "nn",
     "output_shape",
+    "plan_conv1d",
     "plan_conv2d",
+    "plan_conv3d",
     "receptive_field",
     "set_num_threads",
     "signal",
+    "unfold2d",
     "wisdom",
 ]

@@ -149,6 +149,24 @@ def conv2d(
     array([[[ 56.,  72.],
             [104., 120.]]])
     """
+    return convolve(2, x, weight, bias, stride, padding, dilation, groups, activation, algorithm, device, out)
+
+
+def convolve(
+    axes: int,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    activation: str | None,
+    algorithm: str,
+    device: str,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    """What `conv2d` does, along so many spatial axes."""
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
@@ -156,6 +174,7 @@ def conv2d(
         x.shape,
         weight.shape,
         tuple([operand.dtype for operand in inputs]),
+        axes=axes,
         bias_shape=None if bias is None else bias.shape,
         stride=stride,
         padding=padding,
@@ -221,6 +240,26 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
     array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
     """
+    options = (stride, padding, dilation, groups, activation, algorithm, device, measure)
+    return plan_convolution(2, x_shape, weight, bias, dtype, *options)
+
+
+def plan_convolution(
+    axes: int,
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    activation: str | None,
+    algorithm: str,
+    device: str,
+    measure: bool,
+) -> Plan:
+    """What `plan_conv2d` does, along so many spatial axes."""
     weight = array("weight", weight).copy()
     bias = None if bias is None else array("bias", bias).copy()
     try:
@@ -231,6 +270,7 @@ def plan_conv2d(
         shape("x_shape", x_shape),
         weight.shape,
         [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype],
+        axes=axes,
         bias_shape=None if bias is None else bias.shape,
         stride=stride,
         padding=padding,

@@ -16,6 +16,12 @@ import numpy as np
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
+#: One number for each spatial axis; two for each.
+Sizes = tuple[int, ...]
+Sides = tuple[Pair, ...]
+
+#: The spatial axes of so many, as messages name them.
+AXES = {1: ("horizontal",), 2: ("vertical", "horizontal"), 3: ("depth", "vertical", "horizontal")}
 
 #: Strides, dilations, windows and paddings stay below this, so that index arithmetic in int64 cannot overflow.
 LIMIT = 2**31 - 1
@@ -41,16 +47,25 @@ def integer(name: str, value: object, low: int) -> int:
     return number
 
 
+def per_axis(name: str, value: object, low: int, axes: int) -> Sizes:
+    """An int, or one for each of so many spatial axes, as a tuple."""
+    if type(value) is int and low <= value <= LIMIT:
+        return (value,) * axes
+    if _is_sequence(value):
+        if len(value) != axes:
+            raise ValueError(f"{name} must be an integer or {_some(axes)}, got {value!r}")
+        return tuple([integer(f"{name}[{axis}]", number, low) for axis, number in enumerate(value)])
+    return (integer(name, value, low),) * axes
+
+
+def _some(axes: int) -> str:
+    return ("a tuple of one", "a pair (vertical, horizontal)", "three (depth, vertical, horizontal)")[axes - 1]
+
+
 def pair(name: str, value: object, low: int) -> Pair:
     """An int or a pair of ints as (vertical, horizontal)."""
-    if type(value) is int and low <= value <= LIMIT:
-        return value, value
-    if _is_sequence(value):
-        if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair (vertical, horizontal), got {value!r}")
-        return integer(f"{name}[0]", value[0], low), integer(f"{name}[1]", value[1], low)
-    number = integer(name, value, low)
-    return number, number
+    vertical, horizontal = per_axis(name, value, low, 2)
+    return vertical, horizontal
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
@@ -70,34 +85,43 @@ def _is_nested(value: object) -> TypeGuard[tuple | list | np.ndarray]:
     return _is_sequence(value) and any(_is_sequence(item) for item in value)
 
 
-def paddings(value: object, size: Pair, window: Pair, stride: Pair, name: str = "padding") -> Pads:
-    """Any of the accepted forms of padding as ((top, bottom), (left, right)).
+#: What a form of padding with a number for each side is called.
+_NESTED = {
+    1: "a pair in a tuple must be ((left, right),)",
+    2: "nested pairs must be ((top, bottom), (left, right))",
+    3: "nested pairs must be ((front, back), (top, bottom), (left, right))",
+}
+
+
+def paddings(value: object, size: Sizes, window: Sizes, stride: Sizes, name: str = "padding") -> Sides:
+    """Any of the accepted forms of padding as two numbers for each axis of `size`: before it and behind.
 
     `window` is the effective window, ``dilation * (kernel - 1) + 1``.
     """
+    axes = len(size)
     if isinstance(value, str):
         if value == "valid":
-            return (0, 0), (0, 0)
+            return ((0, 0),) * axes
         if value in ("same", "same_lower"):
-            sides = [_same(*axis, lower=value == "same_lower") for axis in zip(size, window, stride, strict=True)]
-            return sides[0], sides[1]
-        allowed = "an integer, a pair, two pairs, 'valid', 'same' or 'same_lower'"
+            lower = value == "same_lower"
+            return tuple([_same(*axis, lower=lower) for axis in zip(size, window, stride, strict=True)])
+        allowed = "an integer, one for each axis, two for each axis, 'valid', 'same' or 'same_lower'"
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     if _is_nested(value):
-        if len(value) != 2 or not all(_is_sequence(item) and len(item) == 2 for item in value):
-            raise ValueError(f"{name} as nested pairs must be ((top, bottom), (left, right)), got {value!r}")
-        return pair(f"{name}[0]", value[0], 0), pair(f"{name}[1]", value[1], 0)
-    vertical, horizontal = pair(name, value, 0)
-    return (vertical, vertical), (horizontal, horizontal)
+        if len(value) != axes or not all(_is_sequence(item) and len(item) == 2 for item in value):
+            raise ValueError(f"{name} as {_NESTED[axes]}, got {value!r}")
+        return tuple([pair(f"{name}[{axis}]", sides, 0) for axis, sides in enumerate(value)])
+    return tuple([(side, side) for side in per_axis(name, value, 0, axes)])
 
 
-def frozen_padding(value: object) -> Any:
+def frozen_padding(value: object, axes: int = 2) -> Any:
     """Padding checked number by number and made hashable, still in the form it was given in."""
     if isinstance(value, str):
         return value
     if _is_nested(value):
-        return paddings(value, (1, 1), (1, 1), (1, 1))
-    return pair("padding", value, 0)
+        ones = (1,) * axes
+        return paddings(value, ones, ones, ones)
+    return per_axis("padding", value, 0, axes)
 
 
 def _same(size: int, window: int, stride: int, *, lower: bool) -> Pair:
@@ -204,6 +228,13 @@ class _Header:
     def __init__(self, owner: np.ndarray) -> None:
         self.owner = owner
         self.__array_interface__ = owner.__array_interface__ | {"data": (owner.ctypes.data, False)}
+
+
+def result_array(
+    shape: tuple[int, ...], dtype: np.dtype, out: object, inputs: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Where a result goes: a new array, or `out` if it can be."""
+    return allocate(shape, dtype) if out is None else check_out(out, shape, dtype, inputs)
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -17,7 +17,12 @@ from .checks import allocate, array, check_dtype, check_out, integer, is_small, 
 from .spec import ConvSpec, PoolSpec, filter_spec
 from .timing import medians, random_array
 
-_OPS = {"conv2d": "CONV2D", "max_pool2d": "POOL2D", "avg_pool2d": "POOL2D", "lp_pool2d": "POOL2D"}
+#: The table of each operation; a signal is an image of height 1.
+_OPS = {
+    f"{op}{axes}d": f"{'CONV' if op == 'conv' else 'POOL'}{max(axes, 2)}D"
+    for axes in (2, 1, 3)
+    for op in ("conv", "max_pool", "avg_pool", "lp_pool")
+} | {"conv2d_weight": "CONV2D_WEIGHT"}
 
 
 # -- choosing ------------------------------------------------------------------------------------------------
@@ -44,8 +49,8 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
 
     Parameters
     ----------
-    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"}
-        The operation.
+    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "conv2d_weight"}
+        The operation; but for the last, the gradient for the weight, likewise with 1d and 3d.
     device : {"cpu"}
         Where it runs.
 
@@ -70,7 +75,7 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
 
 def operation(spec: ConvSpec | PoolSpec) -> str:
     """The operation that a spec is of."""
-    return "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
+    return f"conv{spec.axes}d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool{spec.axes}d"
 
 
 #: Algorithms without a transform: their sums are exact where the definition's are, and round no more elsewhere.
@@ -82,7 +87,7 @@ SMALL = 100_000
 
 
 def choose(
-    spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool = False
+    op: str, spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool = False
 ) -> tuple[ModuleType, ModuleType | None]:
     """The module to run: the one asked for by name, or the cheapest that can, of all or of the names in a tuple.
 
@@ -90,13 +95,13 @@ def choose(
     """
     if algorithm == "auto" or isinstance(algorithm, tuple):
         names = algorithm if isinstance(algorithm, tuple) else None
-        return _cheapest(spec, device, _runtime().num_threads(), wisdom.generation, names, once)
-    return _named(spec, algorithm, device), None
+        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation, names, once)
+    return _named(op, spec, algorithm, device), None
 
 
 @lru_cache(maxsize=4096)
-def _named(spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
-    modules = table(operation(spec), device)
+def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
+    modules = table(op, device)
     for module in modules:
         if name(module) == algorithm:
             if reason := module.supports(spec):
@@ -108,6 +113,7 @@ def _named(spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType
 
 @lru_cache(maxsize=4096)
 def _cheapest(
+    op: str,
     spec: ConvSpec | PoolSpec,
     device: str,
     threads: int,
@@ -117,28 +123,28 @@ def _cheapest(
 ) -> tuple[ModuleType, ModuleType | None]:
     """The cheapest module that suits any weights, and the cheaper one, if any, that suits special ones."""
     costs, others = (
-        {label: seconds for label, seconds in candidates(spec, device, once=once, special=special).items()
+        {label: seconds for label, seconds in candidates(spec, device, op=op, once=once, special=special).items()
          if names is None or label in names}
         for special in (False, True)
     )  # fmt: skip
-    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
+    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) and op == operation(spec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     least = min(costs.values())
     cheaper = min((label for label in others if others[label] < least), key=others.__getitem__, default=None)
-    return _named(spec, best, device), None if cheaper is None else _named(spec, cheaper, device)
+    return _named(op, spec, best, device), None if cheaper is None else _named(op, spec, cheaper, device)
 
 
 def candidates(
-    spec: ConvSpec | PoolSpec, device: str = "cpu", *, once: bool = False, special: bool = False
+    spec: ConvSpec | PoolSpec, device: str = "cpu", *, op: str | None = None, once: bool = False, special: bool = False
 ) -> dict[str, float]:
     """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread: those for any weights, or
-    those for special ones; `once` counts preparing.
+    those for special ones; `once` counts preparing. The operation is by default the forward one.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
     from .cpu.machine import this_machine
 
-    able = [module for module in table(operation(spec), device)
+    able = [module for module in table(op or operation(spec), device)
             if hasattr(module, "fit") == special and module.supports(spec) is None]  # fmt: skip
     machine = this_machine(1)
     costs = {name(module): module.cost(spec, machine) for module in able}
@@ -265,7 +271,7 @@ class _Recipe:
     def _arrays(
         self, x: np.ndarray, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Input and output as the algorithm takes them; and the result, which `_convert` makes of the output."""
+        """Input and output as the algorithm takes them; and the result, which `hand_over` fills of the output."""
         spec = self.spec
         if out is not None:
             result = check_out(out, spec.output_shape, spec.out_dtype, inputs)
@@ -273,21 +279,23 @@ class _Recipe:
             result = np.empty(spec.output_shape, spec.out_dtype)
         else:
             result = allocate(spec.output_shape, spec.out_dtype)
-        target = result if self._same else _target(result, self._computed)
+        target = result if self._same else computed_array(result, self._computed)
         images = kernel_ready(x, spec.x_dtype)
         if self._as_given:
             return images, target, result
         return images.reshape(self._seen), target.reshape(self._written), result
 
 
-def _target(result: np.ndarray, computed: np.dtype) -> np.ndarray:
-    """What a kernel writes where the result is of another dtype."""
+def computed_array(result: np.ndarray, computed: np.dtype) -> np.ndarray:
+    """What a kernel writes: the result itself, or an array of the dtype that is computed in."""
+    if result.dtype == computed:
+        return result
     return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
 
 
-def _convert(target: np.ndarray, result: np.ndarray) -> None:
-    """Hand over what a kernel wrote, if it is not there already."""
-    if result.dtype != np.bool_:
+def hand_over(target: np.ndarray, result: np.ndarray) -> None:
+    """Put what a kernel wrote where it belongs, if it is not there already."""
+    if target is not result and result.dtype != np.bool_:
         with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
             result[...] = target.reshape(result.shape)
 
@@ -295,12 +303,12 @@ def _convert(target: np.ndarray, result: np.ndarray) -> None:
 class ConvRecipe(_Recipe):
     """A convolution and its algorithm."""
 
-    __slots__ = ("_no_bias", "_once", "_special")
+    __slots__ = ("_no_bias", "_once", "_special", "_weight_shape")
 
     def __init__(self, spec: ConvSpec, module: ModuleType, special: ModuleType | None, once: bool) -> None:
         """Weights that suit `special` run there. With `once` they are packed for one call, before this thread's next,
         and take no new memory."""
-        seen, written = (spec.n, spec.c_in, spec.h, spec.w), (spec.n, spec.c_out, spec.oh, spec.ow)
+        seen, self._weight_shape, written = spec.kernel_shapes
         super().__init__(spec, module, spec.acc_dtype, seen, written)
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
         self._special, self._once = special, once
@@ -308,6 +316,8 @@ class ConvRecipe(_Recipe):
     def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Operands:
         """Weight and bias as `run` takes them."""
         weight, special = kernel_ready(weight, self._computed), self._special
+        if weight.shape != self._weight_shape:
+            weight = weight.reshape(self._weight_shape)
         packed = None if special is None else special.fit(self.spec, weight)
         module = self.module if special is None or packed is None else special
         if packed is None:
@@ -324,7 +334,7 @@ class ConvRecipe(_Recipe):
         if self._any:
             module.run(self.spec, images, packed, bias, target)
             if not self._same:
-                _convert(target, result)
+                hand_over(target, result)
         return result
 
 
@@ -338,7 +348,7 @@ class PoolRecipe(_Recipe):
     __slots__ = ()
 
     def __init__(self, spec: PoolSpec, module: ModuleType) -> None:
-        seen, written = (spec.planes, spec.h, spec.w), (spec.planes, spec.oh, spec.ow)
+        seen, written = spec.kernel_shapes
         super().__init__(spec, module, spec.x_dtype, seen, written)
 
     def run(self, x: np.ndarray, return_indices: bool, out: np.ndarray | None) -> Any:
@@ -348,7 +358,7 @@ class PoolRecipe(_Recipe):
         if self._any:
             self.module.run(self.spec, images, target, None if indices is None else indices.reshape(self._written))
             if not self._same:
-                _convert(target, result)
+                hand_over(target, result)
         return result if indices is None else (result, indices)
 
 
@@ -372,7 +382,7 @@ def _recipe(
     spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool, *choice: int
 ) -> ConvRecipe | PoolRecipe:
     """`choice` is what the answer of `choose` depends on beside the arguments."""
-    module, special = choose(spec, algorithm, device, once)
+    module, special = choose(operation(spec), spec, algorithm, device, once)
     return ConvRecipe(spec, module, special, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
 
 
@@ -469,9 +479,9 @@ class Plan:
 
     def __repr__(self) -> str:
         spec = self.spec
-        weight = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
         return (
-            f"<Plan conv2d {spec.x_shape} * {weight} -> {spec.output_shape}, {spec.dtype}, stride={spec.stride}, "
-            f"padding={spec.padding}, dilation={spec.dilation}, groups={spec.groups}: algorithm={self.algorithm!r}, "
+            f"<Plan {operation(spec)} {spec.x_shape} * {spec.weight_shape} -> {spec.output_shape}, {spec.dtype}, "
+            f"stride={spec.strides}, padding={spec.paddings}, dilation={spec.dilations}, groups={spec.groups}: "
+            f"algorithm={self.algorithm!r}, "
             f"flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )

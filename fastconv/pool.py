@@ -69,10 +69,28 @@ def max_pool2d(
     array([[4, 5],
            [7, 8]])
     """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool(2, x, *window, return_indices, algorithm, device, out)
+
+
+def max_pool(
+    axes: int,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+    algorithm: str,
+    device: str,
+    out: np.ndarray | None,
+) -> Any:
+    """What `max_pool2d` does, along so many spatial axes."""
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
-    dtype = check_dtype("x", x.dtype)
-    problem = pool_spec("max", x.shape, dtype, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    window = kernel_size, stride, padding, dilation
+    problem = pool_spec("max", x.shape, check_dtype("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
     return recipe(problem, algorithm, device).run(x, return_indices, out)
 
 
@@ -122,18 +140,41 @@ def avg_pool2d(
     array([[2., 3.],
            [5., 6.]])
     """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("avg", 2, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+
+
+def sum_pool(
+    op: str,
+    axes: int,
+    x: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    algorithm: str,
+    device: str,
+    out: np.ndarray | None,
+) -> np.ndarray:
+    """What `avg_pool2d` or `lp_pool2d` does, along so many spatial axes."""
     x = array("x", x)
     problem = pool_spec(
-        "avg",
+        op,
         x.shape,
         check_dtype("x", x.dtype),
         kernel_size,
         stride,
         padding,
         dilation,
+        axes=axes,
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,
         divisor_override=divisor_override,
+        norm_type=norm_type,
     )
     return recipe(problem, algorithm, device).run(x, False, out)
 
@@ -186,18 +227,5 @@ def lp_pool2d(
     >>> fastconv.lp_pool2d([[3.0, 4.0]], 2, (1, 2))
     array([[5.]])
     """
-    x = array("x", x)
-    problem = pool_spec(
-        "lp",
-        x.shape,
-        check_dtype("x", x.dtype),
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        divisor_override=divisor_override,
-        norm_type=norm_type,
-    )
-    return recipe(problem, algorithm, device).run(x, False, out)
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("lp", 2, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)

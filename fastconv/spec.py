@@ -22,6 +22,9 @@ Symbols, here and everywhere in the package:
 ``padding``           ((top, bottom), (left, right))
 ``weight``            (c_out, c_in / groups, kh, kw)
 ====================  ==================================================================
+
+A signal, with one spatial axis, is an image of height 1. A volume, with three, has a `Depth` besides: sizes d, kd, od,
+and a sum over kd planes z = k * stride_d - front + e * dilation_d.
 """
 
 from __future__ import annotations
@@ -30,11 +33,54 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import Pads, Pair, check_bytes, extent, flag, frozen_padding, integer, paddings, pair
+from .checks import (
+    AXES,
+    Pads,
+    Pair,
+    Sides,
+    Sizes,
+    check_bytes,
+    extent,
+    flag,
+    frozen_padding,
+    integer,
+    paddings,
+    per_axis,
+)
+
+# -- spatial axes --------------------------------------------------------------------------------------------
+
+
+class Depth(NamedTuple):
+    """The axis of a volume before its height; by default that of an image, which is one plane."""
+
+    d: int = 1
+    kd: int = 1
+    stride: int = 1
+    padding: Pair = (0, 0)
+    """(front, back)."""
+    dilation: int = 1
+    od: int = 1
+
+
+FLAT = Depth()
+
+#: How an input of so many spatial axes is laid out.
+_LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+
+
+def _volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
+    """Something for each spatial axis as one for depth, height and width."""
+    depth, high, wide = (missing,) * (3 - len(sizes)) + sizes
+    return depth, high, wide
+
+
+def _by(sizes: Sizes) -> str:
+    return "x".join(map(str, sizes))
 
 # -- convolution ---------------------------------------------------------------------------------------------
 
@@ -49,10 +95,11 @@ class _HashedOnce:
 
 @dataclass(frozen=True)
 class ConvSpec(_HashedOnce):
-    """One 2-D convolution, all defaults filled in and all checks passed. The module names the symbols.
+    """One convolution, all defaults filled in and all checks passed. The module names the symbols.
 
-    `batched` is False where the caller gave a (C, H, W) input; `n` is then 1.
-    `dtype` is the promoted dtype of the operands.
+    `batched` is False where the caller gave an input without the axis N; `n` is then 1.
+    `dtype` is the promoted dtype of the operands, `axes` the number of spatial axes, of which `depth` is only there in
+    a volume.
     """
 
     batched: bool
@@ -71,16 +118,18 @@ class ConvSpec(_HashedOnce):
     ow: int
     dtype: np.dtype
     activation: str | None = None
+    axes: int = 2
+    depth: Depth = FLAT
 
     def __hash__(self) -> int:
         return self._hash
 
     def __str__(self) -> str:
         """The sizes, and those options that are not the defaults; the same for no two problems."""
-        weight = (self.c_out, self.c_in // self.groups, self.kh, self.kw)
-        sizes = f"{'x'.join(map(str, self.x_shape))} {self.dtype}, weight {'x'.join(map(str, weight))}"
+        sizes = f"{_by(self.x_shape)} {self.dtype}, weight {_by(self.weight_shape)}"
         defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None}
-        values = {label: _short(getattr(self, label)) for label in defaults}
+        given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
+        values = {label: _short(given.get(label, getattr(self, label))) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
 
     @cached_property
@@ -106,34 +155,66 @@ class ConvSpec(_HashedOnce):
         return self.dtype if self.dtype.kind == "f" else self.acc_dtype
 
     @cached_property
+    def strides(self) -> Sizes:
+        """The stride of every spatial axis."""
+        return (self.depth.stride, *self.stride)[3 - self.axes :]
+
+    @cached_property
+    def paddings(self) -> Sides:
+        """The padding of every spatial axis."""
+        return (self.depth.padding, *self.padding)[3 - self.axes :]
+
+    @cached_property
+    def dilations(self) -> Sizes:
+        """The dilation of every spatial axis."""
+        return (self.depth.dilation, *self.dilation)[3 - self.axes :]
+
+    @cached_property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of the input as the caller gives it."""
-        return (self.n, self.c_in, self.h, self.w)[0 if self.batched else 1 :]
+        sizes = (self.depth.d, self.h, self.w)[3 - self.axes :]
+        return (self.n, self.c_in, *sizes)[0 if self.batched else 1 :]
+
+    @cached_property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as the caller gives it."""
+        return (self.c_out, self.c_in // self.groups, *(self.depth.kd, self.kh, self.kw)[3 - self.axes :])
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output as the caller gets it."""
-        return (self.n, self.c_out, self.oh, self.ow)[0 if self.batched else 1 :]
+        sizes = (self.depth.od, self.oh, self.ow)[3 - self.axes :]
+        return (self.n, self.c_out, *sizes)[0 if self.batched else 1 :]
+
+    @cached_property
+    def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Shapes of input, weight and output as algorithms take them: with all axes, and D only in a volume."""
+        depth, first = self.depth, 2 if self.axes < 3 else 1
+        return (
+            (self.n, self.c_in, *(1, depth.d, self.h, self.w)[first:]),
+            (self.c_out, self.c_in // self.groups, *(1, depth.kd, self.kh, self.kw)[first:]),
+            (self.n, self.c_out, *(1, depth.od, self.oh, self.ow)[first:]),
+        )
 
     @cached_property
     def taps(self) -> int:
         """Products summed for one output element."""
-        return self.c_in // self.groups * self.kh * self.kw
+        return self.c_in // self.groups * self.depth.kd * self.kh * self.kw
 
     @cached_property
     def flops(self) -> int:
         """Multiplications and additions of the definition."""
-        return 2 * self.n * self.c_out * self.oh * self.ow * self.taps
+        return 2 * self.n * self.c_out * self.depth.od * self.oh * self.ow * self.taps
 
     @cached_property
     def padded(self) -> bool:
         """Whether any side is padded."""
-        return any(side for axis in self.padding for side in axis)
+        return any(side for axis in self.paddings for side in axis)
 
 
 def _short(value: Any) -> Any:
-    """Pairs of equals as one of them."""
-    while isinstance(value, tuple) and value[0] == value[1]:
+    """Tuples of equals as one of them."""
+    while isinstance(value, tuple) and value.count(value[0]) == len(value):
         value = value[0]
     return value
 
@@ -157,6 +238,7 @@ def conv_spec(
     weight_shape: Sequence[int],
     dtypes: Sequence[np.dtype],
     *,
+    axes: int = 2,
     bias_shape: Sequence[int] | None = None,
     stride: Any = 1,
     padding: Any = 0,
@@ -164,11 +246,12 @@ def conv_spec(
     groups: Any = 1,
     activation: Any = None,
 ) -> ConvSpec:
-    """Check a convolution. `dtypes` are those of the operands that are there: x, weight, bias."""
+    """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias."""
     if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # as they mostly are
-        stride, padding, dilation = pair("stride", stride, 1), frozen_padding(padding), pair("dilation", dilation, 1)
-        groups = integer("groups", groups, 1)
+        stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
+        padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
     return _conv_spec(
+        axes,
         tuple(x_shape),
         tuple(weight_shape),
         tuple(dtypes),
@@ -199,30 +282,33 @@ def _activation(value: object) -> str:
 
 @lru_cache(maxsize=4096)
 def _conv_spec(
+    axes: int,
     x_shape: tuple[int, ...],
     weight_shape: tuple[int, ...],
     dtypes: tuple[np.dtype, ...],
     bias_shape: tuple[int, ...] | None,
-    stride: int | Pair,
-    padding: object,
-    dilation: int | Pair,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
     groups: int,
     activation: str | None,
 ) -> ConvSpec:
     """The checks. Numbers come as ints, no bool among them, which would pass for 0 or 1 in the cache."""
-    stride, dilation, groups = pair("stride", stride, 1), pair("dilation", dilation, 1), integer("groups", groups, 1)
-    padding = frozen_padding(padding)
-    if len(x_shape) not in (3, 4):
-        raise ValueError(f"x must have shape (N, C, H, W) or (C, H, W), got {x_shape}")
-    if len(weight_shape) != 4:
-        raise ValueError(f"weight must have shape (C_out, C_in / groups, KH, KW), got {weight_shape}")
-    if min(x_shape[-3:]) < 1:
-        raise ValueError(f"x must have at least one channel, row and column, got shape {x_shape}")
+    stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
+    padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
+    layout = _LAYOUTS[axes]
+    if len(x_shape) not in (axes + 1, axes + 2):
+        raise ValueError(f"x must have shape {layout} or {layout.replace('N, ', '')}, got {x_shape}")
+    if len(weight_shape) != axes + 2:
+        kernel_axes = ", ".join(f"K{name}" for name in "DHW"[3 - axes :])
+        raise ValueError(f"weight must have shape (C_out, C_in / groups, {kernel_axes}), got {weight_shape}")
+    batched = len(x_shape) == axes + 2
+    n, (c_in, *size) = x_shape[0] if batched else 1, x_shape[-axes - 1 :]
+    if min(c_in, *size) < 1:
+        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
     if min(weight_shape) < 1:
         raise ValueError(f"weight must have no empty axis, got shape {weight_shape}")
-    batched = len(x_shape) == 4
-    n, (c_in, h, w) = x_shape[0] if batched else 1, x_shape[-3:]
-    c_out, c_group, kh, kw = weight_shape
+    c_out, c_group, *kernel = weight_shape
     if c_in % groups or c_out % groups:
         raise ValueError(f"groups must divide the channels: got groups={groups} for {c_in} channels in, {c_out} out")
     if c_in != c_group * groups:
@@ -231,16 +317,25 @@ def _conv_spec(
         )
     if bias_shape is not None and bias_shape != (c_out,):
         raise ValueError(f"bias must have shape ({c_out},), one value an output channel, got {bias_shape}")
-    window = dilation[0] * (kh - 1) + 1, dilation[1] * (kw - 1) + 1
-    pads = paddings(padding, (h, w), window, stride)
-    oh, ow = (extent(*axis) for axis in zip((h, w), window, pads, stride, strict=True))
-    if oh < 1 or ow < 1:
+    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    pads = paddings(padding, tuple(size), window, stride)
+    outs = tuple([extent(*axis) for axis in zip(size, window, pads, stride, strict=True)])
+    if min(outs) < 1:
+        room = tuple([extended + sum(sides) for extended, sides in zip(size, pads, strict=True)])
         raise ValueError(
-            f"the kernel covers {window[0]}x{window[1]} pixels (dilation counted), more than the padded input's "
-            f"{h + sum(pads[0])}x{w + sum(pads[1])}"
+            f"the kernel covers {_by(window)} pixels (dilation counted), more than the padded input's {_by(room)}"
         )
     dtype = np.result_type(*dtypes).newbyteorder("=")
-    spec = ConvSpec(batched, n, c_in, h, w, c_out, kh, kw, groups, stride, pads, dilation, oh, ow, dtype, activation)
+    d, h, w = _volume(tuple(size))
+    kd, kh, kw = _volume(tuple(kernel))
+    od, oh, ow = _volume(outs)
+    step, *steps = _volume(stride)
+    sides, *across = _volume(pads, (0, 0))
+    gap, *gaps = _volume(dilation)
+    spec = ConvSpec(
+        batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
+        oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od),
+    )  # fmt: skip
     check_bytes(spec.output_shape, spec.out_dtype, "the output")
     return spec
 
@@ -250,9 +345,10 @@ def _conv_spec(
 
 @dataclass(frozen=True)
 class PoolSpec(_HashedOnce):
-    """One 2-D pooling, all defaults filled in and all checks passed. The module names the symbols.
+    """One pooling, all defaults filled in and all checks passed. The module names the symbols.
 
-    `lead` are the axes before the last two as the caller gave them; kernels see them as one axis of `planes`.
+    `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
+    a volume if the pooling has three `axes`.
     `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
     """
 
@@ -271,6 +367,8 @@ class PoolSpec(_HashedOnce):
     count_include_pad: bool = True
     divisor: int | None = None
     norm: float = 1.0
+    axes: int = 2
+    depth: Depth = FLAT
 
     def __hash__(self) -> int:
         return self._hash
@@ -295,12 +393,21 @@ class PoolSpec(_HashedOnce):
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output as the caller gets it."""
-        return (*self.lead, self.oh, self.ow)
+        return (*self.lead, *(self.depth.od, self.oh, self.ow)[3 - self.axes :])
+
+    @cached_property
+    def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of input and output as algorithms take them: planes or, with three axes, volumes."""
+        depth, first = self.depth, 2 if self.axes < 3 else 1
+        return (
+            (self.planes, *(1, depth.d, self.h, self.w)[first:]),
+            (self.planes, *(1, depth.od, self.oh, self.ow)[first:]),
+        )
 
     @cached_property
     def flops(self) -> int:
         """One comparison or addition a tap."""
-        return self.planes * self.oh * self.ow * self.kh * self.kw
+        return self.planes * self.depth.od * self.oh * self.ow * self.depth.kd * self.kh * self.kw
 
 
 def _compute_float(dtype: np.dtype) -> np.dtype:
@@ -316,16 +423,18 @@ def pool_spec(
     padding: object = 0,
     dilation: object = 1,
     *,
+    axes: int = 2,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: object = None,
     norm_type: object = 1.0,
 ) -> PoolSpec:
-    """Check a pooling. `op` is "max", "avg" or "lp"."""
+    """Check a pooling along so many axes. `op` is "max", "avg" or "lp"."""
     if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
-        kernel_size, dilation = pair("kernel_size", kernel_size, 1), pair("dilation", dilation, 1)
-        stride, padding = None if stride is None else pair("stride", stride, 1), frozen_padding(padding)
+        kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
+        stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)
     return _pool_spec(
+        axes,
         op,
         tuple(x_shape),
         dtype,
@@ -354,6 +463,7 @@ def _norm(value: object) -> float:
 
 @lru_cache(maxsize=4096)
 def _pool_spec(
+    axes: int,
     op: str,
     x_shape: tuple[int, ...],
     dtype: np.dtype,
@@ -367,36 +477,43 @@ def _pool_spec(
     norm: float,
 ) -> PoolSpec:
     """The checks, of numbers as for `_conv_spec`."""
-    kernel, dilation = pair("kernel_size", kernel_size, 1), pair("dilation", dilation, 1)
-    stride = kernel if stride is None else pair("stride", stride, 1)
-    padding, norm = frozen_padding(padding), _norm(norm)
-    if len(x_shape) not in (2, 3, 4):
-        raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), got {x_shape}")
-    lead, (h, w) = x_shape[:-2], x_shape[-2:]
-    if min(x_shape[-3:]) < 1:
-        raise ValueError(f"x must have at least one channel, row and column, got shape {x_shape}")
-    window = dilation[0] * (kernel[0] - 1) + 1, dilation[1] * (kernel[1] - 1) + 1
-    pads = paddings(padding, (h, w), window, stride)
-    for name, size, reach, sides in zip(("vertical", "horizontal"), (h, w), window, pads, strict=True):
+    kernel, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
+    stride = kernel if stride is None else per_axis("stride", stride, 1, axes)
+    padding, norm = frozen_padding(padding, axes), _norm(norm)
+    if len(x_shape) not in (axes, axes + 1, axes + 2):
+        layout = _LAYOUTS[axes]
+        without = layout.replace("N, ", ""), layout.replace("N, C, ", "")
+        raise ValueError(f"x must have shape {layout}, {without[0]} or {without[1]}, got {x_shape}")
+    lead, size = x_shape[:-axes], x_shape[-axes:]
+    if min(x_shape[-axes - 1 :]) < 1:
+        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
+    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    pads = paddings(padding, size, window, stride)
+    for name, extended, reach, sides in zip(AXES[axes], size, window, pads, strict=True):
         if max(sides) >= reach:
             raise ValueError(
                 f"padding must be below the window so that every window touches the input: got {sides} on the "
                 f"{name} axis for a window of {reach} (dilation counted)"
             )
-        if size + sum(sides) < reach:
+        if extended + sum(sides) < reach:
             raise ValueError(f"the window covers {reach} pixels of the {name} axis (dilation counted), more than the "
-                             f"padded input's {size + sum(sides)}")
-    oh, ow = (extent(*axis, ceil_mode=ceil_mode) for axis in zip((h, w), window, pads, stride, strict=True))
+                             f"padded input's {extended + sum(sides)}")
+    outs = tuple([extent(*axis, ceil_mode=ceil_mode) for axis in zip(size, window, pads, stride, strict=True)])
+    d, h, w = _volume(size)
+    kd, kh, kw = _volume(kernel)
+    od, oh, ow = _volume(outs)
+    step, *steps = _volume(stride)
+    before, *across = _volume(pads, (0, 0))
+    apart, *gaps = _volume(dilation)
     spec = PoolSpec(
-        op, lead, h, w, *kernel, stride, pads, dilation, oh, ow, dtype, count_include_pad, divisor, norm
-    )
+        op, lead, h, w, kh, kw, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]), oh, ow, dtype,
+        count_include_pad, divisor, norm, axes, Depth(d, kd, step, before, apart, od),
+    )  # fmt: skip
     check_bytes(spec.output_shape, np.dtype(np.float64), "the output")
-    for name, size, count, sides, step, gap in zip(
-        ("vertical", "horizontal"), (h, w), (oh, ow), pads, stride, dilation, strict=True
-    ):
-        if _some_window_misses(size, count, sides[0], step, gap):
+    for name, extended, count, sides, step, gap in zip(AXES[axes], size, outs, pads, stride, dilation, strict=True):
+        if _some_window_misses(extended, count, sides[0], step, gap):
             raise ValueError(f"every window must touch the input, but with dilation {gap} and padding {sides} on the "
-                             f"{name} axis of {size} pixels the taps of one step over it")
+                             f"{name} axis of {extended} pixels the taps of one step over it")
     return spec
 
 

@@ -122,7 +122,7 @@ BAD: dict[str, dict[str, list]] = {
                    [3, "same"], [{"kernel_size": 3, "strides": 1}], [(3, 1, -1)], [(3, 2, "same")], [{1: 2}],
                    [(3, 1, 0, 0)], [NAN]],
     },
-    "algorithms": {"op": ["conv3d", "", None, 5, [], {}, "CONV2D"], "device": NO_DEVICE},
+    "algorithms": {"op": ["conv4d", "", None, 5, [], {}, "CONV2D"], "device": NO_DEVICE},
 }
 ONE_BAD = [
     pytest.param(function, argument, value, id=f"{function}-{argument}-{number}")

@@ -1,4 +1,4 @@
-"""The CPU's algorithms: two tables, most specialised first, the readable definition last.
+"""The CPU's algorithms: tables, most specialised first, the readable definition last. Volumes have their own.
 
 Every module here keeps the same contract, and the tables drive dispatch, tests, benchmarks and `compare`::
 
@@ -8,6 +8,7 @@ Every module here keeps the same contract, and the tables drive dispatch, tests,
     prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
     prepare_cost(spec, machine) -> estimated seconds            (convolution; nothing where it is missing)
     run(spec, x, packed, bias, out) -> None                     (convolution)
+    run(spec, x, grad, out) -> None                             (gradient for a convolution's weight)
     run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
 
 A convolution for special weights has one function more, and is not among those that ``"auto"`` picks for any::
@@ -32,6 +33,9 @@ from . import (
     pool_naive,
     pool_rows,
     pool_running,
+    volumes,
+    weight_channels,
+    weight_naive,
 )
 
 CONV2D = (
@@ -48,4 +52,7 @@ CONV2D = (
     conv_im2col,
     conv_naive,
 )
+CONV2D_WEIGHT = (weight_channels, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
+CONV3D = (*(volumes.Convolution(module) for module in CONV2D[:-1] if module is not conv_separable), conv_naive)
+POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)

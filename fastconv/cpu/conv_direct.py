@@ -102,8 +102,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     products = spec.n * spec.groups * plan.panels * tiles.panel * pixels * spec.taps
     epilogues = spec.n * spec.groups * plan.panels * pixels * tiles.panel / simd.lanes(spec.acc_dtype)
     copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
-    rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
-    seconds = 2 * products / rate + epilogues * machine.tile_row + copied / machine.patch_bandwidth
+    seconds = 2 * products / panels.rate(spec, machine) + epilogues * machine.tile_row
+    seconds += copied / machine.patch_bandwidth
     return machine.call + seconds / machine.threads
 
 

@@ -71,7 +71,7 @@ def _cost(spec: ConvSpec, tiles: panels.Tiles, machine: Machine) -> float:
     plan, lanes = _cut(spec, tiles, machine.threads), simd.lanes(spec.acc_dtype)
     blocks = spec.n * spec.groups
     computed = plan.panels * tiles.panel * -(-spec.oh * spec.ow // tiles.pixels) * tiles.pixels * blocks
-    products = 2 * computed * spec.taps / (machine.tile_flops * lanes / 16)
+    products = 2 * computed * spec.taps / panels.rate(spec, machine)
     if tiles.vectors == 1:
         products *= ONE_VECTOR
     written = computed / lanes * machine.tile_row * (UNTURNED if tiles.x_in_lanes else 1)

@@ -6,6 +6,8 @@
     avg:  out[p, i, j] = (sum over a, b of x[p, row, col]) / divisor
     lp:   out[p, i, j] = (kh * kw / divisor * sum over a, b of x[p, row, col] ** norm) ** (1 / norm)
 
+of volumes with x[p, z, row, col], z = k * stride_d - front + e * dilation_d, and windows of kd * kh * kw.
+
 Taps outside the input are left out: minus infinity for max, zero for the sums. The divisor is the caller's, or the
 window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
 The index of a maximum is its first occurrence's, or the last NaN's, as in PyTorch.
@@ -41,18 +43,22 @@ def scratch(spec: PoolSpec) -> int:
 
 
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
-    (top, bottom), (left, right) = spec.padding
-    window, pad = (spec.kh, spec.kw), (top, left)
+    depth = spec.depth
+    (front, back), (top, bottom), (left, right) = depth.padding, *spec.padding
+    window, pad, size = (depth.kd, spec.kh, spec.kw), (front, top, left), (depth.d, spec.h, spec.w)
+    stride, dilation = (depth.stride, *spec.stride), (depth.dilation, *spec.dilation)
+    outs = spec.planes, depth.od, spec.oh, spec.ow
+    x, out = x.reshape(spec.planes, *size), out.reshape(outs)
     if spec.op == "max":
-        found = np.empty((0, 0, 0), np.int64) if indices is None else indices
-        _naive_max(x, out, found, window, spec.stride, pad, spec.dilation)
+        found = np.empty((0, 0, 0, 0), np.int64) if indices is None else indices.reshape(outs)
+        _naive_max(x, out, found, window, stride, pad, dilation)
     else:
         # Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
-        counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
-        before = pad if spec.count_include_pad else (0, 0)
+        counted = (depth.d + back, spec.h + bottom, spec.w + right) if spec.count_include_pad else size
+        before = pad if spec.count_include_pad else (0, 0, 0)
         divisor = 0 if spec.divisor is None else spec.divisor
         norm = spec.norm if spec.op == "lp" else 0.0
-        _naive_sum(x, out, window, spec.stride, pad, spec.dilation, before, counted, divisor, norm)
+        _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, norm)
 
 
 @jit
@@ -63,45 +69,54 @@ def _inside(start, dilation, size, taps):
 
 @kernel
 def _naive_max(x, out, indices, window, stride, pad, dilation):
-    planes, oh, ow = out.shape
-    h, w = x.shape[1:]
-    for job in prange(planes * oh):
-        plane, i = job // oh, job % oh
+    planes, od, oh, ow = out.shape
+    d, h, w = x.shape[1:]
+    for job in prange(planes * od * oh):
+        plane, k, i = job // (od * oh), job // oh % od, job % oh
+        front, top = k * stride[0] - pad[0], i * stride[1] - pad[1]
+        e0, e1 = _inside(front, dilation[0], d, window[0])
+        a0, a1 = _inside(top, dilation[1], h, window[1])
         for j in range(ow):
-            top, left = i * stride[0] - pad[0], j * stride[1] - pad[1]
-            a0, a1 = _inside(top, dilation[0], h, window[0])
-            b0, b1 = _inside(left, dilation[1], w, window[1])
+            left = j * stride[2] - pad[2]
+            b0, b1 = _inside(left, dilation[2], w, window[2])
             # The first tap inside the input is where the search begins; there is one, the spec saw to that.
-            at = (top + a0 * dilation[0]) * w + left + b0 * dilation[1]
-            best = x[plane, at // w, at % w]
-            for a in range(a0, a1):
-                for b in range(b0, b1):
-                    row, col = top + a * dilation[0], left + b * dilation[1]
-                    value = x[plane, row, col]
-                    if value > best or value != value:
-                        best, at = value, row * w + col
-            out[plane, i, j] = best
+            z, row, col = front + e0 * dilation[0], top + a0 * dilation[1], left + b0 * dilation[2]
+            best, at = x[plane, z, row, col], (z * h + row) * w + col
+            for e in range(e0, e1):
+                for a in range(a0, a1):
+                    for b in range(b0, b1):
+                        z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
+                        value = x[plane, z, row, col]
+                        if value > best or value != value:
+                            best, at = value, (z * h + row) * w + col
+            out[plane, k, i, j] = best
             if indices.size:
-                indices[plane, i, j] = at
+                indices[plane, k, i, j] = at
 
 
 @kernel
 def _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, norm):
-    planes, oh, ow = out.shape
-    h, w = x.shape[1:]
-    for job in prange(planes * oh):
-        plane, i = job // oh, job % oh
+    planes, od, oh, ow = out.shape
+    d, h, w = x.shape[1:]
+    size = np.float64(window[0]) * np.float64(window[1]) * np.float64(window[2])
+    for job in prange(planes * od * oh):
+        plane, k, i = job // (od * oh), job // oh % od, job % oh
+        front, top = k * stride[0] - pad[0], i * stride[1] - pad[1]
         for j in range(ow):
-            top, left = i * stride[0] - pad[0], j * stride[1] - pad[1]
-            a0, a1 = _inside(top, dilation[0], h, window[0])
-            b0, b1 = _inside(left, dilation[1], w, window[1])
+            left = j * stride[2] - pad[2]
+            e0, e1 = _inside(front, dilation[0], d, window[0])
+            a0, a1 = _inside(top, dilation[1], h, window[1])
+            b0, b1 = _inside(left, dilation[2], w, window[2])
             total = 0.0
-            for a in range(a0, a1):
-                for b in range(b0, b1):
-                    value = np.float64(x[plane, top + a * dilation[0], left + b * dilation[1]])
-                    total += value if norm == 0.0 else value**norm
-            a0, a1 = _inside(top + before[0], dilation[0], before[0] + counted[0], window[0])
-            b0, b1 = _inside(left + before[1], dilation[1], before[1] + counted[1], window[1])
-            mean = total / (divisor if divisor != 0 else np.float64(a1 - a0) * np.float64(b1 - b0))
-            size = np.float64(window[0]) * np.float64(window[1])
-            out[plane, i, j] = mean if norm == 0.0 else (mean * size) ** (1.0 / norm)
+            for e in range(e0, e1):
+                for a in range(a0, a1):
+                    for b in range(b0, b1):
+                        z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
+                        value = np.float64(x[plane, z, row, col])
+                        total += value if norm == 0.0 else value**norm
+            e0, e1 = _inside(front + before[0], dilation[0], before[0] + counted[0], window[0])
+            a0, a1 = _inside(top + before[1], dilation[1], before[1] + counted[1], window[1])
+            b0, b1 = _inside(left + before[2], dilation[2], before[2] + counted[2], window[2])
+            count = np.float64(e1 - e0) * np.float64(a1 - a0) * np.float64(b1 - b0)
+            mean = total / (divisor if divisor != 0 else count)
+            out[plane, k, i, j] = mean if norm == 0.0 else (mean * size) ** (1.0 / norm)

@@ -1,0 +1,140 @@
+"""What learning costs beside PyTorch, on the same machine: ``python -m benchmarks.learning`` (extra `peers`).
+
+* layers: the output, the gradient for the input and the one for the weight, of each layer of `shapes`
+* lenet: an epoch of training LeNet on scikit-learn's digits, with `fastconv.nn` and with `torch.nn`, same batches
+
+Both contenders run in turns in one process; ratios are of medians, above one fastconv is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import fastconv
+from benchmarks.shapes import LAYERS, Layer, random
+from fastconv import grad
+
+#: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
+SECONDS, FEWEST, MOST = 0.4, 5, 51
+
+Steps = dict[str, Callable[[], Any]]
+
+
+def ours(layer: Layer) -> Steps:
+    """fastconv's three steps."""
+    x, weight, bias = layer.arrays()
+    signal = random(fastconv.conv2d(x, weight, **layer.options).shape, np.float32)
+    return {
+        "forward": lambda: fastconv.conv2d(x, weight, bias, **layer.options),
+        "input": lambda: grad.conv2d_input(x.shape, weight, signal, **layer.options),
+        "weight": lambda: grad.conv2d_weight(x, weight.shape, signal, **layer.options),
+    }
+
+
+def theirs(layer: Layer, threads: int) -> Steps:
+    """PyTorch's output, and both gradients by its autograd's own function, which may share work between them."""
+    import torch
+
+    torch.set_num_threads(threads)
+    x, weight, bias = (torch.from_numpy(array) for array in layer.arrays())
+    with torch.inference_mode():
+        shape = torch.nn.functional.conv2d(x, weight, **layer.options).shape
+    signal = torch.from_numpy(random(tuple(shape), np.float32))
+    pad = fastconv.spec.pair("padding", layer.padding, 0)
+    options = [0], [layer.stride] * 2, list(pad), [layer.dilation] * 2, False, [0, 0], layer.groups
+
+    def backward(*wanted: bool) -> Any:
+        with torch.inference_mode():
+            return torch.ops.aten.convolution_backward(signal, x, weight, *options, (*wanted, False))
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return torch.nn.functional.conv2d(x, weight, bias, **layer.options)
+
+    return {"forward": forward, "both": lambda: backward(True, True)}
+
+
+def in_turns(ways: dict[str, Steps]) -> dict[str, dict[str, float]]:
+    """Median seconds of every step of every contender."""
+    seconds: dict[str, dict[str, list[float]]] = {way: {step: [] for step in steps} for way, steps in ways.items()}
+    rounds, done = MOST, 0
+    while done < rounds:
+        for way, steps in ways.items():
+            for run in steps.values():  # brings the contender's data back into the caches
+                run()
+            for step, run in steps.items():
+                start = time.perf_counter()
+                run()
+                seconds[way][step].append(time.perf_counter() - start)
+        done += 1
+        slowest = max(sum(map(statistics.median, steps.values())) for steps in seconds.values())
+        rounds = min(MOST, max(FEWEST, int(SECONDS / slowest)))
+    return {way: {step: statistics.median(times) for step, times in steps.items()} for way, steps in seconds.items()}
+
+
+def error(layer: Layer) -> dict[str, float]:
+    """Of both gradients against float64, in units of the largest element."""
+    x, weight, _ = layer.arrays()
+    signal = random(fastconv.conv2d(x, weight, **layer.options).shape, np.float32)
+    found = {}
+    wide = [array.astype(np.float64) for array in (x, weight, signal)]
+    for step, run in {
+        "input": lambda x, weight, signal: grad.conv2d_input(x.shape, weight, signal, **layer.options),
+        "weight": lambda x, weight, signal: grad.conv2d_weight(x, weight.shape, signal, **layer.options),
+    }.items():
+        exact = run(*wide)
+        found[step] = float(np.abs(run(x, weight, signal) - exact).max() / np.abs(exact).max())
+    return found
+
+
+def rows(pattern: str, threads: int) -> Iterator[dict[str, Any]]:
+    """One dictionary a layer."""
+    for layer in LAYERS.values():
+        if pattern in layer.name:
+            seconds = in_turns({"fastconv": ours(layer), "torch": theirs(layer, threads)})
+            totals = {way: sum(steps.values()) for way, steps in seconds.items()}
+            ratio = totals["torch"] / totals["fastconv"]
+            yield {"row": layer.name, "ratio": ratio, "seconds": seconds, "error": error(layer)}
+
+
+def show(row: dict[str, Any]) -> str:
+    """One row as text."""
+    ways = "   ".join(
+        f"{way}: " + ", ".join(f"{step} {1e3 * seconds:.3f}" for step, seconds in steps.items())
+        for way, steps in row["seconds"].items()
+    )
+    errors = ", ".join(f"{step} {value:.0e}" for step, value in row["error"].items())
+    return f"{row['row']:20} x{row['ratio']:.2f}   {ways} ms   error: {errors}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="layers whose name contains this")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    arguments = parser.parse_args()
+    fastconv.set_num_threads(arguments.threads)
+    table = []
+    for row in rows(arguments.only, arguments.threads):
+        table.append(row)
+        print(show(row), flush=True)
+    ratios = {row["row"]: row["ratio"] for row in table}
+    mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
+    worst = min(ratios, key=ratios.__getitem__)
+    print(f"\nforward and both gradients: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
+          f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)} rows below 1")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(table, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,376 @@
+"""The gradient for the weight on the register tile, channels of the output in vector lanes.
+
+::
+
+    out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]       (see `weight_naive`)
+
+is a matrix product whose sum runs over pixels. What it changes over `naive`: both factors are packed such that each
+step of the sum reads its operands side by side. A block of pixels of `grad` becomes panels [pixel][o]; what these see
+of `x` becomes a patch [row][column][c], with the padding written out. At every pixel (i, j) the run of ``kw * c``
+values for all columns b and channels c of a kernel's row a lies in one piece, in row ``i * stride_h + a * dilation_h``
+from column ``j * stride_w`` on (with a horizontal dilation only the c of each b). So a tile takes up to 14 of a run by
+2 vectors of o, and finds its pixels by a table of offsets, whatever the stride.
+
+Loop order: the blocks of a few MiB of the batch are packed, all of them first, so that tasks can share them; then each
+task takes a panel of o and some of the runs' tiles, and goes through the blocks in order: a sum's order does not depend
+on the number of threads. The sums lie as the tile writes them, [run][o], and are put in order at the end.
+
+It wins where a group has several output channels.
+
+Source: Georganas et al., Anatomy of high-performance deep learning convolutions on SIMD architectures, SC 2018.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ..spec import ConvSpec
+from . import simd
+from .machine import Machine
+from .product import added_product
+from .runtime import jit, kernel
+from .runtime import scratch as runtime_scratch
+from .tile import tile_shape
+
+#: Pixels of a block, and the most columns of one: a panel of them and what they see stay in the second-level cache.
+PIXELS, COLUMNS = 512, 64
+#: Bytes of a patch, where channels are so many that fewer pixels must do.
+PATCH_BYTES = 384 << 10
+#: Bytes that are packed at a time, unless one block has more.
+PACKED_BYTES = 6 << 20
+#: Largest patch: beyond, dilation or padding are so large that nearly all of it were zeros.
+LIMIT_BYTES = 64 << 20
+#: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
+SMALL = 2e7
+#: A stride beyond this and the window: only the columns that are seen are packed.
+FAR = 8
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    rows: int
+    """Of a tile: elements of a run."""
+    vectors: int
+    """Of a tile, and of a panel of o."""
+    run: int
+    """Elements of x that a tap, or all taps of a kernel's row, find in one piece."""
+    runs: int
+    """Of them, in a kernel."""
+    block_h: int
+    block_w: int
+    """Output rows and columns of a block."""
+    step: tuple[int, int]
+    """Rows and columns of a patch between neighbouring outputs."""
+    patch: tuple[int, int]
+    """Rows and columns of a patch."""
+
+
+@lru_cache(maxsize=4096)
+def _blocking(spec: ConvSpec) -> Blocking:
+    lanes, (most, wide) = simd.lanes(spec.acc_dtype), tile_shape()
+    vectors = 1 if spec.c_out // spec.groups <= lanes else wide
+    c_group = spec.c_in // spec.groups
+    together = spec.dilation[1] == 1 or spec.kw == 1
+    run, runs = (spec.kw * c_group, spec.kh) if together else (c_group, spec.kh * spec.kw)
+    rows = -(-run // -(-run // most))
+    if spec.flops < SMALL:
+        rows = most // 2 if run <= most // 2 else most
+    window = [(k - 1) * d + 1 for k, d in zip((spec.kh, spec.kw), spec.dilation, strict=True)]
+    step = (min(spec.stride[0], window[0]), spec.stride[1] if spec.stride[1] <= max(window[1], FAR) else window[1])
+
+    def patch(block_h: int, block_w: int) -> tuple[int, int]:
+        return (block_h - 1) * step[0] + window[0], (block_w - 1) * step[1] + window[1]
+
+    block_w = _even(spec.ow, COLUMNS)
+    block_h = _even(spec.oh, max(1, PIXELS // block_w))
+    while block_h > 1 and math.prod(patch(block_h, block_w)) * c_group * spec.acc_dtype.itemsize > PATCH_BYTES:
+        block_h = _even(spec.oh, block_h - 1)
+    return Blocking(rows, vectors, run, runs, block_h, block_w, step, patch(block_h, block_w))
+
+
+def _even(size: int, most: int) -> int:
+    """The size of the fewest parts of at most so many, all about as large."""
+    return -(-size // -(-size // most))
+
+
+def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
+    """Elements of a patch of one group, with room behind for a tile to read."""
+    return math.prod(plan.patch) * (spec.c_in // spec.groups) + plan.rows
+
+
+def _panel(spec: ConvSpec, plan: Blocking) -> int:
+    """Channels of a panel."""
+    return plan.vectors * simd.lanes(spec.acc_dtype)
+
+
+def _panels(spec: ConvSpec, plan: Blocking) -> int:
+    """Panels of a group."""
+    return -(-(spec.c_out // spec.groups) // _panel(spec, plan))
+
+
+def _blocks(spec: ConvSpec, plan: Blocking) -> int:
+    return spec.n * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w)
+
+
+def _sizes(spec: ConvSpec, plan: Blocking) -> tuple[int, int, int, int]:
+    """Elements of the patches and of the panels of one block, blocks packed at a time, and sums."""
+    patches = spec.groups * _patch_size(spec, plan)
+    panels = spec.groups * _panels(spec, plan) * plan.block_h * plan.block_w * _panel(spec, plan)
+    together = max(1, min(_blocks(spec, plan), PACKED_BYTES // ((patches + panels) * spec.acc_dtype.itemsize)))
+    tiles = spec.groups * _panels(spec, plan) * plan.runs * -(-plan.run // plan.rows)
+    return patches, panels, together, tiles * plan.rows * _panel(spec, plan)
+
+
+def supports(spec: ConvSpec) -> str | None:
+    plan = _blocking(spec)
+    size = spec.groups * _patch_size(spec, plan) * spec.acc_dtype.itemsize
+    if size > LIMIT_BYTES:
+        return f"what a block of outputs sees would take {size >> 20} MiB, padding and dilation counted, more than " \
+               f"{LIMIT_BYTES >> 20} MiB"
+    if spec.x_dtype != spec.acc_dtype:
+        return f"dtype {spec.dtype} is added up as {spec.acc_dtype}"
+    return None
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    plan, size = _blocking(spec), spec.acc_dtype.itemsize
+    patches, panels, _, sums = _sizes(spec, plan)
+    blocks = _blocks(spec, plan)
+    pixels = blocks * plan.block_h * plan.block_w
+    rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
+    loads = max(1.0, (plan.rows + plan.vectors) / (plan.rows * plan.vectors))  # of which one a cycle
+    tiles = 2 * pixels * sums * loads / rate + blocks * sums / simd.lanes(spec.acc_dtype) * machine.tile_row
+    packing = blocks * (patches + panels) * size / machine.patch_bandwidth + 2 * sums * size / machine.bandwidth
+    return 2 * machine.call + (tiles + packing) / machine.threads
+
+
+def scratch(spec: ConvSpec) -> int:
+    patches, panels, together, sums = _sizes(spec, _blocking(spec))
+    return ((patches + panels) * together + sums) * spec.acc_dtype.itemsize
+
+
+def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
+    plan = _blocking(spec)
+    patches, panels, together, sums = _sizes(spec, plan)
+    threads, lanes = numba.get_num_threads(), simd.lanes(spec.acc_dtype)
+    parts = patches * together, panels * together, sums, threads * lanes**2
+    # One row a thread, as `scratch` has it, would do for private memory; this is shared, rows end to end.
+    memory = runtime_scratch(-(-sum(parts) // threads), spec.acc_dtype).reshape(-1)[: sum(parts)]
+    packed_x, packed_grad, totals, lines = np.split(memory, np.cumsum(parts)[:-1])
+    blocks = _blocks(spec, plan)
+    tiles, panel_count = plan.runs * -(-plan.run // plan.rows), spec.groups * _panels(spec, plan)
+    shares = min(tiles, -(-4 * threads // panel_count)) if threads > 1 else 1
+    loops = _loops(plan.rows, plan.vectors).sized(spec.flops)
+    totals[...] = 0
+    for first in range(0, blocks, together):
+        loops(
+            x,
+            grad,
+            packed_x,
+            packed_grad,
+            totals,
+            _offsets(spec, plan),
+            _starts(spec, plan),
+            np.array(
+                (
+                    first,
+                    min(together, blocks - first),
+                    shares,
+                    spec.groups,
+                    *(plan.block_h, plan.block_w),
+                    *spec.stride,
+                    *plan.step,
+                    *(spec.padding[0][0], spec.padding[1][0]),
+                    *plan.patch,
+                    *_seen(spec),
+                    plan.run,
+                    lanes,
+                ),
+                np.int64,
+            ),
+        )
+    order = _order.sized(out.size * 8)
+    order(totals, out, lines.reshape(threads, -1), spec.groups, plan.run, plan.runs, plan.rows, lanes, plan.vectors)
+
+
+def _seen(spec: ConvSpec) -> tuple[int, int]:
+    """Rows and columns of the padded input that some output sees."""
+    return tuple(
+        (count - 1) * stride + (k - 1) * d + 1
+        for count, stride, k, d in zip((spec.oh, spec.ow), spec.stride, (spec.kh, spec.kw), spec.dilation, strict=True)
+    )  # type: ignore[return-value] # two of them
+
+
+@lru_cache(maxsize=256)
+def _offsets(spec: ConvSpec, plan: Blocking) -> np.ndarray:
+    """Distance of each pixel of a block from the first, in a patch."""
+    i, j = np.ogrid[: plan.block_h, : plan.block_w]
+    return ((i * plan.step[0] * plan.patch[1] + j * plan.step[1]) * (spec.c_in // spec.groups)).reshape(-1)
+
+
+@lru_cache(maxsize=256)
+def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
+    """Where each run begins in a patch."""
+    a, b = np.ogrid[: spec.kh, : plan.runs // spec.kh]
+    return ((a * spec.dilation[0] * plan.patch[1] + b * spec.dilation[1]) * (spec.c_in // spec.groups)).reshape(-1)
+
+
+@jit
+def _zero(target, to, count, lanes):
+    zero = simd.splat(target.dtype.type(0))
+    for q in range(0, count - lanes + 1, lanes):
+        simd.store(target, to + q, zero)
+    if count % lanes > 0:
+        simd.store_part(target, to + count // lanes * lanes, zero, count % lanes)
+
+
+@jit
+def _pack_columns(x, at, channels, count, target, to, lanes):
+    """target[to + q * channels + c] = x[at + c * h * w + q] for q < count, as flat indices."""
+    plane = x.shape[2] * x.shape[3]
+    for c in range(0, channels, lanes):
+        for q in range(0, count, lanes):
+            here, there = at + c * plane + q, to + q * channels + c
+            simd.transpose(x, here, plane, min(lanes, channels - c), min(lanes, count - q), target, there, channels)
+
+
+@jit
+def _pack_x(x, image, group, corner, rows, stride, step, patch, seen, channels, target, to, lanes):
+    """Fill a patch: `rows` rows of it, whose first is row corner[0] of the padded input less the padding."""
+    h, w = x.shape[2:]
+    for r in range(rows):
+        row = corner[0] + r // step[0] * stride[0] + r % step[0]
+        at, line = ((image * x.shape[1] + group * channels) * h + row) * w, to + r * patch[1] * channels
+        end = min(w, seen[1])
+        if not (0 <= row < h):
+            _zero(target, line, patch[1] * channels, lanes)
+        elif step[1] == stride[1]:
+            first = min(max(0, -corner[1]), patch[1])
+            last = max(min(patch[1], end - corner[1]), first)
+            _zero(target, line, first * channels, lanes)
+            _pack_columns(x, at + corner[1] + first, channels, last - first, target, line + first * channels, lanes)
+            _zero(target, line + last * channels, (patch[1] - last) * channels, lanes)
+        else:
+            for q in range(patch[1]):
+                col = corner[1] + q // step[1] * stride[1] + q % step[1]
+                for c in range(channels):
+                    inside = 0 <= col < end
+                    target[line + q * channels + c] = x[image, group * channels + c, row, col] if inside else 0
+
+
+@jit
+def _pack_grad(grad, image, channel, channels, i0, j0, high, wide, block_w, target, to, panel, lanes):
+    """Fill a panel: [pixel][o] of `high` x `wide` pixels, rows of `block_w`, from channel `channel` on."""
+    oh, ow = grad.shape[2:]
+    for i in range(high):
+        if wide < block_w:
+            _zero(target, to + (i * block_w + wide) * panel, (block_w - wide) * panel, lanes)
+        for o in range(0, channels, lanes):
+            for j in range(0, wide, lanes):
+                at = ((image * grad.shape[1] + channel + o) * oh + i0 + i) * ow + j0 + j
+                here = to + (i * block_w + j) * panel + o
+                simd.transpose(grad, at, oh * ow, min(lanes, channels - o), min(lanes, wide - j), target, here, panel)
+
+
+@lru_cache(maxsize=64)
+def _loops(tile_rows: int, vectors: int) -> Any:
+    """The kernel for one shape of tile."""
+    product = added_product(tile_rows, vectors)
+
+    @jit(key=(tile_rows, vectors))
+    def _pack_job(job, x, grad, packed_x, packed_grad, sizes):
+        first, groups, block_h, block_w = sizes[0], sizes[3], sizes[4], sizes[5]
+        stride, step, pad = (sizes[6], sizes[7]), (sizes[8], sizes[9]), (sizes[10], sizes[11])
+        patch, seen, lanes = (sizes[12], sizes[13]), (sizes[14], sizes[15]), sizes[17]
+        c_out, oh, ow = grad.shape[1:]
+        channels, c_group, panel = c_out // groups, x.shape[1] // groups, vectors * lanes
+        panels = (channels + panel - 1) // panel
+        blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+        # A job packs the patch of a group, or one of its panels.
+        place, part, group = job // (groups * (1 + panels)), job // groups % (1 + panels), job % groups
+        block = first + place
+        j0, i0 = block % blocks_w * block_w, block // blocks_w % blocks_h * block_h
+        image, high = block // (blocks_w * blocks_h), min(block_h, oh - i0)
+        if part == 0:
+            size = patch[0] * patch[1] * c_group + tile_rows
+            corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+            rows = patch[0] - (block_h - high) * step[0]
+            edge = seen[0] - pad[0], seen[1] - pad[1]
+            to = (place * groups + group) * size
+            _pack_x(x, image, group, corner, rows, stride, step, patch, edge, c_group, packed_x, to, lanes)
+            _zero(packed_x, to + size - tile_rows, tile_rows, lanes)
+        else:
+            channel = group * channels + (part - 1) * panel
+            some, wide = min(panel, channels - (part - 1) * panel), min(block_w, ow - j0)
+            to = ((place * groups + group) * panels + part - 1) * block_h * block_w * panel
+            _pack_grad(grad, image, channel, some, i0, j0, high, wide, block_w, packed_grad, to, panel, lanes)
+
+    @jit(key=(tile_rows, vectors))
+    def _sum_job(job, x, grad, packed_x, packed_grad, totals, offsets, starts, sizes):
+        first, count, shares, groups, block_h, block_w = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+        run, lanes = sizes[16], sizes[17]
+        oh, ow = grad.shape[2:]
+        channels, c_group, panel = grad.shape[1] // groups, x.shape[1] // groups, vectors * lanes
+        panels = (channels + panel - 1) // panel
+        blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+        high = (run + tile_rows - 1) // tile_rows
+        tiles = high * starts.size
+        share, p, group = job % shares, job // shares % panels, job // (shares * panels)
+        size = sizes[12] * sizes[13] * c_group + tile_rows
+        for place in range(count):
+            i0 = (first + place) // blocks_w % blocks_h * block_h
+            pixels = min(block_h, oh - i0) * block_w
+            left = (place * groups + group) * size
+            right = ((place * groups + group) * panels + p) * block_h * block_w * panel
+            for t in range(share * tiles // shares, (share + 1) * tiles // shares):
+                at = left + starts[t // high] + t % high * tile_rows
+                to = ((group * panels + p) * tiles + t) * tile_rows * panel
+                product(packed_x, at, offsets, pixels, packed_grad, right, totals, to)
+
+    @kernel(key=(tile_rows, vectors))
+    def _weight_channels(x, grad, packed_x, packed_grad, totals, offsets, starts, sizes):
+        count, shares, groups = sizes[1], sizes[2], sizes[3]
+        panel = vectors * sizes[17]
+        panels = (grad.shape[1] // groups + panel - 1) // panel
+        # The index of a parallel loop is unsigned; the cast saves compiling a job for both types.
+        for job in prange(count * groups * (1 + panels)):
+            _pack_job(np.int64(job), x, grad, packed_x, packed_grad, sizes)
+        for job in prange(groups * panels * shares):
+            _sum_job(np.int64(job), x, grad, packed_x, packed_grad, totals, offsets, starts, sizes)
+
+    return _weight_channels
+
+
+@kernel
+def _order(totals, out, lines, groups, run, runs, rows, lanes, vectors):
+    """From [run][o] of each panel to out[o, c, a, b]."""
+    c_out, c_group, kh, kw = out.shape
+    channels, panel, taps = c_out // groups, vectors * lanes, kh * kw
+    panels = (channels + panel - 1) // panel
+    pitch = (run + rows - 1) // rows * rows  # of a run
+    across = 1 if taps == 1 else c_group  # of 1x1 kernels the channels lie side by side, not the taps
+    for job in prange(groups * panels * across):
+        c, p, group = job % across, job // across % panels, job // (across * panels)
+        base = (group * panels + p) * runs * pitch
+        line = lines[numba.get_thread_id()]
+        for o in range(0, min(panel, channels - p * panel), lanes):
+            some = min(lanes, channels - p * panel - o)
+            to = ((group * channels + p * panel + o) * c_group + c) * taps
+            if taps == 1:
+                for first in range(0, c_group, lanes):
+                    many = min(lanes, c_group - first)
+                    simd.transpose(totals, (base + first) * panel + o, panel, many, some, out, to + first, c_group)
+                continue
+            for first in range(0, taps, lanes):
+                many = min(lanes, taps - first)
+                for t in range(first, first + many):
+                    place = t // kw * pitch + t % kw * c_group if runs == kh else t * pitch
+                    simd.store(line, (t - first) * lanes, simd.load(totals, (base + place + c) * panel + o))
+                simd.transpose(line, 0, lanes, many, some, out, to + first, c_group * taps)

@@ -1,0 +1,265 @@
+"""Gradients of convolution and pooling, with the names and arguments of `torch.nn.grad`.
+
+Each takes the gradient of some number with respect to a layer's output and gives the one with respect to its input or
+its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import (
+    _forks,  # noqa: F401 # must be there before the first fork, which may come before the first call
+    backward,
+    transposed,
+)
+from .checks import array, check_dtype, shape
+from .spec import conv_spec, pool_spec
+
+__all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d"]
+
+
+def conv2d_input(
+    input_size: Any,
+    weight: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    device: str = "cpu",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient of `conv2d` with respect to its input.
+
+    Parameters
+    ----------
+    input_size : sequence of int
+        Shape of the input, (N, C, H, W) or (C, H, W).
+    weight : array_like, shape (C_out, C / groups, KH, KW)
+        The kernels.
+    grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+        Gradient with respect to the output.
+    stride, padding, dilation, groups
+        As in `conv2d`.
+    algorithm, device, out
+        As in `conv2d`, whose algorithms do the work.
+
+    Returns
+    -------
+    ndarray, shape `input_size`
+        dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `grad_output` has not the shape of the output.
+
+    Notes
+    -----
+    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.transposed`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import grad
+    >>> grad.conv2d_input((1, 1, 3), [[[[1.0, -1.0]]]], [[[1.0, 1.0]]])
+    array([[[ 1.,  0., -1.]]])
+    """
+    weight, grad_output = array("weight", weight), array("grad_output", grad_output)
+    problem = conv_spec(
+        shape("input_size", input_size),
+        weight.shape,
+        (weight.dtype, grad_output.dtype),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    _check_shape(grad_output, problem.output_shape)
+    return transposed.run(problem, weight, grad_output, None, algorithm, device, out)
+
+
+def conv2d_weight(
+    input: Any,
+    weight_size: Any,
+    grad_output: Any,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    *,
+    algorithm: str = "auto",
+    device: str = "cpu",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient of `conv2d` with respect to its weight.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W) or (C, H, W)
+        What was convolved.
+    weight_size : sequence of int
+        Shape of the weight, (C_out, C / groups, KH, KW).
+    grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+        Gradient with respect to the output.
+    stride, padding, dilation, groups
+        As in `conv2d`.
+    algorithm : str
+        "auto" or one of ``algorithms("conv2d_weight")``.
+    device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape `weight_size`
+        dtype as in `conv2d`; summed over the batch.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `grad_output` has not the shape of the output.
+
+    Notes
+    -----
+    ``out[o, c, a, b] = sum over n, i, j of grad_output[n, o, i, j] * input[n, first + c, row, col]``, with the row and
+    column that tap (a, b) of output (i, j) sees: a correlation over the batch.
+
+    Source: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998.
+
+    Examples
+    --------
+    >>> from fastconv import grad
+    >>> grad.conv2d_weight([[[1.0, 2.0, 4.0]]], (1, 1, 1, 2), [[[1.0, 1.0]]])
+    array([[[[3., 6.]]]])
+    """
+    input, grad_output = array("input", input), array("grad_output", grad_output)
+    problem = conv_spec(
+        input.shape,
+        shape("weight_size", weight_size),
+        (input.dtype, grad_output.dtype),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    _check_shape(grad_output, problem.output_shape)
+    return backward.conv2d_weight(problem, input, grad_output, algorithm, device, out)
+
+
+def max_pool2d(
+    input: Any,
+    grad_output: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    device: str = "cpu",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient of `max_pool2d` with respect to its input.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W), (C, H, W) or (H, W)
+        What was pooled.
+    grad_output : array_like, shape (..., OH, OW)
+        Gradient with respect to the output.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in `max_pool2d`.
+    device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape of `input`
+        Of the dtype of `grad_output`; float64 if that is of integers. Each window's gradient goes to its maximum: the
+        first of equals, the last NaN, as in PyTorch.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `grad_output` has not the shape of the output.
+
+    Examples
+    --------
+    >>> from fastconv import grad
+    >>> grad.max_pool2d([[1.0, 3.0, 2.0]], [[10.0, 20.0]], (1, 2), stride=1)
+    array([[ 0., 30.,  0.]])
+    """
+    input, grad_output = array("input", input), array("grad_output", grad_output)
+    dtype = check_dtype("input", input.dtype)
+    problem = pool_spec("max", input.shape, dtype, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    _check_shape(grad_output, problem.output_shape)
+    return backward.pool2d(problem, input, grad_output, device, out)
+
+
+def avg_pool2d(
+    input: Any,
+    grad_output: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    device: str = "cpu",
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Gradient of `avg_pool2d` with respect to its input.
+
+    Parameters
+    ----------
+    input : array_like, shape (N, C, H, W), (C, H, W) or (H, W)
+        What was pooled; only its shape counts.
+    grad_output : array_like, shape (..., OH, OW)
+        Gradient with respect to the output.
+    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+        As in `avg_pool2d`.
+    device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape of `input`
+        Of the dtype of `grad_output`; float64 if that is of integers.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `grad_output` has not the shape of the output.
+
+    Examples
+    --------
+    >>> from fastconv import grad
+    >>> grad.avg_pool2d([[1.0, 3.0, 2.0]], [[10.0, 20.0]], (1, 2), stride=1)
+    array([[ 5., 15., 10.]])
+    """
+    input, grad_output = array("input", input), array("grad_output", grad_output)
+    problem = pool_spec(
+        "avg",
+        input.shape,
+        check_dtype("input", input.dtype),
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
+    )
+    _check_shape(grad_output, problem.output_shape)
+    return backward.pool2d(problem, input, grad_output, device, out)
+
+
+def _check_shape(grad_output: np.ndarray, expected: tuple[int, ...]) -> None:
+    if grad_output.shape != expected:
+        raise ValueError(f"grad_output has shape {grad_output.shape}, but the layer's output has shape {expected}")
