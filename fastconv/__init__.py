@@ -1,6 +1,7 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 from . import grad, nn, signal, wisdom
+from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
 from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
 from .compare import compare
 from .conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
@@ -8,9 +9,12 @@ from .pool import avg_pool2d, lp_pool2d, max_pool2d
 from .pool_nd import avg_pool1d, avg_pool3d, lp_pool1d, lp_pool3d, max_pool1d, max_pool3d
 from .shapes import output_shape, receptive_field
 from .transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .unfold import corr2d_matrix, fold2d, unfold2d
 
 __version__ = "0.1.0"
 __all__ = [
+    "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "algorithms",
     "avg_pool1d",
     "avg_pool2d",
@@ -23,6 +27,8 @@ __all__ = [
     "conv_transpose2d",
     "conv_transpose3d",
     "corr2d",
+    "corr2d_matrix",
+    "fold2d",
     "get_num_threads",
     "grad",
     "lp_pool1d",
@@ -31,6 +37,7 @@ __all__ = [
     "max_pool1d",
     "max_pool2d",
     "max_pool3d",
+    "max_unpool2d",
     "nn",
     "output_shape",
     "plan_conv1d",
@@ -39,5 +46,6 @@ __all__ = [
     "receptive_field",
     "set_num_threads",
     "signal",
+    "unfold2d",
     "wisdom",
 ]

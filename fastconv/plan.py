@@ -125,7 +125,7 @@ def _cheapest(
     costs = candidates(spec, device, op)
     if names is not None:
         costs = {label: seconds for label, seconds in costs.items() if label in names}
-    remembered = wisdom.recall(spec, threads) if op == "conv2d" and isinstance(spec, ConvSpec) else None
+    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) and op == operation(spec) else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     return _named(op, spec, best, device)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from scipy.signal import correlate2d
+from scipy.signal import correlate
 
 #: Largest error allowed, in units of the largest sum of absolute products: what the library promises of every
 #: algorithm, also of those that transform their input. A forgotten or doubled tap is thousands of times larger.
@@ -16,7 +16,7 @@ TOLERANCE = {np.dtype(np.float16): 2e-5, np.dtype(np.float32): 2e-5, np.dtype(np
 
 
 def pads(padding, size, kernel, stride, dilation):
-    """Any form of padding as ((top, bottom), (left, right)), from the definitions of each form."""
+    """Any form of padding as two numbers for each axis, before and behind, from the definitions of each form."""
     if isinstance(padding, str):
         sides = []
         for n, k, s, d in zip(size, kernel, stride, dilation, strict=True):
@@ -24,13 +24,14 @@ def pads(padding, size, kernel, stride, dilation):
             total = max(0, (outputs - 1) * s + d * (k - 1) + 1 - n) if outputs else 0
             sides.append((total // 2, (total + 1) // 2)[:: -1 if padding == "same_lower" else 1])
         return tuple(sides)
-    padding = np.broadcast_to(np.asarray(padding).reshape(np.shape(padding) + (1,) * (2 - np.ndim(padding))), (2, 2))
+    given = np.asarray(padding).reshape(np.shape(padding) + (1,) * (2 - np.ndim(padding)))
+    padding = np.broadcast_to(given, (len(size), 2))
     return tuple((int(before), int(after)) for before, after in padding)
 
 
-def both(value):
-    """An int or a pair as a pair."""
-    return (value, value) if np.ndim(value) == 0 else tuple(value)
+def both(value, axes=2):
+    """An int, or one for each axis, as a tuple."""
+    return (value,) * axes if np.ndim(value) == 0 else tuple(value)
 
 
 def conv_dtype(*operands):
@@ -40,7 +41,10 @@ def conv_dtype(*operands):
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
-    """The result and its scale, the largest sum of absolute products; integers exactly, modulo the result's size."""
+    """The result and its scale, the largest sum of absolute products; integers exactly, modulo the result's size.
+
+    Along as many axes as the weight has.
+    """
     operands = [x, weight] if bias is None else [x, weight, bias]
     dtype = conv_dtype(*operands)
     wide = np.float64 if dtype.kind == "f" else np.int64  # int64 wraps: exact modulo 2**64, and so modulo 2**32
@@ -54,21 +58,22 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
 
 
 def _conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
-    if x.ndim == 3:
+    if x.ndim < weight.ndim:
         return _conv2d(x[None], weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)[0]
-    stride, dilation, kernel = both(stride), both(dilation), weight.shape[2:]
+    c_out, c_group, *kernel = weight.shape
+    stride, dilation = both(stride, len(kernel)), both(dilation, len(kernel))
     padded = np.pad(x, ((0, 0), (0, 0), *pads(padding, x.shape[2:], kernel, stride, dilation)))
-    c_out, c_group = weight.shape[:2]
     spread = np.zeros((c_out, c_group, *((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))), x.dtype)
-    spread[:, :, :: dilation[0], :: dilation[1]] = weight
+    spread[(..., *(slice(None, None, d) for d in dilation))] = weight
     size = [(n - k) // s + 1 for n, k, s in zip(padded.shape[2:], spread.shape[2:], stride, strict=True)]
     if min(size) < 1:
         raise ValueError("no window fits")
     out = np.zeros((x.shape[0], c_out, *size), x.dtype)
+    every = tuple(slice(None, None, s) for s in stride)
     for n, o, c in np.ndindex(x.shape[0], c_out, c_group):
         image = padded[n, o // (c_out // groups) * c_group + c]
-        out[n, o] += correlate2d(image, spread[o, c], mode="valid")[:: stride[0], :: stride[1]]
-    return out if bias is None else out + bias[:, None, None]
+        out[n, o] += correlate(image, spread[o, c], "valid", "direct")[every]
+    return out if bias is None else out + bias.reshape(-1, *(1,) * len(kernel))
 
 
 def conv2d_gradients(x, weight_shape, weight, grad, *, stride=1, padding=0, dilation=1, groups=1):
@@ -112,32 +117,62 @@ def pool2d_gradient(x, grad, kernel, stride=None, padding=0, dilation=1, ceil_mo
     return result
 
 
-def taps(x, kernel, stride, padding, dilation, ceil_mode):
+def conv_transpose(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
+    """The transposed convolution in float64, and its scale: every element of x adds the kernels times itself."""
+    def run(x, weight, bias):
+        n, c_in, *size = x.shape
+        _, c_group, *kernel = weight.shape
+        axes = len(kernel)
+        steps, gaps, extra = (both(value, axes) for value in (stride, dilation, output_padding))
+        full = [(count - 1) * s + (k - 1) * d + 1 for count, k, s, d in zip(size, kernel, steps, gaps, strict=True)]
+        cut = pads(padding, size, kernel, steps, gaps)
+        # with room for what output_padding adds behind what the kernels reach
+        out = np.zeros((n, c_group * groups, *(f + e + sum(c) for f, e, c in zip(full, extra, cut, strict=True))))
+        for group, tap in itertools.product(range(groups), np.ndindex(*kernel)):
+            seen = x[:, group * c_in // groups : (group + 1) * c_in // groups]
+            taps_ = weight[(slice(group * c_in // groups, (group + 1) * c_in // groups), slice(None), *tap)]
+            to = [slice(t * d, t * d + (count - 1) * s + 1, s)
+                  for t, d, count, s in zip(tap, gaps, size, steps, strict=True)]
+            added = np.einsum("no...,oc->nc...", seen, taps_)
+            out[(slice(None), slice(group * c_group, (group + 1) * c_group), *to)] += added
+        inside = [slice(c[0], f + e - c[1]) for f, e, c in zip(full, extra, cut, strict=True)]
+        out = out[(slice(None), slice(None), *inside)]
+        return out if bias is None else out + bias.reshape(-1, *(1,) * axes)
+
+    args = [None if operand is None else operand.astype(np.float64) for operand in (x, weight, bias)]
+    return run(*args), run(*(None if operand is None else np.abs(operand) for operand in args)).max(initial=0)
+
+
+def taps(x, kernel, stride, padding, dilation, ceil_mode, axes=2):
     """Per tap of a window in reading order: values of x under it (0 outside), flat index, inside?, inside padded?"""
-    kernel, dilation = both(kernel), both(dilation)
-    stride = kernel if stride is None else both(stride)
-    sides = pads(padding, x.shape[-2:], kernel, stride, dilation)
+    kernel, dilation, size = both(kernel, axes), both(dilation, axes), x.shape[-axes:]
+    stride = kernel if stride is None else both(stride, axes)
+    sides = pads(padding, size, kernel, stride, dilation)
     starts = []
-    for n, k, s, p, d in zip(x.shape[-2:], kernel, stride, sides, dilation, strict=True):
+    for n, k, s, p, d in zip(size, kernel, stride, sides, dilation, strict=True):
         room = n + sum(p) - (d * (k - 1) + 1)
         if room < 0:
             raise ValueError("no window fits")
         # With ceil_mode a last window may hang over the end, but must start in the input or in the padding before it.
         count = 1 + (-(-room // s) if ceil_mode else room // s)
-        starts.append([i * s - p[0] for i in range(count) if not ceil_mode or i * s - p[0] < n])
-    for a, b in itertools.product(range(kernel[0]), range(kernel[1])):
-        row, col = np.array(starts[0])[:, None] + a * dilation[0], np.array(starts[1])[None] + b * dilation[1]
-        (h, w), ((_, bottom), (_, right)) = x.shape[-2:], sides
-        inside = (row >= 0) & (row < h) & (col >= 0) & (col < w)
-        padded = (row < h + bottom) & (col < w + right)  # no tap lies before the padding
-        value = np.where(inside, x[..., row.clip(0, h - 1), col.clip(0, w - 1)], x.dtype.type(0))
-        yield value, np.broadcast_to(row * w + col, value.shape), inside, padded
+        starts.append(np.array([i * s - p[0] for i in range(count) if not ceil_mode or i * s - p[0] < n]))
+    for tap in np.ndindex(*kernel):
+        places = np.ix_(*(start + t * d for start, t, d in zip(starts, tap, dilation, strict=True)))
+        inside = padded = np.array(True)
+        index = np.array(0)
+        for place, n, (_, behind) in zip(places, size, sides, strict=True):
+            inside = inside & (place >= 0) & (place < n)
+            padded = padded & (place < n + behind)  # no tap lies before the padding
+            index = index * n + place
+        value = x[(..., *(place.clip(0, n - 1) for place, n in zip(places, size, strict=True)))]
+        value = np.where(inside, value, x.dtype.type(0))
+        yield value, np.broadcast_to(index, value.shape), inside, padded
 
 
-def max_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
+def max_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, axes=2):
     """Maxima and their flat indices: the first of equal values, the last NaN if there is one (as PyTorch has it)."""
     best = at = None
-    for value, index, inside, _ in taps(x, kernel, stride, padding, dilation, ceil_mode):
+    for value, index, inside, _ in taps(x, kernel, stride, padding, dilation, ceil_mode, axes):
         if best is None:
             best, at, empty = value.copy(), index.copy(), np.full(value.shape, True)
         wins = inside & (empty | (value > best) | (value != value))  # true of NaN only
@@ -148,20 +183,20 @@ def max_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False):
 
 
 def avg_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,
-               divisor_override=None):
+               divisor_override=None, axes=2):
     """Means in float64, and their scale: the largest mean of absolute values."""
     total = size = count = 0
-    for value, _, inside, padded in taps(x.astype(np.float64), kernel, stride, padding, dilation, ceil_mode):
+    for value, _, inside, padded in taps(x.astype(np.float64), kernel, stride, padding, dilation, ceil_mode, axes):
         total, size = total + value, size + np.abs(value)
         count = count + (padded if count_include_pad else inside).astype(int)
     divisor = divisor_override or count
     return total / divisor, (size / divisor).max(initial=0)
 
 
-def lp_pool2d(x, norm, kernel, stride=None, padding=0, dilation=1, **options):
+def lp_pool2d(x, norm, kernel, stride=None, padding=0, dilation=1, axes=2, **options):
     """Power means times the window's size, in float64, and their scale."""
-    mean, _ = avg_pool2d(x.astype(np.float64) ** norm, kernel, stride, padding, dilation, **options)
-    result = (mean * np.prod(both(kernel))) ** (1 / norm)
+    mean, _ = avg_pool2d(x.astype(np.float64) ** norm, kernel, stride, padding, dilation, axes=axes, **options)
+    result = (mean * np.prod(both(kernel, axes))) ** (1 / norm)
     return result, result.max(initial=0)
 
 

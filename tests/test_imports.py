@@ -63,10 +63,13 @@ ALLOWED = {
     "plan": {"checks", "spec", "timing", "wisdom", "cpu", "cpu.machine", "cpu.runtime"},  # cpu late
     "api": {"checks", "spec", "plan", "_forks"},
     "pool": {"checks", "spec", "plan"},
+    "adaptive": {"checks", "spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
+    "transpose": {"checks", "spec", "transposed", "_forks"},
+    "unfold": {"checks", "spec", "cpu.columns", "_forks"},  # cpu late
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
-    "transposed": {"checks", "spec", "plan"},
+    "transposed": {"checks", "spec", "plan", "cpu.shuffle"},  # the last one late
     "backward": {"checks", "spec", "plan", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},

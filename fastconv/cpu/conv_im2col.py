@@ -18,11 +18,10 @@ Source: Chellapilla, Puri and Simard, High performance convolutional neural netw
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
 from ..spec import ConvSpec
+from .columns import unroll
 from .machine import Machine
-from .runtime import kernel
 
 #: Bytes of columns in one block: of 0.25 to 16 MiB, 2 MiB measured best for 3x3 layers of 64 to 512 channels (the
 #: block should stay in the second-level caches while BLAS reads it, and still be wide enough for a fast product).
@@ -75,38 +74,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
             for start in range(0, positions, block):
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
-                _im2col_unroll(channels, part, start, window, spec.stride, (top, left), spec.dilation)
+                unroll(channels, part, start, window, spec.stride, (top, left), spec.dilation)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]
     if spec.activation:
         np.maximum(out, spec.floor, out=out)
-
-
-@kernel
-def _im2col_unroll(x, columns, start, window, stride, pad, dilation):
-    kh, kw, ow = window
-    h, w = x.shape[1:]
-    stop = start + columns.shape[1]
-    for tap in prange(columns.shape[0]):
-        c, a, b = tap // (kh * kw), tap // kw % kh, tap % kw
-        for i in range(start // ow, (stop - 1) // ow + 1):
-            row = i * stride[0] - pad[0] + a * dilation[0]
-            shift = b * dilation[1] - pad[1]
-            # The columns j of this output row that lie in the block, and of those the ones that see the input.
-            begin, end = max(start - i * ow, 0), min(stop - i * ow, ow)
-            at = i * ow - start
-            if 0 <= row < h:
-                first = min(max(begin, -(shift // stride[1])), end)
-                last = max(min(end, (w - 1 - shift) // stride[1] + 1), first)
-            else:
-                first, last = end, end
-            for j in range(begin, first):
-                columns[tap, at + j] = 0
-            if stride[1] == 1:
-                for j in range(first, last):
-                    columns[tap, at + j] = x[c, row, j + shift]
-            else:
-                for j in range(first, last):
-                    columns[tap, at + j] = x[c, row, j * stride[1] + shift]
-            for j in range(last, end):
-                columns[tap, at + j] = 0

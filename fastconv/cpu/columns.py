@@ -1,0 +1,77 @@
+"""An image unrolled into columns ("im2col"), and columns summed up to an image ("col2im").
+
+::
+
+    columns[(c, a, b), p] = x[c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
+    out[c, row, col] = sum of columns[(c, a, b), p] over all (a, b) and p = (i, j) that lie there
+
+`conv_im2col` multiplies blocks of the former; `unfold2d` and `fold2d` are both.
+
+Loop order: unrolling has one task per row of the columns, runs of contiguous copies; summing up has one per plane,
+which nobody else writes to, and adds rows to rows.
+
+Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
+"""
+
+from __future__ import annotations
+
+from numba import prange
+
+from .runtime import kernel
+
+
+@kernel
+def unroll(x, columns, start, window, stride, pad, dilation):
+    """Columns of a block of positions, from `start` on, of an image; `window` is (kh, kw, ow)."""
+    kh, kw, ow = window
+    h, w = x.shape[1:]
+    stop = start + columns.shape[1]
+    for tap in prange(columns.shape[0]):
+        c, a, b = tap // (kh * kw), tap // kw % kh, tap % kw
+        for i in range(start // ow, (stop - 1) // ow + 1):
+            row = i * stride[0] - pad[0] + a * dilation[0]
+            shift = b * dilation[1] - pad[1]
+            # The columns j of this output row that lie in the block, and of those the ones that see the input.
+            begin, end = max(start - i * ow, 0), min(stop - i * ow, ow)
+            at = i * ow - start
+            if 0 <= row < h:
+                first = min(max(begin, -(shift // stride[1])), end)
+                last = max(min(end, (w - 1 - shift) // stride[1] + 1), first)
+            else:
+                first, last = end, end
+            for j in range(begin, first):
+                columns[tap, at + j] = 0
+            if stride[1] == 1:
+                for j in range(first, last):
+                    columns[tap, at + j] = x[c, row, j + shift]
+            else:
+                for j in range(first, last):
+                    columns[tap, at + j] = x[c, row, j * stride[1] + shift]
+            for j in range(last, end):
+                columns[tap, at + j] = 0
+
+
+@kernel
+def fold(columns, out, window, stride, pad, dilation):
+    """The sums; `window` is (kh, kw, oh, ow), of the convolution that unrolling goes with."""
+    kh, kw, oh, ow = window
+    channels, h, w = out.shape
+    for c in prange(channels):
+        out[c] = 0
+        for a in range(kh):
+            for b in range(kw):
+                tap = (c * kh + a) * kw + b
+                shift = b * dilation[1] - pad[1]
+                first = min(max(0, -(shift // stride[1])), ow)
+                last = max(min(ow, (w - 1 - shift) // stride[1] + 1), first)
+                for i in range(oh):
+                    row = i * stride[0] - pad[0] + a * dilation[0]
+                    if 0 <= row < h:
+                        line, values = out[c, row], columns[tap, i * ow : (i + 1) * ow]
+                        if stride[1] == 1:
+                            seen = line[first + shift : last + shift]
+                            for j in range(last - first):
+                                seen[j] += values[first + j]
+                        else:
+                            for j in range(first, last):
+                                line[j * stride[1] + shift] += values[j]

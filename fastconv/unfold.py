@@ -1,0 +1,213 @@
+"""Convolution as a matrix product, for all to see: unrolled windows, and the correlation as a sparse matrix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
+from .checks import allocate, array, check_dtype, check_out, kernel_ready, pair, shape
+from .spec import ConvSpec, conv_spec
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+__all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
+
+
+def unfold2d(
+    x: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """The windows of an image as columns ("im2col"), as PyTorch's `unfold`.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        The input.
+    kernel_size, stride, padding, dilation
+        The windows, as in `conv2d`.
+    out : ndarray, optional
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
+        A column for each position of the window, of the dtype of `x`. A convolution is
+        ``weight.reshape(C_out, -1) @ columns``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.unfold2d(np.arange(9).reshape(1, 3, 3), 2)
+    array([[0, 1, 3, 4],
+           [1, 2, 4, 5],
+           [3, 4, 6, 7],
+           [4, 5, 7, 8]])
+    """
+    x = array("x", x)
+    dtype = check_dtype("x", x.dtype)
+    problem = _problem(x.shape, kernel_size, dtype, stride, padding, dilation)
+    columns = _columns_shape(problem)
+    result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
+    if result.size:
+        from .cpu.columns import unroll
+
+        images, target = kernel_ready(x, dtype).reshape(problem.kernel_shapes[0]), result
+        if dtype.kind != "f" or dtype.itemsize == 2:  # elements are moved, whatever they are
+            images, target = images.view(f"u{dtype.itemsize}"), result.view(f"u{dtype.itemsize}")
+        pads = problem.padding[0][0], problem.padding[1][0]
+        loops = unroll.sized(target[0].size if problem.batched else target.size)
+        for image, one in zip(images, target.reshape(problem.n, *columns[-2:]), strict=True):
+            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation)
+    return result
+
+
+def fold2d(
+    columns: Any,
+    output_size: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """Columns summed up to an image ("col2im"), as PyTorch's `fold`: the transpose of `unfold2d`.
+
+    Parameters
+    ----------
+    columns : array_like, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
+        What `unfold2d` gives.
+    output_size : int or (int, int)
+        Height and width of the image.
+    kernel_size, stride, padding, dilation
+        The windows, as in `conv2d`.
+    out : ndarray, optional
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H, W) or (C, H, W)
+        Each pixel is the sum of its copies in all windows; dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `columns` has not the shape that goes with the windows.
+
+    Examples
+    --------
+    How many windows see each pixel:
+
+    >>> import numpy as np, fastconv
+    >>> fastconv.fold2d(np.ones((4, 4)), 3, 2)
+    array([[[1., 2., 1.],
+            [2., 4., 2.],
+            [1., 2., 1.]]])
+    """
+    columns = array("columns", columns)
+    dtype = check_dtype("columns", columns.dtype)
+    high, wide = pair("output_size", output_size, 1)
+    kernel = pair("kernel_size", kernel_size, 1)
+    if columns.ndim not in (2, 3) or not columns.shape[-2] or columns.shape[-2] % (kernel[0] * kernel[1]):
+        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with a window of {kernel}, "
+                         f"got {columns.shape}")
+    channels = columns.shape[-2] // (kernel[0] * kernel[1])
+    problem = _problem((*columns.shape[:-2], channels, high, wide), kernel, dtype, stride, padding, dilation)
+    if columns.shape != _columns_shape(problem):
+        raise ValueError(f"columns has shape {columns.shape}, but windows at {problem.oh}x{problem.ow} positions make "
+                         f"{_columns_shape(problem)}")
+    size = problem.x_shape
+    result = allocate(size, problem.out_dtype) if out is None else check_out(out, size, problem.out_dtype, (columns,))
+    if result.size:
+        from .cpu.columns import fold
+
+        sums = result if result.dtype == problem.acc_dtype else allocate(size, problem.acc_dtype)
+        given = kernel_ready(columns, problem.acc_dtype).reshape(problem.n, *columns.shape[-2:])
+        window, pads = (problem.kh, problem.kw, problem.oh, problem.ow), (problem.padding[0][0], problem.padding[1][0])
+        for one, image in zip(given, sums.reshape(problem.kernel_shapes[0]), strict=True):
+            fold.sized(one.size)(one, image, window, problem.stride, pads, problem.dilation)
+        if sums is not result:
+            result[...] = sums
+    return result
+
+
+def _problem(
+    x_shape: tuple[int, ...], kernel_size: Any, dtype: np.dtype, stride: Any, padding: Any, dilation: Any
+) -> ConvSpec:
+    """A convolution with these windows."""
+    channels = x_shape[-3] if len(x_shape) in (3, 4) else 1
+    weight = (1, max(channels, 1), *pair("kernel_size", kernel_size, 1))
+    return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation)
+
+
+def _columns_shape(problem: ConvSpec) -> tuple[int, ...]:
+    return (problem.n, problem.taps, problem.oh * problem.ow)[0 if problem.batched else 1 :]
+
+
+def corr2d_matrix(kernel: Any, input_shape: Any) -> csr_array:
+    """The sparse matrix M of a correlation: ``M @ x.ravel()`` is ``corr2d(x, kernel).ravel()``.
+
+    Parameters
+    ----------
+    kernel : array_like, shape (KH, KW)
+        The kernel.
+    input_shape : (int, int)
+        Shape (H, W) of the images, no smaller than the kernel.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, shape (OH * OW, H * W)
+        Of the kernel's dtype: one row for each output, with the kernel's elements in the columns of the pixels it sees.
+        A fully connected layer has a number for each of the matrix's elements; this one has KH * KW, shared by all
+        rows (translation invariance), and zeros elsewhere (locality).
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `corr2d`.
+
+    Notes
+    -----
+    Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.corr2d_matrix([[1, -1]], (2, 3)).toarray()
+    array([[ 1, -1,  0,  0,  0,  0],
+           [ 0,  1, -1,  0,  0,  0],
+           [ 0,  0,  0,  1, -1,  0],
+           [ 0,  0,  0,  0,  1, -1]])
+    """
+    from scipy.sparse import csr_array  # late: it takes long to load
+
+    kernel = array("kernel", kernel)
+    if kernel.ndim != 2 or not kernel.size:
+        raise ValueError(f"kernel must have two axes of at least one element, got shape {kernel.shape}")
+    size = shape("input_shape", input_shape)
+    if len(size) != 2 or size[0] < kernel.shape[0] or size[1] < kernel.shape[1]:
+        raise ValueError(f"input_shape must be (H, W), no smaller than the kernel {kernel.shape}, got {size}")
+    (h, w), (kh, kw) = size, kernel.shape
+    oh, ow = h - kh + 1, w - kw + 1
+    entries = allocate((oh, ow, kh, kw), np.dtype(np.int64), "the matrix")
+    i, j, a, b = np.ogrid[:oh, :ow, :kh, :kw]
+    entries[...] = (i + a) * w + j + b
+    values = np.broadcast_to(kernel, entries.shape).reshape(-1)
+    return csr_array((values, entries.reshape(-1), np.arange(0, entries.size + 1, kernel.size)), shape=(oh * ow, h * w))

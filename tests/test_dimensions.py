@@ -1,0 +1,372 @@
+"""Signals and volumes, and what is around convolution: every algorithm, few hostile cases, against the oracle."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import fenced, intact, threads, values
+from numpy.lib.stride_tricks import sliding_window_view
+from reference import assert_close
+
+import fastconv
+from fastconv import plan, spec
+from fastconv.cpu import volumes
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def unsupported(problem: spec.ConvSpec | spec.PoolSpec, algorithm: str) -> str | None:
+    (module,) = (module for module in plan.table(plan.operation(problem)) if plan.name(module) == algorithm)
+    return module.supports(problem)
+
+
+# -- convolution ---------------------------------------------------------------------------------------------
+
+VOLUMES: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
+    "plain": ((2, 4, 5, 9, 8), (3, 4, 3, 3, 3), {"padding": 1}),
+    "everything": ((2, 6, 7, 17, 19), (6, 3, 2, 3, 2), {"stride": (2, 2, 1), "padding": ((2, 1), (0, 2), (1, 3)),
+                                                       "dilation": (3, 1, 3), "groups": 2}),
+    "no batch axis, same": ((4, 4, 9, 8), (3, 4, 2, 3, 3), {"padding": "same"}),
+    "depth alone": ((2, 4, 6, 3, 4), (3, 4, 3, 1, 1), {"padding": ((1, 0), (0, 0), (0, 0)), "stride": (2, 1, 1)}),
+    "columns alone": ((1, 4, 2, 5, 8), (3, 4, 1, 1, 3), {"padding": (0, 0, 1)}),
+    "1x1x1": ((1, 5, 2, 7, 3), (8, 5, 1, 1, 1), {}),
+    "planes alone": ((1, 4, 5, 9, 8), (3, 4, 1, 3, 3), {"padding": (0, 1, 1)}),
+    "as deep as the volume": ((2, 2, 2, 9, 8), (3, 2, 2, 3, 3), {"padding": (0, 1, 1)}),
+    "deeper than the volume": ((1, 4, 1, 9, 8), (3, 4, 5, 3, 3), {"padding": (3, 1, 1)}),
+    "depthwise": ((1, 3, 4, 8, 9), (3, 1, 3, 3, 3), {"padding": 1, "groups": 3}),
+    "batch 0": ((0, 4, 5, 9, 8), (3, 4, 3, 3, 3), {}),
+}
+SIGNALS: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
+    "plain": ((2, 3, 23), (3, 3, 5), {}),
+    "everything": ((2, 6, 40), (4, 3, 3), {"stride": 2, "padding": ((3, 1),), "dilation": 3, "groups": 2}),
+    "no batch axis, same": ((3, 23), (3, 3, 4), {"padding": "same"}),
+}
+
+
+def check_conv(x_shape: tuple, weight_shape: tuple, options: dict, algorithm: str, dtype: str = "float32") -> None:
+    axes = len(weight_shape) - 2
+    shapes = x_shape, weight_shape, weight_shape[:1]
+    x, weight, bias = (values(shape, dtype, seed) for seed, shape in enumerate(shapes))
+    call = getattr(fastconv, f"conv{axes}d")
+    problem = spec.conv_spec(x.shape, weight.shape, [x.dtype], axes=axes, **options)
+    if algorithm != "auto" and unsupported(problem, algorithm):
+        with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
+            call(x, weight, bias, **options, algorithm=algorithm)
+        return
+    expected, scale = reference.conv2d(x, weight, bias, **options)
+    guarded, out = fenced(x), fenced(np.empty(expected.shape, reference.conv_dtype(x, weight)))
+    assert call(guarded, fenced(weight), bias, **options, algorithm=algorithm, out=out) is out
+    assert_close(out, expected, scale)
+    assert intact(guarded)
+    assert intact(out)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", *fastconv.algorithms("conv3d")])
+@pytest.mark.parametrize("case", VOLUMES)
+def test_volumes(case: str, algorithm: str) -> None:
+    check_conv(*VOLUMES[case], algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "naive"])
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bool", "int8", "int64"])
+def test_dtypes_of_volumes(dtype: str, algorithm: str) -> None:
+    check_conv(*VOLUMES["everything"], algorithm, dtype)
+
+
+@pytest.mark.parametrize("bytes_", [1, 40_000])
+def test_planes_are_gathered_in_parts(bytes_: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "GATHERED_BYTES", bytes_)
+    volumes.gathered.cache_clear()
+    try:
+        check_conv(*VOLUMES["plain"], "direct")
+        problem = spec.conv_spec(*VOLUMES["plain"][:2], [np.dtype(np.float32)], axes=3, padding=1)
+        assert 1 <= volumes.gathered(problem).n < 10
+    finally:
+        volumes.gathered.cache_clear()
+
+
+@pytest.mark.parametrize("algorithm", ["auto", *fastconv.algorithms("conv1d")])
+@pytest.mark.parametrize("case", SIGNALS)
+def test_signals(case: str, algorithm: str) -> None:
+    check_conv(*SIGNALS[case], algorithm)
+
+
+def test_plans_of_signals_and_volumes() -> None:
+    for x_shape, weight_shape, options in (VOLUMES["plain"], VOLUMES["no batch axis, same"], SIGNALS["everything"]):
+        axes = len(weight_shape) - 2
+        x, weight = values(x_shape, "float32"), values(weight_shape, "float32", 1)
+        planned = getattr(fastconv, f"plan_conv{axes}d")(x_shape, weight, **options)
+        expected, scale = reference.conv2d(x, weight, **options)
+        assert planned.output_shape == expected.shape
+        assert planned.flops == 2 * expected.size * weight[0].size
+        assert planned.scratch_bytes >= 0
+        assert f"conv{axes}d" in repr(planned)
+        assert_close(planned(x), expected, scale)
+
+
+# -- pooling -------------------------------------------------------------------------------------------------
+
+BOXES: dict[str, tuple[tuple, Any, dict[str, Any]]] = {
+    "plain": ((2, 3, 4, 8, 9), 2, {}),
+    "everything": ((2, 2, 7, 13, 14), (2, 3, 2), {"stride": (1, 2, 3), "padding": ((1, 0), (1, 2), (0, 1)),
+                                                 "dilation": (2, 2, 1), "ceil_mode": True}),
+    "3x3x3 stride 2": ((1, 4, 6, 11, 12), 3, {"stride": 2, "padding": 1}),
+    "one volume": ((5, 6, 7), 3, {"stride": 1, "padding": "same"}),
+    "whole": ((2, 3, 3, 5, 6), (3, 5, 6), {}),
+    "depth alone": ((2, 6, 3, 4), (3, 1, 1), {"stride": (2, 1, 1), "padding": (1, 0, 0)}),
+    "batch 0": ((0, 3, 4, 8, 9), 2, {}),
+}
+LINES: dict[str, tuple[tuple, Any, dict[str, Any]]] = {
+    "plain": ((2, 3, 33), 3, {"stride": 2, "padding": 1}),
+    "everything": ((40,), (4,), {"stride": 3, "padding": ((0, 2),), "dilation": 2, "ceil_mode": True}),
+}
+POOLS = [(axes, case) for axes, cases in ((3, BOXES), (1, LINES)) for case in cases]
+CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {}), ("lp", (2,), {}),
+         ("avg", (), {"count_include_pad": False}), ("avg", (), {"divisor_override": 5})]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int8", "float16"])
+@pytest.mark.parametrize(("axes", "case"), POOLS)
+@pytest.mark.parametrize(("op", "args", "more"), CALLS, ids=str)
+def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: str) -> None:
+    shape, kernel, options = (BOXES if axes == 3 else LINES)[case]
+    x = values(shape, dtype)
+    if op == "max":  # many equal maxima
+        x = np.minimum(x, np.sort(x, axis=None)[x.size * 3 // 4]) if x.size else x
+        if dtype == "float32":
+            x[x == x.min(initial=1)] = np.nan
+    oracle, call = getattr(reference, f"{op}_pool2d"), getattr(fastconv, f"{op}_pool{axes}d")
+    for algorithm in ("auto", *fastconv.algorithms(f"{op}_pool{axes}d")):
+        stride = options.get("stride")
+        settings = {name: value for name, value in options.items() if name != "stride"}
+        problem = spec.pool_spec(op, x.shape, x.dtype, kernel, stride, axes=axes, **settings)
+        if algorithm != "auto" and unsupported(problem, algorithm):
+            continue
+        guarded = fenced(x)
+        out = fenced(np.empty(problem.output_shape, problem.out_dtype))
+        result = call(guarded, *args, kernel, **options, **more, algorithm=algorithm, out=out)
+        if op == "max":
+            expected, found = oracle(x, kernel, axes=axes, **options)
+            np.testing.assert_array_equal(out, expected, strict=True)
+            if more:
+                result, indices = result
+                np.testing.assert_array_equal(indices, found, strict=True)
+        else:
+            assert_close(out, *oracle(x, *args, kernel, axes=axes, **options, **more))
+        assert result is out
+        assert intact(guarded)
+        assert intact(out)
+
+
+def test_volumes_are_pooled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "POOLED_BYTES", 3000)
+    x = values((3, 3, 6, 9, 10), "float32")
+    expected, found = reference.max_pool2d(x, 3, 2, 1, axes=3)
+    result, indices = fastconv.max_pool3d(x, 3, 2, 1, return_indices=True, algorithm="rows")
+    np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(indices, found)
+
+
+def test_threads_change_nothing() -> None:
+    x, weight = values((1, 16, 6, 20, 20), "float32"), values((16, 16, 2, 4, 4), "float32", 1)
+    calls = [lambda: fastconv.conv3d(x, weight, padding=1), lambda: fastconv.max_pool3d(x, 2),
+             lambda: fastconv.conv_transpose3d(x, weight, stride=2), lambda: fastconv.adaptive_avg_pool2d(x[0], 7),
+             lambda: fastconv.unfold2d(x[0], 3), lambda: fastconv.fold2d(values((144, 324), "float32"), 20, 3)]  # fmt: skip
+    for call in calls:
+        with threads(1):
+            alone = call()
+        with threads(None):
+            np.testing.assert_array_equal(call(), alone)
+
+
+# -- transposed convolution ----------------------------------------------------------------------------------
+
+TRANSPOSED: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
+    "plain": ((2, 4, 5, 6), (4, 3, 3, 2), {}),
+    "stride divides the kernel": ((2, 4, 5, 6), (4, 3, 4, 2), {"stride": 2, "padding": 1}),
+    "it does not": ((2, 4, 5, 6), (4, 3, 3, 5), {"stride": 2, "padding": (1, 2), "output_padding": (1, 0)}),
+    "everything": ((2, 4, 5, 6), (4, 3, 2, 3), {"stride": (3, 1), "padding": ((1, 0), (0, 3)), "dilation": (2, 3),
+                                                "groups": 2, "output_padding": (2, 1)}),
+    "odd phases": ((1, 4, 5, 7), (4, 3, 4, 4), {"stride": 2, "padding": ((1, 3), (3, 2))}),
+    "stride 3": ((1, 4, 3, 9), (4, 2, 3, 6), {"stride": 3, "padding": (1, 2), "output_padding": 2}),
+    "stride beyond the kernel": ((2, 4, 5, 6), (4, 3, 2, 1), {"stride": (4, 3), "output_padding": (3, 2)}),
+    "one pixel": ((3, 5, 1, 1), (5, 4, 4, 4), {}),
+    "one pixel, padded": ((3, 5, 1, 1), (5, 4, 4, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "crops more than the kernel reaches": ((1, 2, 9, 8), (2, 3, 3, 2), {"padding": (4, 3)}),
+    "depthwise": ((1, 4, 5, 21), (4, 1, 4, 4), {"stride": 2, "padding": 1, "groups": 4}),
+    "signal": ((2, 4, 9), (4, 3, 6), {"stride": 3, "padding": 1, "output_padding": 1}),
+    "volume": ((1, 4, 2, 3, 4), (4, 3, 2, 4, 3), {"stride": (2, 2, 1), "padding": (0, 1, 1)}),
+    "volume, everything": ((2, 4, 3, 4, 3), (4, 3, 3, 2, 2), {"stride": (2, 1, 3), "padding": ((1, 0), (0, 1), (0, 0)),
+                                                             "dilation": (1, 2, 1), "groups": 2}),
+    "batch 0": ((0, 4, 5, 6), (4, 3, 3, 2), {}),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed(case: str, dtype: str) -> None:
+    x_shape, weight_shape, options = TRANSPOSED[case]
+    x, weight = values(x_shape, dtype), values(weight_shape, dtype, 1)
+    bias = values((weight_shape[1] * options.get("groups", 1),), dtype, 2)
+    call = getattr(fastconv, f"conv_transpose{x.ndim - 2}d")
+    expected, scale = reference.conv_transpose(x, weight, bias, **options)
+    out = fenced(np.empty(expected.shape, dtype))
+    assert call(fenced(x), fenced(weight), bias, **options, out=out) is out
+    assert_close(out, expected, scale)
+    assert intact(out)
+    assert_close(call(x, weight, **options), *reference.conv_transpose(x, weight, **options))
+    if len(x):
+        assert_close(call(x[0], weight, bias, **options), expected[0], scale)
+
+
+def test_transposed_integers() -> None:
+    x, weight = values((2, 4, 5, 6), "int8"), values((4, 3, 4, 3), "int8", 1)
+    expected, _ = reference.conv_transpose(x, weight, stride=2)
+    result = fastconv.conv_transpose2d(x, weight, stride=2)
+    np.testing.assert_array_equal(result, expected.astype(np.int32), strict=True)
+
+
+def test_output_size_tells_the_output_padding_or_the_padding() -> None:
+    x, weight = values((1, 4, 5, 6), "float32"), values((4, 3, 3, 3), "float32", 1)
+
+    def same(output_size: Any, padding: Any = 0, **options: Any) -> None:
+        given = {} if padding == 0 else {"padding": padding}
+        result = fastconv.conv_transpose2d(x, weight, stride=2, output_size=output_size, **given)
+        np.testing.assert_array_equal(result, fastconv.conv_transpose2d(x, weight, stride=2, **options))
+
+    same((10, 11), 1, padding=1, output_padding=(1, 0))  # as PyTorch's layer
+    same((12, 13), output_padding=(1, 0))
+    same((8, 10), padding=((2, 1), (2, 1)))  # as ONNX: the odd one at the start
+    same((8, 10), "same", padding=((1, 2), (1, 2)))
+    plain = fastconv.conv_transpose2d(x, weight, stride=2, padding="same")
+    assert plain.shape == (1, 3, 10, 12)
+    np.testing.assert_array_equal(plain, fastconv.conv_transpose2d(x, weight, stride=2, padding=((0, 1), (0, 1))))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"padding": 1, "output_size": (8, 11), "stride": 2}, "output_size must be from 9 to 10"),
+        ({"output_size": (30, 11), "stride": 2}, "output_size must be from 1 to 12"),
+        ({"output_size": 10, "output_padding": 1, "stride": 2}, "exclude each other"),
+        ({"output_padding": 1}, "output_padding must be less"),
+        ({"padding": 20}, "cuts off all"),
+        ({"groups": 3}, "groups must divide"),
+        ({"bias": np.ones(4)}, r"bias must have shape \(3,\)"),
+    ],
+)
+def test_transposed_arguments_that_do_not_fit_together(options: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        fastconv.conv_transpose2d(np.ones((1, 4, 5, 6)), np.ones((4, 3, 3, 3)), **options)
+
+
+# -- adaptive pooling, unpooling -----------------------------------------------------------------------------
+
+
+def windows(size: int, outputs: int) -> list[slice]:
+    return [slice(i * size // outputs, -(-(i + 1) * size // outputs)) for i in range(outputs)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("size", [1, 7, (3, 5), (11, 13), (4, 1), (20, 30), (None, 6), (12, None)])
+def test_adaptive_pooling(size: Any, dtype: str) -> None:
+    x = values((2, 3, 11, 13), dtype)
+    if dtype == "float32":
+        x[0, 0, 5, 6], x[0, 0, 5, 7] = np.nan, np.inf
+    outs = [old if new is None else new for old, new in zip((11, 13), reference.both(size), strict=True)]
+    means = np.empty((2, 3, *outs))
+    best, places = np.empty(means.shape, dtype), np.empty(means.shape, np.int64)
+    flat = np.arange(11 * 13).reshape(11, 13)
+    both = (enumerate(windows(*axis)) for axis in zip((11, 13), outs, strict=True))
+    for (i, rows), (j, columns) in itertools.product(*both):
+        seen = x[..., rows, columns].reshape(2, 3, -1)
+        means[..., i, j] = seen.astype(np.float64).mean(-1)
+        best[..., i, j] = seen.max(-1)
+        order = np.where(np.isnan(seen.astype(np.float64)), np.inf, seen.astype(np.float64)).argmax(-1)
+        order = np.where(np.isnan(seen.astype(np.float64)).any(-1), np.isnan(seen.astype(np.float64)).argmax(-1), order)
+        places[..., i, j] = flat[rows, columns].ravel()[order]
+    out = fenced(np.empty(means.shape, dtype if dtype != "int8" else np.float64))
+    result = fastconv.adaptive_avg_pool2d(fenced(x), size, out=out)
+    assert result is out
+    finite = np.isfinite(means)
+    np.testing.assert_array_equal(np.isnan(out), np.isnan(means))
+    assert_close(np.where(finite, out, out.dtype.type(0)), np.where(finite, means, 0), 2 if dtype != "int8" else 128)
+    best_found, found = fastconv.adaptive_max_pool2d(fenced(x), size, return_indices=True)
+    np.testing.assert_array_equal(best_found, best, strict=True)
+    np.testing.assert_array_equal(found, places)
+    np.testing.assert_array_equal(fastconv.adaptive_max_pool2d(x, size), best, strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bool", "int64"])
+def test_unpooling(dtype: str) -> None:
+    x = values((2, 3, 7, 9), dtype)
+    maxima, indices = fastconv.max_pool2d(x, 3, stride=2, padding=1, return_indices=True)
+    out = fenced(np.empty(x.shape, dtype))
+    assert fastconv.max_unpool2d(maxima, indices, 3, stride=2, padding=1, out=out) is out
+    expected = np.zeros_like(x)
+    np.put_along_axis(expected.reshape(2, 3, -1), indices.reshape(2, 3, -1), maxima.reshape(2, 3, -1), -1)
+    np.testing.assert_array_equal(out, expected, strict=True)
+    assert intact(out)
+    assert fastconv.max_unpool2d(maxima, indices, 3, stride=2, padding=1, output_size=(8, 10)).shape == (2, 3, 8, 10)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"indices": [[0, 1], [2, 16]]}, "indices must be from 0 to 15, got 16"),
+        ({"indices": [[0, 1], [2, -1]]}, "indices must be from 0 to 15, got -1"),
+        ({"indices": [[0, 1]]}, "indices has shape"),
+        ({"output_size": (6, 4)}, "output_size must"),
+        ({"padding": 2}, "output_size must"),
+    ],
+)
+def test_unpooling_to_where_there_is_nothing(changed: dict, words: str) -> None:
+    good = {"x": [[1.0, 2.0], [3.0, 4.0]], "indices": [[0, 2], [8, 10]], "kernel_size": 2}
+    assert fastconv.max_unpool2d(**good).sum() == 10
+    with pytest.raises(ValueError, match=words):
+        fastconv.max_unpool2d(**{**good, **changed})
+
+
+# -- unrolled ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bool", "int16"])
+@pytest.mark.parametrize("options", [{}, {"stride": (2, 3), "padding": ((1, 0), (2, 1)), "dilation": (2, 1)}], ids=str)
+def test_unfold_and_fold(options: dict, dtype: str) -> None:
+    x = values((2, 3, 8, 9), dtype)
+    stride, dilation = reference.both(options.get("stride", 1)), reference.both(options.get("dilation", 1))
+    sides = reference.pads(options.get("padding", 0), (8, 9), (3, 2), stride, dilation)
+    padded = np.pad(x, ((0, 0), (0, 0), *sides))
+    seen = sliding_window_view(padded, (2 * dilation[0] + 1, dilation[1] + 1), (2, 3))
+    seen = seen[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+    expected = seen.transpose(0, 1, 4, 5, 2, 3).reshape(2, 3 * 6, -1)
+    out = fenced(np.empty(expected.shape, dtype))
+    guarded = fenced(x)
+    assert fastconv.unfold2d(guarded, (3, 2), **options, out=out) is out
+    np.testing.assert_array_equal(out, expected, strict=True)
+    assert intact(guarded)
+    assert intact(out)
+    np.testing.assert_array_equal(fastconv.unfold2d(x[0], (3, 2), **options), expected[0])
+
+    # folding is the transpose: each pixel comes back as often as windows see it
+    ones = fastconv.unfold2d(np.ones((3, 8, 9)), (3, 2), **options)
+    often = fastconv.fold2d(ones, (8, 9), (3, 2), **options)
+    folded = fastconv.fold2d(fenced(expected), (8, 9), (3, 2), **options)
+    assert folded.dtype == reference.conv_dtype(x)
+    np.testing.assert_allclose(folded.astype(np.float64), often * x.astype(np.float64), rtol=2e-3)
+    columns = values(expected.shape, "float64", 3)
+    image = values(x.shape, "float64", 4)
+    np.testing.assert_allclose((fastconv.unfold2d(image, (3, 2), **options) * columns).sum(),
+                               (fastconv.fold2d(columns, (8, 9), (3, 2), **options) * image).sum())  # fmt: skip
+
+
+def test_the_matrix_of_a_correlation() -> None:
+    kernel, image = values((3, 2), "int64"), values((6, 7), "int64", 1)
+    matrix = fastconv.corr2d_matrix(kernel, image.shape)
+    assert matrix.shape == (20, 42)
+    assert matrix.nnz == 20 * 6
+    np.testing.assert_array_equal(matrix @ image.ravel(), fastconv.corr2d(image, kernel).ravel())
