@@ -35,7 +35,8 @@ def main(folder: Path = Path()) -> None:
     print("\nLeNet on 28x28 pixels:")
     for count, name in enumerate(names, 1):
         field = receptive_field(LENET[:count])
-        print(f"  after layer {count}, {name}: {field.size[0]}x{field.size[1]} pixels, neighbours {field.stride[0]} apart")
+        print(f"  after layer {count}, {name}: {field.size[0]}x{field.size[1]} pixels, "
+              f"neighbours {field.stride[0]} apart")
         corner = tuple(start + 2 * field.stride[0] - 0.1 * count for start in field.start)
         size = field.size[0] + 0.2 * count
         axes.add_patch(Rectangle(corner, size, size, fill=False, edgecolor=f"C{count}", linewidth=2))

@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     lessons = command("examples", _examples, "list the lessons in convolution, or run one")
     lessons.add_argument("name", metavar="NAME", nargs="?", help="the lesson to run")
-    lessons.add_argument("--output", metavar="FOLDER", type=Path, default=Path(), help="for its picture (default: here)")
+    lessons.add_argument("--output", metavar="FOLDER", type=Path, default=Path(), help="for its picture (default: .)")
 
     warm = command("warmup", _warmup, "compile the kernels now (for minutes), so that no later call waits for it")
     warm.add_argument("--dtype", nargs="+", type=_dtype, help="for which to (default: float32 float64 uint8 int64)")

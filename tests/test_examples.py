@@ -1,4 +1,4 @@
-"""The lessons' scripts: each runs, says what its lesson says and leaves its picture; and the command that finds them."""
+"""The lessons' scripts: each runs, says what its lesson says, leaves its picture; and the command that finds them."""
 
 from __future__ import annotations
 

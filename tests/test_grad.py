@@ -39,7 +39,7 @@ def expected(x: np.ndarray, weight: np.ndarray, signal: np.ndarray, options: dic
 
 
 def test_the_oracle_is_the_derivative() -> None:
-    """Of one case with everything, by central differences of the convolution, which is linear in each of its operands."""
+    """Of one case with everything, by differences of the convolution, which is linear in each of its operands."""
     x, weight, signal, options = problem(next(case for case in CONV if case.name == "everything"), "float64")
     exact = [result for result, _ in expected(x, weight, signal, options)]
 

@@ -86,8 +86,8 @@ def outer_sums(rows: int, columns: int) -> Any:
     """All products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
 
     The returned function, for kernels, is called as ``outer_sums(left, left_at, left_offsets, right, right_at,
-    right_offsets, steps, out, out_at)``, with so many offsets beginning at ``left_offsets[0]`` and ``right_offsets[0]``,
-    and computes, for r < `rows`, s < `columns` and l < lanes::
+    right_offsets, steps, out, out_at)``, with `rows` and `columns` offsets, and computes, for r < `rows`, s < `columns`
+    and l < lanes::
 
         out[out_at + (r * columns + s) * lanes + l] += sum over i < steps of
                     left[left_at + left_offsets[r] + i * lanes + l] * right[right_at + right_offsets[s] + i * lanes + l]

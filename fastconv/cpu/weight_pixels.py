@@ -84,14 +84,22 @@ def _tile(rows: int, columns: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _row_shifts(spec: ConvSpec) -> list[tuple[int, int, list[int]]]:
-    """Of each row phase: its number, its first tap, and by how many rows its taps lie apart, the first at 0."""
-    found = []
-    for number, phase in enumerate(patch.phases(spec.kh, spec.dilation[0], spec.stride[0])):
-        rows = np.arange(spec.kh) * spec.dilation[0]
-        taps = np.flatnonzero(rows % spec.stride[0] == phase)
-        found.append((number, taps.tolist(), (rows[taps] // spec.stride[0]).tolist()))
-    return found
+def _row_phases(spec: ConvSpec) -> list[list[tuple[int, int]]]:
+    """Of each row phase its taps, with the number of rows that each lies down in the phase's planes."""
+    rows = np.arange(spec.kh) * spec.dilation[0]
+    return [
+        [(int(tap), int(rows[tap] // spec.stride[0])) for tap in np.flatnonzero(rows % spec.stride[0] == phase)]
+        for phase in patch.phases(spec.kh, spec.dilation[0], spec.stride[0])
+    ]
+
+
+def _row_blocks(spec: ConvSpec, size: int) -> list[tuple[int, list[tuple[int, int, int]]]]:
+    """The rows of tiles of so many, each (o, tap, rows down), with the number of their phase."""
+    blocks = []
+    for number, taps in enumerate(_row_phases(spec)):
+        every = [(o, tap, down) for o in range(spec.c_out // spec.groups) for tap, down in taps]
+        blocks += [(number, every[at : at + size]) for at in range(0, len(every), size)]
+    return blocks
 
 
 class Tables(NamedTuple):
@@ -112,20 +120,16 @@ class Tables(NamedTuple):
 @lru_cache(maxsize=4096)
 def _blocking(spec: ConvSpec) -> Blocking:
     lanes, size = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
-    phases = _row_shifts(spec)
+    phases = _row_phases(spec)
     channels, c_group = spec.c_out // spec.groups, spec.c_in // spec.groups
-    most = max(len(taps) for _, taps, _ in phases)
-    rows, columns = _tile(channels * most, c_group * spec.kw)
+    high = channels * max(map(len, phases))
+    rows, columns = _tile(high, c_group * spec.kw)
     if spec.flops < SMALL:
-        rows, columns = (3, 4) if channels * most > 2 else (1, 8)
+        rows, columns = (3, 4) if high > 2 else (1, 8)
     pitch = spec.ow + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
     reach = (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
-    row_blocks = sum(-(-channels * len(taps) // rows) for _, taps, _ in phases)
-    span = max(
-        max(shifts) - min(shifts)
-        for _, _, all_shifts in phases
-        for shifts in _blocks_of(all_shifts * channels, rows)
-    )
+    blocks = _row_blocks(spec, rows)
+    span = max(max(down for *_, down in block) - min(down for *_, down in block) for _, block in blocks)
     across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1]).size
 
     def bytes_of(block_h: int) -> int:
@@ -139,46 +143,39 @@ def _blocking(spec: ConvSpec) -> Blocking:
     signal = -(-(2 * margin + block_h * pitch) // lanes) * lanes + lanes
     column_blocks = -(-c_group * spec.kw // columns)
     return Blocking(
-        rows, columns, row_blocks, column_blocks, block_h, pitch, (block_h + reach) * pitch, margin, signal
+        rows, columns, len(blocks), column_blocks, block_h, pitch, (block_h + reach) * pitch, margin, signal
     )
-
-
-def _blocks_of(items: list[int], size: int) -> list[list[int]]:
-    return [items[at : at + size] for at in range(0, len(items), size)]
 
 
 @lru_cache(maxsize=256)
 def _tables(spec: ConvSpec) -> Tables:
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
-    channels, c_group = spec.c_out // spec.groups, spec.c_in // spec.groups
+    c_group = spec.c_in // spec.groups
     across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1])
-    down = len(_row_shifts(spec))
+    down = len(_row_phases(spec))
     left, begin, left_taps = [], [], []
-    for number, taps, shifts in _row_shifts(spec):
-        every = [(o, tap, shift) for o in range(channels) for tap, shift in zip(taps, shifts, strict=True)]
-        for at in range(0, len(every), plan.rows):
-            block = every[at : at + plan.rows]
-            least, most = min(shift for *_, shift in block), max(shift for *_, shift in block)
-            offsets = [o * plan.signal + plan.margin - (shift - least) * plan.pitch for o, _, shift in block]
-            idle = plan.rows - len(block)
-            left.append(offsets + offsets[:1] * idle)
-            left_taps.append([o * spec.kh + tap for o, tap, _ in block] + [-1] * idle)
-            length = (plan.block_h + most - least) * plan.pitch
-            begin.append((number * across.size * plan.plane + least * plan.pitch, -(-length // lanes)))
+    for number, block in _row_blocks(spec, plan.rows):
+        least, most = min(rows for *_, rows in block), max(rows for *_, rows in block)
+        offsets = [o * plan.signal + plan.margin - (rows - least) * plan.pitch for o, _, rows in block]
+        idle = plan.rows - len(block)
+        left.append(offsets + offsets[:1] * idle)
+        left_taps.append([o * spec.kh + tap for o, tap, _ in block] + [-1] * idle)
+        length = (plan.block_h + most - least) * plan.pitch
+        begin.append((number * across.size * plan.plane + least * plan.pitch, -(-length // lanes)))
     column = np.arange(spec.kw) * spec.dilation[1]
     places = np.searchsorted(across, column % spec.stride[1]) * plan.plane + column // spec.stride[1]
     right = (np.arange(c_group)[:, None] * down * across.size * plan.plane + places).reshape(-1)
     idle = plan.column_blocks * plan.columns - right.size
     right_taps = np.append(np.arange(right.size), np.full(idle, -1)).reshape(plan.column_blocks, -1)
-    right = np.append(right, np.full(idle, right[0])).reshape(plan.column_blocks, -1)
-    return Tables(np.array(left), np.array(begin), right, np.array(left_taps), right_taps)
+    right_table = np.append(right, np.full(idle, right[0])).reshape(plan.column_blocks, -1)
+    return Tables(np.array(left), np.array(begin), right_table, np.array(left_taps), right_taps)
 
 
 def _sizes(spec: ConvSpec) -> tuple[int, int, int]:
     """Elements of the runs of x and of grad, and of the sums."""
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1]).size
-    planes = spec.c_in // spec.groups * len(_row_shifts(spec)) * across
+    planes = spec.c_in // spec.groups * len(_row_phases(spec)) * across
     sums = plan.row_blocks * plan.column_blocks * plan.rows * plan.columns * lanes
     # A tile reads to the end of its last vector, of a run that may begin anywhere in a row.
     return planes * plan.plane + plan.pitch + 2 * lanes, spec.c_out // spec.groups * plan.signal, sums
@@ -192,8 +189,8 @@ def supports(spec: ConvSpec) -> str | None:
     size = (spec.c_in // spec.groups * min(spec.kh, spec.stride[0]) * min(spec.kw, spec.stride[1])
             + 3 * spec.c_out // spec.groups) * rows * pitch * spec.acc_dtype.itemsize
     if size > LIMIT_BYTES:
-        return f"a row of outputs and what it sees would take {size >> 20} MiB, padding and dilation counted, more than " \
-               f"{LIMIT_BYTES >> 20} MiB"
+        return f"a row of outputs and what it sees would take {size >> 20} MiB, padding and dilation counted, more " \
+               f"than {LIMIT_BYTES >> 20} MiB"
     return None
 
 
@@ -250,15 +247,6 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
 
 
 @jit
-def _zero(target, to, count, lanes):
-    zero = simd.splat(target.dtype.type(0))
-    for q in range(0, count - lanes + 1, lanes):
-        simd.store(target, to + q, zero)
-    if count % lanes > 0:
-        simd.store_part(target, to + count // lanes * lanes, zero, count % lanes)
-
-
-@jit
 def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, plane, target, to, lanes):
     """Copy `rows` rows of each phase of a channel, whose first row and column are `corner`, zeros outside the image."""
     h, w = x.shape[2:]
@@ -272,11 +260,11 @@ def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, pl
                 line = to + (f * phases.size + g) * plane + r * pitch
                 if 0 <= row < h:
                     at = ((image * x.shape[1] + channel) * h + row) * w + begin * stride[1] + shift
-                    _zero(target, line, begin, lanes)
+                    patch._zeros(target, line, begin, lanes)
                     patch._copy_row(x, at, stride[1], target, line + begin, end - begin, lanes)
-                    _zero(target, line + end, pitch - end, lanes)
+                    patch._zeros(target, line + end, pitch - end, lanes)
                 else:
-                    _zero(target, line, pitch, lanes)
+                    patch._zeros(target, line, pitch, lanes)
 
 
 @lru_cache(maxsize=64)
@@ -297,9 +285,10 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
         group, share = job // shares, job % shares
         tiles = left.shape[0] * right.shape[0]
         first, last = share * tiles // shares, (share + 1) * tiles // shares
-        _zero(sums, first * tile_rows * tile_columns * lanes, (last - first) * tile_rows * tile_columns * lanes, lanes)
-        _zero(signals, 0, signals.size, lanes)
-        _zero(seen, 0, seen.size, lanes)
+        each_tile = tile_rows * tile_columns * lanes
+        patch._zeros(sums, first * each_tile, (last - first) * each_tile, lanes)
+        patch._zeros(signals, 0, signals.size, lanes)
+        patch._zeros(seen, 0, seen.size, lanes)
         each = row_phases.size * phases.size * plane
         for image in range(n):
             for i0 in range(0, oh, block_h):
@@ -317,11 +306,10 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
                             at = ((image * c_out + group * channels + o) * oh + i0 + i) * ow
                             patch._copy_row(grad, at, 1, signals, to, ow, lanes)
                         elif high < block_h:
-                            _zero(signals, to, ow, lanes)
+                            patch._zeros(signals, to, ow, lanes)
                 for t in range(first, last):
                     r, s = t // right.shape[0], t % right.shape[0]
-                    products(signals, 0, left[r], seen, begin[r, 0], right[s], begin[r, 1], sums,
-                             t * tile_rows * tile_columns * lanes)
+                    products(signals, 0, left[r], seen, begin[r, 0], right[s], begin[r, 1], sums, t * each_tile)
         for t in range(first, last):
             for r in range(tile_rows):
                 for s in range(tile_columns):
