@@ -36,6 +36,7 @@ from . import (
     volumes,
     weight_channels,
     weight_naive,
+    weight_pixels,
 )
 
 CONV2D = (
@@ -52,7 +53,7 @@ CONV2D = (
     conv_im2col,
     conv_naive,
 )
-CONV2D_WEIGHT = (weight_channels, weight_naive)
+CONV2D_WEIGHT = (weight_pixels, weight_channels, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
 CONV3D = (*(volumes.Convolution(module) for module in CONV2D[:-1] if module is not conv_separable), conv_naive)
 POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
