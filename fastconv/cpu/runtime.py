@@ -183,6 +183,11 @@ def jit(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> 
         return lambda function: jit(function, key=key, **options)
     if bool(py_func.__closure__) != bool(key):
         raise TypeError(f"{py_func.__qualname__} needs a key if, and only if, it closes over a factory's arguments")
+    if key:
+        # The symbol of a compiled function is its name and a count within the process that compiled it. Of two from one
+        # factory, compiled by two processes and loaded by a third, the linker would take one for the other.
+        name = f"{py_func.__name__}_{hashlib.sha256(repr(key).encode()).hexdigest()[:12]}"
+        py_func.__qualname__ = f"{py_func.__qualname__.rpartition('.')[0]}.{name}"
     dispatcher = numba.njit(**options)(py_func)
     dispatcher._cache = PackageCache(py_func, key, options)
     return dispatcher
