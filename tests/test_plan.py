@@ -242,3 +242,11 @@ def test_planning_a_known_shape_is_quick() -> None:
     for _ in range(200):
         fastconv.plan_conv2d((1, 3, 9, 7), small)
     assert (time.perf_counter() - start) / 200 < 500e-6  # it takes 8 us; the machine may be busy
+
+
+def test_kernels_of_one_factory_have_names_of_their_own() -> None:
+    from fastconv.cpu import conv_pointwise
+
+    # Cached by two processes under one symbol, the linker of a third would take one for the other.
+    kernels = [conv_pointwise._loops(rows, 1, True) for rows in (4, 8)]
+    assert len({kernel.serial.py_func.__qualname__ for kernel in kernels}) == 2
