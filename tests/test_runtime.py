@@ -159,6 +159,21 @@ def test_a_changed_helper_in_another_file_is_seen(copied_package: Path, tmp_path
         assert run_code(code, package=copied_package, FASTCONV_CACHE_DIR=tmp_path / "cache").strip() == str(value)
 
 
+def test_code_of_one_factory_compiled_in_several_processes(copied_package: Path, tmp_path: Path) -> None:
+    """Code is linked by name: what two processes compiled must not have the same name in a third that loads both."""
+    long = "".join(f"        if x[{k}] > {k}.5:\n            total += x[{k}] * x[{k + 1}]\n" for k in range(200))
+    (copied_package / "cpu" / "user.py").write_text(
+        "from .runtime import jit, kernel\ndef filler(value):\n    @jit(key=(value,))\n    def inner(x, total):\n"
+        f"{long}        return total + value\n    @kernel(key=(value,))\n    def fill(out):\n"
+        "        out[0] = inner(out, 0.0) + inner(out[1:], 0.0)\n    return fill\n"
+    )
+    code = "import numpy as np\nfrom fastconv.cpu.user import filler\nfor value in {}:\n    out = np.zeros(300)\n"
+    code += "    filler(value).serial(out)\n    print(out[0], end=' ')"
+    for values in ([1.0], [2.0], [1.0, 2.0]):
+        output = run_code(code.format(values), package=copied_package, FASTCONV_CACHE_DIR=tmp_path / "cache")
+        assert output.split() == [str(2 * value) for value in values]
+
+
 def test_a_read_only_install(copied_package: Path, tmp_path: Path) -> None:
     for path in (copied_package, *copied_package.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)

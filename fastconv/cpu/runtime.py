@@ -30,6 +30,7 @@ import platform
 import re
 import sys
 import threading
+import types
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -182,9 +183,25 @@ def jit(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> 
         return lambda function: jit(function, key=key, **options)
     if bool(py_func.__closure__) != bool(key):
         raise TypeError(f"{py_func.__qualname__} needs a key if, and only if, it closes over a factory's arguments")
-    dispatcher = numba.njit(**options)(py_func)
-    dispatcher._cache = PackageCache(py_func, key, options)
+    function = _renamed(py_func, key, options)
+    dispatcher = numba.njit(**options)(function)
+    dispatcher._cache = PackageCache(function, key, options)
     return dispatcher
+
+
+def _renamed(py_func: Callable, key: tuple, options: dict[str, Any]) -> Callable:
+    """A copy of a function whose name tells the key and the options.
+
+    Compiled code is linked by name, to which Numba adds a count of the process that compiles it. Two functions of one
+    factory that two processes compiled could have the same name in a third that loads both: one would run as the other.
+    """
+    function = types.FunctionType(
+        py_func.__code__, py_func.__globals__, py_func.__name__, py_func.__defaults__, py_func.__closure__
+    )
+    function.__kwdefaults__, function.__module__ = py_func.__kwdefaults__, py_func.__module__
+    told = hashlib.sha256(repr((key, sorted(options.items()))).encode()).hexdigest()[:16]
+    function.__qualname__ = f"{py_func.__qualname__}.{told}"
+    return function
 
 
 #: Below this a problem runs on the calling thread: a team's start and end take 5 to 20 us, in which one AVX-512 core
