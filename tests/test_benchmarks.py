@@ -12,7 +12,7 @@ import pytest
 import fastconv
 from benchmarks import algorithms, fit, peers, shapes
 from fastconv import plan
-from fastconv.cpu.machine import Machine
+from fastconv.cpu.machine import Machine, this_machine
 from fastconv.spec import ConvSpec
 
 
@@ -61,6 +61,14 @@ def test_fit_finds_the_rates_that_explain_the_times():
     text = "\n".join(fit.report(measured, now, fitted))
     assert all(problem.name in text for problem in problems)
     assert "named problems, rates fitted: auto reaches" in text
+
+
+def test_fit_reports_what_the_planner_takes():
+    """On any number of threads, for the planner decides as on one."""
+    for problem in fit.problems(10):
+        costs = plan.candidates(problem.spec)
+        label, speed = fit.chosen(problem, dict.fromkeys(costs, 2.0), Machine(64, this_machine(1).peak))
+        assert (label, speed) == (min(costs, key=costs.__getitem__), 1.0)
 
 
 def test_fit_measures_whatever_is_in_the_tables():
