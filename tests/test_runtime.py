@@ -269,6 +269,11 @@ def test_threads_do_not_share_scratch() -> None:
         assert all(pool.map(fill, range(8)))
 
 
+def test_the_ceiling_of_one_thread_does_not_count_while_it_waits() -> None:
+    """On a busy machine another program's turns are waiting, too."""
+    assert machine._least_seconds(lambda: time.sleep(0.01), 1) < 0.005
+
+
 def test_the_peak_is_measured_once_and_damage_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "cache_folder", lambda: tmp_path / "cache")
     measure, measured = machine.fma_ceiling, []
