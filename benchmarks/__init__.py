@@ -1,12 +1,10 @@
 """asv suites (`bench_*.py`) over the named problems of `shapes`.
 
 asv imports every module here to find the benchmarks, so none runs a kernel or needs another framework on import. Then
-it forks a process for each benchmark: what is imported here, they have.
+it forks a process for each benchmark: what is imported then, they have.
 """
 
 from pathlib import Path
-
-import fastconv.cpu  # noqa: F401 # Numba, which takes long to import
 
 _TABLES = Path(__file__).resolve().parents[1] / "fastconv" / "cpu"
 

@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 import fastconv
+import fastconv.cpu  # Numba, which takes long to import: before asv forks
 
 from . import algorithms
 from .shapes import LAYERS, REGULAR_LAYERS

@@ -176,8 +176,11 @@ def fit(measured: list[tuple[Problem, Labelled]], start: Machine) -> Machine:
 
 
 def chosen(problem: Problem, times: Labelled, machine: Machine) -> tuple[str, float | None]:
-    """What `auto` takes, and its speed relative to the fastest; None if it was hopeless, and never timed to the end."""
-    costs = estimates(problem, machine)
+    """What `auto` takes, and its speed relative to the fastest; None if it was hopeless, and never timed to the end.
+
+    The planner decides as on one thread, however many the times are from.
+    """
+    costs = estimates(problem, replace(machine, threads=1))
     label = min(costs, key=costs.__getitem__)
     return label, min(times.values()) / times[label] if label in times else None
 

@@ -48,7 +48,7 @@ def theirs(layer: Layer, threads: int) -> Steps:
     with torch.inference_mode():
         shape = torch.nn.functional.conv2d(x, weight, **layer.options).shape
     signal = torch.from_numpy(random(tuple(shape), np.float32))
-    pad = fastconv.spec.pair("padding", layer.padding, 0)
+    pad = fastconv.checks.pair("padding", layer.padding, 0)
     options = [0], [layer.stride] * 2, list(pad), [layer.dilation] * 2, False, [0, 0], layer.groups
 
     def backward(*wanted: bool) -> Any:

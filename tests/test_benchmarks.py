@@ -6,12 +6,13 @@ import math
 import statistics
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, fit, shapes
+from benchmarks import algorithms, fit, peers, shapes
 from fastconv import plan
-from fastconv.cpu.machine import Machine
+from fastconv.cpu.machine import Machine, this_machine
 from fastconv.spec import ConvSpec
 
 
@@ -62,6 +63,14 @@ def test_fit_finds_the_rates_that_explain_the_times():
     assert "named problems, rates fitted: auto reaches" in text
 
 
+def test_fit_reports_what_the_planner_takes():
+    """On any number of threads, for the planner decides as on one."""
+    for problem in fit.problems(10):
+        costs = plan.candidates(problem.spec)
+        label, speed = fit.chosen(problem, dict.fromkeys(costs, 2.0), Machine(64, this_machine(1).peak))
+        assert (label, speed) == (min(costs, key=costs.__getitem__), 1.0)
+
+
 def test_fit_measures_whatever_is_in_the_tables():
     for problem in fit.problems(5):
         if problem.name in ("odd_tiny", "max_lenet_2x2_s2", "layer 0"):
@@ -69,3 +78,35 @@ def test_fit_measures_whatever_is_in_the_tables():
             assert times.keys() <= plan.candidates(problem.spec).keys()
             assert all(0 < seconds < 10 for seconds in times.values())
     assert len({problem.name for problem in fit.problems(5)}) == len(list(fit.problems(5)))
+
+
+def test_peers_measure_libraries_in_processes_of_their_own():
+    """One of them, which is stopped between its turns, tells its errors, and ends."""
+    row = next(row for row in peers.ROWS["pooling"] if row.problem.name == "lenet_2x2_s2")
+    reference, _, work = peers.reference_and_work(row)
+    with peers.contenders(["fastconv"], 1, pinned=False) as able:
+        ways = peers.measure(row, able.values(), reference)
+        assert 0 < ways["max"]["least"] <= ways["max"]["seconds"] < 1
+        assert ways["max"]["error"] == 0  # a maximum is one of the inputs
+        assert peers.measure(row, able.values(), 2 * reference)["max"]["error"] == pytest.approx(0.5)
+        with pytest.raises(KeyError, match="torch"):
+            able["fastconv"].ask("time", "torch")
+        process = able["fastconv"].process
+    assert process.exitcode == 0
+    assert work == {"bytes": 4 * (row.problem.array().size + reference.size)}
+    assert np.array_equal(reference, fastconv.max_pool2d(row.problem.array(), 2))
+
+
+def test_peers_tell_ratios_and_take_the_better_pass():
+    def row(plan, torch, onnx):
+        seconds = {"plan": plan, "conv2d": 2 * plan, "torch": torch, "onnx": onnx}
+        ways = {way: {"seconds": value, "least": value, "error": 1e-7} for way, value in seconds.items()}
+        return {"group": "layers", "row": "a layer", "by": "direct", "share": 0.5, "threads": 2, "ways": ways}
+
+    once, twice = row(1e-3, 3e-3, 2e-3), row(2e-3, 1.5e-3, 4e-3)
+    best = peers.better(once, twice)
+    assert {way: result["seconds"] for way, result in best["ways"].items()} == {
+        "plan": 1e-3, "conv2d": 2e-3, "torch": 1.5e-3, "onnx": 2e-3}  # fmt: skip
+    assert "x1.50 x0.75" in peers.show(best)
+    assert "geometric mean 1.50, worst 1.50 (a layer), 0 of 1" in peers.summary([best])[0]
+    assert "geometric mean 0.75, worst 0.75 (a layer), 1 of 1" in peers.summary([best])[1]

@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv.cpu import machine, runtime
+from fastconv.cpu import helpers, machine, runtime
 
 PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
 #: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
@@ -81,6 +82,35 @@ def test_threads_at_once_and_forks(layer: str | None) -> None:
 
 def test_a_fork_before_the_first_call() -> None:
     run_code("import os, fastconv\nchild = os.fork()\n" + CALL + "\nif child: assert os.waitpid(child, 0)[1] == 0")
+
+
+def test_python_threads_share_work() -> None:
+    """Two shares that wait for each other are done at once, and what fails in a helper is raised."""
+    together, seen = threading.Barrier(2), set()
+
+    def meet(share: int) -> None:
+        together.wait(60)
+        seen.add(share)
+
+    helpers.in_threads(meet, 2)
+    assert seen == {0, 1}
+    helpers.in_threads(seen.add, 9)
+    assert seen == set(range(9))
+
+    def fail_in_a_helper(share: int) -> None:
+        together.wait(60)
+        if threading.current_thread() is not threading.main_thread():
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        helpers.in_threads(fail_in_a_helper, 2)
+
+
+def test_python_threads_in_a_forked_child() -> None:
+    code = "import os, threading\nfrom fastconv.cpu.helpers import in_threads\ntogether = threading.Barrier(2)\n"
+    code += "work = lambda share: together.wait(60)\nin_threads(work, 2)\nchild = os.fork()\nin_threads(work, 2)\n"
+    code += "if child: assert os.waitpid(child, 0)[1] == 0"
+    run("-c", code)
 
 
 # -- the cache -----------------------------------------------------------------------------------------------
@@ -237,6 +267,11 @@ def test_threads_do_not_share_scratch() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(fill, range(8)))
+
+
+def test_the_ceiling_of_one_thread_does_not_count_while_it_waits() -> None:
+    """On a busy machine another program's turns are waiting, too."""
+    assert machine._least_seconds(lambda: time.sleep(0.01), 1) < 0.005
 
 
 def test_the_peak_is_measured_once_and_damage_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

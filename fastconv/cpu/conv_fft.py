@@ -18,7 +18,8 @@ A NaN, an infinity or an overflow would spread along its row. The result is look
 one, computed again without a transform: so they reach just the outputs that see them, as in `image`.
 
 Loop order: steps of some images, channels and a band of rows whose spectra stay in the second-level cache; in a step
-SciPy's transforms (pocketfft), then one task for each output channel and tile of rows (`spectral_tile`).
+SciPy's transforms (pocketfft), then each output channel and tile of rows (`spectral_tile`). Threads share the steps:
+SciPy's own threads do two transforms of 150 us on two cores no faster than one core does.
 
 Measured: 512x512 with 31x31, float32, in 1.35 ms, of which the two transforms take half (`image` 5.0 ms, OpenCV's DFT
 3.7 ms; a core of an EPYC 9005).
@@ -30,24 +31,26 @@ channels in the spectrum.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import prange
 
-from .._forks import kernel_running
 from ..spec import ConvSpec
-from . import rows, simd
+from . import rows, runtime, simd
+from .helpers import in_threads
 from .machine import Machine
-from .runtime import kernel, num_threads
+from .runtime import jit, num_threads
 from .runtime import scratch as runtime_scratch
 from .spectral_tile import spectral_rows, spectral_tile
 
 #: Bytes of spectra in one step: beside its transforms the calls into SciPy (10 us) are cheap, and caches hold it.
 STEP_BYTES = 2 << 20
-#: Most scratch a step may need.
-LIMIT_BYTES = 64 << 20
+#: Most scratch a step may need, and all threads together.
+LIMIT_BYTES, ALL_LIMIT_BYTES = 64 << 20, 256 << 20
+#: A Python thread takes 0.1 ms to wake: so many times the operations that are worth one of Numba's.
+WAKE = 40
 
 
 class Steps(NamedTuple):
@@ -72,7 +75,7 @@ def supports(spec: ConvSpec) -> str | None:
         return "an FFT of integers is not exact"
     if spec.stride[0] > spec.kh or spec.stride[1] > spec.kw:
         return f"stride {spec.stride} steps over pixels that the {spec.kh}x{spec.kw} kernel never sees"
-    if _shortest(spec) * spec.acc_dtype.itemsize > LIMIT_BYTES or scratch(spec) > LIMIT_BYTES:
+    if _shortest(spec) * spec.acc_dtype.itemsize > LIMIT_BYTES or _step_bytes(spec, _steps(spec, 1)) > LIMIT_BYTES:
         return f"the spectra of one tile of rows would take more than {LIMIT_BYTES >> 20} MiB"
     return None
 
@@ -99,19 +102,29 @@ def _fast(length: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _steps(spec: ConvSpec) -> Steps:
+def _steps(spec: ConvSpec, threads: int) -> Steps:
+    """Steps that fit the cache, enough of them to go round."""
     length = _fast(_shortest(spec))
     lanes = simd.lanes(spec.acc_dtype)
     pitch = -(-(length // 2 + 1) * 2 // lanes) * lanes
     most = spectral_rows()
     tile = min((most, most // 2), key=lambda tile: -(-spec.oh // tile) * (tile + 1))
-    down, reach = spec.stride[0], (spec.kh - 1) * spec.dilation[0] + 1
+    goal = STEP_BYTES // (pitch * spec.acc_dtype.itemsize)  # rows of spectra, of x and of the output
+    steps = _cut(spec, Steps(length, pitch, tile, 1, 1, 1, 1), goal)
+    while _count(spec, steps) < threads and goal > 1:
+        goal //= 2
+        steps = _cut(spec, steps, goal)
+    return steps
+
+
+def _cut(spec: ConvSpec, steps: Steps, goal: int) -> Steps:
+    """Steps of about so many rows."""
+    tile, down, reach = steps.tile, spec.stride[0], (spec.kh - 1) * spec.dilation[0] + 1
     c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
 
     def lines(band: int) -> int:
         return (band - 1) * down + reach
 
-    goal = STEP_BYTES // (pitch * spec.acc_dtype.itemsize)  # rows of spectra, of x and of the output
     whole = -(-spec.oh // tile) * tile
     band = (goal - c_in * lines(1)) // (c_in * down + c_out)
     # The rows that two bands share are transformed twice: no shorter than the kernel.
@@ -120,20 +133,31 @@ def _steps(spec: ConvSpec) -> Steps:
     each = c_in * lines(band) + c_out * band
     groups = max(1, min(spec.groups, goal // each)) if band == whole else 1
     images = max(1, min(spec.n, goal // (each * groups))) if groups == spec.groups and band == whole else 1
-    return Steps(length, pitch, tile, images, groups, band, lines(band))
+    return steps._replace(images=images, groups=groups, band=band, lines=lines(band))
+
+
+def _count(spec: ConvSpec, steps: Steps) -> int:
+    """How many steps there are."""
+    return -(-spec.oh // steps.band) * -(-spec.n // steps.images) * -(-spec.groups // steps.groups)
+
+
+def _shares(spec: ConvSpec, threads: int) -> int:
+    """How many threads are worth it, and may take the memory."""
+    most = max(1, int(min(threads, spec.flops / max(1, WAKE * runtime.PARALLEL_OPERATIONS))))
+    return max(1, min(most, ALL_LIMIT_BYTES // _step_bytes(spec, _steps(spec, 1)), _count(spec, _steps(spec, most))))
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds: transforms of all rows, multiply-adds in the spectrum, and calls into SciPy."""
-    steps = _steps(spec)
+    shares = _shares(spec, machine.threads)
+    steps = _steps(spec, shares)
     size, lanes = spec.acc_dtype.itemsize, simd.lanes(spec.acc_dtype)
     bands = -(-spec.oh // steps.band)
-    calls = bands * -(-spec.n // steps.images) * -(-spec.groups // steps.groups)
     lines = spec.n * (spec.c_in * spec.h + spec.c_out * spec.oh)
     transforms = lines * steps.length * size / machine.fft_bandwidth
     sums = spec.n * spec.c_out * bands * steps.band * steps.pitch * spec.c_in // spec.groups * spec.kh
     products = 4 * sums / (machine.row_tile_flops * lanes / 16)
-    return 4 * calls * machine.call + (transforms + products) / machine.threads
+    return (4 * _count(spec, steps) * machine.call + transforms + products) / shares
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
@@ -143,8 +167,13 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
+    shares = _shares(spec, num_threads())
+    return shares * _step_bytes(spec, _steps(spec, shares))
+
+
+def _step_bytes(spec: ConvSpec, steps: Steps) -> int:
     """Bytes of both spectra, each also as SciPy takes or returns it, and of the padded input."""
-    seen, sums = _sizes(spec, _steps(spec))
+    seen, sums = _sizes(spec, steps)
     return (3 * seen + 2 * sums) * spec.acc_dtype.itemsize
 
 
@@ -155,9 +184,8 @@ def _sizes(spec: ConvSpec, steps: Steps) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _offsets(spec: ConvSpec) -> np.ndarray:
+def _offsets(spec: ConvSpec, steps: Steps) -> np.ndarray:
     """Distances of the taps (c, a) in the spectra of a step's input."""
-    steps = _steps(spec)
     channel, row = np.ogrid[: spec.c_in // spec.groups, : spec.kh]
     return (channel * steps.lines * steps.pitch + row * spec.dilation[0] * steps.pitch).reshape(-1)
 
@@ -172,7 +200,7 @@ class Packed(NamedTuple):
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     from scipy.fft import rfft
 
-    steps = _steps(spec)
+    steps = _steps(spec, 1)  # all that matters here is the same for any number of threads
     taps = spec.c_in // spec.groups * spec.kh
     spectra = np.zeros((spec.c_out, taps, steps.pitch), spec.acc_dtype)
     # Taps that share a place never see the image.
@@ -191,65 +219,78 @@ def _complex(numbers: np.ndarray) -> np.ndarray:
     return numbers.view(np.complex64 if numbers.itemsize == 4 else np.complex128)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, SciPy would warn and the loops do not
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    if not _transformed(spec, x, packed.spectra, bias, out):
+    shares = _shares(spec, num_threads())
+    steps = _steps(spec, shares)
+    corners = list(product(range(0, spec.n, steps.images), range(0, spec.groups, steps.groups),
+                           range(0, spec.oh, steps.band)))  # fmt: skip
+    each = sum(_sizes(spec, steps))
+    memory = runtime_scratch(-(-shares * each // numba.get_num_threads()), x.dtype).reshape(-1)
+    finite = [True] * shares
+
+    def work(share: int) -> None:
+        mine = corners[share * len(corners) // shares : (share + 1) * len(corners) // shares]
+        finite[share] = _transformed(spec, steps, mine, memory[share * each :], x, packed.spectra, bias, out)
+
+    in_threads(work, shares)
+    if not all(finite):
         rows.run(spec, x, rows.prepare(spec, packed.weight), bias, out)
 
 
-def _transformed(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> bool:
-    """Convolve; False, and at once, if a sum is not finite."""
+@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, SciPy would warn and the loops do not
+def _transformed(
+    spec: ConvSpec,
+    steps: Steps,
+    corners: list[tuple[int, int, int]],
+    memory: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray,
+    out: np.ndarray,
+) -> bool:
+    """Convolve steps, given by their first image, group and row; False, and at once, if a sum is not finite."""
     from scipy.fft import irfft, rfft
 
-    steps = _steps(spec)
-    bins, workers, lanes = steps.length // 2 + 1, num_threads(), simd.lanes(spec.acc_dtype)
+    bins, lanes = steps.length // 2 + 1, simd.lanes(spec.acc_dtype)
     c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
     sizes = _sizes(spec, steps)
-    memory = runtime_scratch(-(-sum(sizes) // numba.get_num_threads()), x.dtype).reshape(-1)
     seen = memory[: sizes[0]].reshape(steps.images, -1, steps.lines, steps.pitch)
     sums = memory[sizes[0] : sum(sizes)].reshape(steps.images, -1, steps.band, steps.pitch)
     seen[..., 2 * bins :] = 0
     line, plane, move = steps.pitch, steps.lines * steps.pitch, steps.band * spec.stride[0]
-    multiply = _products(steps.tile).sized(2 * spec.kh * sizes[1] * c_in)
-    finish = _fft_finish.sized(sizes[1])
+    multiply, before = _products(steps.tile), (-1, -1)
 
-    for n in range(0, spec.n, steps.images):
-        images = slice(n, min(n + steps.images, spec.n))
-        for g in range(0, spec.groups, steps.groups):
-            last = min(g + steps.groups, spec.groups)
-            ins, outs = slice(g * c_in, last * c_in), slice(g * c_out, last * c_out)
-            count = images.stop - n, outs.stop - outs.start
-            for i in range(0, spec.oh, steps.band):
-                kept = max(0, steps.lines - move) if i else 0
-                seen[:, :, :kept] = seen[:, :, move : move + kept]
-                first = i * spec.stride[0] - spec.padding[0][0]
-                low, high = (min(max(edge, kept), steps.lines) for edge in (-first, spec.h - first))
-                seen[:, :, kept:low] = 0
-                seen[:, :, high:] = 0
-                if low < high:
-                    spectra = _complex(seen)[: count[0], : last * c_in - ins.start, low:high, :bins]
-                    part = x[images, ins, first + low : first + high]
-                    with kernel_running():  # SciPy's workers do not survive a fork while they are busy
-                        spectra[...] = rfft(part, steps.length, workers=workers)
-                band = min(steps.band, spec.oh - i)
-                multiply(
-                    memory,
-                    _offsets(spec),
-                    weight,
-                    count,
-                    (c_in, c_out, outs.start),
-                    (plane, line, line * spec.stride[0], line * steps.band),
-                    (seen.shape[1], sums.shape[1], sizes[0]),
-                    band,
-                    lanes,
-                )
-                spectra = _complex(sums)[: count[0], : count[1], :band, :bins]
-                with kernel_running():
-                    values = irfft(spectra, steps.length, workers=workers, overwrite_x=True)
-                signs = np.empty((*count, band, lanes), x.dtype)
-                finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
-                if signs.any():
-                    return False
+    for n, g, i in corners:
+        images, last = slice(n, min(n + steps.images, spec.n)), min(g + steps.groups, spec.groups)
+        ins, outs = slice(g * c_in, last * c_in), slice(g * c_out, last * c_out)
+        count = images.stop - n, outs.stop - outs.start
+        kept = max(0, steps.lines - move) if before == (n, g) else 0
+        before = n, g
+        seen[:, :, :kept] = seen[:, :, move : move + kept]
+        first = i * spec.stride[0] - spec.padding[0][0]
+        low, high = (min(max(edge, kept), steps.lines) for edge in (-first, spec.h - first))
+        seen[:, :, kept:low] = 0
+        seen[:, :, high:] = 0
+        if low < high:
+            spectra = _complex(seen)[: count[0], : last * c_in - ins.start, low:high, :bins]
+            spectra[...] = rfft(x[images, ins, first + low : first + high], steps.length)
+        band = min(steps.band, spec.oh - i)
+        multiply(
+            memory,
+            _offsets(spec, steps),
+            weight,
+            count,
+            (c_in, c_out, outs.start),
+            (plane, line, line * spec.stride[0], line * steps.band),
+            (seen.shape[1], sums.shape[1], sizes[0]),
+            band,
+            lanes,
+        )
+        values = irfft(_complex(sums)[: count[0], : count[1], :band, :bins], steps.length, overwrite_x=True)
+        signs = np.empty((*count, band, lanes), x.dtype)
+        _fft_finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
+        if signs.any():
+            return False
     return True
 
 
@@ -258,7 +299,7 @@ def _products(tile: int) -> Any:
     """The kernel for one height of the register tile."""
     products = spectral_tile(tile)
 
-    @kernel(key=(tile,))
+    @jit(key=(tile,), nogil=True)
     def _fft_products(memory, offsets, weight, count, channels, steps, sizes, band, lanes):
         images, planes = count
         c_in, c_out, first = channels
@@ -266,8 +307,7 @@ def _products(tile: int) -> Any:
         planes_in, planes_out, out = sizes
         tiles = (band + tile - 1) // tile
         flat, taps = weight.reshape(-1), weight.shape[1]
-        for index in prange(images * planes * tiles):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        for job in range(images * planes * tiles):
             t, o, image = job % tiles, job // tiles % planes, job // (tiles * planes)
             x_at = (image * planes_in + o // c_out * c_in) * plane + t * tile * row_step
             to = out + (image * planes_out + o) * plane_out + t * tile * line
@@ -278,7 +318,7 @@ def _products(tile: int) -> Any:
     return _fft_products
 
 
-@kernel
+@jit(nogil=True)
 def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
     """Rows of values, every step-th column, with bias and activation to a place in `out`.
 
@@ -287,8 +327,7 @@ def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
     images, planes, band = values.shape[:3]
     c_out, oh, ow = out.shape[1:]
     zero, least = simd.splat(values.dtype.type(0)), simd.splat(floor)
-    for index in prange(images * planes * band):
-        job = np.int64(index)
+    for job in range(images * planes * band):
         i, o, image = job % band, job // band % planes, job // (band * planes)
         shift = bias[corner[1] + o]
         to = (((corner[0] + image) * c_out + corner[1] + o) * oh + corner[2] + i) * ow

@@ -23,7 +23,7 @@ class Machine:
     What a register tile reaches is a share of the `peak`, which is measured on each machine; the other rates differ
     less from one to another. They are rounded medians of this package's benchmarks on an AMD EPYC 9005 (peak 214e9),
     November 2026. ``python -m benchmarks.fit`` on an EPYC of the generation before (116e9) found the same shares, BLAS,
-    bandwidth and call within 10%, and 0.6 times the rates of patches and of scalar loops.
+    bandwidth, call and pooling's two rates within 10%, and 0.6 to 0.9 times the rates of patches and of scalar loops.
     """
 
     threads: int
@@ -53,8 +53,9 @@ class Machine:
     """Bytes a second that pooling reads and writes."""
     vector: float = 0.55e-9
     """Seconds to load a vector from the first-level cache and combine it with another."""
-    fft_bandwidth: float = 3.5e9
-    """Bytes a second of the input of a real FFT along rows, or of the output of its inverse."""
+    fft_bandwidth: float = 2.2e9
+    """Bytes a second of the input of a real FFT along rows, or of the output of its inverse, and of the copies around
+    it. From filters of 256x256 to 1024x1024 by 21x21 to 41x41, on an EPYC of the generation before."""
     bandwidth: float = 8e9
     """Bytes a second that are written and read back."""
     call: float = 5e-6
@@ -113,15 +114,19 @@ def copy_bandwidth(threads: int) -> float:
 
 
 def _least_seconds(call, threads: int) -> float:
-    """The fastest of nine calls on that many threads, after one that warms up: a ceiling is what can be reached."""
+    """The fastest of nine calls on that many threads, after one that warms up: a ceiling is what can be reached.
+
+    One thread's time is that in which it runs: on a busy machine a sixth of its peak would have been kept for good.
+    """
+    clock = time.thread_time if threads == 1 else time.perf_counter
     before = numba.get_num_threads()
     numba.set_num_threads(threads)
     try:
         seconds = []
         for _ in range(10):
-            start = time.perf_counter()
+            start = clock()
             call()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(clock() - start)
         return min(seconds[1:])
     finally:
         numba.set_num_threads(before)
