@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import plan, spec
+from fastconv import plan, spec, transposed
 from fastconv.cpu import volumes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -206,10 +206,14 @@ TRANSPOSED: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("multiplied", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed(case: str, dtype: str) -> None:
+def test_transposed(case: str, dtype: str, multiplied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     x_shape, weight_shape, options = TRANSPOSED[case]
+    if multiplied and len(x_shape) == 5:  # only images and signals are
+        return
+    monkeypatch.setattr(transposed, "_multiplied", lambda problem: multiplied)
     x, weight = values(x_shape, dtype), values(weight_shape, dtype, 1)
     bias = values((weight_shape[1] * options.get("groups", 1),), dtype, 2)
     call = getattr(fastconv, f"conv_transpose{x.ndim - 2}d")
@@ -221,6 +225,15 @@ def test_transposed(case: str, dtype: str) -> None:
     assert_close(call(x, weight, **options), *reference.conv_transpose(x, weight, **options))
     if len(x):
         assert_close(call(x[0], weight, bias, **options), expected[0], scale)
+
+
+def test_many_weights_and_few_pixels_are_multiplied() -> None:
+    def problem(size: int, channels: int) -> spec.ConvSpec:
+        return spec.conv_spec((1, channels, 2 * size, 2 * size), (channels, channels, 4, 4), [np.dtype(np.float32)],
+                              stride=2, padding=1)  # fmt: skip
+
+    assert transposed._multiplied(problem(4, 512))
+    assert not transposed._multiplied(problem(64, 32))
 
 
 def test_transposed_integers() -> None:
