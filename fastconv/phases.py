@@ -43,12 +43,10 @@ def phases(size: int, extent: int, kernel: int, stride: int, pad: int, dilation:
     found = []
     common = math.gcd(stride, dilation)
     every, gap = stride // common, dilation // common  # of the taps that reach a phase, in taps and in steps of `y`
-    for first in range(min(stride, size)):
-        step, remainder = divmod(first + pad, stride)
-        reach = [a for a in range(min(kernel, every)) if a * dilation % stride == remainder]
-        if not reach:
+    for first, tap in sorted(((tap * dilation - pad) % stride, tap) for tap in range(min(kernel, every))):
+        if first >= size:
             continue
-        (tap,) = reach
+        step, remainder = divmod(first + pad, stride)
         count, positions = -(-(kernel - tap) // every), -(-(size - first) // stride)
         window = (count - 1) * gap + 1
         before = (tap * dilation - remainder) // stride + window - 1 - step
