@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import json
 import os
 import platform
+import runpy
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -105,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--export", metavar="FILE", help="write it there, as JSON ('-' is the standard output)")
     what.add_argument("--import", metavar="FILE", dest="source", help="remember what was exported (or '-')")
     what.add_argument("--forget", action="store_true", help="forget everything")
+
+    lessons = command("examples", _examples, "list the lessons in convolution, or run one")
+    lessons.add_argument("name", metavar="NAME", nargs="?", help="the lesson to run")
+    lessons.add_argument("--output", metavar="FOLDER", type=Path, default=Path(), help="for its picture (default: .)")
 
     warm = command("warmup", _warmup, "compile the kernels now (for minutes), so that no later call waits for it")
     warm.add_argument("--dtype", nargs="+", type=_dtype, help="for which to (default: float32 float64 uint8 int64)")
@@ -258,6 +264,27 @@ def _wisdom(arguments: Any) -> None:
             took = f"{1e6 * record['seconds'][best]:,.1f}"
             lines.append((record["problem"], str(record["threads"]), best, took))
         print(aligned(lines) if len(lines) > 1 else "Nothing is remembered; compare --remember measures")
+
+
+def _examples(arguments: Any) -> None:
+    here = Path(__file__).parent
+    # An installed package has them inside; a checkout beside it.
+    folder = next((place for place in (here / "examples", here.parent / "examples") if place.is_dir()), None)
+    if folder is None:
+        raise FileNotFoundError(f"there are no examples in or beside {here}")
+    files = {file.stem.partition("_")[2]: file for file in sorted(folder.glob("[0-9]*.py"))}
+    if arguments.name is None:
+        for name, file in files.items():
+            print(f"{name:<19} {ast.get_docstring(ast.parse(file.read_text(encoding='utf-8')))}")
+        print(f"\nRun one with: fastconv examples NAME. To read them: {folder}")
+        return
+    if arguments.name not in files:
+        raise ValueError(f"NAME must be one of {', '.join(files)}, got {arguments.name!r}")
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    try:
+        runpy.run_path(str(files[arguments.name]))["main"](arguments.output)
+    except ModuleNotFoundError as error:
+        raise ImportError(f"{arguments.name} needs {error.name}: pip install 'fastconv[examples]'") from None
 
 
 def _warmup(arguments: Any) -> None:

@@ -1,4 +1,4 @@
-"""From a spec to a gradient, as `plan` does to a result. (The gradient for a convolution's input is in `transposed`.)"""
+"""From a spec to a gradient, as `plan` does to a result. (That for a convolution's input is in `transposed`.)"""
 
 from __future__ import annotations
 

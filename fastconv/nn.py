@@ -114,7 +114,7 @@ class Conv2d(_WithWeight):
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         if integer("in_channels", in_channels, 1) % integer("groups", groups, 1):
             raise ValueError(f"groups must divide in_channels, got {groups} and {in_channels}")
         kernel = pair("kernel_size", kernel_size, 1)
@@ -151,7 +151,7 @@ class ConvTranspose2d(_WithWeight):
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         self.output_padding = pair("output_padding", output_padding, 0)
         if any(extra >= step for extra, step in zip(self.output_padding, pair("stride", stride, 1), strict=True)):
             raise ValueError(f"output_padding must be below the stride, got {output_padding} and {stride}")
@@ -206,14 +206,14 @@ class MaxPool2d(Layer):
         self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
     ) -> None:
         self.window = kernel_size, stride, padding, dilation
-        self.options = {"ceil_mode": ceil_mode}
+        self.ceil_mode = ceil_mode
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._x = x
-        return max_pool2d(x, *self.window, **self.options)
+        return max_pool2d(x, *self.window, ceil_mode=self.ceil_mode)
 
     def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return gradients.max_pool2d(self._x, grad, *self.window, **self.options)
+        return gradients.max_pool2d(self._x, grad, *self.window, ceil_mode=self.ceil_mode)
 
 
 class AvgPool2d(Layer):
@@ -311,7 +311,8 @@ class Sequential(Layer):
 
     def save(self, file: Any) -> None:
         """Write the parameters, in order, to a ``.npz`` file: a name or something open for writing."""
-        np.savez(file, **{f"parameter{number}": each.value for number, each in enumerate(self.parameters())})
+        values = {f"parameter{number}": each.value for number, each in enumerate(self.parameters())}
+        np.savez(file, **values)  # type: ignore[arg-type] # none of these names is that of its flag
 
     def load(self, file: Any) -> None:
         """Read them again, into a model of the same layers; ValueError, with nothing changed, if they do not fit."""

@@ -76,6 +76,47 @@ def _conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
     return out if bias is None else out + bias.reshape(-1, *(1,) * len(kernel))
 
 
+def conv2d_gradients(x, weight_shape, weight, grad, *, stride=1, padding=0, dilation=1, groups=1):
+    """Gradients of a convolution for its input and its weight, in float64, tap by tap; float64 in, batched."""
+    (n, c_in, h, w), (c_out, c_group, kh, kw) = x.shape, weight_shape
+    (sh, sw), (dh, dw), (oh, ow) = both(stride), both(dilation), grad.shape[2:]
+    (top, bottom), (left, right) = pads(padding, (h, w), (kh, kw), (sh, sw), (dh, dw))
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    padded = padded.reshape(n, groups, c_group, *padded.shape[2:])
+    for_padded, for_weight = np.zeros_like(padded), np.zeros((groups, c_out // groups, c_group, kh, kw))
+    signal, kernel = grad.reshape(n, groups, c_out // groups, oh, ow), weight.reshape(for_weight.shape)
+    for a, b in np.ndindex(kh, kw):
+        rows, columns = np.arange(oh) * sh + a * dh, np.arange(ow) * sw + b * dw
+        seen = np.ix_(range(n), range(groups), range(c_group), rows, columns)
+        for_weight[..., a, b] = np.einsum("ngoij,ngcij->goc", signal, padded[seen])
+        for_padded[seen] += np.einsum("ngoij,goc->ngcij", signal, kernel[..., a, b])
+    inside = for_padded.reshape(n, c_in, *padded.shape[3:])[:, :, top : top + h, left : left + w]
+    return inside, for_weight.reshape(weight_shape)
+
+
+def pool2d_gradient(x, grad, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, op="max",
+                    count_include_pad=True, divisor_override=None):
+    """Gradient of a pooling for its input, in float64."""
+    result = np.zeros(x.shape)
+    if op == "max":
+        _, at = max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
+        flat = result.reshape(-1, x.shape[-2] * x.shape[-1])
+        outputs = len(flat), grad.shape[-2] * grad.shape[-1]
+        for plane, (places, values) in enumerate(zip(at.reshape(outputs), grad.reshape(outputs), strict=True)):
+            np.add.at(flat[plane], places, values)
+        return result
+    every = list(taps(x, kernel, stride, padding, dilation, ceil_mode))
+    divisor = divisor_override or sum((padded if count_include_pad else inside).astype(int)
+                                      for _, _, inside, padded in every)
+    flat = result.reshape(-1, x.shape[-2] * x.shape[-1])
+    share = np.broadcast_to(grad / divisor, grad.shape).reshape(len(flat), *grad.shape[-2:])
+    for _, at, inside, _ in every:
+        places = at.reshape(-1, *grad.shape[-2:])[0][inside]
+        for plane in range(len(flat)):
+            np.add.at(flat[plane], places, share[plane][inside])
+    return result
+
+
 def conv_transpose(x, weight, bias=None, *, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
     """The transposed convolution in float64, and its scale: every element of x adds the kernels times itself."""
     def run(x, weight, bias):

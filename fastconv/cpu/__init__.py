@@ -29,6 +29,7 @@ from . import (
     volumes,
     weight_channels,
     weight_naive,
+    weight_pixels,
 )
 
 CONV2D = (
@@ -43,7 +44,7 @@ CONV2D = (
     conv_im2col,
     conv_naive,
 )
-CONV2D_WEIGHT = (weight_channels, weight_naive)
+CONV2D_WEIGHT = (weight_pixels, weight_channels, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
 CONV3D = (*map(volumes.Convolution, CONV2D[:-1]), conv_naive)
 POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)

@@ -33,6 +33,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import simd
 from .machine import Machine
+from .patch import _zeros
 from .product import added_product
 from .runtime import jit, kernel
 from .runtime import scratch as runtime_scratch
@@ -223,15 +224,6 @@ def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
 
 
 @jit
-def _zero(target, to, count, lanes):
-    zero = simd.splat(target.dtype.type(0))
-    for q in range(0, count - lanes + 1, lanes):
-        simd.store(target, to + q, zero)
-    if count % lanes > 0:
-        simd.store_part(target, to + count // lanes * lanes, zero, count % lanes)
-
-
-@jit
 def _pack_columns(x, at, channels, count, target, to, lanes):
     """target[to + q * channels + c] = x[at + c * h * w + q] for q < count, as flat indices."""
     plane = x.shape[2] * x.shape[3]
@@ -250,13 +242,13 @@ def _pack_x(x, image, group, corner, rows, stride, step, patch, seen, channels, 
         at, line = ((image * x.shape[1] + group * channels) * h + row) * w, to + r * patch[1] * channels
         end = min(w, seen[1])
         if not (0 <= row < h):
-            _zero(target, line, patch[1] * channels, lanes)
+            _zeros(target, line, patch[1] * channels, lanes)
         elif step[1] == stride[1]:
             first = min(max(0, -corner[1]), patch[1])
             last = max(min(patch[1], end - corner[1]), first)
-            _zero(target, line, first * channels, lanes)
+            _zeros(target, line, first * channels, lanes)
             _pack_columns(x, at + corner[1] + first, channels, last - first, target, line + first * channels, lanes)
-            _zero(target, line + last * channels, (patch[1] - last) * channels, lanes)
+            _zeros(target, line + last * channels, (patch[1] - last) * channels, lanes)
         else:
             for q in range(patch[1]):
                 col = corner[1] + q // step[1] * stride[1] + q % step[1]
@@ -271,7 +263,7 @@ def _pack_grad(grad, image, channel, channels, i0, j0, high, wide, block_w, targ
     oh, ow = grad.shape[2:]
     for i in range(high):
         if wide < block_w:
-            _zero(target, to + (i * block_w + wide) * panel, (block_w - wide) * panel, lanes)
+            _zeros(target, to + (i * block_w + wide) * panel, (block_w - wide) * panel, lanes)
         for o in range(0, channels, lanes):
             for j in range(0, wide, lanes):
                 at = ((image * grad.shape[1] + channel + o) * oh + i0 + i) * ow + j0 + j
@@ -305,7 +297,7 @@ def _loops(tile_rows: int, vectors: int) -> Any:
             edge = seen[0] - pad[0], seen[1] - pad[1]
             to = (place * groups + group) * size
             _pack_x(x, image, group, corner, rows, stride, step, patch, edge, c_group, packed_x, to, lanes)
-            _zero(packed_x, to + size - tile_rows, tile_rows, lanes)
+            _zeros(packed_x, to + size - tile_rows, tile_rows, lanes)
         else:
             channel = group * channels + (part - 1) * panel
             some, wide = min(panel, channels - (part - 1) * panel), min(block_w, ow - j0)

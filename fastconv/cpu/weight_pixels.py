@@ -1,0 +1,333 @@
+"""The gradient for the weight with pixels in vector lanes: for groups of few channels, as in depthwise layers.
+
+::
+
+    out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]       (see `weight_naive`)
+
+What it changes over `channels`: a vector holds pixels, so nothing is transposed, and one channel is enough. Rows of
+`grad` and of what they see of `x` are copied to one pitch, zeros in the gaps, so that a block of pixels is one run.
+Moving a tap down by a row is the same as moving `grad` up by one. So the taps (a, b) of an image are all products of
+runs of `grad`, moved by a, with runs of `x`, moved by b: a tile of up to 5 x 5 or 4 x 6 of them loads 10 vectors for 25
+products. With several channels the rows of tiles are all (o, a), their columns all (c, b). With a stride the rows and
+columns of `x` are dealt to as many planes, each phase on its own, and taps find theirs.
+
+Loop order: one task per group, or part of its tiles; images and bands of rows, one after the other: a sum's order does
+not depend on the number of threads. A sum is a vector until the end, when its lanes are added up.
+
+It wins for depthwise layers and groups of up to some eight channels.
+
+Source: as for `image`, the vectors along rows; Georganas et al., SC 2018, for sums over pixels.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ..spec import ConvSpec
+from . import patch, simd
+from .machine import Machine
+from .product import outer_sums
+from .runtime import jit, kernel
+from .runtime import scratch as runtime_scratch
+
+#: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache if they can, in the second anyway.
+BLOCK_BYTES = 48 << 10
+#: Most vectors along a run: float32 sums of no more products lose nothing that matters.
+STEPS = 256
+#: Below this many operations one of two tiles is taken, with idle rows: others are not worth compiling.
+SMALL = 5e6
+#: Largest block: beyond, dilation or padding are so large that nearly all of it were zeros.
+LIMIT_BYTES = 8 << 20
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    rows: int
+    columns: int
+    """Of a tile."""
+    row_blocks: int
+    column_blocks: int
+    """Of tiles."""
+    block_h: int
+    """Output rows of a block."""
+    pitch: int
+    """Elements from row to row in a run."""
+    plane: int
+    """Elements of a phase of one channel of x."""
+    margin: int
+    """Zeros before and behind a channel of `grad`."""
+    signal: int
+    """Elements of a channel of `grad`, zeros included."""
+
+
+def _tile(rows: int, columns: int) -> tuple[int, int]:
+    """The tile with the least idle products for so many rows and columns, of those that stay in registers."""
+    room = simd.registers() - 1
+    shapes = [(r, min(12, (room - r) // r)) for r in range(1, 6) if r <= rows]
+
+    def work(shape: tuple[int, int]) -> float:
+        r, s = shape
+        s = min(s, columns)
+        high, wide = -(-rows // r), -(-columns // s)
+        s = -(-columns // wide)
+        return high * wide * max(r * s, 1.6 * (r + s))  # unaligned loads take longer than products
+
+    r, s = min(shapes, key=work)
+    wide = -(-columns // min(s, columns))
+    return r, -(-columns // wide)
+
+
+@lru_cache(maxsize=1024)
+def _row_phases(spec: ConvSpec) -> list[list[tuple[int, int]]]:
+    """Of each row phase its taps, with the number of rows that each lies down in the phase's planes."""
+    rows = np.arange(spec.kh) * spec.dilation[0]
+    return [
+        [(int(tap), int(rows[tap] // spec.stride[0])) for tap in np.flatnonzero(rows % spec.stride[0] == phase)]
+        for phase in patch.phases(spec.kh, spec.dilation[0], spec.stride[0])
+    ]
+
+
+def _row_blocks(spec: ConvSpec, size: int) -> list[tuple[int, list[tuple[int, int, int]]]]:
+    """The rows of tiles of so many, each (o, tap, rows down), with the number of their phase."""
+    blocks = []
+    for number, taps in enumerate(_row_phases(spec)):
+        every = [(o, tap, down) for o in range(spec.c_out // spec.groups) for tap, down in taps]
+        blocks += [(number, every[at : at + size]) for at in range(0, len(every), size)]
+    return blocks
+
+
+class Tables(NamedTuple):
+    """Where tiles find their runs."""
+
+    left: np.ndarray
+    """(row blocks, rows): offsets in `grad`."""
+    begin: np.ndarray
+    """(row blocks, 2): where they begin in `x`, and how many vectors long they are."""
+    right: np.ndarray
+    """(column blocks, columns): offsets in `x`."""
+    left_taps: np.ndarray
+    """(row blocks, rows): o * kh + a, or -1 for an idle row."""
+    right_taps: np.ndarray
+    """(column blocks, columns): c * kw + b, or -1."""
+
+
+@lru_cache(maxsize=4096)
+def _blocking(spec: ConvSpec) -> Blocking:
+    lanes, size = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
+    phases = _row_phases(spec)
+    channels, c_group = spec.c_out // spec.groups, spec.c_in // spec.groups
+    high = channels * max(map(len, phases))
+    rows, columns = _tile(high, c_group * spec.kw)
+    if spec.flops < SMALL:
+        rows, columns = (3, 4) if high > 2 else (1, 8)
+    pitch = spec.ow + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
+    reach = (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
+    blocks = _row_blocks(spec, rows)
+    span = max(max(down for *_, down in block) - min(down for *_, down in block) for _, block in blocks)
+    across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1]).size
+
+    def bytes_of(block_h: int) -> int:
+        planes = c_group * len(phases) * across * (block_h + reach)
+        return (planes + channels * (block_h + 2 * span)) * pitch * size
+
+    block_h = spec.oh
+    while block_h > 1 and (bytes_of(block_h) > BLOCK_BYTES or (block_h + span) * pitch > STEPS * lanes):
+        block_h = -(-spec.oh // (-(-spec.oh // block_h) + 1))
+    margin = span * pitch
+    signal = -(-(2 * margin + block_h * pitch) // lanes) * lanes + lanes
+    column_blocks = -(-c_group * spec.kw // columns)
+    return Blocking(
+        rows, columns, len(blocks), column_blocks, block_h, pitch, (block_h + reach) * pitch, margin, signal
+    )
+
+
+@lru_cache(maxsize=256)
+def _tables(spec: ConvSpec) -> Tables:
+    plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
+    c_group = spec.c_in // spec.groups
+    across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1])
+    down = len(_row_phases(spec))
+    left, begin, left_taps = [], [], []
+    for number, block in _row_blocks(spec, plan.rows):
+        least, most = min(rows for *_, rows in block), max(rows for *_, rows in block)
+        offsets = [o * plan.signal + plan.margin - (rows - least) * plan.pitch for o, _, rows in block]
+        idle = plan.rows - len(block)
+        left.append(offsets + offsets[:1] * idle)
+        left_taps.append([o * spec.kh + tap for o, tap, _ in block] + [-1] * idle)
+        length = (plan.block_h + most - least) * plan.pitch
+        begin.append((number * across.size * plan.plane + least * plan.pitch, -(-length // lanes)))
+    column = np.arange(spec.kw) * spec.dilation[1]
+    places = np.searchsorted(across, column % spec.stride[1]) * plan.plane + column // spec.stride[1]
+    right = (np.arange(c_group)[:, None] * down * across.size * plan.plane + places).reshape(-1)
+    idle = plan.column_blocks * plan.columns - right.size
+    right_taps = np.append(np.arange(right.size), np.full(idle, -1)).reshape(plan.column_blocks, -1)
+    right_table = np.append(right, np.full(idle, right[0])).reshape(plan.column_blocks, -1)
+    return Tables(np.array(left), np.array(begin), right_table, np.array(left_taps), right_taps)
+
+
+def _sizes(spec: ConvSpec) -> tuple[int, int, int]:
+    """Elements of the runs of x and of grad, and of the sums."""
+    plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
+    across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1]).size
+    planes = spec.c_in // spec.groups * len(_row_phases(spec)) * across
+    sums = plan.row_blocks * plan.column_blocks * plan.rows * plan.columns * lanes
+    # A tile reads to the end of its last vector, of a run that may begin anywhere in a row.
+    return planes * plan.plane + plan.pitch + 2 * lanes, spec.c_out // spec.groups * plan.signal, sums
+
+
+def supports(spec: ConvSpec) -> str | None:
+    if spec.x_dtype != spec.acc_dtype:
+        return f"dtype {spec.dtype} is added up as {spec.acc_dtype}"
+    rows = 1 + (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
+    pitch = spec.ow + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
+    size = (spec.c_in // spec.groups * min(spec.kh, spec.stride[0]) * min(spec.kw, spec.stride[1])
+            + 3 * spec.c_out // spec.groups) * rows * pitch * spec.acc_dtype.itemsize
+    if size > LIMIT_BYTES:
+        return f"a row of outputs and what it sees would take {size >> 20} MiB, padding and dilation counted, more " \
+               f"than {LIMIT_BYTES >> 20} MiB"
+    return None
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    plan, tables, lanes = _blocking(spec), _tables(spec), simd.lanes(spec.acc_dtype)
+    blocks = spec.n * spec.groups * -(-spec.oh // plan.block_h)
+    products = max(plan.rows * plan.columns, 1.6 * (plan.rows + plan.columns))
+    steps = int(tables.begin[:, 1].sum()) * plan.column_blocks
+    rate = machine.tile_flops * lanes / 16
+    tiles = plan.row_blocks * plan.column_blocks
+    tiling = blocks * (2 * steps * products * lanes / rate + tiles * (machine.tile + plan.rows * plan.columns * 1e-9))
+    seen, signal, _ = _sizes(spec)
+    copied = blocks * (seen + signal) * spec.acc_dtype.itemsize / machine.patch_bandwidth
+    return machine.call + (tiling + copied) / machine.threads
+
+
+def scratch(spec: ConvSpec) -> int:
+    return numba.get_num_threads() * sum(_sizes(spec)) * spec.acc_dtype.itemsize
+
+
+def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
+    plan, tables, threads = _blocking(spec), _tables(spec), numba.get_num_threads()
+    seen, signal, sums = _sizes(spec)
+    tiles = plan.row_blocks * plan.column_blocks
+    shares = 1 if threads == 1 else max(1, min(tiles, 2 * threads // spec.groups))
+    sizes = np.array(
+        (
+            spec.groups,
+            shares,
+            plan.block_h,
+            plan.pitch,
+            plan.plane,
+            plan.margin,
+            plan.signal,
+            *spec.stride,
+            *(spec.padding[0][0], spec.padding[1][0]),
+            seen,
+            signal,
+            simd.lanes(spec.acc_dtype),
+        ),
+        np.int64,
+    )
+    loops = _loops(plan.rows, plan.columns).sized(spec.flops)
+    loops(
+        x,
+        grad,
+        out,
+        runtime_scratch(seen + signal + sums, spec.acc_dtype),
+        *tables,
+        patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
+        patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
+        sizes,
+    )
+
+
+@jit
+def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, plane, target, to, lanes):
+    """Copy `rows` rows of each phase of a channel, whose first row and column are `corner`, zeros outside the image."""
+    h, w = x.shape[2:]
+    for f in range(row_phases.size):
+        for g in range(phases.size):
+            shift = corner[1] + phases[g]
+            begin = min(max(0, -(shift // stride[1])), pitch)
+            end = max(min(pitch, (w - 1 - shift) // stride[1] + 1), begin)
+            for r in range(rows):
+                row = corner[0] + r * stride[0] + row_phases[f]
+                line = to + (f * phases.size + g) * plane + r * pitch
+                if 0 <= row < h:
+                    at = ((image * x.shape[1] + channel) * h + row) * w + begin * stride[1] + shift
+                    patch._zeros(target, line, begin, lanes)
+                    patch._copy_row(x, at, stride[1], target, line + begin, end - begin, lanes)
+                    patch._zeros(target, line + end, pitch - end, lanes)
+                else:
+                    patch._zeros(target, line, pitch, lanes)
+
+
+@lru_cache(maxsize=64)
+def _loops(tile_rows: int, tile_columns: int) -> Any:
+    """The kernel for one shape of tile."""
+    products = outer_sums(tile_rows, tile_columns)
+
+    @jit(key=(tile_rows, tile_columns))
+    def _pixels_task(
+        job, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, sizes
+    ):
+        groups, shares, block_h, pitch, plane = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
+        margin, signal = sizes[5], sizes[6]
+        stride, pad, lanes = (sizes[7], sizes[8]), (sizes[9], sizes[10]), sizes[13]
+        seen, signals, sums = line[: sizes[11]], line[sizes[11] : sizes[11] + sizes[12]], line[sizes[11] + sizes[12] :]
+        n, c_out, oh, ow = grad.shape
+        channels, c_group, kh, kw = c_out // groups, out.shape[1], out.shape[2], out.shape[3]
+        group, share = job // shares, job % shares
+        tiles = left.shape[0] * right.shape[0]
+        first, last = share * tiles // shares, (share + 1) * tiles // shares
+        each_tile = tile_rows * tile_columns * lanes
+        patch._zeros(sums, first * each_tile, (last - first) * each_tile, lanes)
+        patch._zeros(signals, 0, signals.size, lanes)
+        patch._zeros(seen, 0, seen.size, lanes)
+        each = row_phases.size * phases.size * plane
+        for image in range(n):
+            for i0 in range(0, oh, block_h):
+                high = min(block_h, oh - i0)
+                corner = i0 * stride[0] - pad[0], -pad[1]
+                for c in range(c_group):
+                    rows = plane // pitch - (block_h - high)
+                    channel = group * c_group + c
+                    _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, plane, seen, c * each,
+                          lanes)
+                for o in range(channels):
+                    for i in range(block_h):
+                        to = o * signal + margin + i * pitch
+                        if i < high:
+                            at = ((image * c_out + group * channels + o) * oh + i0 + i) * ow
+                            patch._copy_row(grad, at, 1, signals, to, ow, lanes)
+                        elif high < block_h:
+                            patch._zeros(signals, to, ow, lanes)
+                for t in range(first, last):
+                    r, s = t // right.shape[0], t % right.shape[0]
+                    products(signals, 0, left[r], seen, begin[r, 0], right[s], begin[r, 1], sums, t * each_tile)
+        for t in range(first, last):
+            for r in range(tile_rows):
+                for s in range(tile_columns):
+                    tall, wide = left_taps[t // right.shape[0], r], right_taps[t % right.shape[0], s]
+                    if tall >= 0 and wide >= 0:
+                        at, total = ((t * tile_rows + r) * tile_columns + s) * lanes, out.dtype.type(0)
+                        for lane in range(lanes):
+                            total += sums[at + lane]
+                        out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = total
+
+    @kernel(key=(tile_rows, tile_columns))
+    def _weight_pixels(
+        x, grad, out, lines, left, begin, right, left_taps, right_taps, row_phases, phases, sizes
+    ):
+        for job in prange(sizes[0] * sizes[1]):
+            line = lines[numba.get_thread_id()]
+            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
+            _pixels_task(np.int64(job), x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases,
+                         phases, sizes)
+
+    return _weight_pixels

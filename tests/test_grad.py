@@ -1,0 +1,185 @@
+"""fastconv.grad: every algorithm and every hostile case against the oracle, and the oracle against differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import reference
+from cases import CONV, POOL, Conv, Pool, fenced, intact, threads, values
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from reference import assert_close
+
+import fastconv
+from fastconv import grad, plan, spec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ALGORITHMS = fastconv.algorithms("conv2d_weight")
+CASES = CONV
+
+
+def problem(case: Conv, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
+    """x, weight, the gradient of the output, and the options."""
+    x, weight = case.arrays(dtype)[:2]
+    shape = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **case.options).output_shape
+    return x, weight, values(shape, dtype, seed=3), case.options
+
+
+def expected(x: np.ndarray, weight: np.ndarray, signal: np.ndarray, options: dict) -> list[tuple[np.ndarray, float]]:
+    """Both gradients and their scales."""
+    batch = (None,) if x.ndim == 3 else ()
+    arrays = [np.asarray(array, np.float64) for array in (x[batch], weight, signal[batch])]
+    results = []
+    for given_ in (arrays, [np.abs(array) for array in arrays]):
+        for_input, for_weight = reference.conv2d_gradients(given_[0], weight.shape, *given_[1:], **options)
+        results.append((for_input.reshape(x.shape), for_weight))
+    return [(result, scale.max(initial=0)) for result, scale in zip(*results, strict=True)]
+
+
+def test_the_oracle_is_the_derivative() -> None:
+    """Of one case with everything, by differences of the convolution, which is linear in each of its operands."""
+    x, weight, signal, options = problem(next(case for case in CONV if case.name == "everything"), "float64")
+    exact = [result for result, _ in expected(x, weight, signal, options)]
+
+    def value() -> float:
+        return float((reference.conv2d(x, weight, **options)[0] * signal).sum())
+
+    rng = np.random.default_rng(0)
+    for array, gradient in zip((x, weight), exact, strict=True):
+        for at in map(tuple, rng.integers(0, array.shape, (12, 4))):
+            before = array[at]
+            array[at] = before + 0.5
+            above = value()
+            array[at] = before - 0.5
+            assert above - value() == pytest.approx(gradient[at], rel=1e-9, abs=1e-9)
+            array[at] = before
+
+
+@pytest.mark.parametrize("algorithm", ["auto", *ALGORITHMS])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_weight(case: Conv, algorithm: str) -> None:
+    for dtype in ("float32", "float64") if case.plain else ("float32",):
+        x, weight, signal, options = problem(case, dtype)
+        problem_spec = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **options)
+        if algorithm != "auto":
+            (module,) = (module for module in plan.table("conv2d_weight") if plan.name(module) == algorithm)
+            if module.supports(problem_spec) is not None:
+                with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
+                    grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm)
+                continue
+        arrays, out = [fenced(x), fenced(signal)], fenced(np.empty_like(weight))
+        with threads(None if case.threads else 1):
+            given_ = grad.conv2d_weight(arrays[0], weight.shape, arrays[1], **options, algorithm=algorithm, out=out)
+        assert given_ is out
+        assert_close(out, *expected(x, weight, signal, options)[1])
+        assert all(intact(array) for array in (*arrays, out))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_input(case: Conv) -> None:
+    for dtype in ("float32", "float64") if case.plain else ("float32",):
+        x, weight, signal, options = problem(case, dtype)
+        out = fenced(np.empty_like(x))
+        arrays = [fenced(weight), fenced(signal)]
+        assert grad.conv2d_input(x.shape, *arrays, **options, out=out) is out
+        assert_close(out, *expected(x, weight, signal, options)[0])
+        assert all(intact(array) for array in (*arrays, out))
+
+
+pairs = st.tuples(st.integers(0, 4), st.integers(0, 4))
+steps = st.tuples(st.integers(1, 4), st.integers(1, 4))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@settings(max_examples=60)
+@given(n=st.integers(0, 2), size=st.tuples(st.integers(1, 9), st.integers(1, 20)), groups=st.integers(1, 3),
+       channels=st.tuples(st.integers(1, 3), st.integers(1, 5)), kernel=steps, stride=steps, dilation=steps,
+       padding=st.integers(0, 4) | st.tuples(pairs, pairs) | st.sampled_from(["valid", "same", "same_lower"]))
+def test_any_problem(algorithm, n, size, groups, channels, kernel, stride, dilation, padding) -> None:
+    c_in, c_out = (groups * count for count in channels)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    x, weight = values((n, c_in, *size), "float64"), values((c_out, channels[0], *kernel), "float64", 1)
+    try:
+        shape = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **options).output_shape
+    except ValueError:
+        return
+    signal = values(shape, "float64", 2)
+    (for_input, input_scale), (for_weight, weight_scale) = expected(x, weight, signal, options)
+    try:
+        assert_close(grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm), for_weight,
+                     weight_scale)
+    except ValueError as error:
+        assert "cannot do this" in str(error)  # noqa: PT017
+    if algorithm == "naive":
+        assert_close(grad.conv2d_input(x.shape, weight, signal, **options), for_input, input_scale)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    x, signal = values((6, 20, 30, 31), "float32"), values((6, 40, 30, 31), "float32", 1)
+    for algorithm in ALGORITHMS:
+        results = []
+        for count in (1, None):
+            with threads(count):
+                results.append(grad.conv2d_weight(x, (40, 20, 3, 3), signal, padding=1, algorithm=algorithm))
+        assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("case", POOL, ids=lambda case: case.name)
+def test_pooling(case: Pool) -> None:
+    x = case.array("float64")
+    shape = spec.pool_spec("max", x.shape, x.dtype, case.kernel, **case.options).output_shape
+    signal = values(shape, "float64", 1)
+    out = fenced(np.empty_like(x))
+    given_ = [fenced(x), fenced(signal)]
+    grad.max_pool2d(*given_, case.kernel, **case.options, out=out)
+    assert_allclose(out, reference.pool2d_gradient(x, signal, case.kernel, **case.options), atol=1e-13)
+    for options in ({}, {"count_include_pad": False}, {"divisor_override": 3}):
+        grad.avg_pool2d(*given_, case.kernel, **case.options, **options, out=out)
+        exact = reference.pool2d_gradient(x, signal, case.kernel, **case.options, **options, op="avg")
+        assert_allclose(out, exact, atol=1e-13)
+    assert all(intact(array) for array in (*given_, out))
+
+
+def test_dtypes() -> None:
+    x, weight, signal = values((1, 2, 5, 6), "int16"), values((3, 2, 2, 2), "int16"), values((1, 3, 4, 5), "int16")
+    for_input, for_weight = (result for result, _ in expected(x, weight, signal, {}))
+    assert_array_equal(grad.conv2d_input(x.shape, weight, signal), for_input.astype(np.int64))
+    assert grad.conv2d_weight(x, weight.shape, signal).dtype == np.int64
+    assert_array_equal(grad.conv2d_weight(x, weight.shape, signal), for_weight.astype(np.int64))
+    half = [array.astype(np.float16) / 2**15 for array in (x, weight, signal)]
+    assert grad.conv2d_weight(half[0], weight.shape, half[2]).dtype == np.float16
+    assert grad.conv2d_input(x.shape, *half[1:]).dtype == np.float16
+    assert grad.max_pool2d(x, values((1, 2, 2, 3), "float16"), 2).dtype == np.float16
+    assert grad.max_pool2d(x, values((1, 2, 2, 3), "int16"), 2).dtype == np.float64
+    assert grad.conv2d_weight(np.asfortranarray(x), weight.shape, signal[..., ::-1]).shape == weight.shape
+
+
+def test_a_maximum_that_is_nan_gets_the_gradient() -> None:
+    x = np.array([[1.0, np.nan, 3.0, 2.0]])
+    assert_array_equal(grad.max_pool2d(x, [[1.0, 10.0, 100.0]], (1, 2), 1), [[0, 11, 100, 0]])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: grad.conv2d_input((1, 2, 5, 5), np.ones((3, 2, 3, 3)), np.ones((1, 3, 3, 4))), ValueError,
+         r"grad_output has shape \(1, 3, 3, 4\), but the layer's output has shape \(1, 3, 3, 3\)"),
+        (lambda: grad.conv2d_weight(np.ones((1, 2, 5, 5)), (3, 2, 3, 3), np.ones((3, 3, 3))), ValueError,
+         "grad_output has shape"),
+        (lambda: grad.conv2d_weight(np.ones((1, 2, 5, 5)), 3, np.ones((3, 3, 3))), TypeError, "weight_size"),
+        (lambda: grad.conv2d_input("12", np.ones((3, 2, 3, 3)), np.ones((1, 3, 3, 4))), TypeError, "input_size"),
+        (lambda: grad.conv2d_weight(np.ones((1, 2, 5, 5)), (3, 2, 3, 3), np.ones((1, 3, 3, 3)), algorithm="no"),
+         ValueError, "algorithm must be 'auto' or one of"),
+        (lambda: grad.conv2d_weight(np.ones((1, 2, 5, 5)), (3, 2, 3, 3), np.ones((1, 3, 3, 3)), device="moon"),
+         ValueError, "device"),
+        (lambda: grad.conv2d_weight(np.ones((1, 2, 5, 5)), (3, 2, 3, 3), np.ones((1, 3, 3, 3)), out=np.ones(3)),
+         ValueError, "out has shape"),
+        (lambda: grad.max_pool2d(np.ones((4, 4)), np.ones((3, 3)), 2), ValueError, "grad_output has shape"),
+        (lambda: grad.avg_pool2d(np.ones((4, 4)), np.ones((2, 2)), 2, out=np.ones((2, 2))), ValueError, "out has"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
