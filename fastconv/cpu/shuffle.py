@@ -56,17 +56,21 @@ def _shuffle_interleave(phases, pad, first, out, lanes):
     s_d, s_h, s_w, n_d, n_h, n_w = phases.shape[1:]
     flat_phases, flat_out = phases.reshape(-1), out.reshape(-1)
     skipped = min(-pad[2] % s_w, w)  # columns before the first of phase 0
+    begin = (skipped + pad[2]) // s_w - first[2]
     for job in prange(planes * d):
         plane, z = job // d, job % d
         r_d, m_d = (z + pad[0]) % s_d, (z + pad[0]) // s_d - first[0]
+        r_h, m_h, apart = pad[1] % s_h, pad[1] // s_h - first[1], n_d * n_h * n_w
         for u in range(h):
-            r_h, m_h = (u + pad[1]) % s_h, (u + pad[1]) // s_h - first[1]
             row = (((plane * s_d + r_d) * s_h + r_h) * s_w * n_d + m_d) * n_h + m_h
-            apart, to = n_d * n_h * n_w, (job * h + u) * w
+            to = (job * h + u) * w
+            r_h += 1
+            if r_h == s_h:
+                r_h, m_h = 0, m_h + 1
             for v in range(skipped):
                 at = (v + pad[2]) % s_w * apart + (v + pad[2]) // s_w - first[2]
                 flat_out[to + v] = flat_phases[row * n_w + at]
-            at = row * n_w + (skipped + pad[2]) // s_w - first[2]
+            at = row * n_w + begin
             if s_w == 2:
                 for j in range(0, (w - skipped + 1) // 2, lanes):
                     to_j = to + skipped + 2 * j
