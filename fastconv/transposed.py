@@ -57,7 +57,8 @@ def run(
         return result
     images, y = result.reshape(spec.kernel_shapes[0]), y.reshape(spec.kernel_shapes[2])
     weight = kernel_ready(weight, spec.acc_dtype)
-    if isinstance(algorithm, str) and algorithm == "auto" and device == "cpu" and _multiplied(spec):
+    free = isinstance(algorithm, str) and isinstance(device, str) and (algorithm, device) == ("auto", "cpu")
+    if free and _multiplied(spec):
         _multiply(spec, weight, y, bias, images)
         return result
     convolutions, turns, complete, whole = _parts(spec)
