@@ -24,7 +24,7 @@ CALLS, SECONDS = 31, 0.6
 
 
 class Row(NamedTuple):
-    """A call of an operation that PyTorch has under the same name: shapes of arrays, then other arguments."""
+    """A call of an operation that PyTorch has, too: shapes of arrays, then other arguments."""
 
     operation: str
     arrays: tuple[tuple[int, ...], ...]
@@ -88,7 +88,15 @@ ROWS = {
     "avg_global": Row("avg_pool3d", ((1, 512, 2, 7, 7),), ((2, 7, 7),)),
     "max_signal": Row("max_pool1d", ((8, 64, 4096),), (3, 2, 1)),
     "avg_signal": Row("avg_pool1d", ((8, 64, 4096),), (4,)),
+    "adaptive_avg_7": Row("adaptive_avg_pool2d", ((8, 256, 30, 30),), (7,)),
+    "adaptive_max_7": Row("adaptive_max_pool2d", ((8, 256, 30, 30),), (7,)),
+    "adaptive_avg_1": Row("adaptive_avg_pool2d", ((8, 512, 14, 14),), (1,)),
+    # unrolled
+    "unfold": Row("unfold2d", ((1, 64, 56, 56),), (3,), PAD),
+    "fold": Row("fold2d", ((1, 64 * 9, 56 * 56),), ((56, 56), 3), PAD),
 }
+#: PyTorch's names where they are others.
+PEERS = {"unfold2d": "unfold", "fold2d": "fold"}
 
 
 def contenders(row: Row) -> dict[str, Callable[[], Any]]:
@@ -97,7 +105,8 @@ def contenders(row: Row) -> dict[str, Callable[[], Any]]:
 
     arrays = [random(shape, np.float32) for shape in row.arrays]
     tensors = [torch.from_numpy(array) for array in arrays]
-    function, peer = getattr(fastconv, row.operation), getattr(torch.nn.functional, row.operation)
+    function = getattr(fastconv, row.operation)
+    peer = getattr(torch.nn.functional, PEERS.get(row.operation, row.operation))
 
     def run_peer() -> np.ndarray:
         with torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -58,7 +59,7 @@ def adaptive_avg_pool2d(
     """
     x = array("x", x)
     size = _output_size(x, output_size)
-    problem, equal = _problem("avg", x, size)
+    problem, equal = _problem("avg", x.shape, check_dtype("x", x.dtype), size)
     if equal:
         return recipe(problem, "auto", device).run(x, False, out)
     _on_cpu(device)
@@ -105,19 +106,20 @@ def adaptive_max_pool2d(
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
     size = _output_size(x, output_size)
-    problem, equal = _problem("max", x, size)
+    problem, equal = _problem("max", x.shape, check_dtype("x", x.dtype), size)
     if equal:
         return recipe(problem, "auto", device).run(x, return_indices, out)
     _on_cpu(device)
     result = result_array(problem.output_shape, problem.out_dtype, out, (x,))
-    indices = allocate(problem.output_shape, np.dtype(np.int64))
+    indices = allocate(problem.output_shape, np.dtype(np.int64)) if return_indices else None
     if result.size:
         from .cpu import adaptive
 
         best = allocate(result.shape, problem.x_dtype)
-        adaptive.maximum(_planes(x, problem), best.reshape(-1, *size), indices.reshape(-1, *size))
+        places = None if indices is None else indices.reshape(-1, *size)
+        adaptive.maximum(_planes(x, problem), best.reshape(-1, *size), places)
         result[...] = best
-    return (result, indices) if return_indices else result
+    return result if indices is None else (result, indices)
 
 
 def _output_size(x: np.ndarray, output_size: Any) -> Pair:
@@ -132,14 +134,14 @@ def _output_size(x: np.ndarray, output_size: Any) -> Pair:
     return high, wide
 
 
-def _problem(op: str, x: np.ndarray, size: Pair) -> tuple[PoolSpec, bool]:
+@lru_cache(maxsize=1024)
+def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: Pair) -> tuple[PoolSpec, bool]:
     """The pooling, if windows are equal; else one with the same shapes and dtypes."""
-    dtype = check_dtype("x", x.dtype)
-    axes = [_regular(*axis) for axis in zip(x.shape[-2:], size, strict=True)]
+    axes = [_regular(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
     if all(axes):
         (kh, stride_h), (kw, stride_w) = (axis or (1, 1) for axis in axes)
-        return pool_spec(op, x.shape, dtype, (kh, kw), (stride_h, stride_w)), True
-    return pool_spec(op, (*x.shape[:-2], *size), dtype, 1), False
+        return pool_spec(op, x_shape, dtype, (kh, kw), (stride_h, stride_w)), True
+    return pool_spec(op, (*x_shape[:-2], *size), dtype, 1), False
 
 
 def _regular(size: int, outputs: int) -> Pair | None:

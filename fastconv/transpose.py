@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -201,46 +202,74 @@ def _transpose(
     """`conv_transpose2d` along so many axes."""
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
-    groups = integer("groups", groups, 1)
-    stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
-    extra = per_axis("output_padding", output_padding, 0, axes)
-    wanted = None if output_size is None else per_axis("output_size", output_size, 1, axes)
-    padding = frozen_padding(padding, axes)
-    if x.ndim not in (axes + 1, axes + 2) or min(x.shape[-axes - 1 :]) < 1:
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    problem = _problem(
+        axes,
+        x.shape,
+        weight.shape,
+        None if bias is None else bias.shape,
+        tuple([operand.dtype for operand in inputs]),
+        per_axis("stride", stride, 1, axes),
+        frozen_padding(padding, axes),
+        per_axis("output_padding", output_padding, 0, axes),
+        per_axis("dilation", dilation, 1, axes),
+        None if output_size is None else per_axis("output_size", output_size, 1, axes),
+        integer("groups", groups, 1),
+    )
+    return transposed.run(problem, weight, x, bias, algorithm, device, out)
+
+
+@lru_cache(maxsize=1024)
+def _problem(
+    axes: int,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    bias_shape: tuple[int, ...] | None,
+    dtypes: tuple[np.dtype, ...],
+    stride: Sizes,
+    padding: Any,
+    extra: Sizes,
+    dilation: Sizes,
+    wanted: Sizes | None,
+    groups: int,
+) -> ConvSpec:
+    """The convolution that is transposed; ValueError if the arguments do not fit together."""
+    if len(x_shape) not in (axes + 1, axes + 2) or min(x_shape[-axes - 1 :]) < 1:
         raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
-                         f"shape {x.shape}")
-    if weight.ndim != axes + 2 or min(weight.shape) < 1:
+                         f"shape {x_shape}")
+    if len(weight_shape) != axes + 2 or min(weight_shape) < 1:
         raise ValueError(f"weight must have shape (C, C_out / groups, kernel) with {axes} axes of a kernel, none "
-                         f"empty; got {weight.shape}")
-    channels, c_group, *kernel = weight.shape
-    if x.shape[-axes - 1] != channels:
-        raise ValueError(f"x has {x.shape[-axes - 1]} channels, but weight of shape {weight.shape} needs {channels}")
+                         f"empty; got {weight_shape}")
+    channels, c_group, *kernel = weight_shape
+    if x_shape[-axes - 1] != channels:
+        raise ValueError(f"x has {x_shape[-axes - 1]} channels, but weight of shape {weight_shape} needs {channels}")
     if channels % groups:
         raise ValueError(f"groups must divide the channels: got groups={groups} for {channels} channels in")
-    if bias is not None and bias.shape != (c_group * groups,):
-        raise ValueError(f"bias must have shape ({c_group * groups},), one value an output channel, got {bias.shape}")
+    if bias_shape is not None and bias_shape != (c_group * groups,):
+        raise ValueError(f"bias must have shape ({c_group * groups},), one value an output channel, got {bias_shape}")
     if wanted is not None and any(extra):
-        raise ValueError(f"output_padding={output_padding!r} and output_size={output_size!r} exclude each other")
+        raise ValueError(f"output_padding {extra} and output_size {wanted} exclude each other")
     for number, step, gap in zip(extra, stride, dilation, strict=True):
         if number >= max(step, gap):
             raise ValueError(f"output_padding must be less than the stride or the dilation, got {number} with stride "
                              f"{step} and dilation {gap}")
-    size = x.shape[-axes:]
+    size = x_shape[-axes:]
     window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
     reach = tuple([(count - 1) * step + wide for count, step, wide in zip(size, stride, window, strict=True)])
     outputs, pads = _outputs(size, reach, stride, dilation, padding, extra, wanted)
     problem = conv_spec(
-        (*x.shape[: -axes - 1], c_group * groups, *outputs),
-        weight.shape,
-        [operand.dtype for operand in (x, weight, bias) if operand is not None],
+        (*x_shape[: -axes - 1], c_group * groups, *outputs),
+        weight_shape,
+        dtypes,
         axes=axes,
         stride=stride,
         padding=pads,
         dilation=dilation,
         groups=groups,
     )
-    inputs = size if axes == 3 else (1, *size) if axes == 2 else (1, 1, *size)
-    return transposed.run(_seeing(problem, inputs), weight, x, bias, algorithm, device, out)
+    # An output padding beyond the stride could give the convolution a larger output than `x`.
+    d, h, w = (*(1,) * (3 - axes), *size)
+    return replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d))
 
 
 def _outputs(
@@ -268,9 +297,3 @@ def _outputs(
                              f"padding {cut}, got {goal}")
         cuts.append(cut)
     return wanted, tuple(cuts)
-
-
-def _seeing(problem: ConvSpec, size: Sizes) -> ConvSpec:
-    """The convolution with an output of just this size: an output padding beyond the stride could give it more."""
-    d, h, w = size
-    return replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d))

@@ -9,7 +9,8 @@ Without a stride that is a convolution of `y` with the kernels flipped and their
 u of each remainder by the stride see only some of the taps, always the same: each remainder is a convolution without
 stride, and their results are interleaved. No zeros are inserted, nothing is multiplied by them. Where the stride
 divides the kernel, all remainders see equally many taps, and together they are one convolution with as many times the
-channels (`_together`); elsewhere, `phases` gives one convolution for each.
+channels, if that takes less time than one for each (`fastconv.phases`). Small images and many weights are better
+multiplied as they are, and the columns of the product summed up (`cpu.columns`): that moves no weights.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
 al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
@@ -17,60 +18,21 @@ al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.0
 
 from __future__ import annotations
 
-import itertools
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from .checks import Pair, Sizes, kernel_ready, result_array
-from .plan import recipe
-from .spec import ConvSpec, conv_spec
+from .checks import kernel_ready, result_array
+from .phases import Part, Parts, Turns, separate, together
+from .plan import candidates, recipe
+from .spec import ConvSpec
 
-#: Of the axes of images and channels.
-_ALL = slice(None), slice(None)
-
-
-class Phase(NamedTuple):
-    """Along one axis: the positions of one remainder by the stride, and the convolution that gives them."""
-
-    at: slice
-    """The positions."""
-    taps: slice
-    """Those that reach them, last first: the kernel is flipped."""
-    seen: slice
-    """The part of `y` that is not cropped by a negative padding."""
-    padding: Pair
-    dilation: int
-
-
-@lru_cache(maxsize=4096)
-def phases(size: int, extent: int, kernel: int, stride: int, pad: int, dilation: int) -> tuple[Phase, ...]:
-    """The phases of an axis that some tap reaches.
-
-    `size` and `extent` are the input's and the output's of the convolution that is transposed, `pad` its padding before
-    the input.
-    """
-    found = []
-    common = math.gcd(stride, dilation)
-    every, gap = stride // common, dilation // common  # of the taps that reach a phase, in taps and in steps of `y`
-    for first in range(min(stride, size)):
-        step, remainder = divmod(first + pad, stride)
-        reach = [a for a in range(min(kernel, every)) if a * dilation % stride == remainder]
-        if not reach:
-            continue
-        (tap,) = reach
-        count, positions = -(-(kernel - tap) // every), -(-(size - first) // stride)
-        window = (count - 1) * gap + 1
-        before = (tap * dilation - remainder) // stride + window - 1 - step
-        after = positions - extent - before + window - 1
-        seen = slice(max(0, -before), extent - max(0, -after))
-        if seen.start < seen.stop:
-            last = tap + (count - 1) * every
-            taps = slice(last, tap - every if tap >= every else None, -every)
-            found.append(Phase(slice(first, None, stride), taps, seen, (max(0, before), max(0, after)), gap))
-    return tuple(found)
+#: Seconds to exchange and pack one weight, for `_multiplied` (1.1 to 2.7 ns measured, AMD EPYC 9004).
+MOVE = 2.5e-9
+#: Bytes of the columns of one image, at most.
+COLUMNS_BYTES = 32 << 20
 
 
 def run(
@@ -90,60 +52,60 @@ def run(
     result = result_array(spec.x_shape, spec.out_dtype, out, inputs)
     if not result.size:
         return result
-    seen_shape, weight_shape, y_shape = spec.kernel_shapes
-    images, y = result.reshape(seen_shape), y.reshape(y_shape)
-    weight = kernel_ready(weight, spec.acc_dtype).reshape(spec.groups, -1, weight_shape[1], math.prod(weight_shape[2:]))
-    joint = _together(spec)
-    if joint is not None:
-        many = math.prod(joint.phases)
-        biases = None if bias is None else np.repeat(bias, many)
-        problem = _problem(spec, y, spec.c_in * many, joint.kernel, joint.padding, joint.dilation)
-        this = recipe(problem, algorithm, device, once=True)
-        operands = this.pack(_exchanged(weight, joint.order, problem), biases)
-        if joint.whole:
-            this.run(y, operands, images.reshape(problem.output_shape), ())
-        else:
-            _interleave(this.run(y, operands, None, ()), joint, images)
+    images, y = result.reshape(spec.kernel_shapes[0]), y.reshape(spec.kernel_shapes[2])
+    weight = kernel_ready(weight, spec.acc_dtype)
+    free = isinstance(algorithm, str) and isinstance(device, str) and (algorithm, device) == ("auto", "cpu")
+    if free and _multiplied(spec):
+        _multiply(spec, weight, y, bias, images)
         return result
-    along = _phases(spec)
-    if any(len(found) < least for found, least in along):
-        images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * len(along))
-    places = np.arange(weight.shape[-1]).reshape(weight_shape[2:])
-    for axes in itertools.product(*(found for found, _ in along)):
-        taps = tuple([phase.taps for phase in axes])
-        inner, at = (*_ALL, *[phase.seen for phase in axes]), (*_ALL, *[phase.at for phase in axes])
-        order, seen = places[taps], y[inner]
-        sides, gaps = tuple([phase.padding for phase in axes]), tuple([phase.dilation for phase in axes])
-        problem = _problem(spec, seen, spec.c_in, order.shape, sides, gaps)
-        this = recipe(problem, algorithm, device, once=True)
-        operands = this.pack(_exchanged(weight, order.reshape(1, -1), problem), bias)
-        images[at] = this.run(seen, operands, None, ())
+    convolutions, turns, complete, whole = _parts(spec)
+    if not complete:
+        images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * (images.ndim - 2))
+    several = turns is not None and len(convolutions) > 1
+    results = None
+    for number, part in enumerate(convolutions):
+        biases = bias if bias is None else np.repeat(bias, len(part.order))
+        this, seen = recipe(part.problem, algorithm, device, once=True), y[part.seen]
+        operands = this.pack(_exchanged(spec, weight, part), biases)
+        if whole:
+            this.run(seen, operands, images.reshape(part.problem.output_shape), ())
+        elif turns is None:
+            images[part.at] = this.run(seen, operands, None, ())
+        elif several:
+            shape = (len(convolutions), *part.problem.output_shape)
+            results = np.empty(shape, spec.out_dtype) if results is None else results
+            this.run(seen, operands, results[number], ())
+        else:
+            results = this.run(seen, operands, None, ())
+    if results is not None and turns is not None:
+        _interleave(results, turns, images, several)
     return result
 
 
-def _problem(
-    spec: ConvSpec, y: np.ndarray, channels: int, kernel: Sizes, padding: tuple[Pair, ...], dilation: Sizes
-) -> ConvSpec:
-    """The convolution of `y` that gives some phases."""
-    return conv_spec(
-        y.shape,
-        (channels, spec.c_out // spec.groups, *kernel),
-        (spec.dtype,),
-        axes=len(kernel),
-        padding=padding,
-        dilation=dilation,
-        groups=spec.groups,
-    )
+#: Seconds to prepare a convolution, beside packing its weights.
+PREPARE = 3e-5
 
 
-def _exchanged(weight: np.ndarray, order: np.ndarray, problem: ConvSpec) -> np.ndarray:
-    """Weights (groups, channels of y, channels of the result, taps) as those of a convolution of `y`."""
+@lru_cache(maxsize=1024)
+def _parts(spec: ConvSpec) -> Parts:
+    """The convolutions that are estimated to take the least time: one, if there is one that gives all, or several."""
+    joint, apart = together(spec), separate(spec)
+    return apart if joint is None else min(joint, apart, key=_seconds)
+
+
+def _seconds(parts: Parts) -> float:
+    return sum(min(candidates(part.problem).values()) + PREPARE for part in parts.parts)
+
+
+def _exchanged(spec: ConvSpec, weight: np.ndarray, part: Part) -> np.ndarray:
+    """Weights as those of a convolution of `y`."""
     from .cpu.shuffle import exchange
 
-    groups, depth, channels, _ = weight.shape
-    exchanged = np.empty((groups, channels, order.shape[0], depth, order.shape[1]), weight.dtype)
-    exchange(_bits(weight), np.ascontiguousarray(order), _bits(exchanged))
-    return exchanged.reshape(problem.kernel_shapes[1])
+    given = weight.reshape(spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, -1)
+    groups, depth, channels, _ = given.shape
+    exchanged = np.empty((groups, channels, part.order.shape[0], depth, part.order.shape[1]), weight.dtype)
+    exchange(_bits(given), part.order, _bits(exchanged))
+    return exchanged.reshape(part.problem.weight_shape)
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
@@ -151,76 +113,63 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view(f"u{array.itemsize}")
 
 
-def _interleave(results: np.ndarray, joint: _Joint, images: np.ndarray) -> None:
-    """Put the phases, which are channels of `results`, in turns."""
+def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
+    """Put the phases, which are channels of `results` or its first axis, in turns."""
     from .cpu.shuffle import interleave
 
-    missing = 5 - images.ndim
-    out = images.reshape(-1, *(1,) * missing, *images.shape[2:])
-    phases = results.reshape(len(out), *joint.phases, *(1,) * missing, *results.shape[2:])
-    interleave(_bits(phases), joint.pad, joint.first, _bits(out))
+    missing = (1,) * (5 - images.ndim)
+    out = images.reshape(-1, *missing, *images.shape[2:])
+    many = math.prod(turns.phases)
+    order = (many, len(out)) if by_phase else (len(out), many)
+    phases = results.reshape(*order, *missing, *results.shape[2 - images.ndim :])
+    interleave(_bits(phases), *turns, _bits(out), by_phase)
 
 
-class _Joint(NamedTuple):
-    """All phases as one convolution."""
-
-    phases: Sizes
-    """Their number along each axis."""
-    kernel: Sizes
-    """Taps that a phase sees."""
-    order: np.ndarray
-    """Which these are, flat: (phases, taps)."""
-    padding: tuple[Pair, ...]
-    dilation: Sizes
-    pad: Sizes
-    """The padding before the input of the convolution that is transposed."""
-    first: Sizes
-    """The first position in each phase."""
-    whole: bool
-    """Whether the phases lie in memory as the result does: there is one, or each is one element."""
+# -- as a matrix product -------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1024)
-def _together(spec: ConvSpec) -> _Joint | None:
-    """The convolution that gives all phases, if they see equally many taps."""
-    volume = _axes(spec)
-    kernels, orders, sides, gaps, phases, firsts = [], [], [], [], [], []
-    for size, extent, kernel, stride, pad, dilation in volume:
-        if extent == 1 and dilation == 1:
-            stride = kernel  # neighbours that are not there may be any distance away
-        if stride > 1 and (dilation > 1 or kernel % stride):
-            return None
-        count, gap, first = kernel // stride, dilation if stride == 1 else 1, pad // stride
-        padding = (count - 1) * gap - first, (pad + size - 1) // stride + 1 - extent
-        if min(padding) < 0:
-            return None  # some of `y` is not seen
-        kernels.append(count)
-        orders.append(np.arange(stride)[:, None] + np.arange(count - 1, -1, -1) * stride)
-        sides.append(padding)
-        gaps.append(gap)
-        phases.append(stride)
-        firsts.append(first)
-    kh, kw = volume[1][2], volume[2][2]
-    order = orders[0][:, None, None, :, None, None] * kh + orders[1][None, :, None, None, :, None]
-    order = order * kw + orders[2][None, None, :, None, None, :]
-    single = all(axis[0] == stride and not axis[4] for axis, stride in zip(volume, phases, strict=True))
-    start = 0 if spec.axes == 3 else 1
-    return _Joint(
-        tuple(phases), tuple(kernels[start:]), order.reshape(math.prod(phases), -1), tuple(sides[start:]),
-        tuple(gaps[start:]), tuple([axis[4] for axis in volume]), tuple(firsts), single or max(phases) == 1,
-    )  # fmt: skip
+def _multiplied(spec: ConvSpec) -> bool:
+    """Whether a matrix product and the sums of its columns are estimated to take less time than convolutions."""
+    from .cpu.machine import this_machine
+
+    depth, positions = spec.c_out // spec.groups, spec.oh * spec.ow
+    columns = spec.c_in // spec.groups * spec.kh * spec.kw * positions
+    if spec.dtype.kind != "f" or spec.axes == 3 or columns * spec.acc_dtype.itemsize > COLUMNS_BYTES:
+        return False
+    machine, side = this_machine(1), spec.n if positions == 1 else positions
+    rate = machine.blas_flops * 4 / spec.acc_dtype.itemsize * min(side, depth) / (min(side, depth) + 16)
+    all_columns = spec.n * spec.groups * columns
+    product = 2 * all_columns * depth / rate + 3 * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
+    product += (spec.n + 2) * spec.groups * machine.call
+    moved = MOVE * spec.c_out * (spec.c_in // spec.groups) * spec.kh * spec.kw
+    return product < moved + _seconds(_parts(spec))
 
 
-def _axes(spec: ConvSpec) -> list[tuple[int, int, int, int, int, int]]:
-    """Of depth, height and width: size, extent, kernel, stride, pad, dilation, as `phases` takes them."""
-    depth, (top, _), (left, _) = spec.depth, *spec.padding
-    return [
-        (depth.d, depth.od, depth.kd, depth.stride, depth.padding[0], depth.dilation),
-        (spec.h, spec.oh, spec.kh, spec.stride[0], top, spec.dilation[0]),
-        (spec.w, spec.ow, spec.kw, spec.stride[1], left, spec.dilation[1]),
-    ]
+@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
+def _multiply(
+    spec: ConvSpec, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, images: np.ndarray
+) -> None:
+    """The weights, transposed, times `y`: columns, summed up to images."""
+    from .cpu.columns import fold
 
-
-def _phases(spec: ConvSpec) -> list[tuple[tuple[Phase, ...], int]]:
-    """Of each axis that kernels have: its phases, and how many there would be if taps reached all."""
-    return [(phases(*axis), min(axis[3], axis[0])) for axis in _axes(spec)[0 if spec.axes == 3 else 1 :]]
+    matrices = weight.reshape(spec.groups, spec.c_out // spec.groups, -1)
+    signals = kernel_ready(y, spec.acc_dtype).reshape(spec.n, spec.groups, -1, spec.oh * spec.ow)
+    sums = images if images.dtype == spec.acc_dtype else allocate(images.shape, spec.acc_dtype)
+    grouped = sums.reshape(spec.n, spec.groups, -1, spec.h, spec.w)
+    window, pads = (spec.kh, spec.kw, spec.oh, spec.ow), (spec.padding[0][0], spec.padding[1][0])
+    for group, matrix in enumerate(matrices):
+        # Of one pixel, all images are one product.
+        rows = signals[:, group, :, 0] @ matrix if signals.shape[3] == 1 else None
+        if rows is not None and (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1):
+            grouped[:, group] = rows.reshape(grouped[:, group].shape)
+            continue
+        for image in range(spec.n):
+            columns = matrix.T @ signals[image, group] if rows is None else rows[image][:, None]
+            loops = fold.sized(columns.size)
+            loops(columns, grouped[image, group], window, spec.stride, pads, spec.dilation)
+    if bias is not None:
+        sums += bias.astype(spec.acc_dtype).reshape(-1, 1, 1)
+    if sums is not images:
+        with np.errstate(over="ignore"):
+            images[...] = sums

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import allocate, array, check_dtype, check_out, kernel_ready, pair, shape
 from .spec import ConvSpec, conv_spec
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 __all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
 
@@ -161,7 +158,7 @@ def _columns_shape(problem: ConvSpec) -> tuple[int, ...]:
     return (problem.n, problem.taps, problem.oh * problem.ow)[0 if problem.batched else 1 :]
 
 
-def corr2d_matrix(kernel: Any, input_shape: Any) -> csr_array:
+def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:
     """The sparse matrix M of a correlation: ``M @ x.ravel()`` is ``corr2d(x, kernel).ravel()``.
 
     Parameters

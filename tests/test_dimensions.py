@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import plan, spec
+from fastconv import phases, plan, spec, transposed
 from fastconv.cpu import volumes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -207,10 +207,16 @@ TRANSPOSED: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.parametrize("way", ["together", "separate", "multiplied"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed(case: str, dtype: str) -> None:
+def test_transposed(case: str, dtype: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x_shape, weight_shape, options = TRANSPOSED[case]
+    if way == "multiplied" and len(x_shape) == 5:  # only images and signals are
+        return
+    monkeypatch.setattr(transposed, "_multiplied", lambda problem: way == "multiplied")
+    together = phases.together if way == "together" else lambda problem: None
+    monkeypatch.setattr(transposed, "_parts", lambda problem: together(problem) or phases.separate(problem))
     x, weight = values(x_shape, dtype), values(weight_shape, dtype, 1)
     bias = values((weight_shape[1] * options.get("groups", 1),), dtype, 2)
     call = getattr(fastconv, f"conv_transpose{x.ndim - 2}d")
@@ -224,6 +230,15 @@ def test_transposed(case: str, dtype: str) -> None:
         assert_close(call(x[0], weight, bias, **options), expected[0], scale)
 
 
+def test_many_weights_and_few_pixels_are_multiplied() -> None:
+    def problem(size: int, channels: int) -> spec.ConvSpec:
+        return spec.conv_spec((1, channels, 2 * size, 2 * size), (channels, channels, 4, 4), [np.dtype(np.float32)],
+                              stride=2, padding=1)  # fmt: skip
+
+    assert transposed._multiplied(problem(4, 512))
+    assert not transposed._multiplied(problem(64, 32))
+
+
 def test_transposed_integers() -> None:
     x, weight = values((2, 4, 5, 6), "int8"), values((4, 3, 4, 3), "int8", 1)
     expected, _ = reference.conv_transpose(x, weight, stride=2)
@@ -234,15 +249,15 @@ def test_transposed_integers() -> None:
 def test_output_size_tells_the_output_padding_or_the_padding() -> None:
     x, weight = values((1, 4, 5, 6), "float32"), values((4, 3, 3, 3), "float32", 1)
 
-    def same(output_size: Any, padding: Any = 0, **options: Any) -> None:
-        given = {} if padding == 0 else {"padding": padding}
+    for output_size, given, told in [
+        ((10, 11), {"padding": 1}, {"padding": 1, "output_padding": (1, 0)}),  # as PyTorch's layer
+        ((12, 13), {}, {"output_padding": (1, 0)}),
+        ((8, 10), {}, {"padding": ((2, 1), (2, 1))}),  # as ONNX: the odd one at the start
+        ((8, 10), {"padding": "same"}, {"padding": ((1, 2), (1, 2))}),
+    ]:
         result = fastconv.conv_transpose2d(x, weight, stride=2, output_size=output_size, **given)
-        np.testing.assert_array_equal(result, fastconv.conv_transpose2d(x, weight, stride=2, **options))
-
-    same((10, 11), 1, padding=1, output_padding=(1, 0))  # as PyTorch's layer
-    same((12, 13), output_padding=(1, 0))
-    same((8, 10), padding=((2, 1), (2, 1)))  # as ONNX: the odd one at the start
-    same((8, 10), "same", padding=((1, 2), (1, 2)))
+        assert result.shape == (1, 3, *output_size)
+        np.testing.assert_array_equal(result, fastconv.conv_transpose2d(x, weight, stride=2, **told))
     plain = fastconv.conv_transpose2d(x, weight, stride=2, padding="same")
     assert plain.shape == (1, 3, 10, 12)
     np.testing.assert_array_equal(plain, fastconv.conv_transpose2d(x, weight, stride=2, padding=((0, 1), (0, 1))))
@@ -368,6 +383,6 @@ def test_unfold_and_fold(options: dict, dtype: str) -> None:
 def test_the_matrix_of_a_correlation() -> None:
     kernel, image = values((3, 2), "int64"), values((6, 7), "int64", 1)
     matrix = fastconv.corr2d_matrix(kernel, image.shape)
-    assert matrix.shape == (20, 42)
-    assert matrix.nnz == 20 * 6
+    assert matrix.shape == (24, 42)
+    assert matrix.nnz == 24 * 6
     np.testing.assert_array_equal(matrix @ image.ravel(), fastconv.corr2d(image, kernel).ravel())

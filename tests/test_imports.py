@@ -69,7 +69,8 @@ ALLOWED = {
     "unfold": {"checks", "spec", "cpu.columns", "_forks"},  # cpu late
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
-    "transposed": {"checks", "spec", "plan", "cpu.shuffle"},  # the last one late
+    "phases": {"checks", "spec"},
+    "transposed": {"checks", "spec", "plan", "phases", "cpu.shuffle", "cpu.columns", "cpu.machine"},  # cpu late
     "backward": {"checks", "spec", "plan", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},

@@ -166,6 +166,8 @@ def test_cross_correlation_as_a_matrix_product() -> None:
     assert_array_equal((columns @ kernel.ravel()).reshape(4, 6), corr2d(x, kernel))
     matrix = unrolled_kernel(kernel, 6, 7)
     assert_array_equal(matrix @ x.ravel(), corr2d(x, kernel).ravel())
+    assert_array_equal(fastconv.corr2d_matrix(kernel, x.shape).toarray(), matrix)
+    assert_array_equal(fastconv.unfold2d(x[None], kernel.shape).T, columns)
     assert_array_equal(unrolled_kernel(CORNER, 3, 3) @ SQUARE.ravel(), [19, 25, 37, 43])
 
 

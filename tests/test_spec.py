@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAN = float("nan")
 X, WEIGHT, BIAS = np.ones((2, 3, 6, 7), np.float32), np.ones((4, 3, 2, 2), np.float32), np.ones(4, np.float32)
+SIGNAL, VOLUME = X[:, :, 0], X[:, :, None].repeat(3, 2)
 POOL = {"x": X, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "algorithm": "auto",
         "device": "cpu", "out": None}
 AVERAGE = {**POOL, "count_include_pad": True, "divisor_override": None}
@@ -35,6 +36,24 @@ GOOD: dict[str, dict[str, Any]] = {
                      "channels": None},
     "receptive_field": {"layers": [3, (2, 2), {"kernel_size": 3}]},
     "algorithms": {"op": "conv2d", "device": "cpu"},
+    "conv1d": {"x": SIGNAL, **LAYER, "weight": WEIGHT[:, :, 0], "out": None},
+    "conv3d": {"x": VOLUME, **LAYER, "weight": WEIGHT[:, :, None], "out": None},
+    "plan_conv1d": {"x_shape": SIGNAL.shape, **LAYER, "weight": WEIGHT[:, :, 0], "dtype": np.float32},
+    "plan_conv3d": {"x_shape": VOLUME.shape, **LAYER, "weight": WEIGHT[:, :, None], "dtype": np.float32},
+    "max_pool1d": {**POOL, "x": SIGNAL, "return_indices": False},
+    "max_pool3d": {**POOL, "x": VOLUME, "return_indices": False},
+    "avg_pool3d": {**AVERAGE, "x": VOLUME},
+    "lp_pool3d": {"norm_type": 2, **AVERAGE, "x": VOLUME},
+    "conv_transpose2d": {"x": X, **LAYER, "weight": WEIGHT[:3], "bias": BIAS[:3], "output_padding": 0,
+                         "output_size": None, "out": None},
+    "adaptive_avg_pool2d": {"x": X, "output_size": 4, "out": None},
+    "adaptive_max_pool2d": {"x": X, "output_size": (2, 7), "return_indices": True, "out": None},
+    "max_unpool2d": {"x": X[..., :3, :3], "indices": np.zeros((2, 3, 3, 3), int), "kernel_size": 2, "stride": 2,
+                     "padding": 0, "output_size": None, "out": None},
+    "unfold2d": {"x": X, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "out": None},
+    "fold2d": {"columns": np.ones((4, 4)), "output_size": 3, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1,
+               "out": None},
+    "corr2d_matrix": {"kernel": WEIGHT[0, 0], "input_shape": (6, 7)},
 }
 
 
@@ -116,11 +135,80 @@ BAD: dict[str, dict[str, list]] = {
         "dilation": [None, *NO_PAIR],
         "ceil_mode": NO_FLAG,
         "channels": NO_POSITIVE,
+        "axes": [0, 4, 2.0, None, "2"],
     },
     "receptive_field": {
         "layers": [None, 3, object(), [0], [(3, 0)], [()], [(1, 1, 1, 1, 1)], [{}], [{"kernel": 3}], [None],
                    [3, "same"], [{"kernel_size": 3, "strides": 1}], [(3, 1, -1)], [(3, 2, "same")], [{1: 2}],
                    [(3, 1, 0, 0)], [NAN]],
+    },
+    "conv1d": {
+        "x": [*NO_ARRAY, X, SIGNAL[0, 0], SIGNAL[:, :, :0], SIGNAL[:, :0]],
+        "weight": [*NO_ARRAY, WEIGHT, WEIGHT[0, 0]],
+        "stride": [None, *NO_POSITIVE, (1, 2), (0,)],
+        "padding": [*NO_POSITIVE[1:], None, (1, 2), ((1, 2, 3),), ((1, -1),), ((1, 2), (3, 4)), "full"],
+    },
+    "conv3d": {
+        "x": [*NO_ARRAY, X, VOLUME[0, 0], VOLUME[:, :, :, :0], VOLUME[:, :0], np.ones((1, 1, 1, 1, 1, 1))],
+        "weight": [*NO_ARRAY, WEIGHT, WEIGHT[:0, :, None], WEIGHT[:, :2, None]],
+        "bias": [BIAS[:3]],
+        "stride": [None, *NO_POSITIVE, (1, 2), (1, 2, 0), (1, 2, 3, 4)],
+        "dilation": [None, (1, 2), (1, 2, 1.0)],
+        "padding": [*NO_POSITIVE[1:], None, (1, 2), ((1, 2), (3, 4)), ((1, 2), (3, 4), 5), ((1, 2), (3, 4), (5, -6)),
+                    "full"],
+        "groups": [2, 5],
+        "algorithm": NO_ALGORITHM,
+    },
+    "max_pool3d": {
+        "x": [*NO_ARRAY, np.ones((2, 2)), np.ones((1, 1, 1, 1, 1, 1)), VOLUME[:, :, :0]],
+        "kernel_size": [None, *NO_POSITIVE, (1, 2), (1, 2, 0)],
+        "stride": [*NO_POSITIVE, (1, 2)],
+        "padding": [2, (0, 2), (0, 0, 2), ((0, 2), (0, 0), (0, 0))],
+        "return_indices": NO_FLAG,
+    },
+    "conv_transpose2d": {
+        "x": [*NO_ARRAY, *NO_X, X[0, 0], X[:, :2]],
+        "weight": [*NO_ARRAY, WEIGHT[0], WEIGHT, WEIGHT[:0], WEIGHT[..., :0]],
+        "bias": [*NO_ARRAY[1:], 0, BIAS, []],
+        "stride": [None, *NO_PAIR],
+        "dilation": [None, *NO_PAIR],
+        "padding": [*NO_PADDING, 20],
+        "output_padding": [1, (0, 1), -1, None, 1.0, (0, 0, 0)],
+        "output_size": [*[value for value in NO_PAIR if value is not None], 20, (7, 20)],
+        "groups": [None, 2, *NO_POSITIVE],
+        "algorithm": NO_ALGORITHM,
+        "device": NO_DEVICE,
+    },
+    "adaptive_avg_pool2d": {
+        "x": [*NO_ARRAY, *NO_X],
+        "output_size": [0, -1, 1.0, "2", True, (1,), (1, 2, 3), (0, 1), (1, 2.0), ((1, 2), 3)],
+        "device": NO_DEVICE,
+    },
+    "adaptive_max_pool2d": {"x": NO_ARRAY, "output_size": [0, (1,)], "return_indices": NO_FLAG, "device": NO_DEVICE},
+    "max_unpool2d": {
+        "x": [*NO_ARRAY, np.ones(3), X[:, :0]],
+        "indices": [*NO_ARRAY, X[..., :3, :3], np.zeros((2, 3, 3, 2), int), np.full((2, 3, 3, 3), 36),
+                    np.full((2, 3, 3, 3), -1)],
+        "kernel_size": [None, *NO_PAIR],
+        "stride": NO_PAIR[1:],
+        "padding": [-1, None, "same", (1,), ((1, 1), (1, 1))],
+        "output_size": [(8, 8), (4, 6), 0, (1,), "6"],
+    },
+    "unfold2d": {
+        "x": [*NO_ARRAY, X[0, 0], X[:, :0], X[..., :0]],
+        "kernel_size": [None, *NO_PAIR],
+        "stride": [None, *NO_PAIR],
+        "dilation": [None, *NO_PAIR],
+        "padding": NO_PADDING,
+    },
+    "fold2d": {
+        "columns": [*NO_ARRAY, np.ones(4), np.ones((5, 4)), np.ones((4, 5)), np.ones((0, 4)), np.ones((1, 1, 4, 4))],
+        "output_size": [None, *NO_PAIR],
+        "kernel_size": [None, *NO_PAIR],
+    },
+    "corr2d_matrix": {
+        "kernel": [*NO_ARRAY, np.ones(3), np.ones((0, 2)), WEIGHT],
+        "input_shape": [*NO_SHAPE, (6,), (1, 7), (6, 7, 8)],
     },
     "algorithms": {"op": ["conv4d", "", None, 5, [], {}, "CONV2D"], "device": NO_DEVICE},
 }

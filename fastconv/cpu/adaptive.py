@@ -5,8 +5,8 @@
     avg:  out[p, i, j] = mean of x[p, r, c] over rows[i] <= r < rows_end[i], columns[j] <= c < columns_end[j]
     max:  out[p, i, j] = max of the same; its index is its first occurrence's, or the last NaN's, as in PyTorch
 
-Loop order: one task per row of output; averages add up the rows of the windows in vectors, then their columns. Where
-windows are equal, the poolings of `POOL2D` are taken instead.
+Loop order: one task per row of output; sums and maxima go down the rows of the windows in vectors, then across their
+columns; places are looked for tap by tap. Where windows are equal, the poolings of `POOL2D` are taken instead.
 """
 
 from __future__ import annotations
@@ -32,10 +32,14 @@ def average(x: np.ndarray, out: np.ndarray) -> None:
     _adaptive_average.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
 
 
-def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray) -> None:
-    """The same; `indices` has the shape of `out`."""
+def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
+    """The same; `indices`, if they are asked for, have the shape of `out`."""
     rows, columns = bounds(x.shape[1], out.shape[1]), bounds(x.shape[2], out.shape[2])
-    _adaptive_maximum.sized(16.0 * x.size)(x, out, indices, *rows, *columns)
+    if indices is not None:
+        _adaptive_places.sized(16.0 * x.size)(x, out, indices, *rows, *columns)
+        return
+    lines = runtime_scratch(x.shape[2], out.dtype)
+    _adaptive_maximum.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
 
 
 @kernel
@@ -59,7 +63,26 @@ def _adaptive_average(x, out, rows, rows_end, columns, columns_end, lines):
 
 
 @kernel
-def _adaptive_maximum(x, out, indices, rows, rows_end, columns, columns_end):
+def _adaptive_maximum(x, out, rows, rows_end, columns, columns_end, lines):
+    planes, oh, ow = out.shape
+    w = x.shape[2]
+    for job in prange(planes * oh):
+        plane, i = job // oh, job % oh
+        line = lines[numba.get_thread_id()][:w]
+        line[:] = x[plane, rows[i]]
+        for r in range(rows[i] + 1, rows_end[i]):
+            seen = x[plane, r]
+            for c in range(w):
+                line[c] = line[c] if line[c] >= seen[c] or line[c] != line[c] else seen[c]
+        for j in range(ow):
+            best = line[columns[j]]
+            for c in range(columns[j] + 1, columns_end[j]):
+                best = best if best >= line[c] or best != best else line[c]
+            out[plane, i, j] = best
+
+
+@kernel
+def _adaptive_places(x, out, indices, rows, rows_end, columns, columns_end):
     planes, oh, ow = out.shape
     w = x.shape[2]
     for job in prange(planes * oh):

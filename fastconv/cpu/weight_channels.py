@@ -157,48 +157,59 @@ def scratch(spec: ConvSpec) -> int:
     return ((patches + panels) * together + sums) * spec.acc_dtype.itemsize
 
 
-def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
-    plan = _blocking(spec)
+class Prepared(NamedTuple):
+    """All that a call needs beside its arrays."""
+
+    loops: Any
+    order: Any
+    row: int
+    """Elements of scratch of each thread, for what follows, which all threads see."""
+    edges: tuple[int, int, int, int]
+    """Where in the scratch patches, panels, sums and lines (of each thread its own) end."""
+    offsets: np.ndarray
+    starts: np.ndarray
+    turns: tuple[np.ndarray, ...]
+    """The numbers the loops take, for each part of the blocks that is packed at a time."""
+    final: tuple[int, ...]
+    """Those that putting the sums in order takes."""
+
+
+@lru_cache(maxsize=1024)
+def _prepared(spec: ConvSpec, threads: int) -> Prepared:
+    plan, lanes, blocks = _blocking(spec), simd.lanes(spec.acc_dtype), _blocks(spec, _blocking(spec))
     patches, panels, together, sums = _sizes(spec, plan)
-    threads, lanes = numba.get_num_threads(), simd.lanes(spec.acc_dtype)
-    parts = patches * together, panels * together, sums, threads * lanes**2
-    # One row a thread, as `scratch` has it, would do for private memory; this is shared, rows end to end.
-    memory = runtime_scratch(-(-sum(parts) // threads), spec.acc_dtype).reshape(-1)[: sum(parts)]
-    packed_x, packed_grad, totals, lines = np.split(memory, np.cumsum(parts)[:-1])
-    blocks = _blocks(spec, plan)
+    edges = tuple(int(edge) for edge in np.cumsum((patches * together, panels * together, sums, threads * lanes**2)))
     tiles, panel_count = plan.runs * -(-plan.run // plan.rows), spec.groups * _panels(spec, plan)
     shares = min(tiles, -(-4 * threads // panel_count)) if threads > 1 else 1
-    loops = _loops(plan.rows, plan.vectors).sized(spec.flops)
-    totals[...] = 0
-    for first in range(0, blocks, together):
-        loops(
-            x,
-            grad,
-            packed_x,
-            packed_grad,
-            totals,
-            _offsets(spec, plan),
-            _starts(spec, plan),
+    numbers = (shares, spec.groups, plan.block_h, plan.block_w, *spec.stride, *plan.step)
+    pads = spec.padding[0][0], spec.padding[1][0]
+    return Prepared(
+        loops=_loops(plan.rows, plan.vectors).sized(spec.flops),
+        order=_order.sized(8 * sums),
+        row=-(-edges[-1] // threads),
+        edges=edges,  # type: ignore[arg-type] # four of them
+        offsets=_offsets(spec, plan),
+        starts=_starts(spec, plan),
+        turns=tuple(
             np.array(
-                (
-                    first,
-                    min(together, blocks - first),
-                    shares,
-                    spec.groups,
-                    *(plan.block_h, plan.block_w),
-                    *spec.stride,
-                    *plan.step,
-                    *(spec.padding[0][0], spec.padding[1][0]),
-                    *plan.patch,
-                    *_seen(spec),
-                    plan.run,
-                    lanes,
-                ),
-                np.int64,
-            ),
-        )
-    order = _order.sized(out.size * 8)
-    order(totals, out, lines.reshape(threads, -1), spec.groups, plan.run, plan.runs, plan.rows, lanes, plan.vectors)
+                (first, min(together, blocks - first), *numbers, *pads, *plan.patch, *_seen(spec), plan.run, lanes)
+            )
+            for first in range(0, blocks, together)
+        ),
+        final=(spec.groups, plan.run, plan.runs, plan.rows, lanes, plan.vectors),
+    )
+
+
+def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
+    threads = numba.get_num_threads()
+    this = _prepared(spec, threads)
+    memory = runtime_scratch(this.row, spec.acc_dtype).reshape(-1)
+    first, second, third, end = this.edges
+    totals = memory[second:third]
+    totals[...] = 0
+    for numbers in this.turns:
+        this.loops(x, grad, memory[:first], memory[first:second], totals, this.offsets, this.starts, numbers)
+    this.order(totals, out, memory[third:end].reshape(threads, -1), *this.final)
 
 
 def _seen(spec: ConvSpec) -> tuple[int, int]:
@@ -209,14 +220,12 @@ def _seen(spec: ConvSpec) -> tuple[int, int]:
     )  # type: ignore[return-value] # two of them
 
 
-@lru_cache(maxsize=256)
 def _offsets(spec: ConvSpec, plan: Blocking) -> np.ndarray:
     """Distance of each pixel of a block from the first, in a patch."""
     i, j = np.ogrid[: plan.block_h, : plan.block_w]
     return ((i * plan.step[0] * plan.patch[1] + j * plan.step[1]) * (spec.c_in // spec.groups)).reshape(-1)
 
 
-@lru_cache(maxsize=256)
 def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
     """Where each run begins in a patch."""
     a, b = np.ogrid[: spec.kh, : plan.runs // spec.kh]

@@ -211,39 +211,40 @@ def scratch(spec: ConvSpec) -> int:
     return numba.get_num_threads() * sum(_sizes(spec)) * spec.acc_dtype.itemsize
 
 
-def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
-    plan, tables, threads = _blocking(spec), _tables(spec), numba.get_num_threads()
-    seen, signal, sums = _sizes(spec)
+class Prepared(NamedTuple):
+    """All that a call needs beside its arrays."""
+
+    loops: Any
+    scratch: int
+    tables: tuple[np.ndarray, ...]
+
+
+@lru_cache(maxsize=1024)
+def _prepared(spec: ConvSpec, threads: int) -> Prepared:
+    plan, (seen, signal, sums) = _blocking(spec), _sizes(spec)
     tiles = plan.row_blocks * plan.column_blocks
     shares = 1 if threads == 1 else max(1, min(tiles, 2 * threads // spec.groups))
-    sizes = np.array(
-        (
-            spec.groups,
-            shares,
-            plan.block_h,
-            plan.pitch,
-            plan.plane,
-            plan.margin,
-            plan.signal,
-            *spec.stride,
-            *(spec.padding[0][0], spec.padding[1][0]),
-            seen,
-            signal,
-            simd.lanes(spec.acc_dtype),
-        ),
-        np.int64,
+    pads, lanes = (spec.padding[0][0], spec.padding[1][0]), simd.lanes(spec.acc_dtype)
+    numbers = (spec.groups, shares, plan.block_h, plan.pitch, plan.plane, plan.margin, plan.signal)
+    phases = (patch.phases(*axis) for axis in zip((spec.kh, spec.kw), spec.dilation, spec.stride, strict=True))
+    return Prepared(
+        loops=_loops(plan.rows, plan.columns).sized(spec.flops),
+        scratch=seen + signal + sums,
+        tables=(*_tables(spec), *phases, np.array((*numbers, *spec.stride, *pads, seen, signal, lanes), np.int64)),
     )
-    loops = _loops(plan.rows, plan.columns).sized(spec.flops)
-    loops(
-        x,
-        grad,
-        out,
-        runtime_scratch(seen + signal + sums, spec.acc_dtype),
-        *tables,
-        patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
-        patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
-        sizes,
-    )
+
+
+def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
+    this = _prepared(spec, numba.get_num_threads())
+    this.loops(x, grad, out, runtime_scratch(this.scratch, spec.acc_dtype), *this.tables)
+
+
+@jit
+def _clear(target, begin, end, lanes):
+    """Zeros from one flat index to another, and up to a vector further."""
+    zero = simd.splat(target.dtype.type(0))
+    for q in range(begin, end, lanes):
+        simd.store(target, q, zero)
 
 
 @jit
@@ -285,11 +286,10 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
         group, share = job // shares, job % shares
         tiles = left.shape[0] * right.shape[0]
         first, last = share * tiles // shares, (share + 1) * tiles // shares
-        each_tile = tile_rows * tile_columns * lanes
-        patch._zeros(sums, first * each_tile, (last - first) * each_tile, lanes)
-        patch._zeros(signals, 0, signals.size, lanes)
-        patch._zeros(seen, 0, seen.size, lanes)
-        each = row_phases.size * phases.size * plane
+        each_tile, each = tile_rows * tile_columns * lanes, row_phases.size * phases.size * plane
+        _clear(sums, first * each_tile, last * each_tile, lanes)
+        _clear(signals, 0, signals.size, lanes)
+        _clear(seen, c_group * each, seen.size - lanes, lanes)  # behind the planes; they are written as a whole
         for image in range(n):
             for i0 in range(0, oh, block_h):
                 high = min(block_h, oh - i0)
@@ -315,10 +315,12 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
                 for s in range(tile_columns):
                     tall, wide = left_taps[t // right.shape[0], r], right_taps[t % right.shape[0], s]
                     if tall >= 0 and wide >= 0:
-                        at, total = ((t * tile_rows + r) * tile_columns + s) * lanes, out.dtype.type(0)
-                        for lane in range(lanes):
-                            total += sums[at + lane]
-                        out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = total
+                        at, half = ((t * tile_rows + r) * tile_columns + s) * lanes, lanes // 2
+                        while half > 0:
+                            for lane in range(half):
+                                sums[at + lane] += sums[at + half + lane]
+                            half //= 2
+                        out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = sums[at]
 
     @kernel(key=(tile_rows, tile_columns))
     def _weight_pixels(
