@@ -21,6 +21,7 @@ import numpy as np
 import fastconv
 from benchmarks.shapes import LAYERS, Layer, random
 from fastconv import grad
+from fastconv.checks import pair
 
 #: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 5, 51
@@ -48,7 +49,7 @@ def theirs(layer: Layer, threads: int) -> Steps:
     with torch.inference_mode():
         shape = torch.nn.functional.conv2d(x, weight, **layer.options).shape
     signal = torch.from_numpy(random(tuple(shape), np.float32))
-    pad = fastconv.spec.pair("padding", layer.padding, 0)
+    pad = pair("padding", layer.padding, 0)
     options = [0], [layer.stride] * 2, list(pad), [layer.dilation] * 2, False, [0, 0], layer.groups
 
     def backward(*wanted: bool) -> Any:
