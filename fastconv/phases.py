@@ -68,36 +68,34 @@ class Part(NamedTuple):
     seen: tuple[slice, ...]
     """The part of `y` that it sees."""
     at: tuple[slice, ...]
-    """Where its result goes; unless there is a `Joint`."""
+    """Where its result goes, if it is the only one there."""
 
 
-class Joint(NamedTuple):
-    """How the phases lie in the result of one convolution that gives all of them, as channels."""
+class Turns(NamedTuple):
+    """How the elements of phases that all have the same size take turns in the result."""
 
     phases: Sizes
     """Their number along depth, height and width."""
     pad: Sizes
-    """The padding before the input of the convolution that is transposed."""
+    """What is added to a position before it is divided by that number."""
     first: Sizes
-    """The first position in each phase."""
-    whole: bool
-    """Whether they lie in memory as the result does: there is one, or each is one element."""
+    """The quotient of the first position."""
 
 
 class Parts(NamedTuple):
     """All convolutions of a transposed one."""
 
     parts: tuple[Part, ...]
-    joint: Joint | None
+    turns: Turns | None
+    """If the phases have the same size, or are the channels of one convolution."""
     complete: bool
     """Whether they give every element of the result; zeros and the bias are at the others."""
+    whole: bool
+    """Whether what they give lies in memory as the result does: there is one phase, or each is one element."""
 
 
-@lru_cache(maxsize=1024)
-def parts(spec: ConvSpec) -> Parts:
-    """One convolution if all phases see equally many taps, else one for each phase."""
-    if together := _together(spec):
-        return together
+def separate(spec: ConvSpec) -> Parts:
+    """One convolution for each phase."""
     axes = _axes(spec)[0 if spec.axes == 3 else 1 :]
     along = [phases(*axis) for axis in axes]
     places = np.arange(math.prod(axis[2] for axis in axes)).reshape([axis[2] for axis in axes])
@@ -111,10 +109,13 @@ def parts(spec: ConvSpec) -> Parts:
         at = (*_ALL, *[phase.at for phase in several])
         found.append(Part(problem, np.ascontiguousarray(order.reshape(1, -1)), (*_ALL, *seen), at))
     complete = all(len(every) == min(axis[3], axis[0]) for every, axis in zip(along, axes, strict=True))
-    return Parts(tuple(found), None, complete)
+    even = complete and all(axis[0] % axis[3] == 0 for axis in axes)
+    missing = (1,) * (3 - len(axes))
+    turns = Turns((*missing, *[axis[3] for axis in axes]), (0, 0, 0), (0, 0, 0)) if even else None
+    return Parts(tuple(found), turns, complete, len(found) == 1 and complete)
 
 
-def _together(spec: ConvSpec) -> Parts | None:
+def together(spec: ConvSpec) -> Parts | None:
     """The convolution that gives all phases, if they see equally many taps."""
     volume = _axes(spec)
     kernels, orders, sides, gaps, strides, firsts = [], [], [], [], [], []
@@ -140,8 +141,8 @@ def _together(spec: ConvSpec) -> Parts | None:
     extents = spec.kernel_shapes[2][2:]
     problem = _problem(spec, extents, spec.c_in * many, kernels[start:], sides[start:], gaps[start:])
     single = all(axis[0] == stride and not axis[4] for axis, stride in zip(volume, strides, strict=True))
-    joint = Joint(tuple(strides), tuple([axis[4] for axis in volume]), tuple(firsts), single or many == 1)
-    return Parts((Part(problem, order.reshape(many, -1), _ALL, _ALL),), joint, True)
+    turns = Turns(tuple(strides), tuple([axis[4] for axis in volume]), tuple(firsts))
+    return Parts((Part(problem, order.reshape(many, -1), _ALL, _ALL),), turns, True, single or many == 1)
 
 
 def _problem(spec: ConvSpec, extents: Any, channels: int, kernel: Any, padding: Any, dilation: Any) -> ConvSpec:

@@ -9,8 +9,8 @@ Without a stride that is a convolution of `y` with the kernels flipped and their
 u of each remainder by the stride see only some of the taps, always the same: each remainder is a convolution without
 stride, and their results are interleaved. No zeros are inserted, nothing is multiplied by them. Where the stride
 divides the kernel, all remainders see equally many taps, and together they are one convolution with as many times the
-channels; elsewhere there is one for each (`fastconv.phases`). Small images and many weights are better multiplied as
-they are, and the columns of the product summed up (`cpu.columns`): that moves no weights.
+channels, if that takes less time than one for each (`fastconv.phases`). Small images and many weights are better
+multiplied as they are, and the columns of the product summed up (`cpu.columns`): that moves no weights.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
 al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
@@ -18,13 +18,14 @@ al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.0
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from .checks import allocate, check_out, kernel_ready
-from .phases import Joint, Part, parts
+from .phases import Part, Parts, Turns, separate, together
 from .plan import Plan, candidates
 from .spec import ConvSpec
 
@@ -56,22 +57,47 @@ def run(
         return result
     images, y = result.reshape(spec.kernel_shapes[0]), y.reshape(spec.kernel_shapes[2])
     weight = kernel_ready(weight, spec.acc_dtype)
-    if isinstance(algorithm, str) and algorithm == "auto" and device == "cpu" and _multiplied(spec):
+    free = isinstance(algorithm, str) and isinstance(device, str) and (algorithm, device) == ("auto", "cpu")
+    if free and _multiplied(spec):
         _multiply(spec, weight, y, bias, images)
         return result
-    convolutions, joint, complete = parts(spec)
+    convolutions, turns, complete, whole = _parts(spec)
     if not complete:
         images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * (images.ndim - 2))
-    for part in convolutions:
+    several = turns is not None and len(convolutions) > 1
+    results = None
+    for number, part in enumerate(convolutions):
         biases = bias if bias is None else np.repeat(bias, len(part.order))
         plan = Plan(part.problem, _exchanged(spec, weight, part), biases, algorithm, device)
-        if joint is None:
-            images[part.at] = plan.run(y[part.seen], None, ())
-        elif joint.whole:
-            plan.run(y, images.reshape(part.problem.output_shape), ())
+        seen = y[part.seen]
+        if whole:
+            plan.run(seen, images.reshape(part.problem.output_shape), ())
+        elif turns is None:
+            images[part.at] = plan.run(seen, None, ())
+        elif several:
+            shape = (len(convolutions), *part.problem.output_shape)
+            results = np.empty(shape, spec.out_dtype) if results is None else results
+            plan.run(seen, results[number], ())
         else:
-            _interleave(plan.run(y, None, ()), joint, images)
+            results = plan.run(seen, None, ())
+    if results is not None and turns is not None:
+        _interleave(results, turns, images, several)
     return result
+
+
+#: Seconds to prepare a convolution, beside packing its weights.
+PREPARE = 3e-5
+
+
+@lru_cache(maxsize=1024)
+def _parts(spec: ConvSpec) -> Parts:
+    """The convolutions that are estimated to take the least time: one, if there is one that gives all, or several."""
+    joint, apart = together(spec), separate(spec)
+    return apart if joint is None else min(joint, apart, key=_seconds)
+
+
+def _seconds(parts: Parts) -> float:
+    return sum(min(candidates(part.problem).values()) + PREPARE for part in parts.parts)
 
 
 def _exchanged(spec: ConvSpec, weight: np.ndarray, part: Part) -> np.ndarray:
@@ -90,14 +116,16 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return array.view(f"u{array.itemsize}")
 
 
-def _interleave(results: np.ndarray, joint: Joint, images: np.ndarray) -> None:
-    """Put the phases, which are channels of `results`, in turns."""
+def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
+    """Put the phases, which are channels of `results` or its first axis, in turns."""
     from .cpu.shuffle import interleave
 
-    missing = 5 - images.ndim
-    out = images.reshape(-1, *(1,) * missing, *images.shape[2:])
-    phases = results.reshape(len(out), *joint.phases, *(1,) * missing, *results.shape[2:])
-    interleave(_bits(phases), joint.pad, joint.first, _bits(out))
+    missing = (1,) * (5 - images.ndim)
+    out = images.reshape(-1, *missing, *images.shape[2:])
+    many = math.prod(turns.phases)
+    order = (many, len(out)) if by_phase else (len(out), many)
+    phases = results.reshape(*order, *missing, *results.shape[2 - images.ndim :])
+    interleave(_bits(phases), *turns, _bits(out), by_phase)
 
 
 # -- as a matrix product -------------------------------------------------------------------------------------
@@ -118,7 +146,7 @@ def _multiplied(spec: ConvSpec) -> bool:
     product = 2 * all_columns * depth / rate + 3 * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
     product += (spec.n + 2) * spec.groups * machine.call
     moved = MOVE * spec.c_out * (spec.c_in // spec.groups) * spec.kh * spec.kw
-    return product < moved + sum(min(candidates(part.problem).values()) for part in parts(spec).parts)
+    return product < moved + _seconds(_parts(spec))
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not

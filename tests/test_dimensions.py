@@ -13,7 +13,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import plan, spec, transposed
+from fastconv import phases, plan, spec, transposed
 from fastconv.cpu import volumes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -206,14 +206,16 @@ TRANSPOSED: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("multiplied", [False, True])
+@pytest.mark.parametrize("way", ["together", "separate", "multiplied"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("case", TRANSPOSED)
-def test_transposed(case: str, dtype: str, multiplied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transposed(case: str, dtype: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x_shape, weight_shape, options = TRANSPOSED[case]
-    if multiplied and len(x_shape) == 5:  # only images and signals are
+    if way == "multiplied" and len(x_shape) == 5:  # only images and signals are
         return
-    monkeypatch.setattr(transposed, "_multiplied", lambda problem: multiplied)
+    monkeypatch.setattr(transposed, "_multiplied", lambda problem: way == "multiplied")
+    together = phases.together if way == "together" else lambda problem: None
+    monkeypatch.setattr(transposed, "_parts", lambda problem: together(problem) or phases.separate(problem))
     x, weight = values(x_shape, dtype), values(weight_shape, dtype, 1)
     bias = values((weight_shape[1] * options.get("groups", 1),), dtype, 2)
     call = getattr(fastconv, f"conv_transpose{x.ndim - 2}d")

@@ -3,10 +3,11 @@
 ::
 
     exchanged[g, c, p, o, t] = weight[g, o, c, order[p, t]]          order: which tap of the kernel
-    out[plane, z, u, v] = phases[plane, r(z), r(u), r(v), m(z), m(u), m(v)]
+    out[plane, z, u, v] = phases[plane, (r(z), r(u), r(v)), m(z), m(u), m(v)]
 
-where r and m are remainder and quotient of a position by the stride of its axis, its padding counted. Both only move
-elements, so they are called with integers of the elements' size.
+where r and m are remainder and quotient of a position by the stride of its axis, its padding counted; the phases of a
+plane, or the planes of a phase, lie one behind the other. Both only move elements, so they are called with integers of
+the elements' size.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from llvmlite import ir
 from numba import prange, types
 from numba.extending import intrinsic
 
+from ..checks import Sizes
 from . import simd
 from .runtime import kernel
 from .simd import _I32, _INT, Vector, _data, _load_masked, _mask, _store_masked
@@ -51,26 +53,30 @@ def _shuffle_exchange(weight, order, exchanged, lanes):
 
 
 @kernel
-def _shuffle_interleave(phases, pad, first, out, lanes):
+def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
     planes, d, h, w = out.shape
-    s_d, s_h, s_w, n_d, n_h, n_w = phases.shape[1:]
+    s_d, s_h, s_w = strides
+    n_d, n_h, n_w = phases.shape[2:]
+    size = n_d * n_h * n_w
+    apart = size * planes if by_phase else size  # from one phase to the next
     flat_phases, flat_out = phases.reshape(-1), out.reshape(-1)
     skipped = min(-pad[2] % s_w, w)  # columns before the first of phase 0
     begin = (skipped + pad[2]) // s_w - first[2]
     for job in prange(planes * d):
         plane, z = job // d, job % d
         r_d, m_d = (z + pad[0]) % s_d, (z + pad[0]) // s_d - first[0]
-        r_h, m_h, apart = pad[1] % s_h, pad[1] // s_h - first[1], n_d * n_h * n_w
+        r_h, m_h = pad[1] % s_h, pad[1] // s_h - first[1]
+        origin = plane * (size if by_phase else size * s_d * s_h * s_w)
         for u in range(h):
-            row = (((plane * s_d + r_d) * s_h + r_h) * s_w * n_d + m_d) * n_h + m_h
+            row = origin + (r_d * s_h + r_h) * s_w * apart + (m_d * n_h + m_h) * n_w
             to = (job * h + u) * w
             r_h += 1
             if r_h == s_h:
                 r_h, m_h = 0, m_h + 1
             for v in range(skipped):
                 at = (v + pad[2]) % s_w * apart + (v + pad[2]) // s_w - first[2]
-                flat_out[to + v] = flat_phases[row * n_w + at]
-            at = row * n_w + begin
+                flat_out[to + v] = flat_phases[row + at]
+            at = row + begin
             if s_w == 2:
                 for j in range(0, (w - skipped + 1) // 2, lanes):
                     to_j = to + skipped + 2 * j
@@ -109,6 +115,12 @@ def exchange(weight: np.ndarray, order: np.ndarray, exchanged: np.ndarray) -> No
     _shuffle_exchange.sized(4.0 * exchanged.size)(weight, order, exchanged, simd.lanes(weight.dtype))
 
 
-def interleave(phases: np.ndarray, pad: tuple[int, ...], first: tuple[int, ...], out: np.ndarray) -> None:
-    """The module's second equation; `first` is the quotient of the first position there is, of each axis."""
-    _shuffle_interleave.sized(4.0 * out.size)(phases, pad, first, out, simd.lanes(out.dtype))
+def interleave(
+    phases: np.ndarray, strides: Sizes, pad: Sizes, first: Sizes, out: np.ndarray, by_phase: bool
+) -> None:
+    """The module's second equation, `first` being the quotient of the first position of each axis.
+
+    `phases` is (planes, phases, ...) or, `by_phase`, (phases, planes, ...).
+    """
+    loops = _shuffle_interleave.sized(4.0 * out.size)
+    loops(phases, strides, pad, first, out, by_phase, simd.lanes(out.dtype))
