@@ -21,9 +21,10 @@ import numpy as np
 import fastconv
 from benchmarks.shapes import LAYERS, Layer, random
 from fastconv import grad
+from fastconv.checks import pair
 
 #: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
-SECONDS, FEWEST, MOST = 0.4, 5, 51
+SECONDS, FEWEST, MOST = 0.25, 5, 51
 
 Steps = dict[str, Callable[[], Any]]
 
@@ -48,7 +49,7 @@ def theirs(layer: Layer, threads: int) -> Steps:
     with torch.inference_mode():
         shape = torch.nn.functional.conv2d(x, weight, **layer.options).shape
     signal = torch.from_numpy(random(tuple(shape), np.float32))
-    pad = fastconv.checks.pair("padding", layer.padding, 0)
+    pad = pair("padding", layer.padding, 0)
     options = [0], [layer.stride] * 2, list(pad), [layer.dilation] * 2, False, [0, 0], layer.groups
 
     def backward(*wanted: bool) -> Any:
@@ -95,6 +96,64 @@ def error(layer: Layer) -> dict[str, float]:
     return found
 
 
+#: Images of an epoch of LeNet, and of a batch.
+IMAGES, BATCH = 1024, 32
+
+
+def our_epoch(x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
+    """An epoch of LeNet, which gives the last loss."""
+    from fastconv import nn
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(),
+        nn.Linear(84, 10),
+    )  # fmt: skip
+    loss, optimizer = nn.CrossEntropyLoss(), nn.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def epoch() -> float:
+        for first in range(0, len(x), BATCH):
+            value = loss.forward(model.forward(x[first : first + BATCH]), labels[first : first + BATCH])
+            model.backward(loss.backward(), for_input=False)
+            optimizer.step()
+        return value
+
+    return epoch
+
+
+def their_epoch(x: np.ndarray, labels: np.ndarray, threads: int) -> Callable[[], float]:
+    """The same in PyTorch."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(threads)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid(),
+        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(),
+        nn.Linear(84, 10),
+    )  # fmt: skip
+    loss, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    images, targets = torch.from_numpy(x), torch.from_numpy(labels)
+
+    def epoch() -> float:
+        for first in range(0, len(x), BATCH):
+            optimizer.zero_grad()
+            value = loss(model(images[first : first + BATCH]), targets[first : first + BATCH])
+            value.backward()
+            optimizer.step()
+        return value.item()
+
+    return epoch
+
+
+def lenet(threads: int) -> dict[str, float]:
+    """Median seconds of an epoch."""
+    x = random((IMAGES, 1, 28, 28), np.float32)
+    labels = np.random.default_rng(0).integers(0, 10, IMAGES)
+    ways = {"fastconv": {"epoch": our_epoch(x, labels)}, "torch": {"epoch": their_epoch(x, labels, threads)}}
+    return {way: steps["epoch"] for way, steps in in_turns(ways).items()}
+
+
 def rows(pattern: str, threads: int) -> Iterator[dict[str, Any]]:
     """One dictionary a layer."""
     for layer in LAYERS.values():
@@ -123,6 +182,10 @@ def main() -> None:
     arguments = parser.parse_args()
     fastconv.set_num_threads(arguments.threads)
     table = []
+    if arguments.only in "lenet":
+        epoch = lenet(arguments.threads)
+        print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: x{epoch['torch'] / epoch['fastconv']:.2f}, "
+              + ", ".join(f"{way} {1e3 * seconds:.0f} ms" for way, seconds in epoch.items()), flush=True)
     for row in rows(arguments.only, arguments.threads):
         table.append(row)
         print(show(row), flush=True)

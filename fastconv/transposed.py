@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import kernel_ready, result_array
+from .checks import allocate, kernel_ready, result_array
 from .phases import Part, Parts, Turns, separate, together
 from .plan import candidates, recipe
 from .spec import ConvSpec

@@ -111,9 +111,8 @@ def pool2d_gradient(x, grad, kernel, stride=None, padding=0, dilation=1, ceil_mo
     flat = result.reshape(-1, x.shape[-2] * x.shape[-1])
     share = np.broadcast_to(grad / divisor, grad.shape).reshape(len(flat), *grad.shape[-2:])
     for _, at, inside, _ in every:
-        places = at.reshape(-1, *grad.shape[-2:])[0][inside]
-        for plane in range(len(flat)):
-            np.add.at(flat[plane], places, share[plane][inside])
+        for plane, places in enumerate(at.reshape(len(flat), *grad.shape[-2:])):
+            np.add.at(flat[plane], places[inside], share[plane][inside])
     return result
 
 

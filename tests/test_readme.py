@@ -23,7 +23,10 @@ def test_snippets_run_in_order_and_give_the_shapes_in_their_comments():
     assert names["edges"].shape == (3, 3)
 
 
-@pytest.mark.parametrize(("op", "title"), [("conv2d", "convolution"), ("max_pool2d", "pooling")])
+@pytest.mark.parametrize(
+    ("op", "title"),
+    [("conv2d", "convolution"), ("max_pool2d", "pooling"), ("conv2d_weight", "gradient for the weight")],
+)
 def test_every_algorithm_has_a_row(op, title):
     rows = TEXT.split(f"| {title} | idea | wins for |")[1].split("\n\n")[0]
     assert sorted(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) == sorted(fastconv.algorithms(op))
