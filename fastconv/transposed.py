@@ -82,7 +82,7 @@ def run(
     return result
 
 
-#: Seconds to prepare a convolution, beside packing its weights.
+#: Seconds of a call into a convolution, beside what its cost counts.
 PREPARE = 3e-5
 
 
@@ -94,7 +94,7 @@ def _parts(spec: ConvSpec) -> Parts:
 
 
 def _seconds(parts: Parts) -> float:
-    return sum(min(candidates(part.problem).values()) + PREPARE for part in parts.parts)
+    return sum(min(candidates(part.problem, once=True).values()) + PREPARE for part in parts.parts)
 
 
 def _exchanged(spec: ConvSpec, weight: np.ndarray, part: Part) -> np.ndarray:

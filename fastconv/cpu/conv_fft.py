@@ -162,7 +162,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds: the transforms of all kernels' rows, each copied before."""
-    size = spec.c_out * spec.taps // spec.kw * _steps(spec).length * spec.acc_dtype.itemsize
+    size = spec.c_out * spec.taps // spec.kw * _steps(spec, 1).length * spec.acc_dtype.itemsize
     return 4 * machine.call + size / machine.fft_bandwidth + size / machine.bandwidth
 
 
