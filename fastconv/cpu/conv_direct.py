@@ -122,7 +122,7 @@ class Packed(NamedTuple):
     row_phases: np.ndarray
     phases: np.ndarray
     floor: np.generic
-    sizes: tuple
+    sizes: tuple[int, ...]
     patch_size: int
 
 
@@ -156,9 +156,11 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             pitch,
             tiles.pixels,
             spec.c_in // spec.groups,
-            (simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)),
-            spec.stride,
-            (spec.padding[0][0], spec.padding[1][0]),
+            simd.lanes(spec.x_dtype),
+            simd.lanes(spec.acc_dtype),
+            *spec.stride,
+            spec.padding[0][0],
+            spec.padding[1][0],
         ),
         patch_size=_patch_size(spec, plan),
     )
@@ -193,7 +195,8 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
     def _direct_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
         c_out, oh, ow = out.shape[1:]
         taps, panel = packed.shape[2:]
-        groups, panels, block_h, block_w, shares, rows, pitch, pixels, c_group, lanes, stride, pad = sizes
+        groups, panels, block_h, block_w, shares, rows, pitch, pixels, c_group = sizes[:9]
+        lanes, stride, pad = sizes[9:11], sizes[11:13], sizes[13:]
         high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
         share, block = job % shares, job // shares
         j0, i0 = block % wide * block_w, block // wide % high * block_h

@@ -134,7 +134,7 @@ class Packed(NamedTuple):
     """See `panels.pack`."""
     offsets: np.ndarray
     """Distance of each channel from the first."""
-    sizes: tuple
+    sizes: tuple[int, ...]
     patch_size: int
 
 
@@ -153,14 +153,14 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.in_place else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
     lanes = simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)
-    sizes = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.in_place, spec.stride, corner, lanes
+    cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, int(plan.in_place)
     return Packed(
         loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
         tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
         offsets=np.arange(spec.c_in // spec.groups) * pitch,
-        sizes=sizes,
+        sizes=(*cut, *spec.stride, *corner, *lanes),
         patch_size=_patch_size(spec, plan),
     )
 
@@ -180,7 +180,8 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
 
     @jit(key=(tile_rows, vectors, x_in_lanes))
     def _pointwise_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, sizes):
-        groups, panels, block, pixels, shares, in_place, stride, pad, lanes = sizes
+        groups, panels, block, pixels, shares, in_place = sizes[:6]
+        stride, pad, lanes = sizes[6:8], sizes[8:10], sizes[10:]
         c_all, h, w = x.shape[1:]
         c_out, oh, ow = out.shape[1:]
         c_in, panel = packed.shape[2:]
