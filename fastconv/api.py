@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import array, check_dtype, flag, shape
+from .devices import place
 from .plan import Plan, algorithms, choose_filter, fastest, get_num_threads, set_num_threads
 from .spec import conv_spec
 
@@ -92,10 +93,11 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
     activation: str | None = None,
+    precision: str = "float32",
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """2-D convolution layer: cross-correlation over channels, as in PyTorch.
 
     Parameters
@@ -117,14 +119,20 @@ def conv2d(
         Applied to the result while it is still in registers: "relu" raises negative values to zero (a NaN stays).
     algorithm : str
         "auto" or one of `algorithms`.
-    device : {"cpu"}
-        Where it runs.
+    precision : {"float32", "tf32", "tf32x3"}
+        How float32 operands are multiplied: in full; or, on a GPU only, by its tensor cores with 10 bits of each factor,
+        or with both factors split in two for nearly all bits at a third of that speed.
+    device : {"cpu", "cuda"}, optional
+        Where it runs; where `x` is by default. Arrays on a GPU (PyTorch, CuPy, Numba, or anything with
+        ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without waiting,
+        in any strides and also in bfloat16. With "cuda" NumPy arrays are copied to the GPU and back.
     out : ndarray, optional
-        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs.
+        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On a GPU
+        of any strides.
 
     Returns
     -------
-    ndarray, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+    ndarray, or an array of the kind of `x` on its GPU, shape (N, C_out, OH, OW) or (C_out, OH, OW)
         Operands of different dtypes promote as in NumPy. float32 and float64 are computed in their own precision,
         float16 in float32; bool, int8 and uint8 add up to int32 and wider integers to int64 (modulo 2**32, 2**64).
 
@@ -136,6 +144,8 @@ def conv2d(
         If an argument has the wrong type or an array an unsupported dtype.
     MemoryError
         If the result is larger than this machine's memory.
+    RuntimeError
+        If the GPU, its driver or the extra ``fastconv[cuda]`` is missing for ``device="cuda"``.
 
     Notes
     -----
@@ -152,6 +162,12 @@ def conv2d(
     array([[[ 56.,  72.],
             [104., 120.]]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}
+        return gpu.conv2d(x, weight, bias, options, algorithm, out)
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
@@ -165,8 +181,9 @@ def conv2d(
         dilation=dilation,
         groups=groups,
         activation=activation,
+        precision=precision,
     )
-    return Plan(problem, weight, bias, algorithm, device).run(x, out, inputs)
+    return Plan(problem, weight, bias, algorithm, "cpu").run(x, out, inputs)
 
 
 def plan_conv2d(
@@ -180,8 +197,9 @@ def plan_conv2d(
     dilation: Any = 1,
     groups: int = 1,
     activation: str | None = None,
+    precision: str = "float32",
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check, decide and pack a `conv2d` once, to call it many times.
@@ -190,8 +208,8 @@ def plan_conv2d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
-        As in `conv2d`. Weight and bias are copied: changing them later does not change the plan.
+    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
+        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does not change the plan.
     dtype : dtype, optional
         Of the inputs to come; the weight's by default.
     measure : bool
@@ -223,6 +241,14 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
     array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
     """
+    if place(device, weight if device is None else None) == "cuda":
+        from . import gpu
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}
+        return gpu.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
     weight = array("weight", weight).copy()
     bias = None if bias is None else array("bias", bias).copy()
     try:
@@ -239,9 +265,10 @@ def plan_conv2d(
         dilation=dilation,
         groups=groups,
         activation=activation,
+        precision=precision,
     )
     if flag("measure", measure):
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        algorithm = fastest(problem, weight, bias, device)
-    return Plan(problem, weight, bias, algorithm, device)
+        algorithm = fastest(problem, weight, bias, "cpu")
+    return Plan(problem, weight, bias, algorithm, "cpu")

@@ -19,6 +19,8 @@ Pads = tuple[Pair, Pair]
 
 #: Strides, dilations, windows and paddings stay below this, so that index arithmetic in int64 cannot overflow.
 LIMIT = 2**31 - 1
+#: The dtype of bfloat16, which NumPy lacks, on a GPU: two bytes of a kind of their own, which NumPy does not compute with.
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 #: The largest array NumPy can describe.
 MAX_BYTES = 2**63 - 1
 

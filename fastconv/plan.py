@@ -27,8 +27,12 @@ def table(op: str, device: str = "cpu") -> tuple[ModuleType, ...]:
     """The algorithm modules of one operation, in table order."""
     if not isinstance(op, str) or op not in _OPS:
         raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))}, got {op!r}")
-    if not isinstance(device, str) or device != "cpu":
-        raise ValueError(f"device must be 'cpu', got {device!r}")
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if device == "cuda":
+        from . import cuda
+
+        return getattr(cuda, _OPS[op])
     from . import cpu
 
     return getattr(cpu, _OPS[op])
@@ -46,7 +50,7 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     ----------
     op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"}
         The operation.
-    device : {"cpu"}
+    device : {"cpu", "cuda"}
         Where it runs.
 
     Returns
@@ -73,9 +77,10 @@ def choose(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> M
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
     if not isinstance(device, str):
-        raise ValueError(f"device must be 'cpu', got {device!r}")
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
     if algorithm == "auto":
-        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation)
+        threads = _runtime().num_threads() if device == "cpu" else 0
+        return _cheapest(op, spec, device, threads, wisdom.generation)
     return _named(op, spec, algorithm, device)
 
 
@@ -94,6 +99,8 @@ def choose_filter(spec: ConvSpec, *, exact: bool = False) -> str:
 @lru_cache(maxsize=4096)
 def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
     modules = table(op, device)
+    if device == "cpu" and isinstance(spec, ConvSpec) and spec.precision != "float32":
+        raise ValueError(f"precision={spec.precision!r} is for device='cuda'; the CPU computes in 'float32' only")
     for module in modules:
         if name(module) == algorithm:
             if reason := module.supports(spec):
@@ -115,23 +122,31 @@ def _cheapest(
     costs = candidates(spec, device)
     if names is not None:
         costs = {label: seconds for label, seconds in costs.items() if label in names}
-    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) else None
+    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) and device == "cpu" else None
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     return _named(op, spec, best, device)
 
 
 def candidates(spec: ConvSpec | PoolSpec, device: str = "cpu") -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread.
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds, on the CPU on one thread.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
-    from .cpu.machine import this_machine
-
     op = "conv2d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool2d"
     able = [module for module in table(op, device) if module.supports(spec) is None]
-    machine = this_machine(1)
+    machine = _machine(device)
     costs = {name(module): module.cost(spec, machine) for module in able}
     return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
+
+
+def _machine(device: str) -> Any:
+    if device == "cuda":
+        from .cuda.machine import this_machine as this_gpu
+
+        return this_gpu()
+    from .cpu.machine import this_machine
+
+    return this_machine(1)
 
 
 #: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .checks import array, check_dtype, flag
+from .devices import place
 from .plan import pool2d
 from .spec import pool_spec
 
@@ -23,8 +24,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
+    device: str | None = None,
+    out: Any = None,
 ) -> Any:
     """Maximum over windows, each channel on its own, as in PyTorch.
 
@@ -69,11 +70,17 @@ def max_pool2d(
     array([[4, 5],
            [7, 8]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+                   "ceil_mode": ceil_mode}
+        return gpu.pool2d("max", x, options, return_indices, algorithm, out)
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
     dtype = check_dtype("x", x.dtype)
     problem = pool_spec("max", x.shape, dtype, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-    return pool2d(problem, x, return_indices, algorithm, device, out)
+    return pool2d(problem, x, return_indices, algorithm, "cpu", out)
 
 
 def avg_pool2d(
@@ -87,9 +94,9 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Mean over windows, each channel on its own, as in PyTorch and, with dilation, in ONNX.
 
     Parameters
@@ -122,6 +129,13 @@ def avg_pool2d(
     array([[2., 3.],
            [5., 6.]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+                   "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
+                   "divisor_override": divisor_override}
+        return gpu.pool2d("avg", x, options, False, algorithm, out)
     x = array("x", x)
     problem = pool_spec(
         "avg",
@@ -135,7 +149,7 @@ def avg_pool2d(
         count_include_pad=count_include_pad,
         divisor_override=divisor_override,
     )
-    return pool2d(problem, x, False, algorithm, device, out)
+    return pool2d(problem, x, False, algorithm, "cpu", out)
 
 
 def lp_pool2d(
@@ -150,9 +164,9 @@ def lp_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Power mean times window size over windows: ``(sum of x ** p) ** (1 / p)``, as in PyTorch.
 
     Parameters
@@ -185,6 +199,13 @@ def lp_pool2d(
     >>> fastconv.lp_pool2d([[3.0, 4.0]], 2, (1, 2))
     array([[5.]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+                   "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
+                   "divisor_override": divisor_override, "norm_type": norm_type}
+        return gpu.pool2d("lp", x, options, False, algorithm, out)
     x = array("x", x)
     problem = pool_spec(
         "lp",
@@ -199,4 +220,4 @@ def lp_pool2d(
         divisor_override=divisor_override,
         norm_type=norm_type,
     )
-    return pool2d(problem, x, False, algorithm, device, out)
+    return pool2d(problem, x, False, algorithm, "cpu", out)

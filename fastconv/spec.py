@@ -34,7 +34,10 @@ from typing import Any
 
 import numpy as np
 
-from .checks import Pads, Pair, check_bytes, extent, flag, frozen_padding, integer, paddings, pair
+from .checks import BFLOAT16, Pads, Pair, check_bytes, extent, flag, frozen_padding, integer, paddings, pair
+
+#: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
+PRECISIONS = ("float32", "tf32", "tf32x3")
 
 # -- convolution ---------------------------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class ConvSpec(_HashedOnce):
     ow: int
     dtype: np.dtype
     activation: str | None = None
+    precision: str = "float32"
 
     def __hash__(self) -> int:
         return self._hash
@@ -79,7 +83,8 @@ class ConvSpec(_HashedOnce):
         """The sizes, and those options that are not the defaults; the same for no two problems."""
         weight = (self.c_out, self.c_in // self.groups, self.kh, self.kw)
         sizes = f"{'x'.join(map(str, self.x_shape))} {self.dtype}, weight {'x'.join(map(str, weight))}"
-        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None}
+        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None,
+                    "precision": "float32"}
         values = {label: _short(getattr(self, label)) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
 
@@ -103,7 +108,7 @@ class ConvSpec(_HashedOnce):
     @cached_property
     def out_dtype(self) -> np.dtype:
         """What the caller gets: floats stay as they are, integers come as they were added up."""
-        return self.dtype if self.dtype.kind == "f" else self.acc_dtype
+        return self.dtype if self.dtype.kind in "fV" else self.acc_dtype
 
     @cached_property
     def x_shape(self) -> tuple[int, ...]:
@@ -139,7 +144,7 @@ def _short(value: Any) -> Any:
 
 
 def _storage(dtype: np.dtype) -> np.dtype:
-    if dtype.kind == "f":
+    if dtype.kind in "fV":
         return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     if dtype.itemsize == 1:
         return np.dtype(np.int8) if dtype.kind == "i" else np.dtype(np.uint8)
@@ -147,7 +152,7 @@ def _storage(dtype: np.dtype) -> np.dtype:
 
 
 def _accumulator(dtype: np.dtype) -> np.dtype:
-    if dtype.kind == "f":
+    if dtype.kind in "fV":
         return _storage(dtype)
     return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
 
@@ -163,6 +168,7 @@ def conv_spec(
     dilation: Any = 1,
     groups: Any = 1,
     activation: Any = None,
+    precision: Any = "float32",
 ) -> ConvSpec:
     """Check a convolution. `dtypes` are those of the operands that are there: x, weight, bias."""
     return _conv_spec(
@@ -175,7 +181,14 @@ def conv_spec(
         pair("dilation", dilation, 1),
         integer("groups", groups, 1),
         _activation(activation),
+        _precision(precision),
     )
+
+
+def _precision(value: object) -> str:
+    if isinstance(value, str) and value in PRECISIONS:
+        return value
+    raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {value!r}")
 
 
 def _activation(value: object) -> str | None:
@@ -195,6 +208,7 @@ def _conv_spec(
     dilation: Pair,
     groups: int,
     activation: str | None,
+    precision: str,
 ) -> ConvSpec:
     if len(x_shape) not in (3, 4):
         raise ValueError(f"x must have shape (N, C, H, W) or (C, H, W), got {x_shape}")
@@ -223,10 +237,22 @@ def _conv_spec(
             f"the kernel covers {window[0]}x{window[1]} pixels (dilation counted), more than the padded input's "
             f"{h + sum(pads[0])}x{w + sum(pads[1])}"
         )
-    dtype = np.result_type(*dtypes).newbyteorder("=")
-    spec = ConvSpec(batched, n, c_in, h, w, c_out, kh, kw, groups, stride, pads, dilation, oh, ow, dtype, activation)
+    dtype = _promoted(dtypes)
+    if precision != "float32" and dtype != np.float32:
+        raise ValueError(f"precision={precision!r} is for operands of float32, got {dtype}")
+    spec = ConvSpec(batched, n, c_in, h, w, c_out, kh, kw, groups, stride, pads, dilation, oh, ow, dtype, activation,
+                    precision)
     check_bytes(spec.output_shape, spec.out_dtype, "the output")
     return spec
+
+
+def _promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
+    if BFLOAT16 in dtypes:
+        if any(dtype != BFLOAT16 for dtype in dtypes):
+            raise TypeError("bfloat16 operands mix with none of another dtype, got "
+                            f"{', '.join('bfloat16' if dtype == BFLOAT16 else str(dtype) for dtype in dtypes)}")
+        return BFLOAT16
+    return np.result_type(*dtypes).newbyteorder("=")
 
 
 # -- pooling -------------------------------------------------------------------------------------------------
@@ -274,7 +300,7 @@ class PoolSpec(_HashedOnce):
     @cached_property
     def out_dtype(self) -> np.dtype:
         """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
-        return self.dtype if self.op == "max" or self.dtype.kind == "f" else np.dtype(np.float64)
+        return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -288,7 +314,7 @@ class PoolSpec(_HashedOnce):
 
 
 def _compute_float(dtype: np.dtype) -> np.dtype:
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+    return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
 
 
 def pool_spec(

@@ -20,7 +20,7 @@ MODULES = {
 }
 
 #: What this package uses, but loads only when it needs it.
-HEAVY = ("numba", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL", "threadpoolctl")
+HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL", "threadpoolctl")
 
 
 def imports(module: str) -> dict[str, bool]:
@@ -57,12 +57,15 @@ ALLOWED = {
     "_files": set(),
     "checks": set(),
     "timing": {"checks"},
+    "devices": set(),
     "spec": {"checks"},
     "wisdom": {"_files", "spec", "cpu.runtime"},  # the last one late
     "shapes": {"checks"},
-    "plan": {"checks", "spec", "timing", "wisdom", "cpu", "cpu.machine", "cpu.runtime"},  # cpu late
-    "api": {"checks", "spec", "plan", "_forks"},
-    "pool": {"checks", "spec", "plan"},
+    "plan": {"checks", "spec", "timing", "wisdom", "cpu", "cpu.machine", "cpu.runtime",
+             "cuda", "cuda.machine"},  # cpu and cuda late
+    "gpu": {"checks", "devices", "spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host", "cuda.machine", "cuda.runtime"},
+    "api": {"checks", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
+    "pool": {"checks", "devices", "spec", "plan", "gpu"},  # gpu late
     "signal": {"checks", "spec", "plan", "_forks"},
     "grad": {"checks", "spec", "plan", "_forks"},
     "nn": {"checks", "spec", "plan", "_forks", "api", "pool", "grad"},
@@ -73,10 +76,11 @@ ALLOWED = {
 def test_imports_go_down_only(module: str) -> None:
     if module in ALLOWED:
         assert set(own(f"fastconv.{module}")) <= ALLOWED[module]
-    if module.startswith("cpu."):
-        algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(("cpu.conv_", "cpu.pool_"))}
+    folder = module.partition(".")[0]
+    if folder in ("cpu", "cuda") and folder != module:
+        algorithms = {name for name in own(f"fastconv.{module}") if name.startswith((f"{folder}.conv_", f"{folder}.pool_"))}
         assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
-        rest = {name for name in own(f"fastconv.{module}") if not name.startswith("cpu.")}
+        rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}
         assert rest <= {"checks", "spec", "_files", "_forks"}
 
 
@@ -98,9 +102,10 @@ def test_no_circles() -> None:
     list(TopologicalSorter(graph).static_order())
 
 
-@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("fastconv.cpu")))
+@pytest.mark.parametrize("module", sorted(name for name in MODULES 
+                                           if not name.startswith(("fastconv.cpu", "fastconv.cuda", "fastconv.gpu"))))
 def test_heavy_libraries_wait_for_the_first_call(module: str) -> None:
-    early = [name for name, late in imports(module).items() if not late and name.startswith((*HEAVY, "fastconv.cpu"))]
+    early = [name for name, late in imports(module).items() if not late and name.startswith((*HEAVY, "fastconv.cpu", "fastconv.cuda", "fastconv.gpu"))]
     assert not early
 
 
