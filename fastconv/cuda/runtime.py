@@ -104,7 +104,8 @@ class Kernel:
         """Compiled for a compute capability."""
         with _compiling_for(capability):
             text, _ = cuda.compile(
-                self.function, types.void(*self.signature), cc=capability, device=False, abi="numba", output="ptx"
+                self.function, types.void(*self.signature), cc=capability, device=False, abi="numba", output="ptx",
+                launch_bounds=getattr(self.function, "launch_bounds", None),  # (threads, blocks a multiprocessor)
             )
         return text
 
