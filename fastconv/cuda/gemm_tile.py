@@ -9,7 +9,7 @@ from numba import types
 
 from ..spec import ConvSpec
 from .dtypes import narrow, widen
-from .implicit import Packed, gathering, near, order, storing
+from .implicit import Packed, gathering, near, order, pixelwise, storing
 from .machine import Machine
 from .ptx import advance, inlined, int32, int64, load4, opaque, store4, within
 from .runtime import SIMULATED, Buffer, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
@@ -78,7 +78,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, tile: Tile) -> Packe
     stream.launch(_pack(tile.n, weight.dtype, spec.acc_dtype), -(-rows // PACK_BLOCK), PACK_BLOCK,
                   weight.pointer, weight.strides, packed.pointer, (rows, panels, slabs * tile.k, channels),
                   (how.depth, how.block, spec.kh, spec.kw))
-    return Packed(packed, tile, how, slabs, panels, {})
+    return Packed(packed, tile, how, slabs, tile.k, panels, 4, {})
 
 
 PACK_BLOCK = pick(128, 8)
@@ -107,7 +107,7 @@ def _pack(n, dtype, acc_dtype):
 
 def run(spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream) -> None:
     x, tile = near(x, stream), packed.tile
-    gather, pixels = gathering(spec, packed.order, x), x.shape[0] * spec.oh * spec.ow
+    gather, pixels = "pixels" if pixelwise(spec, x) else gathering(packed.order, x), spec.n * spec.oh * spec.ow
     offsets = packed.table(spec, x, stream).pointer if gather != "pixels" else bias.pointer
     stream.launch(
         gemm(tile, x.dtype, spec.acc_dtype, out.dtype, gather, storing(spec, out)),

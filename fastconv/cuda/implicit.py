@@ -83,14 +83,17 @@ def rows_follow(tensor: Tensor) -> bool:
     return (w == 1 or tensor.strides[3] == 1) and (h == 1 or tensor.strides[2] == w)
 
 
-def gathering(spec: ConvSpec, how: Order, x: Tensor, unit: int = 4) -> str:
+def gathering(how: Order, x: Tensor, unit: int = 4) -> str:
     """How elements of x are loaded; the module explains the names."""
-    pixelwise = (spec.kh, spec.kw) == (1, 1) and spec.stride == (1, 1) and not spec.padded
-    if pixelwise and unit == 4 and rows_follow(x) and spec.h * spec.w % 4 == 0 and aligned(x, 4, (0, 1)):
-        return "pixels"
     if not how.quad:
         return "single"
     return "vector" if x.strides[1] == 1 and aligned(x, unit, (0, 2, 3)) else "quad"
+
+
+def pixelwise(spec: ConvSpec, x: Tensor) -> bool:
+    """Whether four neighbouring pixels of the output come from four of the input, which one load gets."""
+    plain = (spec.kh, spec.kw) == (1, 1) and spec.stride == (1, 1) and not spec.padded
+    return plain and rows_follow(x) and spec.h * spec.w % 4 == 0 and aligned(x, 4, (0, 1))
 
 
 def storing(spec: ConvSpec, out: Tensor) -> str:
@@ -108,15 +111,19 @@ class Packed(NamedTuple):
     tile: Any
     order: Order
     slabs: int
+    slab: int
+    """Values of k in one."""
     panels: int
+    unit: int
+    """Elements in 16 bytes, or where these are widened first, in four words."""
     tables: dict[tuple[int, ...], Buffer]
 
-    def table(self, spec: ConvSpec, x: Tensor, stream: Stream, unit: int = 4) -> Buffer:
+    def table(self, spec: ConvSpec, x: Tensor, stream: Stream) -> Buffer:
         """The offsets for x, made at the first call with such strides."""
         strides = x.strides[1:]
         found = self.tables.get(strides)
         if found is None:
-            rows = table(spec, self.order, x.strides, self.slabs * self.tile.k, unit)
+            rows = table(spec, self.order, x.strides, self.slabs * self.slab, self.unit)
             found = stream.upload(rows)
             stream.wait()  # the next call may be on another stream
             self.tables[strides] = found
