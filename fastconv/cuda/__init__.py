@@ -13,7 +13,7 @@ The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (
 Nothing waits for the device.
 """
 
-from . import conv_implicit_gemm, conv_naive, pool_naive
+from . import conv_implicit_gemm, conv_naive, conv_winograd, pool_naive
 
-CONV2D = (conv_implicit_gemm, conv_naive)
+CONV2D = (conv_implicit_gemm, conv_winograd, conv_naive)
 POOL2D = (pool_naive,)

@@ -105,16 +105,23 @@ def _pack(n, dtype, acc_dtype):
     return (pointer(dtype), integers(4), pointer(acc_dtype), integers(4), integers(4)), pack
 
 
-def run(spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream) -> None:
-    x, tile = near(x, stream), packed.tile
-    gather, pixels = "pixels" if pixelwise(spec, x) else gathering(packed.order, x), spec.n * spec.oh * spec.ow
+def run(
+    spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream, *,
+    pixels: bool = False, group_steps: tuple[int, int] | None = None,
+) -> None:
+    """Launch the product. `pixels` allows loads of four pixels; `group_steps` are from one group to the next, in x and
+    out, where they are not what the channels' steps say."""
+    x, tile, channels = near(x, stream), packed.tile, spec.c_out // spec.groups
+    gather = "pixels" if pixels and pixelwise(spec, x) else gathering(packed.order, x)
     offsets = packed.table(spec, x, stream).pointer if gather != "pixels" else bias.pointer
+    rows = spec.n * spec.oh * spec.ow
+    steps = group_steps or (spec.c_in // spec.groups * x.strides[1], channels * out.strides[1])
     stream.launch(
         gemm(tile, x.dtype, spec.acc_dtype, out.dtype, gather, storing(spec, out)),
-        -(-pixels // tile.m) * packed.panels * spec.groups, tile.threads,
+        -(-rows // tile.m) * packed.panels * spec.groups, tile.threads,
         x.pointer, x.strides, packed.weight.pointer, offsets, bias.pointer, spec.floor, out.pointer, out.strides,
-        (spec.h, spec.w), (pixels, spec.oh, spec.ow),
-        (packed.order.depth, packed.slabs, packed.panels, spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups),
+        (spec.h, spec.w), (rows, spec.oh, spec.ow),
+        (packed.order.depth, packed.slabs, packed.panels, spec.groups, channels, *steps),
         spec.stride, (spec.padding[0][0], spec.padding[1][0]),
     )
 
@@ -289,7 +296,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         pixel = int32(first + m)
         valid = pixel < pixels
         n, at = int32(pixel // plane), int32(pixel % plane)
-        x = advance(x, n * x_steps[0] + group * matrix[5] * x_steps[1])
+        x = advance(x, n * x_steps[0] + group * matrix[5])
         row = int32(at // ow * int32(stride[0]) - int32(pad[0]))
         col = int32(at % ow * int32(stride[1]) - int32(pad[1]))
         if PIXELS:
@@ -339,7 +346,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         panel, group, first = block_place(opaque(int32(cuda.blockIdx.x)), panels, groups)
         a_lane, b_lane = lane_place(opaque(int32(cuda.threadIdx.x)))
         channel = int32(panel * N + b_lane)
-        out = advance(out, int64(group) * o_group * out_steps[1])
+        out = advance(out, group * matrix[6])
         bias = advance(bias, group * o_group)
         finish(bias, floor, channel, o_group, acc)
         pixel = int32(first + a_lane)
@@ -350,5 +357,5 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     implicit_gemm.launch_bounds = (THREADS, 65536 // 128 // THREADS)
     pair = integers(2)
     signature = (pointer(x_dtype), integers(4), pointer(acc_dtype), types.CPointer(types.int32), pointer(acc_dtype), number,
-                 pointer(out_dtype), integers(4), pair, integers(3), integers(6), pair, pair)
+                 pointer(out_dtype), integers(4), pair, integers(3), integers(7), pair, pair)
     return signature, implicit_gemm

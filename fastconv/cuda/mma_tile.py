@@ -132,12 +132,14 @@ def _pack(n, kind, split_in_two, dtype):
 def run(spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream) -> None:
     x, tile = near(x, stream), packed.tile
     pixels, gather = spec.n * spec.oh * spec.ow, gathering(packed.order, x, packed.unit)
+    channels = spec.c_out // spec.groups
     stream.launch(
         warp_gemm(tile, kind_of(spec), spec.precision == "tf32x3", x.dtype, spec.acc_dtype, out.dtype, gather),
         -(-pixels // tile.m) * packed.panels * spec.groups, tile.threads,
         x.pointer, x.strides, packed.weight.pointer, packed.table(spec, x, stream).pointer, bias.pointer, spec.floor,
         out.pointer, out.strides, (spec.h, spec.w), (pixels, spec.oh, spec.ow),
-        (packed.order.depth, packed.slabs, packed.panels, spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups),
+        (packed.order.depth, packed.slabs, packed.panels, spec.groups, channels,
+         spec.c_in // spec.groups * x.strides[1], channels * out.strides[1]),
         spec.stride, (spec.padding[0][0], spec.padding[1][0]),
     )
 
@@ -289,7 +291,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         n, at = int32(pixel // plane), int32(pixel % plane)
         row = int32(at // ow * int32(stride[0]) - int32(pad[0]))
         col = int32(at % ow * int32(stride[1]) - int32(pad[1]))
-        x = advance(x, n * x_steps[0] + group * matrix[5] * x_steps[1] + row * x_steps[2] + col * x_steps[3])
+        x = advance(x, n * x_steps[0] + group * matrix[5] + row * x_steps[2] + col * x_steps[3])
         if pixel >= pixels:
             row = int32(-(1 << 29))
         if SINGLE:
@@ -327,7 +329,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         t = opaque(int32(cuda.threadIdx.x))
         warp_m, warp_n = warp_place(t)
         channel, pixel = int32(panel * N + warp_n + t % 32 // 4), int32(first + warp_m + t % 4 * 2)
-        out = advance(out, int64(group) * o_group * out_steps[1])
+        out = advance(out, group * matrix[6])
         bias = advance(bias, group * o_group)
         finish(bias, floor, channel, o_group, acc)
         store_pair(out, out_steps, pixel, pixels, plane, ow, channel, o_group, acc, 0)
@@ -345,5 +347,5 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
     implicit_warp_gemm.launch_bounds = (THREADS, BOUND)
     pair = integers(2)
     signature = (pointer(x_dtype), integers(4), types.CPointer(types.int32), types.CPointer(types.int32), pointer(acc_dtype),
-                 number, pointer(out_dtype), integers(4), pair, integers(3), integers(6), pair, pair)
+                 number, pointer(out_dtype), integers(4), pair, integers(3), integers(7), pair, pair)
     return signature, implicit_warp_gemm
