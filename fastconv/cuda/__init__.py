@@ -13,7 +13,7 @@ The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (
 Nothing waits for the device.
 """
 
-from . import conv_naive, pool_naive
+from . import conv_depthwise, conv_im2col, conv_naive, pool_naive
 
-CONV2D = (conv_naive,)
+CONV2D = (conv_depthwise, conv_im2col, conv_naive)
 POOL2D = (pool_naive,)
