@@ -5,11 +5,11 @@ Index equation (symbols in `spec`; every output channel reads one channel of the
     out[n, o, i, j] = bias[o] + sum over a, b of weight[o, a, b] * x[n, o // multiplier, row, col]
 
 A block makes a tile of one plane's output. It first copies what the tile sees of the input, zeros outside, to shared
-memory, so each value is read from there and not again from memory. A thread makes EACH outputs below each other, for
-which it walks over the kernel's columns b and, within, over chunks of its rows: EACH outputs and a chunk's rows of the
-kernel are constants of the compiled code, so the loops unroll, and the compiler loads each of the (EACH - 1) * stride +
-rows values once into a register for EACH * rows multiply-adds. With EACH = 8 and 7 rows that is 14 loads of the tile and
-7 of the weights for 56 multiply-adds: shared memory gives 32 values a cycle to a multiprocessor that does 128.
+memory, so each value is read from there and not again from memory. A thread makes EACH outputs below each other. It walks
+over the kernel's columns, and within over chunks of its rows: it loads the (EACH - 1) * stride + rows values of the input
+below each other that a chunk needs once into registers, for EACH * rows multiply-adds. With EACH = 8 and 7 rows that is
+14 loads of the tile and 7 of the weights for 56 multiply-adds; shared memory gives 32 values a cycle to a multiprocessor
+that does 128. Window, stride and dilation are constants of the compiled code: offsets are parts of the instructions.
 
 Small planes get smaller tiles, several planes to a block. It wins wherever it applies. Not measured yet on a GPU.
 """
@@ -90,27 +90,28 @@ def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, strea
     across, down, planes, each = _tile(spec)
     tiles = -(-spec.ow // across), -(-spec.oh // (down * each))
     blocks = tiles[0] * tiles[1] * -(-spec.n * spec.c_out // planes)
-    rows = min(spec.kh, ROWS)
-    kernel = _depthwise_tile(x.dtype, spec.acc_dtype, out.dtype, _tile(spec), rows, spec.stride[0], spec.dilation[0])
+    geometry = (spec.kh, spec.kw), spec.stride, spec.dilation
+    kernel = _depthwise_tile(x.dtype, spec.acc_dtype, out.dtype, _tile(spec), *geometry, _seen(spec))
     stream.launch(
         kernel, blocks, (across, down, planes),
         x.pointer, x.strides, packed.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
-        (spec.n * spec.c_out, spec.c_out, spec.c_out // spec.groups), (spec.h, spec.w), (spec.oh, spec.ow),
-        (spec.kh, spec.kw), (top, left), (spec.stride[1], spec.dilation[1]), (*tiles, *_seen(spec)),
-        shared=_shared(spec),
+        (spec.n * spec.c_out, spec.c_out, spec.c_out // spec.groups), (spec.h, spec.w), (spec.oh, spec.ow), (top, left),
+        tiles, shared=_shared(spec),
     )
 
 
 @factory
-def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, rows, stride, dilation):
+def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation, seen):
     across, down, planes, each = tile
+    (kh, kw), (step_h, step_w), (gap_h, gap_w), (seen_h, seen_w) = window, stride, dilation, seen
     acc, load, store, kind = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype), scalar(acc_dtype)
+    rows = min(kh, ROWS) if gap_h == 1 else 1
+    chunks, rest = kh // rows, kh % rows
+    values_of_chunk, values_of_rest = (each - 1) * step_h + rows, (each - 1) * step_h + rest
 
-    def depthwise_tile(x, x_steps, weight, bias, floor, out, out_steps, channels, image, outputs, window, pad, across_steps,
-                       tiles):
-        (count, c_out, multiplier), (h, w), (oh, ow), (kh, kw) = channels, image, outputs, window
-        (step_w, gap_w), (tiles_w, tiles_h, seen_h, seen_w) = across_steps, tiles
-        tx, ty, tz = np.int32(cuda.threadIdx.x), np.int32(cuda.threadIdx.y), np.int32(cuda.threadIdx.z)
+    def depthwise_tile(x, x_steps, weight, bias, floor, out, out_steps, channels, image, outputs, pad, tiles):
+        (count, c_out, multiplier), (h, w), (oh, ow), (tiles_w, tiles_h) = channels, image, outputs, tiles
+        tx, ty, tz = np.uint32(cuda.threadIdx.x), np.uint32(cuda.threadIdx.y), np.uint32(cuda.threadIdx.z)
         block = np.int64(cuda.blockIdx.x)
         j0, i0 = block % tiles_w * across, block // tiles_w % tiles_h * (down * each)
         plane = block // tiles_w // tiles_h * planes + tz
@@ -118,39 +119,48 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, rows, stride, dilation):
         inside = plane < count
 
         memory = cuda.shared.array(0, kind)
-        start = np.int32(tz * (seen_h * seen_w + kh * kw))
-        taps = np.int32(start + seen_h * seen_w)
+        start = np.uint32(tz * (seen_h * seen_w + kh * kw))
+        taps = np.uint32(start + seen_h * seen_w)
         if inside:
             first = n * x_steps[0] + o // multiplier * x_steps[1]
             for r in range(ty, seen_h, down):
-                row = i0 * stride - pad[0] + r
+                row = i0 * step_h - pad[0] + r
                 for q in range(tx, seen_w, across):
                     col = j0 * step_w - pad[1] + q
                     value = acc(0)
                     if 0 <= row < h and 0 <= col < w:
                         value = load(x[first + row * x_steps[2] + col * x_steps[3]])
-                    memory[np.int32(start + r * seen_w + q)] = value
+                    memory[np.uint32(start + r * seen_w + q)] = value
             for tap in range(ty * across + tx, kh * kw, across * down):
-                memory[np.int32(taps + tap)] = load(weight[o * kh * kw + tap])
+                memory[np.uint32(taps + tap)] = load(weight[o * (kh * kw) + tap])
         cuda.syncthreads()
         if not inside:
             return
 
-        sums = cuda.local.array(each, kind)
+        sums, values = cuda.local.array(each, kind), cuda.local.array(values_of_chunk, kind)
         for r in range(each):
             sums[r] = bias[o]
-        width = np.int32(seen_w)
-        for a0 in range(0, kh, rows):
-            base = np.int32(start + (ty * (each * stride) + a0 * dilation) * width + tx * step_w)
-            tap = np.int32(taps + a0 * kw)
-            for b in range(kw):
+        # Unsigned 64 bits, so that Numba does not check for negative indices and constants become parts of addresses.
+        base, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
+        for _ in range(chunks):
+            for _b in range(kw):
+                for v in range(values_of_chunk):
+                    values[v] = memory[base + np.uint64(v * seen_w)]
                 for a in range(rows):
-                    if a0 + a < kh:
-                        factor = memory[np.int32(tap + a * kw + b)]
-                        for r in range(each):
-                            value = memory[np.int32(base + (r * stride + a * dilation) * width)]
-                            sums[r] = acc(sums[r] + factor * value)
-                base = np.int32(base + gap_w)
+                    factor = memory[tap + np.uint64(a * kw)]
+                    for r in range(each):
+                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
+                base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
+            base, tap = base + np.uint64(rows * gap_h * seen_w - kw * gap_w), tap + np.uint64((rows - 1) * kw)
+        if rest:
+            for _b in range(kw):
+                for v in range(values_of_rest):
+                    values[v] = memory[base + np.uint64(v * seen_w)]
+                for a in range(rest):
+                    factor = memory[tap + np.uint64(a * kw)]
+                    for r in range(each):
+                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
+                base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
 
         j = j0 + tx
         for r in range(each):
@@ -161,5 +171,5 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, rows, stride, dilation):
 
     pair = integers(2)
     signature = (pointer(dtype), integers(4), pointer(dtype), pointer(acc_dtype), scalar(acc_dtype), pointer(out_dtype),
-                 integers(4), integers(3), *(pair,) * 5, integers(4))
+                 integers(4), integers(3), *(pair,) * 4)
     return signature, depthwise_tile
