@@ -32,12 +32,12 @@ from .runtime import INT64, Stream, Tensor, cuda, dense, factory, integers, pick
 
 #: Of a strip in shared memory: two that take turns, and one of the windows so far.
 COPIES = 3
-#: Threads of a block.
-THREADS = pick(256, 4)
+#: Threads of a block, for strips that are long enough, and of a warp.
+THREADS, WARP = pick(256, 4), pick(32, 4)
 #: Neighbouring columns of a strip on its way down: a sector of 32 bytes.
 LANES = pick(8, 2)
 #: Bytes of shared memory of a block, and positions on the axis that it holds at most if the window lets it.
-SHARED, POSITIONS = 48 << 10, pick(1024, 8)
+SHARED, POSITIONS = 48 << 10, pick(1024, 12)
 
 
 def supports(spec: PoolSpec) -> str | None:
@@ -115,7 +115,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
                           0 if spec.divisor is None else spec.divisor)
         else:
             arguments += ((1, 1),) * 6 + (0,)
-        stream.launch(kernel, strips * lines, THREADS, *arguments, shared=memory)
+        threads = min(THREADS, -(-seen * lanes // WARP) * WARP)
+        stream.launch(kernel, strips * lines, threads, *arguments, shared=memory)
 
     launch(1, x, columns, between, columns, False)
     launch(0, between, columns, out, columns if indices is None else indices, True)
@@ -133,7 +134,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                      window, stride, pads, dilation, before, counted, divisor):
         (strips, _, channels, rows), (size, windows, inner, width) = lines, axes
         (taps, step, gap, pad), (count, seen) = taps_of_axis, strip
-        block, thread = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x)
+        block, thread, threads = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
         line, w0 = block // strips, block % strips * count
         if along_rows:
             row, plane, lane0 = line % rows, line // rows, np.int64(0)
@@ -149,7 +150,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
         found = cuda.shared.array(0, INT64)
         behind = ((so_far + results) * bytes_each + 7) // 8
 
-        for at in range(thread, total, THREADS):
+        for at in range(thread, total, threads):
             position, lane = w0 * step - pad + at // lanes, lane0 + at % lanes
             value, index = lowest, np.int64(-1)
             if 0 <= position < size and lane < inner:
@@ -167,7 +168,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
             values[np.uint64(at)] = value
             if indexed:
                 found[np.uint64(behind + at)] = index
-        for at in range(thread, results, THREADS):
+        for at in range(thread, results, threads):
             values[np.uint64(so_far + at)] = lowest
             if indexed:
                 found[np.uint64(behind + so_far + at)] = np.int64(-1)
@@ -176,7 +177,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
         here, there, reach, done = np.int64(0), total, np.int64(1), np.int64(0)
         while reach <= taps:
             if taps & reach:  # a digit: append what it spans to each window
-                for at in range(thread, results, THREADS):
+                for at in range(thread, results, threads):
                     one, other = so_far + at, here + (at // lanes * step + done * gap) * lanes + at % lanes
                     a, b = values[np.uint64(one)], values[np.uint64(other)]
                     if not maximum:
@@ -190,7 +191,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                 done += reach
             if 2 * reach <= taps:
                 ahead = reach * gap * lanes
-                for at in range(thread, total, THREADS):
+                for at in range(thread, total, threads):
                     # Behind the strip there is nothing, and no window of this strip that would see it.
                     one, other = here + at, here + min(at + ahead, total - 1)
                     a, b = values[np.uint64(one)], values[np.uint64(other)]
@@ -208,7 +209,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                 here, there = there, here
             reach *= 2
 
-        for at in range(thread, results, THREADS):
+        for at in range(thread, results, threads):
             k, lane = w0 + at // lanes, lane0 + at % lanes
             if k < windows and lane < inner:
                 i, j = (row, k) if along_rows else (k, lane)
