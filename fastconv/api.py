@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from .checks import array, check_dtype, flag, shape
+from .checks import BFLOAT16, array, check_dtype, flag, shape
 from .devices import place
 from .plan import Plan, algorithms, choose_filter, fastest, get_num_threads, set_num_threads
-from .spec import conv_spec
+from .spec import ConvSpec, conv_spec
 
 __all__ = [
     "Plan",
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
+def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> Any:
     """Valid 2-D cross-correlation of one image with one kernel, plus a scalar.
 
     Parameters
@@ -34,6 +34,8 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         The kernel, no larger than the image.
     bias : scalar
         Added to every element. A Python int does not change the dtype, a float only that of integers, as in NumPy.
+    device : {"cpu", "cuda"}, optional
+        As in `conv2d`.
 
     Returns
     -------
@@ -60,7 +62,20 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
     array([[19, 25],
            [37, 43]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        x, kernel = gpu.operand("x", x), gpu.operand("kernel", kernel)
+        problem, offset = _filter(x, kernel, bias)
+        return gpu.DevicePlan(problem, kernel, offset, "auto", wait=False).run_on_gpu(x, None)[0]
     x, kernel = array("x", x), array("kernel", kernel)
+    problem, offset = _filter(x, kernel, bias)
+    algorithm = choose_filter(problem)
+    return Plan(problem, kernel[None, None], offset, algorithm, "cpu").run(x, None, (x,))[0]
+
+
+def _filter(x: Any, kernel: Any, bias: Any) -> tuple[ConvSpec, np.ndarray | None]:
+    """Check an image filter; the bias is None if there is nothing to add."""
     for name, given in (("x", x), ("kernel", kernel)):
         if given.ndim != 2 or not given.size:
             raise ValueError(f"{name} must have two axes of at least one element, got shape {given.shape}")
@@ -71,7 +86,7 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         if offset.ndim:
             raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
         # NumPy's rule for Python numbers: an int never changes the dtype, a float only that of integers.
-        if not isinstance(bias, int):
+        if not isinstance(bias, int) and BFLOAT16 not in dtypes:
             dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
         offset = offset.reshape(1)
     problem = conv_spec((1, *x.shape), (1, 1, *kernel.shape), dtypes)
@@ -79,8 +94,7 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         limits = np.iinfo(problem.acc_dtype)
         if not limits.min <= bias <= limits.max:
             raise ValueError(f"bias must fit the result's dtype {problem.acc_dtype}, got {bias}")
-    algorithm = choose_filter(problem)
-    return Plan(problem, kernel[None, None], offset, algorithm, "cpu").run(x, None, (x,))[0]
+    return problem, offset
 
 
 def conv2d(

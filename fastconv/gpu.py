@@ -30,7 +30,9 @@ from .spec import ConvSpec, PoolSpec, conv_spec, pool_spec
 Operand = np.ndarray | Array
 
 
-def _operand(name: str, value: Any) -> Operand:
+def operand(name: str, value: Any) -> Operand:
+    """An argument as the functions here take it: looked at, not copied. RuntimeError if there is no GPU."""
+    require()
     return arrays.view(name, value) if on_gpu(value) else array(name, value)
 
 
@@ -39,18 +41,16 @@ def _operand(name: str, value: Any) -> Operand:
 
 def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: str, out: Any) -> Any:
     """`fastconv.conv2d` on the GPU."""
-    require()
-    x, weight = _operand("x", x), _operand("weight", weight)
-    bias = None if bias is None else _operand("bias", bias)
+    x, weight = operand("x", x), operand("weight", weight)
+    bias = None if bias is None else operand("bias", bias)
     plan = DevicePlan(_spec(x.shape, x.dtype, weight, bias, options), weight, bias, algorithm, wait=False)
     return plan.run_on_gpu(x, out)
 
 
 def plan_conv2d(x_shape: Any, weight: Any, bias: Any, dtype: Any, options: dict[str, Any], algorithm: str) -> Plan:
     """`fastconv.plan_conv2d` for the GPU."""
-    require()
-    weight = _operand("weight", weight)
-    bias = None if bias is None else _operand("bias", bias)
+    weight = operand("weight", weight)
+    bias = None if bias is None else operand("bias", bias)
     x_dtype = weight.dtype if dtype is None else _dtype(dtype)
     return DevicePlan(_spec(check_shape("x_shape", x_shape), x_dtype, weight, bias, options), weight, bias, algorithm)
 
@@ -91,7 +91,7 @@ class DevicePlan(Plan):
                 self._weight = weight.copy()
             if isinstance(bias, np.ndarray):
                 self._bias_given = bias.copy()
-            owner = next((operand for operand in (weight, bias) if isinstance(operand, Array)), None)
+            owner = next((given for given in (weight, bias) if isinstance(given, Array)), None)
             stream = host_stream() if owner is None else arrays.current_stream(owner)
             with _current(stream):
                 self._packed_on(stream, 0 if owner is None else owner.device)
@@ -130,7 +130,7 @@ class DevicePlan(Plan):
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss."""
-        x = _operand("x", x)
+        x = operand("x", x)
         spec = self.spec
         if x.shape != spec.x_shape:
             raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
@@ -144,14 +144,14 @@ class DevicePlan(Plan):
 
     def _run_device(self, x: Array, out: Any) -> Any:
         spec = self.spec
-        given = tuple(operand for operand in (x, self._weight, self._bias_given) if isinstance(operand, Array))
+        inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
         stream = arrays.current_stream(x)
         with _current(stream):
             image = x.tensor((spec.n, spec.c_in, spec.h, spec.w))
             if out is None:
                 result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, image.channels_last and not image.contiguous)
             else:
-                result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, given)
+                result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, inputs)
             packed, bias = self._packed_on(stream, x.device)
             if math.prod(spec.output_shape):
                 target = result.tensor((spec.n, spec.c_out, spec.oh, spec.ow))
@@ -184,14 +184,14 @@ class DevicePlan(Plan):
 
 
 def _on_device(
-    operand: Operand, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream, device: int, *, copy: bool
+    given: Operand, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream, device: int, *, copy: bool
 ) -> Tensor:
     """An operand on the stream's device, of `dtype`."""
-    if isinstance(operand, np.ndarray):
-        return dense(stream.upload(np.ascontiguousarray(operand, dtype)), shape)
-    if operand.device != device:
-        raise ValueError(f"{operand.name} is on GPU {operand.device}, x on GPU {device}")
-    return converted(operand.tensor(shape), dtype, stream, copy=copy)
+    if isinstance(given, np.ndarray):
+        return dense(stream.upload(np.ascontiguousarray(given, dtype)), shape)
+    if given.device != device:
+        raise ValueError(f"{given.name} is on GPU {given.device}, x on GPU {device}")
+    return converted(given.tensor(shape), dtype, stream, copy=copy)
 
 
 def host_stream() -> Stream:
@@ -224,8 +224,7 @@ def _current(stream: Stream) -> Iterator[None]:
 
 def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algorithm: str, out: Any) -> Any:
     """One of the poolings on the GPU."""
-    require()
-    x = _operand("x", x)
+    x = operand("x", x)
     return_indices = flag("return_indices", return_indices)
     dtype = x.dtype if x.dtype == BFLOAT16 else check_dtype("x", x.dtype)
     spec = pool_spec(op, x.shape, dtype, **options)
@@ -272,4 +271,4 @@ def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool,
     return result if indices is None else (result, indices)
 
 
-__all__ = ["DevicePlan", "conv2d", "plan_conv2d", "pool2d"]
+__all__ = ["DevicePlan", "conv2d", "operand", "plan_conv2d", "pool2d"]

@@ -13,7 +13,17 @@ The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (
 Nothing waits for the device.
 """
 
-from . import conv_implicit_gemm, conv_naive, conv_winograd, pool_naive
+from . import (
+    conv_depthwise,
+    conv_im2col,
+    conv_implicit_gemm,
+    conv_naive,
+    conv_pointwise,
+    conv_winograd,
+    pool_naive,
+    pool_rows,
+    pool_running,
+)
 
-CONV2D = (conv_implicit_gemm, conv_winograd, conv_naive)
-POOL2D = (pool_naive,)
+CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
+POOL2D = (pool_running, pool_rows, pool_naive)

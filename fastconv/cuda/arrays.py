@@ -39,6 +39,10 @@ class Array:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
     def tensor(self, shape: tuple[int, int, int, int]) -> Tensor:
         """As (n, c, h, w); axes in front that the array lacks have size 1."""
         strides = (0,) * (4 - self.ndim) + self.strides
@@ -228,6 +232,9 @@ class SimulatedArray:
         given = self.array.__array_interface__
         return {"shape": given["shape"], "typestr": given["typestr"], "data": given["data"],
                 "strides": given["strides"], "version": 3, "stream": self.stream}
+
+    def __getitem__(self, index: Any) -> SimulatedArray:
+        return SimulatedArray(self.array[index], self.stream)
 
     def copy_to_host(self) -> np.ndarray:
         return self.array.copy()

@@ -354,7 +354,8 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         if ROWS > 4:
             store_rows(out, out_steps, int32(pixel + 4 * LANES_M), pixels, plane, ow, channel, o_group, acc, 4 * COLS)
 
-    implicit_gemm.launch_bounds = (THREADS, 65536 // 128 // THREADS)
+    # Registers: 65536 of a multiprocessor, 128 a thread where 256 threads share a tile, 168 where 128 do.
+    implicit_gemm.launch_bounds = (THREADS, {256: 2, 128: 3}.get(THREADS, 1))
     pair = integers(2)
     signature = (pointer(x_dtype), integers(4), pointer(acc_dtype), types.CPointer(types.int32), pointer(acc_dtype), number,
                  pointer(out_dtype), integers(4), pair, integers(3), integers(7), pair, pair)

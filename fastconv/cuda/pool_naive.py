@@ -45,7 +45,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     if spec.op == "max":
         found = out if indices is None else indices  # a pointer that is not written to
         kernel = _naive_max(x.dtype, indices is not None)
-        stream.launch(kernel, blocks, BLOCK, x.pointer, x.strides, out.pointer, out.strides, found.pointer, *geometry)
+        stream.launch(kernel, blocks, BLOCK, x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides,
+                      *geometry)
     else:
         # Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
         counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
@@ -67,7 +68,7 @@ def _naive_max(dtype, with_indices):
     computed = np.dtype(np.float32) if dtype.kind in "fV" and dtype.itemsize == 2 else dtype
     load = widen(dtype, computed)
 
-    def naive_max(x, x_steps, out, out_steps, indices, sizes, image, window, stride, pad, dilation):
+    def naive_max(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
         size, channels, oh, ow = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at >= size:
@@ -91,10 +92,11 @@ def _naive_max(dtype, with_indices):
                     best, bits, found = value, raw, row * image[1] + col
         out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = bits
         if with_indices:
-            indices[at] = found
+            indices[n * index_steps[0] + c * index_steps[1] + i * index_steps[2] + j * index_steps[3]] = found
 
     pair, index = integers(2), pointer(np.int64 if with_indices else dtype)
-    return (pointer(dtype), integers(4), pointer(dtype), integers(4), index, integers(4), *(pair,) * 5), naive_max
+    signature = (pointer(dtype), integers(4), pointer(dtype), integers(4), index, integers(4), integers(4), *(pair,) * 5)
+    return signature, naive_max
 
 
 @factory

@@ -78,6 +78,11 @@ def scalar(dtype: Any) -> Any:
     return getattr(types, np.dtype(dtype).name)
 
 
+def scalar_type(dtype: np.dtype) -> Any:
+    """The NumPy type of what a pointer to `dtype` reads."""
+    return storage(dtype).type
+
+
 def integers(count: int) -> Any:
     """Type of an argument that is a tuple of so many integers: strides, sizes."""
     return types.UniTuple(types.int64, count)
