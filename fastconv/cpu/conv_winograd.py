@@ -34,6 +34,7 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec, Pair
+from ..toom_cook import Axis, axis
 from . import simd
 from .blocked import SMALL, panel_biases
 from .linear import linear_map, operations
@@ -41,7 +42,6 @@ from .machine import Machine, this_machine
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 from .tile import matrix_product, tile_shape
-from ..toom_cook import Axis, axis
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10

@@ -100,7 +100,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Plan:
     channels = spec.c_in // spec.groups
     pairs, count = spec.c_out * channels, algorithm.elements**2
     u = stream.empty(count * pairs, number)
-    stream.launch(_weights(algorithm, number), -(-pairs // BLOCK), BLOCK,
+    stream.launch(_weights(algorithm.m, number), -(-pairs // BLOCK), BLOCK,
                   weight.pointer, weight.strides, u.pointer, (pairs, channels))
     shape = (count * spec.c_out, channels, 1, 1)
     packed = gemm_tile.prepare(product, Tensor(u.pointer, number, shape, (channels, 1, 1, 1), u), stream,
@@ -118,12 +118,12 @@ def run(spec: ConvSpec, x: Tensor, packed: Plan, bias: Buffer, out: Tensor, stre
     for first in range(0, spec.n, images):
         sizes = (first, min(images, spec.n - first), product.w, spec.groups)
         stream.launch(
-            _inputs(algorithm, number, x_last), -(-spec.c_in * product.w // BLOCK), BLOCK,
+            _inputs(algorithm.m, number, x_last), -(-spec.c_in * product.w // BLOCK), BLOCK,
             x.pointer, x.strides, v.pointer, v_steps, sizes, spec.c_in // spec.groups, tiles, (spec.h, spec.w), pads,
         )
         gemm_tile.run(product, v, packed.product, packed.zeros, m, stream, pixels=True, group_steps=(v_steps[0], m_steps[0]))
         stream.launch(
-            _outputs(algorithm, number, out_last), -(-spec.c_out * product.w // BLOCK), BLOCK,
+            _outputs(algorithm.m, number, out_last), -(-spec.c_out * product.w // BLOCK), BLOCK,
             m.pointer, m_steps, bias.pointer, spec.floor, out.pointer, out.strides, sizes, spec.c_out // spec.groups, tiles,
             (spec.oh, spec.ow),
         )
@@ -141,7 +141,8 @@ def _between(channels: int, product: ConvSpec, last: bool, stream: Stream) -> tu
 
 
 @factory
-def _weights(algorithm, dtype):
+def _weights(m, dtype):
+    algorithm = axis(m, 3, 1)
     count, length = algorithm.elements**2, 9
     number, apply = scalar(dtype), transform(algorithm.g, algorithm.g)
 
@@ -163,7 +164,8 @@ def _weights(algorithm, dtype):
 
 
 @factory
-def _inputs(algorithm, dtype, last):
+def _inputs(m, dtype, last):
+    algorithm = axis(m, 3, 1)
     count, size, step = algorithm.elements**2, algorithm.length, algorithm.m
     area, number, apply = size * size, scalar(dtype), transform(algorithm.b, algorithm.b)
 
@@ -199,11 +201,12 @@ def _inputs(algorithm, dtype, last):
 
 
 @factory
-def _outputs(algorithm, dtype, last):
+def _outputs(m, dtype, last):
+    algorithm = axis(m, 3, 1)
     count, step = algorithm.elements**2, algorithm.m
     area, number, apply = step * step, scalar(dtype), transform(algorithm.a, algorithm.a)
 
-    def winograd_outputs(m, m_steps, bias, floor, out, out_steps, sizes, channels, tiles, plane):
+    def winograd_outputs(products, steps, bias, floor, out, out_steps, sizes, channels, tiles, plane):
         first, images, width, groups = sizes
         (high, wide), (oh, ow) = tiles, plane
         at = int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
@@ -215,9 +218,9 @@ def _outputs(algorithm, dtype, last):
         if at < groups * channels * width and n < images:
             elements = cuda.local.array(count, number)
             values = cuda.local.array(area, number)
-            place = o // channels * m_steps[0] + o % channels * m_steps[1] + t * m_steps[2]
+            place = o // channels * steps[0] + o % channels * steps[1] + t * steps[2]
             for e in range(count):
-                elements[e] = m[place + e * groups * m_steps[0]]
+                elements[e] = products[place + e * groups * steps[0]]
             apply(elements, values)
             row, col, added = t // wide % high * step, t % wide * step, bias[o]
             start = (first + n) * out_steps[0] + o * out_steps[1] + row * out_steps[2] + col * out_steps[3]

@@ -6,15 +6,15 @@ Index equation, for each group: rows are output pixels, columns output channels,
     A[(n, i, j), k] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w], zero outside
     B[k, o] = weight[o, c, a, b]
 
-Where A's element lies is the pixel's place plus an offset that k alone decides: a table of them, with the rows and columns
-they go down and across for the test of the edges, takes the place of divisions (the CPU's `direct` does the same). Where a
-group has a multiple of four channels, four channels of one tap follow each other in k and share an entry ("quad"); where
-channels also lie side by side in memory they are one load of 128 bits ("vector"). For 1x1 kernels without stride and padding
-four pixels can be one load ("pixels"). Everything else is looked up one by one ("single").
+Where A's element lies is the pixel's place plus an offset that k alone decides: a table of them, with the rows and
+columns they go down and across for the test of the edges, takes the place of divisions (the CPU's `direct` does the
+same). Where a group has a multiple of four channels, four channels of one tap follow each other in k and share an
+entry ("quad"); where channels also lie side by side in memory they are one load of 128 bits ("vector"). For 1x1
+kernels without stride and padding four pixels can be one load ("pixels"). Everything else is looked up one by one
+("single").
 
-The order of k takes a block of channels through all taps before the next, so that what neighbouring taps share is still in
-the first-level cache; it does not depend on the layout of x, which is known only when a plan runs.
-"""
+The order of k takes a block of channels through all taps before the next, so that what neighbouring taps share is
+still in the first-level cache; it does not depend on the layout of x, which is known only when a plan runs."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def limits(spec: ConvSpec) -> str | None:
         return f"images and padding must have less than {MOST} rows and columns"
     if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31:
         return "an output of 2**30 pixels, or an image of 2**31 elements, is too large for 32-bit indices"
+    if spec.taps >= 1 << 20:
+        return f"sums of 2**20 products and more would need a large table of offsets, and this has {spec.taps}"
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..toom_cook import Matrix
 from .runtime import SIMULATED
 
 
-@lru_cache(maxsize=None)
+@cache
 def transform(down: Matrix, across: Matrix) -> Any:
     """The function that puts ``down @ source @ across.T`` into `target`.
 
@@ -47,12 +47,12 @@ else:
         total = None
         for place, factor in sorted(terms, key=lambda term: term[1] != 1):
             value = values[place]
+            if total is None:
+                total = value if factor == 1 else builder.fmul(value, ir.Constant(value.type, factor))
+                continue
             if abs(factor) != 1:
                 value = builder.fmul(value, ir.Constant(value.type, abs(factor)))
-            if total is None:
-                total = value if factor > 0 else builder.fneg(value)
-            else:
-                total = builder.fadd(total, value) if factor > 0 else builder.fsub(total, value)
+            total = builder.fadd(total, value) if factor > 0 else builder.fsub(total, value)
         return total
 
     def _transform(down, across, height, width):

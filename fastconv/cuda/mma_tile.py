@@ -1,4 +1,37 @@
-"""draft"""
+"""The warp tile on tensor cores: what `gemm_tile` does, with `mma.sync` in place of multiply-adds.
+
+A word is four bytes along k: one float32, two halves or four 8-bit integers; one instruction multiplies 16 rows by 8
+words with 8 words by 8 columns, whatever is in them, and so does this file. A slab is 16 words: two such steps.
+
+Which factor is which: weights are the instruction's A (16 channels), pixels its B (8 pixels). A lane wants four words
+of A from two rows, and weights can be packed so that these follow each other; of B it wants two words of one pixel,
+which do so when k is permuted: lane t takes words 4t to 4t + 3 of a pixel, two for each step, in one 128-bit load. The
+weights are permuted alike, and a sum does not mind its order. Pixels are 16 words in shared memory; their 4 quads are
+swapped by ``q ^ (pixel // 2) % 4``, so that neither storing nor loading 128 bits meets a bank conflict.
+
+Precisions of float32 operands: "tf32" rounds both to 10 bits of fraction on their way to shared memory (to nearest).
+"tf32x3" keeps all, and splits each value that a lane has loaded into a TF32 number and the rest, which is exact and of
+which the cores see 10 more bits; big * big + big * small + small * big are three products, each summed in float32. The
+fourth is below float32's rounding. Infinities become NaN, as infinity has no rest. float16 and bfloat16 are multiplied
+exactly and summed in float32, 8-bit integers exactly in int32.
+
+Compiled for compute capability 9.0 (``python -m benchmarks.ptx --only gemm``), channels by four, the loop over slabs:
+
+=====================  =========  =============  =============================================
+tile, precision        registers  blocks a SM    instructions for one slab
+=====================  =========  =============  =============================================
+128x128, tf32, quad    244        2 (8 warps)    275: 64 HMMA, 16 LDS.128, 16 LDG
+128x128, f16, vector   242        2 (8 warps)    193: 64 HMMA, 16 LDS.128, 12 LDG.128
+128x64, tf32x3, quad   159        3 (12 warps)   390: 96 HMMA, 12 LDS.128, 137 to split
+=====================  =========  =============  =============================================
+
+No spill, no local memory. What bounds it should be shared memory: for one slab the four warps of a block load 32 KB,
+256 cycles, and 64 HMMA a warp take as long at an H100's full TF32 rate. No GPU has run it yet: none of this is
+measured.
+
+Sources: NVIDIA, PTX ISA, mma.sync; Ootomo and Yokota, Recovering single precision accuracy from tensor cores,
+arXiv:2203.03341.
+"""
 
 from __future__ import annotations
 
@@ -37,11 +70,13 @@ class Tile(NamedTuple):
         return 32 * (self.m // self.warp_m) * (self.n // self.warp_n)
 
 
+#: 128, 64 and 32 sums a thread.
 _TILES = (Tile(128, 128, 64, 64), Tile(128, 64, 32, 64), Tile(64, 64, 32, 32))
-_SIMULATED = (Tile(32, 16, 16, 16), Tile(32, 32, 32, 32))
+_SIMULATED = (Tile(8, 16, 8, 16), Tile(32, 16, 16, 16), Tile(32, 32, 32, 32))
 
 
 def tiles(split_in_two: bool) -> tuple[Tile, ...]:
+    """What there are."""
     if SIMULATED:
         return _SIMULATED
     return _TILES[1:] if split_in_two else _TILES  # the parts of what is split need registers, too
@@ -64,11 +99,13 @@ def seconds(spec: ConvSpec, machine: Machine, tile: Tile) -> float:
     slab = SLAB * per_word
     flops = 2 * tile.m * tile.n * -(-spec.taps // slab) * slab
     rate = machine.flops(np.float32, "tf32") * per_word / (3 if spec.precision == "tf32x3" else 1)
+    # `mma.sync` reaches some 60% of what Hopper's `wgmma` does; smaller tiles load more words a product.
     share = 0.5 * {4096: 1.0, 2048: 0.85, 1024: 0.6}.get(tile.warp_m * tile.warp_n, 1.0)
     return most * flops / (rate / machine.processors * share * (0.7 if most == 1 else 1.0))
 
 
 def best(spec: ConvSpec, machine: Machine) -> Tile:
+    """The tile that should be the fastest."""
     return min(tiles(spec.precision == "tf32x3"), key=lambda tile: seconds(spec, machine, tile))
 
 
@@ -144,12 +181,14 @@ def run(spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, st
     )
 
 
+# -- kernels -------------------------------------------------------------------------------------------------
+
+
 @factory
 def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
     number, narrowed, step = scalar(acc_dtype), narrow(out_dtype), mma(kind, scalar(acc_dtype))
     M, N, WARP_M, WARP_N = tile
     THREADS, WARPS_M = tile.threads, M // WARP_M
-    BOUND = 2 if WARP_M * WARP_N == 4096 else 3 if WARP_M * WARP_N == 2048 else 4
     PARTS = THREADS // M
     QUADS, B_QUADS = 4 // PARTS, -(-4 * N // THREADS)
     B_EXACT = 4 * N % THREADS == 0
@@ -162,6 +201,9 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
     FLOAT, SPLIT = kind == "tf32", split_in_two
     PER_WORD = 4 // storage(x_dtype).itemsize
     UNIT, BITS, bits = 4 * PER_WORD, 8 * storage(x_dtype).itemsize, _bits(kind, split_in_two, x_dtype)
+    ENTRIES = UNIT if SINGLE else 1  # of a quad
+
+    # As in `gemm_tile`, loops over arrays of a thread must be short to be unrolled; hence `store_pair`, again and again.
 
     @inlined
     def rounded(value):
@@ -183,7 +225,8 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
                 if within(row + down, h) and within(col + across, w):
                     if VECTOR:
                         a, b, c, d = load_words(x, offset)
-                        held[4 * q], held[4 * q + 1], held[4 * q + 2], held[4 * q + 3] = rounded(a), rounded(b), rounded(c), rounded(d)
+                        held[4 * q], held[4 * q + 1] = rounded(a), rounded(b)
+                        held[4 * q + 2], held[4 * q + 3] = rounded(c), rounded(d)
                     else:
                         at = int64(offset)
                         for i in range(4):
@@ -294,10 +337,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         x = advance(x, n * x_steps[0] + group * matrix[5] + row * x_steps[2] + col * x_steps[3])
         if pixel >= pixels:
             row = int32(-(1 << 29))
-        if SINGLE:
-            table = advance(table, 4 * UNIT * part)
-        else:
-            table = advance(table, 4 * part)
+        table = advance(table, 4 * ENTRIES * part)
         weight = advance(weight, int64(group * panels + panel) * int64(slabs * B_SIZE) + 4 * t)
         for i in range(ACC):
             acc[i] = 0
@@ -310,10 +350,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         for slab in range(int32(0), int32(slabs + 1)):
             if slab < slabs:
                 fetch_a(x, table, row, col, h, w, step_c, held)
-                if SINGLE:
-                    table = advance(table, 16 * UNIT)
-                else:
-                    table = advance(table, 16)
+                table = advance(table, 16 * ENTRIES)
                 fetch_b(weight, t, b_held)
                 weight = advance(weight, B_SIZE)
             if slab > 0:
@@ -344,7 +381,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
             store_pair(out, out_steps, pixel, pixels, plane, ow, channel, o_group, acc, 6)
             store_pair(out, out_steps, pixel, pixels, plane, ow, channel, o_group, acc, 7)
 
-    implicit_warp_gemm.launch_bounds = (THREADS, BOUND)
+    implicit_warp_gemm.launch_bounds = (THREADS, {4096: 2, 2048: 3}.get(WARP_M * WARP_N, 4))
     pair = integers(2)
     signature = (pointer(x_dtype), integers(4), types.CPointer(types.int32), types.CPointer(types.int32), pointer(acc_dtype),
                  number, pointer(out_dtype), integers(4), pair, integers(3), integers(7), pair, pair)

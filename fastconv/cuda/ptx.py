@@ -1,7 +1,7 @@
 """What CUDA Python has no words for: 128-bit loads and stores, rounding to TF32, and the tensor cores' `mma.sync`.
 
-Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`runtime.SIMULATED`) plain
-Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
+Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`runtime.SIMULATED`)
+plain Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
 
 Source: NVIDIA, PTX ISA, the sections on ld, cvt and mma.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -216,7 +216,7 @@ else:
 
         return types.UniTuple(types.int32, 4)(pointer, index), emit
 
-    @lru_cache(maxsize=None)
+    @cache
     def mma(kind, accumulator):
         text = (f"mma.sync.aligned.{MMA[kind]} {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, "
                 "{$10, $11, $12, $13};")

@@ -212,7 +212,8 @@ def _toolchain() -> str:
     """What compiled code depends on beside its own constants: these sources and the compilers."""
     from importlib import metadata
 
-    texts = [file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))]
+    folder = Path(__file__).parent
+    texts = [file.read_bytes() for file in (*sorted(folder.glob("*.py")), folder.parent / "toom_cook.py")]
     versions = [metadata.version(name) for name in ("numba", "numba-cuda", "cuda-core")]
     return hashlib.sha256(b"\0".join([*texts, repr(versions).encode()])).hexdigest()
 
