@@ -1,4 +1,5 @@
-"""The GPU's kernels without a GPU: the device suite in Numba's simulator, PTX through ptxas, and what is said without one."""
+"""The GPU's kernels without a GPU: the device suite in Numba's simulator, PTX through ptxas, and what is said without
+one."""
 
 from __future__ import annotations
 
@@ -73,7 +74,7 @@ except RuntimeError as error:
                 "driver.cuInit = lambda flags: {}")
         assert "no NVIDIA GPU" in _said(code.format(fake.format(100, "(Code(100),)")))
         assert "does not start (CUDA_ERROR_NO_DEVICE)" in _said(code.format(fake.format(3, "(Code(3),)")))
-        absent = "from cuda.bindings import driver\ndef fail(flags): raise RuntimeError('libcuda was not found. Sorry')\n"
+        absent = "from cuda.bindings import driver\ndef fail(flags): raise RuntimeError('libcuda was not found. Oh')\n"
         assert "no NVIDIA driver (libcuda was not found)" in _said(code.format(absent + "driver.cuInit = fail"))
 
 
