@@ -28,6 +28,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -363,7 +364,13 @@ class SimulatedStream(Stream):
         values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
                   for kind, value in zip(kernel.signature, arguments, strict=True)]
         with self._LOCK:
-            kernel.simulate(_sizes(grid), _sizes(block), shared, tuple(values))
+            # The simulator's threads wait by looking again and again; taking turns of 5 ms they would hardly get on.
+            before = sys.getswitchinterval()
+            sys.setswitchinterval(2e-5)
+            try:
+                kernel.simulate(_sizes(grid), _sizes(block), shared, tuple(values))
+            finally:
+                sys.setswitchinterval(before)
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         dtype = np.dtype(dtype)
