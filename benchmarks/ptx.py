@@ -1,4 +1,5 @@
-"""Every kernel of the CUDA tables, compiled to PTX and assembled by ptxas: registers, spills, shared memory. No GPU needed.
+"""Every kernel of the CUDA tables, compiled to PTX and assembled by ptxas: registers, spills, shared memory. No GPU
+needed.
 
     python -m benchmarks.ptx                    # compute capabilities 8.0 and 9.0
     python -m benchmarks.ptx --only depthwise --ptx FOLDER
@@ -27,7 +28,7 @@ from fastconv.checks import BFLOAT16
 from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
 
 CAPABILITIES = ((8, 0), (9, 0))
-DTYPES = tuple(map(np.dtype, ("float32", "float16", "float64", "int8", "int64"))) + (BFLOAT16,)
+DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)
 
 #: The test's: what most calls have, and a dtype of two bytes. Each takes a quarter of a minute.
 TEST_DTYPES = DTYPES[:2]
@@ -119,7 +120,9 @@ def ptxas() -> str | None:
     return shutil.which("ptxas")
 
 
-def assemble(kernel: Any, capability: tuple[int, int], threads: int, dynamic: int, folder: Path | None = None) -> Assembled:
+def assemble(
+    kernel: Any, capability: tuple[int, int], threads: int, dynamic: int, folder: Path | None = None
+) -> Assembled:
     """Compile and assemble one kernel; RuntimeError with ptxas's words if it refuses."""
     program = ptxas()
     if program is None:
@@ -143,7 +146,10 @@ def assemble(kernel: Any, capability: tuple[int, int], threads: int, dynamic: in
 
 
 def report(
-    dtypes: tuple[np.dtype, ...] = DTYPES, only: str = "", capabilities: tuple = CAPABILITIES, folder: Path | None = None
+    dtypes: tuple[np.dtype, ...] = DTYPES,
+    only: str = "",
+    capabilities: tuple = CAPABILITIES,
+    folder: Path | None = None,
 ) -> Iterator[Assembled]:
     """Every kernel of the tables once per architecture."""
     found: dict[Any, tuple[int, int]] = {}
@@ -165,8 +171,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{'registers':>9} {'stack':>6} {'spilled':>7} {'shared':>7} {'threads':>7} arch   kernel")
     for row in report(tuple(arguments.dtypes), arguments.only, folder=arguments.ptx):
-        print(f"{row.registers:9} {row.stack:6} {row.spilled:7} {row.shared:7} {row.threads:7} {row.arch:6} {row.kernel}",
-              flush=True)
+        numbers = f"{row.registers:9} {row.stack:6} {row.spilled:7} {row.shared:7} {row.threads:7}"
+        print(f"{numbers} {row.arch:6} {row.kernel}", flush=True)
 
 
 if __name__ == "__main__":

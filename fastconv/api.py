@@ -134,15 +134,15 @@ def conv2d(
     algorithm : str
         "auto" or one of `algorithms`.
     precision : {"float32", "tf32", "tf32x3"}
-        How float32 operands are multiplied: in full; or, on a GPU only, by its tensor cores with 10 bits of each factor,
-        or with both factors split in two for nearly all bits at a third of that speed.
+        How float32 operands are multiplied: in full; or, on a GPU only, by its tensor cores with 10 bits of each
+        factor, or with both factors split in two for nearly all bits at a third of that speed.
     device : {"cpu", "cuda"}, optional
         Where it runs; where `x` is by default. Arrays on a GPU (PyTorch, CuPy, Numba, or anything with
         ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without waiting,
         in any strides and also in bfloat16. With "cuda" NumPy arrays are copied to the GPU and back.
     out : ndarray, optional
-        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On a GPU
-        of any strides.
+        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On a
+        GPU of any strides.
 
     Returns
     -------
@@ -223,7 +223,8 @@ def plan_conv2d(
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, H, W) or (C, H, W).
     weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
-        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does not change the plan.
+        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does
+        not change the plan.
     dtype : dtype, optional
         Of the inputs to come; the weight's by default.
     measure : bool

@@ -1,7 +1,7 @@
 """Convolution and pooling on a GPU, from arguments to results: what `api`, `plan` and `pool` are for the CPU.
 
-Loaded at the first call for ``device="cuda"``. Arrays of NumPy are copied to the GPU and back (`cuda.host`); arrays on a GPU
-are used in place, on their owner's current stream, and nothing here waits for the device.
+Loaded at the first call for ``device="cuda"``. Arrays of NumPy are copied to the GPU and back (`cuda.host`); arrays on
+a GPU are used in place, on their owner's current stream, and nothing here waits for the device.
 """
 
 from __future__ import annotations
@@ -107,7 +107,8 @@ class DevicePlan(Plan):
                 found = self._ready.get(device)
                 if found is None:
                     if self._weight is None:
-                        raise ValueError(f"x is on GPU {device}, but the plan's weight is on GPU {next(iter(self._ready))}")
+                        owner = next(iter(self._ready))
+                        raise ValueError(f"x is on GPU {device}, but the plan's weight is on GPU {owner}")
                     found = self._ready[device] = self._pack(stream, device)
         return found
 
@@ -149,7 +150,8 @@ class DevicePlan(Plan):
         with _current(stream):
             image = x.tensor((spec.n, spec.c_in, spec.h, spec.w))
             if out is None:
-                result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, image.channels_last and not image.contiguous)
+                last = image.channels_last and not image.contiguous
+                result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
             else:
                 result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, inputs)
             packed, bias = self._packed_on(stream, x.device)
@@ -166,10 +168,11 @@ class DevicePlan(Plan):
             result = allocate(spec.output_shape, spec.out_dtype)
         else:
             given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
-            result = check_host_out(out, spec.output_shape, spec.out_dtype, given)  # type: ignore[arg-type]
+            result = check_host_out(out, spec.output_shape, spec.out_dtype, given)
         if not result.size:
             return result
-        images, outs = x.reshape(spec.n, spec.c_in, spec.h, spec.w), result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
+        images = x.reshape(spec.n, spec.c_in, spec.h, spec.w)
+        outs = result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
         item = images[0].size * spec.dtype.itemsize + outs[0].nbytes
         step = host.slices(spec.n, item, self._module.scratch(replace(spec, n=1)), this_machine().memory)
 
@@ -234,16 +237,17 @@ def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algor
 
 def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, out: Any) -> Any:
     stream = arrays.current_stream(x)
-    shape = ((1, 1, *spec.lead))[-2:]
+    n, c = (1, 1, *spec.lead)[-2:]
     with _current(stream):
-        image = x.tensor((*shape, spec.h, spec.w))
+        image = x.tensor((n, c, spec.h, spec.w))
         if out is None:
-            result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, image.channels_last and not image.contiguous)
+            last = image.channels_last and not image.contiguous
+            result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
         else:
             result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, (x,))
         indices = arrays.empty_like(x, spec.output_shape, np.dtype(np.int64)) if return_indices else None
         if math.prod(spec.output_shape):
-            inner = (*shape, spec.oh, spec.ow)
+            inner = (n, c, spec.oh, spec.ow)
             found = None if indices is None else indices.tensor(inner)
             module.run(spec, image, result.tensor(inner), found, stream)
     values = result.value if out is None else out

@@ -1,4 +1,5 @@
-"""The GPU's kernels without a GPU: the device suite in Numba's simulator, PTX through ptxas, and what is said without one."""
+"""The GPU's kernels without a GPU: the device suite in Numba's simulator, PTX through ptxas, and what is said without
+one."""
 
 from __future__ import annotations
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import ptx
+from benchmarks import gpu, ptx, shapes
 from fastconv import plan
+from fastconv.cuda.runtime import missing
+from fastconv.spec import PRECISIONS, conv_spec, pool_spec
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +76,7 @@ except RuntimeError as error:
                 "driver.cuInit = lambda flags: {}")
         assert "no NVIDIA GPU" in _said(code.format(fake.format(100, "(Code(100),)")))
         assert "does not start (CUDA_ERROR_NO_DEVICE)" in _said(code.format(fake.format(3, "(Code(3),)")))
-        absent = "from cuda.bindings import driver\ndef fail(flags): raise RuntimeError('libcuda was not found. Sorry')\n"
+        absent = "from cuda.bindings import driver\ndef fail(flags): raise RuntimeError('libcuda was not found. Oh')\n"
         assert "no NVIDIA driver (libcuda was not found)" in _said(code.format(absent + "driver.cuInit = fail"))
 
 
@@ -91,6 +94,29 @@ def _said(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_the_planner_knows_every_problem_of_the_benchmark() -> None:
+    for layer in shapes.LAYERS.values():
+        weight = layer.c_out, layer.c_in // layer.groups, layer.kh, layer.kw
+        for precision in PRECISIONS:
+            x = gpu.BATCH, layer.c_in, layer.h, layer.w
+            spec = conv_spec(x, weight, [np.dtype(np.float32)], **layer.options, precision=precision)
+            costs = plan.candidates(spec, "cuda")
+            assert len(costs) >= 2
+            assert all(0 < seconds < 1 for label, seconds in costs.items() if label != "naive"), (layer.name, costs)
+    for pooling in shapes.POOLINGS.values():
+        x = gpu.BATCH, pooling.c, pooling.h, pooling.w
+        costs = plan.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
+        assert len(costs) >= 2
+        assert all(0 < seconds < 1 for seconds in costs.values()), (pooling.name, costs)
+
+
+@pytest.mark.skipif(missing() is None, reason="there is a GPU: the benchmark would run")
+def test_the_benchmark_says_why_it_cannot_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 2
+    assert "device='cuda'" in capsys.readouterr().err
 
 
 def test_the_cpu_has_one_precision() -> None:

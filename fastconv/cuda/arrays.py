@@ -69,7 +69,7 @@ def _pointer(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tup
         return SimulatedPointer(np.empty(0, dtype))
     low = sum(min(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True))
     high = sum(max(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True))
-    raw = (ctypes.c_char * ((high - low + 1) * dtype.itemsize)).from_address(address + low * dtype.itemsize)
+    raw: Any = (ctypes.c_char * ((high - low + 1) * dtype.itemsize)).from_address(address + low * dtype.itemsize)
     return SimulatedPointer(np.frombuffer(raw, dtype), -low)
 
 
@@ -104,7 +104,7 @@ def _torch(name: str, value: Any) -> Array:
     import torch  # type: ignore[import-not-found,unused-ignore]
 
     if value.requires_grad and torch.is_grad_enabled():
-        raise TypeError(f"{name} requires grad, which fastconv does not compute: detach it, or call under torch.no_grad()")
+        raise TypeError(f"{name} requires grad, which fastconv does not compute: detach it, or use torch.no_grad()")
     label = str(value.dtype).removeprefix("torch.")
     try:
         dtype = BFLOAT16 if label == "bfloat16" else np.dtype(label)
@@ -201,7 +201,7 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last:
         import torch  # type: ignore[import-not-found,unused-ignore]
 
         kind = getattr(torch, "bfloat16" if dtype == BFLOAT16 else dtype.name)
-        options = {"memory_format": torch.channels_last} if channels_last and len(shape) == 4 else {}
+        options: Any = {"memory_format": torch.channels_last} if channels_last and len(shape) == 4 else {}
         return _torch("out", torch.empty(shape, dtype=kind, device=x.value.device, **options))
     if x.library == "cupy":
         import cupy  # type: ignore[import-not-found,unused-ignore]

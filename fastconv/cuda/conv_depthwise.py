@@ -1,15 +1,17 @@
-"""One channel in a group (depthwise layers, image filters): tiles of the input in shared memory, columns of sums in registers.
+"""One channel in a group (depthwise layers, image filters): tiles of the input in shared memory, columns of sums in
+registers.
 
 Index equation (symbols in `spec`; every output channel reads one channel of the input)::
 
     out[n, o, i, j] = bias[o] + sum over a, b of weight[o, a, b] * x[n, o // multiplier, row, col]
 
 A block makes a tile of one plane's output. It first copies what the tile sees of the input, zeros outside, to shared
-memory, so each value is read from there and not again from memory. A thread makes EACH outputs below each other. It walks
-over the kernel's columns, and within over chunks of its rows: it loads the (EACH - 1) * stride + rows values of the input
-below each other that a chunk needs once into registers, for EACH * rows multiply-adds. With EACH = 8 and 7 rows that is
-14 loads of the tile and 7 of the weights for 56 multiply-adds; shared memory gives 32 values a cycle to a multiprocessor
-that does 128. Window, stride and dilation are constants of the compiled code: offsets are parts of the instructions.
+memory, so each value is read from there and not again from memory. A thread makes EACH outputs below each other. It
+walks over the kernel's columns, and within over chunks of its rows: it loads the (EACH - 1) * stride + rows values of
+the input below each other that a chunk needs once into registers, for EACH * rows multiply-adds. With EACH = 8 and 7
+rows that is 14 loads of the tile and 7 of the weights for 56 multiply-adds; shared memory gives 32 values a cycle to a
+multiprocessor that does 128. Window, stride and dilation are constants of the compiled code: offsets are parts of the
+instructions.
 
 Small planes get smaller tiles, several planes to a block. It wins wherever it applies. Not measured yet on a GPU.
 """
@@ -27,7 +29,7 @@ from .runtime import Stream, Tensor, cuda, factory, integers, pick, pointer, sca
 
 #: Tiles by width of output: threads across, down, planes of a block, and outputs below each other of a thread.
 #: A warp is as wide as the tile where it can be, so that it reads rows; blocks have 128 threads.
-TILES = ((32, 4, 1, 8), (16, 4, 2, 4), (8, 4, 4, 2))
+TILES: tuple[tuple[int, int, int, int], ...] = ((32, 4, 1, 8), (16, 4, 2, 4), (8, 4, 4, 2))
 if pick(0, 1):
     TILES = ((4, 2, 1, 3), (2, 2, 2, 2), (1, 1, 2, 2))
 #: Rows of the kernel in a chunk: with more, a thread's values of a column no longer fit beside its sums.
@@ -65,15 +67,16 @@ def supports(spec: ConvSpec) -> str | None:
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
     rows, cols = _seen(spec)
-    across, down, planes, each = _tile(spec)
+    across, down, _, each = _tile(spec)
     tiles = spec.n * spec.c_out * -(-spec.oh // (down * each)) * -(-spec.ow // across)
     outputs = tiles * across * down * each
     taps = spec.kh * spec.kw
-    # A thread's loads from shared memory for EACH outputs of one column of a chunk, and its multiply-adds at four a load.
+    # A thread's loads from shared memory for EACH outputs of a column of a chunk; its multiply-adds, at four a load.
     chunk = min(spec.kh, ROWS) if spec.dilation[0] == 1 else 1
     loads = ((each - 1) * min(spec.stride[0], chunk) + 2 * chunk) / (each * chunk) + 0.25
     work = 4 * outputs * taps * 2 * loads / (machine.flops(spec.dtype) * machine.gemm_share)
-    traffic = tiles * rows * cols * spec.dtype.itemsize + spec.n * spec.c_out * spec.oh * spec.ow * spec.out_dtype.itemsize
+    written = spec.n * spec.c_out * spec.oh * spec.ow * spec.out_dtype.itemsize
+    traffic = tiles * rows * cols * spec.dtype.itemsize + written
     return machine.launch + max(work, traffic / machine.bandwidth)
 
 

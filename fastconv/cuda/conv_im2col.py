@@ -2,17 +2,19 @@
 
 Index equation (symbols in `spec`; k runs over the taps (c, a, b) of a group, p over the pixels (i, j) of an output)::
 
-    columns[n, g, k, p] = x[n, g * c_group + c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
+    columns[n, g, k, p] = x[n, g * c_group + c, row, col]
+    row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
     out[n, o, p] = bias[o] + sum over k of weight[o, k] * columns[n, g, k, p]
 
-Unroll: one thread an element of `columns`; neighbours have neighbouring pixels. The columns are kh * kw times the input,
-so images are taken a few at a time, and each value is written and read once more than by kernels that gather.
+Unroll: one thread an element of `columns`; neighbours have neighbouring pixels. The columns are kh * kw times the
+input, so images are taken a few at a time, and each value is written and read once more than by kernels that gather.
 
 Product: a block makes a tile of TILE_O channels by TILE_P pixels. TILE_K rows of both operands at a time are copied to
 shared memory, where each value is read by 16 threads; each thread keeps 4x4 sums in registers, so two loads of four
 values feed 16 multiply-adds. That is the second step of Boehm's ladder (How to Optimize a CUDA Matmul Kernel, 2022).
 
-It wins nothing over gathering kernels; it is the classic (Chellapilla, Puri and Simard, 2006), for any dtype and geometry.
+It wins nothing over gathering kernels; it is the classic (Chellapilla, Puri and Simard, 2006), for any dtype and
+geometry.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ from .runtime import Stream, Tensor, cuda, factory, integers, pick, pointer, sca
 #: Sums of a thread, in each direction: 16 sums and 8 operands are well within its registers.
 EACH = pick(4, 2)
 #: Threads of a block in each direction, and what they make together.
-SIDE = pick(16, 4)
+SIDE = pick(16, 2)
 TILE_O = TILE_P = EACH * SIDE
 #: Taps copied at a time: one value of each operand per thread and sum.
-TILE_K = pick(16, 4)
+TILE_K = pick(16, 2)
 #: Threads of a block that unrolls.
 BLOCK = pick(256, 8)
 #: Bytes of columns made at a time, unless one image alone has more.

@@ -5,8 +5,8 @@ Index equation (symbols in `spec`)::
     out[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, first + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
 
-Neighbouring threads have neighbouring columns, so a warp reads rows of the input in whole sectors and one weight for all.
-Everything is loaded again for every output: 2 loads a multiply-add, of which the caches serve most. Any dtype, any
+Neighbouring threads have neighbouring columns, so a warp reads rows of the input in whole sectors and one weight for
+all. Everything is loaded again for every output: 2 loads a multiply-add, of which the caches serve most. Any dtype, any
 strides. It is what the other kernels are read against, and what integers wider than a byte run on.
 """
 
@@ -47,7 +47,8 @@ def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, strea
     stream.launch(
         kernel, -(-out.size // BLOCK), BLOCK,
         x.pointer, x.strides, packed.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
-        (out.size, spec.c_out, spec.oh, spec.ow), (spec.h, spec.w), (spec.c_out // spec.groups, spec.c_in // spec.groups),
+        (out.size, spec.c_out, spec.oh, spec.ow), (spec.h, spec.w),
+        (spec.c_out // spec.groups, spec.c_in // spec.groups),
         (spec.kh, spec.kw), spec.stride, (top, left), spec.dilation,
     )
 
@@ -57,7 +58,8 @@ def _naive_loops(x_dtype, weight_dtype, acc_dtype, out_dtype):
     acc, store = acc_dtype.type, narrow(out_dtype)
     load, load_weight = widen(x_dtype, acc_dtype), widen(weight_dtype, acc_dtype)
 
-    def naive_loops(x, x_steps, weight, bias, floor, out, out_steps, out_sizes, image, group, window, stride, pad, dilation):
+    def naive_loops(x, x_steps, weight, bias, floor, out, out_steps, out_sizes, image, group, window, stride, pad,
+                    dilation):
         size, c_out, oh, ow = out_sizes
         (h, w), (o_group, c_group), (kh, kw) = image, group, window
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x

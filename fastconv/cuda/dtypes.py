@@ -1,12 +1,12 @@
 """Elements as kernels load and store them: halves are widened to float32 and rounded back, all else is itself.
 
-float16 and bfloat16 are read as their 16 bits. float16 is LLVM's `half`, whose conversions are one instruction. bfloat16
-is the upper half of a float32: widening is a shift, rounding to nearest even an addition and a shift.
+float16 and bfloat16 are read as their 16 bits. float16 is LLVM's `half`, whose conversions are one instruction.
+bfloat16 is the upper half of a float32: widening is a shift, rounding to nearest even an addition and a shift.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def _narrow_bfloat16(value):
     return np.uint16((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
 
 
-@lru_cache(maxsize=None)
+@cache
 def widen(dtype: np.dtype, target: np.dtype) -> Any:
     """The function that makes what a pointer to `dtype` reads a number of the dtype that is computed in."""
     number = np.dtype(target).type
@@ -108,7 +108,7 @@ def widen(dtype: np.dtype, target: np.dtype) -> Any:
     return widened
 
 
-@lru_cache(maxsize=None)
+@cache
 def narrow(dtype: np.dtype) -> Any:
     """The function that makes a number what is stored through a pointer to `dtype`."""
     if dtype == np.float16:

@@ -1,7 +1,7 @@
 """NumPy callers: images travel to the GPU and back in slices, so that copies and kernels overlap.
 
-Each slice of the batch has one of two lanes: a stream with two pieces of pinned memory, which the device reads and writes
-while this thread fills or empties those of the other lane. So a batch may be larger than the device's memory.
+Each slice of the batch has one of two lanes: a stream with two pieces of pinned memory, which the device reads and
+writes while this thread fills or empties those of the other lane. So a batch may be larger than the device's memory.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Lane:
 
                 self.stream.stream.sync()  # type: ignore[attr-defined] # nobody uses what this replaces
                 block = LegacyPinnedMemoryResource().allocate(max(size, 1 << 16))
-                raw = (ctypes.c_uint8 * max(size, 1 << 16)).from_address(int(block.handle))
+                raw: Any = (ctypes.c_uint8 * max(size, 1 << 16)).from_address(int(block.handle))
                 self._pinned[use] = (block, np.frombuffer(raw, np.uint8))
         return self._pinned[use][1][:size]
 
@@ -141,7 +141,7 @@ def _lanes() -> Any:
             device = current_device()
         lanes = [_Lane(device), _Lane(device)]
     if not SIMULATED:
-        lanes[0].stream.device.set_current()
+        lanes[0].stream.device.set_current()  # type: ignore[attr-defined]
     try:
         yield lanes
     except BaseException:

@@ -33,7 +33,7 @@ class Machine:
     """Of the peak, by a thread that loads both operands of each multiply-add."""
 
     def flops(self, dtype: Any, precision: str = "float32") -> float:
-        """Operations a second (two a multiply-add) of the arithmetic units, or tensor cores for the other precisions."""
+        """Operations a second (two a multiply-add) of the arithmetic units; of tensor cores for other precisions."""
         fp32 = self.processors * 128 * 2 * self.clock
         wide = self.capability in ((8, 0), (9, 0), (10, 0))  # the data centre's parts have half as many float64 units
         if precision in ("tf32", "tf32x3"):

@@ -45,8 +45,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     if spec.op == "max":
         found = out if indices is None else indices  # a pointer that is not written to
         kernel = _naive_max(x.dtype, indices is not None)
-        stream.launch(kernel, blocks, BLOCK, x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides,
-                      *geometry)
+        arrays = x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides
+        stream.launch(kernel, blocks, BLOCK, *arrays, *geometry)
     else:
         # Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
         counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
@@ -95,7 +95,8 @@ def _naive_max(dtype, with_indices):
             indices[n * index_steps[0] + c * index_steps[1] + i * index_steps[2] + j * index_steps[3]] = found
 
     pair, index = integers(2), pointer(np.int64 if with_indices else dtype)
-    signature = (pointer(dtype), integers(4), pointer(dtype), integers(4), index, integers(4), integers(4), *(pair,) * 5)
+    four = integers(4)
+    signature = (pointer(dtype), four, pointer(dtype), four, index, four, four, *(pair,) * 5)
     return signature, naive_max
 
 
@@ -103,7 +104,8 @@ def _naive_max(dtype, with_indices):
 def _naive_sum(dtype, out_dtype):
     load, store = widen(dtype, np.dtype(np.float64)), narrow(out_dtype)
 
-    def naive_sum(x, x_steps, out, out_steps, sizes, image, window, stride, pad, dilation, before, counted, divisor, norm):
+    def naive_sum(x, x_steps, out, out_steps, sizes, image, window, stride, pad, dilation, before, counted, divisor,
+                  norm):
         size, channels, oh, ow = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at >= size:
@@ -126,6 +128,6 @@ def _naive_sum(dtype, out_dtype):
             mean = (mean * (np.float64(window[0]) * np.float64(window[1]))) ** (1.0 / norm)
         out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(mean)
 
-    pair = integers(2)
-    signature = (pointer(dtype), integers(4), pointer(out_dtype), integers(4), integers(4), *(pair,) * 7, INT64, FLOAT64)
+    pair, four = integers(2), integers(4)
+    signature = (pointer(dtype), four, pointer(out_dtype), four, four, *(pair,) * 7, INT64, FLOAT64)
     return signature, naive_sum

@@ -1,12 +1,14 @@
-"""Small windows read where they lie: the window is a constant of the compiled code, so all its loads are under way at once.
+"""Small windows read where they lie: the window is a constant of the compiled code, so all its loads are under way at
+once.
 
-The equations are those of `pool_naive`; sums are kept in float32 for float32 and halves, which is exact to a few roundings
-for a window of at most TAPS elements.
+The equations are those of `pool_naive`; sums are kept in float32 for float32 and halves, which is exact to a few
+roundings for a window of at most TAPS elements.
 
-What limits pooling is memory, and what a direct kernel adds to it is arithmetic on indices. So a thread finds its place by
-three divisions in 32 bits, and then makes EACH outputs below each other; neighbouring threads have neighbouring columns, or
-neighbouring channels if these lie together in memory (channels last), so that a warp reads whole rows. Windows inside the
-image, nearly all of them, are read without checks; the overlap of windows is served by the first-level cache.
+What limits pooling is memory, and what a direct kernel adds to it is arithmetic on indices. So a thread finds its place
+by three divisions in 32 bits, and then makes EACH outputs below each other; neighbouring threads have neighbouring
+columns, or neighbouring channels if these lie together in memory (channels last), so that a warp reads whole rows.
+Windows inside the image, nearly all of them, are read without checks; the overlap of windows is served by the
+first-level cache.
 
 It wins for windows up to about 5x5, and wherever windows do not overlap. Not measured yet on a GPU.
 """
@@ -19,7 +21,7 @@ from ..spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, block_shape, computed, finish, lanes_last
-from .runtime import FLOAT64, INT64, Stream, Tensor, cuda, factory, integers, pick, pointer
+from .runtime import INT64, Stream, Tensor, cuda, factory, integers, pointer
 
 #: Outputs below each other of one thread: enough loads under way to hide memory's latency at full occupancy.
 EACH = 2
@@ -39,7 +41,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     outputs = spec.planes * spec.oh * spec.ow
     read = spec.planes * spec.h * spec.w * spec.dtype.itemsize
     read = min(read, outputs * spec.kh * spec.kw * 32)  # whole sectors, where strides leave elements out
-    # Loads from the first-level cache: 32 a cycle of a multiprocessor; about 40 other instructions an output, 128 a cycle.
+    # A multiprocessor loads 32 values a cycle from its cache, and does 128 of about 40 other instructions an output.
     loads = outputs * (spec.kh * spec.kw / 32 + 40 / 128) / (machine.processors * machine.clock)
     return machine.launch + max(loads, (read + outputs * spec.out_dtype.itemsize) / machine.bandwidth)
 
@@ -61,8 +63,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     if spec.op == "max":
         found = out if indices is None else indices  # a pointer that is not written to
         kernel = _rows_max(x.dtype, *window, block, last, indices is not None)
-        stream.launch(kernel, blocks, block, x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides,
-                      *geometry)
+        arrays = x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides
+        stream.launch(kernel, blocks, block, *arrays, *geometry)
     else:
         counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
         before = (top, left) if spec.count_include_pad else (0, 0)
@@ -123,7 +125,8 @@ def _rows_max(dtype, window, stride, dilation, block, last, with_indices):
                     indices[n * index_steps[0] + c * index_steps[1] + i * index_steps[2] + j * index_steps[3]] = found
 
     pair, index = integers(2), pointer(np.int64 if with_indices else dtype)
-    signature = (pointer(dtype), integers(4), pointer(dtype), integers(4), index, integers(4), integers(4), *(pair,) * 3)
+    four = integers(4)
+    signature = (pointer(dtype), four, pointer(dtype), four, index, four, four, *(pair,) * 3)
     return signature, rows_max
 
 

@@ -1,18 +1,20 @@
-"""Large windows, first along the rows and then down the columns, by doubling: work grows with the logarithm of the window.
+"""Large windows, first along the rows and then down the columns, by doubling: work grows with the logarithm of the
+window.
 
-Maxima and sums of p taps are put together from those of half as many (d is the dilation, o is max or +), and a window of
-k taps from those of the binary digits of k, one behind the other::
+Maxima and sums of p taps are put together from those of half as many (d is the dilation, o is max or +), and a window
+of k taps from those of the binary digits of k, one behind the other::
 
     m_1(i) = x(i),   m_2p(i) = m_p(i) o m_p(i + p d)
     window(i) = m_p(i) o m_q(i + p d) o m_r(i + (p + q) d) ...                           k = p + q + r + ..., p < q < r
 
-A block takes a strip of one axis with what its windows see beside it to shared memory, doubles it there log2(k) times, all
-threads at once, and writes one result a window: so each pass reads and writes memory once whatever the window is. Sums
-are of pairs of pairs, without the subtractions of a running sum, whose error grows and which spread NaN and infinity.
+A block takes a strip of one axis with what its windows see beside it to shared memory, doubles it there log2(k) times,
+all threads at once, and writes one result a window: so each pass reads and writes memory once whatever the window is.
+Sums are of pairs of pairs, without the subtractions of a running sum, whose error grows and which spread NaN and
+infinity.
 
-Along the rows a strip is one row. Down the columns it is LANES neighbouring columns, so that whole sectors are read. Both
-are the same kernel, which sees memory as (outer, axis, inner). The first pass leaves values (and with them columns, where
-indices are asked for) in scratch memory, the second makes the result.
+Along the rows a strip is one row. Down the columns it is LANES neighbouring columns, so that whole sectors are read.
+Both are the same kernel, which sees memory as (outer, axis, inner). The first pass leaves values (and with them
+columns, where indices are asked for) in scratch memory, the second makes the result.
 
 Sources: van Herk (1992) and Gil and Werman (1993) for the problem, Hillis and Steele (1986) for doubling. It wins from
 windows of about 6x6 with small strides on. Not measured yet on a GPU.

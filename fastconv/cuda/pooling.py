@@ -1,9 +1,10 @@
-"""What the pooling kernels share: how a block's threads are laid out, what is computed in, and how a sum becomes a mean."""
+"""What the pooling kernels share: how a block's threads are laid out, what is computed in, and how a sum becomes a
+mean."""
 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .runtime import Tensor, device_function, pick
 #: Norms of Lp pooling whose powers need no function: the sum, and the Euclidean norm.
 NORMS = (1.0, 2.0)
 #: Threads of a block across, down and deep, by how many lanes there are to share out.
-BLOCKS = ((32, 4, 1), (16, 4, 2), (8, 4, 4))
+BLOCKS: tuple[tuple[int, int, int], ...] = ((32, 4, 1), (16, 4, 2), (8, 4, 4))
 if pick(0, 1):
     BLOCKS = ((4, 2, 1), (2, 2, 2))
 
@@ -37,7 +38,7 @@ def computed(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
 
 
-@lru_cache(maxsize=None)
+@cache
 def finish(norm: float, dtype: np.dtype) -> Any:
     """The function that makes the sum of a window its mean or its norm; `norm` is 0 for a mean."""
     number = dtype.type

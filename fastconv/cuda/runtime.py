@@ -16,8 +16,8 @@ A kernel is written once and compiled per dtype by a *factory*, whose arguments 
 Arguments are bare pointers and numbers: an array's seven words of header would double what a launch costs. A pointer is
 indexed like an array, in elements. The index may be negative, and nothing but the kernel keeps it within bounds.
 
-A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and is kept in `~/.cache/fastconv`; nothing is
-compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
+A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and is kept in `~/.cache/fastconv`; nothing
+is compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
 
 Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) runs kernels as Python. `SIMULATED` is the one switch: what the simulator
 lacks has a plain twin behind it. There pointers check every index.
@@ -28,24 +28,24 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numba
 import numpy as np
-from numba import cuda, types
+from numba import config, cuda, types
 
 from .._files import cache_folder, write
 from ..checks import BFLOAT16
 
 #: Whether Numba's simulator runs the kernels.
-SIMULATED = bool(numba.config.ENABLE_CUDASIM)
+SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
 INT32, INT64, FLOAT32, FLOAT64 = types.int32, types.int64, types.float32, types.float64
 
@@ -190,7 +190,7 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
 def factory(make: Callable[..., tuple[tuple, Callable]]) -> Callable[..., Kernel]:
     """Make a kernel of ``make(*constants)``, which returns the types of the arguments and the function; once each."""
 
-    @lru_cache(maxsize=None)
+    @cache
     def kernel(*constants: Any) -> Kernel:
         signature, function = make(*constants)
         return Kernel(function, signature, (make.__module__, make.__qualname__, *constants))
@@ -366,7 +366,13 @@ class SimulatedStream(Stream):
         values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
                   for kind, value in zip(kernel.signature, arguments, strict=True)]
         with self._LOCK:
-            kernel.simulate(_sizes(grid), _sizes(block), shared, tuple(values))
+            # The simulator's threads wait by looking again and again; taking turns of 5 ms they would hardly get on.
+            before = sys.getswitchinterval()
+            sys.setswitchinterval(2e-5)
+            try:
+                kernel.simulate(_sizes(grid), _sizes(block), shared, tuple(values))
+            finally:
+                sys.setswitchinterval(before)
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         dtype = np.dtype(dtype)
@@ -380,7 +386,7 @@ class SimulatedStream(Stream):
         return Buffer(SimulatedPointer(flat), flat.size, dtype, flat)
 
 
-#: The simulator passes numbers on as they are; integers are Python's, which do not overflow before the GPU's 64 bits do.
+#: The simulator passes numbers on as they are; integers are Python's.
 _AS_NUMPY = {"int32": int, "int64": int, "uint8": int, "uint32": int, "uint64": int,
              "float32": np.float32, "float64": np.float64}
 
@@ -449,7 +455,8 @@ def missing() -> str | None:
     try:
         status = driver.cuInit(0)[0]
     except Exception as error:  # its class differs from release to release
-        return f"device='cuda' finds no NVIDIA driver ({str(error).partition('.')[0]}): install the NVIDIA display driver"
+        said = str(error).partition(".")[0]
+        return f"device='cuda' finds no NVIDIA driver ({said}): install the NVIDIA display driver"
     if int(status) == 100:
         return "device='cuda' finds a driver but no NVIDIA GPU (CUDA_VISIBLE_DEVICES may hide it): it needs one"
     if int(status):

@@ -41,8 +41,10 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     return module.supports(problem)
 
 
-@pytest.mark.parametrize(("op", "args", "options", "algorithm"), TRIED,
-                         ids=[" ".join(map(str, (op, *args, *options, algorithm))) for op, args, options, algorithm in TRIED])
+IDS = [" ".join(map(str, (op, *args, *options, algorithm))) for op, args, options, algorithm in TRIED]
+
+
+@pytest.mark.parametrize(("op", "args", "options", "algorithm"), TRIED, ids=IDS)
 @pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
 def test_every_algorithm(case: Pool, dtype: str, op: str, args: tuple, options: dict[str, Any], algorithm: str) -> None:
     if SIMULATED and dtype != "float32" and "count_include_pad" in options:
