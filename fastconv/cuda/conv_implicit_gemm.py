@@ -35,7 +35,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    return 0
+    return products.scratch(spec)
 
 
 def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Packed:

@@ -79,8 +79,8 @@ def _cost(spec: ConvSpec, machine: Machine, algorithm: Axis) -> float:
     between = 2 * size * count * tiles * (spec.c_in + spec.c_out)
     # What lies between the passes is read and written in the second-level cache, some twice as fast as memory.
     moved = (outside + between / 2) / machine.bandwidth
-    tile = gemm_tile.best(product, machine)
-    return slices * (3 * machine.launch + gemm_tile.seconds(product, machine, tile)) + moved
+    cut = gemm_tile.best(product, machine, whole=True)
+    return slices * (3 * machine.launch + gemm_tile.seconds(product, machine, cut)) + moved
 
 
 @lru_cache(maxsize=1024)
@@ -104,7 +104,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Plan:
                   weight.pointer, weight.strides, u.pointer, (pairs, channels))
     shape = (count * spec.c_out, channels, 1, 1)
     packed = gemm_tile.prepare(product, Tensor(u.pointer, number, shape, (channels, 1, 1, 1), u), stream,
-                               gemm_tile.best(product, this_machine()))
+                               gemm_tile.best(product, this_machine(), whole=True))
     return Plan(algorithm, packed, stream.upload(np.zeros(product.c_out, number)))
 
 
@@ -121,11 +121,12 @@ def run(spec: ConvSpec, x: Tensor, packed: Plan, bias: Buffer, out: Tensor, stre
             _inputs(algorithm.m, number, x_last), -(-spec.c_in * product.w // BLOCK), BLOCK,
             x.pointer, x.strides, v.pointer, v_steps, sizes, spec.c_in // spec.groups, tiles, (spec.h, spec.w), pads,
         )
-        gemm_tile.run(product, v, packed.product, packed.zeros, m, stream, pixels=True, group_steps=(v_steps[0], m_steps[0]))
+        gemm_tile.run(product, v, packed.product, packed.zeros, m, stream, pixels=True,
+                      group_steps=(v_steps[0], m_steps[0]))
         stream.launch(
             _outputs(algorithm.m, number, out_last), -(-spec.c_out * product.w // BLOCK), BLOCK,
-            m.pointer, m_steps, bias.pointer, spec.floor, out.pointer, out.strides, sizes, spec.c_out // spec.groups, tiles,
-            (spec.oh, spec.ow),
+            m.pointer, m_steps, bias.pointer, spec.floor, out.pointer, out.strides, sizes, spec.c_out // spec.groups,
+            tiles, (spec.oh, spec.ow),
         )
 
 
@@ -134,7 +135,8 @@ def _between(channels: int, product: ConvSpec, last: bool, stream: Stream) -> tu
     buffer = stream.empty(channels * product.w, product.acc_dtype)
     own = channels // product.groups
     c, t = (1, own) if last else (product.w, 1)
-    return Tensor(buffer.pointer, product.acc_dtype, (1, channels, 1, product.w), (0, c, 0, t), buffer), (own * product.w, c, t)
+    tensor = Tensor(buffer.pointer, product.acc_dtype, (1, channels, 1, product.w), (0, c, 0, t), buffer)
+    return tensor, (own * product.w, c, t)
 
 
 # -- kernels -------------------------------------------------------------------------------------------------

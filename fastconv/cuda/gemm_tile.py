@@ -1,4 +1,4 @@
-"""The register tile on the arithmetic units: a slab of the sum in shared memory, the next on its way, sums in registers.
+"""The register tile on the arithmetic units: a slab of the sum in shared memory, the next on its way.
 
 A block of threads makes `m` pixels by `n` channels. Slab by slab of `k` products of the sum it (1) starts to load the
 next slab of both factors from memory into registers, (2) multiplies the slab that lies in shared memory, (3) puts the
@@ -39,14 +39,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import types
 
 from ..spec import ConvSpec
+from . import implicit
 from .dtypes import narrow, widen
-from .implicit import Packed, gathering, near, order, pixelwise, storing
+from .implicit import Cut, Packed, cuts, gathering, launch, near, order, pixelwise, storing, zeros
 from .machine import Machine
 from .ptx import advance, inlined, int32, int64, load4, opaque, store4, within
-from .runtime import SIMULATED, Buffer, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
+from .runtime import SIMULATED, Buffer, Kernel, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
 
 
 class Tile(NamedTuple):
@@ -95,30 +95,27 @@ def tiles(dtype: np.dtype) -> tuple[Tile, ...]:
     return _WIDE if dtype.itemsize == 4 else _DOUBLE
 
 
-def seconds(spec: ConvSpec, machine: Machine, tile: Tile) -> float:
-    """Estimated time of the arithmetic: of the multiprocessor with the most blocks."""
-    blocks = -(-spec.n * spec.oh * spec.ow // tile.m) * -(-spec.c_out // spec.groups // tile.n) * spec.groups
-    most = -(-blocks // machine.processors)
-    alone = 0.7 if most == 1 else 1.0  # nobody computes while the only block of a multiprocessor waits
-    flops = 2 * tile.m * tile.n * -(-spec.taps // tile.k) * tile.k
-    return most * flops / (machine.flops(spec.acc_dtype) / machine.processors * tile.share * alone)
+def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
+    """Estimated time of the arithmetic."""
+    return implicit.seconds(spec, machine, cut, cut.tile.k, machine.flops(spec.acc_dtype) * cut.tile.share)
 
 
-def best(spec: ConvSpec, machine: Machine) -> Tile:
-    """The tile that should be the fastest."""
-    return min(tiles(spec.acc_dtype), key=lambda tile: seconds(spec, machine, tile))
+def best(spec: ConvSpec, machine: Machine, *, whole: bool = False) -> Cut:
+    """What should be the fastest; `whole` sums only, if asked for."""
+    found = [cut for tile in tiles(spec.acc_dtype) for cut in cuts(spec, (tile,), tile.k)]
+    return min((cut for cut in found if cut.parts == 1 or not whole), key=lambda cut: seconds(spec, machine, cut))
 
 
-def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, tile: Tile) -> Packed:
+def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, cut: Cut) -> Packed:
     """Weights as panels of a tile's channels, slab after slab, zeros where there are none."""
-    channels, how = spec.c_out // spec.groups, order(spec)
+    channels, how, tile = spec.c_out // spec.groups, order(spec), cut.tile
     panels, slabs = -(-channels // tile.n), -(-how.depth // tile.k)
     rows = spec.groups * panels * slabs * tile.k
     packed = stream.empty(rows * tile.n, spec.acc_dtype)
     stream.launch(_pack(tile.n, weight.dtype, spec.acc_dtype), -(-rows // PACK_BLOCK), PACK_BLOCK,
                   weight.pointer, weight.strides, packed.pointer, (rows, panels, slabs * tile.k, channels),
                   (how.depth, how.block, spec.kh, spec.kw))
-    return Packed(packed, tile, how, slabs, tile.k, panels, 4, {})
+    return Packed(packed, cut, how, tile.k, slabs, panels, 4, zeros(spec, cut, stream))
 
 
 PACK_BLOCK = pick(128, 8)
@@ -134,7 +131,8 @@ def _pack(n, dtype, acc_dtype):
         if row < rows:
             k, panel, group = row % length, row // length % panels, row // length // panels
             c = k // block // kw // kh * block + k % block
-            at = group * channels * steps[0] + c * steps[1] + k // block // kw % kh * steps[2] + k // block % kw * steps[3]
+            at = group * channels * steps[0] + c * steps[1]
+            at += k // block // kw % kh * steps[2] + k // block % kw * steps[3]
             for i in range(n):
                 o = panel * n + i
                 value = number(0)
@@ -151,19 +149,14 @@ def run(
 ) -> None:
     """Launch the product. `pixels` allows loads of four pixels; `group_steps` are from one group to the next, in x and
     out, where they are not what the channels' steps say."""
-    x, tile, channels = near(x, stream), packed.tile, spec.c_out // spec.groups
+    x = near(x, stream)
     gather = "pixels" if pixels and pixelwise(spec, x) else gathering(packed.order, x)
     offsets = packed.table(spec, x, stream).pointer if gather != "pixels" else bias.pointer
-    rows = spec.n * spec.oh * spec.ow
-    steps = group_steps or (spec.c_in // spec.groups * x.strides[1], channels * out.strides[1])
-    stream.launch(
-        gemm(tile, x.dtype, spec.acc_dtype, out.dtype, gather, storing(spec, out)),
-        -(-rows // tile.m) * packed.panels * spec.groups, tile.threads,
-        x.pointer, x.strides, packed.weight.pointer, offsets, bias.pointer, spec.floor, out.pointer, out.strides,
-        (spec.h, spec.w), (rows, spec.oh, spec.ow),
-        (packed.order.depth, packed.slabs, packed.panels, spec.groups, channels, *steps),
-        spec.stride, (spec.padding[0][0], spec.padding[1][0]),
-    )
+
+    def kernel(dtype: np.dtype, target: Tensor) -> Kernel:
+        return gemm(packed.cut.tile, x.dtype, spec.acc_dtype, dtype, gather, storing(spec, target))
+
+    launch(kernel, spec, x, packed, offsets, bias, out, stream, group_steps)
 
 
 # -- kernels -------------------------------------------------------------------------------------------------
@@ -189,8 +182,8 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     RUN = M // 4
     ENTRIES = 4 if SINGLE else 1  # for four values of k; each has four words
 
-    # Loops over arrays of a thread must be unrolled, or these lie in memory; LLVM unrolls short bodies only. That is why
-    # the steps are functions, `multiply4` is no loop, and `store_rows` is called twice.
+    # Loops over arrays of a thread must be unrolled, or these lie in memory; LLVM unrolls short bodies only. Therefore
+    # `multiply4` is no loop, and `store_rows` is called twice.
 
     @inlined
     def fetch_a(x, table, row, col, h, w, step, held):
@@ -329,6 +322,8 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         pixels, oh, ow = int32(grid[0]), int32(grid[1]), int32(grid[2])
         depth, slabs, panels = int32(matrix[0]), int32(matrix[1]), int32(matrix[2])
         groups, o_group = int32(matrix[3]), int32(matrix[4])
+        begin = int32(cuda.blockIdx.y * matrix[7])
+        mine = int32(min(matrix[7], slabs - begin))
         t = int32(cuda.threadIdx.x)
         panel, group, first = block_place(int32(cuda.blockIdx.x), panels, groups)
         plane, step = int32(oh * ow), int32(x_steps[1])
@@ -350,21 +345,21 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         row = int32(at // ow * int32(stride[0]) - int32(pad[0]))
         col = int32(at % ow * int32(stride[1]) - int32(pad[1]))
         if PIXELS:
-            x = advance(x, at + part * x_steps[1])
+            x = advance(x, at + (begin * K + part) * x_steps[1])
         else:
             x = advance(x, row * x_steps[2] + col * x_steps[3])
-            table = advance(table, 4 * ENTRIES * part)
+            table = advance(table, ENTRIES * (begin * K + 4 * part))
             if not valid:
                 row = int32(-(1 << 29))
-        weight = advance(weight, int64(group * panels + panel) * int64(slabs * B_SIZE) + 4 * t)
+        weight = advance(weight, (int64(group * panels + panel) * slabs + begin) * B_SIZE + 4 * t)
         for i in range(ACC):
             acc[i] = 0
 
         a_lane, b_lane = lane_place(t)
         a_read, b_read, a_write, b_write = int32(a_lane + A_FLIP), int32(b_lane + B_FLIP), a_place, int32(4 * t)
-        k = int32(part)
-        for slab in range(int32(0), int32(slabs + 1)):
-            if slab < slabs:
+        k = int32(begin * K + part)
+        for slab in range(int32(0), int32(mine + 1)):
+            if slab < mine:
                 if PIXELS:
                     fetch_pixels(x, valid, k, depth, x_steps[1], a_held)
                     x = advance(x, K * x_steps[1])
@@ -380,7 +375,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
                     multiply4(a_tile, b_tile, a_at + i * PITCH, b_at + i * N, acc)
                     if K > 4:
                         multiply4(a_tile, b_tile, a_at + (i + 4) * PITCH, b_at + (i + 4) * N, acc)
-            if slab < slabs:
+            if slab < mine:
                 place_a(a_tile, int64(a_write), a_held)
                 place_b(b_tile, int64(b_write), t, b_held)
             a_read, b_read = int32(a_read ^ A_FLIP), int32(b_read ^ B_FLIP)
@@ -391,7 +386,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         panel, group, first = block_place(opaque(int32(cuda.blockIdx.x)), panels, groups)
         a_lane, b_lane = lane_place(opaque(int32(cuda.threadIdx.x)))
         channel = int32(panel * N + b_lane)
-        out = advance(out, group * matrix[6])
+        out = advance(out, group * matrix[6] + cuda.blockIdx.y * matrix[8])
         bias = advance(bias, group * o_group)
         finish(bias, floor, channel, o_group, acc)
         pixel = int32(first + a_lane)
@@ -402,6 +397,6 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     # Registers: 65536 of a multiprocessor, 128 a thread where 256 threads share a tile, 168 where 128 do.
     implicit_gemm.launch_bounds = (THREADS, {256: 2, 128: 3}.get(THREADS, 1))
     pair = integers(2)
-    signature = (pointer(x_dtype), integers(4), pointer(acc_dtype), types.CPointer(types.int32), pointer(acc_dtype), number,
-                 pointer(out_dtype), integers(4), pair, integers(3), integers(7), pair, pair)
+    signature = (pointer(x_dtype), integers(4), pointer(acc_dtype), pointer(np.int32), pointer(acc_dtype), number,
+                 pointer(out_dtype), integers(4), pair, integers(3), integers(9), pair, pair)
     return signature, implicit_gemm

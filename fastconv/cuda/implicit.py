@@ -1,6 +1,6 @@
-"""The convolution as a matrix product that is never written down: what `conv_implicit_gemm` and its like have in common.
+"""The convolution as a matrix product that is never written down: what the tiles of `products` have in common.
 
-Index equation, for each group: rows are output pixels, columns output channels, and the sum runs over channels and taps::
+Index equation, for each group: rows are output pixels, columns output channels, the sum runs over channels and taps::
 
     out[(n, i, j), o] = bias[o] + sum over k of A[(n, i, j), k] * B[k, o]            k = (c, a, b) in some order
     A[(n, i, j), k] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w], zero outside
@@ -13,18 +13,26 @@ entry ("quad"); where channels also lie side by side in memory they are one load
 kernels without stride and padding four pixels can be one load ("pixels"). Everything else is looked up one by one
 ("single").
 
+Where a layer has too few tiles to fill the GPU, several blocks share the sums of one: each takes a part of k, and a
+second kernel adds the parts, always in the same order.
+
 The order of k takes a block of channels through all taps before the next, so that what neighbouring taps share is
 still in the first-level cache; it does not depend on the layout of x, which is known only when a plan runs."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..spec import ConvSpec
 from .convert import converted
-from .runtime import Buffer, Stream, Tensor
+from .dtypes import narrow
+from .machine import Machine
+from .runtime import Buffer, Kernel, Stream, Tensor, cuda, dense, factory, integers, pick, pointer, scalar
 
 #: An entry of the table that is outside of every image: what k is filled up with to whole slabs.
 FAR = 1 << 30
@@ -106,18 +114,46 @@ def storing(spec: ConvSpec, out: Tensor) -> str:
     return "channels" if out.strides[1] == 1 and channels % 4 == 0 and aligned(out, 4, (0, 2, 3)) else "any"
 
 
+class Cut(NamedTuple):
+    """How a problem is cut up."""
+
+    tile: Any
+    parts: int = 1
+    """Blocks that share the sums of a tile, where there are too few tiles to fill the GPU."""
+
+
+def cuts(spec: ConvSpec, tiles: tuple[Any, ...], slab: int) -> list[Cut]:
+    """What there is to choose from: parts have at least four slabs each, which are of `slab` products."""
+    slabs = -(-spec.taps // slab)
+    return [Cut(tile, parts) for tile in tiles for parts in (1, 2, 4, 8, 16) if parts == 1 or slabs >= 4 * parts]
+
+
+def seconds(spec: ConvSpec, machine: Machine, cut: Cut, slab: int, rate: float) -> float:
+    """Estimated time of the arithmetic: of the multiprocessor with the most blocks; and of adding the parts."""
+    tile, parts = cut
+    rows, channels = spec.n * spec.oh * spec.ow, spec.c_out // spec.groups
+    blocks = -(-rows // tile.m) * -(-channels // tile.n) * spec.groups * parts
+    most = -(-blocks // machine.processors)
+    alone = 0.7 if most == 1 else 1.0  # nobody computes while the only block of a multiprocessor waits
+    flops = 2 * tile.m * tile.n * -(-spec.taps // (slab * parts)) * slab
+    moved = 2 * parts * rows * spec.c_out * spec.acc_dtype.itemsize
+    adding = machine.launch + moved / machine.bandwidth if parts > 1 else 0.0
+    return most * flops / (rate / machine.processors * alone) + adding
+
+
 class Packed(NamedTuple):
     """Weights as the tiles read them, and the offset tables for the strides that were met so far."""
 
     weight: Buffer
-    tile: Any
+    cut: Cut
     order: Order
-    slabs: int
     slab: int
-    """Values of k in one."""
+    """Values of k in shared memory at a time."""
+    slabs: int
     panels: int
+    """Tiles side by side in a group's channels."""
     unit: int
-    """Elements in 16 bytes, or where these are widened first, in four words."""
+    """Values of k in 16 bytes, or where these are widened first, in four words."""
     tables: dict[tuple[int, ...], Buffer]
 
     def table(self, spec: ConvSpec, x: Tensor, stream: Stream) -> Buffer:
@@ -136,3 +172,60 @@ def near(x: Tensor, stream: Stream) -> Tensor:
     """x itself, or a copy in a row where its strides are too long for the table."""
     reach = sum((size - 1) * abs(step) for size, step in zip(x.shape[1:], x.strides[1:], strict=True))
     return x if reach < 1 << 31 else converted(x, x.dtype, stream, copy=True)
+
+
+def launch(
+    kernel: Callable[[np.dtype, Tensor], Kernel], spec: ConvSpec, x: Tensor, packed: Packed, offsets: Any, bias: Buffer,
+    out: Tensor, stream: Stream, group_steps: tuple[int, int] | None = None,
+) -> None:
+    """Launch the tiles' kernel, ``kernel(dtype, out)`` for an output, and where there are parts, add them up."""
+    (tile, parts), channels = packed.cut, spec.c_out // spec.groups
+    rows, share, elements = spec.n * spec.oh * spec.ow, -(-packed.slabs // parts), math.prod(out.shape)
+    target, added, floor = out, bias, spec.floor
+    if parts > 1:
+        target = dense(stream.empty(parts * elements, spec.acc_dtype), out.shape)
+        added, floor = packed.tables[()], replace(spec, activation=None).floor
+    steps = group_steps or (spec.c_in // spec.groups * x.strides[1], channels * target.strides[1])
+    stream.launch(
+        kernel(target.dtype, target), (-(-rows // tile.m) * packed.panels * spec.groups, parts), tile.threads,
+        x.pointer, x.strides, packed.weight.pointer, offsets, added.pointer, floor, target.pointer, target.strides,
+        (spec.h, spec.w), (rows, spec.oh, spec.ow),
+        (packed.order.depth, packed.slabs, packed.panels, spec.groups, channels, *steps, share, elements),
+        spec.stride, (spec.padding[0][0], spec.padding[1][0]),
+    )
+    if parts > 1:
+        stream.launch(_add_parts(spec.acc_dtype, out.dtype), -(-elements // BLOCK), BLOCK,
+                      target.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
+                      (parts, elements, spec.c_out), (spec.oh, spec.ow))
+
+
+def zeros(spec: ConvSpec, cut: Cut, stream: Stream) -> dict[tuple[int, ...], Buffer]:
+    """Tables to begin with: under the strides of nothing the bias of parts, which is added with them."""
+    return {(): stream.upload(np.zeros(spec.c_out, spec.acc_dtype))} if cut.parts > 1 else {}
+
+
+def scratch(spec: ConvSpec, cut: Cut) -> int:
+    """Bytes of the parts."""
+    return cut.parts * math.prod(spec.output_shape) * spec.acc_dtype.itemsize if cut.parts > 1 else 0
+
+
+BLOCK = pick(256, 8)
+
+
+@factory
+def _add_parts(dtype, out_dtype):
+    store = narrow(out_dtype)
+
+    def add_parts(sums, bias, floor, out, out_steps, sizes, plane):
+        (parts, elements, c_out), (oh, ow) = sizes, plane
+        at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
+        if at < elements:
+            j, i, o, n = at % ow, at // ow % oh, at // ow // oh % c_out, at // ow // oh // c_out
+            value = bias[o]
+            for part in range(parts):
+                value += sums[part * elements + at]
+            out[n * out_steps[0] + o * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(
+                floor if value < floor else value)
+
+    signature = (pointer(dtype), pointer(dtype), scalar(dtype), pointer(out_dtype), integers(4), integers(3))
+    return (*signature, integers(2)), add_parts

@@ -42,12 +42,13 @@ from numba import types
 
 from ..checks import BFLOAT16
 from ..spec import ConvSpec
+from . import implicit
 from .dtypes import narrow
-from .implicit import Packed, gathering, near, order
+from .implicit import Cut, Packed, cuts, gathering, launch, near, order, zeros
 from .machine import Machine
 from .ptx import advance, inlined, int32, int64, load4, load_words, mma, opaque, split, store4, tf32, within, word
 from .ptx import number as as_float
-from .runtime import SIMULATED, Buffer, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar, storage
+from .runtime import SIMULATED, Buffer, Kernel, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar, storage
 
 #: Words of a slab, along k: two steps of the tensor cores.
 SLAB = 16
@@ -91,36 +92,36 @@ def kind_of(spec: ConvSpec) -> str | None:
     return {"float16": "f16", "int8": "s8", "uint8": "u8", "bool": "u8"}.get(spec.dtype.name)
 
 
-def seconds(spec: ConvSpec, machine: Machine, tile: Tile) -> float:
-    """Estimated time of the arithmetic: of the multiprocessor with the most blocks."""
-    blocks = -(-spec.n * spec.oh * spec.ow // tile.m) * -(-spec.c_out // spec.groups // tile.n) * spec.groups
-    most = -(-blocks // machine.processors)
-    per_word = 4 // storage(spec.dtype).itemsize
-    slab = SLAB * per_word
-    flops = 2 * tile.m * tile.n * -(-spec.taps // slab) * slab
-    rate = machine.flops(np.float32, "tf32") * per_word / (3 if spec.precision == "tf32x3" else 1)
+def _slab(spec: ConvSpec) -> int:
+    """Values of k in a slab."""
+    return SLAB * 4 // storage(spec.dtype).itemsize
+
+
+def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
+    """Estimated time of the arithmetic."""
+    rate = machine.flops(np.float32, "tf32") * _slab(spec) / SLAB / (3 if spec.precision == "tf32x3" else 1)
     # `mma.sync` reaches some 60% of what Hopper's `wgmma` does; smaller tiles load more words a product.
-    share = 0.5 * {4096: 1.0, 2048: 0.85, 1024: 0.6}.get(tile.warp_m * tile.warp_n, 1.0)
-    return most * flops / (rate / machine.processors * share * (0.7 if most == 1 else 1.0))
+    share = 0.5 * {4096: 1.0, 2048: 0.85}.get(cut.tile.warp_m * cut.tile.warp_n, 0.6)
+    return implicit.seconds(spec, machine, cut, _slab(spec), rate * share)
 
 
-def best(spec: ConvSpec, machine: Machine) -> Tile:
-    """The tile that should be the fastest."""
-    return min(tiles(spec.precision == "tf32x3"), key=lambda tile: seconds(spec, machine, tile))
+def best(spec: ConvSpec, machine: Machine) -> Cut:
+    """What should be the fastest."""
+    found = cuts(spec, tiles(spec.precision == "tf32x3"), _slab(spec))
+    return min(found, key=lambda cut: seconds(spec, machine, cut))
 
 
-def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, tile: Tile) -> Packed:
+def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, cut: Cut) -> Packed:
     """Weights as the lanes read them: for 16 channels and 8 words along k, each lane's four words; slab after slab."""
-    kind = kind_of(spec)
-    per_word = 4 // storage(spec.dtype).itemsize
-    channels, how, slab = spec.c_out // spec.groups, order(spec, 4 * per_word), SLAB * per_word
+    kind, tile, slab = kind_of(spec), cut.tile, _slab(spec)
+    channels, how = spec.c_out // spec.groups, order(spec, slab // 4)
     panels, slabs = -(-channels // tile.n), -(-how.depth // slab)
     lanes = spec.groups * panels * slabs * tile.n * SLAB // 4
     packed = stream.empty(4 * lanes, np.int32)
     stream.launch(_pack(tile.n, kind, spec.precision == "tf32x3", weight.dtype), -(-lanes // PACK_BLOCK), PACK_BLOCK,
                   weight.pointer, weight.strides, packed.pointer, (lanes, panels, slabs, channels),
                   (how.depth, how.block, spec.kh, spec.kw))
-    return Packed(packed, tile, how, slabs, slab, panels, 4 * per_word, {})
+    return Packed(packed, cut, how, slab, slabs, panels, slab // 4, zeros(spec, cut, stream))
 
 
 PACK_BLOCK = pick(128, 8)
@@ -163,22 +164,19 @@ def _pack(n, kind, split_in_two, dtype):
                         value |= bits(weight[(group * channels + o) * steps[0] + place]) << (width * e)
                 packed[4 * at + r] = int32(value)
 
-    return (pointer(dtype), integers(4), types.CPointer(types.int32), integers(4), integers(4)), pack
+    return (pointer(dtype), integers(4), pointer(np.int32), integers(4), integers(4)), pack
 
 
 def run(spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream) -> None:
-    x, tile = near(x, stream), packed.tile
-    pixels, gather = spec.n * spec.oh * spec.ow, gathering(packed.order, x, packed.unit)
-    channels = spec.c_out // spec.groups
-    stream.launch(
-        warp_gemm(tile, kind_of(spec), spec.precision == "tf32x3", x.dtype, spec.acc_dtype, out.dtype, gather),
-        -(-pixels // tile.m) * packed.panels * spec.groups, tile.threads,
-        x.pointer, x.strides, packed.weight.pointer, packed.table(spec, x, stream).pointer, bias.pointer, spec.floor,
-        out.pointer, out.strides, (spec.h, spec.w), (pixels, spec.oh, spec.ow),
-        (packed.order.depth, packed.slabs, packed.panels, spec.groups, channels,
-         spec.c_in // spec.groups * x.strides[1], channels * out.strides[1]),
-        spec.stride, (spec.padding[0][0], spec.padding[1][0]),
-    )
+    """Launch the product."""
+    x = near(x, stream)
+    gather = gathering(packed.order, x, packed.unit)
+
+    def kernel(dtype: np.dtype, target: Tensor) -> Kernel:
+        split_in_two = spec.precision == "tf32x3"
+        return warp_gemm(packed.cut.tile, kind_of(spec), split_in_two, x.dtype, spec.acc_dtype, dtype, gather)
+
+    launch(kernel, spec, x, packed, packed.table(spec, x, stream).pointer, bias, out, stream)
 
 
 # -- kernels -------------------------------------------------------------------------------------------------
@@ -203,7 +201,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
     UNIT, BITS, bits = 4 * PER_WORD, 8 * storage(x_dtype).itemsize, _bits(kind, split_in_two, x_dtype)
     ENTRIES = UNIT if SINGLE else 1  # of a quad
 
-    # As in `gemm_tile`, loops over arrays of a thread must be short to be unrolled; hence `store_pair`, again and again.
+    # As in `gemm_tile`, loops over arrays of a thread must be short to be unrolled; hence all the `store_pair`.
 
     @inlined
     def rounded(value):
@@ -322,6 +320,8 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         h, w = int32(image[0]), int32(image[1])
         pixels, oh, ow = int32(grid[0]), int32(grid[1]), int32(grid[2])
         slabs, panels, groups, o_group = int32(matrix[1]), int32(matrix[2]), int32(matrix[3]), int32(matrix[4])
+        begin = int32(cuda.blockIdx.y * matrix[7])
+        mine = int32(min(matrix[7], slabs - begin))
         t = int32(cuda.threadIdx.x)
         panel, group, first = block_place(int32(cuda.blockIdx.x), panels, groups)
         plane, step_c = int32(oh * ow), int32(x_steps[1])
@@ -337,8 +337,8 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         x = advance(x, n * x_steps[0] + group * matrix[5] + row * x_steps[2] + col * x_steps[3])
         if pixel >= pixels:
             row = int32(-(1 << 29))
-        table = advance(table, 4 * ENTRIES * part)
-        weight = advance(weight, int64(group * panels + panel) * int64(slabs * B_SIZE) + 4 * t)
+        table = advance(table, 4 * ENTRIES * (4 * begin + part))
+        weight = advance(weight, (int64(group * panels + panel) * slabs + begin) * B_SIZE + 4 * t)
         for i in range(ACC):
             acc[i] = 0
 
@@ -347,15 +347,15 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         a_read = int32(A_SIZE + (warp_m + lane // 4) * SLAB + 4 * (lane % 4 ^ lane // 8))
         b_read = int32(B_SIZE + warp_n * SLAB + 4 * lane)
         a_write, b_write = int32(m * SLAB + 4 * (part ^ m // 2 % 4)), int32(4 * t)
-        for slab in range(int32(0), int32(slabs + 1)):
-            if slab < slabs:
+        for slab in range(int32(0), int32(mine + 1)):
+            if slab < mine:
                 fetch_a(x, table, row, col, h, w, step_c, held)
                 table = advance(table, 16 * ENTRIES)
                 fetch_b(weight, t, b_held)
                 weight = advance(weight, B_SIZE)
             if slab > 0:
                 multiply(a_tile, b_tile, int64(a_read), int64(b_read), acc)
-            if slab < slabs:
+            if slab < mine:
                 place_a(a_tile, a_write, held)
                 place_b(b_tile, int64(b_write), t, b_held)
             a_read, b_read = int32(a_read ^ A_SIZE), int32(b_read ^ B_SIZE)
@@ -366,7 +366,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
         t = opaque(int32(cuda.threadIdx.x))
         warp_m, warp_n = warp_place(t)
         channel, pixel = int32(panel * N + warp_n + t % 32 // 4), int32(first + warp_m + t % 4 * 2)
-        out = advance(out, group * matrix[6])
+        out = advance(out, group * matrix[6] + cuda.blockIdx.y * matrix[8])
         bias = advance(bias, group * o_group)
         finish(bias, floor, channel, o_group, acc)
         store_pair(out, out_steps, pixel, pixels, plane, ow, channel, o_group, acc, 0)
@@ -383,6 +383,6 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
 
     implicit_warp_gemm.launch_bounds = (THREADS, {4096: 2, 2048: 3}.get(WARP_M * WARP_N, 4))
     pair = integers(2)
-    signature = (pointer(x_dtype), integers(4), types.CPointer(types.int32), types.CPointer(types.int32), pointer(acc_dtype),
-                 number, pointer(out_dtype), integers(4), pair, integers(3), integers(7), pair, pair)
+    signature = (pointer(x_dtype), integers(4), pointer(np.int32), pointer(np.int32), pointer(acc_dtype), number,
+                 pointer(out_dtype), integers(4), pair, integers(3), integers(9), pair, pair)
     return signature, implicit_warp_gemm

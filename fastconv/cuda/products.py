@@ -1,5 +1,7 @@
-"""The matrix product of a convolution, on whichever tile is made for its dtype and precision: arithmetic units or tensor
-cores. What `conv_implicit_gemm` and `conv_pointwise` have in common."""
+"""The matrix product of a convolution, on the tile for its dtype and precision: arithmetic units or tensor cores.
+
+It is what `conv_implicit_gemm` and `conv_pointwise` have in common.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import math
 from typing import Any
 
 from ..spec import ConvSpec
-from . import gemm_tile, mma_tile
+from . import gemm_tile, implicit, mma_tile
 from .implicit import Packed
 from .machine import Machine, this_machine
 from .runtime import Buffer, Stream, Tensor
@@ -27,6 +29,12 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     return machine.launch + max(arithmetic, moved) + 0.1 * min(arithmetic, moved)
 
 
+def scratch(spec: ConvSpec) -> int:
+    """Bytes taken while it runs."""
+    machine = this_machine()
+    return implicit.scratch(spec, _tiles(spec, machine).best(spec, machine))
+
+
 def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Packed:
     """Weights as the tile reads them."""
     machine = this_machine()
@@ -38,7 +46,7 @@ def run(
     spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream, *, pixels: bool = False
 ) -> None:
     """Launch it. With `pixels`, four pixels may be one load (of a 1x1 kernel)."""
-    if isinstance(packed.tile, mma_tile.Tile):
+    if isinstance(packed.cut.tile, mma_tile.Tile):
         mma_tile.run(spec, x, packed, bias, out, stream)
     else:
         gemm_tile.run(spec, x, packed, bias, out, stream, pixels=pixels)

@@ -85,7 +85,8 @@ if SIMULATED:
 
         The function returned takes a lane's words of A (16 rows) and B (8 columns), and its four sums of C, and returns
         these four with the products added. Lane 4 g + t holds of A rows g and g + 8, of B column g, and the words t and
-        t + 4 of each (a word is one float32, two halves or four bytes along k); of C rows g and g + 8, columns 2t, 2t + 1.
+        t + 4 of each (a word is one float32, two halves or four bytes along k); of C rows g and g + 8, columns 2t and
+        2t + 1.
         """
 
         def step(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The tiles of implicit_gemm, pointwise and winograd: each tile, way to load and layout, and what each precision costs."""
+"""The tiles of implicit_gemm, pointwise and winograd: each tile, way to load and layout; the error of each precision."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tensor(array: np.ndarray, channels_last: bool = False) -> Tensor:
     """An array of four axes as a kernel sees it, copied in one order of memory or the other."""
     order = (0, 2, 3, 1) if channels_last else (0, 1, 2, 3)
     flat = np.ascontiguousarray(array.transpose(order)).reshape(-1)
-    steps = {axis: int(np.prod([array.shape[after] for after in order[place + 1 :]])) for place, axis in enumerate(order)}
+    steps = {place: int(np.prod([array.shape[after] for after in order[i + 1 :]])) for i, place in enumerate(order)}
     strides = (steps[0], steps[1], steps[2], steps[3])
     return Tensor(SimulatedPointer(flat.view(storage(array.dtype))), array.dtype, array.shape, strides, flat)
 
@@ -42,9 +42,9 @@ def read(result: Tensor) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(flat, result.shape, [step * flat.itemsize for step in result.strides])
 
 
-def run(tiles: Any, tile: Any, spec: ConvSpec, x: Tensor, weight: np.ndarray, bias: np.ndarray, last: bool, stream: Stream,
-        **options: Any) -> np.ndarray:
-    packed = tiles.prepare(spec, tensor(weight), stream, tile)
+def run(tiles: Any, tile: Any, spec: ConvSpec, x: Tensor, weight: np.ndarray, bias: np.ndarray, last: bool,
+        stream: Stream, parts: int = 1, **options: Any) -> np.ndarray:
+    packed = tiles.prepare(spec, tensor(weight), stream, implicit.Cut(tile, parts))
     out = tensor(np.full(spec.output_shape, 77).astype(spec.out_dtype), last)
     tiles.run(spec, x, packed, stream.upload(bias), out, stream, **options)
     return read(out)
@@ -85,7 +85,8 @@ def test_register_tiles(tile: int, name: str, last: bool, stream: Stream) -> Non
 ])
 def test_warp_tiles(tile: int, dtype: str, channels: int, last: bool, stream: Stream) -> None:
     """Words of two halves and of four bytes, loaded at once (channels last), by channels, and one by one."""
-    x, weight, bias = values((1, channels, 3, 6), dtype), values((18, channels, 2, 1), dtype, 1), values((18,), dtype, 2)
+    shapes = (1, channels, 3, 6), (18, channels, 2, 1), (18,)
+    x, weight, bias = (values(shape, dtype, seed) for seed, shape in enumerate(shapes))
     spec = conv_spec(x.shape, weight.shape, [x.dtype], padding=((0, 0), (1, 0)))
     given = tensor(x, last)
     wide = implicit.order(spec, 16 // x.itemsize)
@@ -93,6 +94,20 @@ def test_warp_tiles(tile: int, dtype: str, channels: int, last: bool, stream: St
         "single" if channels % 2 else "vector" if last else "quad")
     result = run(mma_tile, mma_tile._SIMULATED[tile], spec, given, weight, bias.astype(spec.acc_dtype), last, stream)
     assert_close(result, *reference.conv2d(x, weight, bias, padding=((0, 0), (1, 0))))
+
+
+@pytest.mark.parametrize(("tiles", "dtype", "parts"), [(gemm_tile, "float32", 3), (mma_tile, "int8", 2)])
+def test_parts_of_sums_are_added(tiles: Any, dtype: str, parts: int, stream: Stream) -> None:
+    """An odd number of slabs to parts, on both tiles; the pixel loads, too."""
+    for kernel, c in (((3, 2), 7), ((1, 1), 150)):
+        x, weight, bias = values((1, c, 4, 5), dtype), values((3, c, *kernel), dtype, 1), values((3,), dtype, 2)
+        spec = conv_spec(x.shape, weight.shape, [x.dtype], activation="relu")
+        assert -(-spec.taps // (4 if tiles is gemm_tile else 64)) % parts
+        options = {"pixels": True} if tiles is gemm_tile else {}
+        result = run(tiles, tiles._SIMULATED[-1 if tiles is gemm_tile else 0], spec, tensor(x), weight,
+                     bias.astype(spec.acc_dtype), False, stream, parts, **options)
+        expected, scale = reference.conv2d(x, weight, bias)
+        assert_close(result, np.maximum(expected, 0), scale)
 
 
 def test_bfloat16(stream: Stream) -> None:
@@ -112,8 +127,10 @@ def test_bfloat16(stream: Stream) -> None:
 
 
 def test_error_of_each_precision() -> None:
-    """tf32 keeps three digits; tf32x3 has at most four times float32's error (here, with products and sums as on a GPU's
-    tensor cores but for the order and rounding within one instruction)."""
+    """tf32 keeps three digits; tf32x3 has at most four times float32's error.
+
+    In the simulator that is with products and sums like a GPU's, but for the order and rounding in one instruction.
+    """
     x, weight = values((1, 48, 4, 4), "float32"), values((16, 48, 3, 3), "float32", 1)
     exact, _ = reference.conv2d(x.astype(np.float64), weight.astype(np.float64))
     errors = {}
@@ -148,7 +165,8 @@ def test_winograd(m: int, dtype: str, last: bool, stream: Stream, monkeypatch: p
     spec = conv_spec(x.shape, weight.shape, [x.dtype], padding=((1, 0), (1, 2)), groups=2, activation="relu")
     monkeypatch.setattr(conv_winograd, "_algorithm", lambda spec: axis(m, 3, 1))
     elements, tiles = {2: (16, 4), 4: (36, 1)}[m]
-    monkeypatch.setattr(conv_winograd, "SLICE_BYTES", 2 * (4 + 2) * elements * tiles * x.itemsize)  # two images, then one
+    two_images = 2 * (4 + 2) * elements * tiles * x.itemsize
+    monkeypatch.setattr(conv_winograd, "SLICE_BYTES", two_images)
     out = tensor(np.full(spec.output_shape, 77, dtype), last)
     packed = conv_winograd.prepare(spec, tensor(weight), stream)
     conv_winograd.run(spec, tensor(x, last), packed, stream.upload(bias), out, stream)
