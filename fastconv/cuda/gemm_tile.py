@@ -219,6 +219,13 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
             held[4 * q], held[4 * q + 1], held[4 * q + 2], held[4 * q + 3] = load(a), load(b), load(c), load(d)
 
     @inlined
+    def fetch(x, step, table, row, col, h, w, valid, k, depth, held):
+        if PIXELS:
+            fetch_pixels(x, valid, k, depth, step, held)
+        else:
+            fetch_a(x, table, row, col, h, w, int32(step), held)
+
+    @inlined
     def fetch_b(weight, t, held):
         for q in range(B_QUADS):
             if B_EXACT or q * THREADS + t < B_SIZE // 4:
@@ -326,7 +333,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         mine = int32(min(matrix[7], slabs - begin))
         t = int32(cuda.threadIdx.x)
         panel, group, first = block_place(int32(cuda.blockIdx.x), panels, groups)
-        plane, step = int32(oh * ow), int32(x_steps[1])
+        plane = int32(oh * ow)
 
         # What this thread fetches: of one pixel some taps, or of one tap four pixels.
         if PIXELS:
@@ -356,30 +363,33 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
             acc[i] = 0
 
         a_lane, b_lane = lane_place(t)
-        a_read, b_read, a_write, b_write = int32(a_lane + A_FLIP), int32(b_lane + B_FLIP), a_place, int32(4 * t)
+        a_read, b_read, a_write, b_write = a_lane, b_lane, a_place, int32(4 * t)
         k = int32(begin * K + part)
-        for slab in range(int32(0), int32(mine + 1)):
-            if slab < mine:
+        fetch(x, x_steps[1], table, row, col, h, w, valid, k, depth, a_held)
+        fetch_b(weight, t, b_held)
+        place_a(a_tile, int64(a_write), a_held)
+        place_b(b_tile, int64(b_write), t, b_held)
+        cuda.syncthreads()
+        for left in range(int32(mine - 1), int32(-1), int32(-1)):  # slabs after the one that is multiplied
+            a_write, b_write = int32(a_write ^ A_FLIP), int32(b_write ^ B_FLIP)
+            if left > 0:
                 if PIXELS:
-                    fetch_pixels(x, valid, k, depth, x_steps[1], a_held)
                     x = advance(x, K * x_steps[1])
                     k = int32(k + K)
                 else:
-                    fetch_a(x, table, row, col, h, w, step, a_held)
                     table = advance(table, ENTRIES * K)
-                fetch_b(weight, t, b_held)
                 weight = advance(weight, B_SIZE)
-            if slab > 0:
-                a_at, b_at = int64(a_read), int64(b_read)
-                for i in range(0, K, 8):
-                    multiply4(a_tile, b_tile, a_at + i * PITCH, b_at + i * N, acc)
-                    if K > 4:
-                        multiply4(a_tile, b_tile, a_at + (i + 4) * PITCH, b_at + (i + 4) * N, acc)
-            if slab < mine:
+                fetch(x, x_steps[1], table, row, col, h, w, valid, k, depth, a_held)
+                fetch_b(weight, t, b_held)
+            a_at, b_at = int64(a_read), int64(b_read)
+            for i in range(0, K, 8):
+                multiply4(a_tile, b_tile, a_at + i * PITCH, b_at + i * N, acc)
+                if K > 4:
+                    multiply4(a_tile, b_tile, a_at + (i + 4) * PITCH, b_at + (i + 4) * N, acc)
+            if left > 0:
                 place_a(a_tile, int64(a_write), a_held)
                 place_b(b_tile, int64(b_write), t, b_held)
             a_read, b_read = int32(a_read ^ A_FLIP), int32(b_read ^ B_FLIP)
-            a_write, b_write = int32(a_write ^ A_FLIP), int32(b_write ^ B_FLIP)
             cuda.syncthreads()
 
         # Found again rather than kept: the loop needs their registers.

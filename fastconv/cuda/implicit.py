@@ -181,6 +181,7 @@ def launch(
     """Launch the tiles' kernel, ``kernel(dtype, out)`` for an output, and where there are parts, add them up."""
     (tile, parts), channels = packed.cut, spec.c_out // spec.groups
     rows, share, elements = spec.n * spec.oh * spec.ow, -(-packed.slabs // parts), math.prod(out.shape)
+    parts = -(-packed.slabs // share)  # none is empty
     target, added, floor = out, bias, spec.floor
     if parts > 1:
         target = dense(stream.empty(parts * elements, spec.acc_dtype), out.shape)
