@@ -20,10 +20,10 @@ Compiled for compute capability 9.0 (``python -m benchmarks.ptx --only gemm``), 
 ====================  =========  ================  ===========================  ==========================
 tile, gather          registers  blocks a SM       instructions for one slab    of them multiply-adds
 ====================  =========  ================  ===========================  ==========================
-128x128, quad         128        2 (16 warps)      629                          512 (81%), 32 LDS.128
-128x128, vector       127        2 (16 warps)      618                          512 (83%), 3 LDG.128
-128x128, pixels       128        2 (16 warps)      592                          512 (86%), 2 LDG.128
-128x128, single       128        2 (16 warps)      662                          512 (77%)
+128x128, pixels       128        2 (16 warps)      585                          512 (88%), 2 LDG.128
+128x128, vector       128        2 (16 warps)      613                          512 (84%), 3 LDG.128
+128x64, quad          143        3 (12 warps)      about 650                    512 (79%), 32 LDS.128
+64x64, quad           95         5 (20 warps)      371                          256 (69%), 24 LDS.128
 ====================  =========  ================  ===========================  ==========================
 
 A processor issues one instruction a cycle and scheduler, so these shares bound what it can reach of the FP32 peak;
@@ -101,8 +101,12 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
 
 
 def best(spec: ConvSpec, machine: Machine, *, whole: bool = False) -> Cut:
-    """What should be the fastest; `whole` sums only, if asked for."""
-    found = [cut for tile in tiles(spec.acc_dtype) for cut in cuts(spec, (tile,), tile.k)]
+    """What should be the fastest; for `whole` sums only, if asked for.
+
+    Those are products of transformed tiles, which need no table. The largest tile has no register left for one.
+    """
+    able = tiles(spec.acc_dtype)
+    found = [cut for tile in (able if whole else able[-3:]) for cut in cuts(spec, (tile,), tile.k)]
     return min((cut for cut in found if cut.parts == 1 or not whole), key=lambda cut: seconds(spec, machine, cut))
 
 
@@ -396,7 +400,8 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         panel, group, first = block_place(opaque(int32(cuda.blockIdx.x)), panels, groups)
         a_lane, b_lane = lane_place(opaque(int32(cuda.threadIdx.x)))
         channel = int32(panel * N + b_lane)
-        out = advance(out, group * matrix[6] + cuda.blockIdx.y * matrix[8])
+        out = advance(out, group * matrix[6] + opaque(int32(cuda.blockIdx.y)) * matrix[8])
+        plane = int32(opaque(int32(grid[1])) * ow)
         bias = advance(bias, group * o_group)
         finish(bias, floor, channel, o_group, acc)
         pixel = int32(first + a_lane)

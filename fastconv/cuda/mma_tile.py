@@ -107,7 +107,10 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
 
 def best(spec: ConvSpec, machine: Machine) -> Cut:
     """What should be the fastest."""
-    found = cuts(spec, tiles(spec.precision == "tf32x3"), _slab(spec))
+    able = tiles(spec.precision == "tf32x3")
+    if spec.dtype.itemsize == 1 and not order(spec, _slab(spec) // 4).quad:
+        able = able[-1:]  # looking up 16 bytes one by one takes registers
+    found = cuts(spec, able, _slab(spec))
     return min(found, key=lambda cut: seconds(spec, machine, cut))
 
 
@@ -381,7 +384,7 @@ def warp_gemm(tile, kind, split_in_two, x_dtype, acc_dtype, out_dtype, gather):
             store_pair(out, out_steps, pixel, pixels, plane, ow, channel, o_group, acc, 6)
             store_pair(out, out_steps, pixel, pixels, plane, ow, channel, o_group, acc, 7)
 
-    implicit_warp_gemm.launch_bounds = (THREADS, {4096: 2, 2048: 3}.get(WARP_M * WARP_N, 4))
+    implicit_warp_gemm.launch_bounds = (THREADS, 2 if WARP_M * WARP_N == 4096 else 3)
     pair = integers(2)
     signature = (pointer(x_dtype), integers(4), pointer(np.int32), pointer(np.int32), pointer(acc_dtype), number,
                  pointer(out_dtype), integers(4), pair, integers(3), integers(9), pair, pair)

@@ -1,4 +1,4 @@
-"""The tiles of implicit_gemm, pointwise and winograd: each tile, way to load and layout; the error of each precision."""
+"""The tiles of implicit_gemm, pointwise and winograd: every tile and way to load; the error of each precision."""
 
 from __future__ import annotations
 
