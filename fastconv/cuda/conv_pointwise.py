@@ -6,8 +6,8 @@ Index equation::
 
 What it changes over `implicit_gemm`: without stride and padding, pixels that follow each other in the output do so in
 the input. A thread of the float32 tile loads four of them at once (128 bits) and stores them to shared memory at once,
-where `implicit_gemm` looks up and stores each: 585 instructions for 512 multiply-adds instead of some 630. With a stride or
-padding, with channels last, and on tensor cores it is `implicit_gemm`.
+where `implicit_gemm` looks up and stores each: 585 instructions for 512 multiply-adds instead of some 630. With a
+stride or padding, with channels last, and on tensor cores it is `implicit_gemm`.
 
 It wins for 1x1 layers. Not measured yet on a GPU.
 

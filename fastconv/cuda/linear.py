@@ -55,7 +55,7 @@ else:
             total = builder.fadd(total, value) if factor > 0 else builder.fsub(total, value)
         return total
 
-    def _transform(down, across, height, width):
+    def _transform(down: Any, across: Any, height: int, width: int) -> Any:
         @intrinsic
         def apply(typingctx, source, target):
             def emit(context, builder, signature, args):

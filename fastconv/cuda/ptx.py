@@ -127,8 +127,8 @@ else:
     from llvmlite import ir
     from numba.cuda.extending import intrinsic
 
-    int32, int64 = types.int32, types.int64
-    inlined = cuda.jit(device=True, forceinline=True)
+    int32, int64 = types.int32, types.int64  # type: ignore[assignment] # as a kernel's code, a cast
+    inlined = cuda.jit(device=True, forceinline=True)  # type: ignore[call-arg] # which the stubs of numba lack
 
     @inlined
     def within(value, size):
