@@ -183,8 +183,8 @@ def overhead(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
             run()
         seconds = (time.perf_counter() - start) / 1000
         torch.cuda.synchronize()
-        yield {"group": "overhead", "name": "1x8x8x8, 3x3", "contender": label, "ms": 1e3 * seconds, "percent": math.nan,
-               "ratio": math.nan, "error": math.nan}
+        yield {"group": "overhead", "name": "1x8x8x8, 3x3", "contender": label, "ms": 1e3 * seconds,
+               "percent": math.nan, "ratio": math.nan, "error": math.nan}
 
 
 GROUPS = {"conv": convolutions, "pool": poolings, "filter": filters, "overhead": overhead}
@@ -205,7 +205,8 @@ def main() -> int:
 
     limits = ceilings()
     about = {"GPU": torch.cuda.get_device_name(), "torch": torch.__version__, "CUDA": torch.version.cuda,
-             "cuDNN": torch.backends.cudnn.version(), "fastconv": fastconv.__version__, "date": time.strftime("%Y-%m-%d"),
+             "cuDNN": torch.backends.cudnn.version(), "fastconv": fastconv.__version__,
+             "date": time.strftime("%Y-%m-%d"),
              **{f"ceiling {label}": f"{value:.3g}" for label, value in limits.items()}}
     print(*(f"{label}: {value}" for label, value in about.items()), sep="\n")
     rows = []
@@ -213,8 +214,8 @@ def main() -> int:
         try:
             for row in GROUPS[group](arguments.only, limits):
                 rows.append(row)
-                print(f"{row['group']:8} {row['name']:40} {row['contender']:36} {row['ms']:9.4f} ms {row['percent']:6.1f}% "
-                      f"{row['ratio']:6.2f}x {row['error']:9.1e}", flush=True)
+                print(f"{row['group']:8} {row['name']:40} {row['contender']:36} {row['ms']:9.4f} ms "
+                      f"{row['percent']:6.1f}% {row['ratio']:6.2f}x {row['error']:9.1e}", flush=True)
         except ImportError as error:
             print(f"{group}: left out, {error}")
     for group in arguments.groups:

@@ -126,7 +126,7 @@ def assemble(
     """Compile and assemble one kernel; RuntimeError with ptxas's words if it refuses."""
     program = ptxas()
     if program is None:
-        raise RuntimeError("ptxas is not installed: pip install 'fastconv[test]', or nvidia-cuda-nvcc")
+        raise RuntimeError("ptxas is not installed: pip install 'fastconv[ptx]'")
     arch = f"sm_{capability[0]}{capability[1]}"
     with tempfile.TemporaryDirectory() as temporary:
         name = re.sub(r"\W+", "_", f"{kernel}_{arch}")[:120]

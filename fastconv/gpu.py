@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -93,9 +91,8 @@ class DevicePlan(Plan):
                 self._bias_given = bias.copy()
             owner = next((given for given in (weight, bias) if isinstance(given, Array)), None)
             stream = host_stream() if owner is None else arrays.current_stream(owner)
-            with _current(stream):
+            with stream.current():
                 self._packed_on(stream, 0 if owner is None else owner.device)
-                stream.wait()
             if owner is not None:
                 self._weight = self._bias_given = None  # type: ignore[assignment] # other devices have no way to them
 
@@ -109,7 +106,12 @@ class DevicePlan(Plan):
                     if self._weight is None:
                         owner = next(iter(self._ready))
                         raise ValueError(f"x is on GPU {device}, but the plan's weight is on GPU {owner}")
-                    found = self._ready[device] = self._pack(stream, device)
+                    if self._keep:
+                        found = self._pack(stream.lasting(), device)
+                        stream.wait()  # once: later calls may be on any stream
+                    else:
+                        found = self._pack(stream, device)
+                    self._ready[device] = found
         return found
 
     def _pack(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
@@ -119,7 +121,7 @@ class DevicePlan(Plan):
         if not weight.contiguous:
             weight = converted(weight, spec.dtype, stream, copy=True)
         if self._bias_given is None:
-            return self._module.prepare(spec, weight, stream), stream.upload(np.zeros(spec.c_out, spec.acc_dtype))
+            return self._module.prepare(spec, weight, stream), stream.zeros(spec.c_out, spec.acc_dtype)
         sizes = (1, 1, 1, spec.c_out)
         bias = _on_device(self._bias_given, sizes, spec.acc_dtype, stream, device, copy=True)
         return self._module.prepare(spec, weight, stream), bias.owner
@@ -147,7 +149,7 @@ class DevicePlan(Plan):
         spec = self.spec
         inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
         stream = arrays.current_stream(x)
-        with _current(stream):
+        with stream.current():
             image = x.tensor((spec.n, spec.c_in, spec.h, spec.w))
             if out is None:
                 last = image.channels_last and not image.contiguous
@@ -201,25 +203,7 @@ def host_stream() -> Stream:
     """The stream that weights of NumPy arrays are packed on."""
     if SIMULATED:
         return arrays.SimulatedStream()
-    host.current_device()
-    return arrays._stream(0, arrays._LEGACY)
-
-
-@contextmanager
-def _current(stream: Stream) -> Iterator[None]:
-    """Make the stream's device the current one, and afterwards the one that was."""
-    if SIMULATED:
-        yield
-        return
-    from cuda.bindings import driver
-
-    status, context = driver.cuCtxGetCurrent()
-    stream.device.set_current()  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        if int(status) == 0 and int(context):
-            driver.cuCtxSetCurrent(context)
+    return arrays.stream_of(0, arrays.LEGACY)
 
 
 # -- pooling -------------------------------------------------------------------------------------------------
@@ -238,7 +222,7 @@ def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algor
 def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, out: Any) -> Any:
     stream = arrays.current_stream(x)
     n, c = (1, 1, *spec.lead)[-2:]
-    with _current(stream):
+    with stream.current():
         image = x.tensor((n, c, spec.h, spec.w))
         if out is None:
             last = image.channels_last and not image.contiguous

@@ -138,7 +138,7 @@ def _dlpack(name: str, value: Any) -> Array:
     from cuda.core.utils import StridedMemoryView
 
     # The stream that an array without a notion of one will be used on; its library makes that stream wait.
-    seen = StridedMemoryView.from_dlpack(value, stream_ptr=_LEGACY)
+    seen = StridedMemoryView.from_dlpack(value, stream_ptr=LEGACY)
     dtype = BFLOAT16 if seen.dtype is None or "bfloat16" in str(seen.dtype) else np.dtype(seen.dtype)
     shape = tuple(seen.shape)
     strides = row_major(shape) if seen.strides is None else tuple(seen.strides)
@@ -159,7 +159,8 @@ def _device_of(address: int) -> int:
 
 # -- streams -------------------------------------------------------------------------------------------------
 
-_LEGACY = 1
+#: CUDA's number of the default stream that waits for all blocking ones.
+LEGACY = 1
 
 
 def current_stream(x: Array) -> Stream:
@@ -176,12 +177,12 @@ def current_stream(x: Array) -> Stream:
         with cupy.cuda.Device(x.device):
             handle = cupy.cuda.get_current_stream().ptr
     else:
-        handle = x.stream or _LEGACY
-    return _stream(x.device, handle or _LEGACY)
+        handle = x.stream or LEGACY
+    return stream_of(x.device, handle or LEGACY)
 
 
 @lru_cache(maxsize=256)
-def _stream(device: int, handle: int) -> Stream:
+def stream_of(device: int, handle: int) -> Stream:
     from cuda.core import LEGACY_DEFAULT_STREAM, PER_THREAD_DEFAULT_STREAM, Device
     from cuda.core import Stream as CoreStream
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import math
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -130,30 +130,23 @@ _FREE: queue.SimpleQueue[list[_Lane]] = queue.SimpleQueue()
 
 
 @contextmanager
-def _lanes() -> Any:
-    """Two lanes of the current device that no other thread uses."""
+def _lanes() -> Iterator[list[_Lane]]:
+    """Two lanes of the first device that no other thread uses. After an error they are not used again."""
     require()
     try:
         lanes = _FREE.get_nowait()
     except queue.Empty:
-        device = None
-        if not SIMULATED:
-            device = current_device()
-        lanes = [_Lane(device), _Lane(device)]
-    if not SIMULATED:
-        lanes[0].stream.device.set_current()  # type: ignore[attr-defined]
-    try:
+        lanes = _new_lanes()
+    with lanes[0].stream.current():
         yield lanes
-    except BaseException:
-        raise  # lanes of a call that failed may still be written to: they are not used again
-    else:
-        _FREE.put(lanes)
+    _FREE.put(lanes)
 
 
-def current_device() -> Any:
-    """The device that NumPy callers' work runs on: the first one that this process may see."""
+def _new_lanes() -> list[_Lane]:
+    if SIMULATED:
+        return [_Lane(None), _Lane(None)]
     from cuda.core import Device
 
     device = Device(0)
-    device.set_current()
-    return device
+    with GpuStream(device, None).current():
+        return [_Lane(device), _Lane(device)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .runtime import SIMULATED
+from .runtime import SIMULATED, GpuStream, missing
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,14 @@ class Machine:
 @lru_cache(maxsize=16)
 def this_machine(device: int = 0) -> Machine:
     """The rates of a device."""
-    if SIMULATED:
-        return Machine()
-    from .runtime import missing
-
-    if missing():
+    if SIMULATED or missing():
         return Machine()
     from cuda.bindings import driver
     from cuda.core import Device
 
     found = Device(device)
-    found.set_current()
-    properties = found.properties
+    with GpuStream(found, None).current():
+        properties = found.properties
     # Two transfers a clock; nine tenths of what the pins could do is what a copy reaches.
     bandwidth = 0.9 * 2 * properties.memory_clock_rate * 1e3 * properties.global_memory_bus_width / 8
     memory = driver.cuDeviceTotalMem(driver.CUdevice(device))[1]

@@ -31,7 +31,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -221,7 +221,7 @@ def _toolchain() -> str:
 def _checked(result: tuple) -> Any:
     if int(result[0]):
         raise RuntimeError(f"CUDA said {result[0].name}")
-    return result[1] if len(result) == 2 else result[1:]
+    return result[1] if len(result) > 1 else None
 
 
 # -- memory --------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def _checked(result: tuple) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory in a row on the device, freed (in the order of its stream) when nobody holds it."""
+    """Memory in a row on the device, freed when nobody holds it, in the order of its stream."""
 
     pointer: Any
     size: int
@@ -326,6 +326,18 @@ class Stream:
         """A copy of an array in C order on the device. The array may be changed once this returns."""
         raise NotImplementedError
 
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        """Memory of zeros."""
+        raise NotImplementedError
+
+    def lasting(self) -> Stream:
+        """The same stream; its memory may be used from other streams too, and is freed when all of them are done."""
+        return self
+
+    def current(self) -> AbstractContextManager:
+        """Make the stream's device the current one, and afterwards the one that was."""
+        return nullcontext()
+
     def wait(self) -> None:
         """Until all that was launched is done. For planning; no call waits for the device."""
 
@@ -351,6 +363,8 @@ class Recorder(Stream):
 
     def upload(self, array: np.ndarray) -> Buffer:
         return Buffer(0, array.size, array.dtype)
+
+    zeros = empty
 
 
 class SimulatedStream(Stream):
@@ -382,6 +396,9 @@ class SimulatedStream(Stream):
     def upload(self, array: np.ndarray) -> Buffer:
         return self._buffer(np.ascontiguousarray(array).reshape(-1).view(storage(array.dtype)).copy(), array.dtype)
 
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        return self.upload(np.zeros(size, dtype))
+
     def _buffer(self, flat: np.ndarray, dtype: np.dtype) -> Buffer:
         return Buffer(SimulatedPointer(flat), flat.size, dtype, flat)
 
@@ -394,21 +411,42 @@ _AS_NUMPY = {"int32": int, "int64": int, "uint8": int, "uint32": int, "uint64": 
 class GpuStream(Stream):
     """A stream of a device."""
 
-    def __init__(self, device: Any, stream: Any) -> None:
-        self.device, self.stream = device, stream
+    def __init__(self, device: Any, stream: Any, lasts: bool = False) -> None:
+        self.device, self.stream, self.lasts = device, stream, lasts
 
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        from cuda.core import launch
-
         sizes = _sizes(grid)
         if 0 not in sizes:
             loaded = kernel.loaded(self.device, shared)
-            launch(self.stream, _config(sizes, _sizes(block), shared), loaded, *kernel.pack(arguments))
+            _launch()(self.stream, _config(sizes, _sizes(block), shared), loaded, *kernel.pack(arguments))
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         dtype = np.dtype(dtype)
-        memory = self.device.allocate(max(size, 1) * dtype.itemsize, stream=self.stream)
-        return Buffer(int(memory.handle), size, dtype, memory)
+        memory = _Memory(max(size, 1) * dtype.itemsize, self)
+        return Buffer(memory.address, size, dtype, memory)
+
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        from cuda.bindings import driver
+
+        buffer = self.empty(size, dtype)
+        if size:
+            _checked(driver.cuMemsetD8Async(buffer.pointer, 0, size * buffer.dtype.itemsize, self.handle))
+        return buffer
+
+    def lasting(self) -> GpuStream:
+        return GpuStream(self.device, self.stream, True)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        from cuda.bindings import driver
+
+        status, before = driver.cuCtxGetCurrent()
+        self.device.set_current()
+        try:
+            yield
+        finally:
+            if int(status) == 0 and int(before):
+                driver.cuCtxSetCurrent(before)
 
     def upload(self, array: np.ndarray) -> Buffer:
         from cuda.bindings import driver
@@ -428,6 +466,34 @@ class GpuStream(Stream):
         from cuda.bindings import driver
 
         return driver.CUstream(int(self.stream.handle))
+
+
+class _Memory:
+    """Memory of a device from the driver's pool, also within the capture of a graph."""
+
+    def __init__(self, size: int, stream: GpuStream) -> None:
+        from cuda.bindings import driver
+
+        status, address = driver.cuMemAllocAsync(size, stream.handle)
+        if int(status) == 2:
+            raise MemoryError(f"GPU {stream.device.device_id} has no {size} bytes left")
+        _checked((status,))
+        self.address, self._driver = int(address), driver
+        self._stream = None if stream.lasts else stream
+
+    def __del__(self) -> None:
+        if hasattr(self, "address"):
+            if self._stream is None:
+                self._driver.cuMemFree(self.address)  # waits for all who may use it
+            else:
+                self._driver.cuMemFreeAsync(self.address, self._stream.handle)
+
+
+@lru_cache(maxsize=1)
+def _launch() -> Any:
+    from cuda.core import launch
+
+    return launch
 
 
 @lru_cache(maxsize=4096)

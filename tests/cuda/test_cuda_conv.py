@@ -15,7 +15,7 @@ import fastconv
 from fastconv import plan, spec
 from fastconv.cuda import host
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
 
 ALGORITHMS = fastconv.algorithms("conv2d", "cuda")
 DTYPES = ("float16", "float64", "bool", "int8", "uint64")
