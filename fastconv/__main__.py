@@ -208,10 +208,24 @@ def _info(_: Any) -> None:
         "memory": f"{copy_bandwidth(threads) / 1e9:,.0f} GB/s read and written, measured by copying",
         "cache": _cache(),
         "wisdom": f"{sum(1 for _ in wisdom.records())} problems measured",
-        "CUDA": "not supported by this version, which runs on the CPU only",
+        "CUDA": _gpu(),
     }
     for label, text in lines.items():
         print(f"{label:<14} {text}")
+
+
+def _gpu() -> str:
+    from .cuda.machine import this_machine
+    from .cuda.runtime import SIMULATED, missing
+
+    if SIMULATED:
+        return "Numba's simulator runs the kernels, as Python"
+    if reason := missing():
+        return reason
+    gpu = this_machine()
+    return (f"{gpu.name}, compute capability {gpu.capability[0]}.{gpu.capability[1]}, {gpu.processors} processors, "
+            f"{byte_count(gpu.memory)}, {gpu.flops(np.float32) / 1e12:.0f} TFLOP/s in float32 and "
+            f"{gpu.bandwidth / 1e9:,.0f} GB/s by its clocks")
 
 
 def _processor() -> str:

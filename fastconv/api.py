@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from .checks import array, check_dtype, flag, shape
+from .checks import BFLOAT16, array, check_dtype, flag, shape
+from .devices import place
 from .plan import Plan, algorithms, fastest, filter_recipe, get_num_threads, recipe, set_num_threads
-from .spec import conv_spec
+from .spec import ConvSpec, conv_spec, filter_spec
 
 __all__ = [
     "Plan",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
+def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> Any:
     """Valid 2-D cross-correlation of one image with one kernel, plus a scalar.
 
     Parameters
@@ -33,6 +34,8 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
         The kernel, no larger than the image.
     bias : scalar
         Added to every element. A Python int does not change the dtype, a float only that of integers, as in NumPy.
+    device : {"cpu", "cuda"}, optional
+        As in `conv2d`.
 
     Returns
     -------
@@ -59,24 +62,44 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0) -> np.ndarray:
     array([[19, 25],
            [37, 43]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        x, kernel = gpu.operand("x", x), gpu.operand("kernel", kernel)
+        dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
+        problem = filter_spec((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
+        _check_bias(bias, offset, problem)
+        return gpu.DevicePlan(problem, kernel, offset, "auto", wait=False).run_on_gpu(x, None)[0, 0]
     x, kernel = array("x", x), array("kernel", kernel)
-    dtypes: tuple[np.dtype, ...] = x.dtype, kernel.dtype
-    offset = None
-    if type(bias) is not int or bias:  # no need to add the default
-        offset = array("bias", bias)
-        if offset.ndim:
-            raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
-        # NumPy's rule for Python numbers: an int never changes the dtype, a float only that of integers.
-        if not isinstance(bias, int):
-            dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
-        offset = offset.reshape(1)
+    dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
     x, weight = x[None, None], kernel[None, None]
     this = filter_recipe(x.shape, weight.shape, dtypes)
-    if offset is not None and isinstance(bias, int) and this.spec.acc_dtype.kind == "i":
-        limits = np.iinfo(this.spec.acc_dtype)
-        if not limits.min <= bias <= limits.max:
-            raise ValueError(f"bias must fit the result's dtype {this.spec.acc_dtype}, got {bias}")
+    _check_bias(bias, offset, this.spec)
     return this.run(x, this.pack(weight, offset), None, ())[0, 0]
+
+
+def _filter_operands(
+    x_dtype: np.dtype, kernel_dtype: np.dtype, bias: Any
+) -> tuple[tuple[np.dtype, ...], np.ndarray | None]:
+    """The dtypes that an image filter's is made of, and its bias, None if there is nothing to add."""
+    dtypes: tuple[np.dtype, ...] = x_dtype, kernel_dtype
+    if type(bias) is int and not bias:  # no need to add the default
+        return dtypes, None
+    offset = array("bias", bias)
+    if offset.ndim:
+        raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
+    # NumPy's rule for Python numbers: an int never changes the dtype, a float only that of integers.
+    if not isinstance(bias, int) and BFLOAT16 not in dtypes:
+        dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
+    return dtypes, offset.reshape(1)
+
+
+def _check_bias(bias: Any, offset: np.ndarray | None, spec: ConvSpec) -> None:
+    """A Python int, which does not change the dtype, must fit it."""
+    if offset is not None and isinstance(bias, int) and spec.acc_dtype.kind == "i":
+        limits = np.iinfo(spec.acc_dtype)
+        if not limits.min <= bias <= limits.max:
+            raise ValueError(f"bias must fit the result's dtype {spec.acc_dtype}, got {bias}")
 
 
 def conv2d(
@@ -89,10 +112,11 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
     activation: str | None = None,
+    precision: str = "float32",
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """2-D convolution layer: cross-correlation over channels, as in PyTorch.
 
     Parameters
@@ -114,14 +138,20 @@ def conv2d(
         Applied to the result while it is still in registers: "relu" raises negative values to zero (a NaN stays).
     algorithm : str
         "auto" or one of `algorithms`.
-    device : {"cpu"}
-        Where it runs.
+    precision : {"float32", "tf32", "tf32x3"}
+        How float32 operands are multiplied: in full; or, on a GPU only, by its tensor cores with 10 bits of each
+        factor, or with both factors split in two for nearly all bits at a third of that speed.
+    device : {"cpu", "cuda"}, optional
+        Where it runs; where `x` is by default. Arrays on a GPU (PyTorch, CuPy, Numba, or anything with
+        ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without waiting,
+        in any strides and also in bfloat16. With "cuda" NumPy arrays are copied to the GPU and back.
     out : ndarray, optional
-        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs.
+        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On a
+        GPU of any strides.
 
     Returns
     -------
-    ndarray, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+    ndarray, or an array of the kind of `x` on its GPU, shape (N, C_out, OH, OW) or (C_out, OH, OW)
         Operands of different dtypes promote as in NumPy. float32 and float64 are computed in their own precision,
         float16 in float32; bool, int8 and uint8 add up to int32 and wider integers to int64 (modulo 2**32, 2**64).
 
@@ -133,6 +163,8 @@ def conv2d(
         If an argument has the wrong type or an array an unsupported dtype.
     MemoryError
         If the result is larger than this machine's memory.
+    RuntimeError
+        If the GPU, its driver or the extra ``fastconv[cuda]`` is missing for ``device="cuda"``.
 
     Notes
     -----
@@ -149,7 +181,8 @@ def conv2d(
     array([[[ 56.,  72.],
             [104., 120.]]])
     """
-    return convolve(2, x, weight, bias, stride, padding, dilation, groups, activation, algorithm, device, out)
+    options = stride, padding, dilation, groups, activation, precision, algorithm, device, out
+    return convolve(2, x, weight, bias, *options)
 
 
 def convolve(
@@ -162,11 +195,18 @@ def convolve(
     dilation: Any,
     groups: int,
     activation: str | None,
+    precision: str,
     algorithm: str,
-    device: str,
-    out: np.ndarray | None,
-) -> np.ndarray:
+    device: str | None,
+    out: Any,
+) -> Any:
     """What `conv2d` does, along so many spatial axes."""
+    if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
+        from . import gpu
+
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}  # fmt: skip
+        return gpu.conv2d(x, weight, bias, options, algorithm, out)
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
     inputs = (x, weight) if bias is None else (x, weight, bias)
@@ -181,8 +221,9 @@ def convolve(
         dilation=dilation,
         groups=groups,
         activation=activation,
+        precision=precision,
     )
-    this = recipe(problem, algorithm, device, once=True)
+    this = recipe(problem, algorithm, "cpu", once=True)
     return this.run(x, this.pack(weight, bias), out, inputs)
 
 
@@ -197,8 +238,9 @@ def plan_conv2d(
     dilation: Any = 1,
     groups: int = 1,
     activation: str | None = None,
+    precision: str = "float32",
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check, decide and pack a `conv2d` once, to call it many times.
@@ -207,8 +249,9 @@ def plan_conv2d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
-        As in `conv2d`. Weight and bias are copied: changing them later does not change the plan.
+    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
+        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does
+        not change the plan.
     dtype : dtype, optional
         Of the inputs to come; the weight's by default.
     measure : bool
@@ -240,7 +283,7 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
     array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
     """
-    options = (stride, padding, dilation, groups, activation, algorithm, device, measure)
+    options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
     return plan_convolution(2, x_shape, weight, bias, dtype, *options)
 
 
@@ -255,11 +298,20 @@ def plan_convolution(
     dilation: Any,
     groups: int,
     activation: str | None,
+    precision: str,
     algorithm: str,
-    device: str,
+    device: str | None,
     measure: bool,
 ) -> Plan:
     """What `plan_conv2d` does, along so many spatial axes."""
+    if place(device, weight if device is None else None, axes) == "cuda":
+        from . import gpu
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}  # fmt: skip
+        return gpu.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
     weight = array("weight", weight).copy()
     bias = None if bias is None else array("bias", bias).copy()
     try:
@@ -277,9 +329,10 @@ def plan_convolution(
         dilation=dilation,
         groups=groups,
         activation=activation,
+        precision=precision,
     )
     if flag("measure", measure):
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        fastest(problem, weight, bias, device)  # is remembered, and so found by "auto"
-    return Plan(problem, weight, bias, algorithm, device)
+        fastest(problem, weight, bias, "cpu")  # is remembered, and so found by "auto"
+    return Plan(problem, weight, bias, algorithm, "cpu")

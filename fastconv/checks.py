@@ -14,6 +14,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from .devices import on_gpu
+
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
 #: One number for each spatial axis; two for each.
@@ -25,6 +27,8 @@ AXES = {1: ("horizontal",), 2: ("vertical", "horizontal"), 3: ("depth", "vertica
 
 #: Strides, dilations, windows and paddings stay below this, so that index arithmetic in int64 cannot overflow.
 LIMIT = 2**31 - 1
+#: The dtype of bfloat16, which NumPy lacks, on a GPU: two bytes of a kind of their own.
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 #: The largest array NumPy can describe.
 MAX_BYTES = 2**63 - 1
 
@@ -170,9 +174,13 @@ def array(name: str, value: object) -> np.ndarray:
         return value
     try:
         result = np.asarray(value)
+        check_dtype(name, result.dtype)
     except ValueError as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
-    check_dtype(name, result.dtype)
+    except TypeError:
+        if on_gpu(value):
+            raise TypeError(f"{name} is on a GPU, but x is not: copy either to where the other is") from None
+        raise
     return result
 
 

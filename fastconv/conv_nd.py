@@ -66,7 +66,7 @@ def conv1d(
     >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
     array([[1., 2., 4.]])
     """
-    return convolve(1, x, weight, bias, stride, padding, dilation, groups, activation, algorithm, device, out)
+    return convolve(1, x, weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device, out)
 
 
 def conv3d(
@@ -123,7 +123,7 @@ def conv3d(
     >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
     array([[[[12., 16.]]]])
     """
-    return convolve(3, x, weight, bias, stride, padding, dilation, groups, activation, algorithm, device, out)
+    return convolve(3, x, weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device, out)
 
 
 def plan_conv1d(
@@ -147,7 +147,7 @@ def plan_conv1d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, W) or (C, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+    weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device
         As in `conv1d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -168,7 +168,7 @@ def plan_conv1d(
     >>> fastconv.plan_conv1d((1, 80, 100), np.ones((8, 80, 3), np.float32), padding="same").output_shape
     (1, 8, 100)
     """
-    options = (stride, padding, dilation, groups, activation, algorithm, device, measure)
+    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
     return plan_convolution(1, x_shape, weight, bias, dtype, *options)
 
 
@@ -193,7 +193,7 @@ def plan_conv3d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+    weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device
         As in `conv3d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -214,5 +214,5 @@ def plan_conv3d(
     >>> fastconv.plan_conv3d((1, 3, 8, 9, 10), np.ones((4, 3, 3, 3, 3), np.float32), padding="same").output_shape
     (1, 4, 8, 9, 10)
     """
-    options = (stride, padding, dilation, groups, activation, algorithm, device, measure)
+    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
     return plan_convolution(3, x_shape, weight, bias, dtype, *options)

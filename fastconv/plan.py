@@ -32,8 +32,12 @@ def table(op: str, device: str = "cpu") -> tuple[ModuleType, ...]:
     """The algorithm modules of one operation, in table order."""
     if not isinstance(op, str) or op not in _OPS:
         raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))}, got {op!r}")
-    if not isinstance(device, str) or device != "cpu":
-        raise ValueError(f"device must be 'cpu', got {device!r}")
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    if device == "cuda":
+        from . import cuda
+
+        return getattr(cuda, _OPS[op])
     from . import cpu
 
     return getattr(cpu, _OPS[op])
@@ -50,8 +54,8 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     Parameters
     ----------
     op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "conv2d_weight"}
-        The operation; but for the last, the gradient for the weight, likewise with 1d and 3d.
-    device : {"cpu"}
+        The operation; but for the last, the gradient for the weight, on the CPU likewise with 1d and 3d.
+    device : {"cpu", "cuda"}
         Where it runs.
 
     Returns
@@ -87,21 +91,38 @@ SMALL = 100_000
 
 
 def choose(
-    op: str, spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool = False
+    op: str,
+    spec: ConvSpec | PoolSpec,
+    algorithm: str,
+    device: str,
+    *,
+    names: tuple[str, ...] | None = None,
+    once: bool = False,
 ) -> tuple[ModuleType, ModuleType | None]:
-    """The module to run: the one asked for by name, or the cheapest that can, of all or of the names in a tuple.
+    """The module to run: the one asked for by name, or the cheapest that can, of all or of `names`.
 
     And the module that would be cheaper still, if there is one and the weights suit it. With `once` preparing counts.
     """
-    if algorithm == "auto" or isinstance(algorithm, tuple):
-        names = algorithm if isinstance(algorithm, tuple) else None
-        return _cheapest(op, spec, device, _runtime().num_threads(), wisdom.generation, names, once)
-    return _named(op, spec, algorithm, device), None
+    check_names(algorithm, device)
+    if algorithm != "auto":
+        return _named(op, spec, algorithm, device), None
+    threads = _runtime().num_threads() if device == "cpu" else 0
+    return _cheapest(op, spec, device, threads, wisdom.generation, names, once)
+
+
+def check_names(algorithm: object, device: object) -> None:
+    """TypeError or ValueError if these are no names."""
+    if not isinstance(algorithm, str):
+        raise TypeError(f"algorithm must be a string, got {algorithm!r}")
+    if not isinstance(device, str):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
 
 
 @lru_cache(maxsize=4096)
 def _named(op: str, spec: ConvSpec | PoolSpec, algorithm: str, device: str) -> ModuleType:
     modules = table(op, device)
+    if device == "cpu" and isinstance(spec, ConvSpec) and spec.precision != "float32":
+        raise ValueError(f"precision={spec.precision!r} is for device='cuda'; the CPU computes in 'float32' only")
     for module in modules:
         if name(module) == algorithm:
             if reason := module.supports(spec):
@@ -127,7 +148,9 @@ def _cheapest(
          if names is None or label in names}
         for special in (False, True)
     )  # fmt: skip
-    remembered = wisdom.recall(spec, threads) if isinstance(spec, ConvSpec) and op == operation(spec) else None
+    remembered = None
+    if isinstance(spec, ConvSpec) and op == operation(spec) and device == "cpu":
+        remembered = wisdom.recall(spec, threads)
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     least = min(costs.values())
     cheaper = min((label for label in others if others[label] < least), key=others.__getitem__, default=None)
@@ -137,16 +160,14 @@ def _cheapest(
 def candidates(
     spec: ConvSpec | PoolSpec, device: str = "cpu", *, op: str | None = None, once: bool = False, special: bool = False
 ) -> dict[str, float]:
-    """The algorithms that ``"auto"`` may pick, with their estimated seconds on one thread: those for any weights, or
-    those for special ones; `once` counts preparing. The operation is by default the forward one.
+    """The algorithms that ``"auto"`` may pick, with their estimated seconds, on the CPU on one thread: those for any
+    weights, or those for special ones; `once` counts preparing. The operation is by default the forward one.
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
-    from .cpu.machine import this_machine
-
     able = [module for module in table(op or operation(spec), device)
             if hasattr(module, "fit") == special and module.supports(spec) is None]  # fmt: skip
-    machine = this_machine(1)
+    machine = _machine(device)
     costs = {name(module): module.cost(spec, machine) for module in able}
     if once:
         for module in able:
@@ -157,6 +178,16 @@ def candidates(
 def _nothing(spec: ConvSpec | PoolSpec, machine: Any) -> float:
     """What preparing costs where a module does not say."""
     return 0.0
+
+
+def _machine(device: str) -> Any:
+    if device == "cuda":
+        from .cuda.machine import this_machine as this_gpu
+
+        return this_gpu()
+    from .cpu.machine import this_machine
+
+    return this_machine(1)
 
 
 #: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take
@@ -370,19 +401,16 @@ def recipe(spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = 
 
     With `once` for a plain call, which packs the weights each time: that counts, and what is packed is for one call.
     """
-    if not isinstance(algorithm, str):
-        raise TypeError(f"algorithm must be a string, got {algorithm!r}")
-    if not isinstance(device, str):
-        raise ValueError(f"device must be 'cpu', got {device!r}")
-    return _recipe(spec, algorithm, device, once, _runtime().num_threads(), wisdom.generation)
+    check_names(algorithm, device)
+    return _recipe(spec, algorithm, device, None, once, _runtime().num_threads(), wisdom.generation)
 
 
 @lru_cache(maxsize=4096)
 def _recipe(
-    spec: ConvSpec | PoolSpec, algorithm: str | tuple[str, ...], device: str, once: bool, *choice: int
+    spec: ConvSpec | PoolSpec, algorithm: str, device: str, names: tuple[str, ...] | None, once: bool, *choice: int
 ) -> ConvRecipe | PoolRecipe:
     """`choice` is what the answer of `choose` depends on beside the arguments."""
-    module, special = choose(operation(spec), spec, algorithm, device, once)
+    module, special = choose(operation(spec), spec, algorithm, device, names=names, once=once)
     return ConvRecipe(spec, module, special, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
 
 
@@ -408,10 +436,8 @@ def _filter_recipe(
     *choice: int,
 ) -> ConvRecipe | PoolRecipe:
     spec = filter_spec(x_shape, weight_shape, dtypes, padding)
-    algorithm: str | tuple[str, ...] = EXACT if exact else FILTERS
-    if exact and spec.flops < SMALL:
-        algorithm = "row"
-    return _recipe(spec, algorithm, "cpu", False, *choice)
+    algorithm = "row" if exact and spec.flops < SMALL else "auto"
+    return _recipe(spec, algorithm, "cpu", EXACT if exact else FILTERS, False, *choice)
 
 
 class Plan:
@@ -437,11 +463,12 @@ class Plan:
         self.spec = spec
         self._recipe = recipe(spec, algorithm, device)
         self._operands = self._recipe.pack(weight, bias)
+        self._module = self._operands[0]
 
     @property
     def algorithm(self) -> str:
         """Name of the algorithm that runs."""
-        return name(self._operands[0])
+        return name(self._module)
 
     @property
     def flops(self) -> int:
@@ -462,7 +489,7 @@ class Plan:
             converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
         if spec.out_dtype != spec.acc_dtype:
             converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
-        return converted + self._operands[0].scratch(spec)
+        return converted + self._module.scratch(spec)
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.

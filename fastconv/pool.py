@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .checks import array, check_dtype, flag
+from .devices import place
 from .plan import recipe
 from .spec import pool_spec
 
@@ -23,8 +24,8 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
+    device: str | None = None,
+    out: Any = None,
 ) -> Any:
     """Maximum over windows, each channel on its own, as in PyTorch.
 
@@ -83,15 +84,21 @@ def max_pool(
     ceil_mode: bool,
     return_indices: bool,
     algorithm: str,
-    device: str,
-    out: np.ndarray | None,
+    device: str | None,
+    out: Any,
 ) -> Any:
     """What `max_pool2d` does, along so many spatial axes."""
+    if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
+        from . import gpu
+
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+                   "ceil_mode": ceil_mode}  # fmt: skip
+        return gpu.pool2d("max", x, options, return_indices, algorithm, out)
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
     window = kernel_size, stride, padding, dilation
     problem = pool_spec("max", x.shape, check_dtype("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
-    return recipe(problem, algorithm, device).run(x, return_indices, out)
+    return recipe(problem, algorithm, "cpu").run(x, return_indices, out)
 
 
 def avg_pool2d(
@@ -105,9 +112,9 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Mean over windows, each channel on its own, as in PyTorch and, with dilation, in ONNX.
 
     Parameters
@@ -157,10 +164,17 @@ def sum_pool(
     count_include_pad: bool,
     divisor_override: int | None,
     algorithm: str,
-    device: str,
-    out: np.ndarray | None,
-) -> np.ndarray:
+    device: str | None,
+    out: Any,
+) -> Any:
     """What `avg_pool2d` or `lp_pool2d` does, along so many spatial axes."""
+    if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
+        from . import gpu
+
+        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+                   "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
+                   "divisor_override": divisor_override, "norm_type": norm_type}  # fmt: skip
+        return gpu.pool2d(op, x, options, False, algorithm, out)
     x = array("x", x)
     problem = pool_spec(
         op,
@@ -176,7 +190,7 @@ def sum_pool(
         divisor_override=divisor_override,
         norm_type=norm_type,
     )
-    return recipe(problem, algorithm, device).run(x, False, out)
+    return recipe(problem, algorithm, "cpu").run(x, False, out)
 
 
 def lp_pool2d(
@@ -191,9 +205,9 @@ def lp_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Power mean times window size over windows: ``(sum of x ** p) ** (1 / p)``, as in PyTorch.
 
     Parameters

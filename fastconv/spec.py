@@ -39,6 +39,7 @@ import numpy as np
 
 from .checks import (
     AXES,
+    BFLOAT16,
     Pads,
     Pair,
     Sides,
@@ -51,6 +52,9 @@ from .checks import (
     paddings,
     per_axis,
 )
+
+#: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
+PRECISIONS = ("float32", "tf32", "tf32x3")
 
 # -- spatial axes --------------------------------------------------------------------------------------------
 
@@ -120,6 +124,7 @@ class ConvSpec(_HashedOnce):
     activation: str | None = None
     axes: int = 2
     depth: Depth = FLAT
+    precision: str = "float32"
 
     def __hash__(self) -> int:
         return self._hash
@@ -127,7 +132,7 @@ class ConvSpec(_HashedOnce):
     def __str__(self) -> str:
         """The sizes, and those options that are not the defaults; the same for no two problems."""
         sizes = f"{_by(self.x_shape)} {self.dtype}, weight {_by(self.weight_shape)}"
-        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None}
+        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None, "precision": "float32"}
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
         values = {label: _short(given.get(label, getattr(self, label))) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
@@ -152,7 +157,7 @@ class ConvSpec(_HashedOnce):
     @cached_property
     def out_dtype(self) -> np.dtype:
         """What the caller gets: floats stay as they are, integers come as they were added up."""
-        return self.dtype if self.dtype.kind == "f" else self.acc_dtype
+        return self.dtype if self.dtype.kind in "fV" else self.acc_dtype
 
     @cached_property
     def strides(self) -> Sizes:
@@ -220,7 +225,7 @@ def _short(value: Any) -> Any:
 
 
 def _storage(dtype: np.dtype) -> np.dtype:
-    if dtype.kind == "f":
+    if dtype.kind in "fV":
         return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     if dtype.itemsize == 1:
         return np.dtype(np.int8) if dtype.kind == "i" else np.dtype(np.uint8)
@@ -228,7 +233,7 @@ def _storage(dtype: np.dtype) -> np.dtype:
 
 
 def _accumulator(dtype: np.dtype) -> np.dtype:
-    if dtype.kind == "f":
+    if dtype.kind in "fV":
         return _storage(dtype)
     return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
 
@@ -245,6 +250,7 @@ def conv_spec(
     dilation: Any = 1,
     groups: Any = 1,
     activation: Any = None,
+    precision: Any = "float32",
 ) -> ConvSpec:
     """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias."""
     if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # as they mostly are
@@ -261,7 +267,14 @@ def conv_spec(
         dilation,
         groups,
         None if activation is None else _activation(activation),
+        precision if precision == "float32" else _precision(precision),
     )
+
+
+def _precision(value: object) -> str:
+    if isinstance(value, str) and value in PRECISIONS:
+        return value
+    raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {value!r}")
 
 
 def filter_spec(
@@ -292,6 +305,7 @@ def _conv_spec(
     dilation: Any,
     groups: int,
     activation: str | None,
+    precision: str,
 ) -> ConvSpec:
     """The checks. Numbers come as ints, no bool among them, which would pass for 0 or 1 in the cache."""
     stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
@@ -325,7 +339,9 @@ def _conv_spec(
         raise ValueError(
             f"the kernel covers {_by(window)} pixels (dilation counted), more than the padded input's {_by(room)}"
         )
-    dtype = np.result_type(*dtypes).newbyteorder("=")
+    dtype = _promoted(dtypes)
+    if precision != "float32" and dtype != np.float32:
+        raise ValueError(f"precision={precision!r} is for operands of float32, got {dtype}")
     d, h, w = _volume(tuple(size))
     kd, kh, kw = _volume(tuple(kernel))
     od, oh, ow = _volume(outs)
@@ -334,10 +350,19 @@ def _conv_spec(
     gap, *gaps = _volume(dilation)
     spec = ConvSpec(
         batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
-        oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od),
+        oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision,
     )  # fmt: skip
     check_bytes(spec.output_shape, spec.out_dtype, "the output")
     return spec
+
+
+def _promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
+    if BFLOAT16 in dtypes:
+        if any(dtype != BFLOAT16 for dtype in dtypes):
+            raise TypeError("bfloat16 operands mix with none of another dtype, got "
+                            f"{', '.join('bfloat16' if dtype == BFLOAT16 else str(dtype) for dtype in dtypes)}")
+        return BFLOAT16
+    return np.result_type(*dtypes).newbyteorder("=")
 
 
 # -- pooling -------------------------------------------------------------------------------------------------
@@ -388,7 +413,7 @@ class PoolSpec(_HashedOnce):
     @cached_property
     def out_dtype(self) -> np.dtype:
         """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
-        return self.dtype if self.op == "max" or self.dtype.kind == "f" else np.dtype(np.float64)
+        return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -411,7 +436,7 @@ class PoolSpec(_HashedOnce):
 
 
 def _compute_float(dtype: np.dtype) -> np.dtype:
-    return np.dtype(np.float32) if dtype == np.float16 else dtype
+    return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
 
 
 def pool_spec(

@@ -20,7 +20,11 @@ MODULES = {
 }
 
 #: What this package uses, but loads only when it needs it.
-HEAVY = ("numba", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL", "threadpoolctl")
+HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL",
+         "threadpoolctl")
+#: The modules that load them, and those that are loaded without.
+LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.gpu")
+LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
 
 
 def imports(module: str) -> dict[str, bool]:
@@ -55,14 +59,19 @@ def own(module: str) -> dict[str, bool]:
 ALLOWED = {
     "_forks": set(),
     "_files": set(),
-    "checks": set(),
+    "checks": {"devices"},
     "timing": {"checks"},
+    "devices": set(),
+    "toom_cook": set(),
     "spec": {"checks"},
     "wisdom": {"_files", "spec", "cpu.runtime"},  # the last one late
     "shapes": {"checks"},
-    "plan": {"checks", "spec", "timing", "wisdom", "cpu", "cpu.machine", "cpu.runtime"},  # cpu late
-    "api": {"checks", "spec", "plan", "_forks"},
-    "pool": {"checks", "spec", "plan"},
+    "plan": {"checks", "spec", "timing", "wisdom", "cpu", "cpu.machine", "cpu.runtime",
+             "cuda", "cuda.machine"},  # cpu and cuda late
+    "gpu": {"checks", "devices", "spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host", "cuda.machine",
+            "cuda.runtime"},
+    "api": {"checks", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
+    "pool": {"checks", "devices", "spec", "plan", "gpu"},  # gpu late
     "adaptive": {"checks", "spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
     "transpose": {"checks", "spec", "transposed", "_forks"},
@@ -81,11 +90,13 @@ ALLOWED = {
 def test_imports_go_down_only(module: str) -> None:
     if module in ALLOWED:
         assert set(own(f"fastconv.{module}")) <= ALLOWED[module]
-    if module.startswith("cpu."):
-        algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(("cpu.conv_", "cpu.pool_"))}
+    folder = module.partition(".")[0]
+    if folder in ("cpu", "cuda") and folder != module:
+        kinds = f"{folder}.conv_", f"{folder}.pool_"
+        algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(kinds)}
         assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
-        rest = {name for name in own(f"fastconv.{module}") if not name.startswith("cpu.")}
-        assert rest <= {"checks", "spec", "_files", "_forks"}
+        rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}
+        assert rest <= {"checks", "spec", "toom_cook", "_files", "_forks"}
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("fastconv.cpu.")))
@@ -94,7 +105,8 @@ def test_the_cache_knows_what_compiled_code_depends_on(module: str) -> None:
     from fastconv.cpu.runtime import sources
 
     early = {name for name, late in imports(module).items() if not late and name in MODULES}
-    assert {MODULES[name] for name in early if name.startswith("fastconv.cpu.")} <= sources(MODULES[module])
+    compiled = {MODULES[name] for name in early if name.startswith(("fastconv.cpu.", "fastconv.toom_cook"))}
+    assert compiled <= sources(MODULES[module])
     tree = ast.parse(MODULES[module].read_text())
     above = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "spec"
              for alias in node.names}
@@ -106,9 +118,9 @@ def test_no_circles() -> None:
     list(TopologicalSorter(graph).static_order())
 
 
-@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith("fastconv.cpu")))
+@pytest.mark.parametrize("module", LIGHT)
 def test_heavy_libraries_wait_for_the_first_call(module: str) -> None:
-    early = [name for name, late in imports(module).items() if not late and name.startswith((*HEAVY, "fastconv.cpu"))]
+    early = [name for name, late in imports(module).items() if not late and name.startswith((*HEAVY, *LOADED_LATE))]
     assert not early
 
 

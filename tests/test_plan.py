@@ -219,7 +219,7 @@ def test_a_plain_call_counts_what_preparing_costs() -> None:
     assert all(plain[label] > planned[label] for label in ("direct", "winograd", "fft"))
     assert plain["winograd"] - planned["winograd"] > plain["direct"] - planned["direct"]  # it writes more
     for once, costs in ((False, planned), (True, plain)):
-        assert plan.name(plan.choose("conv2d", spec, "auto", "cpu", once)[0]) == min(costs, key=costs.__getitem__)
+        assert plan.name(plan.choose("conv2d", spec, "auto", "cpu", once=once)[0]) == min(costs, key=costs.__getitem__)
 
 
 def test_repeated_calls_still_check_the_kind_of_every_number() -> None:

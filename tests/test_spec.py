@@ -80,7 +80,7 @@ NO_ARRAY = [None, "x", b"x", 1j, object(), {}, {1, 2}, [[1, 2], [3]], [[[[1, 2],
 NO_FLAG = [0, 1, None, "yes", "", 1.0, [True], np.array([True]), NAN]
 NO_DIVISOR = [value for value in NO_POSITIVE if value is not None]
 NO_ALGORITHM = ["fast", "", "NAIVE", "naive ", None, 0, True, b"naive", ["naive"], ("naive",), object()]
-NO_DEVICE = ["gpu", "cuda:0", "", "CPU", None, 0, ["cpu"], {}, np.zeros(2)]
+NO_DEVICE = ["gpu", "cuda:0", "", "CPU", 0, ["cpu"], {}, np.zeros(2)]
 NO_SHAPE = [None, 5, 2.0, "23", (), (6, 7.0), (2, 3, -6, 7), (2, 3, 6, 0), (2, 3, 2**70, 7), ("a", "b", "c"),
             (2, 3, NAN, 7), (None, 6, 7), object()]
 NO_X = [np.ones((2, 2, 2, 2, 2)), np.ones(3), np.float32(1), 5, X[:, :0], X[:, :, :0], X[..., :0],

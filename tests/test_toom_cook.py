@@ -10,7 +10,7 @@ import pytest
 from fastconv.cpu import simd
 from fastconv.cpu.linear import linear_map, operations
 from fastconv.cpu.runtime import jit
-from fastconv.cpu.toom_cook import Axis, Matrix, axis
+from fastconv.toom_cook import Axis, Matrix, axis
 
 AXES = [
     pytest.param(found, stride, id=f"F({m},{taps})/{stride}")

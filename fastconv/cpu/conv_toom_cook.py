@@ -40,13 +40,13 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec, Pair
+from ..toom_cook import Axis, axis
 from . import patch, rows, simd
 from .linear import linear_map, operations
 from .machine import Machine
 from .plane_tile import join_map, plane_tile, split_map, tile_vectors
 from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .toom_cook import Axis, axis
 
 #: Outputs of a tile and taps of a chunk along an axis: 49 products take the place of 256. With 3 it is 25 of 81, more
 #: from 10x10 on; with 5 it is 81 of 625, but the error would pass 2e-5.

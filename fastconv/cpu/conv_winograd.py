@@ -33,6 +33,7 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
+from ..toom_cook import Axis
 from . import simd
 from .linear import linear_map
 from .machine import Machine
@@ -40,7 +41,6 @@ from .panels import panel_biases
 from .runtime import jit, kernel, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
 from .tile import matrix_product
-from .toom_cook import Axis
 from .winograd_tiling import (
     Tiling,
     algorithms,

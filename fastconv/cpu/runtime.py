@@ -64,20 +64,23 @@ def _hash(files: Iterable[Path]) -> str:
 #: Of every source file of this package.
 SOURCES = _hash(_PACKAGE.rglob("*.py"))
 
-_IMPORT = re.compile(r"^from \.(\w*) import (\([^)]*\)|.*)$", re.MULTILINE)
+_IMPORT = re.compile(r"^from \.(\w*|\.toom_cook) import (\([^)]*\)|.*)$", re.MULTILINE)
 
 
 @lru_cache(maxsize=256)
 def sources(file: Path) -> frozenset[Path]:
     """A source file and those of its folder that it imports, directly or not: all that its compiled code depends on.
 
-    What a kernel needs from elsewhere in the package comes as an argument, and so counts by its type.
+    What a kernel needs from elsewhere in the package comes as an argument, and so counts by its type, but for the
+    matrices of `toom_cook`, which are constants.
     """
     found, ahead = set(), [file]
     while ahead:
         if (file := ahead.pop()) not in found:
             found.add(file)
             for module, names in _IMPORT.findall(file.read_text()):
+                if module == ".toom_cook":
+                    found.add(file.parents[1] / "toom_cook.py")
                 imported = [module] if module else re.findall(r"\w+", names)
                 ahead += [path for name in imported if (path := file.with_name(f"{name}.py")).exists()]
     return frozenset(found)

@@ -11,12 +11,12 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from ..spec import ConvSpec, Pair
+from ..toom_cook import Axis, axis
 from . import simd
 from .linear import operations
 from .machine import Machine, this_machine
 from .panels import SMALL
 from .tile import tile_shape
-from .toom_cook import Axis, axis
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10

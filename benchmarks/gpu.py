@@ -1,0 +1,233 @@
+"""fastconv on a GPU beside PyTorch (cuDNN) and CuPy: one command for everything that is claimed of it.
+
+    python -m benchmarks.gpu                       # all groups, a table on the terminal
+    python -m benchmarks.gpu --groups conv pool --only resnet --json gpu.json
+
+Arrays are on the device; times are medians of CUDA events around single calls, contenders in turns. Each convolution is
+timed in float32 beside cuDNN with TF32 off, in tf32 and tf32x3 beside cuDNN with TF32 on, both as NCHW and as channels
+last; its error against float64 is of the largest output. FLOP and byte counts are the definition's, set against a
+measured matrix product (cuBLAS, the same precision) and a measured copy. Overhead is a planned call on a tiny problem,
+by the host's clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+import fastconv
+from benchmarks import shapes
+
+#: Rounds of each contender, and calls before them: the first compiles, cuDNN tries its algorithms in it.
+ROUNDS, WARM = 31, 5
+BATCH = 32
+
+#: Sides of the kernels on an image of 4096x4096.
+FILTERS = (3, 5, 7, 9, 11, 15)
+
+
+def medians(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median seconds of each, by events on the current stream, in turns."""
+    import torch
+
+    for run in runs.values():
+        for _ in range(WARM):
+            run()
+    torch.cuda.synchronize()
+    pairs: dict[str, list[tuple[Any, Any]]] = {label: [] for label in runs}
+    for _ in range(ROUNDS):
+        for label, run in runs.items():
+            pair = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            pair[0].record()
+            run()
+            pair[1].record()
+            pairs[label].append(pair)
+    torch.cuda.synchronize()
+    return {label: statistics.median(a.elapsed_time(b) for a, b in found) / 1e3 for label, found in pairs.items()}
+
+
+def ceilings() -> dict[str, float]:
+    """Operations a second of cuBLAS without and with TF32, and bytes a second read and written by a copy."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, device="cuda") for _ in range(2))
+    c, big = torch.empty_like(a), torch.empty(1 << 28, device="cuda")
+    other = torch.empty_like(big)
+    found = {}
+    for label, allowed in (("float32", False), ("tf32", True)):
+        torch.backends.cuda.matmul.allow_tf32 = allowed
+        found[label] = 2 * 8192**3 / medians({"": lambda: torch.mm(a, b, out=c)})[""]
+    found["copy"] = 2 * big.nbytes / medians({"": lambda: other.copy_(big)})[""]
+    return found
+
+
+def convolutions(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """The named layers."""
+    import torch
+
+    torch.backends.cudnn.benchmark = True
+    for layer in shapes.LAYERS.values():
+        if only not in layer.name:
+            continue
+        x = torch.randn(BATCH, layer.c_in, layer.h, layer.w, device="cuda")
+        factors_shape = layer.c_out, layer.c_in // layer.groups, layer.kh, layer.kw
+        weight = torch.randn(factors_shape, device="cuda") / math.sqrt(math.prod(factors_shape[1:]))
+        options = layer.options
+        wide = torch.nn.functional.conv2d(x[:2].double(), weight.double(), **options)
+        for order in ("NCHW", "channels last"):
+            form = torch.channels_last if order != "NCHW" else torch.contiguous_format
+            given, factors = x.contiguous(memory_format=form), weight.contiguous(memory_format=form)
+            runs: dict[str, Callable[[], Any]] = {}
+            for precision in ("float32", "tf32", "tf32x3"):
+                plan = fastconv.plan_conv2d(tuple(x.shape), weight, precision=precision, **options)
+                runs[f"fastconv {precision} ({plan.algorithm})"] = lambda plan=plan, given=given: plan(given)
+
+            def peer(allowed: bool, given: Any = given, factors: Any = factors, options: Any = options) -> Any:
+                torch.backends.cudnn.allow_tf32 = allowed
+                return torch.nn.functional.conv2d(given, factors, **options)
+
+            runs["cuDNN float32"], runs["cuDNN tf32"] = (lambda: peer(False)), (lambda: peer(True))
+            errors = {label: ((run()[:2].double() - wide).abs().max() / wide.abs().max()).item()
+                      for label, run in runs.items()}
+            times = medians(runs)
+            flops = 2 * wide[0].numel() * BATCH * math.prod(factors_shape[1:])
+            for label, seconds in times.items():
+                ceiling = limits["tf32" if "tf32" in label else "float32"]
+                # tf32x3 has float32's accuracy, and is set against it.
+                against = times["cuDNN tf32" if " tf32 " in f"{label} " else "cuDNN float32"]
+                yield {"group": "conv", "name": f"{layer.name} {order}", "contender": label, "ms": 1e3 * seconds,
+                       "percent": 100 * flops / seconds / ceiling, "ratio": against / seconds, "error": errors[label]}
+
+
+def poolings(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Poolings beside PyTorch's, as shares of a copy's bandwidth."""
+    import torch
+
+    for pooling in shapes.POOLINGS.values():
+        x = torch.randn(BATCH, pooling.c, pooling.h, pooling.w, device="cuda")
+        name, options = pooling.name, pooling.options
+        pads = options["padding"] if isinstance(options["padding"], tuple) else (options["padding"],) * 2
+        kernel = options["kernel_size"] if isinstance(options["kernel_size"], tuple) else (options["kernel_size"],) * 2
+        if any(2 * pad > size for pad, size in zip(pads, kernel, strict=True)):
+            continue  # PyTorch does not take it
+        for op, ours, theirs in (("max", fastconv.max_pool2d, torch.nn.functional.max_pool2d),
+                                 ("avg", fastconv.avg_pool2d, torch.nn.functional.avg_pool2d)):
+            if only not in f"{op} {name}":
+                continue
+            for order in ("NCHW", "channels last"):
+                form = torch.channels_last if order != "NCHW" else torch.contiguous_format
+                given = x.contiguous(memory_format=form)
+                runs = {"fastconv": lambda ours=ours, given=given, options=options: ours(given, **options),
+                        "PyTorch": lambda theirs=theirs, given=given, options=options: theirs(given, **options)}
+                results = [run() for run in runs.values()]
+                error = ((results[0] - results[1]).abs().max() / results[1].abs().max()).item()
+                times = medians(runs)
+                for label, seconds in times.items():
+                    moved = x.nbytes + results[0].nbytes
+                    yield {"group": "pool", "name": f"{op} {name} {order}", "contender": label, "ms": 1e3 * seconds,
+                           "percent": 100 * moved / seconds / limits["copy"], "ratio": times["PyTorch"] / seconds,
+                           "error": error}
+
+
+def filters(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """One image of 4096x4096 beside CuPy's ndimage.correlate."""
+    import cupy
+    from cupyx.scipy import ndimage
+
+    rng = np.random.default_rng(0)
+    image = cupy.asarray(rng.standard_normal((4096, 4096), np.float32))
+    import torch
+
+    for size in FILTERS:
+        if only not in f"filter {size}x{size}":
+            continue
+        kernel = cupy.asarray(rng.standard_normal((size, size), np.float32))
+        half = size // 2
+        inner = (slice(half, -half), slice(half, -half))
+        # Both on the stream that the events are on.
+        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+            runs = {"fastconv": lambda kernel=kernel: fastconv.corr2d(image, kernel),
+                    "CuPy": lambda kernel=kernel: ndimage.correlate(image, kernel, mode="constant")}
+            ours, theirs = (run() for run in runs.values())
+            error = float(cupy.abs(ours - theirs[inner]).max() / cupy.abs(theirs).max())
+            times = medians(runs)
+        for label, seconds in times.items():
+            yield {"group": "filter", "name": f"{size}x{size}", "contender": label, "ms": 1e3 * seconds,
+                   "percent": 100 * 2 * image.nbytes / seconds / limits["copy"], "ratio": times["CuPy"] / seconds,
+                   "error": error}
+
+
+def overhead(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Microseconds of the host for a planned call on a tiny problem."""
+    import torch
+
+    x, weight = torch.randn(1, 8, 8, 8, device="cuda"), torch.randn(8, 8, 3, 3, device="cuda")
+    plan = fastconv.plan_conv2d(tuple(x.shape), weight)
+    out = torch.empty(plan.output_shape, device="cuda")
+    runs = {"fastconv plan(x, out)": lambda: plan(x, out=out), "fastconv plan(x)": lambda: plan(x),
+            "PyTorch": lambda: torch.nn.functional.conv2d(x, weight)}
+    for label, run in runs.items():
+        for _ in range(100):
+            run()
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(1000):
+            run()
+        seconds = (time.perf_counter() - start) / 1000
+        torch.cuda.synchronize()
+        yield {"group": "overhead", "name": "1x8x8x8, 3x3", "contender": label, "ms": 1e3 * seconds,
+               "percent": math.nan, "ratio": math.nan, "error": math.nan}
+
+
+GROUPS = {"conv": convolutions, "pool": poolings, "filter": filters, "overhead": overhead}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--groups", nargs="+", choices=GROUPS, default=list(GROUPS))
+    parser.add_argument("--only", default="", help="part of a row's name")
+    parser.add_argument("--json", metavar="FILE")
+    arguments = parser.parse_args()
+    from fastconv.cuda.runtime import SIMULATED, missing
+
+    if SIMULATED or missing():
+        print(missing() or "the simulator is no GPU", file=sys.stderr)
+        return 2
+    import torch
+
+    limits = ceilings()
+    about = {"GPU": torch.cuda.get_device_name(), "torch": torch.__version__, "CUDA": torch.version.cuda,
+             "cuDNN": torch.backends.cudnn.version(), "fastconv": fastconv.__version__,
+             "date": time.strftime("%Y-%m-%d"),
+             **{f"ceiling {label}": f"{value:.3g}" for label, value in limits.items()}}
+    print(*(f"{label}: {value}" for label, value in about.items()), sep="\n")
+    rows = []
+    for group in arguments.groups:
+        try:
+            for row in GROUPS[group](arguments.only, limits):
+                rows.append(row)
+                print(f"{row['group']:8} {row['name']:40} {row['contender']:36} {row['ms']:9.4f} ms "
+                      f"{row['percent']:6.1f}% {row['ratio']:6.2f}x {row['error']:9.1e}", flush=True)
+        except ImportError as error:
+            print(f"{group}: left out, {error}")
+    for group in arguments.groups:
+        ratios = [row["ratio"] for row in rows if row["group"] == group and row["contender"].startswith("fastconv")]
+        ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
+        if ratios:
+            print(f"{group}: geometric mean {statistics.geometric_mean(ratios):.2f}x, worst {min(ratios):.2f}x")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump({"about": about, "rows": rows}, file, indent=1)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""Every kernel of the CUDA tables, compiled to PTX and assembled by ptxas: registers, spills, shared memory. No GPU
+needed.
+
+    python -m benchmarks.ptx                    # compute capabilities 8.0 and 9.0
+    python -m benchmarks.ptx --only depthwise --ptx FOLDER
+
+A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.runtime.Recorder`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastconv import plan
+from fastconv.checks import BFLOAT16
+from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
+
+CAPABILITIES = ((8, 0), (9, 0))
+DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)
+
+#: The test's: what most calls have, and a dtype of two bytes. Each takes a quarter of a minute.
+TEST_DTYPES = DTYPES[:2]
+
+#: x, weight, options: between them they take every algorithm and every tile through its paths.
+CONVS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((32, 64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
+    ((32, 256, 14, 14), (256, 256, 3, 3), {"padding": 1}),
+    ((32, 256, 56, 56), (64, 256, 1, 1), {}),
+    ((32, 128, 28, 28), (256, 64, 3, 3), {"stride": 2, "padding": 1, "groups": 2, "dilation": 2}),
+    ((32, 32, 112, 112), (32, 1, 3, 3), {"padding": 1, "groups": 32}),
+    ((32, 96, 14, 14), (96, 1, 5, 5), {"padding": 2, "groups": 96, "stride": 2}),
+    ((32, 96, 7, 7), (96, 1, 3, 3), {"padding": 1, "groups": 96}),
+    ((1, 1, 4096, 4096), (1, 1, 7, 7), {}),
+    ((1, 1, 4096, 4096), (1, 1, 15, 15), {}),
+)
+#: op, x, window, options.
+POOLS: tuple[tuple[str, tuple[int, ...], int, dict[str, Any]], ...] = tuple(
+    (op, shape, window, options | ({"norm_type": 2} if op == "lp" else {}))
+    for op in ("max", "avg", "lp")
+    for shape, window, options in (
+        ((32, 64, 112, 112), 2, {}),
+        ((32, 64, 112, 112), 3, {"stride": 2, "padding": 1}),
+        ((32, 64, 112, 112), 13, {"stride": 1}),
+        ((32, 2048, 7, 7), 7, {}),
+    )
+)
+
+
+def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, ModuleType, ConvSpec | PoolSpec]]:
+    """(operation, algorithm, spec) of all that the tables can do."""
+    for dtype in dtypes:
+        for x, weight, options in CONVS:
+            precisions = ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",)
+            for precision in precisions:
+                spec: ConvSpec | PoolSpec = conv_spec(x, weight, [dtype, dtype], **options, precision=precision)
+                for module in plan.table("conv2d", "cuda"):
+                    if module.supports(spec) is None:
+                        yield "conv2d", module, spec
+        for op, shape, window, options in POOLS:
+            spec = pool_spec(op, shape, dtype, window, **options)
+            for module in plan.table(f"{op}_pool2d", "cuda"):
+                if module.supports(spec) is None:
+                    yield f"{op}_pool2d", module, spec
+
+
+def launches(module: ModuleType, spec: ConvSpec | PoolSpec) -> list[tuple]:
+    """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory)."""
+    from fastconv.cuda.runtime import Recorder, dense
+
+    stream = Recorder()
+    if isinstance(spec, ConvSpec):
+        shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
+        packed = module.prepare(spec, dense(stream.empty(1, spec.dtype), shape), stream)
+        x = dense(stream.empty(1, spec.dtype), (spec.n, spec.c_in, spec.h, spec.w))
+        out = dense(stream.empty(1, spec.out_dtype), (spec.n, spec.c_out, spec.oh, spec.ow))
+        module.run(spec, x, packed, stream.empty(spec.c_out, spec.acc_dtype), out, stream)
+    else:
+        n, c = (1, 1, *spec.lead)[-2:]
+        x = dense(stream.empty(1, spec.dtype), (n, c, spec.h, spec.w))
+        out = dense(stream.empty(1, spec.out_dtype), (n, c, spec.oh, spec.ow))
+        module.run(spec, x, out, None, stream)
+        if spec.op == "max":
+            module.run(spec, x, out, dense(stream.empty(1, np.int64), out.shape), stream)
+    return stream.launches
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What ptxas says of one kernel on one architecture."""
+
+    kernel: str
+    arch: str
+    registers: int
+    stack: int
+    spilled: int
+    """Bytes stored because registers ran out."""
+    shared: int
+    """Bytes of shared memory of one block, dynamic ones included."""
+    threads: int
+    """Of a block, the most that it was launched with."""
+
+
+def ptxas() -> str | None:
+    """The assembler: of the packages beside NumPy, else of the system."""
+    for place in map(Path, sys.path):
+        for found in sorted(place.glob("nvidia/*/bin/ptxas")):
+            return str(found)
+    return shutil.which("ptxas")
+
+
+def assemble(
+    kernel: Any, capability: tuple[int, int], threads: int, dynamic: int, folder: Path | None = None
+) -> Assembled:
+    """Compile and assemble one kernel; RuntimeError with ptxas's words if it refuses."""
+    program = ptxas()
+    if program is None:
+        raise RuntimeError("ptxas is not installed: pip install 'fastconv[ptx]'")
+    arch = f"sm_{capability[0]}{capability[1]}"
+    with tempfile.TemporaryDirectory() as temporary:
+        name = re.sub(r"\W+", "_", f"{kernel}_{arch}")[:120]
+        file = (folder or Path(temporary)) / f"{name}.ptx"
+        file.write_text(kernel.ptx(capability))
+        command = [program, f"-arch={arch}", "-v", str(file), "-o", str(Path(temporary) / "out.cubin")]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{kernel}: {done.stderr}")
+    said = done.stderr
+
+    def number(pattern: str) -> int:
+        return max((int(found) for found in re.findall(pattern, said)), default=0)
+
+    return Assembled(str(kernel), arch, number(r"Used (\d+) registers"), number(r"(\d+) bytes stack frame"),
+                     number(r"(\d+) bytes spill stores"), number(r"(\d+) bytes smem") + dynamic, threads)
+
+
+def report(
+    dtypes: tuple[np.dtype, ...] = DTYPES,
+    only: str = "",
+    capabilities: tuple = CAPABILITIES,
+    folder: Path | None = None,
+) -> Iterator[Assembled]:
+    """Every kernel of the tables once per architecture."""
+    found: dict[Any, tuple[int, int]] = {}
+    for _, module, spec in problems(dtypes):
+        if only in module.__name__:
+            for kernel, _, block, shared in launches(module, spec):
+                threads, dynamic = found.get(kernel, (0, 0))
+                found[kernel] = max(threads, block[0] * block[1] * block[2]), max(dynamic, shared)
+    for kernel, (threads, dynamic) in found.items():
+        for capability in capabilities:
+            yield assemble(kernel, capability, threads, dynamic, folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default="", help="part of an algorithm's module name")
+    parser.add_argument("--dtypes", nargs="*", type=np.dtype, default=DTYPES)
+    parser.add_argument("--ptx", metavar="FOLDER", type=Path, help="keep the PTX there")
+    arguments = parser.parse_args()
+    print(f"{'registers':>9} {'stack':>6} {'spilled':>7} {'shared':>7} {'threads':>7} arch   kernel")
+    for row in report(tuple(arguments.dtypes), arguments.only, folder=arguments.ptx):
+        numbers = f"{row.registers:9} {row.stack:6} {row.spilled:7} {row.shared:7} {row.threads:7}"
+        print(f"{numbers} {row.arch:6} {row.kernel}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

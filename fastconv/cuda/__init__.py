@@ -1,0 +1,29 @@
+"""The GPU's algorithms: two tables, most specialised first, the readable definition last.
+
+The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (a pointer, a shape, steps in elements)::
+
+    supports(spec) -> None, or the reason why not, in words a user can act on
+    cost(spec, machine) -> estimated seconds
+    scratch(spec) -> bytes it allocates (by `stream.empty`) while it runs
+    prepare(spec, weight, stream) -> packed weights                (convolution only; done once by a Plan)
+    run(spec, x, packed, bias, out, stream) -> None                (convolution)
+    run(spec, x, out, indices, stream) -> None                     (pooling; indices is None or an int64 Tensor)
+
+`x` and `weight` have the spec's dtype, `out` has `spec.out_dtype`, `bias` is a `runtime.Buffer` of `spec.acc_dtype`.
+Nothing waits for the device.
+"""
+
+from . import (
+    conv_depthwise,
+    conv_im2col,
+    conv_implicit_gemm,
+    conv_naive,
+    conv_pointwise,
+    conv_winograd,
+    pool_naive,
+    pool_rows,
+    pool_running,
+)
+
+CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
+POOL2D = (pool_running, pool_rows, pool_naive)

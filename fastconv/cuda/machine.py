@@ -1,0 +1,64 @@
+"""What is known about a GPU: the rates that cost estimates start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .runtime import SIMULATED, GpuStream, missing
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A device. Numbers of an H200 where there is none to ask; shares are estimates, none was measured yet."""
+
+    name: str = "NVIDIA H200"
+    capability: tuple[int, int] = (9, 0)
+    processors: int = 132
+    """Streaming multiprocessors."""
+    clock: float = 1.98e9
+    """Cycles a second."""
+    bandwidth: float = 4.3e12
+    """Bytes a second read and written by a copy."""
+    memory: int = 141 << 30
+    """Bytes of the device's memory."""
+    launch: float = 4e-6
+    """Seconds a launch takes, kernel after kernel on one stream."""
+    gemm_share: float = 0.7
+    """Of the peak, by this package's matrix products in shared memory."""
+    naive_share: float = 0.04
+    """Of the peak, by a thread that loads both operands of each multiply-add."""
+
+    def flops(self, dtype: Any, precision: str = "float32") -> float:
+        """Operations a second (two a multiply-add) of the arithmetic units; of tensor cores for other precisions."""
+        fp32 = self.processors * 128 * 2 * self.clock
+        wide = self.capability in ((8, 0), (9, 0), (10, 0))  # the data centre's parts have half as many float64 units
+        if precision in ("tf32", "tf32x3"):
+            return fp32 * (8 if wide else 2) / (1 if precision == "tf32" else 3)
+        if np.dtype(dtype) == np.float64:
+            return fp32 / (2 if wide else 64)
+        return fp32 / 16 if np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8 else fp32
+
+    def naive_flops(self, dtype: Any) -> float:
+        return self.naive_share * self.flops(dtype)
+
+
+@lru_cache(maxsize=16)
+def this_machine(device: int = 0) -> Machine:
+    """The rates of a device."""
+    if SIMULATED or missing():
+        return Machine()
+    from cuda.bindings import driver
+    from cuda.core import Device
+
+    found = Device(device)
+    with GpuStream(found, None).current():
+        properties = found.properties
+    # Two transfers a clock; nine tenths of what the pins could do is what a copy reaches.
+    bandwidth = 0.9 * 2 * properties.memory_clock_rate * 1e3 * properties.global_memory_bus_width / 8
+    memory = driver.cuDeviceTotalMem(driver.CUdevice(device))[1]
+    return Machine(found.name, tuple(found.compute_capability), properties.multiprocessor_count,
+                   properties.clock_rate * 1e3, bandwidth, int(memory))

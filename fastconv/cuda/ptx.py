@@ -1,0 +1,240 @@
+"""What CUDA Python has no words for: 128-bit loads and stores, rounding to TF32, and the tensor cores' `mma.sync`.
+
+Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`runtime.SIMULATED`)
+plain Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
+
+Source: NVIDIA, PTX ISA, the sections on ld, cvt and mma.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from .runtime import SIMULATED, cuda
+
+#: Shapes and types of `mma.sync`: what a word holds. The sums are of float32 or int32.
+MMA = {"tf32": "m16n8k8.row.col.f32.tf32.tf32.f32", "f16": "m16n8k16.row.col.f32.f16.f16.f32",
+       "bf16": "m16n8k16.row.col.f32.bf16.bf16.f32", "s8": "m16n8k32.row.col.s32.s8.s8.s32",
+       "u8": "m16n8k32.row.col.s32.u8.u8.s32"}
+
+if SIMULATED:
+    int64 = int
+
+    def int32(value: Any) -> Any:
+        """A signed integer of 32 bits: Numba's default is 64, of which each takes two registers."""
+        value = int(value)
+        return value if -(1 << 31) <= value < 1 << 31 else _signed(value & 0xFFFFFFFF)
+
+    def inlined(function: Any) -> Any:
+        """A function that kernels call, and that leaves no call behind."""
+        return function
+
+    def within(value: Any, size: Any) -> Any:
+        """``0 <= value < size`` in one comparison."""
+        return 0 <= value < size
+
+    def opaque(value: Any) -> Any:
+        """The value, of which the compiler knows nothing: what is derived from it is not kept, but computed here."""
+        return value
+
+    def advance(pointer: Any, offset: Any) -> Any:
+        """Pointer to ``pointer[offset]``."""
+        return type(pointer)(pointer.array, pointer.start + int(offset))
+
+    def load4(array: Any, index: Any) -> Any:
+        """``array[index : index + 4]`` in one load; the first lies on a boundary of 16 bytes, or 4 elements if less."""
+        return array[index], array[index + 1], array[index + 2], array[index + 3]
+
+    def store4(array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> None:
+        """``array[index : index + 4] = a, b, c, d`` in one store, aligned like `load4`."""
+        array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
+
+    def word(value: Any) -> Any:
+        """The bits of a float32, as an integer of 32 bits."""
+        return int(np.float32(value).view(np.int32))
+
+    def number(bits: Any) -> Any:
+        """The float32 of which these are the bits."""
+        return np.int32(bits).view(np.float32)
+
+    def tf32(value: Any) -> Any:
+        """The bits of a float32 rounded to the 10 bits of TF32, halves away from zero (``cvt.rna``)."""
+        value = np.float32(value)
+        return _signed((int(value.view(np.uint32)) + 0x1000) & 0xFFFFE000) if np.isfinite(value) else word(value)
+
+    def split(bits: Any) -> Any:
+        """A float32 as two of TF32: rounded to the first 10 bits, and what is left over. As bits, all three."""
+        big = _signed((int(bits) + 0x1000) & 0xFFFFE000)
+        with np.errstate(invalid="ignore"):
+            return big, word(number(bits) - number(big))
+
+    def load_words(pointer: Any, index: Any) -> Any:
+        """The 16 bytes from ``pointer[index]`` on as four words, in one load; they begin at a multiple of 16 bytes."""
+        count = 16 // pointer.array.itemsize
+        raw = np.array([pointer[index + i] for i in range(count)], pointer.array.dtype)
+        return tuple(int(value) for value in raw.view(np.int32))
+
+    def mma(kind: str, accumulator: Any) -> Any:
+        """One step of a warp's matrix product on the tensor cores, for factors of a `kind` of `MMA`.
+
+        The function returned takes a lane's words of A (16 rows) and B (8 columns), and its four sums of C, and returns
+        these four with the products added. Lane 4 g + t holds of A rows g and g + 8, of B column g, and the words t and
+        t + 4 of each (a word is one float32, two halves or four bytes along k); of C rows g and g + 8, columns 2t and
+        2t + 1.
+        """
+
+        def step(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> Any:
+            thread: Any = threading.current_thread()
+            boards = vars(thread._manager).setdefault("boards", defaultdict(dict))
+            thread.steps = steps = getattr(thread, "steps", 0) + 1
+            boards[steps][thread.thread_id] = (a0, a1, a2, a3, b0, b1)
+            thread.syncthreads()  # all warps of a block make the same steps
+            boards.pop(steps - 1, None)
+            lane = thread.thread_id % 32
+            words = np.array([boards[steps][thread.thread_id - lane + i] for i in range(32)], np.int64)
+            g, t = divmod(lane, 4)
+            rows = [_factors(kind, np.concatenate([words[4 * g : 4 * g + 4, i], words[4 * g : 4 * g + 4, i + 2]]))
+                    for i in (0, 1)]
+            cols = [_factors(kind, np.concatenate([words[4 * o : 4 * o + 4, i] for i in (4, 5)]))
+                    for o in (2 * t, 2 * t + 1)]
+            sums = zip((c0, c1, c2, c3), [(row, col) for row in rows for col in cols], strict=True)
+            with np.errstate(invalid="ignore", over="ignore"):
+                return tuple(np.asarray((row * col).sum() + c).astype(accumulator.name)[()] for c, (row, col) in sums)
+
+        return step
+
+    def _factors(kind: str, words: np.ndarray) -> np.ndarray:
+        """What lies in words: exact in float64, or in int64."""
+        bits = words.astype(np.uint32)
+        if kind == "tf32":
+            return (bits & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
+        if kind == "bf16":
+            return (bits.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        if kind == "f16":
+            return bits.view(np.float16).astype(np.float64)
+        return bits.view(np.int8 if kind == "s8" else np.uint8).astype(np.int64)
+
+    def _signed(bits: int) -> int:
+        return bits - (1 << 32) if bits >> 31 else bits
+
+else:
+    from llvmlite import ir
+    from numba.cuda.extending import intrinsic
+
+    int32, int64 = types.int32, types.int64  # type: ignore[assignment] # as a kernel's code, a cast
+    inlined = cuda.jit(device=True, forceinline=True)  # type: ignore[call-arg] # which the stubs of numba lack
+
+    @inlined
+    def within(value, size):
+        return types.uint32(value) < types.uint32(size)
+
+    @intrinsic
+    def opaque(typingctx, value):
+        def emit(context, builder, signature, args):
+            word = ir.IntType(32)
+            asm = ir.InlineAsm(ir.FunctionType(word, [word]), "mov.b32 $0, $1;", "=r,r", side_effect=True)
+            return builder.call(asm, args)
+
+        return types.int32(types.int32), emit
+
+    @intrinsic
+    def advance(typingctx, pointer, offset):
+        def emit(context, builder, signature, args):
+            return builder.gep(args[0], [context.cast(builder, args[1], offset, types.int64)])
+
+        return pointer(pointer, offset), emit
+
+    def _four(context, builder, kind, array, index, place):
+        """Pointer to four elements, and its alignment."""
+        data = array if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, array).data
+        at = builder.gep(data, [context.cast(builder, place, index, types.int64)])
+        vector = ir.VectorType(context.get_data_type(kind.dtype), 4)
+        return builder.bitcast(at, vector.as_pointer()), vector, min(16, 4 * kind.dtype.bitwidth // 8)
+
+    @intrinsic
+    def load4(typingctx, array, index):
+        def emit(context, builder, signature, args):
+            pointer, _, align = _four(context, builder, array, args[0], index, args[1])
+            loaded = builder.load(pointer, align=align)
+            lanes = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
+            return context.make_tuple(builder, signature.return_type, lanes)
+
+        return types.UniTuple(array.dtype, 4)(array, index), emit
+
+    @intrinsic
+    def store4(typingctx, array, index, a, b, c, d):
+        def emit(context, builder, signature, args):
+            pointer, vector, align = _four(context, builder, array, args[0], index, args[1])
+            value = ir.Constant(vector, ir.Undefined)
+            for lane, part in enumerate(args[2:]):
+                cast = context.cast(builder, part, signature.args[2 + lane], array.dtype)
+                value = builder.insert_element(value, cast, ir.Constant(ir.IntType(32), lane))
+            builder.store(value, pointer, align=align)
+            return context.get_dummy_value()
+
+        return types.void(array, index, a, b, c, d), emit
+
+    def _bitcast(source, target, kind):
+        @intrinsic
+        def cast(typingctx, value):
+            def emit(context, builder, signature, args):
+                return builder.bitcast(args[0], kind)
+
+            return target(source), emit
+
+        return cast
+
+    word = _bitcast(types.float32, types.int32, ir.IntType(32))
+    number = _bitcast(types.int32, types.float32, ir.FloatType())
+
+    @intrinsic
+    def tf32(typingctx, value):
+        def emit(context, builder, signature, args):
+            kind = ir.FunctionType(ir.IntType(32), [ir.FloatType()])
+            return builder.call(ir.InlineAsm(kind, "cvt.rna.tf32.f32 $0, $1;", "=r,f"), args)
+
+        return types.int32(types.float32), emit
+
+    @inlined
+    def split(bits):
+        big = types.int32((bits + 0x1000) & -0x2000)
+        return big, word(number(bits) - number(big))
+
+    @intrinsic
+    def load_words(typingctx, pointer, index):
+        def emit(context, builder, signature, args):
+            at = builder.gep(args[0], [context.cast(builder, args[1], index, types.int64)])
+            vector = ir.VectorType(ir.IntType(32), 4)
+            loaded = builder.load(builder.bitcast(at, vector.as_pointer()), align=16)
+            lanes = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
+            return context.make_tuple(builder, signature.return_type, lanes)
+
+        return types.UniTuple(types.int32, 4)(pointer, index), emit
+
+    @cache
+    def mma(kind, accumulator):
+        text = (f"mma.sync.aligned.{MMA[kind]} {{$0, $1, $2, $3}}, {{$4, $5, $6, $7}}, {{$8, $9}}, "
+                "{$10, $11, $12, $13};")
+        letter = "f" if accumulator == types.float32 else "r"
+        constraints = ",".join([f"={letter}"] * 4 + ["r"] * 6 + [letter] * 4)
+
+        @intrinsic
+        def step(typingctx, a0, a1, a2, a3, b0, b1, c0, c1, c2, c3):
+            def emit(context, builder, signature, args):
+                sum_kind = context.get_data_type(accumulator)
+                parts = [sum_kind] * 4
+                kind = ir.FunctionType(ir.LiteralStructType(parts), [ir.IntType(32)] * 6 + parts)
+                sums = builder.call(ir.InlineAsm(kind, text, constraints), args)
+                lanes = [builder.extract_value(sums, lane) for lane in range(4)]
+                return context.make_tuple(builder, signature.return_type, lanes)
+
+            arguments = (types.int32,) * 6 + (accumulator,) * 4
+            return types.UniTuple(accumulator, 4)(*arguments), emit
+
+        return step

@@ -1,0 +1,262 @@
+"""Convolution and pooling on a GPU, from arguments to results: what `api`, `plan` and `pool` are for the CPU.
+
+Loaded at the first call for ``device="cuda"``. Arrays of NumPy are copied to the GPU and back (`cuda.host`); arrays on
+a GPU are used in place, on their owner's current stream, and nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .checks import BFLOAT16, allocate, array, check_dtype, flag
+from .checks import check_out as check_host_out
+from .checks import shape as check_shape
+from .cuda import arrays, host
+from .cuda.arrays import Array
+from .cuda.convert import converted
+from .cuda.machine import this_machine
+from .cuda.runtime import SIMULATED, Buffer, Stream, Tensor, dense, require
+from .devices import on_gpu
+from .plan import Plan, choose
+from .spec import ConvSpec, PoolSpec, conv_spec, pool_spec
+
+Operand = np.ndarray | Array
+
+
+def operand(name: str, value: Any) -> Operand:
+    """An argument as the functions here take it: looked at, not copied. RuntimeError if there is no GPU."""
+    require()
+    return arrays.view(name, value) if on_gpu(value) else array(name, value)
+
+
+# -- convolution ---------------------------------------------------------------------------------------------
+
+
+def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: str, out: Any) -> Any:
+    """`fastconv.conv2d` on the GPU."""
+    x, weight = operand("x", x), operand("weight", weight)
+    bias = None if bias is None else operand("bias", bias)
+    plan = DevicePlan(_spec(x.shape, x.dtype, weight, bias, options), weight, bias, algorithm, wait=False)
+    return plan.run_on_gpu(x, out)
+
+
+def plan_conv2d(x_shape: Any, weight: Any, bias: Any, dtype: Any, options: dict[str, Any], algorithm: str) -> Plan:
+    """`fastconv.plan_conv2d` for the GPU."""
+    weight = operand("weight", weight)
+    bias = None if bias is None else operand("bias", bias)
+    x_dtype = weight.dtype if dtype is None else _dtype(dtype)
+    return DevicePlan(_spec(check_shape("x_shape", x_shape), x_dtype, weight, bias, options), weight, bias, algorithm)
+
+
+def _dtype(value: Any) -> np.dtype:
+    if value == "bfloat16" or str(value) == "torch.bfloat16":
+        return BFLOAT16
+    try:
+        return check_dtype("dtype", np.dtype(str(value).removeprefix("torch.") if "torch." in str(value) else value))
+    except TypeError as error:
+        raise TypeError(f"dtype must name a supported dtype, got {value!r}: {error}") from None
+
+
+def _spec(
+    x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Operand, bias: Operand | None, options: dict[str, Any]
+) -> ConvSpec:
+    dtypes = [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype]
+    return conv_spec(
+        x_shape, weight.shape, dtypes, bias_shape=None if bias is None else bias.shape, **options
+    )
+
+
+class DevicePlan(Plan):
+    """A plan whose weights are packed on a GPU: on that of the given weight, else on whichever the inputs come from."""
+
+    def __init__(
+        self, spec: ConvSpec, weight: Operand, bias: Operand | None, algorithm: str, *, wait: bool = True
+    ) -> None:
+        self.spec = spec
+        self._module, _ = choose("conv2d", spec, algorithm, "cuda")
+        self._weight, self._bias_given = weight, bias
+        self._ready: dict[int, tuple[Any, Buffer]] = {}
+        self._lock = threading.Lock()
+        self._keep = wait
+        if wait:
+            # Packed now, so that calls may be captured in a CUDA graph; and what the caller changes later is not seen.
+            if isinstance(weight, np.ndarray):
+                self._weight = weight.copy()
+            if isinstance(bias, np.ndarray):
+                self._bias_given = bias.copy()
+            owner = next((given for given in (weight, bias) if isinstance(given, Array)), None)
+            stream = host_stream() if owner is None else arrays.current_stream(owner)
+            with stream.current():
+                self._packed_on(stream, 0 if owner is None else owner.device)
+            if owner is not None:
+                self._weight = self._bias_given = None  # type: ignore[assignment] # other devices have no way to them
+
+    def _packed_on(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
+        """Packed weights and bias on a device."""
+        found = self._ready.get(device)
+        if found is None:
+            with self._lock:
+                found = self._ready.get(device)
+                if found is None:
+                    if self._weight is None:
+                        owner = next(iter(self._ready))
+                        raise ValueError(f"x is on GPU {device}, but the plan's weight is on GPU {owner}")
+                    if self._keep:
+                        found = self._pack(stream.lasting(), device)
+                        stream.wait()  # once: later calls may be on any stream
+                    else:
+                        found = self._pack(stream, device)
+                    self._ready[device] = found
+        return found
+
+    def _pack(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
+        spec = self.spec
+        shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
+        weight = _on_device(self._weight, shape, spec.dtype, stream, device, copy=self._keep)
+        if not weight.contiguous:
+            weight = converted(weight, spec.dtype, stream, copy=True)
+        if self._bias_given is None:
+            return self._module.prepare(spec, weight, stream), stream.zeros(spec.c_out, spec.acc_dtype)
+        sizes = (1, 1, 1, spec.c_out)
+        bias = _on_device(self._bias_given, sizes, spec.acc_dtype, stream, device, copy=True)
+        return self._module.prepare(spec, weight, stream), bias.owner
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory on the GPU that a call needs beside input and output, in bytes."""
+        return self._module.scratch(self.spec)
+
+    def __call__(self, x: Any, out: Any = None) -> Any:
+        """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss."""
+        x = operand("x", x)
+        spec = self.spec
+        if x.shape != spec.x_shape:
+            raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
+        if x.dtype != spec.dtype and (BFLOAT16 in (x.dtype, spec.dtype) or not np.can_cast(x.dtype, spec.dtype)):
+            raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
+        return self.run_on_gpu(x, out)
+
+    def run_on_gpu(self, x: Operand, out: Any) -> Any:
+        """Convolve an operand that is known to fit."""
+        return self._run_host(x, out) if isinstance(x, np.ndarray) else self._run_device(x, out)
+
+    def _run_device(self, x: Array, out: Any) -> Any:
+        spec = self.spec
+        inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
+        stream = arrays.current_stream(x)
+        with stream.current():
+            image = x.tensor((spec.n, spec.c_in, spec.h, spec.w))
+            if out is None:
+                last = image.channels_last and not image.contiguous
+                result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
+            else:
+                result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, inputs)
+            packed, bias = self._packed_on(stream, x.device)
+            if math.prod(spec.output_shape):
+                target = result.tensor((spec.n, spec.c_out, spec.oh, spec.ow))
+                self._module.run(spec, converted(image, spec.dtype, stream), packed, bias, target, stream)
+        return result.value if out is None else out
+
+    def _run_host(self, x: np.ndarray, out: Any) -> np.ndarray:
+        spec = self.spec
+        if isinstance(self._weight, Array) or isinstance(self._bias_given, Array) or self._weight is None:
+            raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
+        if out is None:
+            result = allocate(spec.output_shape, spec.out_dtype)
+        else:
+            given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
+            result = check_host_out(out, spec.output_shape, spec.out_dtype, given)
+        if not result.size:
+            return result
+        images = x.reshape(spec.n, spec.c_in, spec.h, spec.w)
+        outs = result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
+        item = images[0].size * spec.dtype.itemsize + outs[0].nbytes
+        step = host.slices(spec.n, item, self._module.scratch(replace(spec, n=1)), this_machine().memory)
+
+        def run(stream: Stream, prepared: Any, given: Buffer, results: list[Buffer], items: int) -> None:
+            part = spec if items == spec.n else replace(spec, n=items)
+            target = dense(results[0], (items, spec.c_out, spec.oh, spec.ow))
+            image = dense(given, (items, spec.c_in, spec.h, spec.w))
+            self._module.run(part, image, *prepared, target, stream)
+
+        host.pipeline(images, spec.dtype, [outs], step, lambda stream: self._packed_on(stream, 0), run)
+        return result
+
+
+def _on_device(
+    given: Operand, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream, device: int, *, copy: bool
+) -> Tensor:
+    """An operand on the stream's device, of `dtype`."""
+    if isinstance(given, np.ndarray):
+        return dense(stream.upload(np.ascontiguousarray(given, dtype)), shape)
+    if given.device != device:
+        raise ValueError(f"{given.name} is on GPU {given.device}, x on GPU {device}")
+    return converted(given.tensor(shape), dtype, stream, copy=copy)
+
+
+def host_stream() -> Stream:
+    """The stream that weights of NumPy arrays are packed on."""
+    if SIMULATED:
+        return arrays.SimulatedStream()
+    return arrays.stream_of(0, arrays.LEGACY)
+
+
+# -- pooling -------------------------------------------------------------------------------------------------
+
+
+def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algorithm: str, out: Any) -> Any:
+    """One of the poolings on the GPU."""
+    x = operand("x", x)
+    return_indices = flag("return_indices", return_indices)
+    dtype = x.dtype if x.dtype == BFLOAT16 else check_dtype("x", x.dtype)
+    spec = pool_spec(op, x.shape, dtype, **options)
+    module, _ = choose(f"{op}_pool2d", spec, algorithm, "cuda")
+    return (_pool_host if isinstance(x, np.ndarray) else _pool_device)(spec, module, x, return_indices, out)
+
+
+def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, out: Any) -> Any:
+    stream = arrays.current_stream(x)
+    n, c = (1, 1, *spec.lead)[-2:]
+    with stream.current():
+        image = x.tensor((n, c, spec.h, spec.w))
+        if out is None:
+            last = image.channels_last and not image.contiguous
+            result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
+        else:
+            result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, (x,))
+        indices = arrays.empty_like(x, spec.output_shape, np.dtype(np.int64)) if return_indices else None
+        if math.prod(spec.output_shape):
+            inner = (n, c, spec.oh, spec.ow)
+            found = None if indices is None else indices.tensor(inner)
+            module.run(spec, image, result.tensor(inner), found, stream)
+    values = result.value if out is None else out
+    return values if indices is None else (values, indices.value)
+
+
+def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool, out: Any) -> Any:
+    result = allocate(spec.output_shape, spec.out_dtype) if out is None else check_host_out(
+        out, spec.output_shape, spec.out_dtype, [x])
+    indices = allocate(spec.output_shape, np.dtype(np.int64)) if return_indices else None
+    if result.size:
+        inner = (spec.planes, spec.oh, spec.ow)
+        outs = [result.reshape(inner), *([] if indices is None else [indices.reshape(inner)])]
+        item = spec.h * spec.w * spec.dtype.itemsize + sum(array[0].nbytes for array in outs)
+        step = host.slices(spec.planes, item, module.scratch(replace(spec, lead=(1,))), this_machine().memory)
+
+        def run(stream: Stream, _: Any, given: Buffer, results: list[Buffer], items: int) -> None:
+            part = replace(spec, lead=(items,))
+            targets = [dense(buffer, (1, items, spec.oh, spec.ow)) for buffer in results]
+            image = dense(given, (1, items, spec.h, spec.w))
+            module.run(part, image, targets[0], targets[1] if len(targets) > 1 else None, stream)
+
+        planes = x.reshape(spec.planes, spec.h, spec.w)
+        host.pipeline(planes, spec.dtype, outs, step, lambda stream: None, run)
+    return result if indices is None else (result, indices)
+
+
+__all__ = ["DevicePlan", "conv2d", "operand", "plan_conv2d", "pool2d"]

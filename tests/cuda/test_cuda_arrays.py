@@ -1,0 +1,289 @@
+"""Arrays that are on a GPU already: used in place, results of the caller's kind, on the caller's stream, errors that
+say why.
+
+In the simulator fakes of the libraries stand in, which have the attributes that are used and memory of this process.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import values
+from reference import assert_close
+from small import SIMULATED
+from test_cuda_conv import unsupported
+
+import fastconv
+from fastconv.checks import BFLOAT16
+from fastconv.cuda.arrays import SimulatedArray
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
+
+
+# -- libraries -----------------------------------------------------------------------------------------------
+
+
+class FakeTensor:
+    """What is used of torch.Tensor."""
+
+    def __init__(self, array: np.ndarray, dtype: str = "", grad: bool = False) -> None:
+        self.array, self.requires_grad = array, grad
+        self.dtype = f"torch.{dtype or array.dtype.name}"
+        self.device = SimpleNamespace(index=0)
+        self.shape = array.shape
+
+    def __getitem__(self, index: int) -> FakeTensor:
+        return FakeTensor(self.array[index], self.dtype.removeprefix("torch."))
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(step // self.array.itemsize for step in self.array.strides)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
+
+
+def fake_torch() -> ModuleType:
+    torch: Any = ModuleType("torch")
+    torch.Tensor = FakeTensor
+    torch.channels_last = "channels_last"
+    torch.is_grad_enabled = lambda: True
+    for name in ("float16", "float32", "float64", "int32", "int64", "bfloat16"):
+        setattr(torch, name, name)
+
+    def empty(shape: tuple[int, ...], dtype: str, device: Any, memory_format: str = "") -> FakeTensor:
+        kind = np.uint16 if dtype == "bfloat16" else np.dtype(dtype)
+        if memory_format:
+            n, c, h, w = shape
+            return FakeTensor(np.empty((n, h, w, c), kind).transpose(0, 3, 1, 2), dtype)
+        return FakeTensor(np.empty(shape, kind), dtype)
+
+    torch.empty = empty
+    return torch
+
+
+class Library:
+    """How the tests use one: arrays to it, back from it, and whether something is of its kind."""
+
+    def __init__(self, name: str, put: Any, get: Any, kind: type) -> None:
+        self.name, self.put, self.get, self.kind = name, put, get, kind
+
+
+def libraries() -> list[str]:
+    return ["torch", "numba"] if SIMULATED else ["torch", "cupy", "numba"]
+
+
+@pytest.fixture(params=libraries())
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Library:
+    if SIMULATED:
+        if request.param == "torch":
+            monkeypatch.setitem(sys.modules, "torch", fake_torch())
+            return Library("torch", FakeTensor, lambda x: x.array, FakeTensor)
+        return Library("numba", SimulatedArray, lambda x: x.array, SimulatedArray)
+    module = pytest.importorskip({"numba": "numba.cuda"}.get(request.param, request.param))
+    if request.param == "torch":
+        return Library("torch", lambda x: module.from_numpy(x).cuda(), lambda x: x.cpu().numpy(), module.Tensor)
+    if request.param == "cupy":
+        return Library("cupy", module.asarray, module.asnumpy, module.ndarray)
+    return Library("numba", module.to_device, lambda x: x.copy_to_host(), type(module.to_device(np.zeros(1))))
+
+
+# -- tests ---------------------------------------------------------------------------------------------------
+
+
+def test_arrays_in_place_and_results_of_their_kind(library: Library) -> None:
+    x, weight, bias = values((2, 2, 4, 5), "float32"), values((3, 2, 3, 2), "float32", 1), values((3,), "float32", 2)
+    expected, scale = reference.conv2d(x, weight, bias, padding=1)
+    for given in ((library.put(weight), library.put(bias)), (weight, bias)):  # also from NumPy
+        result = fastconv.conv2d(library.put(x), *given, padding=1)
+        assert isinstance(result, library.kind)
+        assert_close(library.get(result), expected, scale)
+    out = library.put(np.empty_like(expected, dtype=np.float32))
+    assert fastconv.conv2d(library.put(x), library.put(weight), bias, padding=1, out=out) is out
+    assert_close(library.get(out), expected, scale)
+    best, at = fastconv.max_pool2d(library.put(x), 2, return_indices=True)
+    values_expected, found = reference.max_pool2d(x, 2)
+    np.testing.assert_array_equal(library.get(best), values_expected)
+    np.testing.assert_array_equal(library.get(at), found)
+    image = fastconv.corr2d(library.put(x[0, 0].copy()), weight[0, 0], 1.0)
+    plain, scale = reference.conv2d(x[:1, :1], weight[:1, :1])
+    assert_close(np.asarray(library.get(image)), plain[0, 0] + 1, scale)
+
+
+def test_plans(library: Library) -> None:
+    x, weight = values((2, 2, 4, 5), "float32"), values((3, 2, 3, 2), "float32", 1)
+    expected, scale = reference.conv2d(x, weight)
+    given = library.put(weight.copy())
+    plan = fastconv.plan_conv2d(x.shape, given)
+    assert plan.algorithm in fastconv.algorithms("conv2d", "cuda")
+    if SIMULATED:
+        library.get(given)[...] = 0  # the plan has a copy
+    assert_close(library.get(plan(library.put(x))), expected, scale)
+    with pytest.raises(TypeError, match="x is a NumPy array, but weight"):
+        plan(x)
+    host = fastconv.plan_conv2d(x.shape, weight, device="cuda")
+    assert_close(library.get(host(library.put(x))), expected, scale)
+    assert_close(host(x), expected, scale)
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("conv2d", "cuda"))
+def test_any_strides(library: Library, algorithm: str) -> None:
+    """Channels last, and views with gaps, are read where they lie."""
+    x, weight = values((2, 3, 4, 5), "float32"), values((3, 3, 1, 1), "float32", 1)
+    if algorithm in ("depthwise", "winograd"):
+        weight, options = values((3, 1, 3, 3), "float32", 1), {"groups": 3}
+        if algorithm == "winograd":
+            weight, options = values((3, 3, 3, 3), "float32", 1), {}
+    else:
+        options = {}
+    expected, scale = reference.conv2d(x, weight, **options)
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    gaps = np.repeat(np.repeat(x, 2, axis=3), 2, axis=1)[:, ::2, :, ::2]
+    backwards = x[:, :, ::-1, ::-1].copy()[:, :, ::-1, ::-1]
+    for given in (last, gaps, *([backwards] if SIMULATED or library.name == "cupy" else [])):
+        if not SIMULATED:
+            base = library.put(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+            given = base.permute(0, 3, 1, 2) if library.name == "torch" else base.transpose(0, 3, 1, 2)
+        else:
+            given = library.put(given)
+        result = fastconv.conv2d(given, library.put(weight), algorithm=algorithm, **options)
+        assert_close(np.asarray(library.get(result)), expected, scale)
+    if library.name == "torch":
+        out = fastconv.conv2d(FakeTensor(last), weight, **options) if SIMULATED else result
+        assert out.stride()[1] == 1, "channels last in, channels last out"
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool2d", "cuda"))
+def test_pooling_of_channels_last(algorithm: str) -> None:
+    x = values((2, 5, 4, 5), "float32")
+    last = SimulatedArray(np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
+    if not SIMULATED:
+        from numba import cuda
+
+        last = cuda.to_device(np.ascontiguousarray(x.transpose(0, 2, 3, 1))).transpose((0, 3, 1, 2))
+    best, at = fastconv.max_pool2d(last, (2, 3), 2, 1, return_indices=True, algorithm=algorithm)
+    mean = fastconv.avg_pool2d(last, (2, 3), 2, 1, algorithm=algorithm)
+    expected, found = reference.max_pool2d(x, (2, 3), 2, 1)
+    np.testing.assert_array_equal(best.copy_to_host(), expected)
+    np.testing.assert_array_equal(at.copy_to_host(), found)
+    assert_close(mean.copy_to_host(), *reference.avg_pool2d(x, (2, 3), 2, 1))
+
+
+def bfloat16(x: np.ndarray) -> np.ndarray:
+    """float32 rounded to the bits of bfloat16."""
+    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="on a GPU, PyTorch's own bfloat16 is tried below")
+def test_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", fake_torch())
+    x, weight = values((2, 2, 4, 5), "float32"), values((2, 2, 2, 2), "float32", 1)
+    given = FakeTensor(bfloat16(x), "bfloat16"), FakeTensor(bfloat16(weight), "bfloat16")
+    expected, _ = reference.conv2d(from_bfloat16(bfloat16(x)), from_bfloat16(bfloat16(weight)))
+    for algorithm in fastconv.algorithms("conv2d", "cuda"):
+        if unsupported(algorithm, [np.empty(x.shape, BFLOAT16), np.empty(weight.shape, BFLOAT16)]):
+            continue
+        result = fastconv.conv2d(*given, algorithm=algorithm)
+        assert result.dtype == "torch.bfloat16"
+        got = from_bfloat16(result.array)
+        assert np.abs(got - expected).max() <= 2.0**-8 * np.abs(expected).max()
+    best = fastconv.max_pool2d(given[0], 2)
+    np.testing.assert_array_equal(best.array, bfloat16(reference.max_pool2d(from_bfloat16(given[0].array), 2)[0]))
+    mean = from_bfloat16(fastconv.avg_pool2d(given[0], 2).array)
+    assert np.abs(mean - reference.avg_pool2d(from_bfloat16(given[0].array), 2)[0]).max() < 2.0**-8
+    with pytest.raises(TypeError, match="bfloat16 operands mix with none"):
+        fastconv.conv2d(given[0], weight)
+    # The two bytes of another library, under its interface.
+    raw = SimulatedArray(bfloat16(x).view("V2"))
+    assert fastconv.max_pool2d(raw, 2).array.view(np.uint16).tolist() == best.array.tolist()
+
+
+def test_streams_and_graphs() -> None:
+    if SIMULATED:
+        return  # which has neither
+    torch = pytest.importorskip("torch")
+    x, weight = torch.randn(4, 8, 16, 16, device="cuda"), torch.randn(8, 8, 3, 3, device="cuda")
+    expected = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1).float()
+    plan = fastconv.plan_conv2d(tuple(x.shape), weight, padding=1)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        torch.cuda._sleep(50_000_000)  # what runs later sees what this stream did before
+        doubled = plan(x * 2)
+    stream.synchronize()
+    torch.testing.assert_close(doubled, 2 * expected, rtol=1e-4, atol=1e-4)
+    out = torch.empty_like(expected)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        plan(x, out=out)
+    x.copy_(x * 3)
+    graph.replay()
+    torch.testing.assert_close(out, 3 * expected, rtol=1e-4, atol=1e-4)
+    halves = plan.spec and fastconv.conv2d(x.bfloat16(), weight.bfloat16(), padding=1)
+    assert halves.dtype is torch.bfloat16
+    torch.testing.assert_close(halves.float(), 3 * expected, rtol=2e-2, atol=2e-1)
+
+
+def test_the_interface_is_believed_and_doubted() -> None:
+    x, weight = values((1, 1, 4, 4), "float32"), values((1, 1, 2, 2), "float32", 1)
+    put = SimulatedArray
+    if not SIMULATED:
+        from numba import cuda as put
+        put = put.to_device
+    on_gpu = put(x)
+    with pytest.raises(TypeError, match="x is on a GPU, but device='cpu'"):
+        fastconv.conv2d(on_gpu, weight, device="cpu")
+    with pytest.raises(TypeError, match="weight is on a GPU"):
+        fastconv.conv2d(x, put(weight))
+    with pytest.raises(TypeError, match="x is a NumPy array, but weight or bias is on a GPU"):
+        fastconv.conv2d(x, put(weight), device="cuda")
+    with pytest.raises(TypeError, match="out is a NumPy array, but x is on a GPU"):
+        fastconv.conv2d(on_gpu, weight, out=np.empty((1, 1, 3, 3), np.float32))
+    with pytest.raises(ValueError, match="out shares memory"):
+        fastconv.max_pool2d(on_gpu, 1, out=on_gpu)
+    with pytest.raises(ValueError, match="out has dtype"):
+        fastconv.max_pool2d(on_gpu, 1, out=put(x.astype(np.float64)))
+    with pytest.raises(TypeError, match="complex64"):
+        fastconv.max_pool2d(put(x.astype(np.complex64)), 1)
+    if SIMULATED:
+        folded = np.lib.stride_tricks.as_strided(x.copy(), (1, 1, 4, 4), (0, 0, 4, 4))
+        with pytest.raises(ValueError, match="share memory with each other"):
+            fastconv.max_pool2d(on_gpu, 1, out=put(folded))
+        with pytest.raises(TypeError, match="native byte order"):
+            fastconv.max_pool2d(put(x.astype(">f4")), 1)
+    empty = fastconv.conv2d(put(np.empty((0, 1, 4, 4), np.float32)), weight)
+    assert empty.copy_to_host().shape == (0, 1, 3, 3)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a fake of torch")
+def test_gradients_are_not_lost_silently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", fake_torch())
+    x = FakeTensor(np.ones((1, 1, 3, 3), np.float32), grad=True)
+    with pytest.raises(TypeError, match="x requires grad"):
+        fastconv.max_pool2d(x, 2)
+
+
+def test_dtypes_convert_on_the_device() -> None:
+    put = SimulatedArray
+    if not SIMULATED:
+        from numba import cuda as put
+        put = put.to_device
+    x, weight = values((2, 2, 4, 5), "float16"), values((3, 2, 3, 2), "float32", 1)
+    expected, scale = reference.conv2d(x, weight)
+    assert_close(fastconv.conv2d(put(x), put(weight)).copy_to_host(), expected, scale)
+    plan = fastconv.plan_conv2d((2, 2, 4, 5), put(weight))
+    assert_close(plan(put(x)).copy_to_host(), expected, scale)
+    with pytest.raises(TypeError, match="plan is for"):
+        plan(put(x.astype(np.float64)))

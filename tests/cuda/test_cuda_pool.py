@@ -1,0 +1,91 @@
+"""Poolings on the GPU: every algorithm on every problem and dtype, against the oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import reference
+from cases import Pool, values
+from reference import assert_close
+from small import POOL, SIMULATED
+
+import fastconv
+from fastconv import plan, spec
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
+
+PUBLIC = {"max": fastconv.max_pool2d, "avg": fastconv.avg_pool2d, "lp": fastconv.lp_pool2d}
+CALLS: list[tuple[str, tuple, dict[str, Any]]] = [
+    ("max", (), {"return_indices": True}),
+    ("avg", (), {}),
+    ("avg", (), {"count_include_pad": False}),
+    ("lp", (2.0,), {"divisor_override": 3}),
+]
+#: On a GPU there is time for more of everything.
+if not SIMULATED:
+    CALLS += [("max", (), {}), ("avg", (), {"divisor_override": 5}), ("lp", (1,), {}), ("lp", (3,), {})]
+TRIED = [(*call, algorithm) for call in CALLS for algorithm in fastconv.algorithms(f"{call[0]}_pool2d", "cuda")]
+DTYPES = ("float16", "float64", "bool", "int8", "int64")
+PROBLEMS = [pytest.param(case, dtype, id=f"{case.name}-{dtype}")
+            for case in POOL for dtype in ("float32", *(DTYPES if case.plain else ()))]
+
+
+def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple, **options: Any) -> str | None:
+    options = {name: value for name, value in options.items() if name != "return_indices"}
+    if args:
+        options["norm_type"] = args[0]
+    problem = spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
+    (module,) = (module for module in plan.table(f"{op}_pool2d", "cuda") if plan.name(module) == algorithm)
+    return module.supports(problem)
+
+
+IDS = [" ".join(map(str, (op, *args, *options, algorithm))) for op, args, options, algorithm in TRIED]
+
+
+@pytest.mark.parametrize(("op", "args", "options", "algorithm"), TRIED, ids=IDS)
+@pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
+def test_every_algorithm(case: Pool, dtype: str, op: str, args: tuple, options: dict[str, Any], algorithm: str) -> None:
+    if SIMULATED and dtype != "float32" and "count_include_pad" in options:
+        return  # the other call of averages tries this dtype
+    x, options = case.array(dtype), case.options | options
+    if op == "lp" and args[0] != 2:
+        x = np.maximum(x, 0)
+    if unsupported(algorithm, op, x, case.kernel, args, **options) is not None:
+        with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
+            PUBLIC[op](x, *args, case.kernel, **options, device="cuda", algorithm=algorithm)
+        return
+    result = PUBLIC[op](x, *args, case.kernel, **options, device="cuda", algorithm=algorithm)
+    if op == "max":
+        expected, found = reference.max_pool2d(x, case.kernel, **case.options)
+        if options.get("return_indices"):
+            result, indices = result
+            np.testing.assert_array_equal(indices, found, strict=True)
+        np.testing.assert_array_equal(result, expected, strict=True)
+    else:
+        oracle = getattr(reference, f"{op}_pool2d")
+        expected, scale = oracle(x, *args, case.kernel, **options)
+        assert result.dtype == (x.dtype if x.dtype.kind == "f" else np.float64)
+        assert_close(result, expected, scale)
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool2d", "cuda"))
+def test_ties_nan_and_infinity(algorithm: str) -> None:
+    """The first of equal maxima, the last NaN, and minus infinity that is a value, not padding."""
+    x = values((1, 1, 6, 7), "float32").round()
+    x[0, 0, 1, 2] = x[0, 0, 3, 4] = np.nan
+    x[0, 0, 4:, :3] = -np.inf
+    expected, found = reference.max_pool2d(x, (3, 2), 1, (1, 1))
+    result, indices = fastconv.max_pool2d(x, (3, 2), 1, (1, 1), return_indices=True, device="cuda", algorithm=algorithm)
+    np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(indices, found)
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("avg_pool2d", "cuda"))
+def test_nan_stays_where_it_is_seen(algorithm: str) -> None:
+    x = values((1, 1, 5, 9), "float32")
+    x[0, 0, 2, 1] = np.nan
+    expected, _ = reference.avg_pool2d(x, (2, 3), 1)
+    result = fastconv.avg_pool2d(x, (2, 3), 1, device="cuda", algorithm=algorithm)
+    assert (np.isnan(result) == np.isnan(expected)).all()

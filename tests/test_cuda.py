@@ -1,0 +1,127 @@
+"""The GPU's kernels without a GPU: the device suite in Numba's simulator, PTX through ptxas, and what is said without
+one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastconv
+from benchmarks import gpu, ptx, shapes
+from fastconv import plan
+from fastconv.cuda.runtime import missing
+from fastconv.spec import PRECISIONS, conv_spec, pool_spec
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_device_suite_in_the_simulator() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "tests/cuda"]
+    environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    summary = done.stdout.strip().splitlines()[-1]
+    assert "passed" in summary
+    assert "skipped" not in summary
+
+
+#: Kernels whose registers decide their speed: all but the definitions.
+COLD = ("naive",)
+
+
+@pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
+@pytest.mark.parametrize("device", ["conv2d", "max_pool2d"])
+@pytest.mark.parametrize("capability", ptx.CAPABILITIES, ids=lambda pair: f"sm_{pair[0]}{pair[1]}")
+def test_every_kernel_compiles_and_no_hot_one_spills(
+    device: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = set()
+    for module in plan.table(device, "cuda"):
+        name = module.__name__.rpartition(".")[2]
+        for row in ptx.report(ptx.TEST_DTYPES, name, (capability,)):
+            tried.add(name)
+            with capsys.disabled():
+                print(f"\n{row}", end="")
+            assert row.shared <= 227 << 10 if capability >= (9, 0) else row.shared <= 163 << 10
+            # What an SM has must do for a block, or the launch fails.
+            assert row.registers * row.threads <= 65536
+            if plan.name(module) not in COLD:
+                assert row.spilled == 0
+                assert row.stack == 0, "an array of a thread is in memory, not in registers"
+    assert tried == {module.__name__.rpartition(".")[2] for module in plan.table(device, "cuda")}
+
+
+def test_what_is_missing_is_said() -> None:
+    """Each of the three, in a process of its own; on a machine with a GPU, the first two."""
+    code = """
+import importlib.util, sys
+{}
+import numpy as np, fastconv
+try:
+    fastconv.conv2d(np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 1), np.float32), device="cuda")
+except RuntimeError as error:
+    print(error)
+"""
+    no_extra = "sys.modules['numba_cuda'] = None"
+    assert "pip install 'fastconv[cuda]'" in _said(code.format(no_extra))
+    if importlib_has("cuda.bindings"):
+        fake = ("import types; from cuda.bindings import driver; import enum\n"
+                "class Code(enum.IntEnum): CUDA_ERROR_NO_DEVICE = {}\n"
+                "driver.cuInit = lambda flags: {}")
+        assert "no NVIDIA GPU" in _said(code.format(fake.format(100, "(Code(100),)")))
+        assert "does not start (CUDA_ERROR_NO_DEVICE)" in _said(code.format(fake.format(3, "(Code(3),)")))
+        absent = "from cuda.bindings import driver\ndef fail(flags): raise RuntimeError('libcuda was not found. Oh')\n"
+        assert "no NVIDIA driver (libcuda was not found)" in _said(code.format(absent + "driver.cuInit = fail"))
+
+
+def importlib_has(name: str) -> bool:
+    import importlib.util
+
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _said(code: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_planner_knows_every_problem_of_the_benchmark() -> None:
+    for layer in shapes.LAYERS.values():
+        weight = layer.c_out, layer.c_in // layer.groups, layer.kh, layer.kw
+        for precision in PRECISIONS:
+            x = gpu.BATCH, layer.c_in, layer.h, layer.w
+            spec = conv_spec(x, weight, [np.dtype(np.float32)], **layer.options, precision=precision)
+            costs = plan.candidates(spec, "cuda")
+            assert len(costs) >= 2
+            assert all(0 < seconds < 1 for label, seconds in costs.items() if label != "naive"), (layer.name, costs)
+    for pooling in shapes.POOLINGS.values():
+        x = gpu.BATCH, pooling.c, pooling.h, pooling.w
+        costs = plan.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
+        assert len(costs) >= 2
+        assert all(0 < seconds < 1 for seconds in costs.values()), (pooling.name, costs)
+
+
+@pytest.mark.skipif(missing() is None, reason="there is a GPU: the benchmark would run")
+def test_the_benchmark_says_why(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    assert gpu.main() == 2
+    assert "device='cuda'" in capsys.readouterr().err
+
+
+def test_the_cpu_has_one_precision() -> None:
+    x, weight = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    with pytest.raises(ValueError, match="precision='tf32x3' is for device='cuda'"):
+        fastconv.conv2d(x, weight, precision="tf32x3")
+    with pytest.raises(ValueError, match="precision must be one of 'float32', 'tf32', 'tf32x3'"):
+        fastconv.plan_conv2d(x.shape, weight, precision="fp8")

@@ -1,0 +1,32 @@
+"""What the GPU's planner picks. (Not in the simulator, whose tiles and slices are toys.)"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastconv import plan
+from fastconv.spec import conv_spec
+
+machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
+
+
+def test_what_the_planner_picks() -> None:
+    """By estimates for an H200, for layers whose answer is plain."""
+    gpu = machine.Machine()
+    table = plan.table("conv2d", "cuda")
+
+    def picked(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
+        spec = conv_spec(x, weight, [np.dtype(options.pop("dtype", "float32"))], **options)
+        able = [module for module in table if module.supports(spec) is None]
+        return plan.name(min(able, key=lambda module: module.cost(spec, gpu)))
+
+    assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1) == "winograd"
+    assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1, precision="tf32") == "implicit_gemm"
+    assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1, dtype="float16") == "implicit_gemm"
+    assert picked((32, 3, 224, 224), (64, 3, 7, 7), padding=3, stride=2) == "implicit_gemm"
+    assert picked((32, 256, 56, 56), (64, 256, 1, 1)) == "pointwise"
+    assert picked((32, 128, 56, 56), (128, 128, 3, 3), padding=1, stride=2) == "implicit_gemm"
+    assert picked((32, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == "depthwise"
