@@ -66,7 +66,8 @@ def conv1d(
     >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
     array([[1., 2., 4.]])
     """
-    return convolve(1, x, weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device, out)
+    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
+    return convolve(1, x, weight, bias, *options)
 
 
 def conv3d(
@@ -123,7 +124,8 @@ def conv3d(
     >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
     array([[[[12., 16.]]]])
     """
-    return convolve(3, x, weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device, out)
+    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
+    return convolve(3, x, weight, bias, *options)
 
 
 def plan_conv1d(

@@ -1,0 +1,251 @@
+"""What the driver is asked for, found with a fake driver in its place: which stream, how many copies, and no waiting.
+
+Kernels are compiled to machine code for real, and checked to be launched with the arguments that it takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import gpu
+from fastconv.cuda import arrays, host, machine, runtime
+
+driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'fastconv[ptx]' (CI does)")
+core = pytest.importorskip("cuda.core")
+
+
+class Tensor:
+    """What is used of torch.Tensor, in memory of this process."""
+
+    def __init__(self, array: np.ndarray, device: int = 0) -> None:
+        self.array, self.requires_grad, self.shape = array, False, array.shape
+        self.dtype, self.device = f"torch.{array.dtype.name}", SimpleNamespace(index=device)
+
+    def data_ptr(self) -> int:
+        return self.array.ctypes.data
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(step // self.array.itemsize for step in self.array.strides)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.device.index
+
+
+class Interface:
+    """An array with nothing but __cuda_array_interface__."""
+
+    def __init__(self, array: np.ndarray, stream: int | None = None) -> None:
+        self.array = array
+        self.__cuda_array_interface__ = dict(array.__array_interface__, stream=stream, version=3)
+
+
+class Driver:
+    """Counts calls, keeps memory in this process, and remembers what was launched where."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.memory: dict[int, Any] = {}
+        self.launches: list[tuple[int, str, int]] = []
+
+    def alloc(self, size: int, stream: Any) -> tuple[Any, int]:
+        self.calls["alloc"] += 1
+        block = ctypes.create_string_buffer(size)
+        self.memory[ctypes.addressof(block)] = block
+        return driver.CUresult.CUDA_SUCCESS, ctypes.addressof(block)
+
+    def free(self, address: int, *stream: Any) -> tuple[Any]:
+        self.calls["free" if stream else "free and wait"] += 1
+        del self.memory[int(address)]
+        return (driver.CUresult.CUDA_SUCCESS,)
+
+    def copy(self, target: int, source: int, size: int, stream: Any) -> tuple[Any]:
+        self.calls["copy"] += 1
+        ctypes.memmove(int(target), int(source), size)
+        return (driver.CUresult.CUDA_SUCCESS,)
+
+    def counted(self, label: str, *result: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> tuple:
+            self.calls[label] += 1
+            return (driver.CUresult.CUDA_SUCCESS, *result)
+
+        return call
+
+    def launch(self, stream: Any, config: Any, kernel: Any, *arguments: Any) -> None:
+        assert kernel.parameters == len(arguments), kernel.entry
+        threads = np.prod(config.block)
+        assert threads <= 1024
+        assert all(isinstance(value, (int, ctypes._SimpleCData)) for value in arguments)
+        self.launches.append((int(stream.handle), kernel.entry, int(threads)))
+
+
+class FakeStream:
+    def __init__(self, fake: Driver, handle: int) -> None:
+        self.fake, self.handle = fake, handle
+
+    def sync(self) -> None:
+        self.fake.calls["wait"] += 1
+
+    def wait(self, other: Any) -> None:
+        self.fake.calls["wait on the device"] += 1
+
+
+class FakeMemory:
+    """Pinned memory."""
+
+    def allocate(self, size: int) -> Any:
+        block = ctypes.create_string_buffer(size)
+        return SimpleNamespace(handle=ctypes.addressof(block), block=block)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
+    if runtime.SIMULATED or runtime.missing() is None:
+        pytest.skip("there is a GPU, which is better")
+    found = Driver()
+
+    class Device:
+        compute_capability = (9, 0)
+
+        def __init__(self, number: int) -> None:
+            self.device_id = number
+
+        def set_current(self) -> None:
+            found.calls["set current"] += 1
+
+        def create_stream(self) -> FakeStream:
+            found.calls["create"] += 1
+            return FakeStream(found, 1000 + found.calls["create"])
+
+    class ObjectCode:
+        @staticmethod
+        def from_ptx(text: bytes) -> Any:
+            found.parameters = len(re.findall(rb"\.param ", text.partition(b"{")[0]))  # type: ignore[attr-defined]
+            return real.from_ptx(text)
+
+        @staticmethod
+        def from_cubin(code: bytes) -> Any:
+            assert code[:4] == b"\x7fELF"
+            return SimpleNamespace(get_kernel=lambda entry: SimpleNamespace(
+                entry=entry, handle=1, parameters=found.parameters))  # type: ignore[attr-defined]
+
+    real = core.ObjectCode
+    for name, value in {
+        "cuMemAllocAsync": found.alloc, "cuMemFreeAsync": found.free, "cuMemFree": found.free,
+        "cuMemcpyHtoDAsync": found.copy, "cuMemcpyDtoHAsync": found.copy, "cuMemsetD8Async": found.counted("set"),
+        "cuCtxGetCurrent": found.counted("current", 7), "cuCtxSetCurrent": found.counted("restored"),
+        "cuPointerGetAttribute": found.counted("where", 0), "cuKernelSetAttribute": found.counted("attribute"),
+    }.items():
+        monkeypatch.setattr(driver, name, value)
+    monkeypatch.setattr(core, "Device", Device)
+    monkeypatch.setattr(core, "ObjectCode", ObjectCode)
+    monkeypatch.setattr(core, "Stream", SimpleNamespace(from_handle=lambda handle: FakeStream(found, handle)))
+    monkeypatch.setattr(core, "LEGACY_DEFAULT_STREAM", FakeStream(found, 1))
+    monkeypatch.setattr(core, "LegacyPinnedMemoryResource", FakeMemory)
+    monkeypatch.setattr(runtime, "_launch", lambda: found.launch)
+    monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(runtime, "write", lambda file, data: False)
+    monkeypatch.setattr(runtime, "require", lambda: None)
+    monkeypatch.setattr(host, "require", lambda: None)
+    monkeypatch.setattr(gpu, "require", lambda: None)
+    monkeypatch.setattr(host, "_FREE", type(host._FREE)())
+    caches = arrays.stream_of, machine.this_machine, runtime._config
+    for cache in caches:
+        cache.cache_clear()
+    monkeypatch.setattr(runtime.Kernel, "loaded", _freshly(runtime.Kernel.loaded))
+    yield found
+    for cache in caches:
+        cache.cache_clear()
+
+
+def _freshly(loaded: Any) -> Any:
+    """Kernels loaded by a fake are not left for others to find."""
+
+    def load(self: runtime.Kernel, device: Any, shared: int) -> Any:
+        self._loaded.clear()
+        return loaded(self, device, shared)
+
+    return load
+
+
+def torch_on(stream: int) -> Any:
+    torch: Any = ModuleType("torch")
+    torch.Tensor, torch.is_grad_enabled, torch.float32, torch.int64 = Tensor, lambda: True, "float32", "int64"
+    torch.empty = lambda shape, dtype, device: Tensor(np.empty(shape, dtype), device.index)
+    torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=stream))
+    return torch
+
+
+X, WEIGHT = np.ones((2, 3, 6, 5), np.float32), np.ones((4, 3, 3, 3), np.float32)
+
+
+def test_a_call_with_arrays_on_the_device(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    x, weight = Tensor(X), Tensor(WEIGHT)
+    for algorithm in ("naive", "im2col"):
+        result = fastconv.conv2d(x, weight, algorithm=algorithm)
+        assert isinstance(result, Tensor)
+        assert result.shape == (2, 4, 4, 3)
+    best, at = fastconv.max_pool2d(x, 2, return_indices=True)
+    assert (best.dtype, at.dtype) == ("torch.float32", "torch.int64")
+    fastconv.avg_pool2d(x, (5, 5), 1, algorithm="running")
+    assert [stream for stream, _, _ in fake.launches] == [4096] * 6  # im2col and running have two kernels
+    assert not fake.calls["wait"]
+    assert not fake.calls["copy"]
+    assert fake.calls["alloc"] == fake.calls["free"]
+    assert fake.calls["set current"] == fake.calls["restored"] == 4
+    assert not fake.memory
+
+
+def test_a_plan_waits_once_and_a_call_never(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    plan = fastconv.plan_conv2d(X.shape, WEIGHT, device="cuda", algorithm="naive")
+    assert fake.calls["wait"] == 1
+    before = fake.calls.copy()
+    for stream in (4096, 8192):
+        sys.modules["torch"].cuda.current_stream = lambda device, stream=stream: SimpleNamespace(cuda_stream=stream)
+        plan(Tensor(X))
+    assert [stream for stream, _, _ in fake.launches] == [4096, 8192]
+    assert {label: fake.calls[label] - before[label] for label in ("wait", "copy", "alloc")} == dict.fromkeys(
+        ("wait", "copy", "alloc"), 0)
+    plan(Tensor(X, device=1))  # packed there first
+    assert fake.calls["wait"] == 2
+    del plan
+    assert fake.calls["free and wait"] == 4
+    assert not fake.memory
+    given = fastconv.plan_conv2d(X.shape, Tensor(WEIGHT), algorithm="naive")
+    with pytest.raises(ValueError, match="x is on GPU 1, but the plan's weight is on GPU 0"):
+        given(Tensor(X, device=1))
+    with pytest.raises(ValueError, match="weight is on GPU 1, x on GPU 0"):
+        fastconv.conv2d(Tensor(X), Tensor(WEIGHT, device=1))
+
+
+def test_the_stream_of_an_interface(fake: Driver) -> None:
+    out = Interface(np.empty((2, 3, 3, 2), np.float32))
+    fastconv.max_pool2d(Interface(X, stream=555), 2, out=out)
+    fastconv.max_pool2d(Interface(X), 2, out=out)
+    assert [stream for stream, _, _ in fake.launches] == [555, 1]
+
+
+def test_numpy_callers_copies_overlap_kernels(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "missing", lambda: "nothing to ask")
+    monkeypatch.setattr(host, "SLICE_BYTES", 1)
+    x = np.ones((5, *X.shape[1:]), np.float32)
+    result = fastconv.conv2d(x, WEIGHT, device="cuda", algorithm="naive")
+    assert result.shape == (5, 4, 4, 3)
+    streams = [stream for stream, _, _ in fake.launches]
+    assert len(streams) == 5
+    assert streams[0] == streams[2] == streams[4] != streams[1] == streams[3]
+    assert fake.calls["copy"] == 1 + 2 * 5  # the weights, and each slice to the device and back
+    assert fake.calls["wait on the device"] == 1
+    assert not fake.memory
