@@ -267,7 +267,7 @@ def test_any_integer_will_do(integer: Any) -> None:
         ("max_pool2d", {"dilation": 6}, "window covers 7"),
         ("max_pool2d", {"x": X[..., :1], "padding": (0, 1), "dilation": (1, 2)}, "every window must touch"),
         ("max_pool2d", {"padding": (0, 2)}, "padding must be below the window"),
-        ("lp_pool2d", {"algorithm": "rows"}, "'rows' cannot do this"),
+        ("lp_pool2d", {"algorithm": "global"}, "'global' cannot do this"),
         ("output_shape", {"kernel_size": 8}, "no window of 8x8"),
         ("output_shape", {"x_shape": (6, 7), "channels": 3}, "channels"),
     ],

@@ -56,7 +56,7 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 def _hash(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in sorted(files):
-        digest.update(str(file.relative_to(_PACKAGE)).encode())
+        digest.update(os.path.relpath(file, _PACKAGE).encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -87,8 +87,10 @@ def sources(file: Path) -> frozenset[Path]:
 
 
 @lru_cache(maxsize=256)
-def _sources_hash(file: str) -> str:
-    return _hash(sources(Path(file).resolve()))
+def _sources_hash(file: str) -> str | None:
+    """None where there is no file to look at, as of code from a command line."""
+    path = Path(file).resolve()
+    return _hash(sources(path)) if path.is_file() else None
 
 
 _VERSIONS = (
@@ -124,16 +126,17 @@ class PackageCache(caching._Cache):
     def __init__(self, py_func: Callable, key: tuple, options: dict[str, Any]) -> None:
         settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
         self._name = py_func.__name__
-        where = (_sources_hash(py_func.__code__.co_filename), py_func.__module__, py_func.__qualname__)
+        told = _sources_hash(py_func.__code__.co_filename)
+        where = (told, py_func.__module__, py_func.__qualname__)
         self._identity = repr((_VERSIONS, settings, where, key, sorted(options.items())))
-        self._enabled = True
+        self._known = self._enabled = told is not None
 
     @property
     def cache_path(self) -> str:
         return str(cache_folder())
 
     def enable(self) -> None:
-        self._enabled = True
+        self._enabled = self._known
 
     def disable(self) -> None:
         self._enabled = False
