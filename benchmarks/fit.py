@@ -31,7 +31,7 @@ from scipy.optimize import least_squares
 
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
-from fastconv import plan
+from fastconv import choice, plan
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.cpu.runtime import SOURCES
 from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
@@ -133,7 +133,7 @@ def _pooling(rng: np.random.Generator) -> PoolSpec:
 
 def measure(problem: Problem, threads: int) -> Labelled:
     """Seconds of each algorithm that is worth it."""
-    costs = plan.candidates(problem.spec)
+    costs = choice.candidates(problem.spec)
     least = min(costs.values())
     runs = {}
     for label, cost in costs.items():
@@ -150,8 +150,8 @@ def measure(problem: Problem, threads: int) -> Labelled:
 def estimates(problem: Problem, machine: Machine) -> Labelled:
     """Estimated seconds of every algorithm that `auto` may pick for any weights."""
     op = "conv2d" if isinstance(problem.spec, ConvSpec) else f"{problem.spec.op}_pool2d"
-    able = [module for module in plan.table(op) if module.supports(problem.spec) is None and not hasattr(module, "fit")]
-    return {plan.name(module): module.cost(problem.spec, machine) for module in able}
+    able = [module for module in choice.table(op) if not hasattr(module, "fit") and not module.supports(problem.spec)]
+    return {choice.name(module): module.cost(problem.spec, machine) for module in able}
 
 
 def fit(measured: list[tuple[Problem, Labelled]], start: Machine) -> Machine:
@@ -246,7 +246,7 @@ def main() -> None:
         if time.monotonic() > end:
             break
         if arguments.compile:
-            costs = plan.candidates(problem.spec)
+            costs = choice.candidates(problem.spec)
             for label in [label for label, cost in costs.items() if cost <= HOPELESS * min(costs.values())]:
                 problem.run(label)()
         elif problem.name not in known:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import plan
+from fastconv import choice
 from fastconv.checks import BFLOAT16
 from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
 
@@ -65,12 +65,12 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
             precisions = ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",)
             for precision in precisions:
                 spec: ConvSpec | PoolSpec = conv_spec(x, weight, [dtype, dtype], **options, precision=precision)
-                for module in plan.table("conv2d", "cuda"):
+                for module in choice.table("conv2d", "cuda"):
                     if module.supports(spec) is None:
                         yield "conv2d", module, spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
-            for module in plan.table(f"{op}_pool2d", "cuda"):
+            for module in choice.table(f"{op}_pool2d", "cuda"):
                 if module.supports(spec) is None:
                     yield f"{op}_pool2d", module, spec
 

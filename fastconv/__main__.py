@@ -20,8 +20,8 @@ import numpy as np
 from . import __version__, wisdom
 from ._files import cache_folder
 from .checks import check_dtype
+from .choice import get_num_threads
 from .compare import Comparison, aligned, byte_count, compare, limited_threads
-from .plan import get_num_threads
 from .shapes import receptive_field
 from .spec import conv_spec
 from .timing import random_array

@@ -8,8 +8,9 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import BFLOAT16, array, check_dtype, flag, shape
+from .choice import algorithms, get_num_threads, set_num_threads
 from .devices import place
-from .plan import Plan, algorithms, fastest, filter_recipe, get_num_threads, recipe, set_num_threads
+from .plan import Plan, fastest, filter_recipe, recipe
 from .spec import ConvSpec, conv_spec, filter_spec
 
 __all__ = [

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from .checks import kernel_ready, result_array
-from .plan import choose, computed_array, hand_over, recipe
+from .choice import choose
+from .plan import computed_array, hand_over, recipe
 from .spec import ConvSpec, PoolSpec
 
 

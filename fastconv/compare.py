@@ -21,7 +21,7 @@ import numpy as np
 from . import wisdom
 from .api import algorithms, conv2d, plan_conv2d
 from .checks import allocate, array, flag, integer
-from .plan import candidates, get_num_threads, name, table
+from .choice import candidates, get_num_threads, name, table
 from .spec import ConvSpec
 from .timing import medians
 

@@ -16,13 +16,14 @@ import numpy as np
 from .checks import BFLOAT16, allocate, array, check_dtype, flag
 from .checks import check_out as check_host_out
 from .checks import shape as check_shape
+from .choice import choose
 from .cuda import arrays, host
 from .cuda.arrays import Array
 from .cuda.convert import converted
 from .cuda.machine import this_machine
 from .cuda.runtime import SIMULATED, Buffer, Stream, Tensor, dense, require
 from .devices import on_gpu
-from .plan import Plan, choose
+from .plan import Plan
 from .spec import ConvSpec, PoolSpec, conv_spec, pool_spec
 
 Operand = np.ndarray | Array

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 
 from .checks import allocate, kernel_ready, result_array
+from .choice import candidates
 from .phases import Part, Parts, Turns, separate, together
-from .plan import candidates, recipe
+from .plan import recipe
 from .spec import ConvSpec
 
 #: Seconds to exchange and pack one weight, for `_multiplied` (1.1 to 2.7 ns measured, AMD EPYC 9004).

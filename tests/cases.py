@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastconv import plan, spec
+from fastconv import choice, spec
 from fastconv.cpu import runtime
 
 
@@ -216,7 +216,7 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
     """Why an algorithm cannot convolve these arrays, None if it can."""
     x, weight = arrays[:2]
     problem = spec.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
-    (module,) = (module for module in plan.table("conv2d") if plan.name(module) == algorithm)
+    (module,) = (module for module in choice.table("conv2d") if choice.name(module) == algorithm)
     return module.supports(problem)
 
 

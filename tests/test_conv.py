@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv import plan, spec
+from fastconv import choice, spec
 from fastconv.cpu import conv_separable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -119,7 +119,7 @@ def test_nan_and_infinity_stay(algorithm: str, bad: float) -> None:
     result = fastconv.conv2d(x, weight, **case.options, algorithm=algorithm)
     assert 0 < np.count_nonzero(seen) < seen.size
     assert not np.isfinite(result[seen > 0]).any()
-    if algorithm in ("naive", *plan.FILTERS):  # which promise that the others stay as they are
+    if algorithm in ("naive", *choice.FILTERS):  # which promise that the others stay as they are
         np.testing.assert_allclose(result[seen == 0], expected[seen == 0], rtol=0, atol=1e-5)
 
 

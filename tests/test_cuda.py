@@ -13,7 +13,7 @@ import pytest
 
 import fastconv
 from benchmarks import gpu, ptx, shapes
-from fastconv import plan
+from fastconv import choice
 from fastconv.cuda.runtime import missing
 from fastconv.spec import PRECISIONS, conv_spec, pool_spec
 
@@ -42,7 +42,7 @@ def test_every_kernel_compiles_and_no_hot_one_spills(
     device: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried = set()
-    for module in plan.table(device, "cuda"):
+    for module in choice.table(device, "cuda"):
         name = module.__name__.rpartition(".")[2]
         for row in ptx.report(ptx.TEST_DTYPES, name, (capability,)):
             tried.add(name)
@@ -51,10 +51,10 @@ def test_every_kernel_compiles_and_no_hot_one_spills(
             assert row.shared <= 227 << 10 if capability >= (9, 0) else row.shared <= 163 << 10
             # What an SM has must do for a block, or the launch fails.
             assert row.registers * row.threads <= 65536
-            if plan.name(module) not in COLD:
+            if choice.name(module) not in COLD:
                 assert row.spilled == 0
                 assert row.stack == 0, "an array of a thread is in memory, not in registers"
-    assert tried == {module.__name__.rpartition(".")[2] for module in plan.table(device, "cuda")}
+    assert tried == {module.__name__.rpartition(".")[2] for module in choice.table(device, "cuda")}
 
 
 def test_what_is_missing_is_said() -> None:
@@ -102,12 +102,12 @@ def test_the_planner_knows_every_problem_of_the_benchmark() -> None:
         for precision in PRECISIONS:
             x = gpu.BATCH, layer.c_in, layer.h, layer.w
             spec = conv_spec(x, weight, [np.dtype(np.float32)], **layer.options, precision=precision)
-            costs = plan.candidates(spec, "cuda")
+            costs = choice.candidates(spec, "cuda")
             assert len(costs) >= 2
             assert all(0 < seconds < 1 for label, seconds in costs.items() if label != "naive"), (layer.name, costs)
     for pooling in shapes.POOLINGS.values():
         x = gpu.BATCH, pooling.c, pooling.h, pooling.w
-        costs = plan.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
+        costs = choice.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
         assert len(costs) >= 2
         assert all(0 < seconds < 1 for seconds in costs.values()), (pooling.name, costs)
 

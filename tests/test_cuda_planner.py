@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import plan
+from fastconv import choice
 from fastconv.spec import conv_spec
 
 machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
@@ -16,12 +16,12 @@ machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' 
 def test_what_the_planner_picks() -> None:
     """By estimates for an H200, for layers whose answer is plain."""
     gpu = machine.Machine()
-    table = plan.table("conv2d", "cuda")
+    table = choice.table("conv2d", "cuda")
 
     def picked(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
         spec = conv_spec(x, weight, [np.dtype(options.pop("dtype", "float32"))], **options)
         able = [module for module in table if module.supports(spec) is None]
-        return plan.name(min(able, key=lambda module: module.cost(spec, gpu)))
+        return choice.name(min(able, key=lambda module: module.cost(spec, gpu)))
 
     assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1) == "winograd"
     assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1, precision="tf32") == "implicit_gemm"

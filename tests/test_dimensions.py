@@ -13,14 +13,14 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import phases, plan, spec, transposed
+from fastconv import choice, phases, plan, spec, transposed
 from fastconv.cpu import volumes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def unsupported(problem: spec.ConvSpec | spec.PoolSpec, algorithm: str) -> str | None:
-    (module,) = (module for module in plan.table(plan.operation(problem)) if plan.name(module) == algorithm)
+    (module,) = (module for module in choice.table(plan.operation(problem)) if choice.name(module) == algorithm)
     return module.supports(problem)
 
 

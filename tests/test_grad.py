@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import assert_close
 
 import fastconv
-from fastconv import grad, plan, spec
+from fastconv import choice, grad, spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -64,7 +64,7 @@ def test_weight(case: Conv, algorithm: str) -> None:
         x, weight, signal, options = problem(case, dtype)
         problem_spec = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **options)
         if algorithm != "auto":
-            (module,) = (module for module in plan.table("conv2d_weight") if plan.name(module) == algorithm)
+            (module,) = (module for module in choice.table("conv2d_weight") if choice.name(module) == algorithm)
             if module.supports(problem_spec) is not None:
                 with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                     grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm)

@@ -66,11 +66,11 @@ ALLOWED = {
     "spec": {"checks"},
     "wisdom": {"_files", "spec", "cpu.runtime"},  # the last one late
     "shapes": {"checks"},
-    "plan": {"checks", "spec", "timing", "wisdom", "cpu", "cpu.machine", "cpu.runtime",
-             "cuda", "cuda.machine"},  # cpu and cuda late
-    "gpu": {"checks", "devices", "spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host", "cuda.machine",
+    "choice": {"checks", "spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda", "cuda.machine"},  # those late
+    "plan": {"checks", "spec", "choice", "timing", "wisdom"},
+    "gpu": {"checks", "choice", "devices", "spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host", "cuda.machine",
             "cuda.runtime"},
-    "api": {"checks", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
+    "api": {"checks", "choice", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
     "pool": {"checks", "devices", "spec", "plan", "gpu"},  # gpu late
     "adaptive": {"checks", "spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
@@ -79,8 +79,8 @@ ALLOWED = {
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
-    "transposed": {"checks", "spec", "plan", "phases", "cpu.shuffle", "cpu.columns", "cpu.machine"},  # cpu late
-    "backward": {"checks", "spec", "plan", "cpu.scatter"},  # the last one late
+    "transposed": {"checks", "choice", "spec", "plan", "phases", "cpu.shuffle", "cpu.columns", "cpu.machine"},
+    "backward": {"checks", "choice", "spec", "plan", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv import plan, spec
+from fastconv import choice, spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,7 +51,7 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     if args:
         options["norm_type"] = args[0]
     problem = spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    (module,) = (module for module in plan.table(f"{op}_pool2d") if plan.name(module) == algorithm)
+    (module,) = (module for module in choice.table(f"{op}_pool2d") if choice.name(module) == algorithm)
     return module.supports(problem)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from reference import assert_close, conv2d
 
 import fastconv
-from fastconv import plan, wisdom
+from fastconv import choice, plan, wisdom
 from fastconv.spec import ConvSpec, conv_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nothing_known")
@@ -81,7 +81,7 @@ def test_auto_follows_what_was_measured_for_this_very_problem(timed: list) -> No
     estimated = chosen()
     assert estimated != "naive"
     assert chosen(measure=True) == "naive"
-    assert timed == [{name for name in fastconv.algorithms() if name in plan.candidates(problem())}]
+    assert timed == [{name for name in fastconv.algorithms() if name in choice.candidates(problem())}]
     assert chosen() == "naive"
     assert fastconv.plan_conv2d(SHAPE[1:], WEIGHT).algorithm == "naive"  # the same problem, without a batch axis
     assert chosen(padding=1) != "naive"
@@ -271,7 +271,7 @@ def test_damaged_files_count_as_none(data: bytes) -> None:
     forget_this_process()
     assert wisdom.recall(spec, 1) is None
     assert not list(wisdom.records())
-    assert chosen() == min(plan.candidates(spec), key=plan.candidates(spec).__getitem__)
+    assert chosen() == min(choice.candidates(spec), key=choice.candidates(spec).__getitem__)
 
 
 def test_a_file_under_the_name_of_another_problem_is_not_believed() -> None:

@@ -12,7 +12,7 @@ from reference import assert_close
 from small import CONV, SIMULATED
 
 import fastconv
-from fastconv import plan, spec
+from fastconv import choice, spec
 from fastconv.cuda import host
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
@@ -26,7 +26,7 @@ PROBLEMS = [pytest.param(case, dtype, id=f"{case.name}-{dtype}")
 def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str | None:
     x, weight = arrays[:2]
     problem = spec.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
-    (module,) = (module for module in plan.table("conv2d", "cuda") if plan.name(module) == algorithm)
+    (module,) = (module for module in choice.table("conv2d", "cuda") if choice.name(module) == algorithm)
     return module.supports(problem)
 
 

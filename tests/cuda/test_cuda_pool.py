@@ -12,7 +12,7 @@ from reference import assert_close
 from small import POOL, SIMULATED
 
 import fastconv
-from fastconv import plan, spec
+from fastconv import choice, spec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
 
@@ -37,7 +37,7 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     if args:
         options["norm_type"] = args[0]
     problem = spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    (module,) = (module for module in plan.table(f"{op}_pool2d", "cuda") if plan.name(module) == algorithm)
+    (module,) = (module for module in choice.table(f"{op}_pool2d", "cuda") if choice.name(module) == algorithm)
     return module.supports(problem)
 
 
