@@ -265,11 +265,11 @@ def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, pl
                 line = to + (f * phases.size + g) * plane + r * pitch
                 if 0 <= row < h:
                     at = ((image * x.shape[1] + channel) * h + row) * w + begin * stride[1] + shift
-                    patch._zeros(target, line, begin, lanes)
-                    patch._copy_row(x, at, stride[1], target, line + begin, end - begin, lanes)
-                    patch._zeros(target, line + end, pitch - end, lanes)
+                    patch.zeros(target, line, begin, lanes)
+                    patch.copy_row(x, at, stride[1], target, line + begin, end - begin, lanes)
+                    patch.zeros(target, line + end, pitch - end, lanes)
                 else:
-                    patch._zeros(target, line, pitch, lanes)
+                    patch.zeros(target, line, pitch, lanes)
 
 
 @lru_cache(maxsize=64)
@@ -308,9 +308,9 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
                         to = o * signal + margin + i * pitch
                         if i < high:
                             at = ((image * c_out + group * channels + o) * oh + i0 + i) * ow
-                            patch._copy_row(grad, at, 1, signals, to, ow, lanes)
+                            patch.copy_row(grad, at, 1, signals, to, ow, lanes)
                         elif high < block_h:
-                            patch._zeros(signals, to, ow, lanes)
+                            patch.zeros(signals, to, ow, lanes)
                 for t in range(first, last):
                     r, s = t // right.shape[0], t % right.shape[0]
                     products(signals, 0, left[r], seen, begin[r, 0], right[s], begin[r, 1], sums, t * each_tile)
