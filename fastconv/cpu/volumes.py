@@ -87,6 +87,10 @@ class Convolution:
         moved = part.n * (2 * part.c_in * part.h * part.w + 2 * part.c_out * part.oh * part.ow) * part.x_dtype.itemsize
         return parts * (self.module.cost(part, machine) + moved / machine.bandwidth)
 
+    def prepare_cost(self, spec: ConvSpec, machine: Machine) -> float:
+        preparing = getattr(self.module, "prepare_cost", None)
+        return 0.0 if preparing is None else preparing(folded(spec) or gathered(spec), machine)
+
     def scratch(self, spec: ConvSpec) -> int:
         if image := folded(spec):
             return self.module.scratch(image)
