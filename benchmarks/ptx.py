@@ -4,7 +4,7 @@ needed.
     python -m benchmarks.ptx                    # compute capabilities 8.0 and 9.0
     python -m benchmarks.ptx --only depthwise --ptx FOLDER
 
-A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.runtime.Recorder`).
+A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.streams.Recorder`).
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
 
 def launches(module: ModuleType, spec: ConvSpec | PoolSpec) -> list[tuple]:
     """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory)."""
-    from fastconv.cuda.runtime import Recorder, dense
+    from fastconv.cuda.streams import Recorder, dense
 
     stream = Recorder()
     if isinstance(spec, ConvSpec):

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from .checks import BFLOAT16, allocate, array, check_dtype, flag
-from .checks import check_out as check_host_out
+from .checks import BFLOAT16, allocate, array, check_dtype, flag, result_array
 from .checks import shape as check_shape
 from .choice import choose
 from .cuda import arrays, host
 from .cuda.arrays import Array
 from .cuda.convert import converted
 from .cuda.machine import this_machine
-from .cuda.runtime import SIMULATED, Buffer, Stream, Tensor, dense, require
+from .cuda.runtime import SIMULATED, require
+from .cuda.streams import Buffer, Stream, Tensor, dense
 from .devices import on_gpu
 from .plan import Plan
 from .spec import ConvSpec, PoolSpec, conv_spec, pool_spec
@@ -167,11 +167,8 @@ class DevicePlan(Plan):
         spec = self.spec
         if isinstance(self._weight, Array) or isinstance(self._bias_given, Array) or self._weight is None:
             raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
-        if out is None:
-            result = allocate(spec.output_shape, spec.out_dtype)
-        else:
-            given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
-            result = check_host_out(out, spec.output_shape, spec.out_dtype, given)
+        given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
+        result = result_array(spec.output_shape, spec.out_dtype, out, given)
         if not result.size:
             return result
         images = x.reshape(spec.n, spec.c_in, spec.h, spec.w)
@@ -240,8 +237,7 @@ def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, ou
 
 
 def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool, out: Any) -> Any:
-    result = allocate(spec.output_shape, spec.out_dtype) if out is None else check_host_out(
-        out, spec.output_shape, spec.out_dtype, [x])
+    result = result_array(spec.output_shape, spec.out_dtype, out, [x])
     indices = allocate(spec.output_shape, np.dtype(np.int64)) if return_indices else None
     if result.size:
         inner = (spec.planes, spec.oh, spec.ow)

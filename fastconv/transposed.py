@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from .checks import allocate, kernel_ready, result_array
-from .choice import candidates
+from .choice import candidates, check_names
 from .phases import Part, Parts, Turns, separate, together
 from .plan import recipe
 from .spec import ConvSpec
@@ -55,8 +55,8 @@ def run(
         return result
     images, y = result.reshape(spec.kernel_shapes[0]), y.reshape(spec.kernel_shapes[2])
     weight = kernel_ready(weight, spec.acc_dtype)
-    free = isinstance(algorithm, str) and isinstance(device, str) and (algorithm, device) == ("auto", "cpu")
-    if free and _multiplied(spec):
+    check_names(algorithm, device)
+    if (algorithm, device) == ("auto", "cpu") and _multiplied(spec):
         _multiply(spec, weight, y, bias, images)
         return result
     convolutions, turns, complete, whole = _parts(spec)

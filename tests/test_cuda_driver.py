@@ -19,7 +19,7 @@ import pytest
 
 import fastconv
 from fastconv import gpu
-from fastconv.cuda import arrays, host, machine, runtime
+from fastconv.cuda import arrays, host, machine, runtime, streams
 
 driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'fastconv[ptx]' (CI does)")
 core = pytest.importorskip("cuda.core")
@@ -152,14 +152,14 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
     monkeypatch.setattr(core, "Stream", SimpleNamespace(from_handle=lambda handle: FakeStream(found, handle)))
     monkeypatch.setattr(core, "LEGACY_DEFAULT_STREAM", FakeStream(found, 1))
     monkeypatch.setattr(core, "LegacyPinnedMemoryResource", FakeMemory)
-    monkeypatch.setattr(runtime, "_launch", lambda: found.launch)
+    monkeypatch.setattr(streams, "_launch", lambda: found.launch)
     monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path)
     monkeypatch.setattr(runtime, "write", lambda file, data: False)
     monkeypatch.setattr(runtime, "require", lambda: None)
     monkeypatch.setattr(host, "require", lambda: None)
     monkeypatch.setattr(gpu, "require", lambda: None)
     monkeypatch.setattr(host, "_FREE", type(host._FREE)())
-    caches = arrays.stream_of, machine.this_machine, runtime._config
+    caches = arrays.stream_of, machine.this_machine, streams._config
     for cache in caches:
         cache.cache_clear()
     monkeypatch.setattr(runtime.Kernel, "loaded", _freshly(runtime.Kernel.loaded))

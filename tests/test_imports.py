@@ -69,7 +69,7 @@ ALLOWED = {
     "choice": {"checks", "spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda", "cuda.machine"},  # those late
     "plan": {"checks", "spec", "choice", "timing", "wisdom"},
     "gpu": {"checks", "choice", "devices", "spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host", "cuda.machine",
-            "cuda.runtime"},
+            "cuda.runtime", "cuda.streams"},
     "api": {"checks", "choice", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
     "pool": {"checks", "devices", "spec", "plan", "gpu"},  # gpu late
     "adaptive": {"checks", "spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late

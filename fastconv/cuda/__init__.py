@@ -9,7 +9,7 @@ The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (
     run(spec, x, packed, bias, out, stream) -> None                (convolution)
     run(spec, x, out, indices, stream) -> None                     (pooling; indices is None or an int64 Tensor)
 
-`x` and `weight` have the spec's dtype, `out` has `spec.out_dtype`, `bias` is a `runtime.Buffer` of `spec.acc_dtype`.
+`x` and `weight` have the spec's dtype, `out` has `spec.out_dtype`, `bias` is a `streams.Buffer` of `spec.acc_dtype`.
 Nothing waits for the device.
 """
 

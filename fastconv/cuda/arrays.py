@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import BFLOAT16, check_dtype
-from .runtime import SIMULATED, GpuStream, SimulatedPointer, SimulatedStream, Stream, Tensor, cuda, row_major, storage
+from .runtime import SIMULATED, cuda, storage
+from .streams import GpuStream, SimulatedPointer, SimulatedStream, Stream, Tensor, row_major
 
 
 @dataclass(frozen=True, slots=True)

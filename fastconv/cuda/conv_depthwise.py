@@ -25,7 +25,8 @@ import numpy as np
 from ..spec import ConvSpec
 from .dtypes import narrow, widen
 from .machine import Machine
-from .runtime import Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
+from .runtime import cuda, factory, integers, pick, pointer, scalar
+from .streams import Stream, Tensor
 
 #: Tiles by width of output: threads across, down, planes of a block, and outputs below each other of a thread.
 #: A warp is as wide as the tile where it can be, so that it reads rows; blocks have 128 threads.

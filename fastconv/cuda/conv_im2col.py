@@ -26,7 +26,8 @@ import numpy as np
 from ..spec import ConvSpec
 from .dtypes import narrow, widen
 from .machine import Machine
-from .runtime import Stream, Tensor, cuda, factory, integers, pick, pointer, scalar, scalar_type
+from .runtime import cuda, factory, integers, pick, pointer, scalar, scalar_type
+from .streams import Stream, Tensor
 
 #: Sums of a thread, in each direction: 16 sums and 8 operands are well within its registers.
 EACH = pick(4, 2)

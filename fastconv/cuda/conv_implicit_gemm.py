@@ -23,7 +23,7 @@ from ..spec import ConvSpec
 from . import products
 from .implicit import Packed, limits
 from .machine import Machine
-from .runtime import Buffer, Stream, Tensor
+from .streams import Buffer, Stream, Tensor
 
 
 def supports(spec: ConvSpec) -> str | None:

@@ -19,7 +19,8 @@ import numpy as np
 from ..spec import ConvSpec
 from .dtypes import narrow, widen
 from .machine import Machine
-from .runtime import Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
+from .runtime import cuda, factory, integers, pick, pointer, scalar
+from .streams import Stream, Tensor
 
 #: Threads of a block: whole warps, few enough that small outputs spread over the multiprocessors.
 BLOCK = pick(128, 8)

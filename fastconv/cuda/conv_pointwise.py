@@ -20,7 +20,7 @@ from ..spec import ConvSpec
 from . import products
 from .implicit import Packed, limits
 from .machine import Machine
-from .runtime import Buffer, Stream, Tensor
+from .streams import Buffer, Stream, Tensor
 
 #: Of `implicit_gemm`'s time, from the number of instructions.
 SHARE = 585 / 630

@@ -36,7 +36,8 @@ from .implicit import Packed, limits
 from .linear import transform
 from .machine import Machine, this_machine
 from .ptx import int64
-from .runtime import Buffer, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
+from .runtime import cuda, factory, integers, pick, pointer, scalar
+from .streams import Buffer, Stream, Tensor
 
 #: Outputs of a tile, along one axis.
 SIZES = (2, 4)

@@ -6,7 +6,8 @@ import numpy as np
 
 from ..checks import BFLOAT16
 from .dtypes import narrow, widen
-from .runtime import Stream, Tensor, cuda, dense, factory, integers, pick, pointer
+from .runtime import cuda, factory, integers, pick, pointer
+from .streams import Stream, Tensor, dense
 
 BLOCK = pick(256, 8)
 

@@ -46,7 +46,8 @@ from .dtypes import narrow, widen
 from .implicit import Cut, Packed, cuts, gathering, launch, near, order, pixelwise, storing, zeros
 from .machine import Machine
 from .ptx import advance, inlined, int32, int64, load4, opaque, store4, within
-from .runtime import SIMULATED, Buffer, Kernel, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar
+from .runtime import SIMULATED, Kernel, cuda, factory, integers, pick, pointer, scalar
+from .streams import Buffer, Stream, Tensor
 
 
 class Tile(NamedTuple):

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .runtime import SIMULATED, Buffer, GpuStream, SimulatedStream, Stream, _checked, require, storage
+from .runtime import SIMULATED, checked, require, storage
+from .streams import Buffer, GpuStream, SimulatedStream, Stream
 
 #: Bytes of input and output in a slice: enough that a copy runs at full speed and a kernel fills the GPU, and small
 #: beside any device's memory.
@@ -84,7 +85,7 @@ class _Lane:
 
         buffer = self.stream.empty(flat.size, dtype)
         if flat.size:
-            _checked(driver.cuMemcpyHtoDAsync(buffer.pointer, flat.ctypes.data, flat.nbytes, self.stream.handle))  # type: ignore[attr-defined]
+            checked(driver.cuMemcpyHtoDAsync(buffer.pointer, flat.ctypes.data, flat.nbytes, self.stream.handle))  # type: ignore[attr-defined]
         return buffer
 
     def fetch(self, results: list[Buffer]) -> None:
@@ -101,7 +102,7 @@ class _Lane:
             elif size:
                 from cuda.bindings import driver
 
-                _checked(driver.cuMemcpyDtoHAsync(part.ctypes.data, result.pointer, size, self.stream.handle))  # type: ignore[attr-defined]
+                checked(driver.cuMemcpyDtoHAsync(part.ctypes.data, result.pointer, size, self.stream.handle))  # type: ignore[attr-defined]
 
     def collect(self, outs: Sequence[np.ndarray], first: int, last: int) -> None:
         """Wait for what was fetched, and put it where it belongs."""

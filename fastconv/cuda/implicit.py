@@ -32,7 +32,8 @@ from ..spec import ConvSpec
 from .convert import converted
 from .dtypes import narrow
 from .machine import Machine
-from .runtime import Buffer, Kernel, Stream, Tensor, cuda, dense, factory, integers, pick, pointer, scalar
+from .runtime import Kernel, cuda, factory, integers, pick, pointer, scalar
+from .streams import Buffer, Stream, Tensor, dense
 
 #: An entry of the table that is outside of every image: what k is filled up with to whole slabs.
 FAR = 1 << 30

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .runtime import SIMULATED, GpuStream, missing
+from .runtime import SIMULATED, missing
+from .streams import GpuStream
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ from .implicit import Cut, Packed, cuts, gathering, launch, near, order, zeros
 from .machine import Machine
 from .ptx import advance, inlined, int32, int64, load4, load_words, mma, opaque, split, store4, tf32, within, word
 from .ptx import number as as_float
-from .runtime import SIMULATED, Buffer, Kernel, Stream, Tensor, cuda, factory, integers, pick, pointer, scalar, storage
+from .runtime import SIMULATED, Kernel, cuda, factory, integers, pick, pointer, scalar, storage
+from .streams import Buffer, Stream, Tensor
 
 #: Words of a slab, along k: two steps of the tensor cores.
 SLAB = 16

@@ -20,7 +20,8 @@ import numpy as np
 from ..spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
-from .runtime import FLOAT64, INT64, Stream, Tensor, cuda, device_function, factory, integers, pick, pointer
+from .runtime import FLOAT64, INT64, cuda, device_function, factory, integers, pick, pointer
+from .streams import Stream, Tensor
 
 BLOCK = pick(128, 8)
 

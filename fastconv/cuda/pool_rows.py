@@ -21,7 +21,8 @@ from ..spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, block_shape, computed, finish, lanes_last
-from .runtime import INT64, Stream, Tensor, cuda, factory, integers, pointer
+from .runtime import INT64, cuda, factory, integers, pointer
+from .streams import Stream, Tensor
 
 #: Outputs below each other of one thread: enough loads under way to hide memory's latency at full occupancy.
 EACH = 2

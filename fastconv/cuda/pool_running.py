@@ -30,7 +30,8 @@ from ..spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, computed, finish
-from .runtime import INT64, Stream, Tensor, cuda, dense, factory, integers, pick, pointer, scalar
+from .runtime import INT64, cuda, factory, integers, pick, pointer, scalar
+from .streams import Stream, Tensor, dense
 
 #: Of a strip in shared memory: two that take turns, and one of the windows so far.
 COPIES = 3

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..checks import BFLOAT16
-from .runtime import Tensor, device_function, pick
+from .runtime import device_function, pick
+from .streams import Tensor
 
 #: Norms of Lp pooling whose powers need no function: the sum, and the Euclidean norm.
 NORMS = (1.0, 2.0)

@@ -12,7 +12,7 @@ from ..spec import ConvSpec
 from . import gemm_tile, implicit, mma_tile
 from .implicit import Packed
 from .machine import Machine, this_machine
-from .runtime import Buffer, Stream, Tensor
+from .streams import Buffer, Stream, Tensor
 
 
 def _tiles(spec: ConvSpec, machine: Machine) -> Any:

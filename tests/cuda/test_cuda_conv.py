@@ -138,7 +138,7 @@ def test_arguments_are_checked_before_anything_runs() -> None:
 def test_the_simulator_finds_what_is_out_of_bounds() -> None:
     if not SIMULATED:
         return  # on a GPU, compute-sanitizer does
-    from fastconv.cuda.runtime import SimulatedPointer
+    from fastconv.cuda.streams import SimulatedPointer
 
     pointer = SimulatedPointer(np.arange(4.0), 1)
     assert pointer[-1] == 0

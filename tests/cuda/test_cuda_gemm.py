@@ -14,7 +14,8 @@ from small import SIMULATED
 import fastconv
 from fastconv.checks import BFLOAT16
 from fastconv.cuda import conv_winograd, gemm_tile, implicit, mma_tile, ptx
-from fastconv.cuda.runtime import SimulatedPointer, SimulatedStream, Stream, Tensor, storage
+from fastconv.cuda.runtime import storage
+from fastconv.cuda.streams import SimulatedPointer, SimulatedStream, Stream, Tensor
 from fastconv.spec import ConvSpec, conv_spec
 from fastconv.toom_cook import axis
 

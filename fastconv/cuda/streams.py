@@ -1,0 +1,298 @@
+"""Memory of a device, and the streams that give it and launch kernels: a GPU's, the simulator's, one that only lists.
+
+A launch takes bare pointers and integers. Arrays of callers come as `Tensor`, a pointer with sizes and steps.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .runtime import Kernel, checked, storage
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory in a row on the device, freed when nobody holds it, in the order of its stream."""
+
+    pointer: Any
+    size: int
+    """Elements."""
+    dtype: np.dtype
+    owner: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A view of memory on the device: where element (0, 0, 0, 0) is, and steps in elements from one to the next.
+
+    Axes are (n, c, h, w), for pooling as well; axes the caller left out have size 1.
+    """
+
+    pointer: Any
+    dtype: np.dtype
+    shape: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int]
+    owner: Any = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in a row in the order of the axes."""
+        return _matches(self.shape, self.strides, (3, 2, 1, 0))
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether they lie in a row in the order (n, h, w, c)."""
+        return _matches(self.shape, self.strides, (1, 3, 2, 0))
+
+
+def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    step = 1
+    for axis in order:
+        if shape[axis] != 1:
+            if strides[axis] != step:
+                return False
+            step *= shape[axis]
+    return True
+
+
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Steps of an array in C order."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def dense(buffer: Buffer, shape: tuple[int, int, int, int]) -> Tensor:
+    """A buffer as a tensor in C order."""
+    a, b, c, d = row_major(shape)
+    return Tensor(buffer.pointer, buffer.dtype, shape, (a, b, c, d), buffer)
+
+
+class SimulatedPointer:
+    """Memory of this process under the interface of a pointer; an index outside of it is an error."""
+
+    __slots__ = ("array", "start")
+
+    def __init__(self, array: np.ndarray, start: int = 0) -> None:
+        self.array, self.start = array, start
+
+    def _at(self, index: Any) -> int:
+        at = int(index) + self.start
+        if not 0 <= at < self.array.size:
+            raise IndexError(f"a kernel reached for element {at} of {self.array.size}")
+        return at
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[self._at(index)]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.array[self._at(index)] = value
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+class Stream(ABC):
+    """Where kernels are launched, in order, and memory is taken from."""
+
+    @abstractmethod
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        """Start a kernel; an empty grid starts nothing. `shared` are bytes of dynamic shared memory."""
+
+    @abstractmethod
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        """Memory for so many elements, contents unknown; also the way to scratch memory."""
+
+    @abstractmethod
+    def upload(self, array: np.ndarray) -> Buffer:
+        """A copy of an array in C order on the device. The array may be changed once this returns."""
+
+    @abstractmethod
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        """Memory of zeros."""
+
+    def lasting(self) -> Stream:
+        """The same stream; its memory may be used from other streams too, and is freed when all of them are done."""
+        return self
+
+    def current(self) -> AbstractContextManager:
+        """Make the stream's device the current one, and afterwards the one that was."""
+        return nullcontext()
+
+    def wait(self) -> None:  # noqa: B027 # only a device is not done at once
+        """Until all that was launched is done. For planning; no call waits for the device."""
+
+
+def _sizes(value: Any) -> tuple[int, int, int]:
+    sizes = (value,) if isinstance(value, int) else tuple(value)
+    return (*sizes, 1, 1)[:3]
+
+
+class Recorder(Stream):
+    """Launches nothing, and lists what would be: so the kernels of a problem are found without a GPU."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple[Kernel, tuple[int, int, int], tuple[int, int, int], int]] = []
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        if len(arguments) != len(kernel.signature):
+            raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
+        self.launches.append((kernel, _sizes(grid), _sizes(block), shared))
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        return Buffer(0, size, np.dtype(dtype))
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        return Buffer(0, array.size, array.dtype)
+
+    zeros = empty
+
+
+class SimulatedStream(Stream):
+    """Numba's simulator, one launch at a time."""
+
+    _LOCK = threading.RLock()
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        if 0 in _sizes(grid):
+            return
+        if len(arguments) != len(kernel.signature):
+            raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
+        values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
+                  for kind, value in zip(kernel.signature, arguments, strict=True)]
+        with self._LOCK:
+            # The simulator's threads wait by looking again and again; taking turns of 5 ms they would hardly get on.
+            before = sys.getswitchinterval()
+            sys.setswitchinterval(2e-5)
+            try:
+                kernel.simulate(_sizes(grid), _sizes(block), shared, tuple(values))
+            finally:
+                sys.setswitchinterval(before)
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        dtype = np.dtype(dtype)
+        raw = np.full(size * dtype.itemsize, 0xA5, np.uint8)  # whoever reads before writing is found out
+        return self._buffer(raw.view(storage(dtype)), dtype)
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        return self._buffer(np.ascontiguousarray(array).reshape(-1).view(storage(array.dtype)).copy(), array.dtype)
+
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        return self.upload(np.zeros(size, dtype))
+
+    def _buffer(self, flat: np.ndarray, dtype: np.dtype) -> Buffer:
+        return Buffer(SimulatedPointer(flat), flat.size, dtype, flat)
+
+
+#: The simulator passes numbers on as they are; integers are Python's.
+_AS_NUMPY = {"int32": int, "int64": int, "uint8": int, "uint32": int, "uint64": int,
+             "float32": np.float32, "float64": np.float64}
+
+
+class GpuStream(Stream):
+    """A stream of a device."""
+
+    def __init__(self, device: Any, stream: Any, lasts: bool = False) -> None:
+        self.device, self.stream, self.lasts = device, stream, lasts
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        sizes = _sizes(grid)
+        if 0 not in sizes:
+            loaded = kernel.loaded(self.device, shared)
+            _launch()(self.stream, _config(sizes, _sizes(block), shared), loaded, *kernel.pack(arguments))
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        dtype = np.dtype(dtype)
+        memory = _Memory(max(size, 1) * dtype.itemsize, self)
+        return Buffer(memory.address, size, dtype, memory)
+
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        from cuda.bindings import driver
+
+        buffer = self.empty(size, dtype)
+        if size:
+            checked(driver.cuMemsetD8Async(buffer.pointer, 0, size * buffer.dtype.itemsize, self.handle))
+        return buffer
+
+    def lasting(self) -> GpuStream:
+        return GpuStream(self.device, self.stream, True)
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        from cuda.bindings import driver
+
+        status, before = driver.cuCtxGetCurrent()
+        self.device.set_current()
+        try:
+            yield
+        finally:
+            if int(status) == 0 and int(before):
+                driver.cuCtxSetCurrent(before)
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        from cuda.bindings import driver
+
+        array = np.ascontiguousarray(array)
+        buffer = self.empty(array.size, array.dtype)
+        if array.size:
+            # From memory that is not pinned, the driver has read the array when the call returns.
+            checked(driver.cuMemcpyHtoDAsync(buffer.pointer, array.ctypes.data, array.nbytes, self.handle))
+        return buffer
+
+    def wait(self) -> None:
+        self.stream.sync()
+
+    @cached_property
+    def handle(self) -> Any:
+        from cuda.bindings import driver
+
+        return driver.CUstream(int(self.stream.handle))
+
+
+class _Memory:
+    """Memory of a device from the driver's pool, also within the capture of a graph."""
+
+    def __init__(self, size: int, stream: GpuStream) -> None:
+        from cuda.bindings import driver
+
+        status, address = driver.cuMemAllocAsync(size, stream.handle)
+        if int(status) == 2:
+            raise MemoryError(f"GPU {stream.device.device_id} has no {size} bytes left")
+        checked((status,))
+        self.address, self._driver = int(address), driver
+        self._stream = None if stream.lasts else stream
+
+    def __del__(self) -> None:
+        if hasattr(self, "address"):
+            if self._stream is None:
+                self._driver.cuMemFree(self.address)  # waits for all who may use it
+            else:
+                self._driver.cuMemFreeAsync(self.address, self._stream.handle)
+
+
+@lru_cache(maxsize=1)
+def _launch() -> Any:
+    from cuda.core import launch
+
+    return launch
+
+
+@lru_cache(maxsize=4096)
+def _config(grid: tuple[int, int, int], block: tuple[int, int, int], shared: int) -> Any:
+    from cuda.core import LaunchConfig
+
+    return LaunchConfig(grid=grid, block=block, shmem_size=shared)
