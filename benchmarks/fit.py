@@ -34,7 +34,8 @@ from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
 from fastconv import choice, plan
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.cpu.runtime import SOURCES
-from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
+from fastconv.pool_spec import PoolSpec, pool_spec
+from fastconv.spec import ConvSpec, conv_spec
 from fastconv.timing import in_turns, random_array
 
 #: Estimated, and measured at the first try: so many times the fastest's time is hopeless.

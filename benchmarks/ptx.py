@@ -25,7 +25,8 @@ import numpy as np
 
 from fastconv import choice
 from fastconv.checks import BFLOAT16
-from fastconv.spec import ConvSpec, PoolSpec, conv_spec, pool_spec
+from fastconv.pool_spec import PoolSpec, pool_spec
+from fastconv.spec import ConvSpec, conv_spec
 
 CAPABILITIES = ((8, 0), (9, 0))
 DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)

@@ -12,7 +12,7 @@ import numpy as np
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import Pair, allocate, array, check_dtype, flag, integer, kernel_ready, pair, result_array
 from .plan import recipe
-from .spec import PoolSpec, pool_spec
+from .pool_spec import PoolSpec, pool_spec
 
 __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "max_unpool2d"]
 

@@ -9,7 +9,8 @@ import numpy as np
 from .checks import kernel_ready, result_array
 from .choice import choose
 from .plan import computed_array, hand_over, recipe
-from .spec import ConvSpec, PoolSpec
+from .pool_spec import PoolSpec
+from .spec import ConvSpec
 
 
 def conv2d_weight(

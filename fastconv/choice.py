@@ -12,7 +12,8 @@ from typing import Any
 
 from . import wisdom
 from .checks import integer
-from .spec import ConvSpec, PoolSpec
+from .pool_spec import PoolSpec
+from .spec import ConvSpec
 
 #: The table of each operation; a signal is an image of height 1.
 _OPS = {

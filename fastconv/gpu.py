@@ -24,7 +24,8 @@ from .cuda.runtime import SIMULATED, require
 from .cuda.streams import Buffer, Stream, Tensor, dense
 from .devices import on_gpu
 from .plan import Plan
-from .spec import ConvSpec, PoolSpec, conv_spec, pool_spec
+from .pool_spec import PoolSpec, pool_spec
+from .spec import ConvSpec, conv_spec
 
 Operand = np.ndarray | Array
 

@@ -16,7 +16,8 @@ from . import (
     transposed,
 )
 from .checks import array, check_dtype, shape
-from .spec import conv_spec, pool_spec
+from .pool_spec import pool_spec
+from .spec import conv_spec
 
 __all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d"]
 

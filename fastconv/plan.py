@@ -23,7 +23,8 @@ from .choice import (
     operation,
     runtime,
 )
-from .spec import ConvSpec, PoolSpec, filter_spec
+from .pool_spec import PoolSpec
+from .spec import ConvSpec, filter_spec
 from .timing import medians, random_array
 
 # -- measuring -----------------------------------------------------------------------------------------------

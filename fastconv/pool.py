@@ -9,7 +9,7 @@ import numpy as np
 from .checks import array, check_dtype, flag
 from .devices import place
 from .plan import recipe
-from .spec import pool_spec
+from .pool_spec import pool_spec
 
 __all__ = ["avg_pool2d", "lp_pool2d", "max_pool2d"]
 

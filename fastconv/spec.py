@@ -1,6 +1,7 @@
 """What a call means, checked once: shapes, dtypes, padding, defaults and every error message.
 
-A call becomes a frozen `ConvSpec` or `PoolSpec`; planner and kernels trust it. Nothing here imports Numba.
+A call becomes a frozen `ConvSpec` (or `PoolSpec`, see `pool_spec.py`); planner and kernels trust it. Nothing here
+imports Numba.
 
 The definition all algorithms compute (cross-correlation, NCHW; taps outside the input count as zero)::
 
@@ -29,7 +30,6 @@ and a sum over kd planes z = k * stride_d - front + e * dilation_d.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
@@ -38,7 +38,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import (
-    AXES,
     BFLOAT16,
     Pads,
     Pair,
@@ -46,7 +45,6 @@ from .checks import (
     Sizes,
     check_bytes,
     extent,
-    flag,
     frozen_padding,
     integer,
     paddings,
@@ -74,10 +72,10 @@ class Depth(NamedTuple):
 FLAT = Depth()
 
 #: How an input of so many spatial axes is laid out.
-_LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
-def _volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
+def volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
     """Something for each spatial axis as one for depth, height and width."""
     depth, high, wide = (missing,) * (3 - len(sizes)) + sizes
     return depth, high, wide
@@ -89,7 +87,7 @@ def _by(sizes: Sizes) -> str:
 # -- convolution ---------------------------------------------------------------------------------------------
 
 
-class _HashedOnce:
+class HashedOnce:
     """Remembers the hash of a dataclass: every call looks its spec up in several tables."""
 
     @cached_property
@@ -98,7 +96,7 @@ class _HashedOnce:
 
 
 @dataclass(frozen=True)
-class ConvSpec(_HashedOnce):
+class ConvSpec(HashedOnce):
     """One convolution, all defaults filled in and all checks passed. The module names the symbols.
 
     `batched` is False where the caller gave an input without the axis N; `n` is then 1.
@@ -310,7 +308,7 @@ def _conv_spec(
     """The checks. Numbers come as ints, no bool among them, which would pass for 0 or 1 in the cache."""
     stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
-    layout = _LAYOUTS[axes]
+    layout = LAYOUTS[axes]
     if len(x_shape) not in (axes + 1, axes + 2):
         raise ValueError(f"x must have shape {layout} or {layout.replace('N, ', '')}, got {x_shape}")
     if len(weight_shape) != axes + 2:
@@ -342,12 +340,12 @@ def _conv_spec(
     dtype = _promoted(dtypes)
     if precision != "float32" and dtype != np.float32:
         raise ValueError(f"precision={precision!r} is for operands of float32, got {dtype}")
-    d, h, w = _volume(tuple(size))
-    kd, kh, kw = _volume(tuple(kernel))
-    od, oh, ow = _volume(outs)
-    step, *steps = _volume(stride)
-    sides, *across = _volume(pads, (0, 0))
-    gap, *gaps = _volume(dilation)
+    d, h, w = volume(tuple(size))
+    kd, kh, kw = volume(tuple(kernel))
+    od, oh, ow = volume(outs)
+    step, *steps = volume(stride)
+    sides, *across = volume(pads, (0, 0))
+    gap, *gaps = volume(dilation)
     spec = ConvSpec(
         batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
         oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision,
@@ -363,189 +361,3 @@ def _promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
                             f"{', '.join('bfloat16' if dtype == BFLOAT16 else str(dtype) for dtype in dtypes)}")
         return BFLOAT16
     return np.result_type(*dtypes).newbyteorder("=")
-
-
-# -- pooling -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PoolSpec(_HashedOnce):
-    """One pooling, all defaults filled in and all checks passed. The module names the symbols.
-
-    `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
-    a volume if the pooling has three `axes`.
-    `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
-    """
-
-    op: str
-    lead: tuple[int, ...]
-    h: int
-    w: int
-    kh: int
-    kw: int
-    stride: Pair
-    padding: Pads
-    dilation: Pair
-    oh: int
-    ow: int
-    dtype: np.dtype
-    count_include_pad: bool = True
-    divisor: int | None = None
-    norm: float = 1.0
-    axes: int = 2
-    depth: Depth = FLAT
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    @cached_property
-    def planes(self) -> int:
-        """Images times channels: each plane is pooled on its own."""
-        return math.prod(self.lead)
-
-    @cached_property
-    def x_dtype(self) -> np.dtype:
-        """What the kernels read and, but for the indices, write."""
-        if self.op == "max":
-            return np.dtype(np.uint8) if self.dtype.kind == "b" else _compute_float(self.dtype)
-        return _compute_float(self.out_dtype)
-
-    @cached_property
-    def out_dtype(self) -> np.dtype:
-        """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
-        return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
-
-    @cached_property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the output as the caller gets it."""
-        return (*self.lead, *(self.depth.od, self.oh, self.ow)[3 - self.axes :])
-
-    @cached_property
-    def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Shapes of input and output as algorithms take them: planes or, with three axes, volumes."""
-        depth, first = self.depth, 2 if self.axes < 3 else 1
-        return (
-            (self.planes, *(1, depth.d, self.h, self.w)[first:]),
-            (self.planes, *(1, depth.od, self.oh, self.ow)[first:]),
-        )
-
-    @cached_property
-    def flops(self) -> int:
-        """One comparison or addition a tap."""
-        return self.planes * self.depth.od * self.oh * self.ow * self.depth.kd * self.kh * self.kw
-
-
-def _compute_float(dtype: np.dtype) -> np.dtype:
-    return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
-
-
-def pool_spec(
-    op: str,
-    x_shape: Sequence[int],
-    dtype: np.dtype,
-    kernel_size: object,
-    stride: object = None,
-    padding: object = 0,
-    dilation: object = 1,
-    *,
-    axes: int = 2,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: object = None,
-    norm_type: object = 1.0,
-) -> PoolSpec:
-    """Check a pooling along so many axes. `op` is "max", "avg" or "lp"."""
-    if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
-        kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
-        stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)
-    return _pool_spec(
-        axes,
-        op,
-        tuple(x_shape),
-        dtype,
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        flag("ceil_mode", ceil_mode),
-        flag("count_include_pad", count_include_pad),
-        None if divisor_override is None else integer("divisor_override", divisor_override, 1),
-        norm_type if type(norm_type) is float else _norm(norm_type),
-    )
-
-
-def _norm(value: object) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"norm_type must be a number, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"norm_type must be positive and finite, got {value!r} (for infinity, use max_pool2d)")
-    return number
-
-
-@lru_cache(maxsize=4096)
-def _pool_spec(
-    axes: int,
-    op: str,
-    x_shape: tuple[int, ...],
-    dtype: np.dtype,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor: int | None,
-    norm: float,
-) -> PoolSpec:
-    """The checks, of numbers as for `_conv_spec`."""
-    kernel, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
-    stride = kernel if stride is None else per_axis("stride", stride, 1, axes)
-    padding, norm = frozen_padding(padding, axes), _norm(norm)
-    if len(x_shape) not in (axes, axes + 1, axes + 2):
-        layout = _LAYOUTS[axes]
-        without = layout.replace("N, ", ""), layout.replace("N, C, ", "")
-        raise ValueError(f"x must have shape {layout}, {without[0]} or {without[1]}, got {x_shape}")
-    lead, size = x_shape[:-axes], x_shape[-axes:]
-    if min(x_shape[-axes - 1 :]) < 1:
-        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
-    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
-    pads = paddings(padding, size, window, stride)
-    for name, extended, reach, sides in zip(AXES[axes], size, window, pads, strict=True):
-        if max(sides) >= reach:
-            raise ValueError(
-                f"padding must be below the window so that every window touches the input: got {sides} on the "
-                f"{name} axis for a window of {reach} (dilation counted)"
-            )
-        if extended + sum(sides) < reach:
-            raise ValueError(f"the window covers {reach} pixels of the {name} axis (dilation counted), more than the "
-                             f"padded input's {extended + sum(sides)}")
-    outs = tuple([extent(*axis, ceil_mode=ceil_mode) for axis in zip(size, window, pads, stride, strict=True)])
-    d, h, w = _volume(size)
-    kd, kh, kw = _volume(kernel)
-    od, oh, ow = _volume(outs)
-    step, *steps = _volume(stride)
-    before, *across = _volume(pads, (0, 0))
-    apart, *gaps = _volume(dilation)
-    spec = PoolSpec(
-        op, lead, h, w, kh, kw, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]), oh, ow, dtype,
-        count_include_pad, divisor, norm, axes, Depth(d, kd, step, before, apart, od),
-    )  # fmt: skip
-    check_bytes(spec.output_shape, np.dtype(np.float64), "the output")
-    for name, extended, count, sides, step, gap in zip(AXES[axes], size, outs, pads, stride, dilation, strict=True):
-        if _some_window_misses(extended, count, sides[0], step, gap):
-            raise ValueError(f"every window must touch the input, but with dilation {gap} and padding {sides} on the "
-                             f"{name} axis of {extended} pixels the taps of one step over it")
-    return spec
-
-
-def _some_window_misses(size: int, count: int, pad: int, stride: int, dilation: int) -> bool:
-    """Whether a window that starts in the padding has no tap inside: only if the dilation exceeds the input."""
-    if dilation <= size:
-        return False
-    starts = range(-pad, min(0, (count - 1) * stride - pad + 1), stride)
-    period = dilation // math.gcd(stride, dilation)
-    return any(start % dilation >= size for start in starts[:period])

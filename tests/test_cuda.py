@@ -15,7 +15,8 @@ import fastconv
 from benchmarks import gpu, ptx, shapes
 from fastconv import choice
 from fastconv.cuda.runtime import missing
-from fastconv.spec import PRECISIONS, conv_spec, pool_spec
+from fastconv.pool_spec import pool_spec
+from fastconv.spec import PRECISIONS, conv_spec
 
 ROOT = Path(__file__).parent.parent
 

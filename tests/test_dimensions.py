@@ -13,13 +13,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, phases, plan, spec, transposed
+from fastconv import choice, phases, plan, pool_spec, spec, transposed
 from fastconv.cpu import volumes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def unsupported(problem: spec.ConvSpec | spec.PoolSpec, algorithm: str) -> str | None:
+def unsupported(problem: spec.ConvSpec | pool_spec.PoolSpec, algorithm: str) -> str | None:
     (module,) = (module for module in choice.table(plan.operation(problem)) if choice.name(module) == algorithm)
     return module.supports(problem)
 
@@ -143,7 +143,7 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
     for algorithm in ("auto", *fastconv.algorithms(f"{op}_pool{axes}d")):
         stride = options.get("stride")
         settings = {name: value for name, value in options.items() if name != "stride"}
-        problem = spec.pool_spec(op, x.shape, x.dtype, kernel, stride, axes=axes, **settings)
+        problem = pool_spec.pool_spec(op, x.shape, x.dtype, kernel, stride, axes=axes, **settings)
         if algorithm != "auto" and unsupported(problem, algorithm):
             continue
         guarded = fenced(x)

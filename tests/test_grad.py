@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, grad, spec
+from fastconv import choice, grad, pool_spec, spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -129,7 +129,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 @pytest.mark.parametrize("case", POOL, ids=lambda case: case.name)
 def test_pooling(case: Pool) -> None:
     x = case.array("float64")
-    shape = spec.pool_spec("max", x.shape, x.dtype, case.kernel, **case.options).output_shape
+    shape = pool_spec.pool_spec("max", x.shape, x.dtype, case.kernel, **case.options).output_shape
     signal = values(shape, "float64", 1)
     out = fenced(np.empty_like(x))
     given_ = [fenced(x), fenced(signal)]

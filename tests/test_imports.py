@@ -64,15 +64,17 @@ ALLOWED = {
     "devices": set(),
     "toom_cook": set(),
     "spec": {"checks"},
+    "pool_spec": {"checks", "spec"},
     "wisdom": {"_files", "spec", "cpu.runtime"},  # the last one late
     "shapes": {"checks"},
-    "choice": {"checks", "spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda", "cuda.machine"},  # those late
-    "plan": {"checks", "spec", "choice", "timing", "wisdom"},
-    "gpu": {"checks", "choice", "devices", "spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host", "cuda.machine",
-            "cuda.runtime", "cuda.streams"},
+    "choice": {"checks", "spec", "pool_spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda",
+               "cuda.machine"},  # from "cpu" on late
+    "plan": {"checks", "spec", "pool_spec", "choice", "timing", "wisdom"},
+    "gpu": {"checks", "choice", "devices", "spec", "pool_spec", "plan", "cuda.arrays", "cuda.convert", "cuda.host",
+            "cuda.machine", "cuda.runtime", "cuda.streams"},
     "api": {"checks", "choice", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
-    "pool": {"checks", "devices", "spec", "plan", "gpu"},  # gpu late
-    "adaptive": {"checks", "spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
+    "pool": {"checks", "devices", "pool_spec", "plan", "gpu"},  # gpu late
+    "adaptive": {"checks", "pool_spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
     "transpose": {"checks", "spec", "transposed", "_forks"},
     "unfold": {"checks", "spec", "cpu.columns", "_forks"},  # cpu late
@@ -80,8 +82,8 @@ ALLOWED = {
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
     "transposed": {"checks", "choice", "spec", "plan", "phases", "cpu.shuffle", "cpu.columns", "cpu.machine"},
-    "backward": {"checks", "choice", "spec", "plan", "cpu.scatter"},  # the last one late
-    "grad": {"checks", "spec", "transposed", "backward", "_forks"},
+    "backward": {"checks", "choice", "spec", "pool_spec", "plan", "cpu.scatter"},  # the last one late
+    "grad": {"checks", "spec", "pool_spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},
 }
 
@@ -96,7 +98,7 @@ def test_imports_go_down_only(module: str) -> None:
         algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(kinds)}
         assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
         rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}
-        assert rest <= {"checks", "spec", "toom_cook", "_files", "_forks"}
+        assert rest <= {"checks", "spec", "pool_spec", "toom_cook", "_files", "_forks"}
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("fastconv.cpu.")))
@@ -108,8 +110,8 @@ def test_the_cache_knows_what_compiled_code_depends_on(module: str) -> None:
     compiled = {MODULES[name] for name in early if name.startswith(("fastconv.cpu.", "fastconv.toom_cook"))}
     assert compiled <= sources(MODULES[module])
     tree = ast.parse(MODULES[module].read_text())
-    above = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "spec"
-             for alias in node.names}
+    specs = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module in ("spec", "pool_spec")]
+    above = {alias.name for node in specs for alias in node.names}
     assert above <= {"ConvSpec", "PoolSpec", "Depth", "FLAT", "Pair"}
 
 

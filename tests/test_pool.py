@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, spec
+from fastconv import choice, pool_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,7 +50,7 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     options = {name: value for name, value in options.items() if name != "return_indices"}
     if args:
         options["norm_type"] = args[0]
-    problem = spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
+    problem = pool_spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
     (module,) = (module for module in choice.table(f"{op}_pool2d") if choice.name(module) == algorithm)
     return module.supports(problem)
 

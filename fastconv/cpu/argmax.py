@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from . import simd, simd_pool
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from . import simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads

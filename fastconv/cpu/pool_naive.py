@@ -20,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from .machine import Machine
 from .runtime import jit, kernel
 

@@ -31,7 +31,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads

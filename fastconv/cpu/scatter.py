@@ -17,7 +17,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from .runtime import jit, kernel
 from .runtime import scratch as runtime_scratch
 

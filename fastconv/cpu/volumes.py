@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from ..spec import FLAT, ConvSpec, Depth, PoolSpec
+from ..pool_spec import PoolSpec
+from ..spec import FLAT, ConvSpec, Depth
 from .machine import Machine, this_machine
 
 #: Bytes of gathered planes and results of one call of an algorithm, at most, if there is more than one plane of output:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from . import simd, simd_pool
 from .runtime import Kernel, Launch, jit
 from .runtime import scratch as runtime_scratch

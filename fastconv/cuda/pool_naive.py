@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .runtime import FLOAT64, INT64, cuda, device_function, factory, integers, pick, pointer

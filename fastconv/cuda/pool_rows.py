@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, block_shape, computed, finish, lanes_last

@@ -26,7 +26,7 @@ import math
 
 import numpy as np
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, computed, finish
