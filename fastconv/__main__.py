@@ -188,20 +188,18 @@ def _print(comparison: Comparison) -> None:
 
 
 def _info(_: Any) -> None:
-    from llvmlite import binding
-
     from .cpu.machine import copy_bandwidth, fma_ceiling
+    from .cpu.processor import features, processor_name
     from .cpu.runtime import threading_layer
 
     layer, threads = threading_layer(), get_num_threads()
-    features = binding.get_host_cpu_features()
     single, double = (fma_ceiling(np.dtype(dtype), threads) / 1e9 for dtype in ("float32", "float64"))
     lines = {
         "fastconv": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba", "llvmlite")),
-        "processor": f"{_processor()} ({binding.get_host_cpu_name()})",
-        "SIMD": ", ".join(name for name in SIMD if features.get(name)) or "nothing that is known here",
+        "processor": f"{_processor()} ({processor_name()})",
+        "SIMD": ", ".join(name for name in SIMD if name in features()) or "nothing that is known here",
         "cores": str(os.cpu_count()),
         "threads": f"{threads}, threading layer {layer}",
         "multiply-adds": f"{single:,.0f} GFLOP/s in float32, {double:,.0f} in float64, measured on these threads",

@@ -180,14 +180,13 @@ def machine() -> dict[str, str]:
     import llvmlite
     import numba
     import numpy
-    from llvmlite import binding
 
+    from .cpu.processor import features, processor_name
     from .cpu.runtime import SOURCES
 
-    features = sorted(name for name, there in binding.get_host_cpu_features().items() if there)
     return {
-        "processor": binding.get_host_cpu_name(),
-        "features": hashlib.sha256(" ".join(features).encode()).hexdigest()[:16],
+        "processor": processor_name(),
+        "features": hashlib.sha256(" ".join(sorted(features())).encode()).hexdigest()[:16],
         "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
         "fastconv": SOURCES[:16],
         "numba": numba.__version__,

@@ -65,7 +65,7 @@ ALLOWED = {
     "toom_cook": set(),
     "spec": {"checks"},
     "pool_spec": {"checks", "spec"},
-    "wisdom": {"_files", "spec", "cpu.runtime"},  # the last one late
+    "wisdom": {"_files", "spec", "cpu.processor", "cpu.runtime"},  # those of "cpu" late
     "shapes": {"checks"},
     "choice": {"checks", "spec", "pool_spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda",
                "cuda.machine"},  # from "cpu" on late

@@ -80,6 +80,18 @@ def test_threads_at_once_and_forks(layer: str | None) -> None:
     assert ({layer} if layer else {"tbb", "omp", "workqueue"}) & set(output.split())
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be kept to a core")
+def test_threads_at_once_and_forks_on_one_core() -> None:
+    """Numba's tbb, which waits for its threads when Python ends, never ended here."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        process = start(TESTS / "stress.py", NUMBA_NUM_THREADS=2)
+    finally:
+        os.sched_setaffinity(0, cores)
+    finish(process)
+
+
 def test_a_fork_before_the_first_call() -> None:
     run_code("import os, fastconv\nchild = os.fork()\n" + CALL + "\nif child: assert os.waitpid(child, 0)[1] == 0")
 
@@ -239,6 +251,35 @@ except IndexError:
     print("caught")
 """
     assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1)
+
+
+# -- other processors ----------------------------------------------------------------------------------------
+
+#: What Numba may be told to compile for besides this processor, by the width of its registers in bytes.
+OTHERS = {16: {"NUMBA_CPU_NAME": "generic"}}
+if platform.machine() in ("x86_64", "AMD64"):
+    OTHERS[32] = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+sse4.2"}
+
+
+@pytest.mark.parametrize("width", OTHERS)
+def test_kernels_are_as_wide_as_the_processor_numba_compiles_for(width: int) -> None:
+    """Wider ones, and instructions that it does not have, end the process."""
+    code = f"""
+import numpy as np
+import fastconv
+from fastconv.cpu import simd
+
+rng = np.random.default_rng(0)
+x, weight = rng.integers(0, 9, (1, 8, 12, 21)), rng.integers(0, 9, (8, 8, 3, 3))
+expected = fastconv.conv2d(x, weight, algorithm="naive")
+for dtype, algorithms in ((np.float32, ("direct", "image", "winograd")), (np.uint8, ("direct", "image"))):
+    for algorithm in algorithms:
+        result = fastconv.conv2d(x.astype(dtype), weight.astype(dtype), algorithm=algorithm)
+        np.testing.assert_allclose(result, expected, rtol=1e-4)
+np.testing.assert_array_equal(fastconv.max_pool2d(x.astype(np.float32), 3), fastconv.max_pool2d(x, 3))
+assert simd.register_bytes() == {width}
+"""
+    run_code(code, **OTHERS[width])
 
 
 # -- scratch and rates ---------------------------------------------------------------------------------------

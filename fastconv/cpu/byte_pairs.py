@@ -11,6 +11,7 @@ from __future__ import annotations
 import llvmlite.binding as llvm
 from llvmlite import ir
 
+from .processor import features
 from .runtime import jit
 from .simd import _call, register_bytes
 from .tile import _plain
@@ -22,7 +23,7 @@ _PAIR_PRODUCTS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.5
 def pairs_pay() -> bool:
     """Whether the host has these."""
     x86 = llvm.get_process_triple().startswith(("x86_64", "amd64", "i686"))
-    whole = register_bytes() < 64 or llvm.get_host_cpu_features().get("avx512bw", False)
+    whole = register_bytes() < 64 or "avx512bw" in features()
     return x86 and whole and not _plain()
 
 

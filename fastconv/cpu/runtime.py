@@ -40,13 +40,13 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from llvmlite import binding
 from numba.core import caching, compiler, serialize
 from numba.core.cpu_options import ParallelOptions
 from numba.np.ufunc import parallel as _numba_parallel
 
 from .. import _forks
 from .._files import cache_folder, write
+from .processor import features, processor_name
 
 # -- the cache on disk ---------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ _VERSIONS = (
 
 def identity() -> str:
     """A name for this package's sources, the versions of what compiles them, and the processor they run on."""
-    processor = (binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten())
+    processor = (processor_name(), sorted(features()))
     return hashlib.sha256(repr((SOURCES, _VERSIONS, processor)).encode()).hexdigest()[:16]
 
 
@@ -385,6 +385,9 @@ def threading_layer() -> str:
         with _forks.gate:  # a child forked meanwhile would find Numba's locks held
             numba.get_num_threads()
             _layer = numba.threading_layer()
+            if _layer == "tbb":  # when it is freed it waits for its threads: for ever, at times, where there were forks
+                pool = sys.modules["numba.np.ufunc.tbbpool"]
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
     return _layer
 
 

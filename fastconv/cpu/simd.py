@@ -24,6 +24,8 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, models, register_model
 
+from .processor import features
+
 _INT = ir.IntType(64)
 _I32 = ir.IntType(32)
 _BIT = ir.IntType(1)
@@ -31,11 +33,10 @@ _BIT = ir.IntType(1)
 
 @lru_cache(maxsize=1)
 def register_bytes() -> int:
-    """Width of the host's vector registers: 64 with AVX-512, 32 with AVX2, 16 otherwise (SSE, NEON)."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
+    """Width of the processor's vector registers: 64 with AVX-512, 32 with AVX2, 16 otherwise (SSE, NEON)."""
+    if "avx512f" in features():
         return 64
-    return 32 if features.get("avx2") else 16
+    return 32 if "avx2" in features() else 16
 
 
 @lru_cache(maxsize=1)
@@ -114,10 +115,10 @@ def _suffix(kind: ir.Type) -> str:
 
 
 def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a * b + c; floats rounded once."""
+    """a * b + c; floats rounded once, where the processor can."""
     if isinstance(a.type.element, ir.IntType):
         return builder.add(builder.mul(a, b), c)
-    return _call(builder, f"llvm.fma.{_suffix(a.type)}", a.type, [a, b, c])
+    return _call(builder, f"llvm.fmuladd.{_suffix(a.type)}", a.type, [a, b, c])
 
 
 def _plus(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
