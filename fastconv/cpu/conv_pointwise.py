@@ -78,6 +78,8 @@ def _cost(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, machine: Machine) 
     products = 2 * computed * spec.taps / panels.rate(spec, machine)
     if tiles.vectors == 1:
         products *= ONE_VECTOR
+    weights = spec.n * spec.c_out * spec.taps * spec.acc_dtype.itemsize / machine.weight_bandwidth
+    products = max(products, weights)  # an image of few pixels waits for the weights
     written = computed / lanes * machine.tile_row * (UNTURNED if tiles.x_in_lanes else 1)
     copied = 0 if plan.run else spec.n * spec.c_in * spec.oh * spec.ow * plan.shares * spec.acc_dtype.itemsize
     copied *= spec.stride[1]  # so much is read

@@ -52,8 +52,8 @@ def tile_shape() -> tuple[int, int]:
 
 
 #: Products a sum takes before it is added to a total and begins anew: rounding errors grow with the parts and their
-#: number, not with all products (measured: of 4,608 products at once 5 times the error). To leave the loop, put the sums
-#: aside and begin again takes 200 cycles, 3% of the time of a part of 256.
+#: number, not with all products (measured: of 4,608 products at once 5 times the error). To end the loop, put the sums
+#: aside and begin again takes 200 cycles, 3% of the time of a part.
 PART = 256
 
 
@@ -291,8 +291,8 @@ def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, ahead: bool = Fal
 
 
 def _raised(builder, value, lowest):
-    """The larger of two vectors; a NaN stays."""
-    is_int = isinstance(value.type.element, ir.IntType)
+    """The larger of two scalars or vectors; a NaN stays."""
+    is_int = isinstance(getattr(value.type, "element", value.type), ir.IntType)
     below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
     return builder.select(below, lowest, value)
 
