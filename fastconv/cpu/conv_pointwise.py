@@ -67,10 +67,10 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return _cost(spec, *_best(spec), machine)
+    return _cost(spec, machine, *_best(spec))
 
 
-def _cost(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, machine: Machine) -> float:
+def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) -> float:
     """Estimated seconds: the tiles' multiply-adds, whole tiles counted, writing them, and copying into patches."""
     plan, lanes = _cut(spec, tiles, by_rows, machine.threads), simd.lanes(spec.acc_dtype)
     rows, width = (spec.oh, spec.ow) if by_rows else (1, spec.oh * spec.ow)
@@ -100,7 +100,7 @@ def _best(spec: ConvSpec) -> tuple[panels.Tiles, bool]:
     rows = panels.channel_tiles(spec, spec.ow)
     if spec.stride != (1, 1) and spec.stride[1] <= FARTHEST and not spec.padded and spec.ow >= rows.pixels:
         ways.append((rows, True))
-    return min(ways, key=lambda way: _cost(spec, *way, machine))
+    return min(ways, key=lambda way: _cost(spec, machine, *way))
 
 
 #: Larger strides in a row of the image are gathered: each is compiled, and soon each pixel is a cache line.
