@@ -226,7 +226,7 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
 
 def example(algorithm: str, dtype: Any = "float32") -> Conv | None:
     """A case that an algorithm supports in this dtype, if there is one."""
-    names = "plain", "1x1 kernel", "depthwise", "1x13, depthwise", "5x5"
+    names = "plain", "1x1 kernel", "depthwise", "1x13, depthwise", "5x5", "kernel as large as the image"
     cases = [case for name in names for case in CONV if case.name == name]
     return next((case for case in cases if not unsupported(algorithm, case.arrays(dtype), **case.options)), None)
 

@@ -36,8 +36,8 @@ class Tiles(NamedTuple):
 
 #: Below this many operations a tile of the exact width is not worth compiling: one of three is taken, with idle rows.
 SMALL = 1e7
-#: What a tile of channels takes beside its multiply-adds, in their time: to end the loop, transpose and write a vector of
-#: sums; and in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10
+#: What a tile of channels takes beside its multiply-adds, in their time: to end the loop, transpose and write a vector
+#: of sums; and in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10
 #: pixels take 3% less time than those of 13, of which 3 are idle, and 1% less than those of 7.)
 WRITE, READ = 9.0, 0.5
 
