@@ -126,6 +126,10 @@ CONV = (
     Conv("1x1 kernel, more than a tile", (2, 5, 9, 11), (9, 5, 1, 1), threads=True),
     Conv("1x1 kernel, stride, padding, groups", (2, 6, 17, 13), (34, 3, 1, 1), {"stride": (2, 3), "groups": 2,
                                                                              "padding": ((1, 0), (2, 1))}),
+    Conv("1x1 kernel, stride, rows longer than a tile", (2, 18, 9, 45), (40, 18, 1, 1), {"stride": 2}, threads=True),
+    Conv("1x1 kernel, stride, several blocks", (1, 300, 25, 47), (20, 300, 1, 1), {"stride": (1, 3)}, threads=True),
+    Conv("fully connected", (5, 300, 1, 1), (21, 300, 1, 1), threads=True),
+    Conv("fully connected, one image of two groups", (1, 6, 5, 7), (38, 3, 5, 7), {"groups": 2}),
     Conv("3 groups, 1x1", (2, 6, 8, 9), (9, 2, 1, 1), {"groups": 3}),
     Conv("depthwise", (2, 17, 8, 9), (17, 1, 3, 3), {"groups": 17, "padding": 1}, threads=True),
     Conv("depthwise, stride", (1, 16, 9, 11), (16, 1, 3, 3), {"groups": 16, "padding": 1, "stride": 2}),
@@ -222,7 +226,7 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
 
 def example(algorithm: str, dtype: Any = "float32") -> Conv | None:
     """A case that an algorithm supports in this dtype, if there is one."""
-    names = "plain", "1x1 kernel", "depthwise", "1x13, depthwise", "5x5"
+    names = "plain", "1x1 kernel", "depthwise", "1x13, depthwise", "5x5", "kernel as large as the image"
     cases = [case for name in names for case in CONV if case.name == name]
     return next((case for case in cases if not unsupported(algorithm, case.arrays(dtype), **case.options)), None)
 

@@ -76,7 +76,8 @@ problems = st.fixed_dictionaries({
 REPAIRS = ({}, {"kernel": (1, 1)}, {"c_in": 1, "groups": 3},
            {"kernel": (3, 3), "stride": 1, "dilation": 1, "groups": 1, "dtypes": ["float32"]},
            {"kernel": (2, 4), "stride": 1, "dilation": 1, "c_in": 1, "dtypes": ["float32"]},
-           {"kernel": (5, 6), "size": (9, 20), "stride": 1, "dilation": 1, "dtypes": ["float32"]})
+           {"kernel": (5, 6), "size": (9, 20), "stride": 1, "dilation": 1, "dtypes": ["float32"]},
+           {"kernel": (5, 6), "size": (5, 6), "padding": 0, "dilation": 1, "dtypes": ["float32"]})
 
 
 def build(problem: dict) -> tuple[list[np.ndarray], dict]:

@@ -17,6 +17,7 @@ A convolution for special weights has one function more, and is not among those 
 """
 
 from . import (
+    conv_dense,
     conv_depthwise,
     conv_direct,
     conv_fft,
@@ -40,6 +41,7 @@ from . import (
 )
 
 CONV2D = (
+    conv_dense,
     conv_pointwise,
     conv_winograd,
     conv_depthwise,

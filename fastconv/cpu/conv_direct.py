@@ -216,7 +216,7 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
                 base = i * row_phases.size * phases.size * pitch
                 for j in range(0, min(block_w, ow - j0), pixels):
                     to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
-                    some = min(pixels, ow - j0 - j)
+                    some = min(block_w, ow - j0) - j  # what a tile writes behind itself, the next one overwrites
                     valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
                     sums(
                         seen,

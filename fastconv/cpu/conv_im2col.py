@@ -45,7 +45,9 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     if spec.acc_dtype.kind != "f":
         rate = machine.loop_flops / machine.threads  # NumPy has no BLAS for integers: one thread, scalar
     products = spec.n * spec.groups * -(-spec.oh * spec.ow // _block(spec))
-    return (spec.flops / rate + 2 * matrix / machine.bandwidth) / machine.threads + 2 * products * machine.call
+    weights = spec.n * spec.c_out * spec.taps * size / machine.weight_bandwidth  # with few positions this is more
+    seconds = max(spec.flops / rate, weights) + 2 * matrix / machine.bandwidth
+    return seconds / machine.threads + 2 * products * machine.call
 
 
 def scratch(spec: ConvSpec) -> int:

@@ -4,9 +4,11 @@
 
     out[n, o, p] = bias[o] + sum over c of weight[o, c] * x[n, c, p]        p = (i, j), all positions in one row
 
-What it changes over `direct`: no tile ends at the end of an image row, and without stride and padding there is nothing
-to copy. A tile reads x where it lies, channels h * w elements apart; the last tile of an image begins earlier by what
-it would reach over the end, and computes some outputs twice. Otherwise a task gathers the positions that count.
+What it changes over `direct`: without padding there is nothing to copy, and without stride no tile ends at the end of
+an image row. A tile reads x where it lies, channels h * w elements apart; the last tile begins earlier by what it would
+reach over the end, and computes some outputs twice. With a stride a tile may also read x where it lies, as pixels of a
+row are `stride` elements apart; or, where that would leave too much of a row over, a task gathers the positions that
+count. With padding it always does.
 
 Loop order: a task is a block of positions of one image and group, of which all channels fit in the second-level cache;
 it runs panels of output channels, then tiles along the row, so that a panel of weights stays near. Where there are
@@ -14,9 +16,10 @@ fewer blocks than threads, tasks share the panels of a block.
 
 Tiles: with pixels in the lanes results are written as they are, in whole cache lines, and x is read in vectors. With
 output channels in the lanes they are transposed in registers when written, but a tile may have any number of pixels:
-images of 7x7 and 14x14 leave no remainder. Of these the one that is estimated to take least is used.
+images of 7x7 and 14x14 leave little over. Of these the one that is estimated to take least is used.
 
-Measured on one AVX-512 core of an AMD EPYC (Zen 4): 64 to 256 channels at 56x56 take 0.96 ms, 92% of the FMA ceiling.
+Measured on one AVX-512 core of an AMD EPYC (Zen 4): 64 to 256 channels at 56x56 take 0.96 ms, 91% of the FMA ceiling;
+256 to 512 channels at 56x56 with stride 2 take 1.90 ms, 91%.
 
 Sources: Lin, Chen and Yan, Network in network, arXiv:1312.4400; Goto and van de Geijn, as in `panels`.
 """
@@ -39,7 +42,7 @@ from .runtime import scratch as runtime_scratch
 from .tile import tile
 
 #: Bytes of x in one task. From 64 KiB to 640 KiB it makes a difference of 3%.
-BLOCK_BYTES = 320 << 10
+BLOCK_BYTES = 400 << 10
 
 
 class Blocking(NamedTuple):
@@ -52,8 +55,10 @@ class Blocking(NamedTuple):
     """Output pixels of one task."""
     shares: int
     """Tasks that split the panels of one block."""
-    in_place: bool
-    """Whether x is read where it lies, not from a patch."""
+    run: int
+    """Output pixels in a row at one distance in x, all of a task if there is no stride; 0: x is read from a patch."""
+    step: int
+    """This distance."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -63,19 +68,22 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return _cost(spec, _tiles(spec), machine)
+    return _cost(spec, machine, *_best(spec))
 
 
-def _cost(spec: ConvSpec, tiles: panels.Tiles, machine: Machine) -> float:
+def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) -> float:
     """Estimated seconds: the tiles' multiply-adds, whole tiles counted, writing them, and copying into patches."""
-    plan, lanes = _cut(spec, tiles, machine.threads), simd.lanes(spec.acc_dtype)
-    blocks = spec.n * spec.groups
-    computed = plan.panels * tiles.panel * -(-spec.oh * spec.ow // tiles.pixels) * tiles.pixels * blocks
+    plan, lanes = _cut(spec, tiles, by_rows, machine.threads), simd.lanes(spec.acc_dtype)
+    rows, width = (spec.oh, spec.ow) if by_rows else (1, spec.oh * spec.ow)
+    computed = spec.n * spec.groups * plan.panels * tiles.panel * rows * -(-width // tiles.pixels) * tiles.pixels
     products = 2 * computed * spec.taps / panels.rate(spec, machine)
     if tiles.vectors == 1:
         products *= ONE_VECTOR
+    weights = spec.n * spec.c_out * spec.taps * spec.acc_dtype.itemsize / machine.weight_bandwidth
+    products = max(products, weights)  # an image of few pixels waits for the weights
     written = computed / lanes * machine.tile_row * (UNTURNED if tiles.x_in_lanes else 1)
-    copied = 0 if plan.in_place else spec.n * spec.c_in * spec.oh * spec.ow * plan.shares * spec.acc_dtype.itemsize
+    copied = 0 if plan.run else spec.n * spec.c_in * spec.oh * spec.ow * plan.shares * spec.acc_dtype.itemsize
+    copied *= spec.stride[1]  # so much is read
     return machine.call + (products + written + copied / machine.patch_bandwidth) / machine.threads
 
 
@@ -86,36 +94,46 @@ UNTURNED = 0.5
 
 
 @lru_cache(maxsize=4096)
-def _tiles(spec: ConvSpec) -> panels.Tiles:
-    """The cheaper tiles."""
+def _best(spec: ConvSpec) -> tuple[panels.Tiles, bool]:
+    """The cheapest tiles, and whether each is one of pixels of one row of the image, read at the stride."""
     pixels, machine = spec.oh * spec.ow, this_machine(1)
-    kinds = panels.pixel_tiles(spec, pixels), panels.channel_tiles(spec, pixels)
-    return min(kinds, key=lambda tiles: _cost(spec, tiles, machine))
+    ways = [(panels.pixel_tiles(spec, pixels), False), (panels.channel_tiles(spec, pixels), False)]
+    rows = panels.channel_tiles(spec, spec.ow)
+    if spec.stride != (1, 1) and spec.stride[1] <= FARTHEST and not spec.padded and spec.ow >= rows.pixels:
+        ways.append((rows, True))
+    return min(ways, key=lambda way: _cost(spec, machine, *way))
+
+
+#: Larger strides in a row of the image are gathered: each is compiled, and soon each pixel is a cache line.
+FARTHEST = 4
 
 
 def _blocking(spec: ConvSpec, threads: int) -> Blocking:
-    return _cut(spec, _tiles(spec), threads)
+    return _cut(spec, *_best(spec), threads)
 
 
 @lru_cache(maxsize=4096)
-def _cut(spec: ConvSpec, tiles: panels.Tiles, threads: int) -> Blocking:
-    """Blocks of whole tiles that fit the cache, enough of them to go round."""
-    pixels = spec.oh * spec.ow
-    count, across = -(-pixels // tiles.pixels), spec.n * spec.groups
-    in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * tiles.pixels)
-    channels, in_place = spec.c_out // spec.groups, spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
+def _cut(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, threads: int) -> Blocking:
+    """Blocks of whole tiles, or of whole rows, that fit the cache, enough of them to go round."""
+    pixels, across = spec.oh * spec.ow, spec.n * spec.groups
+    unit, step = (spec.ow, spec.stride[1]) if by_rows else (tiles.pixels, 1)
+    count = -(-pixels // unit)
+    in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * unit * step)
+    whole = spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
+    channels, in_place = spec.c_out // spec.groups, whole or by_rows
     if threads > 1 and not (in_place and channels > pixels):  # tasks share what is less: the weights, else the pixels
         in_block = min(in_block, -(-count * across // (4 * threads)))
     in_block = max(1, min(in_block, count))
     in_panels = -(-channels // tiles.panel)
     tasks = max(1, across * -(-count // in_block))  # an empty batch has a plan, too
     shares = 1 if tasks >= threads else min(in_panels, -(-threads * (4 if in_place else 1) // tasks))
-    return Blocking(tiles, in_panels, in_block * tiles.pixels, shares, in_place)
+    run = spec.ow if by_rows else in_block * unit if whole else 0
+    return Blocking(tiles, in_panels, in_block * unit, shares, run, step)
 
 
 def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
     """Elements of a patch, with room behind for a tile to read."""
-    return 0 if plan.in_place else spec.c_in // spec.groups * plan.pixels + plan.tiles.pixels
+    return 0 if plan.run else spec.c_in // spec.groups * plan.pixels + plan.tiles.pixels
 
 
 def scratch(spec: ConvSpec) -> int:
@@ -150,12 +168,12 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
-    tiles, pitch = plan.tiles, spec.h * spec.w if plan.in_place else plan.pixels
+    tiles, pitch = plan.tiles, spec.h * spec.w if plan.run else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
     lanes = simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)
-    cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, int(plan.in_place)
+    cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.run
     return Packed(
-        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
+        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes, plan.step).sized(spec.flops),
         tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
@@ -173,14 +191,14 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 
 @lru_cache(maxsize=64)
-def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
+def _loops(tile_rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:
     """The kernel for one shape of tile."""
     pack_panel = panels.pack_panel
-    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, ahead=x_in_lanes)
+    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, ahead=x_in_lanes, step=step)
 
-    @jit(key=(tile_rows, vectors, x_in_lanes))
+    @jit(key=(tile_rows, vectors, x_in_lanes, step))
     def _pointwise_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, sizes):
-        groups, panels, block, pixels, shares, in_place = sizes[:6]
+        groups, panels, block, pixels, shares, run = sizes[:6]
         stride, pad, lanes = sizes[6:8], sizes[8:10], sizes[10:]
         c_all, h, w = x.shape[1:]
         c_out, oh, ow = out.shape[1:]
@@ -193,7 +211,7 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
         group, image = index // wide % groups, index // (wide * groups)
         first = (image * c_all + group * c_in) * h * w
         source, origin = x.reshape(-1), first
-        if not in_place:
+        if run == 0:
             for c in range(c_in):
                 _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes[0])
             source, origin = seen, -begin
@@ -205,28 +223,31 @@ def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
             if raw.size:
                 weights = slot * c_in * panel
                 pack_panel(raw, group * channels + p * panel, inside, packed, weights, c_in, panel, lanes[1])
-            for q in range(begin, end, pixels):
-                # The last tile would read beyond the end. (Two tasks may so write the same values to the same place.)
-                at = min(q, count - pixels) if in_place else q
-                some = min(pixels, end - at)
-                high, across = (inside, some) if x_in_lanes else (some, inside)
-                sums(
-                    source,
-                    origin + at,
-                    offsets,
-                    packed,
-                    weights,
-                    bias,
-                    number * panel,
-                    floor,
-                    out,
-                    plane + at,
-                    count,
-                    high,
-                    across,
-                )
+            for start in range(begin, end, run if run else block):
+                stop = min(start + run, end) if run else end
+                here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
+                for q in range(start, stop, pixels):
+                    # The last tile would read beyond the end. (Two tasks may so write the same to the same place.)
+                    at = min(q, stop - pixels) if run else q
+                    # A tile may write anything behind itself, up to the block's end: what is there comes next.
+                    high, across = (inside, end - at) if x_in_lanes else (end - at, inside)
+                    sums(
+                        source,
+                        origin + here + (at - start) * step,
+                        offsets,
+                        packed,
+                        weights,
+                        bias,
+                        number * panel,
+                        floor,
+                        out,
+                        plane + at,
+                        count,
+                        high,
+                        across,
+                    )
 
-    @kernel(key=(tile_rows, vectors, x_in_lanes))
+    @kernel(key=(tile_rows, vectors, x_in_lanes, step))
     def _pointwise_loops(tasks, x, offsets, packed, raw, bias, floor, out, patches, sizes):
         for job in prange(tasks):
             slot = numba.get_thread_id()

@@ -1,4 +1,5 @@
-"""Register tiles that add to sums kept elsewhere: what the gradients for a weight are summed with, part by part.
+"""More register tiles: those that add to sums kept elsewhere, which the gradients for a weight are summed with, part by
+part; and one of scalar products, for `conv_dense`.
 
 Made of the parts of `simd` and `tile`, and like the tiles there they also exist as plain loops.
 """
@@ -11,11 +12,27 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .runtime import jit
-from .simd import _INT, Vector, _data, _fma, _load, _plus, _splat, _store, register_bytes
-from .tile import _plain, _reduction
+from .simd import (
+    _INT,
+    Vector,
+    _call,
+    _convert,
+    _data,
+    _fma,
+    _load,
+    _load_masked,
+    _mask,
+    _plus,
+    _splat,
+    _store,
+    _suffix,
+    register_bytes,
+)
+from .tile import _plain, _raised, _reduction
 
 
 @lru_cache(maxsize=256)
@@ -160,3 +177,109 @@ def _plain_outer_sums(rows: int, columns: int) -> Any:
                     out[out_at + (r * columns + s) * lanes + q % lanes] += left[at + q] * right[start + q]
 
     return plain_sums
+
+
+#: Vectors by which each run of weights is fetched ahead.
+FETCH = 48
+
+
+@lru_cache(maxsize=256)
+def scalar_products(rows: int, columns: int) -> Any:
+    """The scalar products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
+
+    The returned function, for kernels, is called as ``scalar_products(x, at, pitch, weight, weight_at, taps, bias,
+    bias_at, floor, out, out_at, out_pitch, valid_rows, valid_columns)`` and computes, for r < `valid_rows` and
+    s < `valid_columns` (at least 1 each, `taps` at least a vector)::
+
+        sum[r, s] = sum over t < taps of x[at + r * pitch + t] * weight[weight_at + s * taps + t]
+
+    adds ``bias[bias_at + s]``, raises what is below `floor` to it and writes ``out[out_at + r * out_pitch + s]``.
+    Nothing else is read or written: in the place of runs that are not valid the last one is read.
+    """
+    if _plain():
+        return _plain_scalar_products()
+
+    @intrinsic
+    def register_products(
+        typingctx, x, at, pitch, weight, weight_at, taps, bias, bias_at, floor, out, out_at, out_pitch, high, wide
+    ):
+        count = Vector(out.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, pitch_, weight_, first, taps_, bias_, shift, lowest, out_, to, out_pitch_, high_, wide_ = args
+
+            def runs(array, begin, distance, number, valid):
+                last = builder.sub(valid, _INT(1))
+                for run in range(number):
+                    inside = builder.icmp_signed("<", _INT(run), last)
+                    index = builder.select(inside, _INT(run), last)
+                    yield builder.gep(array, [builder.add(begin, builder.mul(index, distance))])
+
+            lefts = list(runs(_data(context, builder, x, x_), start, pitch_, rows, high_))
+            rights = list(runs(_data(context, builder, weight, weight_), first, taps_, columns, wide_))
+            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
+
+            def factors(i):
+                place = builder.mul(i, _INT(count))
+
+                def left(r):
+                    return _convert(builder, _load(builder, lefts[r], place, count), x.dtype, out.dtype, count)
+
+                return left, lambda s: _load(builder, rights[s], place, count)
+
+            whole = builder.sdiv(taps_, _INT(count))
+            done = builder.mul(whole, _INT(count))
+            mask = _mask(builder, count, builder.sub(taps_, done))
+            sums = _reduction(builder, rows, columns, whole, zero, factors)
+            ends = [
+                _convert(builder, _load_masked(builder, run, done, mask), x.dtype, out.dtype, count) for run in lefts
+            ]
+            others = [_load_masked(builder, run, done, mask) for run in rights]
+            biases = builder.gep(_data(context, builder, bias, bias_), [shift])
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            for r in range(rows):
+                with builder.if_then(builder.icmp_signed("<", _INT(r), high_), likely=True):
+                    for s in range(columns):
+                        with builder.if_then(builder.icmp_signed("<", _INT(s), wide_), likely=True):
+                            value = _fma(builder, ends[r], others[s], sums[r][s])
+                            total = _total(builder, value, builder.load(builder.gep(biases, [_INT(s)])))
+                            place = builder.add(builder.mul(_INT(r), out_pitch_), _INT(s))
+                            builder.store(_raised(builder, total, lowest), builder.gep(goal, [place]))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            x, integer, integer, weight, integer, integer, bias, integer, out.dtype, out, *[integer] * 4
+        ), codegen
+
+    return register_products
+
+
+def _total(builder, vector, start):
+    """The sum of a vector's elements and `start`."""
+    element = vector.type.element
+    if isinstance(element, ir.IntType):
+        reduced = _call(builder, f"llvm.vector.reduce.add.{_suffix(vector.type)}", element, [vector])
+        return builder.add(reduced, start)
+    kind = ir.FunctionType(element, [element, vector.type])
+    name = f"llvm.vector.reduce.fadd.{_suffix(vector.type)}"
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, [start, vector], fastmath=("reassoc",))  # in any order: halves are added up
+
+
+def _plain_scalar_products() -> Any:
+    """The same products as loops over one sum at a time."""
+
+    @jit
+    def plain_products(
+        x, at, pitch, weight, weight_at, taps, bias, bias_at, floor, out, out_at, out_pitch, high, wide
+    ):
+        for r in range(high):
+            for s in range(wide):
+                total = out.dtype.type(0)
+                for t in range(taps):
+                    total += x[at + r * pitch + t] * weight[weight_at + s * taps + t]
+                total += bias[bias_at + s]
+                out[out_at + r * out_pitch + s] = floor if total < floor else total
+
+    return plain_products
