@@ -120,7 +120,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, cut: Cut) -> Packed:
     stream.launch(_pack(tile.n, weight.dtype, spec.acc_dtype), -(-rows // PACK_BLOCK), PACK_BLOCK,
                   weight.pointer, weight.strides, packed.pointer, (rows, panels, slabs * tile.k, channels),
                   (how.depth, how.block, spec.kh, spec.kw))
-    return Packed(packed, cut, how, tile.k, slabs, panels, 4, zeros(spec, cut, stream))
+    return Packed(packed, cut, how, tile.k, slabs, panels, 4, zeros(spec, cut, stream), {})
 
 
 PACK_BLOCK = pick(128, 8)

@@ -125,7 +125,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, cut: Cut) -> Packed:
     stream.launch(_pack(tile.n, kind, spec.precision == "tf32x3", weight.dtype), -(-lanes // PACK_BLOCK), PACK_BLOCK,
                   weight.pointer, weight.strides, packed.pointer, (lanes, panels, slabs, channels),
                   (how.depth, how.block, spec.kh, spec.kw))
-    return Packed(packed, cut, how, slab, slabs, panels, slab // 4, zeros(spec, cut, stream))
+    return Packed(packed, cut, how, slab, slabs, panels, slab // 4, zeros(spec, cut, stream), {})
 
 
 PACK_BLOCK = pick(128, 8)

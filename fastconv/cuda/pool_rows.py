@@ -21,7 +21,7 @@ from ..spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, block_shape, computed, finish, lanes_last
-from .runtime import INT64, cuda, factory, integers, pointer
+from .runtime import INT64, MOST_BLOCKS, cuda, factory, integers, pointer
 from .streams import Stream, Tensor
 
 #: Outputs below each other of one thread: enough loads under way to hide memory's latency at full occupancy.
@@ -35,6 +35,8 @@ def supports(spec: PoolSpec) -> str | None:
         return f"it is for windows of at most {TAPS} elements, got {spec.kh}x{spec.kw}"
     if spec.op == "lp" and spec.norm not in NORMS:
         return f"it is for the norms {', '.join(map(str, NORMS))}, got {spec.norm}"
+    if spec.planes * spec.ow >= 1 << 32 or spec.planes * -(-spec.oh // EACH) * -(-spec.ow // 8) > MOST_BLOCKS:
+        return f"its blocks are numbered in 32 bits, too few for {spec.planes} planes"
     return None
 
 

@@ -44,6 +44,9 @@ from ..checks import BFLOAT16
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
+#: Blocks of a grid along its first axis, all that a GPU takes.
+MOST_BLOCKS = 2**31 - 1
+
 INT32, INT64, FLOAT32, FLOAT64 = types.int32, types.int64, types.float32, types.float64
 
 #: The argument of `cuda.jit` is the same everywhere: a function that kernels call.
