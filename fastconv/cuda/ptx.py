@@ -1,9 +1,10 @@
-"""What CUDA Python has no words for: 128-bit loads and stores, rounding to TF32, and the tensor cores' `mma.sync`.
+"""What CUDA Python has no words for: 128-bit loads and stores, copies to shared memory on their own (`cp.async`),
+rounding to TF32, and the tensor cores' `mma.sync`.
 
 Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`runtime.SIMULATED`)
 plain Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
 
-Source: NVIDIA, PTX ISA, the sections on ld, cvt and mma.
+Source: NVIDIA, PTX ISA, the sections on ld, cp.async, cvt and mma.
 """
 
 from __future__ import annotations
@@ -54,6 +55,41 @@ if SIMULATED:
     def store4(array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> None:
         """``array[index : index + 4] = a, b, c, d`` in one store, aligned like `load4`."""
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
+
+    def copier(size: int) -> Any:
+        """The function that starts to copy `size` bytes, 4, 8 or 16, to shared memory, where they arrive later.
+
+        It takes the shared array and a place there, a pointer and an index, both aligned to `size`, and whether
+        anything is wanted: otherwise nothing is read, and zeros arrive. Here they do so as late as they may.
+        """
+
+        def copy(shared: Any, place: Any, pointer: Any, index: Any, wanted: Any) -> None:
+            _copies()[-1].append((size, shared, place, pointer, index, wanted))
+
+        return copy
+
+    def commit() -> None:
+        """What this thread started to copy since the last time is a group."""
+        _copies().append([])
+
+    def arrival(newest: int) -> Any:
+        """The function that waits until all groups of this thread have arrived but for so many of the newest."""
+
+        def wait() -> None:
+            groups = _copies()
+            while len(groups) - 1 > newest:
+                for size, shared, place, pointer, index, wanted in groups.pop(0):
+                    raw = np.zeros(size // pointer.array.itemsize, pointer.array.dtype)
+                    if wanted:
+                        raw[:] = [pointer[int(index) + i] for i in range(len(raw))]
+                    for i, value in enumerate(raw.view(shared.dtype)):
+                        shared[int(place) + i] = value
+
+        return wait
+
+    def _copies() -> list[list[tuple]]:
+        """Groups of this thread that are under way, and the one that is begun."""
+        return vars(threading.current_thread()).setdefault("copies", [[]])
 
     def word(value: Any) -> Any:
         """The bits of a float32, as an integer of 32 bits."""
@@ -179,6 +215,51 @@ else:
             return context.get_dummy_value()
 
         return types.void(array, index, a, b, c, d), emit
+
+    def _assembly(text, constraints, *kinds):
+        """An instruction that has effects, and none that may move over it."""
+        kind = ir.FunctionType(ir.VoidType(), kinds)
+        return ir.InlineAsm(kind, text, ",".join([*constraints, "~{memory}"]), side_effect=True)
+
+    @cache
+    def copier(size):
+        keep = "cg" if size == 16 else "ca"  # only 16 bytes can pass the first-level cache by
+        text = f"cp.async.{keep}.shared.global [$0], [$1], {size}, $2;"
+        word, long, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8)
+
+        @intrinsic
+        def copy(typingctx, shared, place, pointer, index, wanted):
+            def emit(context, builder, signature, args):
+                data = context.make_array(shared)(context, builder, args[0]).data
+                target = builder.gep(data, [context.cast(builder, args[1], place, types.int64)])
+                target = builder.addrspacecast(builder.bitcast(target, byte.as_pointer()), byte.as_pointer(3))
+                source = builder.gep(args[2], [context.cast(builder, args[3], index, types.int64)])
+                source = builder.addrspacecast(builder.bitcast(source, byte.as_pointer()), byte.as_pointer(1))
+                count = builder.select(args[4], ir.Constant(word, size), ir.Constant(word, 0))
+                builder.call(_assembly(text, "rlr", word, long, word),
+                             [builder.ptrtoint(target, word), builder.ptrtoint(source, long), count])
+                return context.get_dummy_value()
+
+            return types.void(shared, place, pointer, index, types.boolean), emit
+
+        return copy
+
+    def _instruction(text):
+        @intrinsic
+        def instruction(typingctx):
+            def emit(context, builder, signature, args):
+                builder.call(_assembly(text, ""), [])
+                return context.get_dummy_value()
+
+            return types.void(), emit
+
+        return instruction
+
+    commit = _instruction("cp.async.commit_group;")
+
+    @cache
+    def arrival(newest):
+        return _instruction(f"cp.async.wait_group {newest};")
 
     def _bitcast(source, target, kind):
         @intrinsic
