@@ -1,14 +1,14 @@
 """The register tile on the arithmetic units: a slab of the sum in shared memory, the next on its way.
 
-A block of threads makes `m` pixels by `n` channels. Slab by slab of `k` products of the sum it (1) starts to load the
-next slab of both factors from memory into registers, (2) multiplies the slab that lies in shared memory, (3) puts the
-loaded values into the other half of shared memory, and waits for the others. So a load has a whole slab's arithmetic
-to arrive.
+A block of threads makes `m` pixels by `n` channels. Slab by slab of `k` products of the sum it (1) starts to copy the
+next slab of both factors from memory into one half of shared memory, (2) multiplies the slab that lies in the other,
+(3) waits for what it copied, and for the others. So a copy has a whole slab's arithmetic to arrive. `gemm_kernel` is
+the kernel.
 
 Multiplying: per value of k a thread loads `rows` + `cols` values, in 128-bit loads, and makes `rows` x `cols`
 multiply-adds. Its rows are two runs of four, 4 * lanes apart, so that the lanes of a warp read neighbouring 16 bytes:
 no bank conflict. Rows of the pixels' slab are padded by 4, so that neither do the stores conflict when 4 channels of a
-pixel come at once.
+pixel come at once (a test counts the conflicts of all accesses).
 
 Fetching: `implicit` explains the four ways. Storing: four pixels or four channels as one 128-bit store where they
 follow each other, else one by one. Bias and activation are applied to the sums in registers.
@@ -20,15 +20,18 @@ Compiled for compute capability 9.0 (``python -m benchmarks.ptx --only gemm``), 
 ====================  =========  ================  ===========================  ==========================
 tile, gather          registers  blocks a SM       instructions for one slab    of them multiply-adds
 ====================  =========  ================  ===========================  ==========================
-128x128, pixels       128        2 (16 warps)      585                          512 (88%), 2 LDG.128
-128x128, vector       128        2 (16 warps)      613                          512 (84%), 3 LDG.128
-128x64, quad          143        3 (12 warps)      about 650                    512 (79%), 32 LDS.128
-64x64, quad           95         5 (20 warps)      371                          256 (69%), 24 LDS.128
+128x128, pixels       126        2 (16 warps)      583                          512 (88%), 2 LDGSTS.128
+128x128, quad         125        2 (16 warps)      592                          512 (86%), 4 LDGSTS
+128x128, vector       128        2 (16 warps)      615                          512 (83%), 4 STS
+128x128, single       128        2 (16 warps)      613                          512 (84%), 4 LDGSTS
+128x64, quad          123        4 (16 warps)      611                          512 (84%), 8 LDGSTS
+64x64, quad           95         5 (20 warps)      327                          256 (78%), 4 LDGSTS
 ====================  =========  ================  ===========================  ==========================
 
 A processor issues one instruction a cycle and scheduler, so these shares bound what it can reach of the FP32 peak;
-shared memory is busy half of the time at most. There is no local memory and no spill. No GPU has run it yet: none is
-measured.
+shared memory is busy half of the time at most. (Through registers instead of `cp.async`, 128x64 took 143 registers and
+650 instructions, and the largest tile had no register left for a table.) There is no local memory and no spill. No GPU
+has run it yet: none is measured.
 
 Sources: Volkov and Demmel, Benchmarking GPUs to tune dense linear algebra, 2008; Boehm, How to optimize a CUDA matmul
 kernel, 2022; Chetlur et al., arXiv:1410.0759, for the gathering.
@@ -76,11 +79,11 @@ class Tile(NamedTuple):
         products = self.k * self.rows * self.cols
         loads = self.k * (self.rows + self.cols) / 4
         fetched = (self.m + self.n) * self.k / self.threads / 4
-        return products / (products + loads + 10 * fetched + 55)
+        return products / (products + loads + 19 * fetched + 10)
 
 
-#: 64 sums of a thread are what 128 registers hold beside two vectors of operands and what is on its way; smaller tiles
-#: for layers with few channels, or too few pixels to fill the GPU.
+#: 64 sums of a thread are what 128 registers hold beside two vectors of operands; smaller tiles for layers with few
+#: channels, or too few pixels to fill the GPU.
 _WIDE = (Tile(128, 128, 8, 8, 8, (8, 4)), Tile(128, 64, 8, 8, 8, (8, 4)), Tile(64, 64, 8, 8, 4, (8, 4)),
          Tile(128, 32, 8, 8, 4, (8, 4)))
 #: A 64-bit value takes two registers.
@@ -102,12 +105,11 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
 
 
 def best(spec: ConvSpec, machine: Machine, *, whole: bool = False) -> Cut:
-    """What should be the fastest; for `whole` sums only, if asked for.
-
-    Those are products of transformed tiles, which need no table. The largest tile has no register left for one.
-    """
+    """What should be the fastest; for `whole` sums only, if asked for."""
     able = tiles(spec.acc_dtype)
-    found = [cut for tile in (able if whole else able[-3:]) for cut in cuts(spec, (tile,), tile.k)]
+    if spec.dtype != spec.acc_dtype:
+        able = able[-3:]  # what is widened passes through registers, of which the largest tile has none left
+    found = [cut for tile in able for cut in cuts(spec, (tile,), tile.k)]
     return min((cut for cut in found if cut.parts == 1 or not whole), key=lambda cut: seconds(spec, machine, cut))
 
 

@@ -239,9 +239,8 @@ def warp_gemm(tile, kind, halves, x_dtype, acc_dtype, out_dtype, gather):
                     if slab + 1 < mine:
                         fetch_pixels(x, table, row, col, h, w, step_c, held)
                 multiply(ring, int64(p_read + reading), int64(w_read + reading), acc)
-                if not VECTOR:
-                    if slab + 1 < mine:
-                        place_pixels(ring, p_write + following, held)
+                if not VECTOR and slab + 1 < mine:
+                    place_pixels(ring, p_write + following, held)
                 reading = following
 
         panel, group, first = block_place(opaque(int32(cuda.blockIdx.x)), panels, groups)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .runtime import SIMULATED, cuda
+from .runtime import SIMULATED, cuda, target
 
 #: Shapes and types of `mma.sync`: what a word holds. The sums are of float32 or int32.
 MMA = {"tf32": "m16n8k8.row.col.f32.tf32.tf32.f32", "f16": "m16n8k16.row.col.f32.f16.f16.f32",
@@ -161,6 +161,7 @@ if SIMULATED:
 
 else:
     from llvmlite import ir
+    from numba.core import cgutils
     from numba.cuda.extending import intrinsic
 
     int32, int64 = types.int32, types.int64  # type: ignore[assignment] # as a kernel's code, a cast
@@ -231,13 +232,20 @@ else:
         def copy(typingctx, shared, place, pointer, index, wanted):
             def emit(context, builder, signature, args):
                 data = context.make_array(shared)(context, builder, args[0]).data
-                target = builder.gep(data, [context.cast(builder, args[1], place, types.int64)])
-                target = builder.addrspacecast(builder.bitcast(target, byte.as_pointer()), byte.as_pointer(3))
-                source = builder.gep(args[2], [context.cast(builder, args[3], index, types.int64)])
-                source = builder.addrspacecast(builder.bitcast(source, byte.as_pointer()), byte.as_pointer(1))
-                count = builder.select(args[4], ir.Constant(word, size), ir.Constant(word, 0))
-                builder.call(_assembly(text, "rlr", word, long, word),
-                             [builder.ptrtoint(target, word), builder.ptrtoint(source, long), count])
+                end = builder.gep(data, [context.cast(builder, args[1], place, types.int64)])
+                start = builder.gep(args[2], [context.cast(builder, args[3], index, types.int64)])
+                if target() >= (8, 0):
+                    end = builder.addrspacecast(builder.bitcast(end, byte.as_pointer()), byte.as_pointer(3))
+                    start = builder.addrspacecast(builder.bitcast(start, byte.as_pointer()), byte.as_pointer(1))
+                    count = builder.select(args[4], ir.Constant(word, size), ir.Constant(word, 0))
+                    builder.call(_assembly(text, "rlr", word, long, word),
+                                 [builder.ptrtoint(end, word), builder.ptrtoint(start, long), count])
+                else:  # the first GPUs that Numba compiles for copy through a register
+                    kind = ir.VectorType(word, size // 4)
+                    value = cgutils.alloca_once_value(builder, ir.Constant(kind, [0] * (size // 4)))
+                    with builder.if_then(args[4]):
+                        builder.store(builder.load(builder.bitcast(start, kind.as_pointer()), align=size), value)
+                    builder.store(builder.load(value), builder.bitcast(end, kind.as_pointer()), align=size)
                 return context.get_dummy_value()
 
             return types.void(shared, place, pointer, index, types.boolean), emit
@@ -248,7 +256,8 @@ else:
         @intrinsic
         def instruction(typingctx):
             def emit(context, builder, signature, args):
-                builder.call(_assembly(text, ""), [])
+                if target() >= (8, 0):
+                    builder.call(_assembly(text, ""), [])
                 return context.get_dummy_value()
 
             return types.void(), emit

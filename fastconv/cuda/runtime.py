@@ -163,6 +163,12 @@ class Kernel:
 
 
 _LOADING, _COMPILING = threading.Lock(), threading.RLock()
+_TARGET = [(8, 0)]
+
+
+def target() -> tuple[int, int]:
+    """The compute capability that is compiled for, for intrinsics that depend on it."""
+    return _TARGET[-1]
 
 
 @contextmanager
@@ -181,9 +187,11 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     with _COMPILING:
         ask = dispatcher.get_current_device
         dispatcher.get_current_device = device
+        _TARGET.append(capability)
         try:
             yield
         finally:
+            _TARGET.pop()
             dispatcher.get_current_device = ask
 
 
