@@ -44,10 +44,13 @@ class Array:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def tensor(self, shape: tuple[int, int, int, int]) -> Tensor:
-        """As (n, c, h, w); axes in front that the array lacks have size 1."""
-        strides = (0,) * (4 - self.ndim) + self.strides
-        sizes = (1,) * (4 - self.ndim) + self.shape
+    def tensor(self, shape: tuple[int, int, int, int], axes: int = 2) -> Tensor:
+        """As (n, c, h, w); axes in front that the array lacks have size 1, as has the height of signals (1 of `axes`).
+        """
+        sizes, strides = self.shape, self.strides
+        if axes == 1:
+            sizes, strides = (*sizes[:-1], 1, sizes[-1]), (*strides[:-1], 0, strides[-1])
+        sizes, strides = (1,) * (4 - len(sizes)) + sizes, (0,) * (4 - len(strides)) + strides
         if sizes != shape:
             raise AssertionError(f"{self.name} of shape {self.shape} is no {shape}")
         pointer = _pointer(self.address, storage(self.dtype), self.shape, self.strides)

@@ -15,7 +15,7 @@ follow each other, else one by one. Bias and activation are applied to the sums 
 
 What it changes over `im2col`'s product: no columns; twice the sums a thread; 128-bit loads; the overlap of (1) and (2).
 
-Compiled for compute capability 9.0 (``python -m benchmarks.ptx --only gemm``), float32, the loop over slabs, by SASS:
+Compiled for compute capability 9.0 (``python -m benchmarks.ptx --tiles``), float32, the loop over slabs, by SASS:
 
 ====================  =========  ================  ===========================  ==========================
 tile, gather          registers  blocks a SM       instructions for one slab    of them multiply-adds

@@ -16,7 +16,7 @@ are split when they are packed, which costs twice their bytes in shared memory a
 pixels when a lane has loaded them. Infinities become NaN, as infinity has no rest. float16 and bfloat16 are multiplied
 exactly and summed in float32, 8-bit integers exactly in int32.
 
-`mma_kernel` is the kernel. Compiled for compute capability 9.0 (``python -m benchmarks.ptx --only gemm``), the loop over
+`mma_kernel` is the kernel. Compiled for compute capability 9.0 (``python -m benchmarks.ptx --tiles``), the loop over
 slabs, by SASS:
 
 =======================  =========  =============  ==========================================================
