@@ -80,8 +80,7 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
 def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:
     """Kernels of the matrix products, and their threads: every tile, way to load and way to store of every dtype.
 
-    With a `half`, 0 or 1, of all pairs of a tile and a way to load half of them, each with one way to store; the two
-    have all pairs between them.
+    With a `half`, 0 or 1, every other pair of a tile and a way to load, each with one way to store.
     """
     from fastconv.cuda import gemm_tile, mma_tile
 
@@ -90,12 +89,13 @@ def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None)
             spec = conv_spec((1, 1, 1, 1), (1, 1, 1, 1), [dtype], precision=precision)
             kind, halves = mma_tile.kind_of(spec), 2 if precision == "tf32x3" else 1
             results = sorted({spec.out_dtype, spec.acc_dtype}, key=str)  # sums that are shared are added up later
-            tiles = mma_tile.tiles(halves == 2) if kind else gemm_tile.tiles(spec.acc_dtype)
             ways = ("vector", "quad", "single") if kind else ("pixels", "vector", "quad", "single")
             stores = ("any",) if kind else ("pixels", "channels", "any")
-            for (i, tile), (j, gather) in itertools.product(enumerate(tiles), enumerate(ways)):
+            pairs = [(tile, gather) for gather in ways for tile in (
+                mma_tile.tiles(spec, gather != "single") if kind else gemm_tile.tiles(spec))]
+            for i, (tile, gather) in enumerate(pairs):
                 for number, (store, result) in enumerate(itertools.product(stores, results)):
-                    if half is not None and ((i + j) % 2 != half or number != (i + j) % (len(stores) * len(results))):
+                    if half is not None and (i % 2 != half or number != i // 2 % (len(stores) * len(results))):
                         continue
                     operands = dtype, spec.acc_dtype, result, gather
                     yield (mma_tile.warp_gemm(tile, kind, halves, *operands) if kind else

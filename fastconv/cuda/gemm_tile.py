@@ -92,11 +92,13 @@ _DOUBLE = (Tile(64, 64, 8, 8, 4, (8, 4)),)
 _SIMULATED = (Tile(16, 16, 8, 4, 4, (2, 2)), Tile(8, 16, 4, 4, 4, (2, 4)))
 
 
-def tiles(dtype: np.dtype) -> tuple[Tile, ...]:
-    """What there are for sums of a dtype."""
+def tiles(spec: ConvSpec) -> tuple[Tile, ...]:
+    """What there are."""
     if SIMULATED:
         return _SIMULATED
-    return _WIDE if dtype.itemsize == 4 else _DOUBLE
+    if spec.acc_dtype.itemsize > 4:
+        return _DOUBLE
+    return _WIDE if spec.dtype == spec.acc_dtype else _WIDE[1:]  # widening takes registers, of which the first has none
 
 
 def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
@@ -106,10 +108,7 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
 
 def best(spec: ConvSpec, machine: Machine, *, whole: bool = False) -> Cut:
     """What should be the fastest; for `whole` sums only, if asked for."""
-    able = tiles(spec.acc_dtype)
-    if spec.dtype != spec.acc_dtype:
-        able = able[-3:]  # what is widened passes through registers, of which the largest tile has none left
-    found = [cut for tile in able for cut in cuts(spec, (tile,), tile.k)]
+    found = [cut for tile in tiles(spec) for cut in cuts(spec, (tile,), tile.k)]
     return min((cut for cut in found if cut.parts == 1 or not whole), key=lambda cut: seconds(spec, machine, cut))
 
 

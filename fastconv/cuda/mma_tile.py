@@ -77,11 +77,14 @@ _TILES = (Tile(128, 128, 64, 64), Tile(128, 64, 32, 64), Tile(64, 64, 32, 32))
 _SIMULATED = (Tile(8, 16, 8, 16), Tile(32, 16, 16, 16), Tile(32, 32, 32, 32))
 
 
-def tiles(split_in_two: bool) -> tuple[Tile, ...]:
-    """What there are."""
+def tiles(spec: ConvSpec, quad: bool) -> tuple[Tile, ...]:
+    """What there are; `quad`: where 16 bytes along k share an entry of the table."""
     if SIMULATED:
         return _SIMULATED
-    return _TILES[1:] if split_in_two else _TILES  # the parts of what is split need registers, too
+    split_in_two = spec.precision == "tf32x3"
+    if not quad and (split_in_two or spec.dtype.itemsize < 4):
+        return _TILES[-1:]  # looking up elements one by one and putting words together takes registers
+    return _TILES[1:] if split_in_two else _TILES  # the parts of what is split need them, too
 
 
 def kind_of(spec: ConvSpec) -> str | None:
@@ -110,10 +113,7 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
 
 def best(spec: ConvSpec, machine: Machine) -> Cut:
     """What should be the fastest."""
-    able = tiles(spec.precision == "tf32x3")
-    if spec.dtype.itemsize == 1 and not order(spec, _slab(spec) // 4).quad:
-        able = able[-1:]  # looking up 16 bytes one by one takes registers
-    found = cuts(spec, able, _slab(spec))
+    found = cuts(spec, tiles(spec, order(spec, _slab(spec) // 4).quad), _slab(spec))
     return min(found, key=lambda cut: seconds(spec, machine, cut))
 
 

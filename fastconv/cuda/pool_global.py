@@ -10,9 +10,10 @@ What it changes over `rows`, where a thread has a window for itself: neighbourin
 that a warp reads whole sectors however far windows are apart, and one large window keeps a whole GPU busy.
 
 Threads e, e + `each`, e + 2 `each` ... of a window are one thread's; then each half of the threads folds into the other
-in shared memory, log2(`each`) times. `each` is a warp for small windows and a block for large ones; where channels lie
-side by side (channels last) neighbouring threads have neighbouring channels, and 8 share a window. Where that fills no
-GPU, windows are cut into parts, of which a second launch of the same kernel makes the result: always in the same order.
+in shared memory, log2(`each`) times. `each` is 8 for small windows, a warp or a block for larger ones; where channels
+lie side by side (channels last) neighbouring threads have neighbouring channels, and 8 share a window. Where that fills
+no GPU, windows are cut into parts, of which a second launch of the same kernel makes the result: always in the same
+order.
 
 The index of a maximum is its first occurrence's, or the last NaN's: what is folded has an index, and equals choose by
 it. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
@@ -33,10 +34,10 @@ from .pooling import NORMS, computed, finish, lanes_last
 from .runtime import INT64, MOST_BLOCKS, cuda, device_function, factory, integers, pick, pointer, scalar
 from .streams import Stream, Tensor, dense
 
-#: Threads of a block, of a warp, and of those that share a window where a warp has as many channels.
+#: Threads of a block, of a warp, and of those that share a small window: they load a sector of 32 bytes at a time.
 THREADS, WARP, FEW = pick(256, 8), pick(32, 4), pick(8, 2)
-#: Elements of a window from which on a block shares it, and of the least part.
-LARGE, PART = pick(2048, 24), pick(8192, 16)
+#: Elements of a window from which on a warp shares it, and a block; and of the least part.
+MEDIUM, LARGE, PART = pick(256, 8), pick(2048, 24), pick(8192, 16)
 #: Threads of a multiprocessor that hide memory's latency.
 BUSY = pick(1024, 1)
 
@@ -66,7 +67,7 @@ def _elements(spec: PoolSpec) -> int:
 
 def _cut(spec: PoolSpec, machine: Machine, last: bool) -> Cut:
     windows, elements = spec.planes * spec.oh * spec.ow, _elements(spec)
-    each = FEW if last else WARP if elements < LARGE else THREADS
+    each = FEW if last or elements < MEDIUM else WARP if elements < LARGE else THREADS
     wanted = machine.processors * BUSY // (windows * each or 1)
     parts = max(1, min(wanted, elements // PART, MOST_BLOCKS // (windows or 1)))
     share = -(-elements // parts)
@@ -86,7 +87,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     filled = min(1.0, windows * cut.each * cut.parts / (machine.processors * BUSY))
     # Some 30 instructions an element that is found by a division, 10 otherwise, and 150 of each thread for folding.
     flat = spec.ow == 1 and spec.kw >= spec.w
-    rounds = -(-cut.share // cut.each) * (10 if flat else 30) + 150
+    rounds = -(-cut.share // cut.each) * (10 if flat else 30) + 150  # divisions of 64 bits among them
     work = windows * cut.parts * cut.each * rounds / 128 / (machine.processors * machine.clock)
     moved = windows * (elements * spec.dtype.itemsize + spec.out_dtype.itemsize)
     launches = 2 if cut.parts > 1 else 1

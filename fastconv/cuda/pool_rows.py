@@ -44,8 +44,11 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     outputs = spec.planes * spec.oh * spec.ow
     read = spec.planes * spec.h * spec.w * spec.dtype.itemsize
     read = min(read, outputs * spec.kh * spec.kw * 32)  # whole sectors, where strides leave elements out
-    # A multiprocessor loads 32 values a cycle from its cache, and does 128 of about 40 other instructions an output.
-    loads = outputs * (spec.kh * spec.kw / 32 + 40 / 128) / (machine.processors * machine.clock)
+    # A multiprocessor loads 32 values a cycle from its cache, and does 128 of about 40 other instructions an output;
+    # threads that have none are no faster.
+    across, down, deep = block_shape(spec.ow)
+    threads = -(-spec.ow // across) * across * -(-spec.oh // (down * EACH)) * down * -(-spec.planes // deep) * deep
+    loads = EACH * threads * (spec.kh * spec.kw / 32 + 40 / 128) / (machine.processors * machine.clock)
     return machine.launch + max(loads, (read + outputs * spec.out_dtype.itemsize) / machine.bandwidth)
 
 
