@@ -42,6 +42,9 @@ def fits(row: ptx.Assembled, capability: tuple[int, int], capsys: pytest.Capture
         assert row.stack == 0, "an array of a thread is in memory, not in registers"
 
 
+#: What a test before has assembled: compiling takes a second.
+ASSEMBLED: set[tuple[str, str]] = set()
+
 #: Kernels whose registers decide their speed: all but the definitions.
 COLD = ("naive",)
 
@@ -58,6 +61,7 @@ def test_every_kernel_compiles_and_no_hot_one_spills(
         # What channels last adds is tried of the second architecture: each takes a second.
         for row in ptx.report(ptx.TEST_DTYPES, name, (capability,), layouts=(capability == ptx.CAPABILITIES[1],)):
             tried.add(name)
+            ASSEMBLED.add((row.kernel, row.arch))
             fits(row, capability, capsys, hot=choice.name(module) not in COLD)
     assert tried == {module.__name__.rpartition(".")[2] for module in choice.table(device, "cuda")}
 
@@ -68,7 +72,8 @@ def test_every_tile_and_way_to_load_compiles(half: int, capsys: pytest.CaptureFi
     """All that the products of layers can launch, one half for each architecture; ``ptx --tiles`` does all for both."""
     capability = ptx.CAPABILITIES[half]
     for kernel, threads in ptx.tile_kernels(ptx.TEST_DTYPES, half):
-        fits(ptx.assemble(kernel, capability, threads, 0), capability, capsys, hot=True)
+        if (str(kernel), f"sm_{capability[0]}{capability[1]}") not in ASSEMBLED:
+            fits(ptx.assemble(kernel, capability, threads, 0), capability, capsys, hot=True)
 
 
 def test_what_is_missing_is_said() -> None:
