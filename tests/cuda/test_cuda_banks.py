@@ -87,7 +87,7 @@ def turns(accesses: list[tuple[str, int, int]]) -> int:
 
 @pytest.mark.parametrize(("tiles", "tile", "precision", "last", "channels"), [
     (gemm_tile, gemm_tile._WIDE[1], "float32", False, 8),  # copied one by one
-    (gemm_tile, gemm_tile._WIDE[1], "float32", True, 8),  # four channels a load
+    (gemm_tile, gemm_tile._WIDE[0], "float32", True, 8),  # four channels a load: what the pitch is for
     (gemm_tile, gemm_tile._WIDE[2], "float32", False, 7),  # four pixels a copy, by `pixels`
     (mma_tile, mma_tile._TILES[2], "tf32", False, 16),  # put together in registers
     (mma_tile, mma_tile._TILES[1], "tf32x3", True, 16),  # all by copies
