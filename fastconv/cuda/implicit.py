@@ -73,7 +73,8 @@ def order(spec: ConvSpec, unit: int = 4) -> Order:
 
 def aligned(tensor: Tensor, unit: int, axes: tuple[int, ...]) -> bool:
     """Whether steps along `axes` keep to multiples of `unit` elements, from a first element at a multiple of it."""
-    first = tensor.pointer.start if hasattr(tensor.pointer, "start") else tensor.pointer // tensor.dtype.itemsize
+    address = tensor.pointer.address() if hasattr(tensor.pointer, "address") else tensor.pointer
+    first = address // tensor.dtype.itemsize
     steps = [tensor.strides[axis] for axis in axes if tensor.shape[axis] > 1]
     return not any(value % unit for value in (first, *steps))
 

@@ -46,14 +46,22 @@ if SIMULATED:
 
     def advance(pointer: Any, offset: Any) -> Any:
         """Pointer to ``pointer[offset]``."""
-        return type(pointer)(pointer.array, pointer.start + int(offset))
+        return type(pointer)(pointer.array, pointer.start + int(offset), pointer.base)
+
+    def _aligned(array: Any, index: Any, size: int) -> None:
+        """What a GPU would stop at. (Arrays without an address, shared ones, begin at a boundary.)"""
+        address = array.address(index) if hasattr(array, "address") else int(index) * array.itemsize
+        if address % size:
+            raise IndexError(f"a kernel takes {size} bytes at once from {address:#x}")
 
     def load4(array: Any, index: Any) -> Any:
         """``array[index : index + 4]`` in one load; the first lies on a boundary of 16 bytes, or 4 elements if less."""
+        _aligned(array, index, min(16, 4 * (array.array if hasattr(array, "array") else array).itemsize))
         return array[index], array[index + 1], array[index + 2], array[index + 3]
 
     def store4(array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> None:
         """``array[index : index + 4] = a, b, c, d`` in one store, aligned like `load4`."""
+        _aligned(array, index, min(16, 4 * (array.array if hasattr(array, "array") else array).itemsize))
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
     def copier(size: int) -> Any:
@@ -64,6 +72,9 @@ if SIMULATED:
         """
 
         def copy(shared: Any, place: Any, pointer: Any, index: Any, wanted: Any) -> None:
+            _aligned(shared, place, size)
+            if wanted:
+                _aligned(pointer, index, size)
             _copies()[-1].append((size, shared, place, pointer, index, wanted))
 
         return copy
@@ -109,12 +120,6 @@ if SIMULATED:
         big = _signed((int(bits) + 0x1000) & 0xFFFFE000)
         with np.errstate(invalid="ignore"):
             return big, word(number(bits) - number(big))
-
-    def load_words(pointer: Any, index: Any) -> Any:
-        """The 16 bytes from ``pointer[index]`` on as four words, in one load; they begin at a multiple of 16 bytes."""
-        count = 16 // pointer.array.itemsize
-        raw = np.array([pointer[index + i] for i in range(count)], pointer.array.dtype)
-        return tuple(int(value) for value in raw.view(np.int32))
 
     def mma(kind: str, accumulator: Any) -> Any:
         """One step of a warp's matrix product on the tensor cores, for factors of a `kind` of `MMA`.
@@ -295,17 +300,6 @@ else:
     def split(bits):
         big = types.int32((bits + 0x1000) & -0x2000)
         return big, word(number(bits) - number(big))
-
-    @intrinsic
-    def load_words(typingctx, pointer, index):
-        def emit(context, builder, signature, args):
-            at = builder.gep(args[0], [context.cast(builder, args[1], index, types.int64)])
-            vector = ir.VectorType(ir.IntType(32), 4)
-            loaded = builder.load(builder.bitcast(at, vector.as_pointer()), align=16)
-            lanes = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
-            return context.make_tuple(builder, signature.return_type, lanes)
-
-        return types.UniTuple(types.int32, 4)(pointer, index), emit
 
     @cache
     def mma(kind, accumulator):

@@ -85,10 +85,14 @@ def dense(buffer: Buffer, shape: tuple[int, int, int, int]) -> Tensor:
 class SimulatedPointer:
     """Memory of this process under the interface of a pointer; an index outside of it is an error."""
 
-    __slots__ = ("array", "start")
+    __slots__ = ("array", "base", "start")
 
-    def __init__(self, array: np.ndarray, start: int = 0) -> None:
-        self.array, self.start = array, start
+    def __init__(self, array: np.ndarray, start: int = 0, base: int = 0) -> None:
+        self.array, self.start, self.base = array, start, base or array.ctypes.data
+
+    def address(self, index: Any = 0) -> int:
+        """Of an element, as a GPU would have it."""
+        return self.base + (self.start + int(index)) * self.array.itemsize
 
     def _at(self, index: Any) -> int:
         at = int(index) + self.start

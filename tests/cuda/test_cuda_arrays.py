@@ -186,6 +186,24 @@ def test_any_strides(library: Library, algorithm: str) -> None:
         assert out.stride()[1] == 1, "channels last in, channels last out"
 
 
+@pytest.mark.skipif(not SIMULATED, reason="views of NumPy's memory, in which a GPU finds nothing")
+@pytest.mark.parametrize(("dtype", "kernel"), [("float32", 3), ("float32", 1), ("float16", 1), ("int8", 2)])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_addresses_that_are_no_multiples_of_16(dtype: str, kernel: int, last: bool) -> None:
+    """Of x and out, at which a load of 128 bits would stop: the simulator looks, too."""
+    weight = values((16, 16, kernel, kernel), dtype, 1)
+    row = values((1 + 16 * 4 * 6,), dtype)
+    shape, order = ((1, 4, 6, 16), (0, 3, 1, 2)) if last else ((1, 16, 4, 6), (0, 1, 2, 3))
+    x = row[1:].reshape(shape).transpose(order)
+    expected, scale = reference.conv2d(x, weight)
+    for start in (0, 1):
+        out = np.empty(expected.size + 4, reference.conv_dtype(x, weight))
+        begin = -out.ctypes.data // out.itemsize % 4 + start
+        out = out[begin : begin + expected.size].reshape(expected.shape)
+        fastconv.conv2d(SimulatedArray(x), SimulatedArray(weight), out=SimulatedArray(out), algorithm="implicit_gemm")
+        assert_close(out, expected, scale)
+
+
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool2d", "cuda"))
 def test_pooling_of_channels_last(algorithm: str) -> None:
     x = values((2, 5, 4, 5), "float32")
