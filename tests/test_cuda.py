@@ -71,7 +71,7 @@ def test_every_kernel_compiles_and_no_hot_one_spills(
 def test_every_tile_and_way_to_load_compiles(half: int, capsys: pytest.CaptureFixture[str]) -> None:
     """All that the products of layers can launch, one half for each architecture; ``ptx --tiles`` does all for both."""
     capability = ptx.CAPABILITIES[half]
-    for kernel, threads in ptx.tile_kernels(ptx.TEST_DTYPES, half):
+    for kernel, threads in ptx.tile_kernels((*ptx.TEST_DTYPES, np.dtype(np.int8)), half):
         if (str(kernel), f"sm_{capability[0]}{capability[1]}") not in ASSEMBLED:
             fits(ptx.assemble(kernel, capability, threads, 0), capability, capsys, hot=True)
 

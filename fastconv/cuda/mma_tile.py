@@ -84,7 +84,8 @@ def tiles(spec: ConvSpec, quad: bool) -> tuple[Tile, ...]:
     split_in_two = spec.precision == "tf32x3"
     if not quad and (split_in_two or spec.dtype.itemsize < 4):
         return _TILES[-1:]  # looking up elements one by one and putting words together takes registers
-    return _TILES[1:] if split_in_two else _TILES  # the parts of what is split need them, too
+    # The parts of what is split need them, too; and of sums of integers ptxas keeps some twice.
+    return _TILES[1:] if split_in_two or spec.dtype.itemsize == 1 else _TILES
 
 
 def kind_of(spec: ConvSpec) -> str | None:
