@@ -3,6 +3,7 @@ needed.
 
     python -m benchmarks.ptx                    # compute capabilities 8.0 and 9.0
     python -m benchmarks.ptx --only depthwise --ptx FOLDER
+    python -m benchmarks.ptx --tiles --dtypes float32      # of the matrix products, all that any call can launch
 
 A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.streams.Recorder`).
 """
@@ -10,6 +11,7 @@ A kernel is found by recording what an algorithm launches for a problem (`fastco
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import subprocess
@@ -76,21 +78,50 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
                     yield f"{op}_pool2d", module, spec
 
 
-def launches(module: ModuleType, spec: ConvSpec | PoolSpec) -> list[tuple]:
-    """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory)."""
-    from fastconv.cuda.streams import Recorder, dense
+def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:
+    """Kernels of the matrix products, and their threads: every tile, way to load and way to store of every dtype.
+
+    With a `half`, 0 or 1, every other pair of a tile and a way to load, each with one way to store.
+    """
+    from fastconv.cuda import gemm_tile, mma_tile
+
+    for dtype in dtypes:
+        for precision in ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",):
+            spec = conv_spec((1, 1, 1, 1), (1, 1, 1, 1), [dtype], precision=precision)
+            kind, halves = mma_tile.kind_of(spec), 2 if precision == "tf32x3" else 1
+            results = sorted({spec.out_dtype, spec.acc_dtype}, key=str)  # sums that are shared are added up later
+            ways = ("vector", "quad", "single") if kind else ("pixels", "vector", "quad", "single")
+            stores = ("any",) if kind else ("pixels", "channels", "any")
+            pairs = [(tile, gather) for gather in ways for tile in (
+                mma_tile.tiles(spec, gather != "single") if kind else gemm_tile.tiles(spec))]
+            for i, (tile, gather) in enumerate(pairs):
+                for number, (store, result) in enumerate(itertools.product(stores, results)):
+                    if half is not None and (i % 2 != half or number != i // 2 % (len(stores) * len(results))):
+                        continue
+                    operands = dtype, spec.acc_dtype, result, gather
+                    yield (mma_tile.warp_gemm(tile, kind, halves, *operands) if kind else
+                           gemm_tile.gemm(tile, *operands, store)), tile.threads
+
+
+def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) -> list[tuple]:
+    """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory). `last`: for channels last."""
+    from fastconv.cuda.streams import Recorder, Tensor, dense
 
     stream = Recorder()
+
+    def tensor(dtype: Any, n: int, c: int, h: int, w: int) -> Tensor:
+        strides = (c * h * w, 1, w * c, c) if last else (c * h * w, h * w, w, 1)
+        return Tensor(0, np.dtype(dtype), (n, c, h, w), strides)
+
     if isinstance(spec, ConvSpec):
         shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
         packed = module.prepare(spec, dense(stream.empty(1, spec.dtype), shape), stream)
-        x = dense(stream.empty(1, spec.dtype), (spec.n, spec.c_in, spec.h, spec.w))
-        out = dense(stream.empty(1, spec.out_dtype), (spec.n, spec.c_out, spec.oh, spec.ow))
+        x, out = (tensor(spec.dtype, spec.n, spec.c_in, spec.h, spec.w),
+                  tensor(spec.out_dtype, spec.n, spec.c_out, spec.oh, spec.ow))
         module.run(spec, x, packed, stream.empty(spec.c_out, spec.acc_dtype), out, stream)
     else:
         n, c = (1, 1, *spec.lead)[-2:]
-        x = dense(stream.empty(1, spec.dtype), (n, c, spec.h, spec.w))
-        out = dense(stream.empty(1, spec.out_dtype), (n, c, spec.oh, spec.ow))
+        x, out = tensor(spec.dtype, n, c, spec.h, spec.w), tensor(spec.out_dtype, n, c, spec.oh, spec.ow)
         module.run(spec, x, out, None, stream)
         if spec.op == "max":
             module.run(spec, x, out, dense(stream.empty(1, np.int64), out.shape), stream)
@@ -151,14 +182,16 @@ def report(
     only: str = "",
     capabilities: tuple = CAPABILITIES,
     folder: Path | None = None,
+    layouts: tuple[bool, ...] = (False, True),
 ) -> Iterator[Assembled]:
-    """Every kernel of the tables once per architecture."""
+    """Every kernel of the tables once per architecture, for channels first and last."""
     found: dict[Any, tuple[int, int]] = {}
     for _, module, spec in problems(dtypes):
-        if only in module.__name__:
-            for kernel, _, block, shared in launches(module, spec):
-                threads, dynamic = found.get(kernel, (0, 0))
-                found[kernel] = max(threads, block[0] * block[1] * block[2]), max(dynamic, shared)
+        for last in layouts:
+            if only in module.__name__:
+                for kernel, _, block, shared in launches(module, spec, last):
+                    threads, dynamic = found.get(kernel, (0, 0))
+                    found[kernel] = max(threads, block[0] * block[1] * block[2]), max(dynamic, shared)
     for kernel, (threads, dynamic) in found.items():
         for capability in capabilities:
             yield assemble(kernel, capability, threads, dynamic, folder)
@@ -169,9 +202,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of an algorithm's module name")
     parser.add_argument("--dtypes", nargs="*", type=np.dtype, default=DTYPES)
     parser.add_argument("--ptx", metavar="FOLDER", type=Path, help="keep the PTX there")
+    parser.add_argument("--tiles", action="store_true", help="all that the matrix products can launch")
     arguments = parser.parse_args()
+    rows = report(tuple(arguments.dtypes), arguments.only, folder=arguments.ptx)
+    if arguments.tiles:
+        rows = (assemble(kernel, capability, threads, 0, arguments.ptx)
+                for kernel, threads in tile_kernels(tuple(arguments.dtypes)) for capability in CAPABILITIES)
     print(f"{'registers':>9} {'stack':>6} {'spilled':>7} {'shared':>7} {'threads':>7} arch   kernel")
-    for row in report(tuple(arguments.dtypes), arguments.only, folder=arguments.ptx):
+    for row in rows:
         numbers = f"{row.registers:9} {row.stack:6} {row.spilled:7} {row.shared:7} {row.threads:7}"
         print(f"{numbers} {row.arch:6} {row.kernel}", flush=True)
 

@@ -205,7 +205,7 @@ def convolve(
     if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
         from . import gpu
 
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
                    "activation": activation, "precision": precision}  # fmt: skip
         return gpu.conv2d(x, weight, bias, options, algorithm, out)
     x, weight = array("x", x), array("weight", weight)
@@ -310,7 +310,7 @@ def plan_convolution(
 
         if flag("measure", measure):
             raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
-        options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
                    "activation": activation, "precision": precision}  # fmt: skip
         return gpu.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
     weight = array("weight", weight).copy()

@@ -35,7 +35,7 @@ def table(op: str, device: str = "cpu") -> tuple[ModuleType, ...]:
     if device == "cuda":
         from . import cuda
 
-        return getattr(cuda, _OPS[op])
+        return getattr(cuda, _OPS[op], ())
     from . import cpu
 
     return getattr(cpu, _OPS[op])

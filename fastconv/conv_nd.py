@@ -26,9 +26,9 @@ def conv1d(
     groups: int = 1,
     activation: str | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """1-D convolution layer: `conv2d` on signals, as in PyTorch.
 
     Parameters
@@ -140,7 +140,7 @@ def plan_conv1d(
     groups: int = 1,
     activation: str | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check, decide and pack a `conv1d` once, to call it many times.
@@ -149,7 +149,7 @@ def plan_conv1d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, W) or (C, W).
-    weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device
+    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
         As in `conv1d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -195,7 +195,7 @@ def plan_conv3d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, "float32", algorithm, device
+    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
         As in `conv3d`.
     dtype, measure
         As in `plan_conv2d`.

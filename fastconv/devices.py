@@ -23,7 +23,7 @@ def on_gpu(value: object) -> bool:
 def place(device: Any, x: object, axes: int = 2) -> str:
     """`device`, or by default where `x` is: "cpu" or "cuda"; ValueError or TypeError if there is a contradiction.
 
-    Of operations along so many spatial axes: a GPU computes on images only, so far.
+    Of operations along so many spatial axes: a GPU computes on signals and images, so far.
     """
     if device is None:
         device = "cuda" if on_gpu(x) else "cpu"
@@ -31,6 +31,6 @@ def place(device: Any, x: object, axes: int = 2) -> str:
         raise ValueError(f"device must be 'cpu', 'cuda' or None (where x is), got {device!r}")
     if device == "cpu" and on_gpu(x):
         raise TypeError("x is on a GPU, but device='cpu': leave device out, or copy x to the CPU")
-    if device == "cuda" and axes != 2:
-        raise ValueError("device must be 'cpu' for signals and volumes: a GPU computes on images, so far")
+    if device == "cuda" and axes == 3:
+        raise ValueError("device must be 'cpu' for volumes: a GPU computes on signals and images, so far")
     return device

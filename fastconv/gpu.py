@@ -40,7 +40,7 @@ def operand(name: str, value: Any) -> Operand:
 
 
 def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: str, out: Any) -> Any:
-    """`fastconv.conv2d` on the GPU."""
+    """`fastconv.conv2d` and `conv1d` on the GPU, by options of `conv_spec`; a signal is an image of height 1."""
     x, weight = operand("x", x), operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
     plan = DevicePlan(_spec(x.shape, x.dtype, weight, bias, options), weight, bias, algorithm, wait=False)
@@ -48,7 +48,7 @@ def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: s
 
 
 def plan_conv2d(x_shape: Any, weight: Any, bias: Any, dtype: Any, options: dict[str, Any], algorithm: str) -> Plan:
-    """`fastconv.plan_conv2d` for the GPU."""
+    """`fastconv.plan_conv2d` and `plan_conv1d` for the GPU."""
     weight = operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
     x_dtype = weight.dtype if dtype is None else _dtype(dtype)
@@ -119,7 +119,7 @@ class DevicePlan(Plan):
     def _pack(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         spec = self.spec
         shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
-        weight = _on_device(self._weight, shape, spec.dtype, stream, device, copy=self._keep)
+        weight = _on_device(self._weight, shape, spec.dtype, stream, device, copy=self._keep, axes=spec.axes)
         if not weight.contiguous:
             weight = converted(weight, spec.dtype, stream, copy=True)
         if self._bias_given is None:
@@ -152,7 +152,7 @@ class DevicePlan(Plan):
         inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
         stream = arrays.current_stream(x)
         with stream.current():
-            image = x.tensor((spec.n, spec.c_in, spec.h, spec.w))
+            image = x.tensor((spec.n, spec.c_in, spec.h, spec.w), spec.axes)
             if out is None:
                 last = image.channels_last and not image.contiguous
                 result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
@@ -160,7 +160,7 @@ class DevicePlan(Plan):
                 result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, inputs)
             packed, bias = self._packed_on(stream, x.device)
             if math.prod(spec.output_shape):
-                target = result.tensor((spec.n, spec.c_out, spec.oh, spec.ow))
+                target = result.tensor((spec.n, spec.c_out, spec.oh, spec.ow), spec.axes)
                 self._module.run(spec, converted(image, spec.dtype, stream), packed, bias, target, stream)
         return result.value if out is None else out
 
@@ -188,14 +188,15 @@ class DevicePlan(Plan):
 
 
 def _on_device(
-    given: Operand, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream, device: int, *, copy: bool
+    given: Operand, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream, device: int, *, copy: bool,
+    axes: int = 2,
 ) -> Tensor:
     """An operand on the stream's device, of `dtype`."""
     if isinstance(given, np.ndarray):
         return dense(stream.upload(np.ascontiguousarray(given, dtype)), shape)
     if given.device != device:
         raise ValueError(f"{given.name} is on GPU {given.device}, x on GPU {device}")
-    return converted(given.tensor(shape), dtype, stream, copy=copy)
+    return converted(given.tensor(shape, axes), dtype, stream, copy=copy)
 
 
 def host_stream() -> Stream:
@@ -209,7 +210,7 @@ def host_stream() -> Stream:
 
 
 def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algorithm: str, out: Any) -> Any:
-    """One of the poolings on the GPU."""
+    """One of the poolings of images or signals on the GPU. `options` are those of `pool_spec`."""
     x = operand("x", x)
     return_indices = flag("return_indices", return_indices)
     dtype = x.dtype if x.dtype == BFLOAT16 else check_dtype("x", x.dtype)
@@ -222,7 +223,7 @@ def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, ou
     stream = arrays.current_stream(x)
     n, c = (1, 1, *spec.lead)[-2:]
     with stream.current():
-        image = x.tensor((n, c, spec.h, spec.w))
+        image = x.tensor((n, c, spec.h, spec.w), spec.axes)
         if out is None:
             last = image.channels_last and not image.contiguous
             result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
@@ -231,8 +232,8 @@ def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, ou
         indices = arrays.empty_like(x, spec.output_shape, np.dtype(np.int64)) if return_indices else None
         if math.prod(spec.output_shape):
             inner = (n, c, spec.oh, spec.ow)
-            found = None if indices is None else indices.tensor(inner)
-            module.run(spec, image, result.tensor(inner), found, stream)
+            found = None if indices is None else indices.tensor(inner, spec.axes)
+            module.run(spec, image, result.tensor(inner, spec.axes), found, stream)
     values = result.value if out is None else out
     return values if indices is None else (values, indices.value)
 

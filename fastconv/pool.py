@@ -91,8 +91,8 @@ def max_pool(
     if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
         from . import gpu
 
-        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
-                   "ceil_mode": ceil_mode}  # fmt: skip
+        options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
+                   "dilation": dilation, "ceil_mode": ceil_mode}  # fmt: skip
         return gpu.pool2d("max", x, options, return_indices, algorithm, out)
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
@@ -171,8 +171,8 @@ def sum_pool(
     if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
         from . import gpu
 
-        options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
-                   "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
+        options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
+                   "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
                    "divisor_override": divisor_override, "norm_type": norm_type}  # fmt: skip
         return gpu.pool2d(op, x, options, False, algorithm, out)
     x = array("x", x)

@@ -25,8 +25,8 @@ def max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
+    device: str | None = None,
+    out: Any = None,
 ) -> Any:
     """Maximum over windows of signals: `max_pool2d` along one axis, as in PyTorch.
 
@@ -119,9 +119,9 @@ def avg_pool1d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Mean over windows of signals: `avg_pool2d` along one axis, as in PyTorch.
 
     Parameters
@@ -207,9 +207,9 @@ def lp_pool1d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Power mean times window size over windows of signals: `lp_pool2d` along one axis, as in PyTorch.
 
     Parameters

@@ -32,6 +32,20 @@ def test_the_device_suite_in_the_simulator() -> None:
     assert "skipped" not in summary
 
 
+def fits(row: ptx.Assembled, capability: tuple[int, int], capsys: pytest.CaptureFixture[str], hot: bool) -> None:
+    with capsys.disabled():
+        print(f"\n{row}", end="")
+    assert row.shared <= (227 << 10 if capability >= (9, 0) else 163 << 10)
+    # What an SM has must do for a block, or the launch fails.
+    assert row.registers * row.threads <= 65536
+    if hot:
+        assert row.spilled == 0
+        assert row.stack == 0, "an array of a thread is in memory, not in registers"
+
+
+#: What a test before has assembled: compiling takes a second.
+ASSEMBLED: set[tuple[str, str]] = set()
+
 #: Kernels whose registers decide their speed: all but the definitions.
 COLD = ("naive",)
 
@@ -45,17 +59,22 @@ def test_every_kernel_compiles_and_no_hot_one_spills(
     tried = set()
     for module in choice.table(device, "cuda"):
         name = module.__name__.rpartition(".")[2]
-        for row in ptx.report(ptx.TEST_DTYPES, name, (capability,)):
+        # What channels last adds is tried of the second architecture: each takes a second.
+        for row in ptx.report(ptx.TEST_DTYPES, name, (capability,), layouts=(capability == ptx.CAPABILITIES[1],)):
             tried.add(name)
-            with capsys.disabled():
-                print(f"\n{row}", end="")
-            assert row.shared <= 227 << 10 if capability >= (9, 0) else row.shared <= 163 << 10
-            # What an SM has must do for a block, or the launch fails.
-            assert row.registers * row.threads <= 65536
-            if choice.name(module) not in COLD:
-                assert row.spilled == 0
-                assert row.stack == 0, "an array of a thread is in memory, not in registers"
+            ASSEMBLED.add((row.kernel, row.arch))
+            fits(row, capability, capsys, hot=choice.name(module) not in COLD)
     assert tried == {module.__name__.rpartition(".")[2] for module in choice.table(device, "cuda")}
+
+
+@pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
+@pytest.mark.parametrize("half", [0, 1], ids=lambda half: "sm_{}{}".format(*ptx.CAPABILITIES[half]))
+def test_every_tile_and_way_to_load_compiles(half: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that the products of layers can launch, one half for each architecture; ``ptx --tiles`` does all for both."""
+    capability = ptx.CAPABILITIES[half]
+    for kernel, threads in ptx.tile_kernels((*ptx.TEST_DTYPES, np.dtype(np.int8)), half):
+        if (str(kernel), f"sm_{capability[0]}{capability[1]}") not in ASSEMBLED:
+            fits(ptx.assemble(kernel, capability, threads, 0), capability, capsys, hot=True)
 
 
 def test_what_is_missing_is_said() -> None:

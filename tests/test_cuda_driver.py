@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import gpu
+from fastconv import choice, gpu
 from fastconv.cuda import arrays, host, machine, runtime, streams
+from fastconv.spec import conv_spec
 
 driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'fastconv[ptx]' (CI does)")
 core = pytest.importorskip("cuda.core")
@@ -145,6 +146,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
         "cuMemcpyHtoDAsync": found.copy, "cuMemcpyDtoHAsync": found.copy, "cuMemsetD8Async": found.counted("set"),
         "cuCtxGetCurrent": found.counted("current", 7), "cuCtxSetCurrent": found.counted("restored"),
         "cuPointerGetAttribute": found.counted("where", 0), "cuKernelSetAttribute": found.counted("attribute"),
+        "cuDeviceGetMemPool": found.counted("pool", 5), "cuMemPoolGetAttribute": found.counted("kept", 0),
+        "cuMemPoolSetAttribute": found.counted("keep"),
     }.items():
         monkeypatch.setattr(driver, name, value)
     monkeypatch.setattr(core, "Device", Device)
@@ -159,7 +162,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
     monkeypatch.setattr(host, "require", lambda: None)
     monkeypatch.setattr(gpu, "require", lambda: None)
     monkeypatch.setattr(host, "_FREE", type(host._FREE)())
-    caches = arrays.stream_of, machine.this_machine, streams._config
+    caches = arrays.stream_of, machine.this_machine, streams._config, streams._keep_freed_memory
     for cache in caches:
         cache.cache_clear()
     monkeypatch.setattr(runtime.Kernel, "loaded", _freshly(runtime.Kernel.loaded))
@@ -181,9 +184,20 @@ def _freshly(loaded: Any) -> Any:
 def torch_on(stream: int) -> Any:
     torch: Any = ModuleType("torch")
     torch.Tensor, torch.is_grad_enabled, torch.float32, torch.int64 = Tensor, lambda: True, "float32", "int64"
-    torch.empty = lambda shape, dtype, device: Tensor(np.empty(shape, dtype), device.index)
+    torch.channels_last = "channels last"
+    torch.empty = lambda shape, dtype, device, **order: Tensor(np.empty(shape, dtype), device.index)
     torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=stream))
     return torch
+
+
+def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that are known by their name and number of arguments: for tests of what is asked for around them."""
+
+    def load(self: runtime.Kernel, device: Any, shared: int) -> Any:
+        count = sum(getattr(kind, "count", 1) for kind in self.signature)
+        return SimpleNamespace(entry=self.function.__name__, parameters=count)
+
+    monkeypatch.setattr(runtime.Kernel, "loaded", load)
 
 
 X, WEIGHT = np.ones((2, 3, 6, 5), np.float32), np.ones((4, 3, 3, 3), np.float32)
@@ -205,6 +219,47 @@ def test_a_call_with_arrays_on_the_device(fake: Driver, monkeypatch: pytest.Monk
     assert fake.calls["alloc"] == fake.calls["free"]
     assert fake.calls["set current"] == fake.calls["restored"] == 4
     assert not fake.memory
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("shapes", [((2, 8, 8, 6), (8, 8, 3, 3)), ((2, 300, 4, 6), (8, 300, 1, 1)),
+                                    ((2, 3, 6, 5), (3, 1, 3, 3))], ids=["3x3", "1x1", "depthwise"])
+def test_no_algorithm_waits_or_copies(
+    fake: Driver, monkeypatch: pytest.MonkeyPatch, shapes: tuple[Any, Any], last: bool
+) -> None:
+    """Neither a call, nor a plan's, which takes only scratch memory: what a graph that is captured may hold."""
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    monkeypatch.setattr(machine, "missing", lambda: "nothing to ask")
+    not_compiled(monkeypatch)
+    x, weight = np.ones(shapes[0], np.float32), np.ones(shapes[1], np.float32)
+    if last:
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+    groups = x.shape[1] // weight.shape[1]
+    able = choice.candidates(conv_spec(x.shape, weight.shape, [x.dtype], groups=groups), "cuda")
+    assert len(able) >= 3
+    for algorithm in able:
+        plan = fastconv.plan_conv2d(x.shape, Tensor(weight), groups=groups, algorithm=algorithm)
+        out = Tensor(np.empty(plan.output_shape, np.float32))
+        before, launched = fake.calls.copy(), len(fake.launches)
+        plan(Tensor(x), out=out)
+        made = fake.calls - before
+        assert {"wait", "copy", "free and wait"}.isdisjoint(made), made
+        assert made["alloc"] == made["free"]
+        assert (made["alloc"] == 0) == (plan.scratch_bytes == 0)
+        names = [name for _, name, _ in fake.launches[launched:]]
+        assert "offset_table" not in names, "it is made when planned"
+        before = fake.calls.copy()
+        fastconv.conv2d(Tensor(x), Tensor(weight), Tensor(np.ones(len(weight), np.float32)), groups=groups,
+                        algorithm=algorithm)
+        made = fake.calls - before
+        assert {"wait", "copy", "free and wait"}.isdisjoint(made), made
+        assert made["alloc"] == made["free"]
+        # A layout that no plan is ready for: the table is made by a kernel of the same call.
+        wide = np.repeat(np.repeat(x, 2, axis=3), 2, axis=1)[:, ::2, :, ::2]
+        before = fake.calls.copy()
+        plan(Tensor(wide), out=out)
+        assert {"wait", "copy", "free and wait"}.isdisjoint(fake.calls - before)
+    assert {stream for stream, _, _ in fake.launches} == {4096}
 
 
 def test_a_plan_waits_once_and_a_call_never(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fastconv import choice
-from fastconv.spec import conv_spec
+from fastconv.spec import conv_spec, pool_spec
 
 machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
 
@@ -30,3 +30,12 @@ def test_what_the_planner_picks() -> None:
     assert picked((32, 256, 56, 56), (64, 256, 1, 1)) == "pointwise"
     assert picked((32, 128, 56, 56), (128, 128, 3, 3), padding=1, stride=2) == "implicit_gemm"
     assert picked((32, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == "depthwise"
+
+    def pooled(x: tuple[int, ...], window: int, **options: Any) -> str:
+        spec = pool_spec("max", x, np.dtype(np.float32), window, **options)
+        able = [module for module in choice.table("max_pool2d", "cuda") if module.supports(spec) is None]
+        return choice.name(min(able, key=lambda module: module.cost(spec, gpu)))
+
+    assert pooled((32, 64, 112, 112), 2) == pooled((32, 64, 112, 112), 3, stride=2, padding=1) == "rows"
+    assert pooled((32, 512, 14, 14), 13, stride=1, padding=6) == "running"
+    assert pooled((32, 2048, 7, 7), 7) == pooled((8, 64, 112, 112), 112) == pooled((1, 3, 4096, 4096), 4096) == "global"

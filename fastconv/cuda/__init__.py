@@ -20,10 +20,11 @@ from . import (
     conv_naive,
     conv_pointwise,
     conv_winograd,
+    pool_global,
     pool_naive,
     pool_rows,
     pool_running,
 )
 
 CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
-POOL2D = (pool_running, pool_rows, pool_naive)
+POOL2D = (pool_global, pool_running, pool_rows, pool_naive)

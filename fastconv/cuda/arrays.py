@@ -44,33 +44,50 @@ class Array:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def tensor(self, shape: tuple[int, int, int, int]) -> Tensor:
-        """As (n, c, h, w); axes in front that the array lacks have size 1."""
-        strides = (0,) * (4 - self.ndim) + self.strides
-        sizes = (1,) * (4 - self.ndim) + self.shape
+    def tensor(self, shape: tuple[int, int, int, int], axes: int = 2) -> Tensor:
+        """As (n, c, h, w); axes in front that the array lacks have size 1, as has the height of signals (1 of `axes`).
+        """
+        sizes, strides = _image(self.shape, self.strides, axes)
         if sizes != shape:
             raise AssertionError(f"{self.name} of shape {self.shape} is no {shape}")
-        pointer = _pointer(self.address, storage(self.dtype), self.shape, self.strides)
-        n, c, h, w = strides
-        return Tensor(pointer, self.dtype, shape, (n, c, h, w), self.value)
+        pointer = _pointer(self.address, storage(self.dtype), self.shape, self.strides) if SIMULATED else self.address
+        return Tensor(pointer, self.dtype, shape, strides, self.value)
 
     def span(self) -> tuple[int, int]:
         """First byte and byte behind the last, as addresses."""
-        if 0 in self.shape:
-            return self.address, self.address
-        low = sum(min(0, (n - 1) * step) for n, step in zip(self.shape, self.strides, strict=True))
-        high = sum(max(0, (n - 1) * step) for n, step in zip(self.shape, self.strides, strict=True))
-        return self.address + low * self.dtype.itemsize, self.address + (high + 1) * self.dtype.itemsize
+        low, end = _reach(self.shape, self.strides)
+        return self.address + low * self.dtype.itemsize, self.address + end * self.dtype.itemsize
+
+
+# What follows from sizes and steps alone is remembered: a call on small arrays takes as long as it asks for such.
+
+
+@lru_cache(maxsize=4096)
+def _image(
+    shape: tuple[int, ...], strides: tuple[int, ...], axes: int
+) -> tuple[tuple[int, ...], tuple[int, int, int, int]]:
+    """Sizes and steps of an array as (n, c, h, w)."""
+    if axes == 1:
+        shape, strides = (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
+    n, c, h, w = (0,) * (4 - len(strides)) + strides
+    return (1,) * (4 - len(shape)) + shape, (n, c, h, w)
+
+
+@lru_cache(maxsize=4096)
+def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
+    """First element and the one behind the last, counted from where an array begins."""
+    if 0 in shape:
+        return 0, 0
+    steps = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
+    return sum(min(0, step) for step in steps), sum(max(0, step) for step in steps) + 1
 
 
 def _pointer(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    if not SIMULATED:
-        return address
+    """The simulator's pointer."""
     if 0 in shape:
         return SimulatedPointer(np.empty(0, dtype))
-    low = sum(min(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True))
-    high = sum(max(0, (n - 1) * step) for n, step in zip(shape, strides, strict=True))
-    raw: Any = (ctypes.c_char * ((high - low + 1) * dtype.itemsize)).from_address(address + low * dtype.itemsize)
+    low, end = _reach(shape, strides)
+    raw: Any = (ctypes.c_char * ((end - low) * dtype.itemsize)).from_address(address + low * dtype.itemsize)
     return SimulatedPointer(np.frombuffer(raw, dtype), -low)
 
 
@@ -106,13 +123,20 @@ def _torch(name: str, value: Any) -> Array:
 
     if value.requires_grad and torch.is_grad_enabled():
         raise TypeError(f"{name} requires grad, which fastconv does not compute: detach it, or use torch.no_grad()")
-    label = str(value.dtype).removeprefix("torch.")
-    try:
-        dtype = BFLOAT16 if label == "bfloat16" else np.dtype(label)
-    except TypeError:
-        raise TypeError(f"{name} has dtype {value.dtype}, which is not supported") from None
+    dtype = _torch_dtype(value.dtype)
+    if dtype is None:
+        raise TypeError(f"{name} has dtype {value.dtype}, which is not supported")
     return Array(name, value, "torch", value.data_ptr(), tuple(value.shape), tuple(value.stride()), dtype,
                  value.device.index or 0, None)
+
+
+@lru_cache(maxsize=64)
+def _torch_dtype(kind: Any) -> np.dtype | None:
+    label = str(kind).removeprefix("torch.")
+    try:
+        return BFLOAT16 if label == "bfloat16" else np.dtype(label)
+    except TypeError:
+        return None
 
 
 def _interface(name: str, value: Any, library: str) -> Array:
@@ -253,7 +277,7 @@ def check_out(out: Any, x: Array, shape: tuple[int, ...], dtype: np.dtype, input
         raise ValueError(f"out has dtype {_label(found.dtype)}, but the result has dtype {_label(dtype)}")
     if found.device != x.device:
         raise ValueError(f"out is on GPU {found.device}, x on GPU {x.device}")
-    if math.prod(found.shape) and _folds(found):
+    if math.prod(found.shape) and _folds(found.shape, found.strides):
         raise ValueError("out has elements that share memory with each other")
     interface = getattr(out, "__cuda_array_interface__", None) if found.library != "torch" else None
     if interface and interface["data"][1]:
@@ -270,10 +294,11 @@ def _label(dtype: np.dtype) -> str:
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
-def _folds(x: Array) -> bool:
+@lru_cache(maxsize=4096)
+def _folds(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     """Whether two indices may mean one element: unless each axis steps over all that the smaller ones span."""
     reach = 0
-    for step, size in sorted((abs(step), size) for step, size in zip(x.strides, x.shape, strict=True) if size > 1):
+    for step, size in sorted((abs(step), size) for step, size in zip(strides, shape, strict=True) if size > 1):
         if step <= reach:
             return True
         reach += step * (size - 1)

@@ -25,7 +25,7 @@ import numpy as np
 from ..spec import ConvSpec
 from .dtypes import narrow, widen
 from .machine import Machine
-from .runtime import cuda, factory, integers, pick, pointer, scalar
+from .runtime import MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from .streams import Stream, Tensor
 
 #: Tiles by width of output: threads across, down, planes of a block, and outputs below each other of a thread.
@@ -63,7 +63,14 @@ def supports(spec: ConvSpec) -> str | None:
         return f"it is for one input channel a group, got {spec.c_in // spec.groups}"
     if _shared(spec) > SHARED:
         return f"a tile of the input takes {_shared(spec)} bytes, more than the {SHARED} of shared memory"
+    if _blocks(spec) > MOST_BLOCKS:
+        return f"its blocks are numbered in 32 bits, too few for {spec.n} images of {spec.c_out} channels"
     return None
+
+
+def _blocks(spec: ConvSpec) -> int:
+    across, down, planes, each = _tile(spec)
+    return -(-spec.ow // across) * -(-spec.oh // (down * each)) * -(-spec.n * spec.c_out // planes)
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
@@ -93,11 +100,10 @@ def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, strea
     (top, _), (left, _) = spec.padding
     across, down, planes, each = _tile(spec)
     tiles = -(-spec.ow // across), -(-spec.oh // (down * each))
-    blocks = tiles[0] * tiles[1] * -(-spec.n * spec.c_out // planes)
     geometry = (spec.kh, spec.kw), spec.stride, spec.dilation
     kernel = _depthwise_tile(x.dtype, spec.acc_dtype, out.dtype, _tile(spec), *geometry, _seen(spec))
     stream.launch(
-        kernel, blocks, (across, down, planes),
+        kernel, _blocks(spec), (across, down, planes),
         x.pointer, x.strides, packed.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
         (spec.n * spec.c_out, spec.c_out, spec.c_out // spec.groups), (spec.h, spec.w), (spec.oh, spec.ow), (top, left),
         tiles, shared=_shared(spec),

@@ -63,9 +63,8 @@ def _column_elements(spec: ConvSpec) -> int:
 
 
 def _images(spec: ConvSpec) -> int:
-    """How many are unrolled at a time. Blocks of the product are numbered by image on an axis of at most 65535."""
-    fits = COLUMN_BYTES // (_column_elements(spec) * spec.dtype.itemsize)
-    return max(1, min(spec.n, fits, 65535 // min(spec.groups, 65535)))
+    """How many are unrolled at a time."""
+    return max(1, min(spec.n, COLUMN_BYTES // (_column_elements(spec) * spec.dtype.itemsize)))
 
 
 def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Tensor:
@@ -85,7 +84,7 @@ def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, strea
             (spec.kh, spec.kw), spec.stride, (top, left), spec.dilation,
         )
         channels = spec.c_out // spec.groups
-        grid = (-(-pixels // TILE_P) * -(-channels // TILE_O), count * spec.groups)
+        grid = -(-pixels // TILE_P) * -(-channels // TILE_O) * count * spec.groups
         stream.launch(
             _im2col_product(x.dtype, spec.acc_dtype, out.dtype), grid, (SIDE, SIDE),
             packed.pointer, columns.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
@@ -122,16 +121,17 @@ def _im2col_product(dtype, acc_dtype, out_dtype):
 
     def im2col_product(weight, columns, bias, floor, out, out_steps, sizes, pixels):
         (first, groups, channels, taps), (count, ow) = sizes, pixels
-        tiles = (channels + TILE_O - 1) // TILE_O
-        o0 = np.int64(cuda.blockIdx.x) % tiles * TILE_O
-        p0 = np.int64(cuda.blockIdx.x) // tiles * TILE_P
-        n, g = np.int64(cuda.blockIdx.y) // groups, np.int64(cuda.blockIdx.y) % groups
+        tiles_o, tiles_p = (channels + TILE_O - 1) // TILE_O, (count + TILE_P - 1) // TILE_P
+        block = np.int64(cuda.blockIdx.x)
+        o0, p0 = block % tiles_o * TILE_O, block // tiles_o % tiles_p * TILE_P
+        product = block // tiles_o // tiles_p
+        n, g = product // groups, product % groups
         weights_tile = cuda.shared.array((TILE_K, TILE_O), kind)
         columns_tile = cuda.shared.array((TILE_K, TILE_P), kind)
         tx, ty = cuda.threadIdx.x, cuda.threadIdx.y
         thread = ty * SIDE + tx
         weights = (g * channels + o0) * taps
-        column = np.int64(cuda.blockIdx.y) * taps * count + p0
+        column = product * taps * count + p0
         sums = cuda.local.array((EACH, EACH), kind)
         for r in range(EACH):
             for q in range(EACH):
@@ -154,8 +154,7 @@ def _im2col_product(dtype, acc_dtype, out_dtype):
             for k in range(TILE_K):
                 for r in range(EACH):
                     for q in range(EACH):
-                        product = weights_tile[k, ty + r * SIDE] * columns_tile[k, tx + q * SIDE]
-                        sums[r, q] = acc(sums[r, q] + product)
+                        sums[r, q] = acc(sums[r, q] + weights_tile[k, ty + r * SIDE] * columns_tile[k, tx + q * SIDE])
             cuda.syncthreads()
         for r in range(EACH):
             o = o0 + ty + r * SIDE

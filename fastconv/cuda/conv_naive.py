@@ -12,6 +12,7 @@ strides. It is what the other kernels are read against, and what integers wider 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return machine.launch + spec.flops / machine.naive_flops(spec.dtype)
+    outputs = math.prod(spec.output_shape)
+    moved = math.prod(spec.x_shape) * spec.dtype.itemsize + outputs * spec.out_dtype.itemsize
+    return machine.naive(outputs, spec.taps, spec.dtype, moved)
 
 
 def scratch(spec: ConvSpec) -> int:

@@ -63,7 +63,8 @@ def supports(spec: ConvSpec) -> str | None:
         return "the sums of a transformed tile cancel, for which tensor cores have too few digits"
     if (spec.kh, spec.kw) != (3, 3) or spec.stride != (1, 1) or spec.dilation != (1, 1):
         return "it is for 3x3 kernels without stride and dilation"
-    return limits(spec)
+    # V of a very large image has more elements than the image.
+    return limits(spec) or next(filter(None, (limits(_product(spec, algorithm)) for algorithm in _sizes())), None)
 
 
 def _sizes() -> tuple[Axis, ...]:
@@ -130,7 +131,8 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Plan:
     shape = (count * spec.c_out, channels, 1, 1)
     packed = gemm_tile.prepare(product, Tensor(u.pointer, number, shape, (channels, 1, 1, 1), u), stream,
                                gemm_tile.best(product, this_machine(), whole=True))
-    return Plan(algorithm, packed, stream.upload(np.zeros(product.c_out, number)))
+    ready = packed.ready(product, ((1, 0, channels),), stream)
+    return Plan(algorithm, ready, stream.zeros(product.c_out, number))
 
 
 def run(spec: ConvSpec, x: Tensor, packed: Plan, bias: Buffer, out: Tensor, stream: Stream) -> None:

@@ -32,7 +32,8 @@ from ..spec import ConvSpec
 from .convert import converted
 from .dtypes import narrow
 from .machine import Machine
-from .runtime import Kernel, cuda, factory, integers, pick, pointer, scalar
+from .ptx import store4
+from .runtime import MOST_BLOCKS, Kernel, cuda, factory, integers, pick, pointer, scalar
 from .streams import Buffer, Stream, Tensor, dense
 
 #: An entry of the table that is outside of every image: what k is filled up with to whole slabs.
@@ -47,6 +48,8 @@ def limits(spec: ConvSpec) -> str | None:
         return f"images and padding must have less than {MOST} rows and columns"
     if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31:
         return "an output of 2**30 pixels, or an image of 2**31 elements, is too large for 32-bit indices"
+    if spec.n * spec.oh * spec.ow // 16 * spec.groups * -(-spec.c_out // spec.groups // 16) > MOST_BLOCKS:
+        return f"its blocks are numbered in 32 bits, too few for {spec.groups} groups"
     if spec.taps >= 1 << 20:
         return f"sums of 2**20 products and more would need a large table of offsets, and this has {spec.taps}"
     return None
@@ -68,22 +71,10 @@ def order(spec: ConvSpec, unit: int = 4) -> Order:
     return Order(spec.taps, block, block > 1)
 
 
-def table(spec: ConvSpec, how: Order, strides: tuple[int, ...], length: int, unit: int = 4) -> np.ndarray:
-    """Rows (offset, down, across, 0) for `length` values of k, or every `unit`-th of them where they share one."""
-    k = np.arange(0, length, unit if how.quad else 1)
-    rest, c = np.divmod(k, how.block)
-    rest, b = np.divmod(rest, spec.kw)
-    rest, a = np.divmod(rest, spec.kh)
-    c, down, across = rest * how.block + c, a * spec.dilation[0], b * spec.dilation[1]
-    offset = c * strides[1] + down * strides[2] + across * strides[3]
-    inside = k < how.depth
-    columns = [np.where(inside, offset, 0), np.where(inside, down, FAR), np.where(inside, across, FAR), 0 * k]
-    return np.stack(columns, axis=1).astype(np.int32)
-
-
 def aligned(tensor: Tensor, unit: int, axes: tuple[int, ...]) -> bool:
     """Whether steps along `axes` keep to multiples of `unit` elements, from a first element at a multiple of it."""
-    first = tensor.pointer.start if hasattr(tensor.pointer, "start") else tensor.pointer // tensor.dtype.itemsize
+    address = tensor.pointer.address() if hasattr(tensor.pointer, "address") else tensor.pointer
+    first = address // tensor.dtype.itemsize
     steps = [tensor.strides[axis] for axis in axes if tensor.shape[axis] > 1]
     return not any(value % unit for value in (first, *steps))
 
@@ -143,7 +134,7 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut, slab: int, rate: float) 
 
 
 class Packed(NamedTuple):
-    """Weights as the tiles read them, and the offset tables for the strides that were met so far."""
+    """Weights as the tiles read them, and the offset tables for the layouts that a plan is ready for."""
 
     weight: Buffer
     cut: Cut
@@ -155,18 +146,45 @@ class Packed(NamedTuple):
     """Tiles side by side in a group's channels."""
     unit: int
     """Values of k in 16 bytes, or where these are widened first, in four words."""
+    none: Buffer
+    """The bias of parts of sums, which is added with them: zeros."""
     tables: dict[tuple[int, ...], Buffer]
 
+    def ready(self, spec: ConvSpec, layouts: tuple[tuple[int, int, int], ...], stream: Stream) -> Packed:
+        """With tables for steps of (channel, row, column), where they are kept: in a plan."""
+        if stream.lasts:
+            self.tables.update({layout: self._offsets(spec, layout, stream) for layout in layouts})
+        return self
+
     def table(self, spec: ConvSpec, x: Tensor, stream: Stream) -> Buffer:
-        """The offsets for x, made at the first call with such strides."""
-        strides = x.strides[1:]
-        found = self.tables.get(strides)
-        if found is None:
-            rows = table(spec, self.order, x.strides, self.slabs * self.slab, self.unit)
-            found = stream.upload(rows)
-            stream.wait()  # the next call may be on another stream
-            self.tables[strides] = found
-        return found
+        """Rows (offset, down, across, 0) for each value of k, or each `unit` of them where they share one.
+
+        What is not ready is made by a kernel for this call alone: nothing waits, and a graph may be captured.
+        """
+        layout = _layout(x.shape, x.strides)
+        found = self.tables.get(layout)
+        return self._offsets(spec, layout, stream) if found is None else found
+
+    def _offsets(self, spec: ConvSpec, layout: tuple[int, int, int], stream: Stream) -> Buffer:
+        each = self.unit if self.order.quad else 1
+        entries = self.slabs * self.slab // each
+        rows = stream.empty(4 * entries, np.int32)
+        stream.launch(_table(), -(-entries // BLOCK), BLOCK, rows.pointer,
+                      (entries, each, self.order.depth, self.order.block), (spec.kh, spec.kw), spec.dilation, layout)
+        return rows
+
+
+def _layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int, int]:
+    """Steps of (channel, row, column); those along an axis of one element mean nothing."""
+    c, h, w = (step if size > 1 else 0 for size, step in zip(shape[1:], strides[1:], strict=True))
+    return c, h, w
+
+
+def layouts(spec: ConvSpec) -> tuple[tuple[int, int, int], ...]:
+    """Of channels first and channels last, in a row."""
+    shape = spec.n, spec.c_in, spec.h, spec.w
+    both = (0, spec.h * spec.w, spec.w, 1), (0, 1, spec.w * spec.c_in, spec.c_in)
+    return tuple(_layout(shape, strides) for strides in both)
 
 
 def near(x: Tensor, stream: Stream) -> Tensor:
@@ -186,7 +204,7 @@ def launch(
     target, added, floor = out, bias, spec.floor
     if parts > 1:
         target = dense(stream.empty(parts * elements, spec.acc_dtype), out.shape)
-        added, floor = packed.tables[()], replace(spec, activation=None).floor
+        added, floor = packed.none, replace(spec, activation=None).floor
     steps = group_steps or (spec.c_in // spec.groups * x.strides[1], channels * target.strides[1])
     stream.launch(
         kernel(target.dtype, target), (-(-rows // tile.m) * packed.panels * spec.groups, parts), tile.threads,
@@ -201,9 +219,9 @@ def launch(
                       (parts, elements, spec.c_out), (spec.oh, spec.ow))
 
 
-def zeros(spec: ConvSpec, cut: Cut, stream: Stream) -> dict[tuple[int, ...], Buffer]:
-    """Tables to begin with: under the strides of nothing the bias of parts, which is added with them."""
-    return {(): stream.upload(np.zeros(spec.c_out, spec.acc_dtype))} if cut.parts > 1 else {}
+def zeros(spec: ConvSpec, cut: Cut, stream: Stream) -> Buffer:
+    """`Packed.none`."""
+    return stream.zeros(spec.c_out if cut.parts > 1 else 0, spec.acc_dtype)
 
 
 def scratch(spec: ConvSpec, cut: Cut) -> int:
@@ -212,6 +230,24 @@ def scratch(spec: ConvSpec, cut: Cut) -> int:
 
 
 BLOCK = pick(256, 8)
+
+
+@factory
+def _table():
+    def offset_table(table, sizes, window, dilation, steps):
+        (entries, each, depth, block), (kh, kw) = sizes, window
+        at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
+        if at < entries:
+            k = at * each
+            c, b, a = k // block // kw // kh * block + k % block, k // block % kw, k // block // kw % kh
+            offset, down, across = np.int64(0), np.int64(FAR), np.int64(FAR)
+            if k < depth:
+                down, across = a * dilation[0], b * dilation[1]
+                offset = c * steps[0] + down * steps[1] + across * steps[2]
+            store4(table, 4 * at, np.int32(offset), np.int32(down), np.int32(across), np.int32(0))
+
+    pair = integers(2)
+    return (pointer(np.int32), integers(4), pair, pair, integers(3)), offset_table
 
 
 @factory

@@ -43,8 +43,12 @@ class Machine:
             return fp32 / (2 if wide else 64)
         return fp32 / 16 if np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8 else fp32
 
-    def naive_flops(self, dtype: Any) -> float:
-        return self.naive_share * self.flops(dtype)
+    def naive(self, outputs: int, taps: int, dtype: Any, moved: int) -> float:
+        """Seconds of a definition: a thread an output, which finds its place by divisions of 64 bits, some 300
+        instructions, and goes through its taps one after the other, some 40 cycles each; `moved` bytes at least."""
+        places = 300 / 128 / (self.processors * self.clock)
+        work = outputs * (places + 2 * taps / (self.naive_share * self.flops(dtype)))
+        return self.launch + max(work, taps * 40 / self.clock, moved / self.bandwidth)
 
 
 @lru_cache(maxsize=16)

@@ -31,7 +31,10 @@ def supports(spec: PoolSpec) -> str | None:
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
-    return machine.launch + spec.flops / machine.naive_flops(np.float32)
+    outputs, taps = spec.planes * spec.oh * spec.ow, min(spec.kh, spec.h) * min(spec.kw, spec.w)
+    read = min(spec.planes * spec.h * spec.w * spec.dtype.itemsize, outputs * taps * 32)  # whole sectors
+    # Neighbouring threads read as far apart as their windows are: half of the bandwidth at best.
+    return machine.naive(outputs, taps, np.float32, 2 * read + outputs * spec.out_dtype.itemsize)
 
 
 def scratch(spec: PoolSpec) -> int:

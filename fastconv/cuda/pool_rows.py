@@ -21,7 +21,7 @@ from ..pool_spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, block_shape, computed, finish, lanes_last
-from .runtime import INT64, cuda, factory, integers, pointer
+from .runtime import INT64, MOST_BLOCKS, cuda, factory, integers, pointer
 from .streams import Stream, Tensor
 
 #: Outputs below each other of one thread: enough loads under way to hide memory's latency at full occupancy.
@@ -35,6 +35,8 @@ def supports(spec: PoolSpec) -> str | None:
         return f"it is for windows of at most {TAPS} elements, got {spec.kh}x{spec.kw}"
     if spec.op == "lp" and spec.norm not in NORMS:
         return f"it is for the norms {', '.join(map(str, NORMS))}, got {spec.norm}"
+    if spec.planes * spec.ow >= 1 << 32 or spec.planes * -(-spec.oh // EACH) * -(-spec.ow // 8) > MOST_BLOCKS:
+        return f"its blocks are numbered in 32 bits, too few for {spec.planes} planes"
     return None
 
 
@@ -42,8 +44,11 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     outputs = spec.planes * spec.oh * spec.ow
     read = spec.planes * spec.h * spec.w * spec.dtype.itemsize
     read = min(read, outputs * spec.kh * spec.kw * 32)  # whole sectors, where strides leave elements out
-    # A multiprocessor loads 32 values a cycle from its cache, and does 128 of about 40 other instructions an output.
-    loads = outputs * (spec.kh * spec.kw / 32 + 40 / 128) / (machine.processors * machine.clock)
+    # A multiprocessor loads 32 values a cycle from its cache, and does 128 of about 40 other instructions an output;
+    # threads that have none are no faster.
+    across, down, deep = block_shape(spec.ow)
+    threads = -(-spec.ow // across) * across * -(-spec.oh // (down * EACH)) * down * -(-spec.planes // deep) * deep
+    loads = EACH * threads * (spec.kh * spec.kw / 32 + 40 / 128) / (machine.processors * machine.clock)
     return machine.launch + max(loads, (read + outputs * spec.out_dtype.itemsize) / machine.bandwidth)
 
 

@@ -30,7 +30,7 @@ from ..pool_spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine
 from .pooling import NORMS, computed, finish
-from .runtime import INT64, cuda, factory, integers, pick, pointer, scalar
+from .runtime import INT64, MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from .streams import Stream, Tensor, dense
 
 #: Of a strip in shared memory: two that take turns, and one of the windows so far.
@@ -46,9 +46,12 @@ SHARED, POSITIONS = 48 << 10, pick(1024, 12)
 def supports(spec: PoolSpec) -> str | None:
     if spec.op == "lp" and spec.norm not in NORMS:
         return f"it is for the norms {', '.join(map(str, NORMS))}, got {spec.norm}"
-    for axis, lanes in ((1, 1), (0, LANES)):
-        if _strip(spec, axis, lanes, True)[0] < 1:
+    for axis, lanes, lines in ((1, 1, spec.h), (0, LANES, -(-spec.ow // LANES))):
+        windows, _ = _strip(spec, axis, lanes, True)
+        if windows < 1:
             return f"the window spans more than shared memory holds: {_reach(spec, axis) + 1} on one axis"
+        if spec.planes * lines * -(-(spec.oh, spec.ow)[axis] // windows) > MOST_BLOCKS:
+            return f"its blocks are numbered in 32 bits, too few for {spec.planes} planes"
     return None
 
 

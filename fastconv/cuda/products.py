@@ -10,7 +10,7 @@ from typing import Any
 
 from ..spec import ConvSpec
 from . import gemm_tile, implicit, mma_tile
-from .implicit import Packed
+from .implicit import Packed, layouts
 from .machine import Machine, this_machine
 from .streams import Buffer, Stream, Tensor
 
@@ -39,7 +39,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Packed:
     """Weights as the tile reads them."""
     machine = this_machine()
     tiles = _tiles(spec, machine)
-    return tiles.prepare(spec, weight, stream, tiles.best(spec, machine))
+    return tiles.prepare(spec, weight, stream, tiles.best(spec, machine)).ready(spec, layouts(spec), stream)
 
 
 def run(

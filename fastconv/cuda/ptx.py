@@ -1,9 +1,10 @@
-"""What CUDA Python has no words for: 128-bit loads and stores, rounding to TF32, and the tensor cores' `mma.sync`.
+"""What CUDA Python has no words for: 128-bit loads and stores, copies to shared memory on their own (`cp.async`),
+rounding to TF32, and the tensor cores' `mma.sync`.
 
 Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`runtime.SIMULATED`)
 plain Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
 
-Source: NVIDIA, PTX ISA, the sections on ld, cvt and mma.
+Source: NVIDIA, PTX ISA, the sections on ld, cp.async, cvt and mma.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from .runtime import SIMULATED, cuda
+from .runtime import SIMULATED, cuda, target
 
 #: Shapes and types of `mma.sync`: what a word holds. The sums are of float32 or int32.
 MMA = {"tf32": "m16n8k8.row.col.f32.tf32.tf32.f32", "f16": "m16n8k16.row.col.f32.f16.f16.f32",
@@ -45,15 +46,61 @@ if SIMULATED:
 
     def advance(pointer: Any, offset: Any) -> Any:
         """Pointer to ``pointer[offset]``."""
-        return type(pointer)(pointer.array, pointer.start + int(offset))
+        return type(pointer)(pointer.array, pointer.start + int(offset), pointer.base)
+
+    def _aligned(array: Any, index: Any, size: int) -> None:
+        """What a GPU would stop at. (Arrays without an address, shared ones, begin at a boundary.)"""
+        address = array.address(index) if hasattr(array, "address") else int(index) * array.itemsize
+        if address % size:
+            raise IndexError(f"a kernel takes {size} bytes at once from {address:#x}")
 
     def load4(array: Any, index: Any) -> Any:
         """``array[index : index + 4]`` in one load; the first lies on a boundary of 16 bytes, or 4 elements if less."""
+        _aligned(array, index, min(16, 4 * (array.array if hasattr(array, "array") else array).itemsize))
         return array[index], array[index + 1], array[index + 2], array[index + 3]
 
     def store4(array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> None:
         """``array[index : index + 4] = a, b, c, d`` in one store, aligned like `load4`."""
+        _aligned(array, index, min(16, 4 * (array.array if hasattr(array, "array") else array).itemsize))
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
+
+    def copier(size: int) -> Any:
+        """The function that starts to copy `size` bytes, 4, 8 or 16, to shared memory, where they arrive later.
+
+        It takes the shared array and a place there, a pointer and an index, both aligned to `size`, and whether
+        anything is wanted: otherwise nothing is read, and zeros arrive. Here they do so as late as they may.
+        """
+
+        def copy(shared: Any, place: Any, pointer: Any, index: Any, wanted: Any) -> None:
+            _aligned(shared, place, size)
+            if wanted:
+                _aligned(pointer, index, size)
+            _copies()[-1].append((size, shared, place, pointer, index, wanted))
+
+        return copy
+
+    def commit() -> None:
+        """What this thread started to copy since the last time is a group."""
+        _copies().append([])
+
+    def arrival(newest: int) -> Any:
+        """The function that waits until all groups of this thread have arrived but for so many of the newest."""
+
+        def wait() -> None:
+            groups = _copies()
+            while len(groups) - 1 > newest:
+                for size, shared, place, pointer, index, wanted in groups.pop(0):
+                    raw = np.zeros(size // pointer.array.itemsize, pointer.array.dtype)
+                    if wanted:
+                        raw[:] = [pointer[int(index) + i] for i in range(len(raw))]
+                    for i, value in enumerate(raw.view(shared.dtype)):
+                        shared[int(place) + i] = value
+
+        return wait
+
+    def _copies() -> list[list[tuple]]:
+        """Groups of this thread that are under way, and the one that is begun."""
+        return vars(threading.current_thread()).setdefault("copies", [[]])
 
     def word(value: Any) -> Any:
         """The bits of a float32, as an integer of 32 bits."""
@@ -73,12 +120,6 @@ if SIMULATED:
         big = _signed((int(bits) + 0x1000) & 0xFFFFE000)
         with np.errstate(invalid="ignore"):
             return big, word(number(bits) - number(big))
-
-    def load_words(pointer: Any, index: Any) -> Any:
-        """The 16 bytes from ``pointer[index]`` on as four words, in one load; they begin at a multiple of 16 bytes."""
-        count = 16 // pointer.array.itemsize
-        raw = np.array([pointer[index + i] for i in range(count)], pointer.array.dtype)
-        return tuple(int(value) for value in raw.view(np.int32))
 
     def mma(kind: str, accumulator: Any) -> Any:
         """One step of a warp's matrix product on the tensor cores, for factors of a `kind` of `MMA`.
@@ -125,6 +166,7 @@ if SIMULATED:
 
 else:
     from llvmlite import ir
+    from numba.core import cgutils
     from numba.cuda.extending import intrinsic
 
     int32, int64 = types.int32, types.int64  # type: ignore[assignment] # as a kernel's code, a cast
@@ -180,6 +222,59 @@ else:
 
         return types.void(array, index, a, b, c, d), emit
 
+    def _assembly(text, constraints, *kinds):
+        """An instruction that has effects, and none that may move over it."""
+        kind = ir.FunctionType(ir.VoidType(), kinds)
+        return ir.InlineAsm(kind, text, ",".join([*constraints, "~{memory}"]), side_effect=True)
+
+    @cache
+    def copier(size):
+        keep = "cg" if size == 16 else "ca"  # only 16 bytes can pass the first-level cache by
+        text = f"cp.async.{keep}.shared.global [$0], [$1], {size}, $2;"
+        word, long, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8)
+
+        @intrinsic
+        def copy(typingctx, shared, place, pointer, index, wanted):
+            def emit(context, builder, signature, args):
+                data = context.make_array(shared)(context, builder, args[0]).data
+                end = builder.gep(data, [context.cast(builder, args[1], place, types.int64)])
+                start = builder.gep(args[2], [context.cast(builder, args[3], index, types.int64)])
+                if target() >= (8, 0):
+                    end = builder.addrspacecast(builder.bitcast(end, byte.as_pointer()), byte.as_pointer(3))
+                    start = builder.addrspacecast(builder.bitcast(start, byte.as_pointer()), byte.as_pointer(1))
+                    count = builder.select(args[4], ir.Constant(word, size), ir.Constant(word, 0))
+                    builder.call(_assembly(text, "rlr", word, long, word),
+                                 [builder.ptrtoint(end, word), builder.ptrtoint(start, long), count])
+                else:  # the first GPUs that Numba compiles for copy through a register
+                    kind = ir.VectorType(word, size // 4)
+                    value = cgutils.alloca_once_value(builder, ir.Constant(kind, [0] * (size // 4)))
+                    with builder.if_then(args[4]):
+                        builder.store(builder.load(builder.bitcast(start, kind.as_pointer()), align=size), value)
+                    builder.store(builder.load(value), builder.bitcast(end, kind.as_pointer()), align=size)
+                return context.get_dummy_value()
+
+            return types.void(shared, place, pointer, index, types.boolean), emit
+
+        return copy
+
+    def _instruction(text):
+        @intrinsic
+        def instruction(typingctx):
+            def emit(context, builder, signature, args):
+                if target() >= (8, 0):
+                    builder.call(_assembly(text, ""), [])
+                return context.get_dummy_value()
+
+            return types.void(), emit
+
+        return instruction
+
+    commit = _instruction("cp.async.commit_group;")
+
+    @cache
+    def arrival(newest):
+        return _instruction(f"cp.async.wait_group {newest};")
+
     def _bitcast(source, target, kind):
         @intrinsic
         def cast(typingctx, value):
@@ -205,17 +300,6 @@ else:
     def split(bits):
         big = types.int32((bits + 0x1000) & -0x2000)
         return big, word(number(bits) - number(big))
-
-    @intrinsic
-    def load_words(typingctx, pointer, index):
-        def emit(context, builder, signature, args):
-            at = builder.gep(args[0], [context.cast(builder, args[1], index, types.int64)])
-            vector = ir.VectorType(ir.IntType(32), 4)
-            loaded = builder.load(builder.bitcast(at, vector.as_pointer()), align=16)
-            lanes = [builder.extract_element(loaded, ir.Constant(ir.IntType(32), lane)) for lane in range(4)]
-            return context.make_tuple(builder, signature.return_type, lanes)
-
-        return types.UniTuple(types.int32, 4)(pointer, index), emit
 
     @cache
     def mma(kind, accumulator):

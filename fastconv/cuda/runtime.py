@@ -44,6 +44,9 @@ from ..checks import BFLOAT16
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
+#: Blocks of a grid along its first axis, all that a GPU takes.
+MOST_BLOCKS = 2**31 - 1
+
 INT32, INT64, FLOAT32, FLOAT64 = types.int32, types.int64, types.float32, types.float64
 
 #: The argument of `cuda.jit` is the same everywhere: a function that kernels call.
@@ -160,6 +163,12 @@ class Kernel:
 
 
 _LOADING, _COMPILING = threading.Lock(), threading.RLock()
+_TARGET = [(8, 0)]
+
+
+def target() -> tuple[int, int]:
+    """The compute capability that is compiled for, for intrinsics that depend on it."""
+    return _TARGET[-1]
 
 
 @contextmanager
@@ -178,9 +187,11 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     with _COMPILING:
         ask = dispatcher.get_current_device
         dispatcher.get_current_device = device
+        _TARGET.append(capability)
         try:
             yield
         finally:
+            _TARGET.pop()
             dispatcher.get_current_device = ask
 
 

@@ -12,12 +12,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
-from .runtime import Kernel, checked, storage
+from .runtime import MOST_BLOCKS, Kernel, checked, storage
 
 # -- memory --------------------------------------------------------------------------------------------------
 
@@ -85,10 +85,14 @@ def dense(buffer: Buffer, shape: tuple[int, int, int, int]) -> Tensor:
 class SimulatedPointer:
     """Memory of this process under the interface of a pointer; an index outside of it is an error."""
 
-    __slots__ = ("array", "start")
+    __slots__ = ("array", "base", "start")
 
-    def __init__(self, array: np.ndarray, start: int = 0) -> None:
-        self.array, self.start = array, start
+    def __init__(self, array: np.ndarray, start: int = 0, base: int = 0) -> None:
+        self.array, self.start, self.base = array, start, base or array.ctypes.data
+
+    def address(self, index: Any = 0) -> int:
+        """Of an element, as a GPU would have it."""
+        return self.base + (self.start + int(index)) * self.array.itemsize
 
     def _at(self, index: Any) -> int:
         at = int(index) + self.start
@@ -108,6 +112,9 @@ class SimulatedPointer:
 
 class Stream(ABC):
     """Where kernels are launched, in order, and memory is taken from."""
+
+    lasts = False
+    """Whether memory taken from it outlives the work that is on it: that of a plan."""
 
     @abstractmethod
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
@@ -142,6 +149,20 @@ def _sizes(value: Any) -> tuple[int, int, int]:
     return (*sizes, 1, 1)[:3]
 
 
+def _launchable(
+    kernel: Kernel, grid: Any, block: Any, arguments: tuple, shared: int
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Sizes of grid and block, if a GPU would take them; where there is none, nobody else says so."""
+    blocks, threads = _sizes(grid), _sizes(block)
+    if len(arguments) != len(kernel.signature):
+        raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
+    if not (blocks[0] <= MOST_BLOCKS and max(blocks[1:]) <= 65535):
+        raise ValueError(f"{kernel} has a grid of {blocks} blocks")
+    if math.prod(threads) > 1024 or threads[2] > 64 or shared > 163 << 10:
+        raise ValueError(f"{kernel} has blocks of {threads} threads and {shared} bytes")
+    return blocks, threads
+
+
 class Recorder(Stream):
     """Launches nothing, and lists what would be: so the kernels of a problem are found without a GPU."""
 
@@ -149,9 +170,7 @@ class Recorder(Stream):
         self.launches: list[tuple[Kernel, tuple[int, int, int], tuple[int, int, int], int]] = []
 
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        if len(arguments) != len(kernel.signature):
-            raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
-        self.launches.append((kernel, _sizes(grid), _sizes(block), shared))
+        self.launches.append((kernel, *_launchable(kernel, grid, block, arguments, shared), shared))
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         return Buffer(0, size, np.dtype(dtype))
@@ -167,11 +186,16 @@ class SimulatedStream(Stream):
 
     _LOCK = threading.RLock()
 
+    def __init__(self, lasts: bool = False) -> None:
+        self.lasts = lasts
+
+    def lasting(self) -> SimulatedStream:
+        return SimulatedStream(True)
+
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        if 0 in _sizes(grid):
+        blocks, threads = _launchable(kernel, grid, block, arguments, shared)
+        if 0 in blocks:
             return
-        if len(arguments) != len(kernel.signature):
-            raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
         values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
                   for kind, value in zip(kernel.signature, arguments, strict=True)]
         with self._LOCK:
@@ -179,7 +203,7 @@ class SimulatedStream(Stream):
             before = sys.getswitchinterval()
             sys.setswitchinterval(2e-5)
             try:
-                kernel.simulate(_sizes(grid), _sizes(block), shared, tuple(values))
+                kernel.simulate(blocks, threads, shared, tuple(values))
             finally:
                 sys.setswitchinterval(before)
 
@@ -269,6 +293,7 @@ class _Memory:
     def __init__(self, size: int, stream: GpuStream) -> None:
         from cuda.bindings import driver
 
+        _keep_freed_memory(stream.device.device_id)
         status, address = driver.cuMemAllocAsync(size, stream.handle)
         if int(status) == 2:
             raise MemoryError(f"GPU {stream.device.device_id} has no {size} bytes left")
@@ -282,6 +307,21 @@ class _Memory:
                 self._driver.cuMemFree(self.address)  # waits for all who may use it
             else:
                 self._driver.cuMemFreeAsync(self.address, self._stream.handle)
+
+
+#: Bytes that the driver's pool keeps when they are free.
+KEPT = 1 << 30
+
+
+@cache
+def _keep_freed_memory(device: int) -> None:
+    """By default the pool gives everything back whenever something is waited for, and taking it anew is slow."""
+    from cuda.bindings import driver
+
+    pool = checked(driver.cuDeviceGetMemPool(driver.CUdevice(device)))
+    threshold = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+    if int(checked(driver.cuMemPoolGetAttribute(pool, threshold))) < KEPT:
+        checked(driver.cuMemPoolSetAttribute(pool, threshold, driver.cuuint64_t(KEPT)))
 
 
 @lru_cache(maxsize=1)

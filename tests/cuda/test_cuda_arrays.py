@@ -117,6 +117,32 @@ def test_arrays_in_place_and_results_of_their_kind(library: Library) -> None:
     assert_close(np.asarray(library.get(image)), plain[0, 0] + 1, scale)
 
 
+@pytest.mark.parametrize("batched", [True, False])
+def test_signals(library: Library, batched: bool) -> None:
+    """Images of height 1, in place, with results of one axis; from NumPy, too."""
+    x, weight, bias = values((2, 4, 11), "float32"), values((6, 2, 3), "float32", 1), values((6,), "float32", 2)
+    x = x if batched else x[0]
+    options: dict[str, Any] = {"stride": 2, "dilation": 2, "groups": 2}
+    image = (x if batched else x[None])[:, :, None]
+    expected, scale = reference.conv2d(image, weight[:, :, None], bias, **options | {"padding": (0, 3)})
+    shape = (*x.shape[:-2], 6, expected.shape[-1])
+    for put, get in ((library.put, library.get), (np.asarray, np.asarray)):
+        device = None if put is library.put else "cuda"
+        result = fastconv.conv1d(put(x), put(weight), put(bias), padding=3, device=device, **options)
+        assert_close(np.asarray(get(result)), expected.reshape(shape), scale)
+        plan = fastconv.plan_conv1d(x.shape, put(weight), put(bias), padding=3, device=device, **options)
+        assert_close(np.asarray(get(plan(put(x)))), expected.reshape(shape), scale)
+        best, at = fastconv.max_pool1d(put(x), 3, 2, 1, return_indices=True, device=device)
+        wanted, found = reference.max_pool2d(image, (1, 3), (1, 2), (0, 1))
+        np.testing.assert_array_equal(get(best), wanted.reshape(get(best).shape))
+        np.testing.assert_array_equal(get(at), found.reshape(get(at).shape))
+        mean = get(fastconv.avg_pool1d(put(x), 11, device=device))
+        assert_close(np.asarray(mean), np.mean(x.astype(float), axis=-1, keepdims=True), 1)
+    with pytest.raises(ValueError, match="device must be 'cpu' for volumes"):
+        fastconv.max_pool3d(np.ones((2, 2, 2)), 2, device="cuda")
+    assert fastconv.algorithms("conv3d", "cuda") == ()
+
+
 def test_plans(library: Library) -> None:
     x, weight = values((2, 2, 4, 5), "float32"), values((3, 2, 3, 2), "float32", 1)
     expected, scale = reference.conv2d(x, weight)
@@ -158,6 +184,24 @@ def test_any_strides(library: Library, algorithm: str) -> None:
     if library.name == "torch":
         out = fastconv.conv2d(FakeTensor(last), weight, **options) if SIMULATED else result
         assert out.stride()[1] == 1, "channels last in, channels last out"
+
+
+@pytest.mark.skipif(not SIMULATED, reason="views of NumPy's memory, in which a GPU finds nothing")
+@pytest.mark.parametrize(("dtype", "kernel"), [("float32", 3), ("float32", 1), ("float16", 1), ("int8", 2)])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_addresses_that_are_no_multiples_of_16(dtype: str, kernel: int, last: bool) -> None:
+    """Of x and out, at which a load of 128 bits would stop: the simulator looks, too."""
+    weight = values((16, 16, kernel, kernel), dtype, 1)
+    row = values((1 + 16 * 4 * 6,), dtype)
+    shape, order = ((1, 4, 6, 16), (0, 3, 1, 2)) if last else ((1, 16, 4, 6), (0, 1, 2, 3))
+    x = row[1:].reshape(shape).transpose(order)
+    expected, scale = reference.conv2d(x, weight)
+    for start in (0, 1):
+        out = np.empty(expected.size + 4, reference.conv_dtype(x, weight))
+        begin = -out.ctypes.data // out.itemsize % 4 + start
+        out = out[begin : begin + expected.size].reshape(expected.shape)
+        fastconv.conv2d(SimulatedArray(x), SimulatedArray(weight), out=SimulatedArray(out), algorithm="implicit_gemm")
+        assert_close(out, expected, scale)
 
 
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool2d", "cuda"))

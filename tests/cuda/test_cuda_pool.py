@@ -89,3 +89,26 @@ def test_nan_stays_where_it_is_seen(algorithm: str) -> None:
     expected, _ = reference.avg_pool2d(x, (2, 3), 1)
     result = fastconv.avg_pool2d(x, (2, 3), 1, device="cuda", algorithm=algorithm)
     assert (np.isnan(result) == np.isnan(expected)).all()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("size", [3, 4, 9], ids=["a few threads", "a warp", "parts"])
+def test_ties_and_nan_in_shared_windows(size: int, last: bool) -> None:
+    """Threads that share a window fold in another order than they read; first and last are by index."""
+    from fastconv.cuda.arrays import SimulatedArray
+
+    x = values((1, 6, size, size), "float32").round().clip(-1, 1)
+    x[0, 1, -1, 0] = x[0, 1, 0, -1] = x[0, 1, 1, 1] = np.nan
+    x[0, 2], x[0, 3], x[0, 4] = -np.inf, 1, -1
+    x[0, 4, -1, -1] = 0
+    expected, found = reference.max_pool2d(x, size)
+    given = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2) if last else x
+    if SIMULATED:
+        given = SimulatedArray(given)
+    best, at = fastconv.max_pool2d(given, size, return_indices=True, device="cuda", algorithm="global")
+    mean = fastconv.avg_pool2d(given, size, device="cuda", algorithm="global")
+    best, at, mean = (result.copy_to_host() if SIMULATED else result for result in (best, at, mean))
+    np.testing.assert_array_equal(best, expected)
+    np.testing.assert_array_equal(at, found)
+    assert_close(mean[:, [0, 3, 5]], *reference.avg_pool2d(x[:, [0, 3, 5]], size))
+    assert np.isnan(mean[0, 1]).all()
