@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastconv import choice
-from fastconv.spec import conv_spec, pool_spec
+from fastconv.pool_spec import pool_spec
+from fastconv.spec import conv_spec
 
 machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
 

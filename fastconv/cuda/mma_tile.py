@@ -29,7 +29,7 @@ tile, precision, gather  registers  blocks a SM    instructions for one slab
 128x64, tf32x3, quad     168        3 (12 warps)   337: 96 HMMA, 20 LDS.128, 4 LDGSTS.128, 16 LDG, 48 to split
 =======================  =========  =============  ==========================================================
 
-(Through registers instead of `cp.async` the first took 244, and tf32x3 390 instructions.) No spill, no local memory.
+(Through registers instead of `cp.async` the second took 244, and the last 390 instructions.) No spill, no local memory.
 What bounds it should be the cores: `mma.sync` is said to reach some 60% of an H100's peak, at which 64 HMMA of four
 warps take 430 cycles and 96 of tf32x3's 640; shared memory needs 384 and 450 for them, and instructions at most 300 and
 340. No GPU has run it yet: none of this is measured.

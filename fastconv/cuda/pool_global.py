@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..spec import PoolSpec
+from ..pool_spec import PoolSpec
 from .dtypes import narrow, widen
 from .machine import Machine, this_machine
 from .pooling import NORMS, computed, finish, lanes_last
