@@ -19,6 +19,9 @@ as in `fft`, L is so large that only zeros do. Wider images are cut into blocks 
 A NaN, an infinity or an overflow would spread along its row. The sums are looked through for them, and if there is
 one, all is computed again without a transform: so they reach just the outputs that see them, as in `image`.
 
+Measured: 128 planes of 28x28 by 31x31, float32, in 0.40 ms (`fft` 0.99 ms, `depthwise` 1.95 ms; a core of an EPYC
+9004).
+
 Loop order: a task is a band of rows of a block of columns, of one image and group. It transforms the rows of its input
 channels, which then stay in the second-level cache; then for some output channels, for a few rows and a vector of
 frequencies at a time, whose input the first-level cache keeps for all these channels, the sums over the taps
@@ -170,7 +173,7 @@ def scratch(spec: ConvSpec) -> int:
 
 #: Vector multiply-adds in the time to begin and end a register tile, and those in the time of one whose operands come
 #: from the second-level cache, as they mostly do in the products (fitted on an AMD EPYC 9004).
-TILE, PRODUCT = 20, 1.15
+TILE, PRODUCT = 20, 1.05
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
