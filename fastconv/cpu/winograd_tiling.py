@@ -161,6 +161,15 @@ def tiling_of(spec: ConvSpec, threads: int) -> Tiling:
 
 
 @lru_cache(maxsize=4096)
+def one_block(spec: ConvSpec, threads: int) -> Tiling | None:
+    """A tiling by which all tiles are one block, whose panels the threads split, if the cache allows it."""
+    tiling = tiling_of(spec, 1)
+    if _blocks(spec, tiling) != 1:
+        return None
+    return tiling._replace(shares=min(tiling.panels, -(-threads // spec.groups)))
+
+
+@lru_cache(maxsize=4096)
 def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
     """Blocks of tiles for given sizes."""
     high, wide = (
