@@ -17,9 +17,10 @@ V (elements, c_in / lanes, tiles, lanes); U (groups, panels, elements, c_in, pan
 
 Loop order: tasks are blocks of tiles (of one image, or several where these are small); a task transforms its inputs,
 then for each panel of output channels runs the products and transforms the result. V stays in the second-level cache
-where the weights do, too; where they do not, a block has at least so many tiles that streaming the weights is hidden. In a plain call all tiles of
-which are one block, a panel of weights is transformed just before it is used, and never goes to memory: 512 channels at
-7x7 take 2.0 ms in place of 3.6, 1.3 of them without the weights (a core of an EPYC 9004).
+where the weights do, too; where they do not, a block has at least so many tiles that streaming the weights is hidden.
+In a plain call all tiles of which are one block, a panel of weights is transformed just before it is used, and never
+goes to memory: 512 channels at 7x7 take 2.0 ms in place of 3.6, 1.3 of them without the weights (a core of an EPYC
+9004).
 
 Sources: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308; Huang et al., A
 decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
