@@ -330,8 +330,9 @@ def test_more_than_2_to_the_31_elements(algorithm: str) -> None:
             assert np.count_nonzero(result) == 2
 
 
+@pytest.mark.parametrize("algorithm", ["fft", "dft"])
 @pytest.mark.parametrize("shape", [(1, 1, 260, 250), (3, 2, 150, 140), (1, 64, 60, 50)])
-def test_threads_that_share_an_fft(shape: tuple[int, ...]) -> None:
+def test_threads_that_share_transforms(shape: tuple[int, ...], algorithm: str) -> None:
     """Bands of rows, images, or groups go to several threads: no bit changes, and no NaN is missed."""
     x, weight = values(shape, "float32"), values((shape[1], 1, 31, 29), "float32", 1)
     results = []
@@ -339,7 +340,7 @@ def test_threads_that_share_an_fft(shape: tuple[int, ...]) -> None:
         x[-1, -1, -1, -1] = bad
         for count in (1, None):
             with threads(count):
-                results.append(fastconv.conv2d(x, weight, groups=shape[1], padding=15, algorithm="fft"))
+                results.append(fastconv.conv2d(x, weight, groups=shape[1], padding=15, algorithm=algorithm))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[2], results[3])
     assert np.count_nonzero(np.isnan(results[3])) == 16 * 16
