@@ -346,6 +346,19 @@ def test_threads_that_share_transforms(shape: tuple[int, ...], algorithm: str) -
     assert np.count_nonzero(np.isnan(results[3])) == 16 * 16
 
 
+@pytest.mark.parametrize("shape", [(3, 33, 30, 29), (1, 512, 7, 7)])
+def test_threads_that_share_winograd_tiles(shape: tuple[int, ...]) -> None:
+    """Tiles, or the panels of one block, go to several threads, packed before or in the task: no bit changes."""
+    x, weight = values(shape, "float32"), values((shape[1] + 7, shape[1], 3, 3), "float32", 1)
+    results = []
+    for count in (1, None):
+        with threads(count):
+            results.append(fastconv.plan_conv2d(shape, weight, padding=1, algorithm="winograd")(x))
+            results.append(fastconv.conv2d(x, weight, padding=1, algorithm="winograd"))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
 # -- corr2d --------------------------------------------------------------------------------------------------
 
 
