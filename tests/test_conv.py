@@ -331,8 +331,9 @@ def test_more_than_2_to_the_31_elements(algorithm: str) -> None:
             assert np.count_nonzero(result) == 2
 
 
+@pytest.mark.parametrize("algorithm", ["fft", "dft"])
 @pytest.mark.parametrize("shape", [(1, 1, 260, 250), (3, 2, 150, 140), (1, 64, 60, 50)])
-def test_threads_that_share_an_fft(shape: tuple[int, ...]) -> None:
+def test_threads_that_share_transforms(shape: tuple[int, ...], algorithm: str) -> None:
     """Bands of rows, images, or groups go to several threads: no bit changes, and no NaN is missed."""
     x, weight = values(shape, "float32"), values((shape[1], 1, 31, 29), "float32", 1)
     results = []
@@ -340,10 +341,23 @@ def test_threads_that_share_an_fft(shape: tuple[int, ...]) -> None:
         x[-1, -1, -1, -1] = bad
         for count in (1, None):
             with threads(count):
-                results.append(fastconv.conv2d(x, weight, groups=shape[1], padding=15, algorithm="fft"))
+                results.append(fastconv.conv2d(x, weight, groups=shape[1], padding=15, algorithm=algorithm))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[2], results[3])
     assert np.count_nonzero(np.isnan(results[3])) == 16 * 16
+
+
+@pytest.mark.parametrize("shape", [(3, 33, 30, 29), (1, 512, 7, 7)])
+def test_threads_that_share_winograd_tiles(shape: tuple[int, ...]) -> None:
+    """Tiles, or the panels of one block, go to several threads, packed before or in the task: no bit changes."""
+    x, weight = values(shape, "float32"), values((shape[1] + 7, shape[1], 3, 3), "float32", 1)
+    results = []
+    for count in (1, None):
+        with threads(count):
+            results.append(fastconv.plan_conv2d(shape, weight, padding=1, algorithm="winograd")(x))
+            results.append(fastconv.conv2d(x, weight, padding=1, algorithm="winograd"))
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
 
 
 # -- corr2d --------------------------------------------------------------------------------------------------

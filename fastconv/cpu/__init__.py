@@ -19,6 +19,7 @@ A convolution for special weights has one function more, and is not among those 
 from . import (
     conv_dense,
     conv_depthwise,
+    conv_dft,
     conv_direct,
     conv_fft,
     conv_im2col,
@@ -51,6 +52,7 @@ CONV2D = (
     conv_row,
     conv_polyphase,
     conv_toom_cook,
+    conv_dft,
     conv_fft,
     conv_im2col,
     conv_naive,

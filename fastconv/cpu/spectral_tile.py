@@ -1,4 +1,5 @@
-"""The register tile of `conv_fft`: sums of products of complex numbers, several rows of a spectrum at a time.
+"""Register tiles of `conv_fft` and `conv_dft`: sums of products of complex numbers, several rows of a spectrum at a
+time; and rows times a matrix, which transforms short rows.
 
 ::
 
@@ -20,8 +21,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from .runtime import jit
-from .simd import _I32, _INT, Vector, _data, _fma, _load, _store, registers
-from .tile import _plain
+from .simd import _I32, _INT, Vector, _data, _fma, _load, _plus, _splat, _store, register_bytes, registers
+from .tile import _plain, _raised, _reduction, _write
 
 
 def spectral_rows() -> int:
@@ -109,3 +110,76 @@ def _plain_tile(rows: int) -> Any:
                 out[out_at + r * pitch + lane], out[out_at + r * pitch + lane + 1] = real, imaginary
 
     return plain_tile
+
+
+@lru_cache(maxsize=16)
+def row_product(rows: int, vectors: int) -> Any:
+    """Some rows of an array times a matrix: its `rows` x (`vectors` * lanes) sums stay in registers.
+
+    It is called as ``row_product(x, at, row_step, steps, matrix, matrix_at, matrix_step, shift, floor, out, out_at,
+    pitch, valid_rows, valid_lanes)`` and computes, for r < valid_rows and l < valid_lanes::
+
+        out[out_at + r * pitch + l] = the larger of `floor` and shift + sum over i < steps of
+                    x[at + r * row_step + i] * matrix[matrix_at + i * matrix_step + l]
+
+    All arrays are flat, all positions and steps count numbers, and `steps` is at least one. What it reads must be there
+    for all rows and lanes.
+    """
+    if _plain():
+        return _plain_rows(rows, vectors)
+
+    @intrinsic
+    def register_rows(
+        typingctx, x, at, row_step, steps, matrix, matrix_at, matrix_step, shift, floor, out, out_at, pitch,
+        valid_rows, valid_lanes,
+    ):  # fmt: skip
+        count = Vector(out.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, hop, steps_, matrix_, first, step, more, lowest, out_, to, pitch_, high, wide = args
+            here = builder.gep(_data(context, builder, x, x_), [start])
+            lines = [builder.gep(here, [builder.mul(hop, _INT(r))]) for r in range(rows)]
+            factor = builder.gep(_data(context, builder, matrix, matrix_), [first])
+            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
+
+            def factors(i):
+                there = builder.gep(factor, [builder.mul(i, step)])
+                return (
+                    lambda r: _splat(builder, builder.load(builder.gep(lines[r], [i])), count),
+                    lambda v: _load(builder, there, _INT(v * count), count),
+                )
+
+            sums = _reduction(builder, rows, vectors, steps_, zero, factors)
+            added, least = (_splat(builder, scalar, count) for scalar in (more, lowest))
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            for v in range(vectors):
+                column = [_raised(builder, _plus(builder, sums[r][v], added), least) for r in range(rows)]
+                _write(builder, column, goal, pitch_, (0, v * count), (high, wide))
+            return context.get_dummy_value()
+
+        integer, number = types.int64, out.dtype
+        return types.void(
+            x, *[integer] * 3, matrix, integer, integer, number, number, out, *[integer] * 4
+        ), codegen
+
+    return register_rows
+
+
+def _plain_rows(rows: int, vectors: int) -> Any:
+    """The same sums, one at a time."""
+    register_width = register_bytes()
+
+    @jit(key=(rows, vectors))
+    def plain_rows(
+        x, at, row_step, steps, matrix, matrix_at, matrix_step, shift, floor, out, out_at, pitch, valid_rows,
+        valid_lanes,
+    ):  # fmt: skip
+        for r in range(min(rows, valid_rows)):
+            for lane in range(min(vectors * (register_width // out.itemsize), valid_lanes)):
+                total = out.dtype.type(0)
+                for i in range(steps):
+                    total += x[at + r * row_step + i] * matrix[matrix_at + i * matrix_step + lane]
+                total += shift
+                out[out_at + r * pitch + lane] = floor if total < floor else total
+
+    return plain_rows

@@ -161,6 +161,15 @@ def tiling_of(spec: ConvSpec, threads: int) -> Tiling:
 
 
 @lru_cache(maxsize=4096)
+def one_block(spec: ConvSpec, threads: int) -> Tiling | None:
+    """A tiling by which all tiles are one block, whose panels the threads split, if the cache allows it."""
+    tiling = tiling_of(spec, 1)
+    if _blocks(spec, tiling) != 1:
+        return None
+    return tiling._replace(shares=min(tiling.panels, -(-threads // spec.groups)))
+
+
+@lru_cache(maxsize=4096)
 def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
     """Blocks of tiles for given sizes."""
     high, wide = (
@@ -177,16 +186,39 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
     if element_bytes * c_in * c_out > V_BYTES:
         goal = max(goal, min(STREAM_TILES, V_MOST // tile_bytes))
     goal = max(goal, most)
-    if threads > 1:  # enough tasks to go round, but none smaller than a register tile
+    split = threads > max(1, spec.n * spec.groups * high)
+    if split:  # enough tasks to go round, but none smaller than a register tile
         goal = max(min(goal, -(-spec.n * spec.groups * high * wide * interlocked // (2 * threads))), min(most, goal))
     goal = max(1, goal // interlocked)
     across = -(-wide // -(-wide // goal))
     down = max(1, min(high, goal // across))
     down = -(-high // -(-high // down))
     images = max(1, min(spec.n, goal // (across * down)))
-    tiles = images * down * across * interlocked
     heights = (most // 2 + 1,) if spec.flops < SMALL else (most, most // 2 + 1, most // 2)
-    rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
-    tiling = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1)
-    tasks = max(1, _blocks(spec, tiling) * spec.groups)  # one for an empty batch, too
-    return tiling._replace(shares=1 if tasks >= threads else min(panels, -(-threads // tasks)))
+
+    def tiling(images: int, down: int) -> Tiling:
+        tiles = images * down * across * interlocked
+        rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
+        whole = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1)
+        tasks = max(1, _blocks(spec, whole) * spec.groups)  # one for an empty batch, too
+        return whole._replace(shares=1 if tasks >= threads else min(panels, -(-threads // tasks)))
+
+    if threads == 1 or split:
+        return tiling(images, down)
+
+    def last(tiling: Tiling) -> float:
+        """When the last thread ends, in times that one more tile takes; each thread gets the same number of tasks."""
+        each = -(-_blocks(spec, tiling) * spec.groups * tiling.shares // threads)
+        work = padded_tiles(spec, tiling) // tiling.rows * (tiling.rows + 1)
+        begin = STREAM_BEGIN if element_bytes * c_in * c_out > V_MOST else 1
+        return each * (work * (INPUT_SHARE + (1 - INPUT_SHARE) / tiling.shares) + begin / tiling.shares)
+
+    # Bands of one image, or of several whole ones: those that keep all threads busy to the end.
+    bands = [tiling(1, rows) for rows in range(1, down + 1)]
+    several = [tiling(some, high) for some in range(2, images + 1)] if down == high else []
+    return min(several[::-1] + bands[::-1], key=last)
+
+
+#: Of a task's time, the share of the input's transforms, which tasks that split its panels all do; and the tiles in the
+#: time that streaming the weights costs a task, where they come from memory.
+INPUT_SHARE, STREAM_BEGIN = 0.2, 9
