@@ -218,7 +218,7 @@ def _filter_recipe(
 ) -> ConvRecipe | PoolRecipe:
     spec = filter_spec(x_shape, weight_shape, dtypes, padding)
     algorithm = "row" if exact and spec.flops < SMALL else "auto"
-    return _recipe(spec, algorithm, "cpu", EXACT if exact else FILTERS, False, *choice)
+    return _recipe(spec, algorithm, "cpu", EXACT if exact else FILTERS, True, *choice)  # kernels are packed each time
 
 
 class Plan:
