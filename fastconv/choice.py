@@ -83,7 +83,7 @@ def operation(spec: ConvSpec | PoolSpec) -> str:
 #: Algorithms without a transform: their sums are exact where the definition's are, and round no more elsewhere.
 EXACT = ("image", "polyphase", "separable")
 #: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
-FILTERS = (*EXACT, "toom_cook", "dft", "fft2d", "fft")
+FILTERS = (*EXACT, "dft", "fft2d", "fft")
 #: Below as many operations `row` makes exact sums: it is compiled once for all shapes, the others for seconds for each.
 SMALL = 100_000
 

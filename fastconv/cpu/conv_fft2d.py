@@ -11,8 +11,7 @@ As weights are real, the two blocks do not mix, and nothing has to be made of th
 What it changes over `fft`: that leaves the sum over the kernel's rows as it is, 2 * kh multiply-adds an output, and
 hands whole rows to SciPy. Here a block stays in the second-level cache, and the transforms (`butterfly`) are of
 vectors, as many transforms side by side as there are lanes: of columns as they lie, of rows after a transpose. An
-output takes some 50 instructions a vector, whatever the kernel, times the share of a block that is overlap. What it
-changes over `toom_cook`: nothing grows with the kernel but the overlap, and the rounding error is that of `image`.
+output takes some 50 instructions a vector, whatever the kernel, times the share of a block that is overlap.
 
 A NaN, an infinity or an overflow would spread over two blocks. The result is looked through for them, and if there is
 one, computed again without a transform: so they reach just the outputs that see them, as in `image`.

@@ -46,7 +46,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
         rate = machine.loop_flops / machine.threads  # NumPy has no BLAS for integers: one thread, scalar
     products = spec.n * spec.groups * -(-spec.oh * spec.ow // _block(spec))
     weights = spec.n * spec.c_out * spec.taps * size / machine.weight_bandwidth  # with few positions this is more
-    seconds = max(spec.flops / rate, weights) + 2 * matrix / machine.bandwidth
+    written = spec.n * spec.c_out * spec.oh * spec.ow * size / machine.patch_bandwidth  # with few taps this is
+    seconds = max(spec.flops / rate, weights, written) + 2 * matrix / machine.bandwidth
     return seconds / machine.threads + 2 * products * machine.call
 
 

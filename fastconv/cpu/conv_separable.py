@@ -96,7 +96,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     passes = rows.cost(replace(down, n=planes * across.c_in), machine)
     passes += rows.cost(replace(across, n=planes), machine, in_pairs=False)
     vectors = planes * spec.oh * -(-spec.ow // lanes)
-    return passes - machine.call + 2 * vectors * 32 / machine.row_tile_flops / machine.threads
+    return passes + 2 * vectors * 32 / machine.row_tile_flops / machine.threads
 
 
 def scratch(spec: ConvSpec) -> int:

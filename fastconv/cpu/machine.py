@@ -41,7 +41,7 @@ class Machine:
     """Bytes a second of weights written in the order that tiles read them in."""
     patch_bandwidth: float = 20e9
     """Bytes a second copied from an image into a patch."""
-    read_bandwidth: float = 50e9
+    read_bandwidth: float = 80e9
     """Bytes a second of an image read again and again by the row tile."""
     tile_row: float = 2e-9
     """Seconds to write one vector of a finished tile."""

@@ -1,4 +1,4 @@
-"""The register tile of `conv_toom_cook` and `conv_polyphase`, and the ways into and out of its planes.
+"""The register tile of `conv_polyphase`, and the ways into and out of its planes.
 
 A plane tile is a small correlation of planes with all zeros and edges already there::
 
