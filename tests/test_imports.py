@@ -79,8 +79,9 @@ ALLOWED = {
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
-    "transposed": {"checks", "choice", "spec", "plan", "phases", "cpu.shuffle", "cpu.columns", "cpu.machine"},
-    "backward": {"checks", "choice", "spec", "plan", "cpu.scatter"},  # the last one late
+    "transposed": {"checks", "choice", "spec", "plan", "phases", "wisdom", "cpu.columns", "cpu.kept", "cpu.machine",
+                   "cpu.runtime", "cpu.shuffle"},  # those of cpu late
+    "backward": {"checks", "choice", "spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},
 }

@@ -35,7 +35,7 @@ from ..spec import ConvSpec
 from . import patch, simd
 from .machine import Machine
 from .product import outer_sums
-from .runtime import jit, kernel
+from .runtime import jit, kernel, masked_threads
 from .runtime import scratch as runtime_scratch
 
 #: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache if they can, in the second anyway.
@@ -212,7 +212,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    return numba.get_num_threads() * sum(_sizes(spec)) * spec.acc_dtype.itemsize
+    return masked_threads() * sum(_sizes(spec)) * spec.acc_dtype.itemsize
 
 
 class Prepared(NamedTuple):
@@ -239,7 +239,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
 
 
 def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
-    this = _prepared(spec, numba.get_num_threads())
+    this = _prepared(spec, masked_threads())
     this.loops(x, grad, out, runtime_scratch(this.scratch, spec.acc_dtype), *this.tables)
 
 
