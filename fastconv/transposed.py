@@ -33,6 +33,8 @@ from .spec import ConvSpec
 
 #: Seconds to exchange and pack one weight, for `_multiplied` (1.1 to 2.7 ns measured, AMD EPYC 9004).
 MOVE = 2.5e-9
+#: Vectors that `columns.fold_product` multiplies in the time that a product's calls take beside their work.
+DIRECT = 3000
 #: Bytes of the columns of one image, at most.
 COLUMNS_BYTES = 32 << 20
 
@@ -177,27 +179,45 @@ class _Product:
     """The weights, transposed, times `y`: columns, which are summed up to images."""
 
     def __init__(self, spec: ConvSpec) -> None:
-        from .cpu.columns import fold
+        from .cpu import simd
+        from .cpu.columns import fold, fold_product
         from .cpu.runtime import Launch
 
         self._spec = spec
         channels, pads = spec.c_in // spec.groups, (spec.padding[0][0], spec.padding[1][0])
+        window, lanes = (spec.kh, spec.kw, spec.oh, spec.ow), simd.lanes(spec.acc_dtype)
         self._weights = spec.groups, spec.c_out // spec.groups, channels * spec.kh * spec.kw
         self._signals = spec.n, spec.groups, spec.c_out // spec.groups, spec.oh * spec.ow
         self._images = spec.n, spec.groups, channels, spec.h, spec.w
-        self._geometry = (spec.kh, spec.kw, spec.oh, spec.ow), spec.stride, pads, spec.dilation
+        self._geometry = window, spec.stride, pads, spec.dilation, lanes
         self._fold = Launch(fold, self._weights[2] * spec.oh * spec.ow)
         self._pixel = spec.oh * spec.ow == 1
         kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
         self._column = self._pixel and kernel  # one is an image
+        vectors = spec.n * spec.c_in * self._weights[1] * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes)
+        self._direct = None
+        if spec.stride[1] == 1 and vectors <= DIRECT * spec.n * spec.groups:
+            self._direct = Launch(fold_product, spec.flops)
+            self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
 
-    @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
     def run(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> None:
         """Fill the result."""
-        spec, fold, geometry = self._spec, self._fold, self._geometry
-        signals = kernel_ready(y, spec.acc_dtype).reshape(self._signals)
+        spec, y = self._spec, kernel_ready(y, self._spec.acc_dtype)
         target = computed_array(result, spec.acc_dtype)
-        sums = target.reshape(self._images)
+        if self._direct is None:
+            self._multiply(weight, y, bias, target)
+        else:
+            images, kernels, signals = spec.kernel_shapes
+            biases = self._no_bias if bias is None else kernel_ready(bias, spec.acc_dtype)
+            self._direct.call(weight.reshape(kernels), y.reshape(signals), biases, target.reshape(images), spec.groups,
+                              *self._geometry)
+        hand_over(target, result)
+
+    @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
+    def _multiply(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, target: np.ndarray) -> None:
+        """With a matrix product for each image and group."""
+        spec, fold, geometry = self._spec, self._fold, self._geometry
+        signals, sums = y.reshape(self._signals), target.reshape(self._images)
         for group, matrix in enumerate(weight.reshape(self._weights)):
             # Of one pixel, all images are one product.
             rows = signals[:, group, :, 0] @ matrix if self._pixel else None
@@ -209,4 +229,3 @@ class _Product:
                 fold.call(columns, sums[image, group], *geometry)
         if bias is not None:
             sums += bias.astype(spec.acc_dtype).reshape(spec.groups, -1, 1, 1)
-        hand_over(target, result)

@@ -75,12 +75,12 @@ ALLOWED = {
     "adaptive": {"checks", "spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
     "transpose": {"checks", "spec", "transposed", "_forks"},
-    "unfold": {"checks", "spec", "cpu.columns", "_forks"},  # cpu late
+    "unfold": {"checks", "spec", "cpu", "cpu.columns", "cpu.simd", "_forks"},  # cpu late
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
-    "transposed": {"checks", "choice", "spec", "plan", "phases", "wisdom", "cpu.columns", "cpu.kept", "cpu.machine",
-                   "cpu.runtime", "cpu.shuffle"},  # those of cpu late
+    "transposed": {"checks", "choice", "spec", "plan", "phases", "wisdom", "cpu", "cpu.columns", "cpu.kept",
+                   "cpu.machine", "cpu.runtime", "cpu.shuffle", "cpu.simd"},  # those of cpu late
     "backward": {"checks", "choice", "spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},

@@ -32,7 +32,7 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import patch, simd
+from . import patch, simd, simd_pool
 from .machine import Machine
 from .product import outer_sums
 from .runtime import jit, kernel, masked_threads
@@ -275,7 +275,7 @@ def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, pl
 @lru_cache(maxsize=64)
 def _loops(tile_rows: int, tile_columns: int) -> Any:
     """The kernel for one shape of tile."""
-    products = outer_sums(tile_rows, tile_columns)
+    products, fold = outer_sums(tile_rows, tile_columns), simd_pool.fold("sum")
 
     @jit(key=(tile_rows, tile_columns))
     def _pixels_task(
@@ -319,12 +319,8 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
                 for s in range(tile_columns):
                     tall, wide = left_taps[t // right.shape[0], r], right_taps[t % right.shape[0], s]
                     if tall >= 0 and wide >= 0:
-                        at, half = ((t * tile_rows + r) * tile_columns + s) * lanes, lanes // 2
-                        while half > 0:
-                            for lane in range(half):
-                                sums[at + lane] += sums[at + half + lane]
-                            half //= 2
-                        out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = sums[at]
+                        total = fold(simd.load(sums, ((t * tile_rows + r) * tile_columns + s) * lanes))
+                        out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = total
 
     @kernel(key=(tile_rows, tile_columns))
     def _weight_pixels(
