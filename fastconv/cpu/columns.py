@@ -88,7 +88,8 @@ def _add(source, at, target, to, count, lanes):
         q += lanes
     if q < count:
         some = count - q
-        simd.store_part(target, to + q, simd.load_part(target, to + q, some) + simd.load_part(source, at + q, some), some)
+        total = simd.load_part(target, to + q, some) + simd.load_part(source, at + q, some)
+        simd.store_part(target, to + q, total, some)
 
 
 @kernel
