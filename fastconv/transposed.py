@@ -27,7 +27,7 @@ import numpy as np
 from . import wisdom
 from .checks import is_small, kernel_ready, result_array
 from .choice import candidates, check_names, runtime
-from .phases import Part, Parts, Turns, separate, together
+from .phases import Parts, Turns, separate, together
 from .plan import computed_array, hand_over, recipe
 from .spec import ConvSpec
 
@@ -42,7 +42,7 @@ COLUMNS_BYTES = 32 << 20
 class TransposedRecipe:
     """A transposed convolution and what computes it: all of a call but the arrays, as `plan.ConvRecipe` is."""
 
-    __slots__ = ("_parts", "_product", "_recipes", "_small", "spec")
+    __slots__ = ("_orders", "_parts", "_product", "_recipes", "_small", "spec")
 
     def __init__(self, spec: ConvSpec, algorithm: str, device: str) -> None:
         """The convolution `spec` is transposed; `algorithm` is one of its."""
@@ -53,6 +53,10 @@ class TransposedRecipe:
         self._parts = _parts(spec)
         convolutions = () if multiplied else self._parts.parts
         self._recipes = [recipe(part.problem, algorithm, device, once=True) for part in convolutions]
+        # Phases of as many taps have their weights exchanged together.
+        orders = [part.order for part in convolutions]
+        alike = len(orders) > 1 and len({order.shape for order in orders}) == 1
+        self._orders = np.concatenate(orders) if alike else None
 
     def run(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, out: Any) -> np.ndarray:
         """The result; `weight` and `y`, an output of the convolution, have its shapes, `bias` a value a channel."""
@@ -79,11 +83,14 @@ class TransposedRecipe:
         if not complete:
             images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * (images.ndim - 2))
         several = len(convolutions) > 1
-        results = None
+        results = weights = None
+        if self._orders is not None:
+            weights = _exchanged(spec, weight, self._orders, True)
         for number, (part, this) in enumerate(zip(convolutions, self._recipes, strict=True)):
             shape = part.problem.output_shape
             biases = bias if bias is None else np.repeat(bias, len(part.order))
-            seen, operands = y[part.seen], this.pack(_exchanged(spec, weight, part), biases)
+            kernels = _exchanged(spec, weight, part.order, False) if weights is None else weights[number]
+            seen, operands = y[part.seen], this.pack(kernels.reshape(part.problem.weight_shape), biases)
             if whole:
                 this.run(seen, operands, images.reshape(shape), ())
             elif turns is None:
@@ -109,7 +116,7 @@ def _recipe(spec: ConvSpec, algorithm: str, device: str, *choice: int) -> Transp
 
 
 #: Seconds of a call into a convolution, beside what its cost counts.
-PREPARE = 3e-5
+PREPARE = 1e-5
 
 
 @lru_cache(maxsize=1024)
@@ -123,17 +130,18 @@ def _seconds(parts: Parts) -> float:
     return sum(min(candidates(part.problem, once=True).values()) + PREPARE for part in parts.parts)
 
 
-def _exchanged(spec: ConvSpec, weight: np.ndarray, part: Part) -> np.ndarray:
-    """Weights as those of a convolution of `y`."""
+def _exchanged(spec: ConvSpec, weight: np.ndarray, order: np.ndarray, by_phase: bool) -> np.ndarray:
+    """Weights as those of convolutions of `y`; see `shuffle.exchange`."""
     from .cpu.kept import kept
     from .cpu.shuffle import exchange
 
     given = weight.reshape(spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, -1)
     groups, depth, channels, _ = given.shape
-    phases, taps = part.order.shape
-    exchanged = kept("weights", (groups, channels, phases, depth, taps), weight.dtype)
-    exchange(_bits(given), part.order, _bits(exchanged))
-    return exchanged.reshape(part.problem.weight_shape)
+    phases, taps = order.shape
+    shape = (phases, groups, channels, depth, taps) if by_phase else (groups, channels, phases, depth, taps)
+    exchanged = kept("weights", shape, weight.dtype)
+    exchange(_bits(given), order, _bits(exchanged), by_phase)
+    return exchanged
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

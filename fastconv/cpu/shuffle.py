@@ -54,9 +54,11 @@ FEW = 4
 
 
 @kernel
-def _shuffle_exchange(weight, order, exchanged, lanes):
-    groups, channels, phases, depth, taps = exchanged.shape
-    kernel_size = weight.shape[3]
+def _shuffle_exchange(weight, order, exchanged, by_phase, lanes):
+    groups, depth, channels, kernel_size = weight.shape
+    phases, taps = order.shape
+    next_phase = (groups * channels if by_phase else 1) * depth * taps
+    next_channel = (1 if by_phase else phases) * depth * taps
     flat, target, blocks = weight.reshape(-1), exchanged.reshape(-1), (depth + lanes - 1) // lanes
     for index in prange(groups * blocks):
         job = np.int64(index)  # a parallel loop's index is unsigned
@@ -66,10 +68,10 @@ def _shuffle_exchange(weight, order, exchanged, lanes):
             for c in range(channels):
                 for o in range(depth):
                     at = ((g * depth + o) * channels + c) * kernel_size
-                    to = ((g * channels + c) * phases * depth + o) * taps
+                    to = (g * channels + c) * next_channel + o * taps
                     for p in range(phases):
                         for t in range(taps):
-                            target[to + p * depth * taps + t] = flat[at + order[p, t]]
+                            target[to + p * next_phase + t] = flat[at + order[p, t]]
             continue
         block = np.empty(kernel_size * lanes, weight.dtype)  # (taps, lanes) of one channel
         turned = np.empty(lanes * lanes, weight.dtype)  # some of them, in the order that is asked for
@@ -79,7 +81,7 @@ def _shuffle_exchange(weight, order, exchanged, lanes):
                 columns = min(lanes, kernel_size - k)
                 simd.transpose(flat, at, channels * kernel_size, rows, columns, block, k * lanes, lanes)
             for p in range(phases):
-                to = (((g * channels + c) * phases + p) * depth + first) * taps
+                to = (g * channels + c) * next_channel + p * next_phase + first * taps
                 if taps == 1:
                     simd.store_part(target, to, simd.load(block, order[p, 0] * lanes), rows)
                     continue
@@ -163,9 +165,10 @@ def _shuffle_spread(made, start, out, lanes):
         patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)
 
 
-def exchange(weight: np.ndarray, order: np.ndarray, exchanged: np.ndarray) -> None:
-    """The module's first equation."""
-    _shuffle_exchange.sized(4.0 * exchanged.size)(weight, order, exchanged, simd.lanes(weight.dtype))
+def exchange(weight: np.ndarray, order: np.ndarray, exchanged: np.ndarray, by_phase: bool) -> None:
+    """The module's first equation; `exchanged` is as there or, `by_phase`, [p, g, c, o, t]."""
+    loops = _shuffle_exchange.sized(4.0 * exchanged.size)
+    loops(weight, order, exchanged, by_phase, simd.lanes(weight.dtype))
 
 
 def interleave(

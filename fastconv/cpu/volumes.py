@@ -87,7 +87,7 @@ class Convolution:
         part = gathered(spec)
         parts = spec.n * spec.depth.od / part.n if part.n else 1
         moved = part.n * (2 * part.c_in * part.h * part.w + 2 * part.c_out * part.oh * part.ow) * part.x_dtype.itemsize
-        return parts * (self.module.cost(part, machine) + moved / machine.bandwidth)
+        return parts * (self.module.cost(part, machine) + moved / machine.stream / machine.threads)
 
     def prepare_cost(self, spec: ConvSpec, machine: Machine) -> float:
         preparing = getattr(self.module, "prepare_cost", None)
