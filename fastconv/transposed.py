@@ -33,8 +33,8 @@ from .spec import ConvSpec
 
 #: Seconds to exchange and pack one weight, for `_multiplied` (1.1 to 2.7 ns measured, AMD EPYC 9004).
 MOVE = 2.5e-9
-#: Vectors that `columns.fold_product` multiplies in the time that a product's calls take beside their work.
-DIRECT = 3000
+#: Seconds of a vector's sum and of each of its products in `columns.fold_product`; and of a product's calls.
+SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
 #: Bytes of the columns of one image, at most.
 COLUMNS_BYTES = 32 << 20
 
@@ -174,13 +174,28 @@ def _multiplied(spec: ConvSpec) -> bool:
     large = columns * spec.acc_dtype.itemsize > COLUMNS_BYTES
     if not spec.n or spec.dtype.kind != "f" or spec.axes == 3 or large:
         return False
-    machine, side = this_machine(1), spec.n if positions == 1 else positions
+    machine, side, others = this_machine(1), spec.n if positions == 1 else positions, _seconds(_parts(spec))
+    if _is_small(spec):
+        return machine.call + _direct_seconds(spec) < others
     rate = machine.blas_flops * 4 / spec.acc_dtype.itemsize * min(side, depth) / (min(side, depth) + 16)
     all_columns = spec.n * spec.groups * columns
     product = 2 * all_columns * depth / rate + 3 * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
     product += (spec.n + 2) * spec.groups * machine.call
     moved = MOVE * spec.c_out * (spec.c_in // spec.groups) * spec.kh * spec.kw
-    return product < moved + _seconds(_parts(spec))
+    return product < moved + others
+
+
+def _direct_seconds(spec: ConvSpec) -> float:
+    """Estimated, of `columns.fold_product`."""
+    from .cpu.simd import lanes
+
+    sums = spec.n * spec.c_in * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes(spec.acc_dtype))
+    return sums * (SUM + PRODUCT * (spec.c_out // spec.groups))
+
+
+def _is_small(spec: ConvSpec) -> bool:
+    """Whether `columns.fold_product` takes no longer than a product's calls for each image and group."""
+    return spec.stride[1] == 1 and _direct_seconds(spec) <= CALLS * spec.n * spec.groups
 
 
 class _Product:
@@ -202,11 +217,8 @@ class _Product:
         self._pixel = spec.oh * spec.ow == 1
         kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
         self._column = self._pixel and kernel  # one is an image
-        vectors = spec.n * spec.c_in * self._weights[1] * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes)
-        self._direct = None
-        if spec.stride[1] == 1 and vectors <= DIRECT * spec.n * spec.groups:
-            self._direct = Launch(fold_product, spec.flops)
-            self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
+        self._direct = Launch(fold_product, spec.flops) if _is_small(spec) else None
+        self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
 
     def run(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, result: np.ndarray) -> None:
         """Fill the result."""
