@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from .checks import kernel_ready, result_array
-from .choice import choose
+from . import wisdom
+from .checks import is_small, kernel_ready, result_array
+from .choice import check_names, choose, runtime
 from .plan import computed_array, hand_over, recipe
 from .pool_spec import PoolSpec
 from .spec import ConvSpec
 
 
-def conv2d_weight(
-    spec: ConvSpec, x: np.ndarray, grad: np.ndarray, algorithm: str, device: str, out: Any
-) -> np.ndarray:
-    """The gradient of the convolution `spec` for its weight; `grad` is the one for its output."""
-    module, _ = choose("conv2d_weight", spec, algorithm, device)
-    result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad))
-    target = computed_array(result, spec.acc_dtype)
-    seen, _, written = spec.kernel_shapes
-    images, signals = kernel_ready(x, spec.x_dtype), kernel_ready(grad, spec.acc_dtype)
-    module.run(spec, images.reshape(seen), signals.reshape(written), target)
-    hand_over(target, result)
-    return result
+class WeightRecipe:
+    """A convolution and what gives the gradient for its weight: all of a call but the arrays."""
+
+    __slots__ = ("_module", "_seen", "_small", "_spec", "_written")
+
+    def __init__(self, spec: ConvSpec, algorithm: str, device: str) -> None:
+        self._spec, (self._seen, _, self._written) = spec, spec.kernel_shapes
+        self._module, _ = choose("conv2d_weight", spec, algorithm, device)
+        self._small = is_small(spec.weight_shape, spec.out_dtype)
+
+    def run(self, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
+        """The gradient; `grad` is the one for the output."""
+        spec = self._spec
+        if out is None and self._small:
+            result = np.empty(spec.weight_shape, spec.out_dtype)
+        else:
+            result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad))
+        target = computed_array(result, spec.acc_dtype)
+        images, signals = kernel_ready(x, spec.x_dtype), kernel_ready(grad, spec.acc_dtype)
+        if not spec.batched:
+            images, signals = images.reshape(self._seen), signals.reshape(self._written)
+        self._module.run(spec, images, signals, target)
+        hand_over(target, result)
+        return result
+
+
+def weight_recipe(spec: ConvSpec, algorithm: str, device: str) -> WeightRecipe:
+    """The recipe for an algorithm that is asked for by name, or the cheapest; kept for the next call."""
+    check_names(algorithm, device)
+    return _weight_recipe(spec, algorithm, device, runtime().num_threads(), wisdom.generation)
+
+
+@lru_cache(maxsize=4096)
+def _weight_recipe(spec: ConvSpec, algorithm: str, device: str, *choice: int) -> WeightRecipe:
+    """`choice` is what the answer of `choose` depends on beside the arguments."""
+    return WeightRecipe(spec, algorithm, device)
 
 
 def pool2d(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, device: str, out: Any) -> np.ndarray:

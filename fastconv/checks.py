@@ -74,6 +74,8 @@ def pair(name: str, value: object, low: int) -> Pair:
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
     """A sequence of sizes as a tuple."""
+    if type(value) is tuple and {*map(type, value)} == {int} and min(value) >= 0 and max(value) <= LIMIT:
+        return value  # nearly always: another array's shape
     try:
         sizes = tuple(value)
     except TypeError:

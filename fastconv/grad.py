@@ -82,7 +82,7 @@ def conv2d_input(
         groups=groups,
     )
     _check_shape(grad_output, problem.output_shape)
-    return transposed.run(problem, weight, grad_output, None, algorithm, device, out)
+    return transposed.transposed_recipe(problem, algorithm, device).run(weight, grad_output, None, out)
 
 
 def conv2d_weight(
@@ -149,7 +149,7 @@ def conv2d_weight(
         groups=groups,
     )
     _check_shape(grad_output, problem.output_shape)
-    return backward.conv2d_weight(problem, input, grad_output, algorithm, device, out)
+    return backward.weight_recipe(problem, algorithm, device).run(input, grad_output, out)
 
 
 def max_pool2d(

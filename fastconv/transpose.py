@@ -216,7 +216,7 @@ def _transpose(
         None if output_size is None else per_axis("output_size", output_size, 1, axes),
         integer("groups", groups, 1),
     )
-    return transposed.run(problem, weight, x, bias, algorithm, device, out)
+    return transposed.transposed_recipe(problem, algorithm, device).run(weight, x, bias, out)
 
 
 @lru_cache(maxsize=1024)

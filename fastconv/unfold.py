@@ -133,13 +133,15 @@ def fold2d(
     size = problem.x_shape
     result = allocate(size, problem.out_dtype) if out is None else check_out(out, size, problem.out_dtype, (columns,))
     if result.size:
+        from .cpu import simd
         from .cpu.columns import fold
 
         sums = result if result.dtype == problem.acc_dtype else allocate(size, problem.acc_dtype)
         given = kernel_ready(columns, problem.acc_dtype).reshape(problem.n, *columns.shape[-2:])
+        lanes = simd.lanes(problem.acc_dtype)
         window, pads = (problem.kh, problem.kw, problem.oh, problem.ow), (problem.padding[0][0], problem.padding[1][0])
         for one, image in zip(given, sums.reshape(problem.kernel_shapes[0]), strict=True):
-            fold.sized(one.size)(one, image, window, problem.stride, pads, problem.dilation)
+            fold.sized(one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
         if sums is not result:
             result[...] = sums
     return result

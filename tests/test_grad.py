@@ -116,6 +116,28 @@ def test_any_problem(algorithm, n, size, groups, channels, kernel, stride, dilat
         assert_close(grad.conv2d_input(x.shape, weight, signal, **options), for_input, input_scale)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("stride", "dilation", "groups"), [(1, 1, 1), (1, 2, 4), (2, 1, 4)])
+def test_no_tap_that_does_not_see_it_is_spoiled(
+    stride: int, dilation: int, groups: int, algorithm: str, value: float
+) -> None:
+    options = {"stride": stride, "padding": 1, "dilation": dilation, "groups": groups}
+    weight_shape = (4, 4 // groups, 3, 3)
+    shape = fastconv.conv2d(np.zeros((2, 4, 9, 11)), np.zeros(weight_shape), **options).shape
+    signal = values(shape, "float32", 1)
+    for place in [(0, 0, 0, 0), (1, 3, 8, 10), (0, 1, 4, 10)]:
+        x = values((2, 4, 9, 11), "float32")
+        x[place] = value
+        result = grad.conv2d_weight(x, weight_shape, signal, **options, algorithm=algorithm)
+        x[place] = 0
+        finite = grad.conv2d_weight(x, weight_shape, signal, **options)
+        x[...], x[place] = 0, 1
+        sees = grad.conv2d_weight(x, weight_shape, np.ones(shape, np.float32), **options) != 0
+        assert_array_equal(np.isfinite(result), ~sees)
+        np.testing.assert_allclose(result[~sees], finite[~sees], rtol=1e-4, atol=1e-4)
+
+
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     x, signal = values((6, 20, 30, 31), "float32"), values((6, 40, 30, 31), "float32", 1)
     for algorithm in ALGORITHMS:

@@ -77,12 +77,13 @@ ALLOWED = {
     "adaptive": {"checks", "pool_spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
     "transpose": {"checks", "spec", "transposed", "_forks"},
-    "unfold": {"checks", "spec", "cpu.columns", "_forks"},  # cpu late
+    "unfold": {"checks", "spec", "cpu", "cpu.columns", "cpu.simd", "_forks"},  # cpu late
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
-    "transposed": {"checks", "choice", "spec", "plan", "phases", "cpu.shuffle", "cpu.columns", "cpu.machine"},
-    "backward": {"checks", "choice", "spec", "pool_spec", "plan", "cpu.scatter"},  # the last one late
+    "transposed": {"checks", "choice", "spec", "plan", "phases", "wisdom", "cpu", "cpu.columns", "cpu.kept",
+                   "cpu.machine", "cpu.runtime", "cpu.shuffle", "cpu.simd"},  # those of cpu late
+    "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "pool_spec", "transposed", "backward", "_forks"},
     "nn": {"checks", "api", "pool", "grad", "transpose"},
 }

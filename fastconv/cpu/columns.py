@@ -15,9 +15,11 @@ Source: Chellapilla, Puri and Simard, High performance convolutional neural netw
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
-from .runtime import kernel
+from . import simd
+from .runtime import jit, kernel
 
 
 @kernel
@@ -52,11 +54,12 @@ def unroll(x, columns, start, window, stride, pad, dilation):
 
 
 @kernel
-def fold(columns, out, window, stride, pad, dilation):
+def fold(columns, out, window, stride, pad, dilation, lanes):
     """The sums; `window` is (kh, kw, oh, ow), of the convolution that unrolling goes with."""
     kh, kw, oh, ow = window
     channels, h, w = out.shape
-    for c in prange(channels):
+    for index in prange(channels):
+        c = np.int64(index)  # a parallel loop's index is unsigned
         out[c] = 0
         for a in range(kh):
             for b in range(kw):
@@ -67,11 +70,55 @@ def fold(columns, out, window, stride, pad, dilation):
                 for i in range(oh):
                     row = i * stride[0] - pad[0] + a * dilation[0]
                     if 0 <= row < h:
-                        line, values = out[c, row], columns[tap, i * ow : (i + 1) * ow]
                         if stride[1] == 1:
-                            seen = line[first + shift : last + shift]
-                            for j in range(last - first):
-                                seen[j] += values[first + j]
+                            at = (tap * oh + i) * ow + first
+                            _add(columns, at, out, (c * h + row) * w + first + shift, last - first, lanes)
                         else:
+                            line, values = out[c, row], columns[tap, i * ow : (i + 1) * ow]
                             for j in range(first, last):
                                 line[j * stride[1] + shift] += values[j]
+
+
+@jit(forceinline=True)
+def _add(source, at, target, to, count, lanes):
+    """target[to + q] += source[at + q] for q < count, as flat indices."""
+    q = 0
+    while q + lanes <= count:
+        simd.store(target, to + q, simd.load(target, to + q) + simd.load(source, at + q))
+        q += lanes
+    if q < count:
+        some = count - q
+        total = simd.load_part(target, to + q, some) + simd.load_part(source, at + q, some)
+        simd.store_part(target, to + q, total, some)
+
+
+@kernel
+def fold_product(weight, y, bias, out, groups, window, stride, pad, dilation, lanes):
+    """``fold(weight.T @ y) + bias`` of all images, no columns made: for small ones, with a horizontal stride of 1."""
+    kh, kw, oh, ow = window
+    c_in, h, w = out.shape[1:]
+    c_out = y.shape[1]
+    channels, depth, size = c_in // groups, c_out // groups, oh * ow
+    flat_weight = weight.reshape(-1)
+    for index in prange(out.shape[0] * c_in):
+        job = np.int64(index)  # a parallel loop's index is unsigned
+        image, c = job // c_in, job % c_in
+        first_o = c // channels * depth
+        out[image, c] = bias[c]
+        for a in range(kh):
+            for b in range(kw):
+                tap = ((first_o * channels + c % channels) * kh + a) * kw + b
+                shift = b * dilation[1] - pad[1]
+                first = min(max(0, -shift), ow)
+                last = max(min(ow, w - shift), first)
+                for i in range(oh):
+                    row = i * stride[0] - pad[0] + a * dilation[0]
+                    if 0 <= row < h:
+                        to = (job * h + row) * w + shift
+                        at = (image * c_out + first_o) * size + i * ow
+                        for j in range(first, last, lanes):
+                            total = simd.load_part(out, to + j, last - j)
+                            for o in range(depth):
+                                factor = simd.splat(flat_weight[tap + o * channels * kh * kw])
+                                total = simd.fma(simd.load_part(y, at + o * size + j, last - j), factor, total)
+                            simd.store_part(out, to + j, total, last - j)

@@ -1,12 +1,16 @@
-"""What a transposed convolution needs around its convolution: weights exchanged, phases interleaved.
+"""What convolutions of images need around them to be others: for transposed ones weights are exchanged and phases
+interleaved, for those of volumes planes are gathered and spread.
 
 ::
 
     exchanged[g, c, p, o, t] = weight[g, o, c, order[p, t]]          order: which tap of the kernel
     out[plane, z, u, v] = phases[plane, (r(z), r(u), r(v)), m(z), m(u), m(v)]
 
+    gathered[p, c, e] = x[n, c, k * stride - front + e * dilation], zeros outside         (n, k) = divmod(start + p, od)
+    out[n, o, k] = made[p, o]                                                            (n, k) likewise
+
 where r and m are remainder and quotient of a position by the stride of its axis, its padding counted; the phases of a
-plane, or the planes of a phase, lie one behind the other. Both only move elements, so they are called with integers of
+plane, or the planes of a phase, lie one behind the other. All only move elements, so they are called with integers of
 the elements' size.
 """
 
@@ -16,40 +20,76 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import prange
 from numba.extending import intrinsic
 
 from ..checks import Sizes
-from . import simd
+from ..spec import Depth
+from . import patch, simd
 from .runtime import kernel
-from .simd import _I32, _INT, Vector, _data, _load_masked, _mask, _store_masked
+from .simd import _I32
+
+
+def _in_turns(second: int) -> Any:
+    """Two vectors, element by element in turns: the first vector of what comes out, or the second."""
+
+    @intrinsic
+    def in_turns(typingctx: Any, even: Any, odd: Any) -> Any:
+        lanes = range(second * even.count // 2, (second + 1) * even.count // 2)
+        order = [lane for k in lanes for lane in (k, even.count + k)]
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_I32, even.count), order))
+
+        return even(even, even), codegen
+
+    return in_turns
+
+
+first_half, second_half = _in_turns(0), _in_turns(1)
+
+
+#: With fewer channels to exchange, as of a depthwise layer, elements are moved one by one.
+FEW = 4
 
 
 @kernel
-def _shuffle_exchange(weight, order, exchanged, lanes):
-    groups, channels, phases, depth, taps = exchanged.shape
-    kernel_size = weight.shape[3]
-    flat, blocks = weight.reshape(-1), (depth + lanes - 1) // lanes
-    for job in prange(groups * blocks):
+def _shuffle_exchange(weight, order, exchanged, by_phase, lanes):
+    groups, depth, channels, kernel_size = weight.shape
+    phases, taps = order.shape
+    next_phase = (groups * channels if by_phase else 1) * depth * taps
+    next_channel = (1 if by_phase else phases) * depth * taps
+    flat, target, blocks = weight.reshape(-1), exchanged.reshape(-1), (depth + lanes - 1) // lanes
+    for index in prange(groups * blocks):
+        job = np.int64(index)  # a parallel loop's index is unsigned
         g, first = job // blocks, job % blocks * lanes
         rows = min(lanes, depth - first)
+        if depth < FEW:
+            for c in range(channels):
+                for o in range(depth):
+                    at = ((g * depth + o) * channels + c) * kernel_size
+                    to = (g * channels + c) * next_channel + o * taps
+                    for p in range(phases):
+                        for t in range(taps):
+                            target[to + p * next_phase + t] = flat[at + order[p, t]]
+            continue
         block = np.empty(kernel_size * lanes, weight.dtype)  # (taps, lanes) of one channel
+        turned = np.empty(lanes * lanes, weight.dtype)  # some of them, in the order that is asked for
         for c in range(channels):
             for k in range(0, kernel_size, lanes):
                 at = ((g * depth + first) * channels + c) * kernel_size + k
                 columns = min(lanes, kernel_size - k)
                 simd.transpose(flat, at, channels * kernel_size, rows, columns, block, k * lanes, lanes)
             for p in range(phases):
-                line = exchanged[g, c, p, first : first + rows]
+                to = (g * channels + c) * next_channel + p * next_phase + first * taps
                 if taps == 1:
-                    values = block[order[p, 0] * lanes : order[p, 0] * lanes + rows]
-                    for o in range(rows):
-                        line[o, 0] = values[o]
-                else:
-                    for t in range(taps):
-                        values = block[order[p, t] * lanes : order[p, t] * lanes + rows]
-                        for o in range(rows):
-                            line[o, t] = values[o]
+                    simd.store_part(target, to, simd.load(block, order[p, 0] * lanes), rows)
+                    continue
+                for t in range(0, taps, lanes):
+                    some = min(lanes, taps - t)
+                    for k in range(some):
+                        simd.store(turned, k * lanes, simd.load(block, order[p, t + k] * lanes))
+                    simd.transpose(turned, 0, lanes, some, rows, target, to + t, taps)
 
 
 @kernel
@@ -62,7 +102,9 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
     flat_phases, flat_out = phases.reshape(-1), out.reshape(-1)
     skipped = min(-pad[2] % s_w, w)  # columns before the first of phase 0
     begin = (skipped + pad[2]) // s_w - first[2]
-    for job in prange(planes * d):
+    r_w, m_w = pad[2] % s_w, pad[2] // s_w - first[2]
+    for index in prange(planes * d):
+        job = np.int64(index)  # a parallel loop's index is unsigned
         plane, z = job // d, job % d
         r_d, m_d = (z + pad[0]) % s_d, (z + pad[0]) // s_d - first[0]
         r_h, m_h = pad[1] % s_h, pad[1] // s_h - first[1]
@@ -74,45 +116,59 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
             if r_h == s_h:
                 r_h, m_h = 0, m_h + 1
             for v in range(skipped):
-                at = (v + pad[2]) % s_w * apart + (v + pad[2]) // s_w - first[2]
-                flat_out[to + v] = flat_phases[row + at]
-            at = row + begin
+                flat_out[to + v] = flat_phases[row + (r_w + v) * apart + m_w]
+            at, to, wide = row + begin, to + skipped, w - skipped
             if s_w == 2:
-                for j in range(0, (w - skipped + 1) // 2, lanes):
-                    to_j = to + skipped + 2 * j
-                    _pairs(flat_phases, at + j, at + apart + j, flat_out, to_j, w - skipped - 2 * j)
+                j = 0
+                while 2 * (j + lanes) <= wide:
+                    even, odd = simd.load(flat_phases, at + j), simd.load(flat_phases, at + apart + j)
+                    simd.store(flat_out, to + 2 * j, first_half(even, odd))
+                    simd.store(flat_out, to + 2 * j + lanes, second_half(even, odd))
+                    j += lanes
+                rest = wide - 2 * j
+                if rest > 0:
+                    even = simd.load_part(flat_phases, at + j, (rest + 1) // 2)
+                    odd = simd.load_part(flat_phases, at + apart + j, rest // 2)
+                    simd.store_part(flat_out, to + 2 * j, first_half(even, odd), rest)
+                    if rest > lanes:
+                        simd.store_part(flat_out, to + 2 * j + lanes, second_half(even, odd), rest - lanes)
             else:
-                for r in range(min(s_w, w - skipped)):
-                    for j in range((w - skipped - r + s_w - 1) // s_w):
-                        flat_out[to + skipped + r + j * s_w] = flat_phases[at + r * apart + j]
+                for r in range(min(s_w, wide)):
+                    for j in range((wide - r + s_w - 1) // s_w):
+                        flat_out[to + r + j * s_w] = flat_phases[at + r * apart + j]
 
 
-@intrinsic
-def _pairs(typingctx: Any, source: Any, even: Any, odd: Any, out: Any, to: Any, valid: Any) -> Any:
-    """Two vectors of `source`, element by element in turns, as the first `valid` elements of two of `out`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source_, first, second, out_, goal, wide = args
-        count = Vector(out.dtype).count
-        data, target = _data(context, builder, source, source_), _data(context, builder, out, out_)
-        evens = builder.ashr(builder.add(wide, _INT(1)), _INT(1))
-        odds = builder.ashr(wide, _INT(1))
-        even_row = _load_masked(builder, data, first, _mask(builder, count, evens))
-        odd_row = _load_masked(builder, data, second, _mask(builder, count, odds))
-        for half in (0, 1):
-            lanes = range(half * count // 2, (half + 1) * count // 2)
-            order = ir.Constant(ir.VectorType(_I32, count), [lane for k in lanes for lane in (k, count + k)])
-            mask = _mask(builder, count, builder.sub(wide, _INT(half * count)))
-            value = builder.shuffle_vector(even_row, odd_row, order)
-            _store_masked(builder, value, target, builder.add(goal, _INT(half * count)), mask)
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, types.int64, out, types.int64, types.int64), codegen
+@kernel
+def _shuffle_gather(x, gathered, start, out_depth, stride, front, dilation, lanes):
+    channels, d, pixels = x.shape[1:]
+    planes, _, kd, _ = gathered.shape
+    for index in prange(planes * channels):
+        job = np.int64(index)
+        image, k = (start + job // channels) // out_depth, (start + job // channels) % out_depth
+        for e in range(kd):
+            z, to = k * stride - front + e * dilation, (job * kd + e) * pixels
+            if 0 <= z < d:
+                at = ((image * channels + job % channels) * d + z) * pixels
+                patch.copy_row(x, at, 1, gathered, to, pixels, lanes)
+            else:
+                patch.zeros(gathered, to, pixels, lanes)
 
 
-def exchange(weight: np.ndarray, order: np.ndarray, exchanged: np.ndarray) -> None:
-    """The module's first equation."""
-    _shuffle_exchange.sized(4.0 * exchanged.size)(weight, order, exchanged, simd.lanes(weight.dtype))
+@kernel
+def _shuffle_spread(made, start, out, lanes):
+    planes, channels, pixels = made.shape
+    depth = out.shape[2]
+    for index in prange(planes * channels):
+        job = np.int64(index)
+        image, k = (start + job // channels) // depth, (start + job // channels) % depth
+        to = ((image * channels + job % channels) * depth + k) * pixels
+        patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)
+
+
+def exchange(weight: np.ndarray, order: np.ndarray, exchanged: np.ndarray, by_phase: bool) -> None:
+    """The module's first equation; `exchanged` is as there or, `by_phase`, [p, g, c, o, t]."""
+    loops = _shuffle_exchange.sized(4.0 * exchanged.size)
+    loops(weight, order, exchanged, by_phase, simd.lanes(weight.dtype))
 
 
 def interleave(
@@ -124,3 +180,14 @@ def interleave(
     """
     loops = _shuffle_interleave.sized(4.0 * out.size)
     loops(phases, strides, pad, first, out, by_phase, simd.lanes(out.dtype))
+
+
+def gather(x: np.ndarray, gathered: np.ndarray, start: int, depth: Depth) -> None:
+    """The module's third equation; `x` is (n, c, d, pixels), `gathered` (planes, c, kd, pixels)."""
+    loops = _shuffle_gather.sized(4.0 * gathered.size)
+    loops(x, gathered, start, depth.od, depth.stride, depth.padding[0], depth.dilation, simd.lanes(x.dtype))
+
+
+def spread(made: np.ndarray, start: int, out: np.ndarray) -> None:
+    """The module's fourth equation; `made` is (planes, c, pixels), `out` (n, c, od, pixels)."""
+    _shuffle_spread.sized(4.0 * made.size)(made, start, out, simd.lanes(made.dtype))

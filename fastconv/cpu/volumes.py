@@ -18,7 +18,7 @@ pixels, the depth.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -26,8 +26,10 @@ from typing import Any
 import numpy as np
 
 from ..pool_spec import PoolSpec
-from ..spec import FLAT, ConvSpec, Depth
+from ..spec import FLAT, ConvSpec
+from .kept import kept
 from .machine import Machine, this_machine
+from .shuffle import gather, spread
 
 #: Bytes of gathered planes and results of one call of an algorithm, at most, if there is more than one plane of output:
 #: some of a third-level cache.
@@ -86,7 +88,7 @@ class Convolution:
         part = gathered(spec)
         parts = spec.n * spec.depth.od / part.n if part.n else 1
         moved = part.n * (2 * part.c_in * part.h * part.w + 2 * part.c_out * part.oh * part.ow) * part.x_dtype.itemsize
-        return parts * (self.module.cost(part, machine) + moved / machine.bandwidth)
+        return parts * (self.module.cost(part, machine) + moved / machine.stream / machine.threads)
 
     def prepare_cost(self, spec: ConvSpec, machine: Machine) -> float:
         preparing = getattr(self.module, "prepare_cost", None)
@@ -109,27 +111,19 @@ class Convolution:
             self.module.run(image, x.reshape(images), packed, bias, out.reshape(outputs))
             return
         part, planes = gathered(spec), spec.n * spec.depth.od
-        seen = np.empty((part.n, spec.c_in, spec.depth.kd, spec.h, spec.w), x.dtype)
-        made = np.empty((part.n, part.c_out, part.oh, part.ow), out.dtype)
+        # As integers: elements are moved, whatever they are.
+        bits, out_bits = f"u{x.itemsize}", f"u{out.itemsize}"
+        seen = kept("gathered", part.kernel_shapes[0], x.dtype)
+        made = kept("made", part.kernel_shapes[2], out.dtype)
+        volumes = x.view(bits).reshape(spec.n, spec.c_in, spec.depth.d, -1)
+        gathered_planes = seen.view(bits).reshape(part.n, spec.c_in, spec.depth.kd, -1)
+        made_planes = made.view(out_bits).reshape(part.n, spec.c_out, -1)
+        results = out.view(out_bits).reshape(spec.n, spec.c_out, spec.depth.od, -1)
         for start in range(0, planes, part.n):
             start = min(start, planes - part.n)  # the last part may do some planes again
-            for place, (n, k) in enumerate(_planes(spec, start, part.n)):
-                _gather(x[n], k, spec.depth, seen[place])
-            self.module.run(part, seen.reshape(part.kernel_shapes[0]), packed, bias, made)
-            for place, (n, k) in enumerate(_planes(spec, start, part.n)):
-                out[n, :, k] = made[place]
-
-
-def _planes(spec: ConvSpec, start: int, count: int) -> Iterator[tuple[int, int]]:
-    """Image and depth of so many planes of output."""
-    return (divmod(plane, spec.depth.od) for plane in range(start, start + count))
-
-
-def _gather(volume: np.ndarray, k: int, depth: Depth, seen: np.ndarray) -> None:
-    """The planes (c, e) that plane k of the output sees, zeros for those outside."""
-    for e in range(depth.kd):
-        z = k * depth.stride - depth.padding[0] + e * depth.dilation
-        seen[:, e] = volume[:, z] if 0 <= z < depth.d else 0
+            gather(volumes, gathered_planes, start, spec.depth)
+            self.module.run(part, seen, packed, bias, made)
+            spread(made_planes, start, results)
 
 
 # -- pooling -------------------------------------------------------------------------------------------------
@@ -162,7 +156,7 @@ class Pooling:
         each, d, od = _together(spec), spec.depth.d, spec.depth.od
         flat, deep = _flat(spec, each), _deep(spec, each)
         over_depth = _fastest(self.table, deep)
-        pooled = np.empty((each, d, spec.oh * spec.ow), x.dtype)
+        pooled = kept("pooled", (each, d, spec.oh * spec.ow), x.dtype)
         places = None if indices is None else np.empty(pooled.shape, np.int64)
         for start in range(0, spec.planes, each):
             start = min(start, spec.planes - each)  # the last part may do some volumes again

@@ -36,7 +36,7 @@ from . import simd
 from .machine import Machine
 from .patch import zeros
 from .product import added_product
-from .runtime import jit, kernel
+from .runtime import jit, kernel, masked_threads
 from .runtime import scratch as runtime_scratch
 from .tile import tile_shape
 
@@ -202,7 +202,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
 
 
 def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
-    threads = numba.get_num_threads()
+    threads = masked_threads()
     this = _prepared(spec, threads)
     memory = runtime_scratch(this.row, spec.acc_dtype).reshape(-1)
     first, second, third, end = this.edges
