@@ -85,7 +85,8 @@ ALLOWED = {
                    "cpu.machine", "cpu.runtime", "cpu.shuffle", "cpu.simd"},  # those of cpu late
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "pool_spec", "transposed", "backward", "_forks"},
-    "nn": {"checks", "api", "pool", "grad", "transpose"},
+    "training": set(),
+    "nn": {"checks", "api", "pool", "grad", "training", "transpose"},
 }
 
 
