@@ -176,7 +176,7 @@ def scratch(spec: ConvSpec) -> int:
 TILE, PRODUCT = 20, 1.05
 #: Measured over estimated by these, by size of an element, on random problems: matrices and spectra of float64 do not
 #: fit the first-level cache.
-WORK = {4: 1.25, 8: 1.9}
+WORK = {4: 1.05, 8: 1.8}
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
