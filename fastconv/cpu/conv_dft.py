@@ -173,10 +173,10 @@ def scratch(spec: ConvSpec) -> int:
 
 #: Vector multiply-adds in the time to begin and end a register tile, and those in the time of one whose operands come
 #: from the second-level cache, as they mostly do in the products (fitted on an AMD EPYC 9004).
-TILE, PRODUCT = 20, 1.05
-#: Measured over estimated by these, by size of an element, on random problems: matrices and spectra of float64 do not
-#: fit the first-level cache.
-WORK = {4: 1.05, 8: 1.8}
+TILE, PRODUCT = 20, 1.15
+#: The same of one of a transform, whose rows and sums may come from farther, and may have to be masked; and what
+#: everything takes longer in float64, as matrices and spectra do not fit the first-level cache. (From 100 problems.)
+TRANSFORM, DOUBLE = 1.4, 1.4
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
@@ -187,9 +187,11 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     tiles = spec.n * blocks * bands * -(-cut.band // cut.rows)  # of output rows, in each channel
     lines = spec.n * blocks * spec.c_in * cut.shares * min(bands * _lines(spec, cut), spec.h + (bands - 1) * spec.kh)
     vectors, pieces = cut.length // lanes, _whole(cut.block, lanes) // lanes / cut.wide[1]
-    work = lines * (forth + TILE * vectors / cut.wide[0] / cut.rows)
-    work += spec.c_out * tiles * (cut.rows * (PRODUCT * products + back) + TILE * (vectors + pieces))
-    return machine.call + WORK[spec.acc_dtype.itemsize] * work * 32 / machine.tile_flops / machine.threads
+    work = TRANSFORM * lines * (forth + TILE * vectors / cut.wide[0] / cut.rows)
+    work += spec.c_out * tiles * (cut.rows * (PRODUCT * products + TRANSFORM * back) + TILE * (vectors + pieces))
+    if spec.acc_dtype.itemsize == 8:
+        work *= DOUBLE
+    return machine.call + work * 32 / machine.tile_flops / machine.threads
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:

@@ -156,7 +156,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     lines = spec.n * (spec.c_in * spec.h + spec.c_out * spec.oh)
     transforms = lines * steps.length * size / machine.fft_bandwidth
     sums = spec.n * spec.c_out * bands * steps.band * steps.pitch * spec.c_in // spec.groups * spec.kh
-    products = 4 * sums / (machine.row_tile_flops * lanes / 16)
+    products = 1.5 * 4 * sums / (machine.row_tile_flops * lanes / 16)  # what is loaded comes from farther than there
     return (4 * _count(spec, steps) * machine.call + transforms + products) / shares
 
 
