@@ -118,20 +118,21 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
             for v in range(skipped):
                 flat_out[to + v] = flat_phases[row + (r_w + v) * apart + m_w]
             at, to, wide = row + begin, to + skipped, w - skipped
-            if s_w == 2:
-                j = 0
-                while 2 * (j + lanes) <= wide:
+            if s_w == 2 and wide >= 2 * lanes:
+                pairs = wide // 2
+                for begun in range(0, pairs, lanes):
+                    j = min(begun, pairs - lanes)  # the last vectors overlap those before: masks cost more
                     even, odd = simd.load(flat_phases, at + j), simd.load(flat_phases, at + apart + j)
                     simd.store(flat_out, to + 2 * j, first_half(even, odd))
                     simd.store(flat_out, to + 2 * j + lanes, second_half(even, odd))
-                    j += lanes
-                rest = wide - 2 * j
-                if rest > 0:
-                    even = simd.load_part(flat_phases, at + j, (rest + 1) // 2)
-                    odd = simd.load_part(flat_phases, at + apart + j, rest // 2)
-                    simd.store_part(flat_out, to + 2 * j, first_half(even, odd), rest)
-                    if rest > lanes:
-                        simd.store_part(flat_out, to + 2 * j + lanes, second_half(even, odd), rest - lanes)
+                if wide % 2:
+                    flat_out[to + wide - 1] = flat_phases[at + pairs]
+            elif s_w == 2:
+                even = simd.load_part(flat_phases, at, (wide + 1) // 2)
+                odd = simd.load_part(flat_phases, at + apart, wide // 2)
+                simd.store_part(flat_out, to, first_half(even, odd), min(wide, lanes))
+                if wide > lanes:
+                    simd.store_part(flat_out, to + lanes, second_half(even, odd), wide - lanes)
             else:
                 for r in range(min(s_w, wide)):
                     for j in range((wide - r + s_w - 1) // s_w):
