@@ -20,7 +20,6 @@ Source: Vaidyanathan, Multirate systems and filter banks, 1993, for polyphase fi
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -31,7 +30,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import patch, simd
 from .machine import Machine
-from .plane_tile import join_map, plane_tile, split_map, tile_vectors
+from .plane_tile import join_row, plane_tile, split_row, tile_vectors
 from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 
@@ -123,10 +122,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
 @lru_cache(maxsize=16)
 def _kernel(vectors: int) -> Any:
     """The kernel for one width of the register tile."""
-    m, each = PHASES, tuple(tuple(Fraction(int(i == k)) for k in range(2 * PHASES - 1)) for i in range(PHASES))
-    take_apart = split_map(each, m)
-    square = tuple(row[:m] for row in each)
-    put_together, put_last = join_map(square, m, True), join_map(square, m, False)
+    m = PHASES
+    take_apart, put_together, put_last = split_row(m), join_row(m, True), join_row(m, False)
     products, fill = plane_tile(m, vectors), patch.fill
 
     @kernel(key=(vectors,))

@@ -18,7 +18,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .linear import Row, _product
 from .runtime import jit
 from .simd import _I32, _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked, registers
 from .tile import _plain, _raised
@@ -131,78 +130,65 @@ def _plain_plane_tile(rows: int, vectors: int) -> Any:
 
 
 @lru_cache(maxsize=8)
-def split_map(matrix: tuple[Row, ...], phases: int) -> Any:
-    """A function for kernels that takes m * lanes elements apart into tiles and multiplies each by a constant matrix::
+def split_row(phases: int) -> Any:
+    """A function for kernels that takes `phases` * lanes elements apart, every `phases`-th into one vector::
 
-        y[to + i * stride + q] = sum over k of matrix[i, k] * x[at + q * m + k]        q a lane
+        y[to + i * stride + q] = x[at + q * phases + i]        q a lane
 
-    It is called as ``f(x, at, y, to, stride)``. `phases` is m, a power of two, and the matrix has 2 m - 1 columns: the
-    last m - 1 elements of a tile are the first of the next.
+    It is called as ``f(x, at, y, to, stride)``; `phases` is a power of two.
     """
 
     @intrinsic
-    def split_and_map(typingctx, x, at, y, to, stride):
+    def split(typingctx, x, at, y, to, stride):
         count = Vector(x.dtype).count
 
         def codegen(context, builder, sig, args):
             x_, start, y_, begin, apart = args
             data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
             vectors = [_load(builder, data, builder.add(start, _INT(v * count)), count) for v in range(phases)]
-            elements = _split(builder, vectors)
-            if phases > 1:
-                following = _load(builder, data, builder.add(start, _INT(phases * count)), count)
-                for k in range(phases - 1):
-                    order = [*range(1, count), count + k]
-                    elements.append(_shuffle(builder, elements[k], following, order))
-            for i, value in enumerate(_product(builder, matrix, elements)):
+            for i, value in enumerate(_split(builder, vectors)):
                 _store(builder, value, goal, builder.add(begin, builder.mul(apart, _INT(i))))
             return context.get_dummy_value()
 
         integer = types.int64
         return types.void(x, integer, y, integer, integer), codegen
 
-    return split_and_map
+    return split
 
 
 @lru_cache(maxsize=16)
-def join_map(matrix: tuple[Row, ...], phases: int, whole: bool) -> Any:
-    """The way back: multiplies by a matrix, puts the tiles' elements in a row, adds a shift and raises it to a floor::
+def join_row(phases: int, whole: bool) -> Any:
+    """The way back: puts the phases' elements in a row, adds a shift and raises it to a floor::
 
-        out[to + q * m + i] = max(floor, shift + sum over k of matrix[i, k] * x[at + k * step + q])
+        out[to + q * phases + i] = max(floor, shift + x[at + i * step + q])
 
-    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes m * lanes
-    elements if `whole`, else the first `valid` of them. It returns the sum of 0 * element, a vector: NaN where one is
-    not finite.
+    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes `phases` * lanes
+    elements if `whole`, else the first `valid` of them.
     """
 
     @intrinsic
-    def map_and_join(typingctx, x, at, step, out, to, valid, shift, floor):
+    def join(typingctx, x, at, step, out, to, valid, shift, floor):
         count = Vector(x.dtype).count
 
         def codegen(context, builder, sig, args):
             x_, start, apart, out_, begin, valid_, added, least = args
             data, goal = _data(context, builder, x, x_), _data(context, builder, out, out_)
             vectors = [
-                _load(builder, data, builder.add(start, builder.mul(apart, _INT(k))), count)
-                for k in range(len(matrix[0]))
+                _load(builder, data, builder.add(start, builder.mul(apart, _INT(i))), count) for i in range(phases)
             ]
-            zero = ir.Constant(vectors[0].type, None)
-            sign = zero
-            for v, value in enumerate(_join(builder, _product(builder, matrix, vectors))):
+            for v, value in enumerate(_join(builder, vectors)):
                 result, place = _raised(builder, builder.fadd(value, added), least), builder.add(begin, _INT(v * count))
                 if whole:
                     _store(builder, result, goal, place)
                 else:
                     mask = _mask(builder, count, builder.sub(valid_, _INT(v * count)))
                     _store_masked(builder, result, goal, place, mask)
-                    value = builder.select(mask, value, zero)
-                sign = _fma(builder, value, zero, sign)
-            return sign
+            return context.get_dummy_value()
 
         integer = types.int64
-        return shift(x, integer, integer, out, integer, integer, shift, floor), codegen
+        return types.void(x, integer, integer, out, integer, integer, shift, floor), codegen
 
-    return map_and_join
+    return join
 
 
 def _shuffle(builder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
