@@ -32,8 +32,8 @@ from scipy.optimize import least_squares
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
 from fastconv import choice, plan
+from fastconv.cpu.disk_cache import SOURCES
 from fastconv.cpu.machine import Machine, this_machine
-from fastconv.cpu.runtime import SOURCES
 from fastconv.pool_spec import PoolSpec, pool_spec
 from fastconv.spec import ConvSpec, conv_spec
 from fastconv.timing import in_turns, random_array

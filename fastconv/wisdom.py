@@ -181,8 +181,8 @@ def machine() -> dict[str, str]:
     import numba
     import numpy
 
+    from .cpu.disk_cache import SOURCES
     from .cpu.processor import features, processor_name
-    from .cpu.runtime import SOURCES
 
     return {
         "processor": processor_name(),

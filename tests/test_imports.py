@@ -65,7 +65,7 @@ ALLOWED = {
     "toom_cook": set(),
     "spec": {"checks"},
     "pool_spec": {"checks", "spec"},
-    "wisdom": {"_files", "spec", "cpu.processor", "cpu.runtime"},  # those of "cpu" late
+    "wisdom": {"_files", "spec", "cpu.processor", "cpu.disk_cache"},  # those of "cpu" late
     "shapes": {"checks"},
     "choice": {"checks", "spec", "pool_spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda",
                "cuda.machine"},  # from "cpu" on late
@@ -106,7 +106,7 @@ def test_imports_go_down_only(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("fastconv.cpu.")))
 def test_the_cache_knows_what_compiled_code_depends_on(module: str) -> None:
     """The key of compiled code has the sources within `cpu`; from elsewhere come types, which are in the signature."""
-    from fastconv.cpu.runtime import sources
+    from fastconv.cpu.disk_cache import sources
 
     early = {name for name, late in imports(module).items() if not late and name in MODULES}
     compiled = {MODULES[name] for name in early if name.startswith(("fastconv.cpu.", "fastconv.toom_cook"))}

@@ -13,7 +13,8 @@ from numba import prange
 
 from .._files import cache_folder, write
 from . import simd
-from .runtime import identity, kernel, num_threads
+from .disk_cache import identity
+from .runtime import kernel, num_threads
 
 
 @dataclass(frozen=True)
