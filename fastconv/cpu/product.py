@@ -37,25 +37,25 @@ from .tile import _plain, _raised, _reduction
 
 @lru_cache(maxsize=256)
 def added_product(rows: int, vectors: int) -> Any:
-    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, added to what there is.
+    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, added to what there is, or the first.
 
-    The returned function, for kernels, is called as ``added_product(x, at, offsets, steps, packed, packed_at, out,
-    out_at)`` and computes, for r < `rows` and l < `vectors` * lanes::
+    The returned function, for kernels, is called as ``added_product(x, at, offsets, steps, packed, packed_at, first,
+    out, out_at)`` and computes, for r < `rows` and l < `vectors` * lanes::
 
-        out[out_at + r * vectors * lanes + l] += sum over i < steps of
+        out[out_at + r * vectors * lanes + l] = (0 if first else out[the same]) + sum over i < steps of
                     x[at + offsets[i] + r] * packed[packed_at + i * vectors * lanes + l]
     """
     if _plain():
         return _plain_product(rows, vectors)
 
     @intrinsic
-    def register_product(typingctx, x, at, offsets, steps, packed, packed_at, out, out_at):
+    def register_product(typingctx, x, at, offsets, steps, packed, packed_at, first, out, out_at):
         count = Vector(out.dtype).count
 
         def codegen(context, builder, sig, args):
-            x_, start, table, steps_, packed_, first, out_, to = args
+            x_, start, table, steps_, packed_, begin, first_, out_, to = args
             left = builder.gep(_data(context, builder, x, x_), [start])
-            right = builder.gep(_data(context, builder, packed, packed_), [first])
+            right = builder.gep(_data(context, builder, packed, packed_), [begin])
             distances = _data(context, builder, offsets, table)
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
 
@@ -69,13 +69,18 @@ def added_product(rows: int, vectors: int) -> Any:
 
             sums = _reduction(builder, rows, vectors, steps_, zero, factors)
             goal = builder.gep(_data(context, builder, out, out_), [to])
-            for number, value in enumerate(chain(*sums)):
-                before = _load(builder, goal, _INT(number * count), count)
-                _store(builder, _plus(builder, before, value), goal, _INT(number * count))
+            places = [_INT(number * count) for number in range(rows * vectors)]
+            with builder.if_else(first_) as (fresh, added):
+                with fresh:
+                    for place, value in zip(places, chain(*sums), strict=True):
+                        _store(builder, value, goal, place)
+                with added:
+                    for place, value in zip(places, chain(*sums), strict=True):
+                        _store(builder, _plus(builder, _load(builder, goal, place, count), value), goal, place)
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(x, integer, offsets, integer, packed, integer, out, integer), codegen
+        return types.void(x, integer, offsets, integer, packed, integer, types.boolean, out, integer), codegen
 
     return register_product
 
@@ -85,7 +90,7 @@ def _plain_product(rows: int, vectors: int) -> Any:
     register_width = register_bytes()
 
     @jit(key=(rows, vectors))
-    def plain_product(x, at, offsets, steps, packed, packed_at, out, out_at):
+    def plain_product(x, at, offsets, steps, packed, packed_at, first, out, out_at):
         flat_x, flat_packed, flat_out = x.reshape(-1), packed.reshape(-1), out.reshape(-1)
         width = vectors * (register_width // out.itemsize)
         for r in range(rows):
@@ -93,7 +98,8 @@ def _plain_product(rows: int, vectors: int) -> Any:
                 total = out.dtype.type(0)
                 for i in range(steps):
                     total += flat_x[at + offsets[i] + r] * flat_packed[packed_at + i * width + lane]
-                flat_out[out_at + r * width + lane] += total
+                place = out_at + r * width + lane
+                flat_out[place] = total if first else flat_out[place] + total
 
     return plain_product
 

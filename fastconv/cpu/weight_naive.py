@@ -5,8 +5,8 @@
     out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w       (symbols in `spec`)
 
-Loop order: one task per pair of channels, then taps, then the sum, whose rows are added up on their own: the more
-products a sum has taken, the more it loses of the next. It does everything and is what the others are read against.
+Loop order: one task per pair of channels, then taps, then the sum (`sums.tap_sum`). It does everything and is what the
+others are read against.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numba import prange
 from ..spec import ConvSpec
 from .machine import Machine
 from .runtime import kernel
+from .sums import tap_sum
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -39,23 +40,12 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
 
 @kernel
 def _naive_weight(x, grad, out, groups, stride, pad, dilation):
-    n, c_out, oh, ow = grad.shape
-    h, w = x.shape[2:]
+    c_out = grad.shape[1]
     c_group, kh, kw = out.shape[1:]
     for job in prange(c_out * c_group):
         o, c = job // c_group, job % c_group
         channel = o // (c_out // groups) * c_group + c
         for a in range(kh):
             for b in range(kw):
-                total = out.dtype.type(0)
-                for image in range(n):
-                    for i in range(oh):
-                        row = i * stride[0] - pad[0] + a * dilation[0]
-                        if 0 <= row < h:
-                            part = out.dtype.type(0)
-                            for j in range(ow):
-                                col = j * stride[1] - pad[1] + b * dilation[1]
-                                if 0 <= col < w:
-                                    part += grad[image, o, i, j] * x[image, channel, row, col]
-                            total += part
-                out[o, c, a, b] = total
+                corner = a * dilation[0] - pad[0], b * dilation[1] - pad[1]
+                out[o, c, a, b] = tap_sum(x, grad, channel, o, corner, stride)

@@ -38,6 +38,7 @@ from .machine import Machine
 from .product import outer_sums
 from .runtime import jit, kernel, masked_threads
 from .runtime import scratch as runtime_scratch
+from .sums import tap_sum
 
 #: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache if they can, in the second anyway.
 BLOCK_BYTES = 48 << 10
@@ -274,21 +275,6 @@ def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, pl
                     patch.zeros(target, line, pitch, lanes)
 
 
-@jit
-def _by_definition(x, grad, channel, o, corner, stride):
-    """The sum of a tap, of which the first output sees the row and column `corner`, over what lies in the image."""
-    total, (h, w) = x.dtype.type(0), x.shape[2:]
-    for image in range(grad.shape[0]):
-        for i in range(grad.shape[2]):
-            row = corner[0] + i * stride[0]
-            if 0 <= row < h:
-                for j in range(grad.shape[3]):
-                    col = corner[1] + j * stride[1]
-                    if 0 <= col < w:
-                        total += grad[image, o, i, j] * x[image, channel, row, col]
-    return total
-
-
 @lru_cache(maxsize=64)
 def _loops(tile_rows: int, tile_columns: int) -> Any:
     """The kernel for one shape of tile."""
@@ -340,7 +326,7 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
                         o, c, a, b = group * channels + tall // kh, wide // kw, tall % kh, wide % kw
                         if total - total != 0:  # NaN or infinite, perhaps by a zero of a gap or of the padding
                             corner = a * dilation[0] - pad[0], b * dilation[1] - pad[1]
-                            total = _by_definition(x, grad, group * c_group + c, o, corner, stride)
+                            total = tap_sum(x, grad, group * c_group + c, o, corner, stride)
                         out[o, c, a, b] = total
 
     @kernel(key=(tile_rows, tile_columns))
