@@ -92,11 +92,16 @@ pairs = st.tuples(st.integers(0, 4), st.integers(0, 4))
 steps = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
+PROBLEMS = {
+    "n": st.integers(0, 2), "size": st.tuples(st.integers(1, 9), st.integers(1, 20)), "groups": st.integers(1, 3),
+    "channels": st.tuples(st.integers(1, 3), st.integers(1, 5)), "kernel": steps, "stride": steps, "dilation": steps,
+    "padding": st.integers(0, 4) | st.tuples(pairs, pairs) | st.sampled_from(["valid", "same", "same_lower"]),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @settings(max_examples=60)
-@given(n=st.integers(0, 2), size=st.tuples(st.integers(1, 9), st.integers(1, 20)), groups=st.integers(1, 3),
-       channels=st.tuples(st.integers(1, 3), st.integers(1, 5)), kernel=steps, stride=steps, dilation=steps,
-       padding=st.integers(0, 4) | st.tuples(pairs, pairs) | st.sampled_from(["valid", "same", "same_lower"]))
+@given(**PROBLEMS)
 def test_any_problem(algorithm, n, size, groups, channels, kernel, stride, dilation, padding) -> None:
     c_in, c_out = (groups * count for count in channels)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -114,6 +119,32 @@ def test_any_problem(algorithm, n, size, groups, channels, kernel, stride, dilat
         assert "cannot do this" in str(error)  # noqa: PT017
     if algorithm == "naive":
         assert_close(grad.conv2d_input(x.shape, weight, signal, **options), for_input, input_scale)
+
+
+@pytest.mark.parametrize("algorithm", [name for name in ALGORITHMS if name != "naive"])
+@settings(max_examples=100)
+@given(**PROBLEMS, seed=st.integers(0, 999))
+def test_not_finite(algorithm, n, size, groups, channels, kernel, stride, dilation, padding, seed) -> None:
+    """A NaN or an infinity, in the input or in the output's gradient, reaches what it does by the definition."""
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    weight_shape = groups * channels[1], channels[0], *kernel
+    x = values((n, groups * channels[0], *size), "float32")
+    try:
+        shape = spec.conv_spec(x.shape, weight_shape, (x.dtype,), **options).output_shape
+    except ValueError:
+        return
+    signal = values(shape, "float32", 1)
+    rng = np.random.default_rng(seed)
+    for array in rng.permutation([0, 1])[: rng.integers(1, 3)]:
+        if n:
+            (x, signal)[array].flat[rng.integers((x, signal)[array].size)] = rng.choice([np.nan, np.inf, -np.inf])
+    try:
+        result = grad.conv2d_weight(x, weight_shape, signal, **options, algorithm=algorithm)
+    except ValueError as error:
+        assert "cannot do this" in str(error)  # noqa: PT017
+        return
+    exact = grad.conv2d_weight(x, weight_shape, signal, **options, algorithm="naive")
+    assert_allclose(result, exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
