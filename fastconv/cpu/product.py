@@ -17,6 +17,7 @@ from numba.extending import intrinsic
 
 from .runtime import jit
 from .simd import (
+    _I32,
     _INT,
     Vector,
     _call,
@@ -183,6 +184,22 @@ def _plain_outer_sums(rows: int, columns: int) -> Any:
                     out[out_at + (r * columns + s) * lanes + q % lanes] += left[at + q] * right[start + q]
 
     return plain_sums
+
+
+@intrinsic
+def split(typingctx, source, at, target, to, other):
+    """Twice as many elements as a vector has, from a flat index on, in turns to the flat indices `to` and `other`."""
+    count = Vector(source.dtype).count
+
+    def codegen(context, builder, sig, args):
+        data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[2])
+        near, far = (_load(builder, data, builder.add(args[1], _INT(first)), count) for first in (0, count))
+        for first, place in enumerate(args[3:]):
+            turns = ir.Constant(ir.VectorType(_I32, count), list(range(first, 2 * count, 2)))
+            _store(builder, builder.shuffle_vector(near, far, turns), goal, place)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64, types.int64), codegen
 
 
 #: Vectors by which each run of weights is fetched ahead.

@@ -35,7 +35,7 @@ from numba import prange
 from ..spec import ConvSpec
 from . import patch, simd, simd_pool
 from .machine import Machine
-from .product import outer_sums
+from .product import outer_sums, split
 from .runtime import jit, kernel, masked_threads
 from .runtime import scratch as runtime_scratch
 from .sums import tap_sum
@@ -217,6 +217,13 @@ def scratch(spec: ConvSpec) -> int:
     return masked_threads() * sum(_sizes(spec)) * spec.acc_dtype.itemsize
 
 
+def _edges(spec: ConvSpec, phases: np.ndarray, pitch: int) -> np.ndarray:
+    """(phases, 2): of each phase of the columns, the first and the end of those that lie in the image."""
+    shift = phases - spec.padding[1][0]
+    begin = np.clip(-(shift // spec.stride[1]), 0, pitch)
+    return np.stack([begin, np.clip((spec.w - 1 - shift) // spec.stride[1] + 1, begin, pitch)], axis=1)
+
+
 class Prepared(NamedTuple):
     """All that a call needs beside its arrays."""
 
@@ -232,12 +239,13 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     shares = 1 if threads == 1 else max(1, min(tiles, 2 * threads // spec.groups))
     pads, lanes = (spec.padding[0][0], spec.padding[1][0]), simd.lanes(spec.acc_dtype)
     numbers = (spec.groups, shares, plan.block_h, plan.pitch, plan.plane, plan.margin, plan.signal)
-    phases = (patch.phases(*axis) for axis in zip((spec.kh, spec.kw), spec.dilation, spec.stride, strict=True))
+    axes = zip((spec.kh, spec.kw), spec.dilation, spec.stride, strict=True)
+    down, across = (patch.phases(*axis) for axis in axes)
     sizes = (*numbers, *spec.stride, *pads, seen, signal, lanes, *spec.dilation)
     return Prepared(
         loops=_loops(plan.rows, plan.columns).sized(spec.flops),
         scratch=seen + signal + sums,
-        tables=(*_tables(spec), *phases, np.array(sizes, np.int64)),
+        tables=(*_tables(spec), down, across, _edges(spec, across, plan.pitch), np.array(sizes, np.int64)),
     )
 
 
@@ -254,25 +262,62 @@ def _clear(target, begin, end, lanes):
         simd.store(target, q, zero)
 
 
+@jit(forceinline=True)
+def _copy(source, at, target, to, count, lanes):
+    """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
+    if count < lanes:
+        simd.store_part(target, to, simd.load_part(source, at, count), count)
+        return
+    for q in range(0, count - lanes, lanes):
+        simd.store(target, to + q, simd.load(source, at + q))
+    simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
+
+
+@jit(forceinline=True)
+def _copy_turns(source, at, target, to, other, count, lanes):
+    """target[to + q] = source[at + 2 * q], target[other + q] = source[at + 2 * q + 1], for q < count."""
+    if count < lanes:
+        patch.copy_row(source, at, 2, target, to, count, lanes)
+        patch.copy_row(source, at + 1, 2, target, other, count, lanes)
+        return
+    for q in range(0, count - lanes, lanes):
+        split(source, at + 2 * q, target, to + q, other + q)
+    last = count - lanes
+    split(source, at + 2 * last, target, to + last, other + last)
+
+
 @jit
-def _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, plane, target, to, lanes):
-    """Copy `rows` rows of each phase of a channel, whose first row and column are `corner`, zeros outside the image."""
+def _deal(x, image, channel, corner, rows, row_phases, phases, edges, stride, pitch, plane, target, to, lanes):
+    """Copy `rows` rows of each phase of a channel, whose first row and column are `corner`.
+
+    Rows outside the image become zeros; columns outside, where `edges` of the column phases are, are left as they are.
+    """
     h, w = x.shape[2:]
-    for f in range(row_phases.size):
-        for g in range(phases.size):
-            shift = corner[1] + phases[g]
-            begin = min(max(0, -(shift // stride[1])), pitch)
-            end = max(min(pitch, (w - 1 - shift) // stride[1] + 1), begin)
-            for r in range(rows):
-                row = corner[0] + r * stride[0] + row_phases[f]
-                line = to + (f * phases.size + g) * plane + r * pitch
-                if 0 <= row < h:
-                    at = ((image * x.shape[1] + channel) * h + row) * w + begin * stride[1] + shift
-                    patch.zeros(target, line, begin, lanes)
-                    patch.copy_row(x, at, stride[1], target, line + begin, end - begin, lanes)
-                    patch.zeros(target, line + end, pitch - end, lanes)
-                else:
-                    patch.zeros(target, line, pitch, lanes)
+    source, every = x.reshape(-1), phases.size * plane
+    for r in range(rows):
+        for f in range(row_phases.size):  # rows in the order of memory, which the processor fetches ahead
+            row, line = corner[0] + r * stride[0] + row_phases[f], to + f * every + r * pitch
+            at = ((image * x.shape[1] + channel) * h + row) * w + corner[1]
+            if not (0 <= row < h):
+                for g in range(phases.size):
+                    patch.zeros(target, line + g * plane, pitch, lanes)
+            elif stride[1] == 2 and phases.size == 2:
+                begin, end = max(edges[0, 0], edges[1, 0]), min(edges[0, 1], edges[1, 1])
+                if begin < end:
+                    _copy_turns(x, at + 2 * begin, target, line + begin, line + plane + begin, end - begin, lanes)
+                for g in range(2):  # the phases differ by one column at most
+                    if edges[g, 0] < min(begin, edges[g, 1]):
+                        target[line + g * plane + edges[g, 0]] = source[at + 2 * edges[g, 0] + g]
+                    if edges[g, 1] > max(end, edges[g, 0]):
+                        target[line + g * plane + edges[g, 1] - 1] = source[at + 2 * edges[g, 1] - 2 + g]
+            else:
+                for g in range(phases.size):
+                    begin, end = edges[g]
+                    here, there = at + phases[g] + begin * stride[1], line + g * plane + begin
+                    if stride[1] == 1:
+                        _copy(x, here, target, there, end - begin, lanes)
+                    else:
+                        patch.copy_row(x, here, stride[1], target, there, end - begin, lanes)
 
 
 @lru_cache(maxsize=64)
@@ -282,7 +327,7 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
 
     @jit(key=(tile_rows, tile_columns))
     def _pixels_task(
-        job, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, sizes
+        job, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, edges, sizes
     ):
         groups, shares, block_h, pitch, plane = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
         margin, signal = sizes[5], sizes[6]
@@ -296,7 +341,7 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
         each_tile, each = tile_rows * tile_columns * lanes, row_phases.size * phases.size * plane
         _clear(sums, first * each_tile, last * each_tile, lanes)
         _clear(signals, 0, signals.size, lanes)
-        _clear(seen, c_group * each, seen.size - lanes, lanes)  # behind the planes; they are written as a whole
+        _clear(seen, 0, seen.size - lanes, lanes)
         for image in range(n):
             for i0 in range(0, oh, block_h):
                 high = min(block_h, oh - i0)
@@ -304,14 +349,14 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
                 for c in range(c_group):
                     rows = plane // pitch - (block_h - high)
                     channel = group * c_group + c
-                    _deal(x, image, channel, corner, rows, row_phases, phases, stride, pitch, plane, seen, c * each,
-                          lanes)
+                    _deal(x, image, channel, corner, rows, row_phases, phases, edges, stride, pitch, plane, seen,
+                          c * each, lanes)
                 for o in range(channels):
                     for i in range(block_h):
                         to = o * signal + margin + i * pitch
                         if i < high:
                             at = ((image * c_out + group * channels + o) * oh + i0 + i) * ow
-                            patch.copy_row(grad, at, 1, signals, to, ow, lanes)
+                            _copy(grad, at, signals, to, ow, lanes)
                         elif high < block_h:
                             patch.zeros(signals, to, ow, lanes)
                 for t in range(first, last):
@@ -331,12 +376,12 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
 
     @kernel(key=(tile_rows, tile_columns))
     def _weight_pixels(
-        x, grad, out, lines, left, begin, right, left_taps, right_taps, row_phases, phases, sizes
+        x, grad, out, lines, left, begin, right, left_taps, right_taps, row_phases, phases, edges, sizes
     ):
         for job in prange(sizes[0] * sizes[1]):
             line = lines[numba.get_thread_id()]
             # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
             _pixels_task(np.int64(job), x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases,
-                         phases, sizes)
+                         phases, edges, sizes)
 
     return _weight_pixels
