@@ -187,7 +187,7 @@ def serve(library: str, threads: int, pinned: bool, orders: Connection) -> None:
 
 def _prepare(library: str, threads: int, pinned: bool, row: Row, file: str) -> tuple[Any, dict[str, Call]]:
     if pinned:
-        _pin(CORES, CORES)  # a thread that is started now starts where this one may run
+        spread()
     try:
         calls = LIBRARIES[library](row, threads)
     except ModuleNotFoundError:
@@ -196,7 +196,7 @@ def _prepare(library: str, threads: int, pinned: bool, row: Row, file: str) -> t
     scale = np.abs(reference).max()
     errors = {way: float(np.abs(run() - reference).max() / scale) for way, run in calls.items()}
     if pinned:
-        _pin(CORES[:1], CORES[1:] or CORES)
+        keep_apart()
     return errors, calls
 
 
@@ -211,11 +211,20 @@ def _turn(run: Call) -> list[float]:
     return seconds
 
 
-def _pin(first: list[int], others: list[int]) -> None:
-    """Keep the main thread on these cores, and all others on those.
+def spread() -> None:
+    """Let all threads run anywhere: a thread that is started starts where the one that starts it may run."""
+    _pin(CORES, CORES)
+
+
+def keep_apart() -> None:
+    """Keep the main thread on the first core, and all that are there by now on the others.
 
     Some virtual machines pack threads onto one core while another idles; then "two threads" measures one core.
     """
+    _pin(CORES[:1], CORES[1:] or CORES)
+
+
+def _pin(first: list[int], others: list[int]) -> None:
     for thread in map(int, os.listdir("/proc/self/task")):
         with contextlib.suppress(ProcessLookupError):  # it has ended since
             os.sched_setaffinity(thread, first if thread == os.getpid() else others)

@@ -1,7 +1,8 @@
 """Signals, volumes and the operations around convolution beside PyTorch: ``python -m benchmarks.dimensions``.
 
 Every row is checked against PyTorch's result, then both are timed in turns: plain calls that make their own output.
-Ratios are of medians, and of minima, in one run: above one, fastconv is faster.
+Ratios are of medians, and of minima, in one run: above one, fastconv is faster. With ``--threads 2 --pin`` each thread
+has a core of its own, and turns begin with a rest in which the threads of the one before fall asleep.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import numpy as np
 import fastconv
 from fastconv.timing import in_turns
 
+from .contenders import keep_apart, spread
 from .shapes import random
 
 #: Calls of each contender, or as many as fit into so many seconds.
 CALLS, SECONDS = 31, 0.6
+#: Seconds after which idle threads sleep: PyTorch's spin for some 5 ms.
+REST = 0.01
 
 
 class Row(NamedTuple):
@@ -122,21 +126,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="part of the names or operations of the rows to run")
+    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
     parser.add_argument("--check", action="store_true", help="results only, no times")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     fastconv.set_num_threads(arguments.threads)
+    pinned = arguments.pin and arguments.threads > 1
     ratios = []
     print(f"{'row':<16} {'operation':<20} {'fastconv ms':>12} {'torch ms':>10} {'ratio':>7} {'of minima':>9}  error")
     for name, row in ROWS.items():
         if arguments.only not in name and arguments.only not in row.operation:
             continue
         ways = contenders(row)
+        if pinned:
+            spread()
         result, expected = (run() for run in ways.values())
+        if pinned:
+            keep_apart()
         error = float(np.abs(result - expected).max() / np.abs(expected).max())
         line = f"{name:<16} {row.operation:<20}"
         if not arguments.check:
-            taken = in_turns(ways, CALLS, SECONDS)
+            taken = in_turns(ways, CALLS, SECONDS, rest=REST if arguments.threads > 1 else 0)
             ours, theirs = (statistics.median(taken[who]) * 1e3 for who in ways)
             least = min(taken["torch"]) / min(taken["fastconv"])
             ratios.append(theirs / ours)

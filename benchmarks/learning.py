@@ -4,6 +4,7 @@
 * lenet: an epoch of training LeNet on scikit-learn's digits, with `fastconv.nn` and with `torch.nn`, same batches
 
 Both contenders run in turns in one process; ratios are of medians, above one fastconv is faster.
+With ``--threads 2 --pin`` each thread has a core of its own, as in `peers`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import Any
 import numpy as np
 
 import fastconv
+from benchmarks.contenders import keep_apart, spread
 from benchmarks.shapes import LAYERS, Layer, random
 from fastconv import grad
 from fastconv.checks import pair
 
 #: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 5, 51
+#: Seconds after which idle threads sleep: PyTorch's spin for some 5 ms on the cores that fastconv's need.
+REST = 0.01
 
 Steps = dict[str, Callable[[], Any]]
 
@@ -63,12 +67,19 @@ def theirs(layer: Layer, threads: int) -> Steps:
     return {"forward": forward, "both": lambda: backward(True, True)}
 
 
-def in_turns(ways: dict[str, Steps]) -> dict[str, dict[str, float]]:
+def in_turns(ways: dict[str, Steps], threads: int, pinned: bool) -> dict[str, dict[str, float]]:
     """Median seconds of every step of every contender."""
+    if pinned:
+        spread()
+        for steps in ways.values():  # starts the threads
+            for run in steps.values():
+                run()
+        keep_apart()
     seconds: dict[str, dict[str, list[float]]] = {way: {step: [] for step in steps} for way, steps in ways.items()}
     rounds, done = MOST, 0
     while done < rounds:
         for way, steps in ways.items():
+            time.sleep(REST if threads > 1 else 0)
             for run in steps.values():  # brings the contender's data back into the caches
                 run()
             for step, run in steps.items():
@@ -146,19 +157,19 @@ def their_epoch(x: np.ndarray, labels: np.ndarray, threads: int) -> Callable[[],
     return epoch
 
 
-def lenet(threads: int) -> dict[str, float]:
+def lenet(threads: int, pinned: bool) -> dict[str, float]:
     """Median seconds of an epoch."""
     x = random((IMAGES, 1, 28, 28), np.float32)
     labels = np.random.default_rng(0).integers(0, 10, IMAGES)
     ways = {"fastconv": {"epoch": our_epoch(x, labels)}, "torch": {"epoch": their_epoch(x, labels, threads)}}
-    return {way: steps["epoch"] for way, steps in in_turns(ways).items()}
+    return {way: steps["epoch"] for way, steps in in_turns(ways, threads, pinned).items()}
 
 
-def rows(pattern: str, threads: int) -> Iterator[dict[str, Any]]:
+def rows(pattern: str, threads: int, pinned: bool) -> Iterator[dict[str, Any]]:
     """One dictionary a layer."""
     for layer in LAYERS.values():
         if pattern in layer.name:
-            seconds = in_turns({"fastconv": ours(layer), "torch": theirs(layer, threads)})
+            seconds = in_turns({"fastconv": ours(layer), "torch": theirs(layer, threads)}, threads, pinned)
             totals = {way: sum(steps.values()) for way, steps in seconds.items()}
             ratio = totals["torch"] / totals["fastconv"]
             yield {"row": layer.name, "ratio": ratio, "seconds": seconds, "error": error(layer)}
@@ -178,15 +189,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", default="", help="layers whose name contains this")
+    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
     fastconv.set_num_threads(arguments.threads)
+    pinned = arguments.pin and arguments.threads > 1
     table = []
     if arguments.only in "lenet":
-        epoch = lenet(arguments.threads)
+        epoch = lenet(arguments.threads, pinned)
         print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: x{epoch['torch'] / epoch['fastconv']:.2f}, "
               + ", ".join(f"{way} {1e3 * seconds:.0f} ms" for way, seconds in epoch.items()), flush=True)
-    for row in rows(arguments.only, arguments.threads):
+    for row in rows(arguments.only, arguments.threads, pinned):
         table.append(row)
         print(show(row), flush=True)
     ratios = {row["row"]: row["ratio"] for row in table}

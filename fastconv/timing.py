@@ -21,11 +21,17 @@ def medians(
 
 
 def in_turns(
-    runs: Mapping[str, Callable[[], Any]], repeats: int, seconds_each: float, hopeless: float = math.inf
+    runs: Mapping[str, Callable[[], Any]],
+    repeats: int,
+    seconds_each: float,
+    hopeless: float = math.inf,
+    rest: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of the calls of each, in as many of `repeats` turns as fit into `seconds_each`, evenly spread.
 
-    One that in its first turn takes `hopeless` times as long as the fastest is left out.
+    One that in its first turn takes `hopeless` times as long as the fastest is left out. With a `rest` of some seconds
+    a turn begins with that, and with a call that is not timed: idle threads of the one before may spin for milliseconds
+    on the cores that the threads of the next one need.
     """
     samples = {label: [_seconds(run)] for label, run in runs.items()}
     least = min((first for (first,) in samples.values()), default=0.0)
@@ -34,6 +40,9 @@ def in_turns(
     for turn in range(1, repeats):
         for label, taken in samples.items():
             if turn % every[label] == 0:
+                if rest:
+                    time.sleep(rest)
+                    runs[label]()
                 taken.append(_seconds(runs[label]))
     return samples
 
