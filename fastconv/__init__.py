@@ -8,7 +8,14 @@ from .conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
 from .pool import avg_pool2d, lp_pool2d, max_pool2d
 from .pool_nd import avg_pool1d, avg_pool3d, lp_pool1d, lp_pool3d, max_pool1d, max_pool3d
 from .shapes import output_shape, receptive_field
-from .transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .transpose import (
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    plan_conv_transpose1d,
+    plan_conv_transpose2d,
+    plan_conv_transpose3d,
+)
 from .unfold import corr2d_matrix, fold2d, unfold2d
 
 __version__ = "0.1.0"
@@ -43,6 +50,9 @@ __all__ = [
     "plan_conv1d",
     "plan_conv2d",
     "plan_conv3d",
+    "plan_conv_transpose1d",
+    "plan_conv_transpose2d",
+    "plan_conv_transpose3d",
     "receptive_field",
     "set_num_threads",
     "signal",

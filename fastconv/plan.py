@@ -221,6 +221,26 @@ def _filter_recipe(
     return _recipe(spec, algorithm, "cpu", EXACT if exact else FILTERS, True, *choice)  # kernels are packed each time
 
 
+def planned_array(x: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A plan's input; ValueError or TypeError if it does not fit."""
+    x = array("x", x)
+    if x.shape != shape:
+        raise ValueError(f"x has shape {x.shape}, but the plan is for {shape}")
+    if x.dtype != dtype and not np.can_cast(check_dtype("x", x.dtype), dtype):
+        raise TypeError(f"x has dtype {x.dtype}, but the plan is for {dtype}")
+    return x
+
+
+def conversion_bytes(spec: ConvSpec) -> int:
+    """Memory for copies of input and output in the dtypes that are computed in."""
+    converted = 0
+    if spec.dtype != spec.x_dtype and spec.dtype.kind != "b":
+        converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
+    if spec.out_dtype != spec.acc_dtype:
+        converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
+    return converted
+
+
 class Plan:
     """A convolution that is checked, decided and packed, to be called again and again.
 
@@ -264,25 +284,14 @@ class Plan:
     @property
     def scratch_bytes(self) -> int:
         """Memory a call needs beside input and output, in bytes."""
-        spec = self.spec
-        converted = 0
-        if spec.dtype != spec.x_dtype and spec.dtype.kind != "b":
-            converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
-        if spec.out_dtype != spec.acc_dtype:
-            converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
-        return converted + self._module.scratch(spec)
+        return conversion_bytes(self.spec) + self._module.scratch(self.spec)
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
 
         Returns `out` if it is given, a new array otherwise; ValueError or TypeError if either does not fit.
         """
-        spec = self.spec
-        x = array("x", x)
-        if x.shape != spec.x_shape:
-            raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
-        if x.dtype != spec.dtype and not np.can_cast(check_dtype("x", x.dtype), spec.dtype):
-            raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
+        x = planned_array(x, self.spec.x_shape, self.spec.dtype)
         return self._recipe.run(x, self._operands, out, (x,))
 
     def __repr__(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,10 +10,18 @@ from . import (
     _forks,  # noqa: F401 # must be there before the first fork, which may come before the first call
     transposed,
 )
-from .checks import Pair, Sizes, array, frozen_padding, integer, paddings, per_axis
-from .spec import ConvSpec, conv_spec
+from .checks import array, check_dtype, flag, shape
+from .transpose_spec import transpose_spec
+from .transposed import TransposedPlan
 
-__all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
+__all__ = [
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "plan_conv_transpose1d",
+    "plan_conv_transpose2d",
+    "plan_conv_transpose3d",
+]
 
 
 def conv_transpose2d(
@@ -184,6 +190,160 @@ def conv_transpose3d(
     return _transpose(3, x, weight, bias, *sizes, groups, algorithm, device, out)
 
 
+def plan_conv_transpose2d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str = "cpu",
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose2d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose2d`. Weight and bias are copied: changing them later does not change the plan.
+    dtype : dtype, optional
+        Of the inputs to come; the weight's by default.
+    device : {"cpu"}
+        Where it runs.
+    measure : bool
+        Whether to time the ways to compute it, each compiled if need be, instead of estimating which is the fastest.
+        What is found of the convolutions among them is remembered on disk, as by `plan_conv2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``spec``,
+        ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose2d`.
+
+    Notes
+    -----
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> plan = fastconv.plan_conv_transpose2d((1, 1, 2), [[[[1.0, 10.0]]]], stride=(1, 2))
+    >>> plan.output_shape, plan.flops
+    ((1, 1, 4), 8)
+    >>> plan([[[1.0, 2.0]]])
+    array([[[ 1., 10.,  2., 20.]]])
+    """
+    sizes = stride, padding, output_padding, dilation, output_size
+    return _plan(2, x_shape, weight, bias, dtype, *sizes, groups, algorithm, device, measure)
+
+
+def plan_conv_transpose1d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str = "cpu",
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose1d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, W) or (C, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose1d`.
+    dtype, device, measure
+        As in `plan_conv_transpose2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        As `plan_conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose1d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv_transpose1d((1, 80, 100), np.ones((80, 8, 4), np.float32), stride=2).output_shape
+    (1, 8, 202)
+    """
+    sizes = stride, padding, output_padding, dilation, output_size
+    return _plan(1, x_shape, weight, bias, dtype, *sizes, groups, algorithm, device, measure)
+
+
+def plan_conv_transpose3d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str = "cpu",
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose3d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose3d`.
+    dtype, device, measure
+        As in `plan_conv_transpose2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        As `plan_conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose3d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv_transpose3d((1, 8, 4, 5, 6), np.ones((8, 3, 2, 2, 2), np.float32), stride=2).output_shape
+    (1, 3, 8, 10, 12)
+    """
+    sizes = stride, padding, output_padding, dilation, output_size
+    return _plan(3, x_shape, weight, bias, dtype, *sizes, groups, algorithm, device, measure)
+
+
 def _transpose(
     axes: int,
     x: Any,
@@ -202,98 +362,40 @@ def _transpose(
     """`conv_transpose2d` along so many axes."""
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    problem = _problem(
-        axes,
-        x.shape,
-        weight.shape,
-        None if bias is None else bias.shape,
-        tuple([operand.dtype for operand in inputs]),
-        per_axis("stride", stride, 1, axes),
-        frozen_padding(padding, axes),
-        per_axis("output_padding", output_padding, 0, axes),
-        per_axis("dilation", dilation, 1, axes),
-        None if output_size is None else per_axis("output_size", output_size, 1, axes),
-        integer("groups", groups, 1),
-    )
+    sizes = stride, padding, output_padding, dilation, output_size
+    problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, *sizes, groups)
     return transposed.transposed_recipe(problem, algorithm, device).run(weight, x, bias, out)
 
 
-@lru_cache(maxsize=1024)
-def _problem(
+def _plan(
     axes: int,
-    x_shape: tuple[int, ...],
-    weight_shape: tuple[int, ...],
-    bias_shape: tuple[int, ...] | None,
-    dtypes: tuple[np.dtype, ...],
-    stride: Sizes,
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    stride: Any,
     padding: Any,
-    extra: Sizes,
-    dilation: Sizes,
-    wanted: Sizes | None,
-    groups: int,
-) -> ConvSpec:
-    """The convolution that is transposed; ValueError if the arguments do not fit together."""
-    if len(x_shape) not in (axes + 1, axes + 2) or min(x_shape[-axes - 1 :]) < 1:
-        raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
-                         f"shape {x_shape}")
-    if len(weight_shape) != axes + 2 or min(weight_shape) < 1:
-        raise ValueError(f"weight must have shape (C, C_out / groups, kernel) with {axes} axes of a kernel, none "
-                         f"empty; got {weight_shape}")
-    channels, c_group, *kernel = weight_shape
-    if x_shape[-axes - 1] != channels:
-        raise ValueError(f"x has {x_shape[-axes - 1]} channels, but weight of shape {weight_shape} needs {channels}")
-    if channels % groups:
-        raise ValueError(f"groups must divide the channels: got groups={groups} for {channels} channels in")
-    if bias_shape is not None and bias_shape != (c_group * groups,):
-        raise ValueError(f"bias must have shape ({c_group * groups},), one value an output channel, got {bias_shape}")
-    if wanted is not None and any(extra):
-        raise ValueError(f"output_padding {extra} and output_size {wanted} exclude each other")
-    for number, step, gap in zip(extra, stride, dilation, strict=True):
-        if number >= max(step, gap):
-            raise ValueError(f"output_padding must be less than the stride or the dilation, got {number} with stride "
-                             f"{step} and dilation {gap}")
-    size = x_shape[-axes:]
-    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
-    reach = tuple([(count - 1) * step + wide for count, step, wide in zip(size, stride, window, strict=True)])
-    outputs, pads = _outputs(size, reach, stride, dilation, padding, extra, wanted)
-    problem = conv_spec(
-        (*x_shape[: -axes - 1], c_group * groups, *outputs),
-        weight_shape,
-        dtypes,
-        axes=axes,
-        stride=stride,
-        padding=pads,
-        dilation=dilation,
-        groups=groups,
-    )
-    # An output padding beyond the stride could give the convolution a larger output than `x`.
-    d, h, w = (*(1,) * (3 - axes), *size)
-    return replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d))
-
-
-def _outputs(
-    size: Sizes, reach: Sizes, stride: Sizes, dilation: Sizes, padding: Any, extra: Sizes, wanted: Sizes | None
-) -> tuple[Sizes, tuple[Pair, ...]]:
-    """Sizes of the output, and what is cut off the sides of all that the kernels reach."""
-    named = padding in ("same", "same_lower")
-    if named and wanted is None:
-        wanted = tuple([count * step + more for count, step, more in zip(size, stride, extra, strict=True)])
-    pads = paddings("valid" if named else padding, size, size, stride)
-    if wanted is None:
-        outputs = tuple([full + more - sum(cut) for full, more, cut in zip(reach, extra, pads, strict=True)])
-        if min(outputs) < 1:
-            raise ValueError(f"padding {padding!r} cuts off all of an output of {reach} (plus output_padding {extra})")
-        return outputs, pads
-    cuts = []
-    for goal, full, step, gap, cut in zip(wanted, reach, stride, dilation, pads, strict=True):
-        if not any(cut):  # none is given, or it is to be found
-            less = max(0, full - goal)
-            cut = (less // 2, less - less // 2) if padding == "same" else (less - less // 2, less // 2)
-        if not 0 <= goal - full + sum(cut) < max(step, gap):
-            least = full - sum(cut) if any(cut) else 1
-            most = full - sum(cut) + max(step, gap) - 1
-            raise ValueError(f"output_size must be from {least} to {most} on an axis of stride {step}, dilation {gap}, "
-                             f"padding {cut}, got {goal}")
-        cuts.append(cut)
-    return wanted, tuple(cuts)
+    output_padding: Any,
+    dilation: Any,
+    output_size: Any,
+    groups: Any,
+    algorithm: str,
+    device: str,
+    measure: bool,
+) -> TransposedPlan:
+    """`plan_conv_transpose2d` along so many axes."""
+    if not (isinstance(device, str) and device == "cpu"):
+        raise ValueError(f"device must be 'cpu' for plans of transposed convolutions, got {device!r}")
+    weight = array("weight", weight).copy()
+    bias = None if bias is None else array("bias", bias).copy()
+    try:
+        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
+    except TypeError as error:
+        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
+    sizes = stride, padding, output_padding, dilation, output_size
+    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, *sizes, groups)
+    if flag("measure", measure):
+        if algorithm != "auto":
+            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
+        return TransposedPlan.measured(problem, weight, bias)
+    return TransposedPlan(problem, weight, bias, algorithm, device)

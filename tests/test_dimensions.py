@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, phases, plan, pool_spec, spec, transposed
-from fastconv.cpu import volumes
+from fastconv import choice, phases, plan, pool_spec, spec, transposed, ways
+from fastconv.cpu import transposed_depthwise, volumes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -204,40 +205,187 @@ TRANSPOSED: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
     "volume, everything": ((2, 4, 3, 4, 3), (4, 3, 3, 2, 2), {"stride": (2, 1, 3), "padding": ((1, 0), (0, 1), (0, 0)),
                                                              "dilation": (1, 2, 1), "groups": 2}),
     "batch 0": ((0, 4, 5, 6), (4, 3, 3, 2), {}),
+    "depthwise, everything": ((2, 4, 5, 21), (4, 2, 3, 4), {"stride": (2, 3), "padding": ((1, 0), (0, 3)), "groups": 4,
+                                                            "dilation": (3, 2), "output_padding": (1, 2)}),
+    "depthwise, wide": ((1, 3, 9, 70), (3, 1, 5, 3), {"stride": 2, "padding": (2, 1), "groups": 3}),
+    "depthwise signal": ((2, 3, 70), (3, 1, 7), {"stride": 6, "padding": ((5, 2),), "groups": 3}),
+    "depthwise, stride beyond the kernel": ((1, 3, 3, 4), (3, 1, 1, 2), {"stride": (2, 7), "groups": 3}),
+    "depthwise, cropped": ((1, 3, 20, 30), (3, 1, 2, 4), {"stride": (2, 4), "padding": (9, 31), "groups": 3}),
 }
 
 
-@pytest.mark.parametrize("way", ["together", "separate", "multiplied"])
+def force(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let calls and plans of transposed convolutions go one way, if it can; no earlier recipe is found."""
+
+    def made(problem: spec.ConvSpec, algorithm: str, device: str, once: bool) -> ways.Way:
+        if way == "depthwise":
+            return ways.Depthwise(problem)
+        if way == "multiplied":
+            return ways.Product(problem)
+        parts = (phases.together(problem) if way == "together" else None) or phases.separate(problem)
+        return ways.Convolutions(problem, parts, algorithm, device, once)
+
+    monkeypatch.setattr(transposed, "_way", made)
+    monkeypatch.setattr(transposed, "_recipe", transposed._recipe.__wrapped__)
+
+
+def can(way: str, x_shape: tuple, weight_shape: tuple, options: dict) -> bool:
+    """Whether it is one of the ways to compute this; convolutions always are."""
+    problem = transpose(x_shape, weight_shape, options)
+    seconds = {"depthwise": ways.depthwise_seconds(problem), "multiplied": ways.product_seconds(problem, True)}
+    return seconds.get(way, 0) < np.inf
+
+
+def transpose(x_shape: tuple, weight_shape: tuple, options: dict, dtype: str = "float32") -> spec.ConvSpec:
+    axes = len(weight_shape) - 2
+    return getattr(fastconv, f"plan_conv_transpose{axes}d")(x_shape, np.empty(weight_shape, dtype), **options).spec
+
+
+@pytest.mark.parametrize("way", ["together", "separate", "multiplied", "depthwise"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("case", TRANSPOSED)
 def test_transposed(case: str, dtype: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x_shape, weight_shape, options = TRANSPOSED[case]
-    if way == "multiplied" and len(x_shape) == 5:  # only images and signals are
+    if not can(way, x_shape, weight_shape, options) and x_shape[0]:
+        assert way != "depthwise" or not case.startswith("depthwise")
         return
-    monkeypatch.setattr(transposed, "_multiplied", lambda problem: way == "multiplied")
-    together = phases.together if way == "together" else lambda problem: None
-    monkeypatch.setattr(transposed, "_parts", lambda problem: together(problem) or phases.separate(problem))
-    monkeypatch.setattr(transposed, "_recipe", transposed._recipe.__wrapped__)  # no recipe of another way
+    force(way, monkeypatch)
     x, weight = values(x_shape, dtype), values(weight_shape, dtype, 1)
     bias = values((weight_shape[1] * options.get("groups", 1),), dtype, 2)
-    call = getattr(fastconv, f"conv_transpose{x.ndim - 2}d")
+    call, planner = (getattr(fastconv, f"{start}conv_transpose{x.ndim - 2}d") for start in ("", "plan_"))
     expected, scale = reference.conv_transpose(x, weight, bias, **options)
     out = fenced(np.empty(expected.shape, dtype))
     assert call(fenced(x), fenced(weight), bias, **options, out=out) is out
     assert_close(out, expected, scale)
     assert intact(out)
     assert_close(call(x, weight, **options), *reference.conv_transpose(x, weight, **options))
+    planned = planner(x.shape, weight, bias, **options)
     if len(x):
         assert_close(call(x[0], weight, bias, **options), expected[0], scale)
+    weight[...], bias[...] = 0, 0  # changes no plan
+    out[...] = 0
+    assert planned(fenced(x), out=out) is out
+    assert_close(out, expected, scale)
+    assert intact(out)
 
 
-def test_many_weights_and_few_pixels_are_multiplied() -> None:
-    def problem(size: int, channels: int) -> spec.ConvSpec:
-        return spec.conv_spec((1, channels, 2 * size, 2 * size), (channels, channels, 4, 4), [np.dtype(np.float32)],
-                              stride=2, padding=1)  # fmt: skip
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("way", "algorithm"),
+    [("multiplied", "auto"), ("depthwise", "auto"),
+     *itertools.product(("together", "separate"), sorted({*fastconv.algorithms("conv2d")} - {"winograd"}))],
+)
+def test_a_nan_reaches_what_sees_it(way: str, algorithm: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever computes, but for winograd, which spreads it over a tile; seen from a convolution, its gradient too."""
+    force(way, monkeypatch)
+    for groups, stride, dilation in [(1, 2, 1), (4, 2, 1), (1, 1, 1), (2, (2, 1), (1, 2))]:
+        x_shape, weight_shape = (2, 4, 6, 18), (4, 4 // groups, 4, 4)
+        options = {"stride": stride, "padding": 1, "dilation": dilation, "groups": groups}
+        if not can(way, x_shape, weight_shape, options):
+            continue
+        x, weight = values(x_shape, "float32"), values(weight_shape, "float32", 1)
+        try:
+            clean = fastconv.conv_transpose2d(x, weight, **options, algorithm=algorithm)
+        except ValueError as error:
+            assert "cannot do this" in str(error)  # noqa: PT017
+            continue
+        for place in [(0, 0, 0, 0), (1, 3, 5, 17), (0, 1, 3, 0), (1, 2, 5, 9)]:
+            spoiled, sees = x.copy(), np.zeros(x_shape)
+            spoiled[place], sees[place] = value, 1
+            seen = reference.conv_transpose(sees, np.ones(weight_shape), **options)[0] > 0
+            result = fastconv.conv_transpose2d(spoiled, weight, **options, algorithm=algorithm)
+            np.testing.assert_array_equal(np.isfinite(result), ~seen)
+            np.testing.assert_allclose(result[~seen], clean[~seen], rtol=0, atol=1e-5)
+            gradient = fastconv.grad.conv2d_input(result.shape, weight, spoiled, **options, algorithm=algorithm)
+            np.testing.assert_array_equal(gradient, result)
 
-    assert transposed._multiplied(problem(4, 512))
-    assert not transposed._multiplied(problem(64, 32))
+
+def test_depthwise_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of rows of planes, which several threads make: no bit changes."""
+    x, weight = values((2, 3, 40, 41), "float32"), values((3, 1, 5, 4), "float32", 1)
+    options = {"stride": 2, "groups": 3}
+    problem = transpose(x.shape, weight.shape, options)
+    whole = transposed_depthwise.blocking(problem)
+    force("depthwise", monkeypatch)
+    results = [fastconv.conv_transpose2d(x, weight, **options)]
+    monkeypatch.setattr(transposed_depthwise, "PATCH_BYTES", 2000)
+    monkeypatch.setattr(transposed_depthwise, "blocking", transposed_depthwise.blocking.__wrapped__)
+    assert transposed_depthwise.blocking(problem).tall < 40 < whole.tall
+    for count in (1, None):
+        with threads(count):
+            results.append(fastconv.conv_transpose2d(x, weight, **options))
+    assert_close(results[0], *reference.conv_transpose(x, weight, **options))
+    np.testing.assert_array_equal(results[0], results[1])
+    np.testing.assert_array_equal(results[0], results[2])
+
+
+def test_the_cheapest_way() -> None:
+    """Many weights and few pixels are multiplied, depthwise layers with a stride made at once."""
+    for x_shape, weight_shape, groups, way in [
+        ((1, 512, 4, 4), (512, 512, 4, 4), 1, ways.Product),
+        ((1, 32, 64, 64), (32, 32, 4, 4), 1, ways.Convolutions),
+        ((1, 64, 28, 28), (64, 1, 4, 4), 64, ways.Depthwise),
+    ]:
+        problem = transpose(x_shape, weight_shape, {"stride": 2, "padding": 1, "groups": groups})
+        assert type(transposed._way(problem, "auto", "cpu", True)) is way
+
+
+def test_transposed_plans() -> None:
+    x, weight, bias = values((2, 6, 9, 8), "float32"), values((6, 2, 4, 3), "float32", 1), values((4,), "float32", 2)
+    options = {"stride": 2, "padding": 1, "groups": 2}
+    expected, scale = reference.conv_transpose(x, weight, bias, **options)
+    plans = [fastconv.plan_conv_transpose2d(x.shape, weight, bias, **options, algorithm=algorithm, measure=measure)
+             for algorithm, measure in [("auto", False), ("naive", False), ("direct", False), ("auto", True)]]
+    assert [planned.algorithm for planned in plans[1:3]] == ["naive", "direct"]
+    for planned in plans:
+        assert_close(planned(x), expected, scale)
+        short = x.astype(np.float16)
+        assert_close(planned(short), *reference.conv_transpose(short, weight, bias, **options))
+        assert planned.output_shape == expected.shape
+        assert planned.flops == 2 * x.size * weight[0].size
+        for part in (f"algorithm={planned.algorithm!r}", f"scratch_bytes={planned.scratch_bytes}", str(expected.shape),
+                     "conv_transpose2d", str(x.shape), str(weight.shape), "float32", "stride=(2, 2)", "groups=2"):
+            assert part in repr(planned)
+    images = [values(x.shape, "float32", seed) for seed in range(8)]
+    wanted = [reference.conv_transpose(image, weight, bias, **options) for image in images]
+    with threads(None), ThreadPoolExecutor(8) as pool:
+        for planned in plans:
+            for result, (right, size) in zip(pool.map(planned, images), wanted, strict=True):
+                assert_close(result, right, size)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"x_shape": (2, 6, 9)}, ValueError, "x has 2 channels"),
+        ({"x_shape": (2, 5, 9, 8)}, ValueError, "x has 5 channels"),
+        ({"x_shape": 5}, TypeError, "x_shape must be a sequence"),
+        ({"weight": np.ones((6, 2, 3))}, ValueError, "weight must have shape"),
+        ({"bias": np.ones(3)}, ValueError, r"bias must have shape \(2,\)"),
+        ({"dtype": "complex64"}, TypeError, "dtype must name a supported dtype"),
+        ({"output_padding": 2}, ValueError, "output_padding must be less"),
+        ({"device": "cuda"}, ValueError, "device must be 'cpu'"),
+        ({"measure": 1}, TypeError, "measure must be True or False"),
+        ({"measure": True, "algorithm": "direct"}, ValueError, "measure=True finds an algorithm"),
+        ({"algorithm": "fast"}, ValueError, "algorithm must be"),
+        ({"algorithm": None}, TypeError, "algorithm must be a string"),
+    ],
+)
+def test_transposed_plans_that_do_not_fit(changed: dict, error: type, words: str) -> None:
+    given = {"x_shape": (2, 6, 9, 8), "weight": np.ones((6, 2, 4, 3)), "stride": 2, **changed}
+    with pytest.raises(error, match=words):
+        fastconv.plan_conv_transpose2d(**given)
+
+
+def test_a_transposed_plan_refuses_what_it_is_not_for() -> None:
+    planned = fastconv.plan_conv_transpose1d((2, 3, 9), np.ones((3, 2, 4), np.float32))
+    for x, error in [(np.ones((2, 3, 8)), ValueError), (np.ones((2, 3, 9)), TypeError), (None, TypeError)]:
+        with pytest.raises(error, match="x has"):
+            planned(x)
+    x = np.ones((2, 3, 9), np.float32)
+    for out in (np.ones((2, 2, 11), np.float32), np.ones((2, 2, 12)), x):
+        with pytest.raises(ValueError, match="out"):
+            planned(x, out=out)
 
 
 def test_transposed_integers() -> None:

@@ -76,13 +76,15 @@ ALLOWED = {
     "pool": {"checks", "devices", "pool_spec", "plan", "gpu"},  # gpu late
     "adaptive": {"checks", "pool_spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
-    "transpose": {"checks", "spec", "transposed", "_forks"},
+    "transpose": {"checks", "transpose_spec", "transposed", "_forks"},
+    "transpose_spec": {"checks", "spec"},
     "unfold": {"checks", "spec", "cpu", "cpu.columns", "cpu.simd", "_forks"},  # cpu late
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
-    "transposed": {"checks", "choice", "spec", "plan", "phases", "wisdom", "cpu", "cpu.columns", "cpu.kept",
-                   "cpu.machine", "cpu.runtime", "cpu.shuffle", "cpu.simd"},  # those of cpu late
+    "ways": {"checks", "choice", "spec", "plan", "phases", "cpu", "cpu.columns", "cpu.kept", "cpu.machine",
+             "cpu.runtime", "cpu.shuffle", "cpu.simd", "cpu.transposed_depthwise"},  # those of cpu late
+    "transposed": {"checks", "choice", "spec", "plan", "phases", "timing", "ways", "wisdom"},
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "pool_spec", "transposed", "backward", "_forks"},
     "training": set(),

@@ -209,11 +209,19 @@ def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
 
 
 def _join(builder, phases: list[ir.Value]) -> list[ir.Value]:
-    """The inverse of `_split`."""
-    if len(phases) == 1:
-        return phases
-    count = phases[0].type.count
+    """The inverse of `_split`; of any number of phases."""
+    many, count = len(phases), phases[0].type.count
     row = []
+    if many % 2:
+        for first in range(0, many * count, count):
+            value = phases[0]
+            for number in range(1, many):  # one phase after the other is put in its places
+                turns = [divmod(first + lane, many) for lane in range(count)]
+                kept = [lane if number > 1 else at for lane, (at, _) in enumerate(turns)]
+                order = [count + at if of == number else old for (at, of), old in zip(turns, kept, strict=True)]
+                value = _shuffle(builder, value, phases[number], order)
+            row.append(value)
+        return row
     for even, odd in zip(_join(builder, phases[::2]), _join(builder, phases[1::2]), strict=True):
         for first in (0, count // 2):
             order = [lane for pair in range(first, first + count // 2) for lane in (pair, count + pair)]

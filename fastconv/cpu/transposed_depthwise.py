@@ -1,0 +1,315 @@
+"""Transposed depthwise convolution with a stride: bilinear upsampling, the decoders and gradients of depthwise layers.
+
+::
+
+    out[n, c, u, v] = bias[c] + sum over (a, i), (b, j) of weight[c, a, b] * y[n, c // multiplier, i, j]
+                      with i * stride_h + a * dilation_h = u + top, and b, j and v alike
+
+The columns v of one remainder by the stride, a phase, see the same taps: lane l of a vector is column v + l * stride_w,
+and what it sees lies in y side by side. A register tile has a vector for each phase of a few rows that see the same
+taps, too: a weight is loaded once for all of them. The phases are put in turns while they are in registers, so that the
+output is written once and never read.
+
+What it changes over a convolution for each phase (`fastconv.phases`): these write their results to memory, and another
+loop puts them in turns, which takes longer than the sums. Here nothing but the output is written, weights are read as
+they lie, and no tap is multiplied that the definition does not have: a NaN in y reaches what sees it, nothing else.
+
+Loop order: tasks are blocks of rows of a plane; in each what they see of y is copied into a patch with zeros around,
+then come the phases of rows, groups of rows, tiles along them. The last tile and group are moved back to end where the
+output ends.
+
+Source: Shi et al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009, for the phases.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic
+
+from ..checks import Pair
+from ..spec import ConvSpec
+from . import simd
+from .machine import Machine
+from .plane_tile import _join
+from .runtime import Launch, jit, kernel, scratch
+from .simd import _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked, registers
+from .tile import _plain
+
+#: Horizontal strides up to this have a tile: the sums of all phases stay in registers.
+MOST_PHASES = 8
+#: Bytes of a patch: it stays in the first-level cache, or nearly.
+PATCH_BYTES = 32 << 10
+#: Cycles of a vector that is loaded and multiplied (most cross a cache line), of a tap's other loads and its loop, of a
+#: vector put in its turn and written, and to begin and end a tile (fitted on an AMD EPYC 9004).
+PRODUCT, TAP, WRITE, TILE = 1.7, 3, 4, 20
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    rows: int
+    vectors: int
+    """Of a tile, for each phase."""
+    tall: int
+    """Rows of the output that a task makes."""
+    pitch: int
+    """Elements of a row of the patch."""
+    left: int
+    """Column of y at which the patch begins, perhaps before the first."""
+    seen: int
+    """Rows of the patch."""
+
+
+def supports(spec: ConvSpec) -> bool:
+    """Whether this can make the transpose of `spec`."""
+    return spec.axes < 3 and spec.c_out == spec.groups and max(spec.stride) > 1 and spec.stride[1] <= MOST_PHASES
+
+
+def _reach(spec: ConvSpec) -> Pair:
+    """How many rows and columns before its own an element of a phase sees."""
+    down, across = ((taps - 1) * gap // step for taps, gap, step in zip((spec.kh, spec.kw), spec.dilation, spec.stride,
+                                                                         strict=True))  # fmt: skip
+    return down, across
+
+
+@lru_cache(maxsize=1024)
+def blocking(spec: ConvSpec) -> Blocking:
+    """The tile that takes least time, and blocks whose patch fits a cache."""
+    unit = 4
+    while unit > 1 and unit * spec.stride[1] * 4 > registers() * 3:
+        unit //= 2
+    options = [(1, 1), (1, unit), (unit, 1)] if spec.h // spec.stride[0] >= unit else [(1, 1), (1, unit)]
+    rows, vectors = min(options, key=lambda option: _cycles(spec, *option))
+    lanes, (down, across), step = simd.lanes(spec.acc_dtype), _reach(spec), spec.stride[1]
+    pad = spec.padding[1][0]
+    left = pad // step - across
+    last = max((spec.w - 1 + pad) // step, (step - 1 + pad) // step + vectors * lanes - 1)
+    pitch = -(-(last - left + 1) // lanes) * lanes
+    tall = max(PATCH_BYTES // (pitch * spec.acc_dtype.itemsize) - down - 1, 2 * rows) * spec.stride[0]
+    return Blocking(rows, vectors, min(tall, spec.h), pitch, left, tall // spec.stride[0] + down + 2)
+
+
+def _cycles(spec: ConvSpec, rows: int, vectors: int) -> float:
+    """Estimated for one plane, of a core that begins a vector multiply-add in each."""
+    lanes, (down, across) = simd.lanes(spec.acc_dtype), spec.stride
+    tiles = min(down, spec.h) * -(-spec.h // (down * rows)) * -(-spec.w // (across * vectors * lanes))
+    taps = -(-spec.kh // down) * spec.kw
+    return tiles * (taps * (TAP + PRODUCT * rows * vectors) + across * rows * vectors * WRITE + TILE)
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds, on one thread."""
+    plan = blocking(spec)
+    return machine.call + spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors) * 32 / machine.row_tile_flops
+
+
+def scratch_bytes(spec: ConvSpec) -> int:
+    """Of one thread's patch."""
+    plan = blocking(spec)
+    return (plan.pitch * plan.seen + simd.lanes(spec.acc_dtype)) * spec.acc_dtype.itemsize
+
+
+class Ready:
+    """A problem made ready to run."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        plan, (down, _) = blocking(spec), _reach(spec)
+        self._patch, self._dtype = scratch_bytes(spec) // spec.acc_dtype.itemsize, spec.acc_dtype
+        self._tables = _tables(spec, plan.pitch)
+        blocks = -(-spec.h // plan.tall)
+        pads = spec.padding[0][0], spec.padding[1][0]
+        self._sizes = np.array([blocks, spec.stride[0], *pads, down, plan.left, plan.pitch], np.int64)
+        self._lanes = simd.lanes(spec.acc_dtype)
+        self._launch = Launch(_loops(spec.stride[1], plan.rows, plan.vectors), spec.flops)
+
+    def run(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+        """`y`, `weight` and `out` have the shapes of the convolution's output, weight and input."""
+        patches = scratch(self._patch, self._dtype)
+        self._launch.call(y, weight, bias, out, patches, *self._tables, self._sizes, self._lanes)
+
+
+def _tables(spec: ConvSpec, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The taps of each phase, row phases first: distances in the patch, their numbers in the kernel; where each begins.
+
+    A tap a of the rows of remainder r sees row m - (a * dilation - r) / stride of y, m being the quotient.
+    """
+    axes = zip((spec.kh, spec.kw), spec.stride, spec.dilation, strict=True)
+    rows, columns = ([[(tap, (tap * gap - r) // step) for tap in range(taps) if (tap * gap - r) % step == 0]
+                      for r in range(step)] for taps, step, gap in axes)  # fmt: skip
+    offsets, order, starts = [], [], [0]
+    for row in rows:
+        for column in columns:
+            offsets += [-(up * pitch + back) for _, up in row for _, back in column]
+            order += [a * spec.kw + b for a, _ in row for b, _ in column]
+            starts.append(len(order))
+    return np.array(offsets, np.int64), np.array(order, np.int64), np.array(starts, np.int64)
+
+
+@lru_cache(maxsize=32)
+def _loops(phases: int, rows: int, vectors: int) -> Any:
+    """The kernel for one horizontal stride and one size of tile."""
+    tile = _phase_tile(phases, rows, vectors)
+
+    @kernel(key=(phases, rows, vectors))
+    def _transposed_depthwise(y, weight, bias, out, patches, offsets, order, starts, sizes, lanes):
+        n, channels, h, w = out.shape
+        seen, high, wide = y.shape[1], y.shape[2], y.shape[3]
+        blocks, step, top, side, reach, left, pitch = (
+            sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
+        )  # fmt: skip
+        columns, taps = phases * vectors * lanes, weight.shape[2] * weight.shape[3]
+        begin = min(max(0, -left), pitch)
+        count = max(0, min(wide - left, pitch) - begin)
+        for index in prange(n * channels * blocks):
+            job = np.int64(index)  # a parallel loop's index is unsigned
+            plane, block = job // blocks, job % blocks
+            c = plane % channels
+            source = (plane // channels * seen + c // (channels // seen)) * high
+            patch = patches[numba.get_thread_id()]
+            first, stop = h * block // blocks, h * (block + 1) // blocks
+            lowest = (first + top) // step - reach
+            for i in range((stop - 1 + top) // step - lowest + 1):
+                if 0 <= lowest + i < high:
+                    at = (source + lowest + i) * wide + begin + left
+                    _fill_row(y, at, begin, count, patch, i * pitch, pitch, lanes)
+                else:
+                    _fill_row(y, 0, pitch, 0, patch, i * pitch, pitch, lanes)
+            for u in range(first, min(first + step, stop)):
+                phase, row = (u + top) % step * phases, (u + top) // step - lowest
+                several = (stop - u + step - 1) // step
+                for g in range(0, several, rows):
+                    group = min(g, several - rows)
+                    to = (plane * h + u + group * step) * w
+                    for j in range(0, w, columns):
+                        v = max(0, min(j, w - columns))
+                        at = (row + group) * pitch + (v + side) // phases - left
+                        tile(patch, at, pitch, weight, c * taps, offsets, order, starts, phase, (v + side) % phases,
+                             bias[c], out, to + v, step * w, w - v, lanes)  # fmt: skip
+
+    return _transposed_depthwise
+
+
+@jit
+def _fill_row(source, at, begin, count, patch, to, pitch, lanes):
+    """`begin` zeros, `count` elements, zeros up to the pitch; whole vectors are written, also over the row's end."""
+    zero = simd.splat(patch.dtype.type(0))
+    for q in range(0, begin, lanes):
+        simd.store(patch, to + q, zero)
+    for q in range(0, count, lanes):
+        simd.store(patch, to + begin + q, simd.load_part(source, at + q, count - q))
+    for q in range(begin + (count + lanes - 1) // lanes * lanes, pitch, lanes):
+        simd.store(patch, to + q, zero)
+
+
+@lru_cache(maxsize=32)
+def _phase_tile(phases: int, rows: int, vectors: int) -> Any:
+    """The sums of all phases of columns, of a few rows by a few vectors each, for kernels::
+
+        tile(patch, at, pitch, weight, weight_at, offsets, order, starts, phase, residue, bias, out, out_at, apart,
+             valid, lanes)
+
+    `phase` is the number of the rows' first phase, `residue` the remainder of the first column, which sees its y at
+    `at`. Row r begins at ``out[out_at + r * apart]``; its first `valid` elements are written.
+    """
+    if _plain():
+        return _plain_phase_tile(phases, rows, vectors)
+
+    @intrinsic
+    def register_tile(
+        typingctx, patch, at, pitch, weight, weight_at, offsets, order, starts, phase, residue, bias, out, out_at,
+        apart, valid, lanes,
+    ):  # fmt: skip
+        count = Vector(out.dtype).count
+
+        def codegen(context, builder, sig, args):
+            _, at_, pitch_, _, weight_at_, _, _, _, phase_, residue_, bias_, _, out_at_, apart_, valid_, _ = args
+            data = [_data(context, builder, sig.args[k], args[k]) for k in (0, 3, 5, 6, 7, 11)]
+            image, weights, distances, numbers, bounds, goal = data
+            kernel_ = builder.gep(weights, [weight_at_])
+            bias_vector = _splat(builder, bias_, count)
+            sums = []
+            for q in range(phases):
+                remainder = builder.add(residue_, _INT(q))
+                over = builder.icmp_signed(">=", remainder, _INT(phases))
+                remainder = builder.select(over, builder.sub(remainder, _INT(phases)), remainder)
+                start = builder.gep(image, [builder.add(at_, builder.zext(over, _INT))])
+                number = builder.add(phase_, remainder)
+                tap, end = (builder.load(builder.gep(bounds, [builder.add(number, _INT(k))])) for k in (0, 1))
+                before, head = builder.block, builder.append_basic_block("taps")
+                body, done = builder.append_basic_block("tap"), builder.append_basic_block("done")
+                builder.branch(head)
+                builder.position_at_end(head)
+                i = builder.phi(_INT)
+                held = [builder.phi(bias_vector.type) for _ in range(rows * vectors)]
+                builder.cbranch(builder.icmp_signed("<", i, end), body, done)
+                builder.position_at_end(body)
+                place = builder.gep(start, [builder.load(builder.gep(distances, [i]))])
+                scalar = builder.load(builder.gep(kernel_, [builder.load(builder.gep(numbers, [i]))]))
+                factor = _splat(builder, scalar, count)
+                i.add_incoming(tap, before)
+                i.add_incoming(builder.add(i, _INT(1)), body)
+                for k, total in enumerate(held):
+                    index = builder.add(builder.mul(pitch_, _INT(k // vectors)), _INT(k % vectors * count))
+                    total.add_incoming(bias_vector, before)
+                    total.add_incoming(_fma(builder, factor, _load(builder, place, index, count), total), body)
+                builder.branch(head)
+                builder.position_at_end(done)
+                sums.append(held)
+            results, places = [], []
+            for r in range(rows):
+                for v in range(vectors):
+                    results += _join(builder, [held[r * vectors + v] for held in sums])
+                    places += [(r, (v * phases + k) * count) for k in range(phases)]
+            _write(builder, results, places, builder.gep(goal, [out_at_]), apart_, valid_, phases * vectors * count)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            patch, integer, integer, weight, integer, offsets, order, starts, integer, integer, bias, out, integer,
+            integer, integer, integer,
+        ), codegen  # fmt: skip
+
+    return register_tile
+
+
+def _write(
+    builder: Any, results: list[ir.Value], places: list[Pair], goal: ir.Value, apart: ir.Value, valid: ir.Value,
+    columns: int,
+) -> None:  # fmt: skip
+    """Store vectors at their places (row, column), as far as the column is valid."""
+    indices = [builder.add(builder.mul(apart, _INT(r)), _INT(column)) for r, column in places]
+    with builder.if_else(builder.icmp_signed(">=", valid, _INT(columns)), likely=True) as (whole, part):
+        with whole:  # masks cost, also where all their bits are set
+            for value, index in zip(results, indices, strict=True):
+                _store(builder, value, goal, index)
+        with part:
+            for value, index, (_, column) in zip(results, indices, places, strict=True):
+                mask = _mask(builder, value.type.count, builder.sub(valid, _INT(column)))
+                _store_masked(builder, value, goal, index, mask)
+
+
+def _plain_phase_tile(phases: int, rows: int, vectors: int) -> Any:
+    """The same sums, one at a time."""
+
+    @jit(key=(phases, rows, vectors))
+    def plain_tile(
+        patch, at, pitch, weight, weight_at, offsets, order, starts, phase, residue, bias, out, out_at, apart, valid,
+        lanes,
+    ):  # fmt: skip
+        flat_weight, flat_out = weight.reshape(-1), out.reshape(-1)
+        for r in range(rows):
+            for column in range(min(valid, phases * vectors * lanes)):
+                number = phase + (residue + column) % phases
+                place = at + r * pitch + (residue + column) // phases
+                total = bias
+                for i in range(starts[number], starts[number + 1]):
+                    total += flat_weight[weight_at + order[i]] * patch[place + offsets[i]]
+                flat_out[out_at + r * apart + column] = total
+
+    return plain_tile

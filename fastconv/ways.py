@@ -1,0 +1,300 @@
+"""The ways to compute a transposed convolution, of which `transposed` picks one: by convolutions, by a matrix product,
+or, depthwise, at once.
+
+Every way keeps the same contract::
+
+    way.name                            -> what runs, in words
+    way.packed(weight, bias)            -> operands, one after the other; a plan keeps all, a call uses each at once
+    way.run(operands, bias, y, result)  -> None
+    way.scratch_bytes()                 -> memory of a call beside input and output
+
+Weights come in the dtype that is computed in, C-contiguous, in the shape of the convolution's that is transposed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .checks import kernel_ready
+from .choice import candidates, name
+from .phases import Parts, Turns
+from .plan import Operands, computed_array, conversion_bytes, hand_over, recipe
+from .spec import ConvSpec
+
+#: Seconds to exchange and pack one weight, for `product_seconds` (1.1 to 2.7 ns measured, AMD EPYC 9004).
+MOVE = 2.5e-9
+#: Seconds of a vector's sum and of each of its products in `columns.fold_product`; and of a product's calls.
+SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
+#: Bytes of the columns of one image, at most.
+COLUMNS_BYTES = 32 << 20
+#: Seconds of a call into a convolution, beside what its cost counts.
+PREPARE = 1e-5
+#: Seconds to put one byte of phases in turns; where they are of several sizes NumPy does it, in twice that.
+INTERLEAVE = 1e-10
+
+# -- convolutions --------------------------------------------------------------------------------------------
+
+
+def convolutions_seconds(parts: Parts, once: bool) -> float:
+    """Estimated, of convolutions whose weights are packed for one call or were before."""
+    seconds = sum(min(candidates(part.problem, once=once).values()) + PREPARE for part in parts.parts)
+    if not parts.whole:
+        made = sum(math.prod(part.problem.output_shape) * part.problem.out_dtype.itemsize for part in parts.parts)
+        seconds += made * INTERLEAVE * (2 if parts.turns is None else 1)
+    return seconds
+
+
+class Convolutions:
+    """One after the other, and their results put where they belong."""
+
+    def __init__(self, spec: ConvSpec, parts: Parts, algorithm: str, device: str, once: bool) -> None:
+        self._spec, self._parts, self._once = spec, parts, once
+        self._recipes = [recipe(part.problem, algorithm, device, once=once) for part in parts.parts]
+        # Phases of as many taps have their weights exchanged together.
+        orders = [part.order for part in parts.parts]
+        alike = len(orders) > 1 and len({order.shape for order in orders}) == 1
+        self._orders = np.concatenate(orders) if alike else None
+
+    @property
+    def name(self) -> str:
+        return "+".join(sorted({name(this.module) for this in self._recipes})) or "none"
+
+    def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> Iterator[Operands]:
+        """Weights and biases of the convolutions."""
+        spec = self._spec
+        weights = None if self._orders is None else _exchanged(spec, weight, self._orders, True, self._once)
+        for number, (part, this) in enumerate(zip(self._parts.parts, self._recipes, strict=True)):
+            biases = bias if bias is None else np.repeat(bias, len(part.order))
+            kernels = _exchanged(spec, weight, part.order, False, self._once) if weights is None else weights[number]
+            yield this.pack(kernels.reshape(part.problem.weight_shape), biases)
+
+    def run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
+        """Fill the result."""
+        from .cpu.kept import kept
+
+        spec, (convolutions, turns, complete, whole) = self._spec, self._parts
+        shape, _, signals = spec.kernel_shapes
+        y, images = y.reshape(signals), result.reshape(shape)
+        if not complete:
+            images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * (images.ndim - 2))
+        several = len(convolutions) > 1
+        results = None
+        for number, (part, this, packed) in enumerate(zip(convolutions, self._recipes, operands, strict=True)):
+            shape, seen = part.problem.output_shape, y[part.seen]
+            if whole:
+                this.run(seen, packed, images.reshape(shape), ())
+            elif turns is None:
+                images[part.at] = this.run(seen, packed, None, ())
+            else:
+                if results is None:
+                    results = kept("phases", (len(convolutions), *shape), spec.out_dtype)
+                this.run(seen, packed, results[number], ())
+        if results is not None and turns is not None:
+            _interleave(results if several else results[0], turns, images, several)
+
+    def scratch_bytes(self) -> int:
+        """Of the convolution that needs most, and of the phases that are yet to be interleaved."""
+        _, turns, _, whole = self._parts
+        each, phases = [0], 0
+        for part, this in zip(self._parts.parts, self._recipes, strict=True):
+            problem = part.problem
+            seen = math.prod(problem.x_shape) * problem.x_dtype.itemsize  # a part of `y` is copied
+            written = 0 if whole else math.prod(problem.output_shape) * problem.out_dtype.itemsize
+            cropped = problem.x_shape[2:] != self._spec.kernel_shapes[2][2:] and problem.dtype == problem.x_dtype
+            needed = conversion_bytes(problem) + this.module.scratch(problem) + (seen if cropped else 0)
+            each.append(needed + (written if turns is None else 0))
+            phases += written if turns is not None else 0
+        return max(each) + phases
+
+
+def _exchanged(spec: ConvSpec, weight: np.ndarray, order: np.ndarray, by_phase: bool, once: bool) -> np.ndarray:
+    """Weights as those of convolutions of `y`; see `shuffle.exchange`."""
+    from .cpu.kept import kept
+    from .cpu.shuffle import exchange
+
+    given = weight.reshape(spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, -1)
+    groups, depth, channels, _ = given.shape
+    phases, taps = order.shape
+    shape = (phases, groups, channels, depth, taps) if by_phase else (groups, channels, phases, depth, taps)
+    exchanged = kept("weights", shape, weight.dtype) if once else np.empty(shape, weight.dtype)
+    exchange(_bits(given), order, _bits(exchanged), by_phase)
+    return exchanged
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """An array as integers: elements are moved, whatever they are."""
+    return array.view(f"u{array.itemsize}")
+
+
+def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
+    """Put the phases, which are channels of `results` or its first axis, in turns."""
+    from .cpu.shuffle import interleave
+
+    missing = (1,) * (5 - images.ndim)
+    out = images.reshape(-1, *missing, *images.shape[2:])
+    many = math.prod(turns.phases)
+    order = (many, len(out)) if by_phase else (len(out), many)
+    phases = results.reshape(*order, *missing, *results.shape[2 - images.ndim :])
+    interleave(_bits(phases), *turns, _bits(out), by_phase)
+
+
+# -- as a matrix product -------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def product_seconds(spec: ConvSpec, once: bool) -> float:
+    """Estimated, of a matrix product and the sums of its columns; infinite where it is none.
+
+    It spares a call to move the weights, which is counted here as what that takes, below zero.
+    """
+    from .cpu.machine import this_machine
+
+    depth, positions = spec.c_out // spec.groups, spec.oh * spec.ow
+    columns = spec.c_in // spec.groups * spec.kh * spec.kw * positions
+    large = columns * spec.acc_dtype.itemsize > COLUMNS_BYTES
+    if not spec.n or spec.dtype.kind != "f" or spec.axes == 3 or large:
+        return math.inf
+    machine, side = this_machine(1), spec.n if positions == 1 else positions
+    if is_small(spec):
+        return machine.call + _direct_seconds(spec)
+    rate = machine.blas_flops * 4 / spec.acc_dtype.itemsize * min(side, depth) / (min(side, depth) + 16)
+    all_columns = spec.n * spec.groups * columns
+    product = 2 * all_columns * depth / rate + 3 * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
+    product += (spec.n + 2) * spec.groups * machine.call
+    return product - (MOVE * spec.c_out * (spec.c_in // spec.groups) * spec.kh * spec.kw if once else 0)
+
+
+def _direct_seconds(spec: ConvSpec) -> float:
+    """Estimated, of `columns.fold_product`."""
+    from .cpu.simd import lanes
+
+    sums = spec.n * spec.c_in * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes(spec.acc_dtype))
+    return sums * (SUM + PRODUCT * (spec.c_out // spec.groups))
+
+
+def is_small(spec: ConvSpec) -> bool:
+    """Whether `columns.fold_product` takes no longer than a product's calls for each image and group."""
+    return spec.stride[1] == 1 and _direct_seconds(spec) <= CALLS * spec.n * spec.groups
+
+
+class Product:
+    """The weights, transposed, times `y`: columns, which are summed up to images."""
+
+    name = "columns"
+
+    def __init__(self, spec: ConvSpec) -> None:
+        from .cpu import simd
+        from .cpu.columns import fold, fold_product
+        from .cpu.runtime import Launch
+
+        self._spec = spec
+        channels, pads = spec.c_in // spec.groups, (spec.padding[0][0], spec.padding[1][0])
+        window, lanes = (spec.kh, spec.kw, spec.oh, spec.ow), simd.lanes(spec.acc_dtype)
+        self._weights = spec.groups, spec.c_out // spec.groups, channels * spec.kh * spec.kw
+        self._signals = spec.n, spec.groups, spec.c_out // spec.groups, spec.oh * spec.ow
+        self._images = spec.n, spec.groups, channels, spec.h, spec.w
+        self._geometry = window, spec.stride, pads, spec.dilation, lanes
+        self._fold = Launch(fold, self._weights[2] * spec.oh * spec.ow)
+        self._pixel = spec.oh * spec.ow == 1
+        kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
+        self._column = self._pixel and kernel  # one is an image
+        self._direct = Launch(fold_product, spec.flops) if is_small(spec) else None
+        self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
+
+    def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray]:
+        """The weights as they are."""
+        return (weight,)
+
+    def run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
+        """Fill the result."""
+        spec, y, (weight,) = self._spec, kernel_ready(y, self._spec.acc_dtype), operands
+        target = computed_array(result, spec.acc_dtype)
+        if self._direct is None:
+            self._multiply(weight, y, bias, target)
+        else:
+            images, kernels, signals = spec.kernel_shapes
+            biases = self._no_bias if bias is None else kernel_ready(bias, spec.acc_dtype)
+            self._direct.call(weight.reshape(kernels), y.reshape(signals), biases, target.reshape(images), spec.groups,
+                              *self._geometry)
+        hand_over(target, result)
+
+    @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
+    def _multiply(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, target: np.ndarray) -> None:
+        """With a matrix product for each image and group."""
+        spec, fold, geometry = self._spec, self._fold, self._geometry
+        signals, sums = y.reshape(self._signals), target.reshape(self._images)
+        for group, matrix in enumerate(weight.reshape(self._weights)):
+            # Of one pixel, all images are one product.
+            rows = signals[:, group, :, 0] @ matrix if self._pixel else None
+            if rows is not None and self._column:
+                sums[:, group] = rows.reshape(sums[:, group].shape)
+                continue
+            for image in range(spec.n):
+                columns = matrix.T @ signals[image, group] if rows is None else rows[image][:, None]
+                fold.call(columns, sums[image, group], *geometry)
+        if bias is not None:
+            sums += bias.astype(spec.acc_dtype).reshape(spec.groups, -1, 1, 1)
+
+    def scratch_bytes(self) -> int:
+        """Of the columns of an image, or of all images' pixel, and of what is converted."""
+        images = self._spec.n if self._pixel else 1
+        columns = images * self._weights[2] * self._signals[3] * self._spec.acc_dtype.itemsize
+        return _converted(self._spec) + (columns if self._direct is None else 0)
+
+
+# -- depthwise -----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def depthwise_seconds(spec: ConvSpec) -> float:
+    """Estimated, of `cpu.transposed_depthwise`; infinite where it cannot."""
+    from .cpu import transposed_depthwise
+    from .cpu.machine import this_machine
+
+    return transposed_depthwise.cost(spec, this_machine(1)) if transposed_depthwise.supports(spec) else math.inf
+
+
+class Depthwise:
+    """All phases of a plane at once."""
+
+    name = "transposed_depthwise"
+
+    def __init__(self, spec: ConvSpec) -> None:
+        from .cpu.transposed_depthwise import Ready
+
+        self._spec, self._ready = spec, Ready(spec)
+        self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
+
+    def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[tuple[np.ndarray, np.ndarray]]:
+        """Weights as they are, and a bias."""
+        biases = self._no_bias if bias is None else kernel_ready(bias, self._spec.acc_dtype)
+        return ((weight.reshape(self._spec.kernel_shapes[1]), biases),)
+
+    def run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
+        """Fill the result."""
+        spec, ((weight, biases),) = self._spec, operands
+        images, _, signals = spec.kernel_shapes
+        target = computed_array(result, spec.acc_dtype)
+        self._ready.run(kernel_ready(y, spec.acc_dtype).reshape(signals), weight, biases, target.reshape(images))
+        hand_over(target, result)
+
+    def scratch_bytes(self) -> int:
+        """Of a thread's patch, and of what is converted."""
+        from .cpu.transposed_depthwise import scratch_bytes
+
+        return scratch_bytes(self._spec) + _converted(self._spec)
+
+
+def _converted(spec: ConvSpec) -> int:
+    """Bytes of copies of `y` and of the result in the dtype that is computed in."""
+    copies = math.prod(spec.output_shape) * (spec.dtype != spec.acc_dtype)
+    copies += math.prod(spec.x_shape) * (spec.out_dtype != spec.acc_dtype)
+    return copies * spec.acc_dtype.itemsize
+
+
+Way = Convolutions | Product | Depthwise
