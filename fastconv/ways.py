@@ -24,14 +24,18 @@ from .checks import kernel_ready
 from .choice import candidates, name
 from .phases import Parts, Turns
 from .plan import Operands, computed_array, conversion_bytes, hand_over, recipe
-from .spec import ConvSpec
+from .spec import ConvSpec, conv_spec
 
-#: Seconds to exchange and pack one weight, for `product_seconds` (1.1 to 2.7 ns measured, AMD EPYC 9004).
-MOVE = 2.5e-9
+#: Seconds to exchange and pack one weight, for `product_seconds` (0.5 to 1.5 ns measured, AMD EPYC 9004).
+MOVE = 1e-9
 #: Seconds of a vector's sum and of each of its products in `columns.fold_product`; and of a product's calls.
 SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
 #: Bytes of the columns of one image, at most.
 COLUMNS_BYTES = 32 << 20
+#: Images are multiplied together while their columns are no more than this: they stay in a cache until they are summed.
+TOGETHER_BYTES = 2 << 20
+#: What a product takes to what it takes of images, which caches have (1.2 to 1.4 measured, AMD EPYC 9004).
+SHARE = 1.25
 #: Seconds of a call into a convolution, beside what its cost counts.
 PREPARE = 1e-5
 #: Seconds to put one byte of phases in turns; where they are of several sizes NumPy does it, in twice that.
@@ -159,14 +163,31 @@ def product_seconds(spec: ConvSpec, once: bool) -> float:
     large = columns * spec.acc_dtype.itemsize > COLUMNS_BYTES
     if not spec.n or spec.dtype.kind != "f" or spec.axes == 3 or large:
         return math.inf
-    machine, side = this_machine(1), spec.n if positions == 1 else positions
+    machine = this_machine(1)
     if is_small(spec):
         return machine.call + _direct_seconds(spec)
-    rate = machine.blas_flops * 4 / spec.acc_dtype.itemsize * min(side, depth) / (min(side, depth) + 16)
     all_columns = spec.n * spec.groups * columns
-    product = 2 * all_columns * depth / rate + 3 * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
-    product += (spec.n + 2) * spec.groups * machine.call
+    if positions == 1:
+        rate = machine.blas_flops * 4 / spec.acc_dtype.itemsize * min(spec.n, depth) / (min(spec.n, depth) + 16)
+        product = 2 * all_columns * depth / rate + (spec.n + 2) * spec.groups * machine.call
+    else:
+        calls = (_pixel_product(spec, images) for images in _together(spec))
+        product = SHARE * spec.groups * sum(candidates(call, once=True)["pointwise"] + PREPARE for call in calls)
+    product += (3 if positions == 1 else 1) * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
     return product - (MOVE * spec.c_out * (spec.c_in // spec.groups) * spec.kh * spec.kw if once else 0)
+
+
+def _together(spec: ConvSpec) -> list[int]:
+    """Numbers of images that are multiplied together."""
+    columns = spec.c_in // spec.groups * spec.kh * spec.kw * spec.oh * spec.ow * spec.acc_dtype.itemsize
+    most = max(1, TOGETHER_BYTES // columns)
+    return [min(most, spec.n - first) for first in range(0, spec.n, most)]
+
+
+def _pixel_product(spec: ConvSpec, images: int) -> ConvSpec:
+    """The product of positions and weights of a group as a pointwise convolution: the weights are the pixels."""
+    depth, taps = spec.c_out // spec.groups, spec.c_in // spec.groups * spec.kh * spec.kw
+    return conv_spec((depth, taps), (images * spec.oh * spec.ow, depth, 1), (spec.acc_dtype,), axes=1)
 
 
 def _direct_seconds(spec: ConvSpec) -> float:
@@ -183,13 +204,17 @@ def is_small(spec: ConvSpec) -> bool:
 
 
 class Product:
-    """The weights, transposed, times `y`: columns, which are summed up to images."""
+    """The weights times `y`: columns, which are summed up to images.
+
+    Weights that were exchanged would take as long to move as few pixels take to multiply. Here they are the pixels of a
+    pointwise convolution, as they lie, and what is packed are the positions of `y`.
+    """
 
     name = "columns"
 
     def __init__(self, spec: ConvSpec) -> None:
         from .cpu import simd
-        from .cpu.columns import fold, fold_product
+        from .cpu.columns import fold, fold_product, fold_taps
         from .cpu.runtime import Launch
 
         self._spec = spec
@@ -199,12 +224,17 @@ class Product:
         self._signals = spec.n, spec.groups, spec.c_out // spec.groups, spec.oh * spec.ow
         self._images = spec.n, spec.groups, channels, spec.h, spec.w
         self._geometry = window, spec.stride, pads, spec.dilation, lanes
-        self._fold = Launch(fold, self._weights[2] * spec.oh * spec.ow)
         self._pixel = spec.oh * spec.ow == 1
         kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
         self._column = self._pixel and kernel  # one is an image
         self._direct = Launch(fold_product, spec.flops) if is_small(spec) else None
         self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
+        if self._direct is None and self._pixel:
+            self._fold = Launch(fold, self._weights[2])
+        elif self._direct is None:
+            self._parts = [(images, recipe(_pixel_product(spec, images), "pointwise", "cpu", once=True))
+                           for images in _together(spec)]  # fmt: skip
+            self._fold = Launch(fold_taps, 4.0 * self._weights[2] * self._signals[3] * self._parts[0][0])
 
     def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray]:
         """The weights as they are."""
@@ -214,37 +244,56 @@ class Product:
         """Fill the result."""
         spec, y, (weight,) = self._spec, kernel_ready(y, self._spec.acc_dtype), operands
         target = computed_array(result, spec.acc_dtype)
-        if self._direct is None:
-            self._multiply(weight, y, bias, target)
-        else:
+        biases = self._no_bias if bias is None else kernel_ready(bias, spec.acc_dtype)
+        if self._direct is not None:
             images, kernels, signals = spec.kernel_shapes
-            biases = self._no_bias if bias is None else kernel_ready(bias, spec.acc_dtype)
             self._direct.call(weight.reshape(kernels), y.reshape(signals), biases, target.reshape(images), spec.groups,
                               *self._geometry)
+        elif self._pixel:
+            self._multiply_pixels(weight, y, bias, target)
+        else:
+            self._multiply(weight, y, biases, target)
         hand_over(target, result)
 
+    def _multiply(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray, target: np.ndarray) -> None:
+        """With a product for some images of a group."""
+        from .cpu.kept import kept
+
+        sums, dtype, (_, _, depth, positions) = target.reshape(self._images), target.dtype, self._signals
+        signals, first = y.reshape(self._signals), 0
+        for images, this in self._parts:
+            turned = kept("turned", (images, positions, depth), dtype)
+            columns = kept("columns", (images * positions, self._weights[2]), dtype)
+            for group, matrix in enumerate(weight.reshape(self._weights)):
+                turned[...] = signals[first : first + images, group].swapaxes(1, 2)
+                this.run(matrix, this.pack(turned.reshape(-1, depth), None), columns, ())
+                self._fold.call(columns, bias, sums, first, group, *self._geometry)
+            first += images
+
     @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
-    def _multiply(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, target: np.ndarray) -> None:
-        """With a matrix product for each image and group."""
-        spec, fold, geometry = self._spec, self._fold, self._geometry
+    def _multiply_pixels(
+        self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, target: np.ndarray
+    ) -> None:  # fmt: skip
+        """All images, which have one pixel each, are one product of a group."""
         signals, sums = y.reshape(self._signals), target.reshape(self._images)
         for group, matrix in enumerate(weight.reshape(self._weights)):
-            # Of one pixel, all images are one product.
-            rows = signals[:, group, :, 0] @ matrix if self._pixel else None
-            if rows is not None and self._column:
+            rows = signals[:, group, :, 0] @ matrix
+            if self._column:
                 sums[:, group] = rows.reshape(sums[:, group].shape)
                 continue
-            for image in range(spec.n):
-                columns = matrix.T @ signals[image, group] if rows is None else rows[image][:, None]
-                fold.call(columns, sums[image, group], *geometry)
+            for image, row in enumerate(rows):
+                self._fold.call(row[:, None], sums[image, group], *self._geometry)
         if bias is not None:
-            sums += bias.astype(spec.acc_dtype).reshape(spec.groups, -1, 1, 1)
+            sums += bias.astype(target.dtype).reshape(self._spec.groups, -1, 1, 1)
 
     def scratch_bytes(self) -> int:
-        """Of the columns of an image, or of all images' pixel, and of what is converted."""
-        images = self._spec.n if self._pixel else 1
-        columns = images * self._weights[2] * self._signals[3] * self._spec.acc_dtype.itemsize
-        return _converted(self._spec) + (columns if self._direct is None else 0)
+        """Of the columns of images that are multiplied together, and of what is converted."""
+        if self._direct is not None:
+            return _converted(self._spec)
+        images = self._spec.n if self._pixel else self._parts[0][0]
+        columns = images * self._signals[3] * (self._weights[2] + self._signals[2]) * self._spec.acc_dtype.itemsize
+        module = 0 if self._pixel else self._parts[0][1].module.scratch(self._parts[0][1].spec)
+        return _converted(self._spec) + columns + module
 
 
 # -- depthwise -----------------------------------------------------------------------------------------------

@@ -92,6 +92,46 @@ def _add(source, at, target, to, count, lanes):
         simd.store_part(target, to + q, total, some)
 
 
+#: Channels whose sums take turns: neighbouring positions add to the same elements, and a sum waits for the one before;
+#: their rows, often a power of two apart, share sets of the first-level cache, which has eight places in each.
+IN_TURNS = 8
+
+
+@kernel
+def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, lanes):
+    """The sums where columns lie the other way, (image, position, channel, a, b), and a bias: of one group's channels
+    of images from `first` on; `out` is (image, group, channel, row, column)."""
+    kh, kw, oh, ow = window
+    groups, channels, h, w = out.shape[1:]
+    taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
+    blocks = (channels + IN_TURNS - 1) // IN_TURNS
+    flat, sums = columns.reshape(-1), out.reshape(-1)
+    for index in prange(images * blocks):
+        job = np.int64(index)  # a parallel loop's index is unsigned
+        image, begin = job // blocks, job % blocks * IN_TURNS
+        end = min(begin + IN_TURNS, channels)
+        plane = ((first + image) * groups + group) * channels
+        for c in range(begin, end):
+            out[first + image, group, c] = bias[group * channels + c]
+        for p in range(oh * ow):
+            i, j = p // ow, p % ow
+            left = j * stride[1] - pad[1]
+            for a in range(kh):
+                row = i * stride[0] - pad[0] + a * dilation[0]
+                if not 0 <= row < h:
+                    continue
+                for c in range(begin, end):
+                    at = (image * oh * ow + p) * taps + (c * kh + a) * kw
+                    to = ((plane + c) * h + row) * w + left
+                    if dilation[1] == 1:
+                        b = max(0, -left)
+                        _add(columns, at + b, out, to + b, min(kw, w - left) - b, lanes)
+                    else:
+                        for b in range(kw):
+                            if 0 <= left + b * dilation[1] < w:
+                                sums[to + b * dilation[1]] += flat[at + b]
+
+
 @kernel
 def fold_product(weight, y, bias, out, groups, window, stride, pad, dilation, lanes):
     """``fold(weight.T @ y) + bias`` of all images, no columns made: for small ones, with a horizontal stride of 1."""

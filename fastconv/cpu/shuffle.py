@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 from ..checks import Sizes
 from ..spec import Depth
 from . import patch, simd
-from .runtime import kernel
+from .runtime import jit, kernel
 from .simd import _I32
 
 
@@ -85,11 +85,32 @@ def _shuffle_exchange(weight, order, exchanged, by_phase, lanes):
                 if taps == 1:
                     simd.store_part(target, to, simd.load(block, order[p, 0] * lanes), rows)
                     continue
+                if rows == lanes and (taps == 2 or taps == 4):  # lines so short would be written under masks
+                    _in_lines(block, order[p], target, to, lanes)
+                    continue
                 for t in range(0, taps, lanes):
                     some = min(lanes, taps - t)
                     for k in range(some):
                         simd.store(turned, k * lanes, simd.load(block, order[p, t + k] * lanes))
                     simd.transpose(turned, 0, lanes, some, rows, target, to + t, taps)
+
+
+@jit
+def _in_lines(block, order, target, to, lanes):
+    """Two or four rows of a block of so many lanes, element by element in turns."""
+    if order.size == 2:
+        one, two = simd.load(block, order[0] * lanes), simd.load(block, order[1] * lanes)
+        simd.store(target, to, first_half(one, two))
+        simd.store(target, to + lanes, second_half(one, two))
+        return
+    one, three = simd.load(block, order[0] * lanes), simd.load(block, order[2] * lanes)
+    two, four = simd.load(block, order[1] * lanes), simd.load(block, order[3] * lanes)
+    odd, even = first_half(one, three), first_half(two, four)
+    simd.store(target, to, first_half(odd, even))
+    simd.store(target, to + lanes, second_half(odd, even))
+    odd, even = second_half(one, three), second_half(two, four)
+    simd.store(target, to + 2 * lanes, first_half(odd, even))
+    simd.store(target, to + 3 * lanes, second_half(odd, even))
 
 
 @kernel

@@ -166,6 +166,7 @@ def _loops(phases: int, rows: int, vectors: int) -> Any:
         columns, taps = phases * vectors * lanes, weight.shape[2] * weight.shape[3]
         begin = min(max(0, -left), pitch)
         count = max(0, min(wide - left, pitch) - begin)
+        zero = simd.splat(out.dtype.type(0))
         for index in prange(n * channels * blocks):
             job = np.int64(index)  # a parallel loop's index is unsigned
             plane, block = job // blocks, job % blocks
@@ -174,12 +175,12 @@ def _loops(phases: int, rows: int, vectors: int) -> Any:
             patch = patches[numba.get_thread_id()]
             first, stop = h * block // blocks, h * (block + 1) // blocks
             lowest = (first + top) // step - reach
-            for i in range((stop - 1 + top) // step - lowest + 1):
-                if 0 <= lowest + i < high:
-                    at = (source + lowest + i) * wide + begin + left
-                    _fill_row(y, at, begin, count, patch, i * pitch, pitch, lanes)
-                else:
-                    _fill_row(y, 0, pitch, 0, patch, i * pitch, pitch, lanes)
+            rows_seen = (stop - 1 + top) // step - lowest + 1
+            for q in range(0, rows_seen * pitch, lanes):
+                simd.store(patch, q, zero)
+            for i in range(max(0, -lowest), min(rows_seen, high - lowest)):
+                at = (source + lowest + i) * wide + begin + left
+                _copy_row(y, at, patch, i * pitch + begin, count, lanes)
             for u in range(first, min(first + step, stop)):
                 phase, row = (u + top) % step * phases, (u + top) // step - lowest
                 several = (stop - u + step - 1) // step
@@ -196,15 +197,14 @@ def _loops(phases: int, rows: int, vectors: int) -> Any:
 
 
 @jit
-def _fill_row(source, at, begin, count, patch, to, pitch, lanes):
-    """`begin` zeros, `count` elements, zeros up to the pitch; whole vectors are written, also over the row's end."""
-    zero = simd.splat(patch.dtype.type(0))
-    for q in range(0, begin, lanes):
-        simd.store(patch, to + q, zero)
-    for q in range(0, count, lanes):
-        simd.store(patch, to + begin + q, simd.load_part(source, at + q, count - q))
-    for q in range(begin + (count + lanes - 1) // lanes * lanes, pitch, lanes):
-        simd.store(patch, to + q, zero)
+def _copy_row(source, at, patch, to, count, lanes):
+    """Copy `count` elements; the last vector overlaps the one before, or ends in zeros."""
+    if count < lanes:
+        simd.store(patch, to, simd.load_part(source, at, count))
+        return
+    for q in range(0, count - lanes, lanes):
+        simd.store(patch, to + q, simd.load(source, at + q))
+    simd.store(patch, to + count - lanes, simd.load(source, at + count - lanes))
 
 
 @lru_cache(maxsize=32)
