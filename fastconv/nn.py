@@ -108,6 +108,14 @@ class _WithWeight(Layer):
         return self._x
 
 
+def _kernels(kernel_size: Any, groups: int, **channels: int) -> tuple[int, ...]:
+    """Shape of the kernels for two numbers of channels, of which `groups` split the second."""
+    (first, many), (second, split) = channels.items()
+    if integer(second, split, 1) % integer("groups", groups, 1):
+        raise ValueError(f"groups must divide {second}, got {groups} and {split}")
+    return integer(first, many, 1), split // groups, *pair("kernel_size", kernel_size, 1)
+
+
 class Conv2d(_WithWeight):
     """Convolution; see `fastconv.conv2d`. `rng` seeds the initial weights, as in `numpy.random.default_rng`."""
 
@@ -126,10 +134,7 @@ class Conv2d(_WithWeight):
         rng: Any = None,
     ) -> None:
         self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        if integer("in_channels", in_channels, 1) % integer("groups", groups, 1):
-            raise ValueError(f"groups must divide in_channels, got {groups} and {in_channels}")
-        kernel = pair("kernel_size", kernel_size, 1)
-        shape = (integer("out_channels", out_channels, 1), in_channels // groups, *kernel)
+        shape = _kernels(kernel_size, groups, out_channels=out_channels, in_channels=in_channels)
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -166,10 +171,7 @@ class ConvTranspose2d(_WithWeight):
         self.output_padding = pair("output_padding", output_padding, 0)
         if any(extra >= step for extra, step in zip(self.output_padding, pair("stride", stride, 1), strict=True)):
             raise ValueError(f"output_padding must be below the stride, got {output_padding} and {stride}")
-        if integer("out_channels", out_channels, 1) % integer("groups", groups, 1):
-            raise ValueError(f"groups must divide out_channels, got {groups} and {out_channels}")
-        kernel = pair("kernel_size", kernel_size, 1)
-        shape = (integer("in_channels", in_channels, 1), out_channels // groups, *kernel)
+        shape = _kernels(kernel_size, groups, in_channels=in_channels, out_channels=out_channels)
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
