@@ -46,7 +46,7 @@ from .tile import tile_shape
 
 #: Pixels of a block, and the most columns of one: a panel of them and what they see stay in the second-level cache.
 PIXELS, COLUMNS = 512, 64
-#: Bytes of a patch, where channels are so many that fewer pixels must do.
+#: Bytes of a patch that the tiles of a run read, where channels are so many that fewer pixels must do.
 PATCH_BYTES = 384 << 10
 #: Bytes that are packed at a time, unless one block has more.
 PACKED_BYTES = 6 << 20
@@ -96,7 +96,8 @@ def _blocking(spec: ConvSpec) -> Blocking:
 
     block_w = _even(spec.ow, COLUMNS)
     block_h = _even(spec.oh, max(1, PIXELS // block_w))
-    while block_h > 1 and math.prod(patch(block_h, block_w)) * c_group * spec.acc_dtype.itemsize > PATCH_BYTES:
+    line = ((block_w - 1) * step[1] * c_group + run) * spec.acc_dtype.itemsize
+    while block_h > 1 and ((block_h - 1) * step[0] + 1) * line > PATCH_BYTES:
         block_h = _even(spec.oh, block_h - 1)
     return Blocking(rows, vectors, run, runs, block_h, block_w, step, patch(block_h, block_w))
 
@@ -161,7 +162,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     plan, size = _blocking(spec), spec.acc_dtype.itemsize
     patches, panels, _, sums = _sizes(spec, plan)
     blocks, sums = _blocks(spec, plan), sums * spec.groups * _panels(spec, plan)
-    pixels = blocks * plan.block_h * plan.block_w
+    seen = np.diff(_seen_rows(spec, plan)).mean() / spec.oh  # the share of rows that a tap sees
+    pixels = blocks * plan.block_h * plan.block_w * seen
     rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
     loads = max(1.0, (plan.rows + plan.vectors) / (plan.rows * plan.vectors))  # of which one a cycle
     tiles = 2 * pixels * sums * loads / rate + blocks * sums / simd.lanes(spec.acc_dtype) * machine.tile_row
@@ -190,7 +192,7 @@ class Prepared(NamedTuple):
     edges: tuple[int, ...]
     """Of the parts of the scratch."""
     tables: tuple[np.ndarray, ...]
-    """Offsets of the pixels, starts of the runs, places of the taps."""
+    """Offsets of the pixels, starts of the runs, rows that they see, places of the taps."""
     turns: tuple[np.ndarray, ...]
     """The numbers the loops take, for each part of the blocks that is packed at a time."""
 
@@ -209,7 +211,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
         loops=_loops(plan.rows, plan.vectors).sized(spec.flops),
         row=-(-edges[-1] // threads),
         edges=edges,
-        tables=(_offsets(spec, plan), _starts(spec, plan), _places(spec, plan)),
+        tables=(_offsets(spec, plan), _starts(spec, plan), _seen_rows(spec, plan), _places(spec, plan)),
         turns=tuple(
             np.array((first, min(together, blocks - first), *numbers, first + together >= blocks))
             for first in range(0, blocks, together)
@@ -248,6 +250,14 @@ def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
     """Where each run begins in a patch."""
     a, b = np.ogrid[: spec.kh, : plan.runs // spec.kh]
     return ((a * spec.dilation[0] * plan.patch[1] + b * spec.dilation[1]) * (spec.c_in // spec.groups)).reshape(-1)
+
+
+def _seen_rows(spec: ConvSpec, plan: Blocking) -> np.ndarray:
+    """(runs, 2): the first and the end of the output rows of which a run sees the image, not just padding above or
+    below: the others are not multiplied."""
+    down = np.repeat(np.arange(spec.kh) * spec.dilation[0], plan.runs // spec.kh) - spec.padding[0][0]
+    first = np.clip(-(down // spec.stride[0]), 0, spec.oh)
+    return np.stack([first, np.clip((spec.h - 1 - down) // spec.stride[0] + 1, first, spec.oh)], axis=1)
 
 
 def _places(spec: ConvSpec, plan: Blocking) -> np.ndarray:
@@ -349,7 +359,7 @@ def _loops(tile_rows: int, vectors: int) -> Any:
             _pack_grad(grad, image, channel, some, i0, j0, high, wide, block_w, packed_grad, to, panel, lanes)
 
     @jit(key=(tile_rows, vectors))
-    def _sum_job(job, x, grad, packed_x, packed_grad, totals, slot, offsets, starts, sizes):
+    def _sum_job(job, x, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes):
         first, count, shares, groups, block_h, block_w = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         run, lanes = sizes[16], sizes[17]
         oh, ow = grad.shape[2:]
@@ -362,13 +372,18 @@ def _loops(tile_rows: int, vectors: int) -> Any:
         size = sizes[12] * sizes[13] * c_group + tile_rows
         for place in range(count):
             i0 = (first + place) // blocks_w % blocks_h * block_h
-            pixels = min(block_h, oh - i0) * block_w
+            end = min(block_h, oh - i0)
             left = (place * groups + group) * size
             right = ((place * groups + group) * panels + p) * block_h * block_w * panel
             for t in range(share * tiles // shares, (share + 1) * tiles // shares):
                 at = left + starts[t // high] + t % high * tile_rows
                 to = (slot * tiles + t) * tile_rows * panel
-                product(packed_x, at, offsets, pixels, packed_grad, right, first + place == 0, totals, to)
+                upper, lower = max(rows[t // high, 0] - i0, 0), min(rows[t // high, 1] - i0, end)
+                if upper >= lower:  # a product has a factor at least: zeros of the padding
+                    upper, lower = 0, 1
+                pixels = offsets[upper * block_w : lower * block_w]
+                begin = right + upper * block_w * panel
+                product(packed_x, at, pixels, pixels.size, packed_grad, begin, first + place == 0, totals, to)
 
     @jit(key=(tile_rows, vectors))
     def _order_job(job, parts, x, grad, totals, slot, line, out, starts, places, sizes):
@@ -386,7 +401,7 @@ def _loops(tile_rows: int, vectors: int) -> Any:
             make_again(x, grad, out, groups, o, some, begin, end, (sizes[6], sizes[7]), pad, dilation)
 
     @kernel(key=(tile_rows, vectors))
-    def _weight_channels(x, grad, packed_x, packed_grad, totals, lines, out, offsets, starts, places, sizes):
+    def _weight_channels(x, grad, packed_x, packed_grad, totals, lines, out, offsets, starts, rows, places, sizes):
         count, shares, groups, own, last = sizes[1], sizes[2], sizes[3], sizes[20], sizes[22]
         panel = vectors * sizes[17]
         panels = (grad.shape[1] // groups + panel - 1) // panel
@@ -396,7 +411,7 @@ def _loops(tile_rows: int, vectors: int) -> Any:
         for job in prange(groups * panels * shares):
             thread = numba.get_thread_id()
             slot = thread if own else np.int64(job) // shares
-            _sum_job(np.int64(job), x, grad, packed_x, packed_grad, totals, slot, offsets, starts, sizes)
+            _sum_job(np.int64(job), x, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes)
             if last and shares == 1:
                 _order_job(np.int64(job), 1, x, grad, totals, slot, lines[thread], out, starts, places, sizes)
         if last and shares > 1:
