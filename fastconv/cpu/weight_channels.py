@@ -205,8 +205,8 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     spread = any(chain(*spec.padding)) or spec.ow % plan.block_w > 0  # zeros are multiplied
     own = kept < spec.groups * _panels(spec, plan)
     pads = spec.padding[0][0], spec.padding[1][0]
-    numbers = (shares, spec.groups, plan.block_h, plan.block_w, *spec.stride, *plan.step, *pads, *plan.patch)
-    numbers = (*numbers, *_seen(spec), plan.run, lanes, *spec.dilation, own, spread)
+    blocking = (shares, spec.groups, plan.block_h, plan.block_w, *spec.stride, *plan.step, *pads, *plan.patch)
+    numbers = (*blocking, *_seen(spec), plan.run, lanes, *spec.dilation, own, spread)
     return Prepared(
         loops=_loops(plan.rows, plan.vectors).sized(spec.flops),
         row=-(-edges[-1] // threads),
