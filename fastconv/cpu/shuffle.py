@@ -22,14 +22,15 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
+from numba import prange, types
 from numba.extending import intrinsic
 
 from ..checks import Sizes
 from ..spec import Depth
 from . import patch, simd
-from .runtime import jit, kernel
-from .simd import _I32
+from .plane_tile import _join
+from .runtime import kernel
+from .simd import _I32, _INT, Vector, _data, _load, _store
 
 
 def _in_turns(second: int) -> Any:
@@ -49,6 +50,35 @@ def _in_turns(second: int) -> Any:
 
 
 first_half, second_half = _in_turns(0), _in_turns(1)
+
+
+def _lines(taps: int) -> Any:
+    """Rows of a block of so many lanes, those of `taps` numbers of an order, element by element in turns::
+
+        target[to + l * taps + t] = block[order[begin + t] * lanes + l]
+
+    Written by whole vectors; to turn the block round would write lines so short under masks.
+    """
+
+    @intrinsic
+    def lines(typingctx: Any, block: Any, order: Any, begin: Any, target: Any, to: Any, lanes: Any) -> Any:
+        count = Vector(block.dtype).count
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, numbers, goal = (_data(context, builder, sig.args[k], args[k]) for k in (0, 1, 3))
+            rows = [builder.load(builder.gep(numbers, [builder.add(args[2], _INT(t))])) for t in range(taps)]
+            vectors = [_load(builder, source, builder.mul(row, _INT(count)), count) for row in rows]
+            for k, vector in enumerate(_join(builder, vectors)):
+                _store(builder, vector, goal, builder.add(args[4], _INT(k * count)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(block, order, integer, target, integer, integer), codegen
+
+    return lines
+
+
+one_line, two_lines, four_lines, eight_lines = (_lines(taps) for taps in (1, 2, 4, 8))
 
 
 #: With fewer channels to exchange, as of a depthwise layer, elements are moved one by one.
@@ -83,35 +113,23 @@ def _shuffle_exchange(weight, order, table, exchanged, lanes):
             for p in range(table.shape[0]):
                 begin, taps = table[p, 2], table[p, 3]
                 to = table[p, 0] + (g * channels + c) * table[p, 1] + first * taps
-                if rows == lanes and taps in (1, 2, 4):  # lines so short would be written under masks
-                    _in_lines(block, order, begin, taps, target, to, lanes)
+                if rows == lanes and taps == 1:
+                    one_line(block, order, begin, target, to, lanes)
+                    continue
+                if rows == lanes and taps == 2:
+                    two_lines(block, order, begin, target, to, lanes)
+                    continue
+                if rows == lanes and taps == 4:
+                    four_lines(block, order, begin, target, to, lanes)
+                    continue
+                if rows == lanes and taps == 8:
+                    eight_lines(block, order, begin, target, to, lanes)
                     continue
                 for t in range(0, taps, lanes):
                     some = min(lanes, taps - t)
                     for k in range(some):
                         simd.store(turned, k * lanes, simd.load(block, order[begin + t + k] * lanes))
                     simd.transpose(turned, 0, lanes, some, rows, target, to + t, taps)
-
-
-@jit
-def _in_lines(block, order, begin, taps, target, to, lanes):
-    """One, two or four rows of a block of so many lanes, element by element in turns."""
-    one = simd.load(block, order[begin] * lanes)
-    if taps == 1:
-        simd.store(target, to, one)
-        return
-    two = simd.load(block, order[begin + 1] * lanes)
-    if taps == 2:
-        simd.store(target, to, first_half(one, two))
-        simd.store(target, to + lanes, second_half(one, two))
-        return
-    three, four = simd.load(block, order[begin + 2] * lanes), simd.load(block, order[begin + 3] * lanes)
-    odd, even = first_half(one, three), first_half(two, four)
-    simd.store(target, to, first_half(odd, even))
-    simd.store(target, to + lanes, second_half(odd, even))
-    odd, even = second_half(one, three), second_half(two, four)
-    simd.store(target, to + 2 * lanes, first_half(odd, even))
-    simd.store(target, to + 3 * lanes, second_half(odd, even))
 
 
 @kernel
