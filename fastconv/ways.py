@@ -85,11 +85,20 @@ class Convolutions:
 
     def run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
         """Fill the result."""
+        if self._spec.axes < 3:
+            self._run(operands, bias, y, result)
+            return
+        from .cpu.volumes import one_input
+
+        with one_input():
+            self._run(operands, bias, y, result)
+
+    def _run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
         from .cpu.kept import kept
 
         spec, (convolutions, turns, complete, whole) = self._spec, self._parts
         shape, _, signals = spec.kernel_shapes
-        y, images = y.reshape(signals), result.reshape(shape)
+        y, images = kernel_ready(y, spec.x_dtype).reshape(signals), result.reshape(shape)  # converted once for all
         if not complete:
             images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * (images.ndim - 2))
         several = len(convolutions) > 1

@@ -319,6 +319,20 @@ def test_depthwise_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(results[0], results[2])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_planes_that_phases_see_are_gathered_once(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a phase in depth, by four in the plane."""
+    gather, calls = volumes.gather, []
+    monkeypatch.setattr(volumes, "gather", lambda *args: (calls.append(args), gather(*args)))
+    force("separate", monkeypatch)
+    x, weight = values((1, 4, 3, 5, 6), dtype), values((4, 3, 4, 4, 4), dtype, 1)
+    for seen in (x, -x):
+        calls.clear()
+        result = fastconv.conv_transpose3d(seen, weight, stride=2, padding=1, algorithm="direct")
+        assert_close(result, *reference.conv_transpose(seen, weight, stride=2, padding=1))
+        assert len(calls) == 2
+
+
 def test_the_cheapest_way() -> None:
     """Many weights and few pixels are multiplied, depthwise layers with a stride made at once."""
     for x_shape, weight_shape, groups, way in [
