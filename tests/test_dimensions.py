@@ -175,7 +175,9 @@ def test_volumes_are_pooled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_change_nothing() -> None:
     x, weight = values((1, 16, 6, 20, 20), "float32"), values((16, 16, 2, 4, 4), "float32", 1)
     calls = [lambda: fastconv.conv3d(x, weight, padding=1), lambda: fastconv.max_pool3d(x, 2),
-             lambda: fastconv.conv_transpose3d(x, weight, stride=2), lambda: fastconv.adaptive_avg_pool2d(x[0], 7),
+             lambda: fastconv.conv_transpose3d(x, weight, stride=2),
+             lambda: fastconv.conv_transpose2d(x[0, :, :3, :4, 0], weight[..., 0, :, :], stride=2),
+             lambda: fastconv.adaptive_avg_pool2d(x[0], 7),
              lambda: fastconv.unfold2d(x[0], 3),
              lambda: fastconv.fold2d(values((144, 324), "float32"), 20, 3)]  # fmt: skip
     for call in calls:
