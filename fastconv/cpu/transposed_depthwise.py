@@ -129,7 +129,8 @@ class Ready:
         pads = spec.padding[0][0], spec.padding[1][0]
         self._sizes = np.array([blocks, spec.stride[0], *pads, down, plan.left, plan.pitch], np.int64)
         self._lanes = simd.lanes(spec.acc_dtype)
-        self._launch = Launch(_loops(spec.stride[1], plan.rows, plan.vectors), spec.flops)
+        operations = 32 * spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors)  # that a core does in this time
+        self._launch = Launch(_loops(spec.stride[1], plan.rows, plan.vectors), operations)
 
     def run(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
         """`y`, `weight` and `out` have the shapes of the convolution's output, weight and input."""
