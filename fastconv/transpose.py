@@ -78,7 +78,9 @@ def conv_transpose2d(
 
     Notes
     -----
-    The index equation is in `fastconv.transposed`. It is the gradient of a convolution for its input.
+    The index equation is in `fastconv.transposed`. It is the gradient of a convolution for its input. A NaN or an
+    infinity in `x` reaches just what the kernels at its place reach; where a convolution runs by "winograd", as in
+    `conv2d`, also the rest of its tile.
 
     Source: Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, arXiv:1603.07285, chapter 4.
 

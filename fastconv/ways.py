@@ -57,12 +57,13 @@ class Convolutions:
     """One after the other, and their results put where they belong."""
 
     def __init__(self, spec: ConvSpec, parts: Parts, algorithm: str, device: str, once: bool) -> None:
+        from .cpu.shuffle import Exchange
+
         self._spec, self._parts, self._once = spec, parts, once
         self._recipes = [recipe(part.problem, algorithm, device, once=once) for part in parts.parts]
-        # Phases of as many taps have their weights exchanged together.
-        orders = [part.order for part in parts.parts]
-        alike = len(orders) > 1 and len({order.shape for order in orders}) == 1
-        self._orders = np.concatenate(orders) if alike else None
+        sizes = spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups
+        self._shape = *sizes, spec.depth.kd * spec.kh * spec.kw
+        self._exchange = Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
 
     @property
     def name(self) -> str:
@@ -70,20 +71,34 @@ class Convolutions:
 
     def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> Iterator[Operands]:
         """Weights and biases of the convolutions."""
-        spec = self._spec
-        weights = None if self._orders is None else _exchanged(spec, weight, self._orders, True, self._once)
-        for number, (part, this) in enumerate(zip(self._parts.parts, self._recipes, strict=True)):
+        from .cpu.kept import kept
+
+        exchange = self._exchange
+        if exchange is None:
+            return
+        size, dtype = (exchange.size,), weight.dtype
+        exchanged = kept("weights", size, dtype) if self._once else np.empty(size, dtype)
+        exchange.run(_bits(weight.reshape(self._shape)), _bits(exchanged))
+        for part, this, kernels in zip(self._parts.parts, self._recipes, exchange.parts(exchanged), strict=True):
             biases = bias if bias is None else np.repeat(bias, len(part.order))
-            kernels = _exchanged(spec, weight, part.order, False, self._once) if weights is None else weights[number]
             yield this.pack(kernels.reshape(part.problem.weight_shape), biases)
 
     def run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
         """Fill the result."""
+        if self._spec.axes < 3:
+            self._run(operands, bias, y, result)
+            return
+        from .cpu.volumes import one_input
+
+        with one_input():
+            self._run(operands, bias, y, result)
+
+    def _run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
         from .cpu.kept import kept
 
         spec, (convolutions, turns, complete, whole) = self._spec, self._parts
         shape, _, signals = spec.kernel_shapes
-        y, images = y.reshape(signals), result.reshape(shape)
+        y, images = kernel_ready(y, spec.x_dtype).reshape(signals), result.reshape(shape)  # converted once for all
         if not complete:
             images[...] = 0 if bias is None else bias.reshape(-1, *(1,) * (images.ndim - 2))
         several = len(convolutions) > 1
@@ -114,20 +129,6 @@ class Convolutions:
             each.append(needed + (written if turns is None else 0))
             phases += written if turns is not None else 0
         return max(each) + phases
-
-
-def _exchanged(spec: ConvSpec, weight: np.ndarray, order: np.ndarray, by_phase: bool, once: bool) -> np.ndarray:
-    """Weights as those of convolutions of `y`; see `shuffle.exchange`."""
-    from .cpu.kept import kept
-    from .cpu.shuffle import exchange
-
-    given = weight.reshape(spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, -1)
-    groups, depth, channels, _ = given.shape
-    phases, taps = order.shape
-    shape = (phases, groups, channels, depth, taps) if by_phase else (groups, channels, phases, depth, taps)
-    exchanged = kept("weights", shape, weight.dtype) if once else np.empty(shape, weight.dtype)
-    exchange(_bits(given), order, _bits(exchanged), by_phase)
-    return exchanged
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

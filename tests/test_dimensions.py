@@ -175,7 +175,9 @@ def test_volumes_are_pooled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_threads_change_nothing() -> None:
     x, weight = values((1, 16, 6, 20, 20), "float32"), values((16, 16, 2, 4, 4), "float32", 1)
     calls = [lambda: fastconv.conv3d(x, weight, padding=1), lambda: fastconv.max_pool3d(x, 2),
-             lambda: fastconv.conv_transpose3d(x, weight, stride=2), lambda: fastconv.adaptive_avg_pool2d(x[0], 7),
+             lambda: fastconv.conv_transpose3d(x, weight, stride=2),
+             lambda: fastconv.conv_transpose2d(x[0, :, :3, :4, 0], weight[..., 0, :, :], stride=2),
+             lambda: fastconv.adaptive_avg_pool2d(x[0], 7),
              lambda: fastconv.unfold2d(x[0], 3),
              lambda: fastconv.fold2d(values((144, 324), "float32"), 20, 3)]  # fmt: skip
     for call in calls:
@@ -317,6 +319,20 @@ def test_depthwise_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert_close(results[0], *reference.conv_transpose(x, weight, **options))
     np.testing.assert_array_equal(results[0], results[1])
     np.testing.assert_array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_planes_that_phases_see_are_gathered_once(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a phase in depth, by four in the plane."""
+    gather, calls = volumes.gather, []
+    monkeypatch.setattr(volumes, "gather", lambda *args: (calls.append(args), gather(*args)))
+    force("separate", monkeypatch)
+    x, weight = values((1, 4, 3, 5, 6), dtype), values((4, 3, 4, 4, 4), dtype, 1)
+    for seen in (x, -x):
+        calls.clear()
+        result = fastconv.conv_transpose3d(seen, weight, stride=2, padding=1, algorithm="direct")
+        assert_close(result, *reference.conv_transpose(seen, weight, stride=2, padding=1))
+        assert len(calls) == 2
 
 
 def test_the_cheapest_way() -> None:

@@ -83,7 +83,7 @@ ALLOWED = {
     "signal": {"checks", "spec", "plan", "_forks"},
     "phases": {"checks", "spec"},
     "ways": {"checks", "choice", "spec", "plan", "phases", "cpu", "cpu.columns", "cpu.kept", "cpu.machine",
-             "cpu.runtime", "cpu.shuffle", "cpu.simd", "cpu.transposed_depthwise"},  # those of cpu late
+             "cpu.runtime", "cpu.shuffle", "cpu.simd", "cpu.transposed_depthwise", "cpu.volumes"},  # those of cpu late
     "transposed": {"checks", "choice", "spec", "plan", "phases", "timing", "ways", "wisdom"},
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "grad": {"checks", "spec", "pool_spec", "transposed", "backward", "_forks"},

@@ -227,11 +227,18 @@ def test_a_read_only_install(copied_package: Path, tmp_path: Path) -> None:
 # -- bounds --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["test_conv.py", "test_pool.py"])
-def test_every_algorithm_within_bounds(file: str) -> None:
+@pytest.mark.parametrize(
+    ("test", "cases"),
+    [
+        ("test_conv.py::test_every_algorithm", "float32 or plain-int8"),
+        ("test_pool.py::test_every_algorithm", "float32 or plain-int8"),
+        ("test_dimensions.py::test_transposed", "float32 and (depthwise or multiplied)"),
+    ],
+)
+def test_every_algorithm_within_bounds(test: str, cases: str) -> None:
     """The named cases once more with Numba's checks of every index, which only the serial builds have."""
-    output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "float32 or plain-int8",
-                 f"{TESTS / file}::test_every_algorithm", NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=1)
+    output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", cases, f"{TESTS / test}", NUMBA_BOUNDSCHECK=1,
+                 NUMBA_NUM_THREADS=1)
     assert " passed" in output
     assert "skipped" not in output
 
@@ -277,6 +284,10 @@ for dtype, algorithms in ((np.float32, ("direct", "image", "winograd")), (np.uin
         result = fastconv.conv2d(x.astype(dtype), weight.astype(dtype), algorithm=algorithm)
         np.testing.assert_allclose(result, expected, rtol=1e-4)
 np.testing.assert_array_equal(fastconv.max_pool2d(x.astype(np.float32), 3), fastconv.max_pool2d(x, 3))
+x, weight = x.astype(np.float32), weight.astype(np.float32)
+for kernels, options in ((weight, {{"stride": 2}}), (weight[:, :1], {{"stride": (2, 3), "groups": 8}})):
+    expected = fastconv.conv_transpose2d(x, kernels, **options, algorithm="naive")
+    np.testing.assert_allclose(fastconv.conv_transpose2d(x, kernels, **options), expected, rtol=1e-4)
 assert simd.register_bytes() == {width}
 """
     run_code(code, **OTHERS[width])

@@ -3,7 +3,7 @@ interleaved, for those of volumes planes are gathered and spread.
 
 ::
 
-    exchanged[g, c, p, o, t] = weight[g, o, c, order[p, t]]          order: which tap of the kernel
+    exchanged[g, c, p, o, t] = weight[g, o, c, order[p, t]]    order: which tap of the kernel
     out[plane, z, u, v] = phases[plane, (r(z), r(u), r(v)), m(z), m(u), m(v)]
 
     gathered[p, c, e] = x[n, c, k * stride - front + e * dilation], zeros outside         (n, k) = divmod(start + p, od)
@@ -16,18 +16,21 @@ the elements' size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import prange
+from numba import prange, types
 from numba.extending import intrinsic
 
 from ..checks import Sizes
 from ..spec import Depth
 from . import patch, simd
-from .runtime import jit, kernel
-from .simd import _I32
+from .plane_tile import _join
+from .runtime import kernel
+from .simd import _I32, _INT, Vector, _data, _load, _store
 
 
 def _in_turns(second: int) -> Any:
@@ -49,16 +52,42 @@ def _in_turns(second: int) -> Any:
 first_half, second_half = _in_turns(0), _in_turns(1)
 
 
+def _lines(taps: int) -> Any:
+    """Rows of a block of so many lanes, those of `taps` numbers of an order, element by element in turns::
+
+        target[to + l * taps + t] = block[order[begin + t] * lanes + l]
+
+    Written by whole vectors; to turn the block round would write lines so short under masks.
+    """
+
+    @intrinsic
+    def lines(typingctx: Any, block: Any, order: Any, begin: Any, target: Any, to: Any, lanes: Any) -> Any:
+        count = Vector(block.dtype).count
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, numbers, goal = (_data(context, builder, sig.args[k], args[k]) for k in (0, 1, 3))
+            rows = [builder.load(builder.gep(numbers, [builder.add(args[2], _INT(t))])) for t in range(taps)]
+            vectors = [_load(builder, source, builder.mul(row, _INT(count)), count) for row in rows]
+            for k, vector in enumerate(_join(builder, vectors)):
+                _store(builder, vector, goal, builder.add(args[4], _INT(k * count)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(block, order, integer, target, integer, integer), codegen
+
+    return lines
+
+
+one_line, two_lines, four_lines, eight_lines = (_lines(taps) for taps in (1, 2, 4, 8))
+
+
 #: With fewer channels to exchange, as of a depthwise layer, elements are moved one by one.
 FEW = 4
 
 
 @kernel
-def _shuffle_exchange(weight, order, exchanged, by_phase, lanes):
+def _shuffle_exchange(weight, order, table, exchanged, lanes):
     groups, depth, channels, kernel_size = weight.shape
-    phases, taps = order.shape
-    next_phase = (groups * channels if by_phase else 1) * depth * taps
-    next_channel = (1 if by_phase else phases) * depth * taps
     flat, target, blocks = weight.reshape(-1), exchanged.reshape(-1), (depth + lanes - 1) // lanes
     for index in prange(groups * blocks):
         job = np.int64(index)  # a parallel loop's index is unsigned
@@ -68,10 +97,11 @@ def _shuffle_exchange(weight, order, exchanged, by_phase, lanes):
             for c in range(channels):
                 for o in range(depth):
                     at = ((g * depth + o) * channels + c) * kernel_size
-                    to = (g * channels + c) * next_channel + o * taps
-                    for p in range(phases):
+                    for p in range(table.shape[0]):
+                        begin, taps = table[p, 2], table[p, 3]
+                        to = table[p, 0] + (g * channels + c) * table[p, 1] + o * taps
                         for t in range(taps):
-                            target[to + p * next_phase + t] = flat[at + order[p, t]]
+                            target[to + t] = flat[at + order[begin + t]]
             continue
         block = np.empty(kernel_size * lanes, weight.dtype)  # (taps, lanes) of one channel
         turned = np.empty(lanes * lanes, weight.dtype)  # some of them, in the order that is asked for
@@ -80,37 +110,26 @@ def _shuffle_exchange(weight, order, exchanged, by_phase, lanes):
                 at = ((g * depth + first) * channels + c) * kernel_size + k
                 columns = min(lanes, kernel_size - k)
                 simd.transpose(flat, at, channels * kernel_size, rows, columns, block, k * lanes, lanes)
-            for p in range(phases):
-                to = (g * channels + c) * next_channel + p * next_phase + first * taps
-                if taps == 1:
-                    simd.store_part(target, to, simd.load(block, order[p, 0] * lanes), rows)
+            for p in range(table.shape[0]):
+                begin, taps = table[p, 2], table[p, 3]
+                to = table[p, 0] + (g * channels + c) * table[p, 1] + first * taps
+                if rows == lanes and taps == 1:
+                    one_line(block, order, begin, target, to, lanes)
                     continue
-                if rows == lanes and (taps == 2 or taps == 4):  # lines so short would be written under masks
-                    _in_lines(block, order[p], target, to, lanes)
+                if rows == lanes and taps == 2:
+                    two_lines(block, order, begin, target, to, lanes)
+                    continue
+                if rows == lanes and taps == 4:
+                    four_lines(block, order, begin, target, to, lanes)
+                    continue
+                if rows == lanes and taps == 8:
+                    eight_lines(block, order, begin, target, to, lanes)
                     continue
                 for t in range(0, taps, lanes):
                     some = min(lanes, taps - t)
                     for k in range(some):
-                        simd.store(turned, k * lanes, simd.load(block, order[p, t + k] * lanes))
+                        simd.store(turned, k * lanes, simd.load(block, order[begin + t + k] * lanes))
                     simd.transpose(turned, 0, lanes, some, rows, target, to + t, taps)
-
-
-@jit
-def _in_lines(block, order, target, to, lanes):
-    """Two or four rows of a block of so many lanes, element by element in turns."""
-    if order.size == 2:
-        one, two = simd.load(block, order[0] * lanes), simd.load(block, order[1] * lanes)
-        simd.store(target, to, first_half(one, two))
-        simd.store(target, to + lanes, second_half(one, two))
-        return
-    one, three = simd.load(block, order[0] * lanes), simd.load(block, order[2] * lanes)
-    two, four = simd.load(block, order[1] * lanes), simd.load(block, order[3] * lanes)
-    odd, even = first_half(one, three), first_half(two, four)
-    simd.store(target, to, first_half(odd, even))
-    simd.store(target, to + lanes, second_half(odd, even))
-    odd, even = second_half(one, three), second_half(two, four)
-    simd.store(target, to + 2 * lanes, first_half(odd, even))
-    simd.store(target, to + 3 * lanes, second_half(odd, even))
 
 
 @kernel
@@ -187,10 +206,35 @@ def _shuffle_spread(made, start, out, lanes):
         patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)
 
 
-def exchange(weight: np.ndarray, order: np.ndarray, exchanged: np.ndarray, by_phase: bool) -> None:
-    """The module's first equation; `exchanged` is as there or, `by_phase`, [p, g, c, o, t]."""
-    loops = _shuffle_exchange.sized(4.0 * exchanged.size)
-    loops(weight, order, exchanged, by_phase, simd.lanes(weight.dtype))
+#: What moving an element costs, in the operations that `Kernel.sized` counts: in a new order (measured: 10 to 15 GB/s),
+#: and by planes (25 GB/s).
+MOVE_OPERATIONS, COPY_OPERATIONS = 16.0, 8.0
+
+
+class Exchange:
+    """The module's first equation for several orders at once, for weights (g, o, c, taps) of one shape."""
+
+    def __init__(self, groups: int, depth: int, channels: int, orders: Sequence[np.ndarray]) -> None:
+        self._order = np.concatenate([order.reshape(-1) for order in orders])
+        self._shapes = [(groups, channels, len(order), depth, order.shape[1]) for order in orders]
+        self._starts = np.cumsum([0, *map(math.prod, self._shapes)])
+        self.size = int(self._starts[-1])
+        table, begin = [], 0  # of each phase: where it begins, how far channels are apart, its first tap, its taps
+        for start, (_, _, phases, _, taps) in zip(self._starts[:-1], self._shapes, strict=True):
+            for phase in range(phases):
+                table.append((start + phase * depth * taps, phases * depth * taps, begin, taps))
+                begin += taps
+        self._table = np.array(table, np.int64)
+        self._loops = _shuffle_exchange.sized(MOVE_OPERATIONS * self.size)
+
+    def run(self, weight: np.ndarray, exchanged: np.ndarray) -> None:
+        """Fill a flat array of `size`."""
+        self._loops(weight, self._order, self._table, exchanged, simd.lanes(weight.dtype))
+
+    def parts(self, exchanged: np.ndarray) -> list[np.ndarray]:
+        """What lies in it: an array [g, c, p, o, t] for each order."""
+        ends = zip(self._starts[:-1], self._starts[1:], self._shapes, strict=True)
+        return [exchanged[start:end].reshape(shape) for start, end, shape in ends]
 
 
 def interleave(
@@ -200,16 +244,16 @@ def interleave(
 
     `phases` is (planes, phases, ...) or, `by_phase`, (phases, planes, ...).
     """
-    loops = _shuffle_interleave.sized(4.0 * out.size)
+    loops = _shuffle_interleave.sized(MOVE_OPERATIONS * out.size)
     loops(phases, strides, pad, first, out, by_phase, simd.lanes(out.dtype))
 
 
 def gather(x: np.ndarray, gathered: np.ndarray, start: int, depth: Depth) -> None:
     """The module's third equation; `x` is (n, c, d, pixels), `gathered` (planes, c, kd, pixels)."""
-    loops = _shuffle_gather.sized(4.0 * gathered.size)
+    loops = _shuffle_gather.sized(COPY_OPERATIONS * gathered.size)
     loops(x, gathered, start, depth.od, depth.stride, depth.padding[0], depth.dilation, simd.lanes(x.dtype))
 
 
 def spread(made: np.ndarray, start: int, out: np.ndarray) -> None:
     """The module's fourth equation; `made` is (planes, c, pixels), `out` (n, c, od, pixels)."""
-    _shuffle_spread.sized(4.0 * made.size)(made, start, out, simd.lanes(made.dtype))
+    _shuffle_spread.sized(COPY_OPERATIONS * made.size)(made, start, out, simd.lanes(made.dtype))

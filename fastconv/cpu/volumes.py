@@ -17,8 +17,10 @@ pixels, the depth.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -72,6 +74,29 @@ def gathered(spec: ConvSpec) -> ConvSpec:
     return replace(spec, n=each, c_in=spec.c_in * spec.depth.kd, axes=2, depth=FLAT)
 
 
+class _Gathered(threading.local):
+    """What this thread's gathered planes hold, while `one_input` lasts."""
+
+    lasts = False
+    key: tuple | None = None
+    arrays: tuple[np.ndarray, ...] = ()
+    """Those that the key tells by their addresses: kept, so that no others come to lie there."""
+
+
+_gathered = _Gathered()
+
+
+@contextlib.contextmanager
+def one_input() -> Iterator[None]:
+    """Around convolutions of one input, which nobody changes meanwhile: planes are gathered once for those that see the
+    same, as phases of a transposed convolution do."""
+    _gathered.lasts = True
+    try:
+        yield
+    finally:
+        _gathered.lasts, _gathered.key, _gathered.arrays = False, None, ()
+
+
 class Convolution:
     """An algorithm for images as one for volumes, with the contract of any."""
 
@@ -119,9 +144,15 @@ class Convolution:
         gathered_planes = seen.view(bits).reshape(part.n, spec.c_in, spec.depth.kd, -1)
         made_planes = made.view(out_bits).reshape(part.n, spec.c_out, -1)
         results = out.view(out_bits).reshape(spec.n, spec.c_out, spec.depth.od, -1)
+        there = False
+        if _gathered.lasts:
+            key = x.ctypes.data, seen.ctypes.data, x.shape, seen.shape, x.dtype, spec.depth
+            there = planes == part.n and key == _gathered.key
+            _gathered.key, _gathered.arrays = key if planes == part.n else None, (x, seen)
         for start in range(0, planes, part.n):
             start = min(start, planes - part.n)  # the last part may do some planes again
-            gather(volumes, gathered_planes, start, spec.depth)
+            if not there:
+                gather(volumes, gathered_planes, start, spec.depth)
             self.module.run(part, seen, packed, bias, made)
             spread(made_planes, start, results)
 
