@@ -77,13 +77,12 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     if threads > 1:
         block_h = max(1, min(block_h, spec.oh * across // (4 * threads)))
     together = max(2, ROW_BYTES // size // (block_w * stride * spec.stride[0]))
-    sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, block_h, block_w, together)
+    blocks = block_h, block_w, together, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)
+    sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, *blocks)
     return Prepared(
         loops=_kernel(*kind(spec), line.dealt, line.every > 1, line.taps.size if alone else 0),
-        constants=constants(spec),
-        offsets=line.offsets,
-        counts=counts(spec),
-        sizes=np.array((*sizes, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)), np.int64),
+        arguments=(line.offsets, counts(spec), constants(spec), np.array(sizes, np.int64)),
+        dtype=spec.x_dtype,
         scratch=0 if alone else block_h * line.dealt * line.pitch,
         work=4.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )

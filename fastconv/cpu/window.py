@@ -84,7 +84,7 @@ def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> 
 
 
 class Prepared:
-    """All that a call of `rows` or `running` needs beside its arrays."""
+    """All that a call of `across`, `rows` or `running` needs beside its arrays."""
 
     __slots__ = ("_arguments", "_launch", "_none", "scratch")
 
@@ -92,18 +92,16 @@ class Prepared:
         self,
         *,
         loops: Kernel,
-        constants: tuple[np.generic, np.generic],
-        offsets: np.ndarray,
-        counts: np.ndarray,
-        sizes: np.ndarray,
+        arguments: tuple[Any, ...],
+        dtype: np.dtype,
         scratch: int,
         work: float,
     ) -> None:
         self.scratch = scratch
         """Elements for each thread."""
         self._launch = Launch(loops, work)
-        self._arguments = offsets, counts, constants, sizes
-        self._none = None if scratch else np.empty((1, 0), counts.dtype)
+        self._arguments = arguments
+        self._none = None if scratch else np.empty((1, 0), dtype)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Pool."""
