@@ -31,7 +31,7 @@ from ..pool_spec import PoolSpec
 from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .window import Lines, Prepared, combine, constants, counts, kind, lines, powering
+from .window import DEAL, Lines, Prepared, combine, constants, counts, kind, lines, powering
 
 #: Bytes of the lines of one task: a quarter of a 32 KiB first-level cache, for its input and output take up as much.
 LINE_BYTES = 8 << 10
@@ -93,9 +93,10 @@ def _columns(spec: PoolSpec, line: Lines, reads: int) -> Columns:
 def cost(spec: PoolSpec, machine: Machine) -> float:
     """Fitted, to 160 problems in float32 and float64, with vectors of 64 bytes."""
     line, lanes = lines(spec, 1), simd.lanes(spec.x_dtype)
-    _, groups, _, rest, reads = _taps(spec, line)
+    together, groups, _, rest, reads = _taps(spec, line)
     loads = groups * 0.42 * lanes if line.every > 1 else (groups + (rest > 0)) * line.dealt
-    steps = -(-spec.ow // lanes) * (loads + 2) + 2.3 * _columns(spec, line, reads).pitch / lanes
+    shuffles = (together + rest) * (line.dealt - 1)
+    steps = -(-spec.ow // lanes) * (loads + DEAL * shuffles + 2) + 2.3 * _columns(spec, line, reads).pitch / lanes
     moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh * spec.ow)
     return machine.call + (spec.planes * spec.oh * steps * machine.vector + moved / machine.stream) / machine.threads
 

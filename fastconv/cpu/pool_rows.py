@@ -34,7 +34,7 @@ from ..pool_spec import PoolSpec
 from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .window import Prepared, combine, constants, counts, inside, kind, lines, powering
+from .window import DEAL, Prepared, combine, constants, counts, inside, kind, lines, powering
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
@@ -52,7 +52,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     """Fitted, as those of the other poolings, to 750 problems in float32, with vectors of 64 bytes."""
     lanes, line = simd.lanes(spec.x_dtype), lines(spec, spec.ow)
     power, root = powering(spec)
-    down = -(-line.groups // lanes) * (line.dealt * min(spec.kh, spec.h) * (1 + power) + 5)
+    down = -(-line.groups // lanes) * (line.dealt * (min(spec.kh, spec.h) * (1 + power) + DEAL * (line.dealt - 1)) + 5)
     across = -(-spec.ow // lanes) * (line.taps.size * (0.8 if line.every == 1 else 0.45 * lanes) + 5)
     across = across * (line.groups > spec.ow) + -(-spec.ow // lanes) * root
     steps = spec.planes * (spec.oh * (down + across) + 20)

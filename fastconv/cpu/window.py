@@ -21,8 +21,13 @@ def inside(start, dilation, size, taps):
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
-#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs.
-MOST_DEALT = 4
+#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs. With larger
+#: ones the elements of each tap are loaded one by one. AVX-512 shuffles any two vectors in one instruction.
+MOST_DEALT = 8 if simd.register_bytes() == 64 else 4
+
+
+#: Vectors loaded and combined in the time that a shuffle takes.
+DEAL = 0.3
 
 
 class Lines(NamedTuple):
