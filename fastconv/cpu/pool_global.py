@@ -7,8 +7,8 @@
     lp:   as avg, of the powers of x and with the root in the end
 
 What it changes over `rows`: where a window spans all columns, its rows lie in memory one behind the other. The vectors
-then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven). One vector is
-left of each window; those of as many windows as it has lanes are folded together, to a vector of results.
+then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven). One vector a
+window is folded to a number, in log2(lanes) steps, and as many of these as it has lanes are divided and stored at once.
 
 Loop order: one task per some windows of a plane, or some planes; within a window four independent sums, so that
 additions need not wait for each other. The index of a maximum is found by a second look at its window, which is in the
@@ -20,7 +20,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -52,7 +51,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    return num_threads() * simd.lanes(spec.x_dtype) * simd.register_bytes()
+    return 0
 
 
 @lru_cache(maxsize=1024)
@@ -68,7 +67,7 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
         loops=_kernel(*kind(spec), indices),
         arguments=(_divisors(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
-        scratch=lanes * lanes,
+        scratch=0,
         work=4.0 * windows * size * spec.x_dtype.itemsize,
     )
 
@@ -105,7 +104,7 @@ def _place(values, at, count, value):
 @lru_cache(maxsize=4)
 def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
     ops = combine(name, powers)
-    vectors, finish, fold, raised = ops.vectors, ops.finish, simd_pool.fold_together(name), ops.raised
+    vectors, finish, fold, raised = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
     # The last vector of a window, of which only some lanes are there.
     part = simd_pool.columns(name, 1, True, powers, along=True)
     key = (name, powers, with_indices)
@@ -113,7 +112,7 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
 
     @jit(key=key, **settings)
     def folded(x, at, count, constants, lanes):
-        """One vector of `count` elements from a flat index on."""
+        """All of `count` elements from a flat index on."""
         nothing, norm = constants
         full = count & -lanes  # lanes are a power of two
         if full < count:
@@ -139,7 +138,7 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         while k < full:
             value = vectors(raised(simd.load(x, at + k), norm), value)
             k += lanes
-        return value
+        return fold(value)
 
     @kernel(key=key, error_model="numpy")
     def _global(x, out, indices, counts, constants, sizes, scratches):
@@ -149,19 +148,18 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         windows = planes * oh
         for index in prange((windows + group - 1) // group):
             begin = np.int64(index) * group
-            end, line = min(begin + group, windows), scratches[numba.get_thread_id()]
-            plane, i = begin // oh, begin % oh
+            end, plane, i = min(begin + group, windows), begin // oh, begin % oh
             for number in range(begin, end, lanes):
-                some, first = min(lanes, end - number), i
+                some, first, values = min(lanes, end - number), i, simd.splat(constants[0])
                 for k in range(some):
                     start = i * stride - top
                     a0, a1 = inside(start, 1, h, window)
                     value = folded(x, (plane * h + start + a0) * w, (a1 - a0) * w, constants, lanes)
-                    simd.store(line, k * lanes, value)
+                    values = simd_pool.put_lane(values, k, value)
                     i += 1
                     if i == oh:
                         plane, i = plane + 1, 0
-                value = finish(fold(line, 0), counts, 0, 1 + first, constants[1])
+                value = finish(values, counts, 0, 1 + first, constants[1])
                 if some == lanes:
                     simd.store(out, number, value)
                 else:

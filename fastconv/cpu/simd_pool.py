@@ -144,38 +144,15 @@ def fold(op: str) -> Any:
     return fold_lanes
 
 
-@lru_cache(maxsize=8)
-def fold_together(op: str) -> Any:
-    """A function for kernels, ``fold_together(array, at)``: the "max" or "sum" of each of as many vectors as a
-    vector has lanes, which lie one behind the other from a flat index on, as one vector.
+@intrinsic
+def put_lane(typingctx, vector, lane, scalar):
+    """The vector with another element in one lane."""
 
-    Two vectors become one that holds half as many partial results of each, until one holds all: two shuffles and an
-    operation a vector, and no result leaves the vector registers.
-    """
-    combine = _COMBINE[op]
+    def codegen(context, builder, sig, args):
+        vector, lane, scalar = args
+        return builder.insert_element(vector, scalar, builder.trunc(lane, _I32))
 
-    @intrinsic
-    def fold_vectors(typingctx, array, at):
-        kind = Vector(array.dtype)
-
-        def codegen(context, builder, sig, args):
-            data, count = _data(context, builder, array, args[0]), kind.count
-            vectors = [_load(builder, data, builder.add(args[1], _INT(v * count)), count) for v in range(count)]
-            group = count  # elements that are partial results of one
-            while group > 1:
-                half, group = len(vectors) // 2, group // 2
-                order = [[lane + begin for begin in range(0, count, 2 * group) for vector in (0, count)
-                          for lane in range(first + vector, first + vector + group)] for first in (0, group)]
-                orders = [ir.Constant(ir.VectorType(_I32, count), lanes) for lanes in order]
-                vectors = [
-                    combine(builder, array.dtype, *(builder.shuffle_vector(a, b, lanes) for lanes in orders))
-                    for a, b in zip(vectors[:half], vectors[half:], strict=True)
-                ]
-            return vectors[0]
-
-        return kind(array, types.int64), codegen
-
-    return fold_vectors
+    return vector(vector, types.int64, vector.scalar), codegen
 
 
 def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
