@@ -149,8 +149,10 @@ def put_lane(typingctx, vector, lane, scalar):
     """The vector with another element in one lane."""
 
     def codegen(context, builder, sig, args):
-        vector, lane, scalar = args
-        return builder.insert_element(vector, scalar, builder.trunc(lane, _I32))
+        before, lane, scalar = args
+        numbers = ir.Constant(ir.VectorType(_I32, vector.count), list(range(vector.count)))
+        here = builder.icmp_signed("==", numbers, _splat(builder, builder.trunc(lane, _I32), vector.count))
+        return builder.select(here, _splat(builder, scalar, vector.count), before)  # an insertion goes through memory
 
     return vector(vector, types.int64, vector.scalar), codegen
 
