@@ -62,7 +62,7 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
         group = max(1, min(group, windows // (4 * threads)))
     if group > lanes:
         group -= group % lanes
-    sizes = spec.kh, spec.stride[0], spec.padding[0][0], group, lanes
+    sizes = spec.kh, spec.stride[0], spec.padding[0][0], group
     return Prepared(
         loops=_kernel(*kind(spec), indices),
         arguments=(_divisors(spec), constants(spec), np.array(sizes, np.int64)),
@@ -144,8 +144,8 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
     def _global(x, out, indices, counts, constants, sizes, scratches):
         planes, oh, _ = out.shape
         h, w = x.shape[1:]
-        window, stride, top, group, lanes = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-        windows = planes * oh
+        window, stride, top, group = sizes[0], sizes[1], sizes[2], sizes[3]
+        windows, lanes = planes * oh, simd_pool.lanes_of(x)
         for index in prange((windows + group - 1) // group):
             begin = np.int64(index) * group
             end, plane, i = min(begin + group, windows), begin // oh, begin % oh

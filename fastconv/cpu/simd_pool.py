@@ -35,6 +35,13 @@ from .simd import (
 
 
 @intrinsic
+def lanes_of(typingctx, array):
+    """Elements of an array in a vector, as a constant: addresses of neighbouring vectors need no arithmetic then."""
+    count = Vector(array.dtype).count
+    return types.int64(array), lambda context, builder, sig, args: _INT(count)
+
+
+@intrinsic
 def load_every(typingctx, array, index, stride):
     """The elements at a flat index and every `stride` behind it, one by one."""
     kind = Vector(array.dtype)
