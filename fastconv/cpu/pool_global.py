@@ -115,11 +115,6 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         """All of `count` elements from a flat index on."""
         nothing, norm = constants
         full = count & -lanes  # lanes are a power of two
-        if full < count:
-            (value,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
-        else:
-            value = simd.splat(nothing)
-        k = 0
         if full >= 4 * lanes:
             v0, v1, v2, v3 = (
                 raised(simd.load(x, at), norm),
@@ -134,11 +129,15 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
                 v2 = vectors(raised(simd.load(x, at + k + 2 * lanes), norm), v2)
                 v3 = vectors(raised(simd.load(x, at + k + 3 * lanes), norm), v3)
                 k += 4 * lanes
-            value = vectors(vectors(value, vectors(v0, v1)), vectors(v2, v3))
+            value = vectors(vectors(v0, v1), vectors(v2, v3))
+        else:
+            value, k = simd.splat(nothing), 0
         while k < full:
             value = vectors(raised(simd.load(x, at + k), norm), value)
             k += lanes
-        return fold(value)
+        # Where nothing is left, nothing of this is read: faster than a branch.
+        (rest,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
+        return fold(vectors(rest, value))
 
     @kernel(key=key, error_model="numpy")
     def _global(x, out, indices, counts, constants, sizes, scratches):
