@@ -64,7 +64,7 @@ def load_every_inside(typingctx, array, index, stride, first, last, fill):
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
-        data, index, stride, first, last, fill = _data(context, builder, array, args[0]), *args[1:]
+        data, (index, stride, first, last, fill) = _data(context, builder, array, args[0]), args[1:]
         vector = ir.Constant(ir.VectorType(data.type.pointee, kind.count), ir.Undefined)
         for lane in range(kind.count):
             column = builder.mul(stride, _INT(lane))
