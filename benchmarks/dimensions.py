@@ -2,7 +2,8 @@
 
 Every row is checked against PyTorch's result, then both are timed in turns: plain calls that make their own output.
 Ratios are of medians, and of minima, in one run: above one, fastconv is faster. With ``--threads 2 --pin`` each thread
-has a core of its own, and turns begin with a rest in which the threads of the one before fall asleep.
+has a core of its own, and turns begin with a rest in which the threads of the one before fall asleep, and with calls
+that are not timed.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def adaptive_avg_pool2d(
            [6., 7., 8., 9.]])
     """
     x = array("x", x)
-    size = _output_size(x, output_size)
+    size = output_size if type(output_size) is int else _output_size(x.shape, output_size)
     problem, equal = _problem("avg", x.shape, check_dtype("x", x.dtype), size)
     if equal:
         return recipe(problem, "auto", device).run(x, False, out)
@@ -68,7 +68,7 @@ def adaptive_avg_pool2d(
         from .cpu import adaptive
 
         sums = result if result.dtype == problem.x_dtype else allocate(result.shape, problem.x_dtype)
-        adaptive.average(_planes(x, problem), sums.reshape(-1, *size))
+        adaptive.average(_planes(x, problem), sums.reshape(-1, problem.oh, problem.ow))
         if sums is not result:
             result[...] = sums
     return result
@@ -105,7 +105,7 @@ def adaptive_max_pool2d(
     """
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
-    size = _output_size(x, output_size)
+    size = output_size if type(output_size) is int else _output_size(x.shape, output_size)
     problem, equal = _problem("max", x.shape, check_dtype("x", x.dtype), size)
     if equal:
         return recipe(problem, "auto", device).run(x, return_indices, out)
@@ -116,27 +116,29 @@ def adaptive_max_pool2d(
         from .cpu import adaptive
 
         best = allocate(result.shape, problem.x_dtype)
-        places = None if indices is None else indices.reshape(-1, *size)
-        adaptive.maximum(_planes(x, problem), best.reshape(-1, *size), places)
+        places = None if indices is None else indices.reshape(-1, problem.oh, problem.ow)
+        adaptive.maximum(_planes(x, problem), best.reshape(-1, problem.oh, problem.ow), places)
         result[...] = best
     return result if indices is None else (result, indices)
 
 
-def _output_size(x: np.ndarray, output_size: Any) -> Pair:
-    if x.ndim not in (2, 3, 4) or min(x.shape[-3:]) < 1:
-        raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), no axis but N empty, got {x.shape}")
+def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
+    if len(x_shape) not in (2, 3, 4) or min(x_shape[-3:]) < 1:
+        raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), no axis but N empty, got {x_shape}")
     sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     if len(sizes) != 2:
         raise ValueError(f"output_size must be an integer or a pair (vertical, horizontal), got {output_size!r}")
     high, wide = (
-        old if new is None else integer("output_size", new, 1) for old, new in zip(x.shape[-2:], sizes, strict=True)
+        old if new is None else integer("output_size", new, 1) for old, new in zip(x_shape[-2:], sizes, strict=True)
     )
     return high, wide
 
 
 @lru_cache(maxsize=1024)
-def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: Pair) -> tuple[PoolSpec, bool]:
-    """The pooling, if windows are equal; else one with the same shapes and dtypes."""
+def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pair) -> tuple[PoolSpec, bool]:
+    """The pooling, if windows are equal; else one with the same shapes and dtypes. An integer is checked here: once."""
+    if isinstance(size, int):
+        size = _output_size(x_shape, size)
     axes = [_regular(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
     if all(axes):
         (kh, stride_h), (kw, stride_w) = (axis or (1, 1) for axis in axes)

@@ -70,7 +70,7 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     --------
     >>> import fastconv
     >>> fastconv.algorithms("max_pool2d")
-    ('global', 'running', 'rows', 'naive')
+    ('global', 'across', 'running', 'rows', 'naive')
     """
     return tuple(name(module) for module in table(op, device))
 

@@ -30,8 +30,8 @@ def in_turns(
     """Seconds of the calls of each, in as many of `repeats` turns as fit into `seconds_each`, evenly spread.
 
     One that in its first turn takes `hopeless` times as long as the fastest is left out. With a `rest` of some seconds
-    a turn begins with that, and with a call that is not timed: idle threads of the one before may spin for milliseconds
-    on the cores that the threads of the next one need.
+    a turn begins with that, and with calls that are not timed for a fifth of it: idle threads of the one before may
+    spin for milliseconds on the cores that the threads of the next one need, and those must be awake.
     """
     samples = {label: [_seconds(run)] for label, run in runs.items()}
     least = min((first for (first,) in samples.values()), default=0.0)
@@ -42,7 +42,9 @@ def in_turns(
             if turn % every[label] == 0:
                 if rest:
                     time.sleep(rest)
-                    runs[label]()
+                    awake = time.perf_counter() + rest / 5
+                    while time.perf_counter() < awake:
+                        runs[label]()
                 taken.append(_seconds(runs[label]))
     return samples
 

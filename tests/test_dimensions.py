@@ -144,6 +144,7 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
     for algorithm in ("auto", *fastconv.algorithms(f"{op}_pool{axes}d")):
         stride = options.get("stride")
         settings = {name: value for name, value in options.items() if name != "stride"}
+        settings |= {"norm_type": args[0]} if args else {}
         problem = pool_spec.pool_spec(op, x.shape, x.dtype, kernel, stride, axes=axes, **settings)
         if algorithm != "auto" and unsupported(problem, algorithm):
             continue

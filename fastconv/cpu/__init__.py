@@ -31,6 +31,7 @@ from . import (
     conv_row,
     conv_separable,
     conv_winograd,
+    pool_across,
     pool_global,
     pool_naive,
     pool_rows,
@@ -58,6 +59,6 @@ CONV2D = (
     conv_naive,
 )
 CONV2D_WEIGHT = (weight_pixels, weight_channels, weight_naive)
-POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
+POOL2D = (pool_global, pool_across, pool_running, pool_rows, pool_naive)
 CONV3D = (*(volumes.Convolution(module) for module in CONV2D[:-1] if module is not conv_separable), conv_naive)
 POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)

@@ -34,7 +34,7 @@ from ..pool_spec import PoolSpec
 from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .window import Prepared, combine, constants, counts, inside, kind, lines, powering
+from .window import DEAL, Prepared, combine, constants, counts, inside, kind, lines, powering
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
@@ -52,7 +52,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     """Fitted, as those of the other poolings, to 750 problems in float32, with vectors of 64 bytes."""
     lanes, line = simd.lanes(spec.x_dtype), lines(spec, spec.ow)
     power, root = powering(spec)
-    down = -(-line.groups // lanes) * (line.dealt * min(spec.kh, spec.h) * (1 + power) + 5)
+    down = -(-line.groups // lanes) * (line.dealt * (min(spec.kh, spec.h) * (1 + power) + DEAL * (line.dealt - 1)) + 5)
     across = -(-spec.ow // lanes) * (line.taps.size * (0.8 if line.every == 1 else 0.45 * lanes) + 5)
     across = across * (line.groups > spec.ow) + -(-spec.ow // lanes) * root
     steps = spec.planes * (spec.oh * (down + across) + 20)
@@ -77,13 +77,12 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     if threads > 1:
         block_h = max(1, min(block_h, spec.oh * across // (4 * threads)))
     together = max(2, ROW_BYTES // size // (block_w * stride * spec.stride[0]))
-    sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, block_h, block_w, together)
+    blocks = block_h, block_w, together, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)
+    sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, *blocks)
     return Prepared(
         loops=_kernel(*kind(spec), line.dealt, line.every > 1, line.taps.size if alone else 0),
-        constants=constants(spec),
-        offsets=line.offsets,
-        counts=counts(spec),
-        sizes=np.array((*sizes, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)), np.int64),
+        arguments=(line.offsets, counts(spec), constants(spec), np.array(sizes, np.int64)),
+        dtype=spec.x_dtype,
         scratch=0 if alone else block_h * line.dealt * line.pitch,
         work=4.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )

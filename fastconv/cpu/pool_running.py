@@ -108,12 +108,11 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     terms, levels = _ladder(spec.op, spec.kw)
     offsets = [level * pitch + at * spec.dilation[1] for level, at in terms]
     blocks = TASK_BLOCKS, block_w, columns, levels, pitch, width, lanes
+    sizes = (spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks)
     return Prepared(
         loops=_kernel(*kind(spec), stride > 1),
-        constants=constants(spec),
-        offsets=np.array(offsets, np.int64),
-        counts=counts(spec),
-        sizes=np.array((spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks), np.int64),
+        arguments=(np.array(offsets, np.int64), counts(spec), constants(spec), np.array(sizes, np.int64)),
+        dtype=spec.x_dtype,
         scratch=(levels + 2) * pitch + (spec.kh + 1) * width,
         work=16.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )

@@ -35,6 +35,13 @@ from .simd import (
 
 
 @intrinsic
+def lanes_of(typingctx, array):
+    """Elements of an array in a vector, as a constant: addresses of neighbouring vectors need no arithmetic then."""
+    count = Vector(array.dtype).count
+    return types.int64(array), lambda context, builder, sig, args: _INT(count)
+
+
+@intrinsic
 def load_every(typingctx, array, index, stride):
     """The elements at a flat index and every `stride` behind it, one by one."""
     kind = Vector(array.dtype)
@@ -48,6 +55,26 @@ def load_every(typingctx, array, index, stride):
         return vector
 
     return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_every_inside(typingctx, array, index, stride, first, last, fill):
+    """The same, but of the columns from that index on only those from `first` to before `last` are read; the others
+    count as `fill`."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        data, (index, stride, first, last, fill) = _data(context, builder, array, args[0]), args[1:]
+        vector = ir.Constant(ir.VectorType(data.type.pointee, kind.count), ir.Undefined)
+        for lane in range(kind.count):
+            column = builder.mul(stride, _INT(lane))
+            inside = builder.and_(builder.icmp_signed(">=", column, first), builder.icmp_signed("<", column, last))
+            there = builder.select(inside, column, first)  # some column is there
+            element = builder.load(builder.gep(data, [builder.add(index, there)]))
+            vector = builder.insert_element(vector, builder.select(inside, element, fill), _I32(lane))
+        return vector
+
+    return kind(array, *[types.int64] * 4, array.dtype), codegen
 
 
 @intrinsic
@@ -122,6 +149,19 @@ def fold(op: str) -> Any:
         return vector.scalar(vector), codegen
 
     return fold_lanes
+
+
+@intrinsic
+def put_lane(typingctx, vector, lane, scalar):
+    """The vector with another element in one lane."""
+
+    def codegen(context, builder, sig, args):
+        before, lane, scalar = args
+        numbers = ir.Constant(ir.VectorType(_I32, vector.count), list(range(vector.count)))
+        here = builder.icmp_signed("==", numbers, _splat(builder, builder.trunc(lane, _I32), vector.count))
+        return builder.select(here, _splat(builder, scalar, vector.count), before)  # an insertion goes through memory
+
+    return vector(vector, types.int64, vector.scalar), codegen
 
 
 def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
@@ -228,7 +268,7 @@ def root(typingctx, vector, norm):
 
 
 @lru_cache(maxsize=32)
-def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
+def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool = False) -> Any:
     """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
 
     ``columns(x, at, step, rows, norm)`` is a tuple of vectors, of which the p-th holds at lane l::
@@ -236,7 +276,9 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
         op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
 
     or of the `norm`-th powers of those, if asked for. With `edge` two more arguments, `first` and `last`, say which of
-    the ``stride * lanes`` columns are there, and a third what the others count as; they are not read.
+    the ``stride * lanes`` columns are there, and a third what the others count as; they are not read. Where the "rows"
+    lie `along` one row, each `step` columns behind the one before, that is said of the first, in
+    numbers of 32 bits.
     """
     combine = _COMBINE[op]
 
@@ -245,18 +287,18 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
         count, result = kind.count, types.UniTuple(kind, stride)
 
         def codegen(context, builder, sig, args):
-            data, masks, others = _data(context, builder, x, args[0]), [None] * stride, None
+            data, fixed, others = _data(context, builder, x, args[0]), [None] * stride, None
             if edge:
-                first, last, fill = args[5:]
-                lane = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
-                others = _splat(builder, fill, count)
-                sides = [builder.trunc(_clamped(builder, side, stride * count), _I32) for side in (first, last)]
-                for v in range(stride):
-                    low, high = (_splat(builder, builder.sub(side, _I32(v * count)), count) for side in sides)
-                    inside = builder.icmp_signed(">=", lane, low), builder.icmp_signed("<", lane, high)
-                    masks[v] = builder.and_(*inside)
+                others = _splat(builder, args[7], count)
+                fixed = _between(builder, *args[5:7], count, stride)
 
-            def row(at):
+            def row(r):
+                behind = builder.mul(r, args[2])
+                at = builder.add(args[1], behind)
+                if edge and along:
+                    masks = _within(builder, builder.sub(behind, args[5]), builder.sub(args[6], args[5]), count, stride)
+                else:
+                    masks = fixed
                 vectors = [
                     _load_masked(builder, data, builder.add(at, _INT(v * count)), mask, others)
                     if edge
@@ -265,7 +307,7 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
                 ]
                 return _power(builder, vectors, args[4]) if powers else vectors
 
-            top = row(args[1])
+            top = row(_INT(0))
             entry, test = builder.block, builder.append_basic_block("test")
             body, done = builder.append_basic_block("row"), builder.append_basic_block("done")
             builder.branch(test)
@@ -273,7 +315,7 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
             r, vectors = builder.phi(_INT), [builder.phi(vector.type) for vector in top]
             builder.cbranch(builder.icmp_signed("<", r, args[3]), body, done)
             builder.position_at_end(body)
-            here = row(builder.add(args[1], builder.mul(r, args[2])))
+            here = row(r)
             for vector, begin, value in zip(vectors, top, here, strict=True):
                 vector.add_incoming(begin, entry)
                 vector.add_incoming(combine(builder, x.dtype, value, vector), builder.block)
@@ -298,6 +340,25 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False) -> Any:
         return define(typingctx, x, [])
 
     return inner_columns
+
+
+def _between(builder, first, last, count: int, vectors: int) -> list[ir.Value]:
+    """Masks of the lanes of so many vectors, counted through, from `first` to before `last`."""
+    lane = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
+    sides = [builder.trunc(_clamped(builder, side, vectors * count), _I32) for side in (first, last)]
+    masks = []
+    for v in range(vectors):
+        low, high = (_splat(builder, builder.sub(side, _I32(v * count)), count) for side in sides)
+        masks.append(builder.and_(builder.icmp_signed(">=", lane, low), builder.icmp_signed("<", lane, high)))
+    return masks
+
+
+def _within(builder, start, size, count: int, vectors: int) -> list[ir.Value]:
+    """Masks of the lanes of so many vectors, counted through from `start` on, from 0 to before `size`; that is one
+    comparison of unsigned numbers, of 32 bits."""
+    start, size = (_splat(builder, builder.trunc(number, _I32), count) for number in (start, size))
+    numbers = [ir.Constant(ir.VectorType(_I32, count), list(range(v * count, (v + 1) * count))) for v in range(vectors)]
+    return [builder.icmp_unsigned("<", builder.add(start, number), size) for number in numbers]
 
 
 def _clamped(builder, value, most: int):

@@ -21,8 +21,13 @@ def inside(start, dilation, size, taps):
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
-#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs.
-MOST_DEALT = 4
+#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs. With larger
+#: ones the elements of each tap are loaded one by one. AVX-512 shuffles any two vectors in one instruction.
+MOST_DEALT = 8 if simd.register_bytes() == 64 else 4
+
+
+#: Vectors loaded and combined in the time that a shuffle takes.
+DEAL = 0.3
 
 
 class Lines(NamedTuple):
@@ -84,7 +89,7 @@ def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> 
 
 
 class Prepared:
-    """All that a call of `rows` or `running` needs beside its arrays."""
+    """All that a call of a pooling needs beside its arrays."""
 
     __slots__ = ("_arguments", "_launch", "_none", "scratch")
 
@@ -92,23 +97,21 @@ class Prepared:
         self,
         *,
         loops: Kernel,
-        constants: tuple[np.generic, np.generic],
-        offsets: np.ndarray,
-        counts: np.ndarray,
-        sizes: np.ndarray,
+        arguments: tuple[Any, ...],
+        dtype: np.dtype,
         scratch: int,
         work: float,
     ) -> None:
         self.scratch = scratch
         """Elements for each thread."""
         self._launch = Launch(loops, work)
-        self._arguments = offsets, counts, constants, sizes
-        self._none = None if scratch else np.empty((1, 0), counts.dtype)
+        self._arguments = arguments
+        self._none = None if scratch else np.empty((1, 0), dtype)
 
-    def run(self, x: np.ndarray, out: np.ndarray) -> None:
-        """Pool."""
-        scratches = runtime_scratch(self.scratch, x.dtype) if self._none is None else self._none
-        self._launch.call(x, out, *self._arguments, scratches)
+    def run(self, *arrays: np.ndarray) -> None:
+        """Pool: the first of the arrays into the others."""
+        scratches = runtime_scratch(self.scratch, arrays[0].dtype) if self._none is None else self._none
+        self._launch.call(*arrays, *self._arguments, scratches)
 
 
 def _zero(dtype: np.dtype) -> np.generic:
@@ -128,7 +131,6 @@ class Combine(NamedTuple):
     raised: Any
     vectors: Any
     finish: Any
-    finish_scalar: Any
 
 
 @jit(forceinline=True)
@@ -152,28 +154,17 @@ def _divided(total, counts, row, column, norm):
 
 
 @jit(forceinline=True)
-def _divided_scalar(total, counts, row, column, norm):
-    return total / (counts[row] * counts[column])
-
-
-@jit(forceinline=True)
 def _root(total, counts, row, column, norm):
     return simd_pool.root(_divided(total, counts, row, column, norm), norm)
-
-
-@jit(forceinline=True, error_model="numpy")
-def _root_scalar(total, counts, row, column, norm):
-    mean = _divided_scalar(total, counts, row, column, norm)
-    return np.sqrt(mean) if norm == 2 else mean ** (1 / norm)
 
 
 @lru_cache(maxsize=4)
 def combine(name: str, powers: bool) -> Combine:
     if name == "max":
-        return Combine("max", _least, _untouched, simd.larger, _as_it_is, _as_it_is)
+        return Combine("max", _least, _untouched, simd.larger, _as_it_is)
     if powers:
-        return Combine("sum", _zero, simd_pool.power, _plus, _root, _root_scalar)
-    return Combine("sum", _zero, _untouched, _plus, _divided, _divided_scalar)
+        return Combine("sum", _zero, simd_pool.power, _plus, _root)
+    return Combine("sum", _zero, _untouched, _plus, _divided)
 
 
 def kind(spec: PoolSpec) -> tuple[str, bool]:
