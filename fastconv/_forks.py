@@ -7,8 +7,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 #: Whether this process is a forked child whose parent had already started Numba's threads.
@@ -20,16 +18,18 @@ _running: set[int] = set()
 _held: list[Any] = []
 
 
-@contextmanager
-def kernel_running() -> Iterator[None]:
+class _KernelRunning:
     """Around a parallel kernel: a fork waits for it, because a child of a busy thread pool may wait forever."""
-    thread = threading.get_ident()
-    with gate:
-        _running.add(thread)
-    try:
-        yield
-    finally:
-        _running.discard(thread)
+
+    def __enter__(self) -> None:
+        with gate:
+            _running.add(threading.get_ident())
+
+    def __exit__(self, *_: object) -> None:
+        _running.discard(threading.get_ident())
+
+
+kernel_running = _KernelRunning()
 
 
 def _before() -> None:

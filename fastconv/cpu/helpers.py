@@ -29,7 +29,7 @@ def in_threads(work: Callable[[int], None], shares: int) -> None:
     if shares == 1:
         take()
         return
-    with _forks.kernel_running():
+    with _forks.kernel_running:
         if _helpers is None or _helpers[0] != os.getpid():  # a forked child has none
             _helpers = os.getpid(), ThreadPoolExecutor(os.cpu_count(), "fastconv")
         helping = []

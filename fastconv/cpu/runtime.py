@@ -26,7 +26,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -103,8 +103,7 @@ class Kernel:
         if threads == 1 or not _may_launch():
             self.serial(*args)
         else:
-            with _launched(threads):
-                self.parallel(*args)
+            _launch(self.parallel, threads, args)
 
     def sized(self, operations: float) -> Callable[..., None]:
         """What to call for a problem of so many operations: the serial build where threads would not pay."""
@@ -287,21 +286,20 @@ _load_openmp()
 
 
 def _may_launch() -> bool:
-    """Whether a parallel kernel may run now; see the module's table. If so, `_launched` must follow."""
+    """Whether a parallel kernel may run now; see the module's table. If so, `_launch` must follow."""
     if _layer == "tbb":
         return True
     return not _forks.threads_lost and (_layer != "workqueue" or _launching.acquire(blocking=False))
 
 
-@contextlib.contextmanager
-def _launched(threads: int) -> Iterator[None]:
-    """Around a parallel kernel: so many of Numba's threads run it, and a fork waits for it."""
+def _launch(loops: Callable[..., None], threads: int, args: tuple) -> None:
+    """Run a parallel kernel on so many of Numba's threads; a fork waits for it."""
     before = masked_threads()
     try:
-        with _forks.kernel_running():
+        with _forks.kernel_running:
             if threads != before:
                 numba.set_num_threads(threads)
-            yield
+            loops(*args)
     finally:
         if threads != before:
             numba.set_num_threads(before)
