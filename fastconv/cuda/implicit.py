@@ -42,12 +42,19 @@ FAR = 1 << 30
 MOST = 1 << 28
 
 
-def limits(spec: ConvSpec) -> str | None:
-    """Why index arithmetic in 32 bits does not do, or None."""
+def places(spec: ConvSpec) -> str | None:
+    """Why pixels and elements of an image cannot be counted in 32 bits, or None."""
     if max(spec.h, spec.w, *spec.padding[0], *spec.padding[1]) >= MOST:
         return f"images and padding must have less than {MOST} rows and columns"
     if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31:
         return "an output of 2**30 pixels, or an image of 2**31 elements, is too large for 32-bit indices"
+    return None
+
+
+def limits(spec: ConvSpec) -> str | None:
+    """Why index arithmetic in 32 bits does not do, or None."""
+    if reason := places(spec):
+        return reason
     if spec.n * spec.oh * spec.ow // 16 * spec.groups * -(-spec.c_out // spec.groups // 16) > MOST_BLOCKS:
         return f"its blocks are numbered in 32 bits, too few for {spec.groups} groups"
     if spec.taps >= 1 << 20:
