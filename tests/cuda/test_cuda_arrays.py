@@ -112,6 +112,23 @@ def test_any_strides(library: Library, algorithm: str) -> None:
         assert out.stride()[1] == 1, "channels last in, channels last out"
 
 
+@pytest.mark.parametrize(("x", "weight", "options"), [
+    ((2, 3, 9, 5), (6, 1, 3, 3), {"padding": 1, "activation": "relu"}),
+    ((1, 5, 10, 9), (5, 1, 9, 2), {"padding": ((4, 3), (0, 1)), "stride": (1, 2)}),  # a chunk of rows and a rest
+    ((1, 2, 11, 8), (2, 1, 3, 3), {"padding": 2, "stride": (2, 1), "dilation": 2}),
+], ids=["multiplier", "chunks", "dilation"])
+def test_depthwise_of_channels_last(library: Library, x: Any, weight: Any, options: dict[str, Any]) -> None:
+    for dtype in ("float32", "float16"):
+        image, kernels, bias = values(x, dtype), values(weight, dtype, 1), values(weight[:1], dtype, 2)
+        call = options | {"groups": x[1], "algorithm": "depthwise"}
+        given = library.images(image, True), library.put(kernels), library.put(bias)
+        result = fastconv.conv2d(*given, **call)
+        linear = {name: value for name, value in call.items() if name not in ("activation", "algorithm")}
+        expected, scale = reference.conv2d(image, kernels, bias, **linear)
+        assert_close(np.asarray(library.get(result)), np.maximum(expected, 0) if "activation" in call else expected,
+                     scale)
+
+
 @pytest.mark.skipif(not SIMULATED, reason="views of NumPy's memory, in which a GPU finds nothing")
 @pytest.mark.parametrize(("dtype", "kernel"), [("float32", 3), ("float32", 1), ("float16", 1), ("int8", 2)])
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
