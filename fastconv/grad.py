@@ -72,18 +72,16 @@ def conv2d_input(
     >>> grad.conv2d_input((1, 1, 3), [[[[1.0, -1.0]]]], [[[1.0, 1.0]]])
     array([[[ 1.,  0., -1.]]])
     """
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if place(device, grad_output, name="grad_output") == "cuda":
+        from . import gpu_grad
+
+        return gpu_grad.conv2d_input(shape("input_size", input_size), weight, grad_output, options, algorithm, out)
     weight, grad_output = array("weight", weight), array("grad_output", grad_output)
-    problem = conv_spec(
-        shape("input_size", input_size),
-        weight.shape,
-        (weight.dtype, grad_output.dtype),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    dtypes = weight.dtype, grad_output.dtype
+    problem = conv_spec(shape("input_size", input_size), weight.shape, dtypes, **options)
     _check_shape(grad_output, problem.output_shape)
-    return transposed.transposed_recipe(problem, algorithm, device or "cpu").run(weight, grad_output, None, out)
+    return transposed.transposed_recipe(problem, algorithm, "cpu").run(weight, grad_output, None, out)
 
 
 def conv2d_weight(
@@ -140,7 +138,7 @@ def conv2d_weight(
     array([[[[3., 6.]]]])
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if (device is not None or type(input) is not np.ndarray) and place(device, input, name="input") == "cuda":
+    if place(device, input, name="input") == "cuda":
         from . import gpu_grad
 
         return gpu_grad.conv2d_weight(input, shape("weight_size", weight_size), grad_output, options, algorithm, out)
@@ -246,7 +244,7 @@ def avg_pool2d(
 
 
 def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
-    if (device is not None or type(input) is not np.ndarray) and place(device, input, name="input") == "cuda":
+    if place(device, input, name="input") == "cuda":
         from . import gpu_grad
 
         return gpu_grad.pool2d(op, input, grad_output, options, out)

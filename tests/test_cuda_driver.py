@@ -316,6 +316,7 @@ def test_gradients_neither_wait_nor_copy(fake: Driver, monkeypatch: pytest.Monke
         result = grad.conv2d_weight(x, (8, 4, 2, 2), signal, algorithm=algorithm)
         assert type(result) is Tensor
         assert result.shape == (8, 4, 2, 2)
+    assert grad.conv2d_input(x.shape, Tensor(np.ones((8, 4, 2, 2), np.float32)), signal).shape == x.shape
     for call in (grad.max_pool2d, grad.avg_pool2d):
         assert call(x, pooled, 2, 1).shape == x.shape
     assert {"wait", "copy", "free and wait"}.isdisjoint(fake.calls), fake.calls

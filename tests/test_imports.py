@@ -84,8 +84,8 @@ ALLOWED = {
     "transposed": {"checks", "choice", "spec", "plan", "phases", "wisdom", "cpu", "cpu.columns", "cpu.kept",
                    "cpu.machine", "cpu.runtime", "cpu.shuffle", "cpu.simd"},  # those of cpu late
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
-    "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "cuda.arrays", "cuda.convert", "cuda.host",
-                 "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
+    "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "phases", "cuda.arrays", "cuda.convert",
+                 "cuda.host", "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
     "grad": {"checks", "devices", "spec", "pool_spec", "transposed", "backward", "gpu_grad", "_forks"},  # gpu_grad late
     "training": set(),
     "nn": {"checks", "api", "pool", "grad", "training", "transpose"},

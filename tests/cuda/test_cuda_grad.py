@@ -75,6 +75,15 @@ def test_weight(case: Conv, dtype: str, algorithm: str) -> None:
     assert_close(result, typed(exact, dtype), scale)
 
 
+@pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
+def test_input(case: Conv, dtype: str) -> None:
+    x, weight, signal, options = problem(case, dtype)
+    exact, scale = expected(x, weight, signal, options)[0]
+    for algorithm in ("auto", "naive"):
+        result = grad.conv2d_input(x.shape, weight, signal, **options, device="cuda", algorithm=algorithm)
+        assert_close(result, typed(exact, dtype), scale)
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_no_tap_that_does_not_see_it_is_spoiled(algorithm: str) -> None:
     x, signal = values((1, 2, 5, 6), "float32"), values((1, 2, 3, 3), "float32", 1)
@@ -125,6 +134,14 @@ def test_every_tile_and_parts_of_sums(tile: int, parts: int, last: bool, monkeyp
     assert best(found, Machine())[0].parts > 1
     depthwise = conv_spec((32, 64, 56, 56), (64, 1, 3, 3), [x.dtype], padding=1, groups=64)
     assert weight_pixels._cut(depthwise, last)[1] > 1
+
+
+def test_input_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, signal = values((3, 2, 3, 2), "float32"), values((5, 3, 2, 3), "float32", 1)
+    monkeypatch.setattr(host, "SLICE_BYTES", 2 * 4 * (2 * 5 * 6 + signal[0].size))
+    out = np.empty((5, 2, 5, 6), np.float32)
+    assert grad.conv2d_input(out.shape, weight, signal, 2, device="cuda", out=out) is out
+    assert_close(out, *expected(out, weight, signal, {"stride": 2})[0])
 
 
 def gradient_of(op: str, x: Any, signal: Any, case: Pool, **options: Any) -> Any:
@@ -186,6 +203,20 @@ def test_weight_of_arrays_in_place(library: Library, algorithm: str, last: bool)
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_input_of_arrays_in_place(library: Library, last: bool) -> None:
+    weight, signal = values((6, 2, 3, 2), "float32"), values((2, 6, 3, 3), "float32", 1)
+    options: dict[str, Any] = {"stride": (2, 1), "padding": ((1, 1), (0, 0)), "groups": 2}
+    exact, scale = expected(np.empty((2, 4, 6, 4)), weight, signal, options)[0]
+    for factors in (library.put(weight), library.images(weight, True)):
+        result = grad.conv2d_input(exact.shape, factors, library.images(signal, last), **options)
+        assert isinstance(result, library.kind)
+        assert_close(np.asarray(library.get(result)), exact, scale)
+    out = library.images(np.empty(exact.shape, np.float32), last)
+    assert grad.conv2d_input(exact.shape, factors, library.put(signal), **options, out=out) is out
+    assert_close(np.asarray(library.get(out)), exact, scale)
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 @pytest.mark.parametrize(("op", "window", "stride"), [("max", (3, 2), (2, 1)), ("avg", (3, 2), (2, 1)), ("avg", 4, 1)])
 def test_pooling_of_arrays_in_place(library: Library, op: str, window: Any, stride: Any, last: bool) -> None:
     case = Pool("", (2, 5, 4, 6), window, {"stride": stride, "padding": 1})
@@ -227,6 +258,10 @@ def test_what_does_not_fit_is_refused() -> None:
         grad.conv2d_weight(on_gpu, (3, 2, 2, 2), signal)
     with pytest.raises(TypeError, match="input is a NumPy array, but grad_output is on a GPU"):
         grad.max_pool2d(x, put(x[:, :, :2, :2]), 2, device="cuda")
+    with pytest.raises(TypeError, match="weight is a NumPy array, but grad_output is on a GPU"):
+        grad.conv2d_input(x.shape, values((3, 2, 2, 2), "float32"), put(signal))
+    with pytest.raises(TypeError, match="weight is on a GPU, but the input is not"):
+        grad.conv2d_input(x.shape, put(values((3, 2, 2, 2), "float32")), signal)
     with pytest.raises(TypeError, match="grad_output is on a GPU, but the input is not"):
         grad.conv2d_weight(x, (3, 2, 2, 2), put(signal))
     with pytest.raises(ValueError, match=r"grad_output has shape \(1, 3, 3, 3\), but the layer's output has"):
