@@ -255,8 +255,9 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
         for r in range(each):
             sums[r] = bias[o]
         # Unsigned 64 bits, so that Numba does not check for negative indices and constants become parts of addresses.
-        base, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
+        line, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
         for _ in range(chunks):
+            base = line
             for _b in range(kw):
                 for v in range(values_of_chunk):
                     values[v] = memory[base + np.uint64(v * seen_w)]
@@ -265,8 +266,9 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
                     for r in range(each):
                         sums[r] = acc(sums[r] + factor * values[r * step_h + a])
                 base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
-            base, tap = base + np.uint64(rows * gap_h * seen_w - kw * gap_w), tap + np.uint64((rows - 1) * kw)
+            line, tap = line + np.uint64(rows * gap_h * seen_w), tap + np.uint64((rows - 1) * kw)
         if rest:
+            base = line
             for _b in range(kw):
                 for v in range(values_of_rest):
                     values[v] = memory[base + np.uint64(v * seen_w)]
