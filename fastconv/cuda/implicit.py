@@ -203,7 +203,8 @@ def near(x: Tensor, stream: Stream) -> Tensor:
     """
     reach = sum((size - 1) * abs(step) for size, step in zip(x.shape[1:], x.strides[1:], strict=True))
     x = x if reach < 1 << 31 else converted(x, x.dtype, stream, copy=True)
-    return replace(x, strides=(x.strides[0], *_layout(x.shape, x.strides)))
+    steps = _layout(x.shape, x.strides)
+    return x if steps == x.strides[1:] else replace(x, strides=(x.strides[0], *steps))
 
 
 def launch(
