@@ -1,7 +1,8 @@
 """Gradients of convolution and pooling, with the names and arguments of `torch.nn.grad`.
 
 Each takes the gradient of some number with respect to a layer's output and gives the one with respect to its input or
-its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.)
+its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.) Arrays on a GPU are used in
+place, and the result is of their kind; those of NumPy go there and back for ``device="cuda"``.
 """
 
 from __future__ import annotations
