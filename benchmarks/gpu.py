@@ -1,12 +1,13 @@
 """fastconv on a GPU beside PyTorch (cuDNN) and CuPy: one command for everything that is claimed of it.
 
     python -m benchmarks.gpu                       # all groups, a table on the terminal
-    python -m benchmarks.gpu --groups conv pool --only resnet --json gpu.json
+    python -m benchmarks.gpu --groups conv grad --only resnet --json gpu.json
 
 Arrays are on the device; times are medians of CUDA events around single calls, contenders in turns. Each convolution is
 timed in float32 beside cuDNN with TF32 off, in tf32 and tf32x3 beside cuDNN with TF32 on, both as NCHW and as channels
 last; its error against float64 is of the largest output. FLOP and byte counts are the definition's, set against a
-measured matrix product (cuBLAS, the same precision) and a measured copy. Overhead is a planned call on a tiny problem,
+measured matrix product (cuBLAS, the same precision) and a measured copy. Gradients are timed alone, and with the layer
+itself ("all"). Overhead is a planned call on a tiny problem,
 by the host's clock.
 """
 
@@ -107,6 +108,93 @@ def convolutions(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]
                        "percent": 100 * flops / seconds / ceiling, "ratio": against / seconds, "error": errors[label]}
 
 
+def gradients(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """A layer and both its gradients, one after the other, beside cuDNN without TF32; and each gradient alone."""
+    import torch
+
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = False
+    for layer in shapes.LAYERS.values():
+        if only not in layer.name:
+            continue
+        x = torch.randn(BATCH, layer.c_in, layer.h, layer.w, device="cuda")
+        weight = torch.randn(layer.c_out, layer.c_in // layer.groups, layer.kh, layer.kw, device="cuda")
+        options = layer.options
+        signal = torch.randn_like(torch.nn.functional.conv2d(x, weight, **options))
+        exact = [torch.nn.grad.conv2d_input(x.shape, weight.double(), signal.double(), **options),
+                 torch.nn.grad.conv2d_weight(x.double(), weight.shape, signal.double(), **options)]
+        made = {"all": exact, "input": exact[:1], "weight": exact[1:]}
+        for order in ("NCHW", "channels last"):
+            form = torch.channels_last if order != "NCHW" else torch.contiguous_format
+            given, factors, signals = (array.contiguous(memory_format=form) for array in (x, weight, signal))
+            for what, calls in _passes(given, factors, signals, options).items():
+                wanted = made[what]
+                errors = {label: max(((found.double() - best).abs().max() / best.abs().max()).item()
+                                     for found, best in zip(run()[-len(wanted) :], wanted, strict=True))
+                          for label, run in calls.items()}
+                times = medians(calls)
+                flops = 2 * signal.numel() * weight[0].numel() * (3 if what == "all" else 1)
+                for label, seconds in times.items():
+                    yield {"group": "grad", "name": f"{layer.name} {what} {order}", "contender": label,
+                           "ms": 1e3 * seconds, "percent": 100 * flops / seconds / limits["float32"],
+                           "ratio": times["cuDNN"] / seconds, "error": errors[label]}
+
+
+def _passes(x: Any, weight: Any, signal: Any, options: dict[str, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
+    """What is timed of a layer: runs of each contender, which return the gradients they make."""
+    import torch
+
+    ours, theirs = fastconv.grad, torch.nn.grad
+    input_of = {"fastconv": lambda: (ours.conv2d_input(x.shape, weight, signal, **options),),
+                "cuDNN": lambda: (theirs.conv2d_input(x.shape, weight, signal, **options),)}
+    weight_of = {"fastconv": lambda: (ours.conv2d_weight(x, weight.shape, signal, **options),),
+                 "cuDNN": lambda: (theirs.conv2d_weight(x, weight.shape, signal, **options),)}
+    forward = {"fastconv": lambda: (fastconv.conv2d(x, weight, **options),),
+               "cuDNN": lambda: (torch.nn.functional.conv2d(x, weight, **options),)}
+    together = {label: lambda label=label: (*forward[label](), *input_of[label](), *weight_of[label]())
+                for label in forward}
+    return {"all": together, "input": input_of, "weight": weight_of}
+
+
+def pooling_gradients(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Gradients of poolings beside PyTorch's; of maxima with the pooling whose indices they need."""
+    import torch
+
+    for pooling in shapes.POOLINGS.values():
+        x = torch.randn(BATCH, pooling.c, pooling.h, pooling.w, device="cuda")
+        for op, ours, theirs in (("max", fastconv.grad.max_pool2d, torch.nn.functional.max_pool2d),
+                                 ("avg", fastconv.grad.avg_pool2d, torch.nn.functional.avg_pool2d)):
+            if only not in f"{op} {pooling.name}" or not _torch_pools(pooling.options):
+                continue
+            for order in ("NCHW", "channels last"):
+                form = torch.channels_last if order != "NCHW" else torch.contiguous_format
+                given = x.contiguous(memory_format=form)
+                leaf = given.detach().requires_grad_()
+                signal = torch.randn_like(theirs(given, **pooling.options))
+
+                def peer(theirs: Any = theirs, leaf: Any = leaf, signal: Any = signal, options: Any = pooling.options,
+                         op: str = op) -> Any:
+                    return torch.autograd.grad(theirs(leaf, **options), leaf, signal)[0]
+
+                runs = {"fastconv": lambda ours=ours, given=given, signal=signal, options=pooling.options: ours(
+                    given, signal, **options), "PyTorch": peer}
+                results = [run() for run in runs.values()]
+                error = ((results[0] - results[1]).abs().max() / results[1].abs().max()).item()
+                times = medians(runs)
+                for label, seconds in times.items():
+                    moved = x.nbytes * (2 if op == "max" else 1) + signal.nbytes
+                    yield {"group": "pool grad", "name": f"{op} {pooling.name} {order}", "contender": label,
+                           "ms": 1e3 * seconds, "percent": 100 * moved / seconds / limits["copy"],
+                           "ratio": times["PyTorch"] / seconds, "error": error}
+
+
+def _torch_pools(options: dict[str, Any]) -> bool:
+    """Whether PyTorch takes a pooling."""
+    pads, kernel = (options[name] if isinstance(options[name], tuple) else (options[name],) * 2
+                    for name in ("padding", "kernel_size"))
+    return all(2 * pad <= size for pad, size in zip(pads, kernel, strict=True))
+
+
 def poolings(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
     """Poolings beside PyTorch's, as shares of a copy's bandwidth."""
     import torch
@@ -114,10 +202,8 @@ def poolings(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
     for pooling in shapes.POOLINGS.values():
         x = torch.randn(BATCH, pooling.c, pooling.h, pooling.w, device="cuda")
         name, options = pooling.name, pooling.options
-        pads = options["padding"] if isinstance(options["padding"], tuple) else (options["padding"],) * 2
-        kernel = options["kernel_size"] if isinstance(options["kernel_size"], tuple) else (options["kernel_size"],) * 2
-        if any(2 * pad > size for pad, size in zip(pads, kernel, strict=True)):
-            continue  # PyTorch does not take it
+        if not _torch_pools(options):
+            continue
         for op, ours, theirs in (("max", fastconv.max_pool2d, torch.nn.functional.max_pool2d),
                                  ("avg", fastconv.avg_pool2d, torch.nn.functional.avg_pool2d)):
             if only not in f"{op} {name}":
@@ -187,7 +273,8 @@ def overhead(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
                "percent": math.nan, "ratio": math.nan, "error": math.nan}
 
 
-GROUPS = {"conv": convolutions, "pool": poolings, "filter": filters, "overhead": overhead}
+GROUPS = {"conv": convolutions, "grad": gradients, "pool": poolings, "pool grad": pooling_gradients,
+          "filter": filters, "overhead": overhead}
 
 
 def main() -> int:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,11 +71,29 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
                 for module in choice.table("conv2d", "cuda"):
                     if module.supports(spec) is None:
                         yield "conv2d", module, spec
+            spec = conv_spec(x, weight, [dtype, dtype], **options)
+            for module in choice.table("conv2d_weight", "cuda"):
+                if module.supports(spec) is None:
+                    yield "conv2d_weight", module, spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
             for module in choice.table(f"{op}_pool2d", "cuda"):
                 if module.supports(spec) is None:
                     yield f"{op}_pool2d", module, spec
+            if op != "lp" and dtype.kind in "fV":
+                yield f"{op}_pool2d gradient", scatter(), spec
+
+
+def scatter() -> ModuleType:
+    """The gradients of pooling, which are no table's."""
+    from fastconv.cuda import scatter
+
+    return scatter
+
+
+def modules(operation: str) -> tuple[ModuleType, ...]:
+    """Those that `problems` has for an operation."""
+    return (scatter(),) if operation.endswith("gradient") else choice.table(operation, "cuda")
 
 
 def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:
@@ -115,13 +133,23 @@ def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) 
 
     if isinstance(spec, ConvSpec):
         shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
-        packed = module.prepare(spec, dense(stream.empty(1, spec.dtype), shape), stream)
+        weight = dense(stream.empty(1, spec.dtype), shape)
         x, out = (tensor(spec.dtype, spec.n, spec.c_in, spec.h, spec.w),
                   tensor(spec.out_dtype, spec.n, spec.c_out, spec.oh, spec.ow))
-        module.run(spec, x, packed, stream.empty(spec.c_out, spec.acc_dtype), out, stream)
+        if hasattr(module, "prepare"):
+            packed = module.prepare(spec, weight, stream)
+            module.run(spec, x, packed, stream.empty(spec.c_out, spec.acc_dtype), out, stream)
+        else:  # the gradient for the weight
+            module.run(spec, x, replace(out, dtype=spec.dtype), replace(weight, dtype=spec.out_dtype), stream)
+        return stream.launches
+    n, c = (1, 1, *spec.lead)[-2:]
+    x, out = tensor(spec.dtype, n, c, spec.h, spec.w), tensor(spec.out_dtype, n, c, spec.oh, spec.ow)
+    if module is scatter():
+        if spec.op == "max":
+            module.max_pool(spec, replace(out, dtype=np.dtype(np.int64)), out, x, stream)
+        else:
+            module.avg_pool(spec, out, x, stream)
     else:
-        n, c = (1, 1, *spec.lead)[-2:]
-        x, out = tensor(spec.dtype, n, c, spec.h, spec.w), tensor(spec.out_dtype, n, c, spec.oh, spec.ow)
         module.run(spec, x, out, None, stream)
         if spec.op == "max":
             module.run(spec, x, out, dense(stream.empty(1, np.int64), out.shape), stream)

@@ -181,7 +181,7 @@ def array(name: str, value: object) -> np.ndarray:
         raise ValueError(f"{name} is not an array of numbers: {error}") from None
     except TypeError:
         if on_gpu(value):
-            raise TypeError(f"{name} is on a GPU, but x is not: copy either to where the other is") from None
+            raise TypeError(f"{name} is on a GPU, but the input is not: copy either to where the other is") from None
         raise
     return result
 

@@ -1,7 +1,8 @@
 """Gradients of convolution and pooling, with the names and arguments of `torch.nn.grad`.
 
 Each takes the gradient of some number with respect to a layer's output and gives the one with respect to its input or
-its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.)
+its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.) Arrays on a GPU are used in
+place, and the result is of their kind; those of NumPy go there and back for ``device="cuda"``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from . import (
     transposed,
 )
 from .checks import array, check_dtype, shape
+from .devices import place
 from .pool_spec import pool_spec
 from .spec import conv_spec
 
@@ -32,9 +34,9 @@ def conv2d_input(
     groups: int = 1,
     *,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Gradient of `conv2d` with respect to its input.
 
     Parameters
@@ -71,18 +73,16 @@ def conv2d_input(
     >>> grad.conv2d_input((1, 1, 3), [[[[1.0, -1.0]]]], [[[1.0, 1.0]]])
     array([[[ 1.,  0., -1.]]])
     """
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if place(device, grad_output, name="grad_output") == "cuda":
+        from . import gpu_grad
+
+        return gpu_grad.conv2d_input(shape("input_size", input_size), weight, grad_output, options, algorithm, out)
     weight, grad_output = array("weight", weight), array("grad_output", grad_output)
-    problem = conv_spec(
-        shape("input_size", input_size),
-        weight.shape,
-        (weight.dtype, grad_output.dtype),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    dtypes = weight.dtype, grad_output.dtype
+    problem = conv_spec(shape("input_size", input_size), weight.shape, dtypes, **options)
     _check_shape(grad_output, problem.output_shape)
-    return transposed.transposed_recipe(problem, algorithm, device).run(weight, grad_output, None, out)
+    return transposed.transposed_recipe(problem, algorithm, "cpu").run(weight, grad_output, None, out)
 
 
 def conv2d_weight(
@@ -95,9 +95,9 @@ def conv2d_weight(
     groups: int = 1,
     *,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Gradient of `conv2d` with respect to its weight.
 
     Parameters
@@ -138,18 +138,16 @@ def conv2d_weight(
     >>> grad.conv2d_weight([[[1.0, 2.0, 4.0]]], (1, 1, 1, 2), [[[1.0, 1.0]]])
     array([[[[3., 6.]]]])
     """
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    if place(device, input, name="input") == "cuda":
+        from . import gpu_grad
+
+        return gpu_grad.conv2d_weight(input, shape("weight_size", weight_size), grad_output, options, algorithm, out)
     input, grad_output = array("input", input), array("grad_output", grad_output)
-    problem = conv_spec(
-        input.shape,
-        shape("weight_size", weight_size),
-        (input.dtype, grad_output.dtype),
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    dtypes = input.dtype, grad_output.dtype
+    problem = conv_spec(input.shape, shape("weight_size", weight_size), dtypes, **options)
     _check_shape(grad_output, problem.output_shape)
-    return backward.weight_recipe(problem, algorithm, device).run(input, grad_output, out)
+    return backward.weight_recipe(problem, algorithm, "cpu").run(input, grad_output, out)
 
 
 def max_pool2d(
@@ -161,9 +159,9 @@ def max_pool2d(
     dilation: Any = 1,
     *,
     ceil_mode: bool = False,
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Gradient of `max_pool2d` with respect to its input.
 
     Parameters
@@ -194,11 +192,8 @@ def max_pool2d(
     >>> grad.max_pool2d([[1.0, 3.0, 2.0]], [[10.0, 20.0]], (1, 2), stride=1)
     array([[ 0., 30.,  0.]])
     """
-    input, grad_output = array("input", input), array("grad_output", grad_output)
-    dtype = check_dtype("input", input.dtype)
-    problem = pool_spec("max", input.shape, dtype, kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
-    _check_shape(grad_output, problem.output_shape)
-    return backward.pool2d(problem, input, grad_output, device, out)
+    sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    return _pool2d("max", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out)
 
 
 def avg_pool2d(
@@ -212,9 +207,9 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Gradient of `avg_pool2d` with respect to its input.
 
     Parameters
@@ -244,21 +239,20 @@ def avg_pool2d(
     >>> grad.avg_pool2d([[1.0, 3.0, 2.0]], [[10.0, 20.0]], (1, 2), stride=1)
     array([[ 5., 15., 10.]])
     """
+    sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    counting = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
+    return _pool2d("avg", input, grad_output, sizes | {"ceil_mode": ceil_mode} | counting, device, out)
+
+
+def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
+    if place(device, input, name="input") == "cuda":
+        from . import gpu_grad
+
+        return gpu_grad.pool2d(op, input, grad_output, options, out)
     input, grad_output = array("input", input), array("grad_output", grad_output)
-    problem = pool_spec(
-        "avg",
-        input.shape,
-        check_dtype("input", input.dtype),
-        kernel_size,
-        stride,
-        padding,
-        dilation,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-        divisor_override=divisor_override,
-    )
+    problem = pool_spec(op, input.shape, check_dtype("input", input.dtype), **options)
     _check_shape(grad_output, problem.output_shape)
-    return backward.pool2d(problem, input, grad_output, device, out)
+    return backward.pool2d(problem, input, grad_output, "cpu", out)
 
 
 def _check_shape(grad_output: np.ndarray, expected: tuple[int, ...]) -> None:

@@ -69,6 +69,8 @@ class Part(NamedTuple):
     """The part of `y` that it sees."""
     at: tuple[slice, ...]
     """Where its result goes, if it is the only one there."""
+    taps: tuple[slice, ...] = ()
+    """Those of `order` along each axis, if there is one phase."""
 
 
 class Turns(NamedTuple):
@@ -102,12 +104,13 @@ def separate(spec: ConvSpec) -> Parts:
     y_shape = spec.kernel_shapes[2]
     found = []
     for several in itertools.product(*along):
-        order, seen = places[tuple([phase.taps for phase in several])], [phase.seen for phase in several]
+        taps = tuple([phase.taps for phase in several])
+        order, seen = places[taps], [phase.seen for phase in several]
         extents = [len(range(*part.indices(size))) for part, size in zip(seen, y_shape[2:], strict=True)]
         sides, gaps = [phase.padding for phase in several], [phase.dilation for phase in several]
         problem = _problem(spec, extents, spec.c_in, order.shape, sides, gaps)
         at = (*_ALL, *[phase.at for phase in several])
-        found.append(Part(problem, np.ascontiguousarray(order.reshape(1, -1)), (*_ALL, *seen), at))
+        found.append(Part(problem, np.ascontiguousarray(order.reshape(1, -1)), (*_ALL, *seen), at, taps))
     complete = all(len(every) == min(axis[3], axis[0]) for every, axis in zip(along, axes, strict=True))
     even = complete and all(axis[0] % axis[3] == 0 for axis in axes)
     missing = (1,) * (3 - len(axes))

@@ -47,24 +47,24 @@ def fits(row: ptx.Assembled, capability: tuple[int, int], capsys: pytest.Capture
 ASSEMBLED: set[tuple[str, str]] = set()
 
 #: Kernels whose registers decide their speed: all but the definitions.
-COLD = ("naive",)
+COLD = "_naive"
 
 
 @pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
-@pytest.mark.parametrize("device", ["conv2d", "max_pool2d"])
+@pytest.mark.parametrize("operation", ["conv2d", "max_pool2d", "conv2d_weight", "max_pool2d gradient"])
 @pytest.mark.parametrize("capability", ptx.CAPABILITIES, ids=lambda pair: f"sm_{pair[0]}{pair[1]}")
 def test_every_kernel_compiles_and_no_hot_one_spills(
-    device: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
+    operation: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tried = set()
-    for module in choice.table(device, "cuda"):
+    for module in ptx.modules(operation):
         name = module.__name__.rpartition(".")[2]
         # What channels last adds is tried of the second architecture: each takes a second.
         for row in ptx.report(ptx.TEST_DTYPES, name, (capability,), layouts=(capability == ptx.CAPABILITIES[1],)):
             tried.add(name)
             ASSEMBLED.add((row.kernel, row.arch))
-            fits(row, capability, capsys, hot=choice.name(module) not in COLD)
-    assert tried == {module.__name__.rpartition(".")[2] for module in choice.table(device, "cuda")}
+            fits(row, capability, capsys, hot=not name.endswith(COLD))
+    assert tried == {module.__name__.rpartition(".")[2] for module in ptx.modules(operation)}
 
 
 @pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")

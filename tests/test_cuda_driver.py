@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import choice, gpu
+from fastconv import choice, gpu, grad
 from fastconv.cuda import arrays, host, machine, runtime, streams
 from fastconv.spec import conv_spec
 
@@ -304,3 +304,22 @@ def test_numpy_callers_copies_overlap_kernels(fake: Driver, monkeypatch: pytest.
     assert fake.calls["copy"] == 1 + 2 * 5  # the weights, and each slice to the device and back
     assert fake.calls["wait on the device"] == 1
     assert not fake.memory
+
+
+def test_gradients_neither_wait_nor_copy(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    monkeypatch.setattr(machine, "missing", lambda: "nothing to ask")
+    not_compiled(monkeypatch)
+    x, signal = (Tensor(np.ones(shape, np.float32)) for shape in ((2, 4, 6, 5), (2, 8, 5, 4)))
+    pooled = Tensor(np.ones((2, 4, 5, 4), np.float32))
+    for algorithm in choice.algorithms("conv2d_weight", "cuda"):
+        result = grad.conv2d_weight(x, (8, 4, 2, 2), signal, algorithm=algorithm)
+        assert type(result) is Tensor
+        assert result.shape == (8, 4, 2, 2)
+    assert grad.conv2d_input(x.shape, Tensor(np.ones((8, 4, 2, 2), np.float32)), signal).shape == x.shape
+    for call in (grad.max_pool2d, grad.avg_pool2d):
+        assert call(x, pooled, 2, 1).shape == x.shape
+    assert {"wait", "copy", "free and wait"}.isdisjoint(fake.calls), fake.calls
+    assert fake.calls["alloc"] == fake.calls["free"]
+    assert not fake.memory
+    assert {stream for stream, _, _ in fake.launches} == {4096}

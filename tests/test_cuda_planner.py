@@ -32,6 +32,15 @@ def test_what_the_planner_picks() -> None:
     assert picked((32, 128, 56, 56), (128, 128, 3, 3), padding=1, stride=2) == "implicit_gemm"
     assert picked((32, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == "depthwise"
 
+    def differentiated(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
+        spec = conv_spec(x, weight, [np.dtype(np.float32)], **options)
+        able = [module for module in choice.table("conv2d_weight", "cuda") if module.supports(spec) is None]
+        return choice.name(min(able, key=lambda module: module.cost(spec, gpu)))
+
+    assert differentiated((32, 256, 14, 14), (256, 256, 3, 3), padding=1) == "implicit_gemm"
+    assert differentiated((32, 3, 224, 224), (64, 3, 7, 7), padding=3, stride=2) == "implicit_gemm"
+    assert differentiated((32, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == "pixels"
+
     def pooled(x: tuple[int, ...], window: int, **options: Any) -> str:
         spec = pool_spec("max", x, np.dtype(np.float32), window, **options)
         able = [module for module in choice.table("max_pool2d", "cuda") if module.supports(spec) is None]

@@ -86,7 +86,9 @@ ALLOWED = {
              "cpu.runtime", "cpu.shuffle", "cpu.simd", "cpu.transposed_depthwise", "cpu.volumes"},  # those of cpu late
     "transposed": {"checks", "choice", "spec", "plan", "phases", "timing", "ways", "wisdom"},
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
-    "grad": {"checks", "spec", "pool_spec", "transposed", "backward", "_forks"},
+    "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "phases", "cuda.arrays", "cuda.convert",
+                 "cuda.host", "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
+    "grad": {"checks", "devices", "spec", "pool_spec", "transposed", "backward", "gpu_grad", "_forks"},  # gpu_grad late
     "training": set(),
     "nn": {"checks", "api", "pool", "grad", "training", "transpose"},
 }
@@ -98,7 +100,7 @@ def test_imports_go_down_only(module: str) -> None:
         assert set(own(f"fastconv.{module}")) <= ALLOWED[module]
     folder = module.partition(".")[0]
     if folder in ("cpu", "cuda") and folder != module:
-        kinds = f"{folder}.conv_", f"{folder}.pool_"
+        kinds = f"{folder}.conv_", f"{folder}.pool_", f"{folder}.weight_"
         algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(kinds)}
         assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
         rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}

@@ -1,4 +1,4 @@
-"""The GPU's algorithms: two tables, most specialised first, the readable definition last.
+"""The GPU's algorithms: tables, most specialised first, the readable definition last.
 
 The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (a pointer, a shape, steps in elements)::
 
@@ -7,9 +7,11 @@ The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (
     scratch(spec) -> bytes it allocates (by `stream.empty`) while it runs
     prepare(spec, weight, stream) -> packed weights                (convolution only; done once by a Plan)
     run(spec, x, packed, bias, out, stream) -> None                (convolution)
+    run(spec, x, grad, out, stream) -> None                        (gradient for a convolution's weight)
     run(spec, x, out, indices, stream) -> None                     (pooling; indices is None or an int64 Tensor)
 
-`x` and `weight` have the spec's dtype, `out` has `spec.out_dtype`, `bias` is a `streams.Buffer` of `spec.acc_dtype`.
+`x`, `weight` and `grad` have the spec's dtype, `out` has `spec.out_dtype` (a gradient's may be `spec.acc_dtype`),
+`bias` is a `streams.Buffer` of `spec.acc_dtype`.
 Nothing waits for the device.
 """
 
@@ -24,7 +26,11 @@ from . import (
     pool_naive,
     pool_rows,
     pool_running,
+    weight_implicit_gemm,
+    weight_naive,
+    weight_pixels,
 )
 
 CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
+CONV2D_WEIGHT = (weight_pixels, weight_implicit_gemm, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)

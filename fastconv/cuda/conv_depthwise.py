@@ -1,5 +1,5 @@
-"""One channel in a group (depthwise layers, image filters): tiles of the input in shared memory, columns of sums in
-registers.
+"""One channel in a group (depthwise layers, image filters): tiles of the input in shared memory or the first-level
+cache, columns of sums in registers.
 
 Index equation (symbols in `spec`; every output channel reads one channel of the input)::
 
@@ -13,7 +13,14 @@ rows that is 14 loads of the tile and 7 of the weights for 56 multiply-adds; sha
 multiprocessor that does 128. Window, stride and dilation are constants of the compiled code: offsets are parts of the
 instructions.
 
-Small planes get smaller tiles, several planes to a block. It wins wherever it applies. Not measured yet on a GPU.
+Small planes get smaller tiles, several planes to a block.
+
+Where channels lie side by side (channels last) a plane's neighbours lie far apart, and what lies together are the same
+pixels of 32 channels. There neighbouring threads have neighbouring channels, every load of a warp is a whole line of
+128 bytes, and each thread makes its outputs below each other as above, but from x itself: what its neighbours in the
+block have seen is in the first-level cache. The kernels of the block's channels lie in shared memory, tap by tap.
+
+It wins wherever it applies. Not measured yet on a GPU.
 """
 
 from __future__ import annotations
@@ -25,6 +32,8 @@ import numpy as np
 from ..spec import ConvSpec
 from .dtypes import narrow, widen
 from .machine import Machine
+from .pooling import lanes_last
+from .ptx import advance
 from .runtime import MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from .streams import Stream, Tensor
 
@@ -33,6 +42,10 @@ from .streams import Stream, Tensor
 TILES: tuple[tuple[int, int, int, int], ...] = ((32, 4, 1, 8), (16, 4, 2, 4), (8, 4, 4, 2))
 if pick(0, 1):
     TILES = ((4, 2, 1, 3), (2, 2, 2, 2), (1, 1, 2, 2))
+#: Of channels last: threads along channels and along columns.
+LAST: tuple[tuple[int, int], ...] = ((32, 8), (16, 16), (8, 32))
+if pick(0, 1):
+    LAST = ((4, 2), (2, 4))
 #: Rows of the kernel in a chunk: with more, a thread's values of a column no longer fit beside its sums.
 ROWS = 8
 #: Bytes of shared memory a block may have without asking for more.
@@ -98,6 +111,8 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Tensor:
 
 def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, stream: Stream) -> None:
     (top, _), (left, _) = spec.padding
+    if lanes_last(x) and _run_last(spec, x, packed, bias, out, stream):
+        return
     across, down, planes, each = _tile(spec)
     tiles = -(-spec.ow // across), -(-spec.oh // (down * each))
     geometry = (spec.kh, spec.kw), spec.stride, spec.dilation
@@ -108,6 +123,95 @@ def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, strea
         (spec.n * spec.c_out, spec.c_out, spec.c_out // spec.groups), (spec.h, spec.w), (spec.oh, spec.ow), (top, left),
         tiles, shared=_shared(spec),
     )
+
+
+def _run_last(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, stream: Stream) -> bool:
+    """Launch the kernel for channels last, unless its weights or blocks are too many; whether it did."""
+    across, down = next((block for block in LAST if spec.c_out > block[0] // 2), LAST[-1])
+    each = {1: 8, 2: 4}.get(spec.stride[0], 2)
+    shared = across * spec.kh * spec.kw * spec.acc_dtype.itemsize
+    tiles = -(-spec.c_out // across), -(-spec.ow // down), -(-spec.oh // each)
+    blocks = spec.n * tiles[0] * tiles[1] * tiles[2]
+    if shared > SHARED or blocks > MOST_BLOCKS:
+        return False
+    geometry = (spec.kh, spec.kw), spec.stride, spec.dilation
+    stream.launch(
+        _depthwise_last(x.dtype, spec.acc_dtype, out.dtype, (across, down, each), *geometry), blocks, (across, down),
+        x.pointer, x.strides, packed.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
+        (spec.c_out, spec.c_out // spec.groups), (spec.h, spec.w), (spec.oh, spec.ow),
+        (spec.padding[0][0], spec.padding[1][0]), tiles, shared=shared,
+    )
+    return True
+
+
+@factory
+def _depthwise_last(dtype, acc_dtype, out_dtype, tile, window, stride, dilation):
+    (across, down, each), (kh, kw), (step_h, step_w), (gap_h, gap_w) = tile, window, stride, dilation
+    acc, load, store, kind = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype), scalar(acc_dtype)
+    rows = min(kh, ROWS) if gap_h == 1 else 1
+    chunks, rest = kh // rows, kh % rows
+    values_of_chunk, values_of_rest = (each - 1) * step_h + rows, (each - 1) * step_h + rest
+
+    def depthwise_last(x, x_steps, weight, bias, floor, out, out_steps, channels, image, outputs, pad, tiles):
+        (c_out, multiplier), (h, w), (oh, ow), (tiles_o, tiles_w, tiles_h) = channels, image, outputs, tiles
+        tx, ty = np.uint32(cuda.threadIdx.x), np.uint32(cuda.threadIdx.y)
+        block = np.int64(cuda.blockIdx.x)
+        o, j = block % tiles_o * across + tx, block // tiles_o % tiles_w * down + ty
+        rest_of_block = block // tiles_o // tiles_w
+        i0, n = rest_of_block % tiles_h * each, rest_of_block // tiles_h
+
+        memory = cuda.shared.array(0, kind)
+        if o < c_out:
+            for tap in range(ty, kh * kw, down):
+                memory[np.uint32(tap * across + tx)] = load(weight[o * (kh * kw) + tap])
+        cuda.syncthreads()
+        if o >= c_out or j >= ow:
+            return
+
+        sums, values = cuda.local.array(each, kind), cuda.local.array(values_of_chunk, kind)
+        for r in range(each):
+            sums[r] = bias[o]
+        top, left = i0 * step_h - pad[0], j * step_w - pad[1]
+        x = advance(x, n * x_steps[0] + o // multiplier * x_steps[1] + top * x_steps[2] + left * x_steps[3])
+        tap = np.uint64(tx)
+        for _ in range(chunks):
+            for b in range(kw):
+                inside = 0 <= left + b * gap_w < w
+                for v in range(values_of_chunk):
+                    values[v] = acc(0)
+                    if inside and 0 <= top + v < h:
+                        values[v] = load(x[v * x_steps[2] + b * gap_w * x_steps[3]])
+                for a in range(rows):
+                    factor = memory[tap + np.uint64(a * kw * across)]
+                    for r in range(each):
+                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
+                tap += np.uint64(across)
+            tap += np.uint64((rows - 1) * kw * across)
+            top += rows * gap_h
+            x = advance(x, rows * gap_h * x_steps[2])
+        if rest:
+            for b in range(kw):
+                inside = 0 <= left + b * gap_w < w
+                for v in range(values_of_rest):
+                    values[v] = acc(0)
+                    if inside and 0 <= top + v < h:
+                        values[v] = load(x[v * x_steps[2] + b * gap_w * x_steps[3]])
+                for a in range(rest):
+                    factor = memory[tap + np.uint64(a * kw * across)]
+                    for r in range(each):
+                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
+                tap += np.uint64(across)
+
+        for r in range(each):
+            if i0 + r < oh:
+                total = floor if sums[r] < floor else sums[r]
+                place = n * out_steps[0] + o * out_steps[1] + (i0 + r) * out_steps[2] + j * out_steps[3]
+                out[place] = store(total)
+
+    pair = integers(2)
+    signature = (pointer(dtype), integers(4), pointer(dtype), pointer(acc_dtype), scalar(acc_dtype), pointer(out_dtype),
+                 integers(4), *(pair,) * 4, integers(3))
+    return signature, depthwise_last
 
 
 @factory
@@ -151,8 +255,9 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
         for r in range(each):
             sums[r] = bias[o]
         # Unsigned 64 bits, so that Numba does not check for negative indices and constants become parts of addresses.
-        base, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
+        line, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
         for _ in range(chunks):
+            base = line
             for _b in range(kw):
                 for v in range(values_of_chunk):
                     values[v] = memory[base + np.uint64(v * seen_w)]
@@ -161,8 +266,9 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
                     for r in range(each):
                         sums[r] = acc(sums[r] + factor * values[r * step_h + a])
                 base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
-            base, tap = base + np.uint64(rows * gap_h * seen_w - kw * gap_w), tap + np.uint64((rows - 1) * kw)
+            line, tap = line + np.uint64(rows * gap_h * seen_w), tap + np.uint64((rows - 1) * kw)
         if rest:
+            base = line
             for _b in range(kw):
                 for v in range(values_of_rest):
                     values[v] = memory[base + np.uint64(v * seen_w)]

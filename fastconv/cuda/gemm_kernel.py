@@ -16,6 +16,35 @@ from .ptx import advance, arrival, commit, copier, inlined, int32, int64, load4,
 from .runtime import cuda, factory, integers, pointer, scalar
 
 
+def multiplier(tile, a_pitch, b_pitch):
+    """The function that multiplies four rows of each factor in shared memory, whose rows are so far apart.
+
+    It adds to a thread's sums, rows * cols of them, and begins at the places of its lane; `a` and `b` are arrays of the
+    thread for the values that it multiplies. (Only the kernel's own file can make arrays in the simulator.)
+    """
+    ROWS, COLS, (LANES_M, LANES_N) = tile.rows, tile.cols, tile.lanes
+
+    @inlined
+    def multiply(a_tile, b_tile, a_at, b_at, a, b, acc):
+        for i in range(0, ROWS, 4):
+            a[i], a[i + 1], a[i + 2], a[i + 3] = load4(a_tile, a_at + i * LANES_M)
+        for j in range(0, COLS, 4):
+            b[j], b[j + 1], b[j + 2], b[j + 3] = load4(b_tile, b_at + j * LANES_N)
+        for i in range(ROWS):
+            for j in range(COLS):
+                acc[i * COLS + j] += a[i] * b[j]
+
+    # A loop would not be unrolled, and the thread's arrays would lie in memory.
+    @inlined
+    def multiply4(a_tile, b_tile, a_at, b_at, a, b, acc):
+        multiply(a_tile, b_tile, a_at, b_at, a, b, acc)
+        multiply(a_tile, b_tile, a_at + a_pitch, b_at + b_pitch, a, b, acc)
+        multiply(a_tile, b_tile, a_at + 2 * a_pitch, b_at + 2 * b_pitch, a, b, acc)
+        multiply(a_tile, b_tile, a_at + 3 * a_pitch, b_at + 3 * b_pitch, a, b, acc)
+
+    return multiply4
+
+
 @factory
 def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     number, load, narrowed = scalar(acc_dtype), widen(x_dtype, acc_dtype), narrow(out_dtype)
@@ -39,6 +68,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     SIZE = acc_dtype.itemsize
     UNIT = 16 // SIZE
     copy, copy_one, arrived = copier(16), copier(SIZE), arrival(0)
+    multiply4 = multiplier(tile, PITCH, N)
 
     # Loops over arrays of a thread must be unrolled, or these lie in memory; LLVM unrolls short bodies only. Therefore
     # `multiply4` is no loop, and `store_rows` is called twice.
@@ -130,25 +160,6 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
                     a_tile[at + (4 * q * PARTS + i) * PITCH] = held[4 * q + i]
 
     @inlined
-    def multiply(a_tile, b_tile, a_at, b_at, acc):
-        a = cuda.local.array(ROWS, number)
-        b = cuda.local.array(COLS, number)
-        for i in range(0, ROWS, 4):
-            a[i], a[i + 1], a[i + 2], a[i + 3] = load4(a_tile, a_at + i * LANES_M)
-        for j in range(0, COLS, 4):
-            b[j], b[j + 1], b[j + 2], b[j + 3] = load4(b_tile, b_at + j * LANES_N)
-        for i in range(ROWS):
-            for j in range(COLS):
-                acc[i * COLS + j] += a[i] * b[j]
-
-    @inlined
-    def multiply4(a_tile, b_tile, a_at, b_at, acc):
-        multiply(a_tile, b_tile, a_at, b_at, acc)
-        multiply(a_tile, b_tile, a_at + PITCH, b_at + N, acc)
-        multiply(a_tile, b_tile, a_at + 2 * PITCH, b_at + 2 * N, acc)
-        multiply(a_tile, b_tile, a_at + 3 * PITCH, b_at + 3 * N, acc)
-
-    @inlined
     def finish(bias, floor, channel, o_group, acc):
         for j in range(COLS):
             o = int32(channel + j // 4 * 4 * LANES_N + j % 4)
@@ -204,6 +215,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         b_tile = cuda.shared.array(B_TWICE, number)
         acc = cuda.local.array(ACC, number)
         a_held = cuda.local.array(A_HELD, number)
+        a, b = cuda.local.array(ROWS, number), cuda.local.array(COLS, number)
         h, w = int32(image[0]), int32(image[1])
         pixels, oh, ow = int32(grid[0]), int32(grid[1]), int32(grid[2])
         depth, slabs, panels = int32(matrix[0]), int32(matrix[1]), int32(matrix[2])
@@ -265,9 +277,9 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
                 commit()
             a_at, b_at = int64(a_read), int64(b_read)
             for i in range(0, K, 8):
-                multiply4(a_tile, b_tile, a_at + i * PITCH, b_at + i * N, acc)
+                multiply4(a_tile, b_tile, a_at + i * PITCH, b_at + i * N, a, b, acc)
                 if K > 4:
-                    multiply4(a_tile, b_tile, a_at + (i + 4) * PITCH, b_at + (i + 4) * N, acc)
+                    multiply4(a_tile, b_tile, a_at + (i + 4) * PITCH, b_at + (i + 4) * N, a, b, acc)
             if not COPIED and left > 0:
                 place_a(a_tile, int64(a_write), a_held)
             a_read, b_read = int32(a_read ^ A_FLIP), int32(b_read ^ B_FLIP)

@@ -43,23 +43,47 @@ def pipeline(
 
     `x` is converted to `dtype` on the way; what `outs` are, C-contiguous arrays, is what comes back.
     """
+
+    def launch(stream: Stream, prepared: Any, given: list[Buffer], items: int) -> list[Buffer]:
+        results = [stream.empty(math.prod(out.shape[1:]) * items, out.dtype) for out in outs]
+        run(stream, prepared, given[0], results, items)
+        return results
+
+    def take(first: int, last: int, parts: list[np.ndarray]) -> None:
+        for out, part in zip(outs, parts, strict=True):
+            target = out[first:last]
+            target[...] = part.reshape(target.shape)
+
+    passed(((x, dtype),), step, prepare, launch, take)
+
+
+def passed(
+    inputs: Sequence[tuple[np.ndarray, np.dtype]],
+    step: int,
+    prepare: Callable[[Stream], Any],
+    run: Callable[[Stream, Any, list[Buffer], int], list[Buffer]],
+    take: Callable[[int, int, list[np.ndarray]], None],
+) -> None:
+    """Pass slices of `step` items of several inputs through ``results = run(stream, prepared, inputs, items)``.
+
+    Each input comes with the dtype that it is converted to on the way. What a slice results in is handed to
+    ``take(first, last, results)`` on the host, in order, to be read before that returns.
+    """
     with _lanes() as lanes:
         prepared = prepare(lanes[0].stream)
         lanes[0].join(lanes[1])
         pending: list[tuple[int, int] | None] = [None, None]
-        items = x.shape[0]
+        items = inputs[0][0].shape[0]
         for number, first in enumerate(range(0, items, step)):
             lane, last = lanes[number % 2], min(first + step, items)
-            if pending[number % 2]:
-                lane.collect(outs, *pending[number % 2])  # type: ignore[misc]
-            given = lane.send(x[first:last], dtype)
-            results = [lane.stream.empty(math.prod(out.shape[1:]) * (last - first), out.dtype) for out in outs]
-            run(lane.stream, prepared, given, results, last - first)
-            lane.fetch(results)
+            if before := pending[number % 2]:
+                take(*before, lane.collect())
+            given = [lane.send(f"in {at}", x[first:last], dtype) for at, (x, dtype) in enumerate(inputs)]
+            lane.fetch(run(lane.stream, prepared, given, last - first))
             pending[number % 2] = (first, last)
         for lane, part in sorted(zip(lanes, pending, strict=True), key=lambda pair: pair[1] or (0, 0)):
             if part:
-                lane.collect(outs, *part)
+                take(*part, lane.collect())
 
 
 class _Lane:
@@ -75,9 +99,9 @@ class _Lane:
         if not SIMULATED:
             other.stream.stream.wait(self.stream.stream)  # type: ignore[attr-defined]
 
-    def send(self, x: np.ndarray, dtype: np.dtype) -> Buffer:
+    def send(self, use: str, x: np.ndarray, dtype: np.dtype) -> Buffer:
         """Start to copy an array, made contiguous and of `dtype`, to the device."""
-        flat = self._memory("in", x.size * dtype.itemsize).view(dtype)
+        flat = self._memory(use, x.size * dtype.itemsize).view(dtype)
         flat.reshape(x.shape)[...] = x
         if SIMULATED:
             return self.stream.upload(flat)
@@ -104,13 +128,11 @@ class _Lane:
 
                 checked(driver.cuMemcpyDtoHAsync(part.ctypes.data, result.pointer, size, self.stream.handle))  # type: ignore[attr-defined]
 
-    def collect(self, outs: Sequence[np.ndarray], first: int, last: int) -> None:
-        """Wait for what was fetched, and put it where it belongs."""
+    def collect(self) -> list[np.ndarray]:
+        """Wait for what was fetched: flat arrays in memory that the next slice overwrites."""
         if not SIMULATED:
             self.stream.stream.sync()  # type: ignore[attr-defined]
-        for out, (part, dtype) in zip(outs, self._fetched, strict=True):
-            target = out[first:last]
-            target[...] = part.view(dtype).reshape(target.shape)
+        return [part.view(dtype) for part, dtype in self._fetched]
 
     def _memory(self, use: str, size: int) -> np.ndarray:
         """Pinned bytes, kept for the next slice and the next call."""

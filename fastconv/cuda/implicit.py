@@ -42,12 +42,21 @@ FAR = 1 << 30
 MOST = 1 << 28
 
 
-def limits(spec: ConvSpec) -> str | None:
-    """Why index arithmetic in 32 bits does not do, or None."""
+def places(spec: ConvSpec) -> str | None:
+    """Why pixels and elements of an image cannot be counted in 32 bits, or None."""
     if max(spec.h, spec.w, *spec.padding[0], *spec.padding[1]) >= MOST:
         return f"images and padding must have less than {MOST} rows and columns"
     if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31:
         return "an output of 2**30 pixels, or an image of 2**31 elements, is too large for 32-bit indices"
+    return None
+
+
+def limits(spec: ConvSpec) -> str | None:
+    """Why index arithmetic in 32 bits does not do, or None."""
+    if reason := places(spec):
+        return reason
+    if spec.c_in * (spec.h + sum(spec.padding[0])) * (spec.w + sum(spec.padding[1])) >= 1 << 31:
+        return "an image that has 2**31 elements with its padding, where windows reach, is too large for 32-bit offsets"
     if spec.n * spec.oh * spec.ow // 16 * spec.groups * -(-spec.c_out // spec.groups // 16) > MOST_BLOCKS:
         return f"its blocks are numbered in 32 bits, too few for {spec.groups} groups"
     if spec.taps >= 1 << 20:
@@ -188,9 +197,14 @@ def layouts(spec: ConvSpec) -> tuple[tuple[int, int, int], ...]:
 
 
 def near(x: Tensor, stream: Stream) -> Tensor:
-    """x itself, or a copy in a row where its strides are too long for the table."""
+    """x itself, or a copy in a row where its strides are too long for the table.
+
+    Steps along axes of one element are zero, as in the table: a window may reach into the padding on both sides of it.
+    """
     reach = sum((size - 1) * abs(step) for size, step in zip(x.shape[1:], x.strides[1:], strict=True))
-    return x if reach < 1 << 31 else converted(x, x.dtype, stream, copy=True)
+    x = x if reach < 1 << 31 else converted(x, x.dtype, stream, copy=True)
+    steps = _layout(x.shape, x.strides)
+    return x if steps == x.strides[1:] else replace(x, strides=(x.strides[0], *steps))
 
 
 def launch(

@@ -46,7 +46,7 @@ if SIMULATED:
 
     def advance(pointer: Any, offset: Any) -> Any:
         """Pointer to ``pointer[offset]``."""
-        return type(pointer)(pointer.array, pointer.start + int(offset), pointer.base)
+        return pointer.moved(offset)
 
     def _aligned(array: Any, index: Any, size: int) -> None:
         """What a GPU would stop at. (Arrays without an address, shared ones, begin at a boundary.)"""

@@ -61,6 +61,16 @@ class Tensor:
         return _matches(self.shape, self.strides, (1, 3, 2, 0))
 
 
+    def part(self, rows: slice, cols: slice) -> Tensor:
+        """The rows and columns of slices with positive steps, in place."""
+        h, w = range(self.shape[2])[rows], range(self.shape[3])[cols]
+        n, c, down, across = self.strides
+        pointer, offset = self.pointer, h.start * down + w.start * across
+        pointer = pointer.moved(offset) if hasattr(pointer, "moved") else pointer + offset * self.dtype.itemsize
+        shape = (*self.shape[:2], len(h), len(w))
+        return Tensor(pointer, self.dtype, shape, (n, c, down * h.step, across * w.step), self.owner)
+
+
 def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...]) -> bool:
     step = 1
     for axis in order:
@@ -93,6 +103,10 @@ class SimulatedPointer:
     def address(self, index: Any = 0) -> int:
         """Of an element, as a GPU would have it."""
         return self.base + (self.start + int(index)) * self.array.itemsize
+
+    def moved(self, offset: Any) -> SimulatedPointer:
+        """Pointer to ``self[offset]``."""
+        return SimulatedPointer(self.array, self.start + int(offset), self.base)
 
     def _at(self, index: Any) -> int:
         at = int(index) + self.start

@@ -1,19 +1,17 @@
 """Arrays that are on a GPU already: used in place, results of the caller's kind, on the caller's stream, errors that
 say why.
-
-In the simulator fakes of the libraries stand in, which have the attributes that are used and memory of this process.
 """
 
 from __future__ import annotations
 
 import sys
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import reference
 from cases import values
+from libraries import FakeTensor, Library, bfloat16, fake_torch, from_bfloat16
 from reference import assert_close
 from small import SIMULATED
 from test_cuda_conv import unsupported
@@ -24,78 +22,6 @@ from fastconv.cuda.arrays import SimulatedArray
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
 
-
-# -- libraries -----------------------------------------------------------------------------------------------
-
-
-class FakeTensor:
-    """What is used of torch.Tensor."""
-
-    def __init__(self, array: np.ndarray, dtype: str = "", grad: bool = False) -> None:
-        self.array, self.requires_grad = array, grad
-        self.dtype = f"torch.{dtype or array.dtype.name}"
-        self.device = SimpleNamespace(index=0)
-        self.shape = array.shape
-
-    def __getitem__(self, index: int) -> FakeTensor:
-        return FakeTensor(self.array[index], self.dtype.removeprefix("torch."))
-
-    def data_ptr(self) -> int:
-        return self.array.ctypes.data
-
-    def stride(self) -> tuple[int, ...]:
-        return tuple(step // self.array.itemsize for step in self.array.strides)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return 2, 0
-
-
-def fake_torch() -> ModuleType:
-    torch: Any = ModuleType("torch")
-    torch.Tensor = FakeTensor
-    torch.channels_last = "channels_last"
-    torch.is_grad_enabled = lambda: True
-    for name in ("float16", "float32", "float64", "int32", "int64", "bfloat16"):
-        setattr(torch, name, name)
-
-    def empty(shape: tuple[int, ...], dtype: str, device: Any, memory_format: str = "") -> FakeTensor:
-        kind = np.uint16 if dtype == "bfloat16" else np.dtype(dtype)
-        if memory_format:
-            n, c, h, w = shape
-            return FakeTensor(np.empty((n, h, w, c), kind).transpose(0, 3, 1, 2), dtype)
-        return FakeTensor(np.empty(shape, kind), dtype)
-
-    torch.empty = empty
-    return torch
-
-
-class Library:
-    """How the tests use one: arrays to it, back from it, and whether something is of its kind."""
-
-    def __init__(self, name: str, put: Any, get: Any, kind: type) -> None:
-        self.name, self.put, self.get, self.kind = name, put, get, kind
-
-
-def libraries() -> list[str]:
-    return ["torch", "numba"] if SIMULATED else ["torch", "cupy", "numba"]
-
-
-@pytest.fixture(params=libraries())
-def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Library:
-    if SIMULATED:
-        if request.param == "torch":
-            monkeypatch.setitem(sys.modules, "torch", fake_torch())
-            return Library("torch", FakeTensor, lambda x: x.array, FakeTensor)
-        return Library("numba", SimulatedArray, lambda x: x.array, SimulatedArray)
-    module = pytest.importorskip({"numba": "numba.cuda"}.get(request.param, request.param))
-    if request.param == "torch":
-        return Library("torch", lambda x: module.from_numpy(x).cuda(), lambda x: x.cpu().numpy(), module.Tensor)
-    if request.param == "cupy":
-        return Library("cupy", module.asarray, module.asnumpy, module.ndarray)
-    return Library("numba", module.to_device, lambda x: x.copy_to_host(), type(module.to_device(np.zeros(1))))
-
-
-# -- tests ---------------------------------------------------------------------------------------------------
 
 
 def test_arrays_in_place_and_results_of_their_kind(library: Library) -> None:
@@ -186,6 +112,23 @@ def test_any_strides(library: Library, algorithm: str) -> None:
         assert out.stride()[1] == 1, "channels last in, channels last out"
 
 
+@pytest.mark.parametrize(("x", "weight", "options"), [
+    ((2, 3, 9, 5), (6, 1, 3, 3), {"padding": 1, "activation": "relu"}),
+    ((1, 5, 10, 9), (5, 1, 9, 2), {"padding": ((4, 3), (0, 1)), "stride": (1, 2)}),  # a chunk of rows and a rest
+    ((1, 2, 11, 8), (2, 1, 3, 3), {"padding": 2, "stride": (2, 1), "dilation": 2}),
+], ids=["multiplier", "chunks", "dilation"])
+def test_depthwise_of_channels_last(library: Library, x: Any, weight: Any, options: dict[str, Any]) -> None:
+    for dtype in ("float32", "float16"):
+        image, kernels, bias = values(x, dtype), values(weight, dtype, 1), values(weight[:1], dtype, 2)
+        call = options | {"groups": x[1], "algorithm": "depthwise"}
+        given = library.images(image, True), library.put(kernels), library.put(bias)
+        result = fastconv.conv2d(*given, **call)
+        linear = {name: value for name, value in call.items() if name not in ("activation", "algorithm")}
+        expected, scale = reference.conv2d(image, kernels, bias, **linear)
+        assert_close(np.asarray(library.get(result)), np.maximum(expected, 0) if "activation" in call else expected,
+                     scale)
+
+
 @pytest.mark.skipif(not SIMULATED, reason="views of NumPy's memory, in which a GPU finds nothing")
 @pytest.mark.parametrize(("dtype", "kernel"), [("float32", 3), ("float32", 1), ("float16", 1), ("int8", 2)])
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
@@ -218,16 +161,6 @@ def test_pooling_of_channels_last(algorithm: str) -> None:
     np.testing.assert_array_equal(best.copy_to_host(), expected)
     np.testing.assert_array_equal(at.copy_to_host(), found)
     assert_close(mean.copy_to_host(), *reference.avg_pool2d(x, (2, 3), 2, 1))
-
-
-def bfloat16(x: np.ndarray) -> np.ndarray:
-    """float32 rounded to the bits of bfloat16."""
-    bits = x.astype(np.float32).view(np.uint32).astype(np.uint64)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 @pytest.mark.skipif(not SIMULATED, reason="on a GPU, PyTorch's own bfloat16 is tried below")

@@ -16,7 +16,7 @@ from cases import values
 from small import SIMULATED
 from test_cuda_gemm import run, tensor
 
-from fastconv.cuda import gemm_kernel, gemm_tile, mma_kernel, mma_tile
+from fastconv.cuda import gemm_kernel, gemm_tile, mma_kernel, mma_tile, weight_implicit_gemm
 from fastconv.cuda.streams import SimulatedStream
 from fastconv.spec import conv_spec
 
@@ -59,7 +59,7 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Accesses:
         return watched
 
     monkeypatch.setattr(FakeCUDAShared, "array", array)
-    for module in (gemm_kernel, mma_kernel):
+    for module in (gemm_kernel, mma_kernel, weight_implicit_gemm):
         load4, store4, copier = module.load4, module.store4, module.copier
         monkeypatch.setattr(module, "load4", lambda a, i, f=load4: f(noted("load", 16, a, i), i))
         monkeypatch.setattr(module, "store4", lambda a, i, *v, f=store4: f(noted("store", 16, a, i), i, *v))
@@ -72,6 +72,7 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Accesses:
     monkeypatch.setattr(mma_kernel, "mma", lambda kind, number: lambda *words: words[-4:])
     monkeypatch.setattr(gemm_tile, "gemm", gemm_kernel.gemm.__wrapped__)
     monkeypatch.setattr(mma_tile, "warp_gemm", mma_kernel.warp_gemm.__wrapped__)
+    monkeypatch.setattr(weight_implicit_gemm, "_weight_gemm", weight_implicit_gemm._weight_gemm.__wrapped__)
     return found
 
 
@@ -99,15 +100,32 @@ def test_no_bank_conflicts(
     spec = conv_spec(x.shape, weight.shape, [x.dtype], precision=precision)
     options = {"pixels": channels == 7} if tiles is gemm_tile else {}
     run(tiles, tile, spec, tensor(x, last), weight, np.zeros(tile.n, np.float32), last, SimulatedStream(), **options)
-    assert len(notes) == tile.threads
+    kinds = instructions(notes, tile.threads)
+    assert ("load", 16) in kinds
+    assert ("copy", 16) in kinds
+    assert len(kinds) >= 3 or last or channels == 7
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize("tile", gemm_tile._WIDE[1:3], ids=lambda tile: f"{tile.m}x{tile.n}")
+def test_no_bank_conflicts_of_weights(notes: Accesses, tile: Any, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, grad = values((1, tile.m, 4, 4), "float32"), values((1, tile.n, 4, 4), "float32", 1)
+    spec = conv_spec(x.shape, (tile.n, tile.m, 1, 1), [x.dtype])
+    monkeypatch.setattr(weight_implicit_gemm, "_best", lambda spec, machine: (weight_implicit_gemm.Cut(tile, 1, 2), 0))
+    out = tensor(np.empty((tile.n, tile.m, 1, 1), np.float32))
+    weight_implicit_gemm.run(spec, tensor(x, last), tensor(grad, last), out, SimulatedStream())
+    assert instructions(notes, tile.threads) == {("load", 16), ("copy", 4)}
+
+
+def instructions(notes: Accesses, threads: int) -> set[tuple[str, int]]:
+    """What the warps did, (what, bytes), after a look at each time for conflicts."""
+    assert len(notes) == threads
     kinds = set()
-    for warp in range(0, tile.threads, 32):
+    for warp in range(0, threads, 32):
         lanes = [notes[lane] for lane in range(warp, warp + 32)]
         assert len({len(lane) for lane in lanes}) == 1
         for together in zip(*lanes, strict=True):
             assert len({access[:2] for access in together}) == 1
             kinds.add(together[0][:2])
             assert turns(list(together)) == 0, together
-    assert ("load", 16) in kinds
-    assert ("copy", 16) in kinds
-    assert len(kinds) >= 3 or last or channels == 7
+    return kinds

@@ -1,0 +1,255 @@
+"""Gradients on a GPU, from arguments to results: what `backward` is for the CPU, and `gpu` for the operations.
+
+Loaded at the first call for ``device="cuda"``. As there, arrays of NumPy are copied to the GPU and back in slices, and
+arrays on a GPU are used in place, on their owner's current stream, without waiting for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .checks import BFLOAT16, check_dtype, result_array
+from .choice import choose
+from .cuda import arrays, host, scatter
+from .cuda.arrays import Array
+from .cuda.convert import converted, exchanged, fill_zeros
+from .cuda.machine import this_machine
+from .cuda.pooling import lanes_last
+from .cuda.streams import Buffer, Stream, Tensor, dense
+from .gpu import Operand, operand
+from .phases import Part, separate
+from .plan import computed_array, hand_over
+from .pool_spec import PoolSpec, pool_spec
+from .spec import ConvSpec, conv_spec
+
+
+def _fits(grad: Operand, given: Operand, name: str, shape: tuple[int, ...]) -> None:
+    """TypeError or ValueError unless `grad` has the output's shape and is where the other operand is."""
+    if grad.shape != shape:
+        raise ValueError(f"grad_output has shape {grad.shape}, but the layer's output has shape {shape}")
+    if isinstance(grad, np.ndarray) != isinstance(given, np.ndarray):
+        names = ("grad_output", name) if isinstance(grad, np.ndarray) else (name, "grad_output")
+        raise TypeError(f"{names[0]} is a NumPy array, but {names[1]} is on a GPU: copy either to where the other is")
+    if isinstance(grad, Array) and isinstance(given, Array) and grad.device != given.device:
+        raise ValueError(f"grad_output is on GPU {grad.device}, {name} on GPU {given.device}")
+
+
+def _result(
+    x: Array, shape: tuple[int, ...], dtype: np.dtype, last: bool, out: Any, inputs: tuple[Array, ...]
+) -> Array:
+    """A new array of the caller's kind, or `out` if it can be."""
+    return arrays.empty_like(x, shape, dtype, last) if out is None else arrays.check_out(out, x, shape, dtype, inputs)
+
+
+# -- convolution ---------------------------------------------------------------------------------------------
+
+
+def conv2d_weight(
+    x: Any, weight_size: tuple[int, ...], grad: Any, options: dict[str, Any], algorithm: str, out: Any
+) -> Any:
+    """`fastconv.grad.conv2d_weight` on the GPU, by options of `conv_spec`."""
+    x, grad = operand("input", x), operand("grad_output", grad)
+    spec = conv_spec(x.shape, weight_size, (x.dtype, grad.dtype), **options)
+    _fits(grad, x, "input", spec.output_shape)
+    module, _ = choose("conv2d_weight", spec, algorithm, "cuda")
+    if isinstance(x, np.ndarray):
+        return _weight_of_host(spec, module, x, grad, out)
+    return _weight_on_device(spec, module, x, grad, out)
+
+
+def _weight_on_device(spec: ConvSpec, module: Any, x: Array, grad: Array, out: Any) -> Any:
+    images, weights, signals = spec.kernel_shapes
+    stream = arrays.current_stream(x)
+    with stream.current():
+        result = _result(x, spec.weight_shape, spec.out_dtype, False, out, (x, grad))
+        seen, signal = (converted(_seen(*pair), spec.dtype, stream) for pair in ((x, images), (grad, signals)))
+        module.run(spec, seen, signal, _seen(result, weights), stream)
+    return result.value if out is None else out
+
+
+def _weight_of_host(spec: ConvSpec, module: Any, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
+    """Slices of the batch give sums each, which are added up here in their order."""
+    result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad))
+    target = computed_array(result, spec.acc_dtype)
+    target[...] = 0
+    images, weights, signals = spec.kernel_shapes
+    item = (math.prod(images[1:]) + math.prod(signals[1:])) * spec.dtype.itemsize
+    step = host.slices(spec.n, item, module.scratch(replace(spec, n=1)), this_machine().memory)
+
+    def run(stream: Stream, _: Any, given: list[Buffer], items: int) -> list[Buffer]:
+        part = spec if items == spec.n else replace(spec, n=items)
+        sums = stream.empty(target.size, spec.acc_dtype)
+        seen, signal = (_items(*pair) for pair in zip(given, (images, signals), strict=True))
+        module.run(part, seen, signal, _items(sums, weights), stream)
+        return [sums]
+
+    def take(first: int, last: int, parts: list[np.ndarray]) -> None:
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.add(target, parts[0].reshape(target.shape), out=target)
+
+    inputs = (x.reshape(images), spec.dtype), (grad.reshape(signals), spec.dtype)
+    host.passed(inputs, step, _nothing, run, take)
+    hand_over(target, result)
+    return result
+
+
+def conv2d_input(
+    input_size: tuple[int, ...], weight: Any, grad: Any, options: dict[str, Any], algorithm: str, out: Any
+) -> Any:
+    """`fastconv.grad.conv2d_input` on the GPU, by options of `conv_spec`."""
+    weight, grad = operand("weight", weight), operand("grad_output", grad)
+    spec = conv_spec(input_size, weight.shape, (weight.dtype, grad.dtype), **options)
+    _fits(grad, weight, "weight", spec.output_shape)
+    parts = _parts(spec, algorithm)
+    images, weights, signals = spec.kernel_shapes
+    if isinstance(grad, np.ndarray):
+        return _input_of_host(spec, parts, weight, grad, out)
+    stream = arrays.current_stream(grad)
+    with stream.current():
+        signal = converted(_seen(grad, signals), spec.dtype, stream)
+        result = _result(grad, spec.x_shape, spec.out_dtype, lanes_last(signal), out, (weight, grad))
+        if result.size:
+            kernels = converted(_seen(weight, weights), spec.dtype, stream)
+            packed = _packed(spec, parts, kernels, stream)
+            _convolve(spec, parts, packed, signal, _seen(result, images), stream)
+    return result.value if out is None else out
+
+
+def _input_of_host(spec: ConvSpec, parts: Any, weight: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
+    result = result_array(spec.x_shape, spec.out_dtype, out, (weight, grad))
+    if not result.size:
+        return result
+    images, weights, signals = spec.kernel_shapes
+    scratch = max((module.scratch(replace(part.problem, n=1)) for part, module in parts), default=0)
+    item = math.prod(signals[1:]) * spec.dtype.itemsize + math.prod(images[1:]) * spec.out_dtype.itemsize
+    step = host.slices(spec.n, item, scratch, this_machine().memory)
+
+    def prepare(stream: Stream) -> list[Any]:
+        kernels = _items(stream.upload(np.ascontiguousarray(weight, spec.dtype)), weights)
+        return _packed(spec, parts, kernels, stream)
+
+    def run(stream: Stream, packed: list[Any], given: Buffer, results: list[Buffer], items: int) -> None:
+        _convolve(spec, parts, packed, _items(given, signals), _items(results[0], images), stream)
+
+    host.pipeline(grad.reshape(signals), spec.dtype, [result.reshape(images)], step, prepare, run)
+    return result
+
+
+def _parts(spec: ConvSpec, algorithm: str) -> list[tuple[Part, Any]]:
+    """The convolutions that a transposed one is made of, one for each phase (`phases`), and their algorithms."""
+    return [(part, choose("conv2d", part.problem, algorithm, "cuda")[0]) for part in separate(spec).parts]
+
+
+def _packed(spec: ConvSpec, parts: list[tuple[Part, Any]], weight: Tensor, stream: Stream) -> list[Any]:
+    """The weights of each part, packed, and no bias."""
+    bias = stream.zeros(spec.c_in, spec.acc_dtype)
+    packed = []
+    for part, module in parts:
+        rows, cols = part.taps
+        packed.append((module.prepare(part.problem, exchanged(weight, spec.groups, rows, cols, stream), stream), bias))
+    return packed
+
+
+def _convolve(
+    spec: ConvSpec, parts: list[tuple[Part, Any]], packed: list[Any], grad: Tensor, out: Tensor, stream: Stream
+) -> None:
+    """Run the parts: each reads a part of `grad` and writes its rows and columns of `out` in place."""
+    if not separate(spec).complete:
+        fill_zeros(out, stream)
+    for (part, module), operands in zip(parts, packed, strict=True):
+        problem = replace(part.problem, n=out.shape[0])
+        module.run(problem, grad.part(*part.seen[2:]), *operands, out.part(*part.at[2:]), stream)
+
+
+def _seen(given: Array, shape: tuple[int, ...]) -> Tensor:
+    """An array as kernels see it."""
+    n, c, h, w = shape
+    return given.tensor((n, c, h, w))
+
+
+def _items(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
+    """As many items of a shape as there are."""
+    _, c, h, w = shape
+    return dense(buffer, (buffer.size // (c * h * w), c, h, w))
+
+
+def _nothing(stream: Stream) -> None:
+    """What there is to prepare."""
+
+
+# -- pooling -------------------------------------------------------------------------------------------------
+
+
+def pool2d(op: str, x: Any, grad: Any, options: dict[str, Any], out: Any) -> Any:
+    """`fastconv.grad.max_pool2d` and `avg_pool2d` on the GPU, by options of `pool_spec`."""
+    x, grad = operand("input", x), operand("grad_output", grad)
+    spec = pool_spec(op, x.shape, x.dtype if x.dtype == BFLOAT16 else check_dtype("input", x.dtype), **options)
+    _fits(grad, x, "input", spec.output_shape)
+    dtype = grad.dtype.newbyteorder("=") if grad.dtype.kind == "f" else grad.dtype
+    if dtype != BFLOAT16 and dtype.kind != "f":
+        dtype = np.dtype(np.float64)
+    if isinstance(x, np.ndarray):
+        return _pool_of_host(spec, x, grad, dtype, out)
+    return _pool_on_device(spec, x, grad, dtype, out)
+
+
+def _gradient(spec: PoolSpec, image: Tensor | None, grad: Tensor, out: Tensor, stream: Stream) -> None:
+    """The kernels. `image` is what was pooled, for maxima."""
+    if image is None:
+        scatter.avg_pool(spec, grad, out, stream)
+        return
+    values = scatter.like(image, grad.shape, spec.out_dtype, stream)
+    indices = scatter.like(image, grad.shape, np.dtype(np.int64), stream)
+    module, _ = choose("max_pool2d", spec, "auto", "cuda")
+    module.run(spec, image, values, indices, stream)
+    scatter.max_pool(spec, indices, grad, out, stream)
+
+
+def _pool_on_device(spec: PoolSpec, x: Array, grad: Array, dtype: np.dtype, out: Any) -> Any:
+    n, c = (1, 1, *spec.lead)[-2:]
+    stream = arrays.current_stream(x)
+    with stream.current():
+        image = x.tensor((n, c, spec.h, spec.w), spec.axes)
+        result = _result(x, x.shape, dtype, lanes_last(image), out, (x, grad))
+        if x.size:
+            signal = converted(grad.tensor((n, c, spec.oh, spec.ow), spec.axes), dtype, stream)
+            target = result.tensor(image.shape, spec.axes)
+            _gradient(spec, image if spec.op == "max" else None, signal, target, stream)
+    return result.value if out is None else out
+
+
+def _pool_of_host(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, dtype: np.dtype, out: Any) -> np.ndarray:
+    result = result_array(x.shape, dtype, out, (x, grad))
+    if not result.size:
+        return result
+    planes, signals = (spec.planes, spec.h, spec.w), (spec.planes, spec.oh, spec.ow)
+    inputs = [(grad.reshape(signals), dtype)]
+    if spec.op == "max":
+        inputs.append((x.reshape(planes), spec.dtype))
+    item = sum(array[0].size * kind.itemsize for array, kind in inputs) + spec.h * spec.w * dtype.itemsize
+    # Of maxima and their indices, or of columns that are gathered first.
+    between = spec.oh * (spec.ow * (8 + spec.dtype.itemsize) if spec.op == "max" else spec.w * 8)
+    step = host.slices(spec.planes, item, between, this_machine().memory)
+
+    def run(stream: Stream, _: Any, given: list[Buffer], items: int) -> list[Buffer]:
+        sizes = [(items, *array.shape[1:]) for array, _ in inputs]
+        signal, *images = (dense(buffer, (1, *size)) for buffer, size in zip(given, sizes, strict=True))
+        target = dense(stream.empty(items * spec.h * spec.w, dtype), (1, items, spec.h, spec.w))
+        part = replace(spec, lead=(items,))
+        _gradient(part, images[0] if images else None, signal, target, stream)
+        return [target.owner]
+
+    outs = result.reshape(planes)
+
+    def take(first: int, last: int, parts: list[np.ndarray]) -> None:
+        outs[first:last] = parts[0].reshape(outs[first:last].shape)
+
+    host.passed(inputs, step, _nothing, run, take)
+    return result
+
+
+__all__ = ["conv2d_input", "conv2d_weight", "pool2d"]
