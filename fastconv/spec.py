@@ -137,9 +137,12 @@ class ConvSpec(HashedOnce):
 
     @cached_property
     def floor(self) -> np.generic:
-        """The least value an output may have: zero for "relu"; below every value, but for a NaN, otherwise."""
-        if self.activation == "relu":
-            return self.acc_dtype.type(0)
+        """The least value an output may have: zero for "relu"."""
+        return self.acc_dtype.type(0) if self.activation == "relu" else self.lowest
+
+    @cached_property
+    def lowest(self) -> np.generic:
+        """Below every value, but for a NaN."""
         return self.acc_dtype.type(-np.inf if self.acc_dtype.kind == "f" else np.iinfo(self.acc_dtype).min)
 
     @cached_property

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -183,6 +184,7 @@ class Packed(NamedTuple):
         return rows
 
 
+@lru_cache(maxsize=4096)
 def _layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int, int]:
     """Steps of (channel, row, column); those along an axis of one element mean nothing."""
     c, h, w = (step if size > 1 else 0 for size, step in zip(shape[1:], strides[1:], strict=True))
@@ -218,7 +220,7 @@ def launch(
     target, added, floor = out, bias, spec.floor
     if parts > 1:
         target = dense(stream.empty(parts * elements, spec.acc_dtype), out.shape)
-        added, floor = packed.none, replace(spec, activation=None).floor
+        added, floor = packed.none, spec.lowest
     steps = group_steps or (spec.c_in // spec.groups * x.strides[1], channels * target.strides[1])
     stream.launch(
         kernel(target.dtype, target), (-(-rows // tile.m) * packed.panels * spec.groups, parts), tile.threads,

@@ -9,8 +9,7 @@ import math
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, cached_property, lru_cache
 from typing import Any
@@ -81,6 +80,7 @@ def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int,
     return True
 
 
+@lru_cache(maxsize=4096)
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Steps of an array in C order."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -269,17 +269,8 @@ class GpuStream(Stream):
     def lasting(self) -> GpuStream:
         return GpuStream(self.device, self.stream, True)
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        from cuda.bindings import driver
-
-        status, before = driver.cuCtxGetCurrent()
-        self.device.set_current()
-        try:
-            yield
-        finally:
-            if int(status) == 0 and int(before):
-                driver.cuCtxSetCurrent(before)
+    def current(self) -> _Current:
+        return _Current(self.device)
 
     def upload(self, array: np.ndarray) -> Buffer:
         from cuda.bindings import driver
@@ -299,6 +290,28 @@ class GpuStream(Stream):
         from cuda.bindings import driver
 
         return driver.CUstream(int(self.stream.handle))
+
+
+class _Current(AbstractContextManager):
+    """A device is the current one, and afterwards the one that was."""
+
+    __slots__ = ("_before", "_device")
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        from cuda.bindings import driver
+
+        status, before = driver.cuCtxGetCurrent()
+        self._before = before if int(status) == 0 and int(before) else None
+        self._device.set_current()
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            from cuda.bindings import driver
+
+            driver.cuCtxSetCurrent(self._before)
 
 
 class _Memory:
