@@ -11,7 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
@@ -37,13 +37,13 @@ class Buffer:
 class Tensor:
     """A view of memory on the device: where element (0, 0, 0, 0) is, and steps in elements from one to the next.
 
-    Axes are (n, c, h, w), for pooling as well; axes the caller left out have size 1.
+    Axes are (n, c, h, w), for pooling as well, of volumes (n, c, d, h, w); axes the caller left out have size 1.
     """
 
     pointer: Any
     dtype: np.dtype
-    shape: tuple[int, int, int, int]
-    strides: tuple[int, int, int, int]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
     owner: Any = field(default=None, repr=False)
 
     @property
@@ -53,12 +53,12 @@ class Tensor:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie in a row in the order of the axes."""
-        return _matches(self.shape, self.strides, (3, 2, 1, 0))
+        return _matches(self.shape, self.strides, tuple(range(len(self.shape)))[::-1])
 
     @property
     def channels_last(self) -> bool:
-        """Whether they lie in a row in the order (n, h, w, c)."""
-        return _matches(self.shape, self.strides, (1, 3, 2, 0))
+        """Whether they lie in a row in the order (n, h, w, c), or (n, d, h, w, c)."""
+        return _matches(self.shape, self.strides, (1, *range(len(self.shape) - 1, 1, -1), 0))
 
 
 def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...]) -> bool:
@@ -76,10 +76,24 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def dense(buffer: Buffer, shape: tuple[int, int, int, int]) -> Tensor:
+def dense(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
     """A buffer as a tensor in C order."""
-    a, b, c, d = row_major(shape)
-    return Tensor(buffer.pointer, buffer.dtype, shape, (a, b, c, d), buffer)
+    return Tensor(buffer.pointer, buffer.dtype, shape, row_major(shape), buffer)
+
+
+def volume(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes or steps of a tensor with an axis of depth: that of images has one element, its step means nothing."""
+    return axes if len(axes) == 5 else (*axes[:2], 1, *axes[2:])
+
+
+def behind(x: Tensor, elements: int) -> Tensor:
+    """A tensor that begins so many elements behind another."""
+    pointer: Any = x.pointer
+    if isinstance(pointer, SimulatedPointer):
+        pointer = SimulatedPointer(pointer.array, pointer.start + elements, pointer.base)
+    else:
+        pointer += elements * x.dtype.itemsize
+    return replace(x, pointer=pointer)
 
 
 class SimulatedPointer:
