@@ -40,7 +40,7 @@ def operand(name: str, value: Any) -> Operand:
 
 
 def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: str, out: Any) -> Any:
-    """`fastconv.conv2d`, `conv1d` and `conv3d` on the GPU, by options of `conv_spec`; a signal is an image of height 1."""
+    """`fastconv.conv2d`, `conv1d` and `conv3d` on the GPU, by options of `conv_spec`."""
     x, weight = operand("x", x), operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
     plan = DevicePlan(_spec(x.shape, x.dtype, weight, bias, options), weight, bias, algorithm, wait=False)
