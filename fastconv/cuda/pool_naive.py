@@ -10,7 +10,8 @@ Taps outside the input are left out: minus infinity for max, zero for the sums. 
 window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
 The index of a maximum is its first occurrence's, or the last NaN's, as in PyTorch.
 
-An image is a volume of one plane. Neighbouring threads have neighbouring columns. It does everything; the work grows with the area of the window.
+An image is a volume of one plane. Neighbouring threads have neighbouring columns. It does everything; the work grows
+with the area of the window.
 """
 
 from __future__ import annotations

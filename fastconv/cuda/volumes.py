@@ -6,10 +6,10 @@
                                                           z(k, e) = k * stride_d - front + e * dilation_d
 
 The planes k of one volume of output are a batch of images, whose channels are the planes (e, c) of the input that they
-see. A tensor may have any steps, so that images may share memory: the planes are copied once, with those of the padding,
-in the order (z, c), and image k begins k * stride_d planes behind the first; its kd * c channels follow in a row. Only
-where there are groups or a dilation of the depth is each image's own set of planes copied, kd times as many. Results are
-written where they belong, in whatever layout; a kernel one plane deep reads x where it is.
+see. A tensor may have any steps, so that images may share memory: the planes are copied once, with those of the
+padding, in the order (z, c), and image k begins k * stride_d planes behind the first; its kd * c channels follow in a
+row. Only where there are groups or a dilation of the depth is each image's own set of planes copied, kd times as many.
+Results are written where they belong, in whatever layout; a kernel one plane deep reads x where it is.
 
 Windows of a pooling are boxes, and boxes are separable: planes are pooled, and then, as images of d rows of oh * ow
 pixels, the depth.
@@ -93,7 +93,7 @@ class Convolution:
         part, depth = planes(spec), spec.depth
         each, plane = _copied(spec), spec.h * spec.w
         copies = stream.empty(_copied_elements(spec), x.dtype)
-        images, groups, _, channels = each
+        images, _, _, channels = each
         image = depth.stride * channels * plane if images == 1 else math.prod(each[1:]) * plane
         for n in range(spec.n):
             volume, (_, c, z, i, j) = behind(x, n * x.strides[0]), x.strides
@@ -190,7 +190,8 @@ class Pooling:
         for item in range(n):
             volume, pooled = behind(x, item * x.strides[0]), behind(between, item * between.strides[0])
             seen = replace(volume, shape=(c, d, h, w), strides=x.strides[1:])
-            self.module.run(flat, seen, replace(pooled, shape=(c, d, oh, ow), strides=between.strides[1:]), None, stream)
+            target = replace(pooled, shape=(c, d, oh, ow), strides=between.strides[1:])
+            self.module.run(flat, seen, target, None, stream)
         # Rows of the result that lie one behind the other are pooled together.
         rows = oh if oh == 1 or out.strides[3] == ow * out.strides[4] else 1
         deep = replace(_deep(spec, rows), lead=(n, c))
