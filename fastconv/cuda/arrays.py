@@ -228,8 +228,8 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last:
         import torch  # type: ignore[import-not-found,unused-ignore]
 
         kind = getattr(torch, "bfloat16" if dtype == BFLOAT16 else dtype.name)
-        last = {4: torch.channels_last, 5: torch.channels_last_3d}.get(len(shape)) if channels_last else None
-        options: Any = {"memory_format": last} if last else {}
+        last = {4: "channels_last", 5: "channels_last_3d"}.get(len(shape)) if channels_last else None
+        options: Any = {"memory_format": getattr(torch, last)} if last else {}
         return _torch("out", torch.empty(shape, dtype=kind, device=x.value.device, **options))
     if x.library == "cupy":
         import cupy  # type: ignore[import-not-found,unused-ignore]
