@@ -273,8 +273,38 @@ def overhead(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
                "percent": math.nan, "ratio": math.nan, "error": math.nan}
 
 
+def volumes(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Convolutions and poolings of volumes beside PyTorch's, in float32."""
+    import torch
+
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
+    for c, size, c_out, kernel in ((3, (16, 112, 112), 64, 3), (64, (16, 56, 56), 64, 3), (256, (8, 14, 14), 256, 3)):
+        x, weight = torch.randn(8, c, *size, device="cuda"), torch.randn(c_out, c, *(kernel,) * 3, device="cuda")
+        plan = fastconv.plan_conv3d(tuple(x.shape), weight, padding=kernel // 2)
+        flops = 2 * x[:, 0].numel() * c_out * weight[0].numel()
+        moved = x.nbytes + x.nbytes // 8
+        cases: dict[str, tuple[float, Callable[[], Any], Callable[[], Any]]] = {
+            "conv3d": (flops / limits["float32"], lambda plan=plan, x=x: plan(x),
+                       lambda x=x, weight=weight, pad=kernel // 2: torch.nn.functional.conv3d(x, weight, padding=pad)),
+            "max_pool3d": (moved / limits["copy"], lambda x=x: fastconv.max_pool3d(x, 2),
+                           lambda x=x: torch.nn.functional.max_pool3d(x, 2)),
+            "avg_pool3d": (moved / limits["copy"], lambda x=x: fastconv.avg_pool3d(x, 2),
+                           lambda x=x: torch.nn.functional.avg_pool3d(x, 2)),
+        }
+        for op, (least, ours, theirs) in cases.items():
+            name = f"{op} 8x{c}x{'x'.join(map(str, size))}"
+            if only not in name:
+                continue
+            result, expected = ours(), theirs()
+            error = ((result - expected).abs().max() / expected.abs().max()).item()
+            times = medians({"fastconv": ours, "PyTorch": theirs})
+            for label, seconds in times.items():
+                yield {"group": "volume", "name": name, "contender": label, "ms": 1e3 * seconds,
+                       "percent": 100 * least / seconds, "ratio": times["PyTorch"] / seconds, "error": error}
+
+
 GROUPS = {"conv": convolutions, "grad": gradients, "pool": poolings, "pool grad": pooling_gradients,
-          "filter": filters, "overhead": overhead}
+          "volume": volumes, "filter": filters, "overhead": overhead}
 
 
 def main() -> int:

@@ -48,6 +48,10 @@ CONVS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
     ((1, 1, 4096, 4096), (1, 1, 7, 7), {}),
     ((1, 1, 4096, 4096), (1, 1, 15, 15), {}),
 )
+#: Of volumes: their images are convolved by the kernels above, behind those that copy planes and turn weights.
+VOLUMES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((8, 64, 16, 56, 56), (64, 64, 3, 3, 3), {"padding": 1}),
+)
 #: op, x, window, options.
 POOLS: tuple[tuple[str, tuple[int, ...], int, dict[str, Any]], ...] = tuple(
     (op, shape, window, options | ({"norm_type": 2} if op == "lp" else {}))
@@ -75,6 +79,11 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
             for module in choice.table("conv2d_weight", "cuda"):
                 if module.supports(spec) is None:
                     yield "conv2d_weight", module, spec
+        for x, weight, options in VOLUMES:
+            spec = conv_spec(x, weight, [dtype, dtype], axes=3, **options)
+            for module in choice.table("conv3d", "cuda"):
+                if choice.name(module) == "implicit_gemm" and module.supports(spec) is None:
+                    yield "conv3d", module, spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
             for module in choice.table(f"{op}_pool2d", "cuda"):
@@ -123,19 +132,20 @@ def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None)
 
 def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) -> list[tuple]:
     """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory). `last`: for channels last."""
-    from fastconv.cuda.streams import Recorder, Tensor, dense
+    from fastconv.cuda.streams import Recorder, Tensor, dense, row_major
 
     stream = Recorder()
 
-    def tensor(dtype: Any, n: int, c: int, h: int, w: int) -> Tensor:
-        strides = (c * h * w, 1, w * c, c) if last else (c * h * w, h * w, w, 1)
-        return Tensor(0, np.dtype(dtype), (n, c, h, w), strides)
+    def tensor(dtype: Any, n: int, c: int, *sizes: int) -> Tensor:
+        if last:
+            first, *steps, channel = row_major((n, *sizes, c))
+            return Tensor(0, np.dtype(dtype), (n, c, *sizes), (first, channel, *steps))
+        return Tensor(0, np.dtype(dtype), (n, c, *sizes), row_major((n, c, *sizes)))
 
     if isinstance(spec, ConvSpec):
-        shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
-        weight = dense(stream.empty(1, spec.dtype), shape)
-        x, out = (tensor(spec.dtype, spec.n, spec.c_in, spec.h, spec.w),
-                  tensor(spec.out_dtype, spec.n, spec.c_out, spec.oh, spec.ow))
+        images, weights, outs = spec.kernel_shapes
+        weight = dense(stream.empty(1, spec.dtype), weights)
+        x, out = tensor(spec.dtype, *images), tensor(spec.out_dtype, *outs)
         if hasattr(module, "prepare"):
             packed = module.prepare(spec, weight, stream)
             module.run(spec, x, packed, stream.empty(spec.c_out, spec.acc_dtype), out, stream)

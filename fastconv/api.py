@@ -202,7 +202,7 @@ def convolve(
     out: Any,
 ) -> Any:
     """What `conv2d` does, along so many spatial axes."""
-    if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
         from . import gpu
 
         options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
@@ -305,7 +305,7 @@ def plan_convolution(
     measure: bool,
 ) -> Plan:
     """What `plan_conv2d` does, along so many spatial axes."""
-    if place(device, weight if device is None else None, axes) == "cuda":
+    if place(device, weight if device is None else None) == "cuda":
         from . import gpu
 
         if flag("measure", measure):

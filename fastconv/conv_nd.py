@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .api import Plan, convolve, plan_convolution
 
 __all__ = ["conv1d", "conv3d", "plan_conv1d", "plan_conv3d"]
@@ -81,9 +79,9 @@ def conv3d(
     groups: int = 1,
     activation: str | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """3-D convolution layer: `conv2d` on volumes, as in PyTorch.
 
     Parameters
@@ -186,7 +184,7 @@ def plan_conv3d(
     groups: int = 1,
     activation: str | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check, decide and pack a `conv3d` once, to call it many times.

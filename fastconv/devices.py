@@ -20,17 +20,13 @@ def on_gpu(value: object) -> bool:
     return hasattr(value, "__cuda_array_interface__")
 
 
-def place(device: Any, x: object, axes: int = 2, name: str = "x") -> str:
-    """`device`, or by default where `x` is: "cpu" or "cuda"; ValueError or TypeError if there is a contradiction.
-
-    Of operations along so many spatial axes: a GPU computes on signals and images, so far. `x` is the argument `name`.
-    """
+def place(device: Any, x: object, name: str = "x") -> str:
+    """`device`, or by default where `x`, the argument `name`, is: "cpu" or "cuda"; ValueError or TypeError if there is
+    a contradiction."""
     if device is None:
         device = "cuda" if on_gpu(x) else "cpu"
     if not isinstance(device, str) or device not in ("cpu", "cuda"):
         raise ValueError(f"device must be 'cpu', 'cuda' or None (where {name} is), got {device!r}")
     if device == "cpu" and on_gpu(x):
         raise TypeError(f"{name} is on a GPU, but device='cpu': leave device out, or copy {name} to the CPU")
-    if device == "cuda" and axes == 3:
-        raise ValueError("device must be 'cpu' for volumes: a GPU computes on signals and images, so far")
     return device

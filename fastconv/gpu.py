@@ -15,7 +15,7 @@ import numpy as np
 
 from .checks import BFLOAT16, allocate, array, check_dtype, flag, result_array
 from .checks import shape as check_shape
-from .choice import choose
+from .choice import choose, operation
 from .cuda import arrays, host
 from .cuda.arrays import Array
 from .cuda.convert import converted
@@ -40,7 +40,7 @@ def operand(name: str, value: Any) -> Operand:
 
 
 def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: str, out: Any) -> Any:
-    """`fastconv.conv2d` and `conv1d` on the GPU, by options of `conv_spec`; a signal is an image of height 1."""
+    """`fastconv.conv2d`, `conv1d` and `conv3d` on the GPU, by options of `conv_spec`."""
     x, weight = operand("x", x), operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
     plan = DevicePlan(_spec(x.shape, x.dtype, weight, bias, options), weight, bias, algorithm, wait=False)
@@ -48,7 +48,7 @@ def conv2d(x: Any, weight: Any, bias: Any, options: dict[str, Any], algorithm: s
 
 
 def plan_conv2d(x_shape: Any, weight: Any, bias: Any, dtype: Any, options: dict[str, Any], algorithm: str) -> Plan:
-    """`fastconv.plan_conv2d` and `plan_conv1d` for the GPU."""
+    """`fastconv.plan_conv2d`, `plan_conv1d` and `plan_conv3d` for the GPU."""
     weight = operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
     x_dtype = weight.dtype if dtype is None else _dtype(dtype)
@@ -80,7 +80,7 @@ class DevicePlan(Plan):
         self, spec: ConvSpec, weight: Operand, bias: Operand | None, algorithm: str, *, wait: bool = True
     ) -> None:
         self.spec = spec
-        self._module, _ = choose("conv2d", spec, algorithm, "cuda")
+        self._module, _ = choose(operation(spec), spec, algorithm, "cuda")
         self._weight, self._bias_given = weight, bias
         self._ready: dict[int, tuple[Any, Buffer]] = {}
         self._lock = threading.Lock()
@@ -118,8 +118,9 @@ class DevicePlan(Plan):
 
     def _pack(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         spec = self.spec
-        shape = (spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw)
-        weight = _on_device(self._weight, shape, spec.dtype, stream, device, copy=self._keep, axes=spec.axes)
+        weight = _on_device(
+            self._weight, spec.kernel_shapes[1], spec.dtype, stream, device, copy=self._keep, axes=spec.axes
+        )
         if not weight.contiguous:
             weight = converted(weight, spec.dtype, stream, copy=True)
         if self._bias_given is None:
@@ -150,9 +151,10 @@ class DevicePlan(Plan):
     def _run_device(self, x: Array, out: Any) -> Any:
         spec = self.spec
         inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
+        images, _, outputs = spec.kernel_shapes
         stream = arrays.current_stream(x)
         with stream.current():
-            image = x.tensor((spec.n, spec.c_in, spec.h, spec.w), spec.axes)
+            image = x.tensor(images, spec.axes)
             if out is None:
                 last = image.channels_last and not image.contiguous
                 result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
@@ -160,7 +162,7 @@ class DevicePlan(Plan):
                 result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, inputs)
             packed, bias = self._packed_on(stream, x.device)
             if math.prod(spec.output_shape):
-                target = result.tensor((spec.n, spec.c_out, spec.oh, spec.ow), spec.axes)
+                target = result.tensor(outputs, spec.axes)
                 self._module.run(spec, converted(image, spec.dtype, stream), packed, bias, target, stream)
         return result.value if out is None else out
 
@@ -172,15 +174,15 @@ class DevicePlan(Plan):
         result = result_array(spec.output_shape, spec.out_dtype, out, given)
         if not result.size:
             return result
-        images = x.reshape(spec.n, spec.c_in, spec.h, spec.w)
-        outs = result.reshape(spec.n, spec.c_out, spec.oh, spec.ow)
+        shape, _, out_shape = spec.kernel_shapes
+        images, outs = x.reshape(shape), result.reshape(out_shape)
         item = images[0].size * spec.dtype.itemsize + outs[0].nbytes
         step = host.slices(spec.n, item, self._module.scratch(replace(spec, n=1)), this_machine().memory)
 
         def run(stream: Stream, prepared: Any, given: Buffer, results: list[Buffer], items: int) -> None:
             part = spec if items == spec.n else replace(spec, n=items)
-            target = dense(results[0], (items, spec.c_out, spec.oh, spec.ow))
-            image = dense(given, (items, spec.c_in, spec.h, spec.w))
+            target = dense(results[0], (items, *out_shape[1:]))
+            image = dense(given, (items, *shape[1:]))
             self._module.run(part, image, *prepared, target, stream)
 
         host.pipeline(images, spec.dtype, [outs], step, lambda stream: self._packed_on(stream, 0), run)
@@ -188,7 +190,7 @@ class DevicePlan(Plan):
 
 
 def _on_device(
-    given: Operand, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream, device: int, *, copy: bool,
+    given: Operand, shape: tuple[int, ...], dtype: np.dtype, stream: Stream, device: int, *, copy: bool,
     axes: int = 2,
 ) -> Tensor:
     """An operand on the stream's device, of `dtype`."""
@@ -210,20 +212,21 @@ def host_stream() -> Stream:
 
 
 def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algorithm: str, out: Any) -> Any:
-    """One of the poolings of images or signals on the GPU. `options` are those of `pool_spec`."""
+    """One of the poolings of images, signals or volumes on the GPU. `options` are those of `pool_spec`."""
     x = operand("x", x)
     return_indices = flag("return_indices", return_indices)
     dtype = x.dtype if x.dtype == BFLOAT16 else check_dtype("x", x.dtype)
     spec = pool_spec(op, x.shape, dtype, **options)
-    module, _ = choose(f"{op}_pool2d", spec, algorithm, "cuda")
+    module, _ = choose(operation(spec), spec, algorithm, "cuda")
     return (_pool_host if isinstance(x, np.ndarray) else _pool_device)(spec, module, x, return_indices, out)
 
 
 def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, out: Any) -> Any:
     stream = arrays.current_stream(x)
-    n, c = (1, 1, *spec.lead)[-2:]
+    lead = (1, 1, *spec.lead)[-2:]
+    sizes, outs = (shape[1:] for shape in spec.kernel_shapes)
     with stream.current():
-        image = x.tensor((n, c, spec.h, spec.w), spec.axes)
+        image = x.tensor((*lead, *sizes), spec.axes)
         if out is None:
             last = image.channels_last and not image.contiguous
             result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
@@ -231,7 +234,7 @@ def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, ou
             result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, (x,))
         indices = arrays.empty_like(x, spec.output_shape, np.dtype(np.int64)) if return_indices else None
         if math.prod(spec.output_shape):
-            inner = (n, c, spec.oh, spec.ow)
+            inner = (*lead, *outs)
             found = None if indices is None else indices.tensor(inner, spec.axes)
             module.run(spec, image, result.tensor(inner, spec.axes), found, stream)
     values = result.value if out is None else out
@@ -242,19 +245,18 @@ def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool,
     result = result_array(spec.output_shape, spec.out_dtype, out, [x])
     indices = allocate(spec.output_shape, np.dtype(np.int64)) if return_indices else None
     if result.size:
-        inner = (spec.planes, spec.oh, spec.ow)
+        shape, inner = spec.kernel_shapes
         outs = [result.reshape(inner), *([] if indices is None else [indices.reshape(inner)])]
-        item = spec.h * spec.w * spec.dtype.itemsize + sum(array[0].nbytes for array in outs)
+        item = math.prod(shape[1:]) * spec.dtype.itemsize + sum(array[0].nbytes for array in outs)
         step = host.slices(spec.planes, item, module.scratch(replace(spec, lead=(1,))), this_machine().memory)
 
         def run(stream: Stream, _: Any, given: Buffer, results: list[Buffer], items: int) -> None:
             part = replace(spec, lead=(items,))
-            targets = [dense(buffer, (1, items, spec.oh, spec.ow)) for buffer in results]
-            image = dense(given, (1, items, spec.h, spec.w))
+            targets = [dense(buffer, (1, items, *inner[1:])) for buffer in results]
+            image = dense(given, (1, items, *shape[1:]))
             module.run(part, image, targets[0], targets[1] if len(targets) > 1 else None, stream)
 
-        planes = x.reshape(spec.planes, spec.h, spec.w)
-        host.pipeline(planes, spec.dtype, outs, step, lambda stream: None, run)
+        host.pipeline(x.reshape(shape), spec.dtype, outs, step, lambda stream: None, run)
     return result if indices is None else (result, indices)
 
 

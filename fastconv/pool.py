@@ -88,7 +88,7 @@ def max_pool(
     out: Any,
 ) -> Any:
     """What `max_pool2d` does, along so many spatial axes."""
-    if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
         from . import gpu
 
         options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
@@ -168,7 +168,7 @@ def sum_pool(
     out: Any,
 ) -> Any:
     """What `avg_pool2d` or `lp_pool2d` does, along so many spatial axes."""
-    if (device is not None or type(x) is not np.ndarray) and place(device, x, axes) == "cuda":
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
         from . import gpu
 
         options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .pool import max_pool, sum_pool
 
 __all__ = ["avg_pool1d", "avg_pool3d", "lp_pool1d", "lp_pool3d", "max_pool1d", "max_pool3d"]
@@ -71,8 +69,8 @@ def max_pool3d(
     ceil_mode: bool = False,
     return_indices: bool = False,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
+    device: str | None = None,
+    out: Any = None,
 ) -> Any:
     """Maximum over windows of volumes: `max_pool2d` along three axes, as in PyTorch.
 
@@ -162,9 +160,9 @@ def avg_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Mean over windows of volumes: `avg_pool2d` along three axes, as in PyTorch.
 
     Parameters
@@ -251,9 +249,9 @@ def lp_pool3d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Power mean times window size over windows of volumes: `lp_pool2d` along three axes, as in PyTorch.
 
     Parameters

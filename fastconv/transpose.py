@@ -362,6 +362,8 @@ def _transpose(
     out: np.ndarray | None,
 ) -> np.ndarray:
     """`conv_transpose2d` along so many axes."""
+    if device == "cuda":
+        raise ValueError("device must be 'cpu' for transposed convolutions: a GPU does not compute them, so far")
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
     sizes = stride, padding, output_padding, dilation, output_size

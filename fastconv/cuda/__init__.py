@@ -1,4 +1,4 @@
-"""The GPU's algorithms: tables, most specialised first, the readable definition last.
+"""The GPU's algorithms: a table for each kind of operation, most specialised first, the readable definition last.
 
 The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (a pointer, a shape, steps in elements)::
 
@@ -30,7 +30,11 @@ from . import (
     weight_naive,
     weight_pixels,
 )
+from .volumes import Convolution, Pooling
 
 CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
 CONV2D_WEIGHT = (weight_pixels, weight_implicit_gemm, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
+CONV3D = tuple(Convolution(module) for module in CONV2D)
+#: The definition pools volumes as they are.
+POOL3D = (*(Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)

@@ -44,8 +44,9 @@ class Array:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def tensor(self, shape: tuple[int, int, int, int], axes: int = 2) -> Tensor:
-        """As (n, c, h, w); axes in front that the array lacks have size 1, as has the height of signals (1 of `axes`).
+    def tensor(self, shape: tuple[int, ...], axes: int = 2) -> Tensor:
+        """As (n, c, h, w), or for 3 `axes` (n, c, d, h, w); axes in front that the array lacks have size 1, as has the
+        height of signals (1 of `axes`).
         """
         sizes, strides = _image(self.shape, self.strides, axes)
         if sizes != shape:
@@ -65,12 +66,12 @@ class Array:
 @lru_cache(maxsize=4096)
 def _image(
     shape: tuple[int, ...], strides: tuple[int, ...], axes: int
-) -> tuple[tuple[int, ...], tuple[int, int, int, int]]:
-    """Sizes and steps of an array as (n, c, h, w)."""
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Sizes and steps of an array as (n, c, h, w), or with three spatial axes (n, c, d, h, w)."""
     if axes == 1:
         shape, strides = (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
-    n, c, h, w = (0,) * (4 - len(strides)) + strides
-    return (1,) * (4 - len(shape)) + shape, (n, c, h, w)
+    missing = max(4, axes + 2) - len(shape)
+    return (1,) * missing + shape, (0,) * missing + strides
 
 
 @lru_cache(maxsize=4096)
@@ -227,7 +228,8 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last:
         import torch  # type: ignore[import-not-found,unused-ignore]
 
         kind = getattr(torch, "bfloat16" if dtype == BFLOAT16 else dtype.name)
-        options: Any = {"memory_format": torch.channels_last} if channels_last and len(shape) == 4 else {}
+        last = {4: "channels_last", 5: "channels_last_3d"}.get(len(shape)) if channels_last else None
+        options: Any = {"memory_format": getattr(torch, last)} if last else {}
         return _torch("out", torch.empty(shape, dtype=kind, device=x.value.device, **options))
     if x.library == "cupy":
         import cupy  # type: ignore[import-not-found,unused-ignore]

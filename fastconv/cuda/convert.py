@@ -8,7 +8,7 @@ import numpy as np
 from ..checks import BFLOAT16
 from .dtypes import narrow, widen
 from .runtime import cuda, factory, integers, pick, pointer, scalar_type
-from .streams import Stream, Tensor, dense
+from .streams import Stream, Tensor, dense, volume
 
 BLOCK = pick(256, 8)
 
@@ -18,9 +18,9 @@ def converted(x: Tensor, dtype: np.dtype, stream: Stream, *, copy: bool = False)
     if x.dtype == dtype and not copy:
         return x
     result = dense(stream.empty(x.size, dtype), x.shape)
-    _, c, h, w = x.shape
+    _, c, d, h, w = volume(x.shape)
     stream.launch(_convert(x.dtype, dtype), -(-x.size // BLOCK), BLOCK,
-                  x.pointer, x.strides, result.pointer, (x.size, c, h, w))
+                  x.pointer, volume(x.strides), result.pointer, (x.size, c, d, h, w))
     return result
 
 
@@ -30,14 +30,14 @@ def _convert(source, target):
     load, store = widen(source, between if between != np.bool_ else np.dtype(np.uint8)), narrow(target)
 
     def convert(x, x_steps, out, sizes):
-        size, c, h, w = sizes
+        size, c, d, h, w = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at < size:
-            n = at // w // h // c
-            offset = n * x_steps[0] + at // w // h % c * x_steps[1] + at // w % h * x_steps[2] + at % w * x_steps[3]
-            out[at] = store(load(x[offset]))
+            n, k = at // w // h // d // c, at // w // h % d
+            plane = n * x_steps[0] + at // w // h // d % c * x_steps[1] + k * x_steps[2]
+            out[at] = store(load(x[plane + at // w % h * x_steps[3] + at % w * x_steps[4]]))
 
-    return (pointer(source), integers(4), pointer(target), integers(4)), convert
+    return (pointer(source), integers(5), pointer(target), integers(5)), convert
 
 
 def fill_zeros(x: Tensor, stream: Stream) -> None:

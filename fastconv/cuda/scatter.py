@@ -102,7 +102,7 @@ def avg_pool(spec: PoolSpec, grad: Tensor, out: Tensor, stream: Stream) -> None:
     _spread(rows, _whole(cols.size), 0 if spec.divisor is None else 1, between, out, stream)
 
 
-def like(x: Tensor, shape: tuple[int, int, int, int], dtype: np.dtype, stream: Stream) -> Tensor:
+def like(x: Tensor, shape: tuple[int, ...], dtype: np.dtype, stream: Stream) -> Tensor:
     """New memory in the order of `x`: channels first or last."""
     n, c, h, w = shape
     buffer = stream.empty(n * c * h * w, dtype)

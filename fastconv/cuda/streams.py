@@ -10,7 +10,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from typing import Any
 
@@ -36,13 +36,13 @@ class Buffer:
 class Tensor:
     """A view of memory on the device: where element (0, 0, 0, 0) is, and steps in elements from one to the next.
 
-    Axes are (n, c, h, w), for pooling as well; axes the caller left out have size 1.
+    Axes are (n, c, h, w), for pooling as well, of volumes (n, c, d, h, w); axes the caller left out have size 1.
     """
 
     pointer: Any
     dtype: np.dtype
-    shape: tuple[int, int, int, int]
-    strides: tuple[int, int, int, int]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
     owner: Any = field(default=None, repr=False)
 
     @property
@@ -52,22 +52,20 @@ class Tensor:
     @property
     def contiguous(self) -> bool:
         """Whether the elements lie in a row in the order of the axes."""
-        return _matches(self.shape, self.strides, (3, 2, 1, 0))
+        return _matches(self.shape, self.strides, tuple(range(len(self.shape)))[::-1])
 
     @property
     def channels_last(self) -> bool:
-        """Whether they lie in a row in the order (n, h, w, c)."""
-        return _matches(self.shape, self.strides, (1, 3, 2, 0))
+        """Whether they lie in a row in the order (n, h, w, c), or (n, d, h, w, c)."""
+        return _matches(self.shape, self.strides, (1, *range(len(self.shape) - 1, 1, -1), 0))
 
 
     def part(self, rows: slice, cols: slice) -> Tensor:
         """The rows and columns of slices with positive steps, in place."""
         h, w = range(self.shape[2])[rows], range(self.shape[3])[cols]
         n, c, down, across = self.strides
-        pointer, offset = self.pointer, h.start * down + w.start * across
-        pointer = pointer.moved(offset) if hasattr(pointer, "moved") else pointer + offset * self.dtype.itemsize
-        shape = (*self.shape[:2], len(h), len(w))
-        return Tensor(pointer, self.dtype, shape, (n, c, down * h.step, across * w.step), self.owner)
+        first = behind(self, h.start * down + w.start * across)
+        return replace(first, shape=(*self.shape[:2], len(h), len(w)), strides=(n, c, down * h.step, across * w.step))
 
 
 def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...]) -> bool:
@@ -86,10 +84,20 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
-def dense(buffer: Buffer, shape: tuple[int, int, int, int]) -> Tensor:
+def dense(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
     """A buffer as a tensor in C order."""
-    a, b, c, d = row_major(shape)
-    return Tensor(buffer.pointer, buffer.dtype, shape, (a, b, c, d), buffer)
+    return Tensor(buffer.pointer, buffer.dtype, shape, row_major(shape), buffer)
+
+
+def volume(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes or steps of a tensor with an axis of depth: that of images has one element, its step means nothing."""
+    return axes if len(axes) == 5 else (*axes[:2], 1, *axes[2:])
+
+
+def behind(x: Tensor, elements: int) -> Tensor:
+    """A tensor that begins so many elements behind another."""
+    simulated = isinstance(x.pointer, SimulatedPointer)
+    return replace(x, pointer=x.pointer.moved(elements) if simulated else x.pointer + elements * x.dtype.itemsize)
 
 
 class SimulatedPointer:
