@@ -51,6 +51,7 @@ class Convolutions:
     that is transposed, and `out` an input."""
 
     def __init__(self, spec: ConvSpec, algorithm: str) -> None:
+        self.__name__ = __name__
         self._parts, _, self._complete, _ = separate(spec)
         self._modules = [choose(operation(part.problem), part.problem, algorithm, "cuda")[0] for part in self._parts]
 

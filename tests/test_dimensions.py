@@ -355,7 +355,7 @@ def test_transposed_plans() -> None:
         ({"bias": np.ones(3)}, ValueError, r"bias must have shape \(2,\)"),
         ({"dtype": "complex64"}, TypeError, "dtype must name a supported dtype"),
         ({"output_padding": 2}, ValueError, "output_padding must be less"),
-        ({"device": "cuda"}, ValueError, "device must be 'cpu'"),
+        ({"device": "gpu"}, ValueError, "device must be 'cpu', 'cuda' or None"),
         ({"measure": 1}, TypeError, "measure must be True or False"),
         ({"measure": True, "algorithm": "direct"}, ValueError, "measure=True finds an algorithm"),
         ({"algorithm": "fast"}, ValueError, "algorithm must be"),
