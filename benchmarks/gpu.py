@@ -303,8 +303,37 @@ def volumes(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
                        "percent": 100 * least / seconds, "ratio": times["PyTorch"] / seconds, "error": error}
 
 
+def transposed(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
+    """Planned transposed convolutions of images, as decoders have them, beside PyTorch's, in float32."""
+    import torch
+
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
+    for c, size, c_out, kernel, stride in ((512, 8, 256, 4, 2), (128, 32, 64, 4, 2), (256, 28, 256, 2, 2),
+                                           (64, 56, 64, 3, 1), (32, 64, 3, 4, 4)):
+        name = f"{c}x{size}x{size} to {c_out}, {kernel}x{kernel}/{stride}"
+        if only not in name:
+            continue
+        options = {"stride": stride, "padding": (kernel - stride) // 2}
+        for order in ("NCHW", "channels last"):
+            form = torch.channels_last if order != "NCHW" else torch.contiguous_format
+            x = torch.randn(BATCH, c, size, size, device="cuda").contiguous(memory_format=form)
+            weight = torch.randn(c, c_out, kernel, kernel, device="cuda").contiguous(memory_format=form)
+            plan = fastconv.plan_conv_transpose2d(tuple(x.shape), weight, **options)
+            runs = {f"fastconv {plan.algorithm}": lambda plan=plan, x=x: plan(x),
+                    "PyTorch": lambda x=x, weight=weight, options=options: torch.nn.functional.conv_transpose2d(
+                        x, weight, **options)}
+            exact = torch.nn.functional.conv_transpose2d(x.double(), weight.double(), **options)
+            errors = {label: ((run().double() - exact).abs().max() / exact.abs().max()).item()
+                      for label, run in runs.items()}
+            times = medians(runs)
+            for label, seconds in times.items():
+                yield {"group": "transposed", "name": f"{name} {order}", "contender": label, "ms": 1e3 * seconds,
+                       "percent": 100 * plan.flops / seconds / limits["float32"],
+                       "ratio": times["PyTorch"] / seconds, "error": errors[label]}
+
+
 GROUPS = {"conv": convolutions, "grad": gradients, "pool": poolings, "pool grad": pooling_gradients,
-          "volume": volumes, "filter": filters, "overhead": overhead}
+          "volume": volumes, "transposed": transposed, "filter": filters, "overhead": overhead}
 
 
 def main() -> int:

@@ -52,6 +52,10 @@ CONVS: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
 VOLUMES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
     ((8, 64, 16, 56, 56), (64, 64, 3, 3, 3), {"padding": 1}),
 )
+#: Of volumes, which are transposed: with elements that no tap reaches.
+TRANSPOSED: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ((8, 64, 18, 57, 57), (64, 64, 2, 2, 2), {"stride": 3}),
+)
 #: op, x, window, options.
 POOLS: tuple[tuple[str, tuple[int, ...], int, dict[str, Any]], ...] = tuple(
     (op, shape, window, options | ({"norm_type": 2} if op == "lp" else {}))
@@ -84,6 +88,9 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
             for module in choice.table("conv3d", "cuda"):
                 if choice.name(module) == "implicit_gemm" and module.supports(spec) is None:
                     yield "conv3d", module, spec
+        for x, weight, options in TRANSPOSED:
+            spec = conv_spec(x, weight, [dtype, dtype], axes=3, **options)
+            yield "conv_transpose3d", transposed().Convolutions(spec, "implicit_gemm"), spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
             for module in choice.table(f"{op}_pool2d", "cuda"):
@@ -100,8 +107,17 @@ def scatter() -> ModuleType:
     return scatter
 
 
+def transposed() -> ModuleType:
+    """Transposed convolutions, which are made of a table's."""
+    from fastconv import gpu_transposed
+
+    return gpu_transposed
+
+
 def modules(operation: str) -> tuple[ModuleType, ...]:
     """Those that `problems` has for an operation."""
+    if operation == "conv_transpose3d":
+        return (transposed(),)
     return (scatter(),) if operation.endswith("gradient") else choice.table(operation, "cuda")
 
 
@@ -144,11 +160,13 @@ def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) 
 
     if isinstance(spec, ConvSpec):
         images, weights, outs = spec.kernel_shapes
+        if isinstance(module, transposed().Convolutions):
+            images, outs = outs, images
         weight = dense(stream.empty(1, spec.dtype), weights)
         x, out = tensor(spec.dtype, *images), tensor(spec.out_dtype, *outs)
         if hasattr(module, "prepare"):
             packed = module.prepare(spec, weight, stream)
-            module.run(spec, x, packed, stream.empty(spec.c_out, spec.acc_dtype), out, stream)
+            module.run(spec, x, packed, stream.empty(outs[1], spec.acc_dtype), out, stream)
         else:  # the gradient for the weight
             module.run(spec, x, replace(out, dtype=spec.dtype), replace(weight, dtype=spec.out_dtype), stream)
         return stream.launches

@@ -52,7 +52,7 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     Parameters
     ----------
     op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "conv2d_weight"}
-        The operation; but for the last, the gradient for the weight, on the CPU likewise with 1d and 3d.
+        The operation; but for the last, the gradient for the weight, likewise with 1d and 3d.
     device : {"cpu", "cuda"}
         Where it runs.
 

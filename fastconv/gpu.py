@@ -51,11 +51,11 @@ def plan_conv2d(x_shape: Any, weight: Any, bias: Any, dtype: Any, options: dict[
     """`fastconv.plan_conv2d`, `plan_conv1d` and `plan_conv3d` for the GPU."""
     weight = operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
-    x_dtype = weight.dtype if dtype is None else _dtype(dtype)
+    x_dtype = weight.dtype if dtype is None else planned_dtype(dtype)
     return DevicePlan(_spec(check_shape("x_shape", x_shape), x_dtype, weight, bias, options), weight, bias, algorithm)
 
 
-def _dtype(value: Any) -> np.dtype:
+def planned_dtype(value: Any) -> np.dtype:
     if value == "bfloat16" or str(value) == "torch.bfloat16":
         return BFLOAT16
     try:
@@ -80,7 +80,8 @@ class DevicePlan(Plan):
         self, spec: ConvSpec, weight: Operand, bias: Operand | None, algorithm: str, *, wait: bool = True
     ) -> None:
         self.spec = spec
-        self._module, _ = choose(operation(spec), spec, algorithm, "cuda")
+        self._module = self._chosen(algorithm)
+        self._x_shape, self._out_shape, self._shapes = self._sizes()
         self._weight, self._bias_given = weight, bias
         self._ready: dict[int, tuple[Any, Buffer]] = {}
         self._lock = threading.Lock()
@@ -97,6 +98,14 @@ class DevicePlan(Plan):
                 self._packed_on(stream, 0 if owner is None else owner.device)
             if owner is not None:
                 self._weight = self._bias_given = None  # type: ignore[assignment] # other devices have no way to them
+
+    def _chosen(self, algorithm: str) -> Any:
+        """What computes it, with the contract of the tables' modules."""
+        return choose(operation(self.spec), self.spec, algorithm, "cuda")[0]
+
+    def _sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """Shapes of x and of the result; and of x, weight and result as kernels take them."""
+        return self.spec.x_shape, self.spec.output_shape, self.spec.kernel_shapes
 
     def _packed_on(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         """Packed weights and bias on a device."""
@@ -119,13 +128,14 @@ class DevicePlan(Plan):
     def _pack(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         spec = self.spec
         weight = _on_device(
-            self._weight, spec.kernel_shapes[1], spec.dtype, stream, device, copy=self._keep, axes=spec.axes
+            self._weight, self._shapes[1], spec.dtype, stream, device, copy=self._keep, axes=spec.axes
         )
         if not weight.contiguous:
             weight = converted(weight, spec.dtype, stream, copy=True)
+        channels = self._shapes[2][1]
         if self._bias_given is None:
-            return self._module.prepare(spec, weight, stream), stream.zeros(spec.c_out, spec.acc_dtype)
-        sizes = (1, 1, 1, spec.c_out)
+            return self._module.prepare(spec, weight, stream), stream.zeros(channels, spec.acc_dtype)
+        sizes = (1, 1, 1, channels)
         bias = _on_device(self._bias_given, sizes, spec.acc_dtype, stream, device, copy=True)
         return self._module.prepare(spec, weight, stream), bias.owner
 
@@ -138,8 +148,8 @@ class DevicePlan(Plan):
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss."""
         x = operand("x", x)
         spec = self.spec
-        if x.shape != spec.x_shape:
-            raise ValueError(f"x has shape {x.shape}, but the plan is for {spec.x_shape}")
+        if x.shape != self._x_shape:
+            raise ValueError(f"x has shape {x.shape}, but the plan is for {self._x_shape}")
         if x.dtype != spec.dtype and (BFLOAT16 in (x.dtype, spec.dtype) or not np.can_cast(x.dtype, spec.dtype)):
             raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
         return self.run_on_gpu(x, out)
@@ -151,17 +161,17 @@ class DevicePlan(Plan):
     def _run_device(self, x: Array, out: Any) -> Any:
         spec = self.spec
         inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
-        images, _, outputs = spec.kernel_shapes
+        images, _, outputs = self._shapes
         stream = arrays.current_stream(x)
         with stream.current():
             image = x.tensor(images, spec.axes)
             if out is None:
                 last = image.channels_last and not image.contiguous
-                result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
+                result = arrays.empty_like(x, self._out_shape, spec.out_dtype, last)
             else:
-                result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, inputs)
+                result = arrays.check_out(out, x, self._out_shape, spec.out_dtype, inputs)
             packed, bias = self._packed_on(stream, x.device)
-            if math.prod(spec.output_shape):
+            if math.prod(self._out_shape):
                 target = result.tensor(outputs, spec.axes)
                 self._module.run(spec, converted(image, spec.dtype, stream), packed, bias, target, stream)
         return result.value if out is None else out
@@ -171,10 +181,10 @@ class DevicePlan(Plan):
         if isinstance(self._weight, Array) or isinstance(self._bias_given, Array) or self._weight is None:
             raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
         given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
-        result = result_array(spec.output_shape, spec.out_dtype, out, given)
+        result = result_array(self._out_shape, spec.out_dtype, out, given)
         if not result.size:
             return result
-        shape, _, out_shape = spec.kernel_shapes
+        shape, _, out_shape = self._shapes
         images, outs = x.reshape(shape), result.reshape(out_shape)
         item = images[0].size * spec.dtype.itemsize + outs[0].nbytes
         step = host.slices(spec.n, item, self._module.scratch(replace(spec, n=1)), this_machine().memory)
@@ -260,4 +270,4 @@ def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool,
     return result if indices is None else (result, indices)
 
 
-__all__ = ["DevicePlan", "conv2d", "operand", "plan_conv2d", "pool2d"]
+__all__ = ["DevicePlan", "conv2d", "operand", "plan_conv2d", "planned_dtype", "pool2d"]

@@ -16,12 +16,12 @@ from .checks import BFLOAT16, check_dtype, result_array
 from .choice import choose
 from .cuda import arrays, host, scatter
 from .cuda.arrays import Array
-from .cuda.convert import converted, exchanged, fill_zeros
+from .cuda.convert import converted
 from .cuda.machine import this_machine
 from .cuda.pooling import lanes_last
 from .cuda.streams import Buffer, Stream, Tensor, dense
 from .gpu import Operand, operand
-from .phases import Part, separate
+from .gpu_transposed import TransposedDevicePlan
 from .plan import computed_array, hand_over
 from .pool_spec import PoolSpec, pool_spec
 from .spec import ConvSpec, conv_spec
@@ -104,65 +104,7 @@ def conv2d_input(
     weight, grad = operand("weight", weight), operand("grad_output", grad)
     spec = conv_spec(input_size, weight.shape, (weight.dtype, grad.dtype), **options)
     _fits(grad, weight, "weight", spec.output_shape)
-    parts = _parts(spec, algorithm)
-    images, weights, signals = spec.kernel_shapes
-    if isinstance(grad, np.ndarray):
-        return _input_of_host(spec, parts, weight, grad, out)
-    stream = arrays.current_stream(grad)
-    with stream.current():
-        signal = converted(_seen(grad, signals), spec.dtype, stream)
-        result = _result(grad, spec.x_shape, spec.out_dtype, lanes_last(signal), out, (weight, grad))
-        if result.size:
-            kernels = converted(_seen(weight, weights), spec.dtype, stream)
-            packed = _packed(spec, parts, kernels, stream)
-            _convolve(spec, parts, packed, signal, _seen(result, images), stream)
-    return result.value if out is None else out
-
-
-def _input_of_host(spec: ConvSpec, parts: Any, weight: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
-    result = result_array(spec.x_shape, spec.out_dtype, out, (weight, grad))
-    if not result.size:
-        return result
-    images, weights, signals = spec.kernel_shapes
-    scratch = max((module.scratch(replace(part.problem, n=1)) for part, module in parts), default=0)
-    item = math.prod(signals[1:]) * spec.dtype.itemsize + math.prod(images[1:]) * spec.out_dtype.itemsize
-    step = host.slices(spec.n, item, scratch, this_machine().memory)
-
-    def prepare(stream: Stream) -> list[Any]:
-        kernels = _items(stream.upload(np.ascontiguousarray(weight, spec.dtype)), weights)
-        return _packed(spec, parts, kernels, stream)
-
-    def run(stream: Stream, packed: list[Any], given: Buffer, results: list[Buffer], items: int) -> None:
-        _convolve(spec, parts, packed, _items(given, signals), _items(results[0], images), stream)
-
-    host.pipeline(grad.reshape(signals), spec.dtype, [result.reshape(images)], step, prepare, run)
-    return result
-
-
-def _parts(spec: ConvSpec, algorithm: str) -> list[tuple[Part, Any]]:
-    """The convolutions that a transposed one is made of, one for each phase (`phases`), and their algorithms."""
-    return [(part, choose("conv2d", part.problem, algorithm, "cuda")[0]) for part in separate(spec).parts]
-
-
-def _packed(spec: ConvSpec, parts: list[tuple[Part, Any]], weight: Tensor, stream: Stream) -> list[Any]:
-    """The weights of each part, packed, and no bias."""
-    bias = stream.zeros(spec.c_in, spec.acc_dtype)
-    packed = []
-    for part, module in parts:
-        rows, cols = part.taps
-        packed.append((module.prepare(part.problem, exchanged(weight, spec.groups, rows, cols, stream), stream), bias))
-    return packed
-
-
-def _convolve(
-    spec: ConvSpec, parts: list[tuple[Part, Any]], packed: list[Any], grad: Tensor, out: Tensor, stream: Stream
-) -> None:
-    """Run the parts: each reads a part of `grad` and writes its rows and columns of `out` in place."""
-    if not separate(spec).complete:
-        fill_zeros(out, stream)
-    for (part, module), operands in zip(parts, packed, strict=True):
-        problem = replace(part.problem, n=out.shape[0])
-        module.run(problem, grad.part(*part.seen[2:]), *operands, out.part(*part.at[2:]), stream)
+    return TransposedDevicePlan(spec, weight, None, algorithm, wait=False).run_on_gpu(grad, out)
 
 
 def _seen(given: Array, shape: tuple[int, ...]) -> Tensor:

@@ -11,6 +11,7 @@ from . import (
     transposed,
 )
 from .checks import array, check_dtype, flag, shape
+from .devices import place
 from .transpose_spec import transpose_spec
 from .transposed import TransposedPlan
 
@@ -36,9 +37,9 @@ def conv_transpose2d(
     dilation: Any = 1,
     output_size: Any = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """2-D transposed convolution layer, as in PyTorch: every element of `x` adds the kernels times itself.
 
     Parameters
@@ -108,9 +109,9 @@ def conv_transpose1d(
     dilation: Any = 1,
     output_size: Any = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """1-D transposed convolution layer: `conv_transpose2d` of signals, as in PyTorch.
 
     Parameters
@@ -154,9 +155,9 @@ def conv_transpose3d(
     dilation: Any = 1,
     output_size: Any = None,
     algorithm: str = "auto",
-    device: str = "cpu",
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """3-D transposed convolution layer: `conv_transpose2d` of volumes, as in PyTorch.
 
     Parameters
@@ -205,7 +206,7 @@ def plan_conv_transpose2d(
     dilation: Any = 1,
     output_size: Any = None,
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> TransposedPlan:
     """Check, decide and pack a `conv_transpose2d` once, to call it many times.
@@ -218,8 +219,8 @@ def plan_conv_transpose2d(
         As in `conv_transpose2d`. Weight and bias are copied: changing them later does not change the plan.
     dtype : dtype, optional
         Of the inputs to come; the weight's by default.
-    device : {"cpu"}
-        Where it runs.
+    device : {"cpu", "cuda"}, optional
+        Where it runs; where `weight` is by default.
     measure : bool
         Whether to time the ways to compute it, each compiled if need be, instead of estimating which is the fastest.
         What is found of the convolutions among them is remembered on disk, as by `plan_conv2d`.
@@ -265,7 +266,7 @@ def plan_conv_transpose1d(
     dilation: Any = 1,
     output_size: Any = None,
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> TransposedPlan:
     """Check, decide and pack a `conv_transpose1d` once, to call it many times.
@@ -312,7 +313,7 @@ def plan_conv_transpose3d(
     dilation: Any = 1,
     output_size: Any = None,
     algorithm: str = "auto",
-    device: str = "cpu",
+    device: str | None = None,
     measure: bool = False,
 ) -> TransposedPlan:
     """Check, decide and pack a `conv_transpose3d` once, to call it many times.
@@ -358,17 +359,19 @@ def _transpose(
     output_size: Any,
     groups: Any,
     algorithm: str,
-    device: str,
-    out: np.ndarray | None,
-) -> np.ndarray:
+    device: str | None,
+    out: Any,
+) -> Any:
     """`conv_transpose2d` along so many axes."""
-    if device == "cuda":
-        raise ValueError("device must be 'cpu' for transposed convolutions: a GPU does not compute them, so far")
+    sizes = stride, padding, output_padding, dilation, output_size
+    if place(device, x) == "cuda":
+        from . import gpu_transposed
+
+        return gpu_transposed.conv_transpose(axes, x, weight, bias, sizes, groups, algorithm, out)
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
-    sizes = stride, padding, output_padding, dilation, output_size
     problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, *sizes, groups)
-    return transposed.transposed_recipe(problem, algorithm, device).run(weight, x, bias, out)
+    return transposed.transposed_recipe(problem, algorithm, "cpu").run(weight, x, bias, out)
 
 
 def _plan(
@@ -384,22 +387,26 @@ def _plan(
     output_size: Any,
     groups: Any,
     algorithm: str,
-    device: str,
+    device: str | None,
     measure: bool,
-) -> TransposedPlan:
+) -> Any:
     """`plan_conv_transpose2d` along so many axes."""
-    if not (isinstance(device, str) and device == "cpu"):
-        raise ValueError(f"device must be 'cpu' for plans of transposed convolutions, got {device!r}")
+    sizes = stride, padding, output_padding, dilation, output_size
+    if place(device, weight if device is None else None) == "cuda":
+        from . import gpu_transposed
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        return gpu_transposed.plan_conv_transpose(axes, x_shape, weight, bias, dtype, sizes, groups, algorithm)
     weight = array("weight", weight).copy()
     bias = None if bias is None else array("bias", bias).copy()
     try:
         x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
     except TypeError as error:
         raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    sizes = stride, padding, output_padding, dilation, output_size
     problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, *sizes, groups)
     if flag("measure", measure):
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
         return TransposedPlan.measured(problem, weight, bias)
-    return TransposedPlan(problem, weight, bias, algorithm, device)
+    return TransposedPlan(problem, weight, bias, algorithm, "cpu")

@@ -286,3 +286,30 @@ LAYOUTS = {
     "memory map": lambda x: x.view(np.memmap),
     "masked array": lambda x: np.ma.masked_array(x, mask=False),
 }
+
+#: Transposed convolutions: x, weight, options.
+TRANSPOSED: dict[str, tuple[tuple, tuple, dict[str, Any]]] = {
+    "plain": ((2, 4, 5, 6), (4, 3, 3, 2), {}),
+    "stride divides the kernel": ((2, 4, 5, 6), (4, 3, 4, 2), {"stride": 2, "padding": 1}),
+    "it does not": ((2, 4, 5, 6), (4, 3, 3, 5), {"stride": 2, "padding": (1, 2), "output_padding": (1, 0)}),
+    "everything": ((2, 4, 5, 6), (4, 3, 2, 3), {"stride": (3, 1), "padding": ((1, 0), (0, 3)), "dilation": (2, 3),
+                                                "groups": 2, "output_padding": (2, 1)}),
+    "odd phases": ((1, 4, 5, 7), (4, 3, 4, 4), {"stride": 2, "padding": ((1, 3), (3, 2))}),
+    "stride 3": ((1, 4, 3, 9), (4, 2, 3, 6), {"stride": 3, "padding": (1, 2), "output_padding": 2}),
+    "stride beyond the kernel": ((2, 4, 5, 6), (4, 3, 2, 1), {"stride": (4, 3), "output_padding": (3, 2)}),
+    "one pixel": ((3, 5, 1, 1), (5, 4, 4, 4), {}),
+    "one pixel, padded": ((3, 5, 1, 1), (5, 4, 4, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "crops more than the kernel reaches": ((1, 2, 9, 8), (2, 3, 3, 2), {"padding": (4, 3)}),
+    "depthwise": ((1, 4, 5, 21), (4, 1, 4, 4), {"stride": 2, "padding": 1, "groups": 4}),
+    "signal": ((2, 4, 9), (4, 3, 6), {"stride": 3, "padding": 1, "output_padding": 1}),
+    "volume": ((1, 4, 2, 3, 4), (4, 3, 2, 4, 3), {"stride": (2, 2, 1), "padding": (0, 1, 1)}),
+    "volume, everything": ((2, 4, 3, 4, 3), (4, 3, 3, 2, 2), {"stride": (2, 1, 3), "padding": ((1, 0), (0, 1), (0, 0)),
+                                                             "dilation": (1, 2, 1), "groups": 2}),
+    "batch 0": ((0, 4, 5, 6), (4, 3, 3, 2), {}),
+    "depthwise, everything": ((2, 4, 5, 21), (4, 2, 3, 4), {"stride": (2, 3), "padding": ((1, 0), (0, 3)), "groups": 4,
+                                                            "dilation": (3, 2), "output_padding": (1, 2)}),
+    "depthwise, wide": ((1, 3, 9, 70), (3, 1, 5, 3), {"stride": 2, "padding": (2, 1), "groups": 3}),
+    "depthwise signal": ((2, 3, 70), (3, 1, 7), {"stride": 6, "padding": ((5, 2),), "groups": 3}),
+    "depthwise, stride beyond the kernel": ((1, 3, 3, 4), (3, 1, 1, 2), {"stride": (2, 7), "groups": 3}),
+    "depthwise, cropped": ((1, 3, 20, 30), (3, 1, 2, 4), {"stride": (2, 4), "padding": (9, 31), "groups": 3}),
+}

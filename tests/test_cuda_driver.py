@@ -319,6 +319,8 @@ def test_gradients_neither_wait_nor_copy(fake: Driver, monkeypatch: pytest.Monke
     assert grad.conv2d_input(x.shape, Tensor(np.ones((8, 4, 2, 2), np.float32)), signal).shape == x.shape
     for call in (grad.max_pool2d, grad.avg_pool2d):
         assert call(x, pooled, 2, 1).shape == x.shape
+    weight = Tensor(np.ones((4, 3, 2, 2), np.float32))
+    assert fastconv.conv_transpose2d(x, weight, stride=3).shape == (2, 3, 17, 14)  # with elements that no tap reaches
     assert {"wait", "copy", "free and wait"}.isdisjoint(fake.calls), fake.calls
     assert fake.calls["alloc"] == fake.calls["free"]
     assert not fake.memory

@@ -76,7 +76,7 @@ ALLOWED = {
     "pool": {"checks", "devices", "pool_spec", "plan", "gpu"},  # gpu late
     "adaptive": {"checks", "pool_spec", "plan", "_forks", "cpu", "cpu.adaptive"},  # cpu late
     "conv_nd": {"api"},
-    "transpose": {"checks", "transpose_spec", "transposed", "_forks"},
+    "transpose": {"checks", "devices", "transpose_spec", "transposed", "_forks", "gpu_transposed"},  # that one late
     "transpose_spec": {"checks", "spec"},
     "unfold": {"checks", "spec", "cpu", "cpu.columns", "cpu.simd", "_forks"},  # cpu late
     "pool_nd": {"pool"},
@@ -86,8 +86,10 @@ ALLOWED = {
              "cpu.runtime", "cpu.shuffle", "cpu.simd", "cpu.transposed_depthwise", "cpu.volumes"},  # those of cpu late
     "transposed": {"checks", "choice", "spec", "plan", "phases", "timing", "ways", "wisdom"},
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
-    "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "phases", "cuda.arrays", "cuda.convert",
-                 "cuda.host", "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
+    "gpu_transposed": {"checks", "choice", "gpu", "phases", "spec", "transpose_spec", "transposed", "cuda.convert",
+                       "cuda.streams"},
+    "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "gpu_transposed", "cuda.arrays",
+                 "cuda.convert", "cuda.host", "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
     "grad": {"checks", "devices", "spec", "pool_spec", "transposed", "backward", "gpu_grad", "_forks"},  # gpu_grad late
     "training": set(),
     "nn": {"checks", "api", "pool", "grad", "training", "transpose"},

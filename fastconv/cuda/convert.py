@@ -1,14 +1,16 @@
 """Copies between layouts and dtypes, one thread an element: operands that are not of the dtype computed in, weights of
-transposed convolutions, zeros."""
+transposed convolutions, biases alone."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from ..checks import BFLOAT16
 from .dtypes import narrow, widen
-from .runtime import cuda, factory, integers, pick, pointer, scalar_type
-from .streams import Stream, Tensor, dense, volume
+from .runtime import cuda, factory, integers, pick, pointer
+from .streams import Buffer, Stream, Tensor, dense, volume
 
 BLOCK = pick(256, 8)
 
@@ -40,46 +42,52 @@ def _convert(source, target):
     return (pointer(source), integers(5), pointer(target), integers(5)), convert
 
 
-def fill_zeros(x: Tensor, stream: Stream) -> None:
-    """Of an output that kernels do not write to everywhere."""
-    stream.launch(_fill_zeros(x.dtype), -(-x.size // BLOCK), BLOCK, x.pointer, x.strides, (x.size, *x.shape[1:]))
+def fill(x: Tensor, bias: Buffer, stream: Stream) -> None:
+    """Put the bias of its channel, in the dtype of sums, where no kernel will write."""
+    c, *sizes = volume(x.shape)[1:]
+    stream.launch(_fill(bias.dtype, x.dtype), -(-x.size // BLOCK), BLOCK,
+                  bias.pointer, x.pointer, volume(x.strides), (x.size, c, *sizes))
 
 
 @factory
-def _fill_zeros(dtype):
-    zero = scalar_type(dtype)
+def _fill(source, target):
+    store = narrow(target)
 
-    def fill(x, x_steps, sizes):
-        size, c, h, w = sizes
+    def fill(bias, x, x_steps, sizes):
+        size, c, d, h, w = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at < size:
-            n = at // w // h // c
-            x[n * x_steps[0] + at // w // h % c * x_steps[1] + at // w % h * x_steps[2] + at % w * x_steps[3]] = zero(0)
+            n, channel, k = at // w // h // d // c, at // w // h // d % c, at // w // h % d
+            plane = n * x_steps[0] + channel * x_steps[1] + k * x_steps[2]
+            x[plane + at // w % h * x_steps[3] + at % w * x_steps[4]] = store(bias[channel])
 
-    return (pointer(dtype), integers(4), integers(4)), fill
+    return (pointer(source), pointer(target), integers(5), integers(5)), fill
 
 
-def exchanged(weight: Tensor, groups: int, rows: slice, cols: slice, stream: Stream) -> Tensor:
-    """Weights (c_out, c_in / groups, kh, kw) as (c_in, c_out / groups, ...): taps of slices, which may go backwards."""
-    c_out, channels, kh, kw = weight.shape
-    high, wide = range(kh)[rows], range(kw)[cols]
-    shape = (groups * channels, c_out // groups, len(high), len(wide))
-    size = shape[0] * shape[1] * shape[2] * shape[3]
-    result = dense(stream.empty(size, weight.dtype), shape)
-    stream.launch(_exchange(weight.dtype), -(-size // BLOCK), BLOCK, weight.pointer, weight.strides, result.pointer,
-                  (size, *shape[1:], channels), (high.start, wide.start), (high.step, wide.step))
+def exchanged(weight: Tensor, groups: int, taps: tuple[slice, ...], stream: Stream) -> Tensor:
+    """Weights (c_out, c_in / groups, taps) as (c_in, c_out / groups, taps): those of slices, which may go backwards."""
+    c_out, channels, *kernel = weight.shape
+    chosen = [range(size)[some] for size, some in zip(kernel, taps, strict=True)]
+    result_shape = (groups * channels, c_out // groups, *map(len, chosen))
+    size = math.prod(result_shape)
+    result = dense(stream.empty(size, weight.dtype), result_shape)
+    first, apart = ((*(default,) * (3 - len(chosen)), *found) for default, found in (
+        (0, [some.start for some in chosen]), (1, [some.step for some in chosen])))
+    stream.launch(_exchange(weight.dtype), -(-size // BLOCK), BLOCK, weight.pointer, volume(weight.strides),
+                  result.pointer, (size, channels, *volume(result_shape)[1:]), first, apart)
     return result
 
 
 @factory
 def _exchange(dtype):
     def exchange(weight, steps, out, sizes, first, apart):
-        size, o_group, kh, kw, channels = sizes
+        size, channels, o_group, kd, kh, kw = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at < size:
-            b, a, o, c = at % kw, at // kw % kh, at // kw // kh % o_group, at // kw // kh // o_group
+            b, a, rest = at % kw, at // kw % kh, at // kw // kh
+            e, o, c = rest % kd, rest // kd % o_group, rest // kd // o_group
             place = (c // channels * o_group + o) * steps[0] + c % channels * steps[1]
-            out[at] = weight[place + (first[0] + a * apart[0]) * steps[2] + (first[1] + b * apart[1]) * steps[3]]
+            place += (first[0] + e * apart[0]) * steps[2]
+            out[at] = weight[place + (first[1] + a * apart[1]) * steps[3] + (first[2] + b * apart[2]) * steps[4]]
 
-    pair = integers(2)
-    return (pointer(dtype), integers(4), pointer(dtype), integers(5), pair, pair), exchange
+    return (pointer(dtype), integers(5), pointer(dtype), integers(6), integers(3), integers(3)), exchange

@@ -59,13 +59,13 @@ class Tensor:
         """Whether they lie in a row in the order (n, h, w, c), or (n, d, h, w, c)."""
         return _matches(self.shape, self.strides, (1, *range(len(self.shape) - 1, 1, -1), 0))
 
-
-    def part(self, rows: slice, cols: slice) -> Tensor:
-        """The rows and columns of slices with positive steps, in place."""
-        h, w = range(self.shape[2])[rows], range(self.shape[3])[cols]
-        n, c, down, across = self.strides
-        first = behind(self, h.start * down + w.start * across)
-        return replace(first, shape=(*self.shape[:2], len(h), len(w)), strides=(n, c, down * h.step, across * w.step))
+    def part(self, *slices: slice) -> Tensor:
+        """What slices with positive steps leave of the axes behind the channels, in place."""
+        chosen = [range(size)[some] for size, some in zip(self.shape[2:], slices, strict=True)]
+        steps = self.strides[2:]
+        first = behind(self, sum(some.start * step for some, step in zip(chosen, steps, strict=True)))
+        strides = [some.step * step for some, step in zip(chosen, steps, strict=True)]
+        return replace(first, shape=(*self.shape[:2], *map(len, chosen)), strides=(*self.strides[:2], *strides))
 
 
 def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...]) -> bool:

@@ -120,11 +120,6 @@ def test_pooling(case: str, algorithm: str) -> None:
             assert_close(mean, *reference.avg_pool2d(x, kernel, **options, **divisor, axes=3))
 
 
-def test_transposed_convolutions_are_refused() -> None:
-    with pytest.raises(ValueError, match="device must be 'cpu' for transposed"):
-        fastconv.conv_transpose3d(np.ones((1, 1, 2, 2, 2)), np.ones((1, 1, 2, 2, 2)), device="cuda")
-
-
 def test_lp_pooling() -> None:
     shape, kernel, options = POOL["everything"]
     x = np.abs(values(shape, "float32"))
