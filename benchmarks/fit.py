@@ -63,11 +63,11 @@ class Problem(NamedTuple):
         spec = self.spec
         if isinstance(spec, ConvSpec):
             weight = random_array((spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw), spec.dtype, seed=1)
-            planned = plan.Plan(spec, weight, None, algorithm, "cpu")
+            planned = plan.Plan(spec, weight, None, algorithm)
             return partial(planned, random_array(spec.x_shape, spec.dtype), np.empty(spec.output_shape, spec.out_dtype))
         x = random_array((*spec.lead, spec.h, spec.w), spec.dtype)
         out = np.empty(spec.output_shape, spec.out_dtype)
-        return partial(plan.recipe(spec, algorithm, "cpu").run, x, False, out)
+        return partial(plan.recipe(spec, algorithm).run, x, False, out)
 
 
 # -- the problems --------------------------------------------------------------------------------------------

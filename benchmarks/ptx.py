@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 
 from fastconv import choice
+from fastconv.adaptive import adaptive_spec
 from fastconv.checks import BFLOAT16
 from fastconv.pool_spec import PoolSpec, pool_spec
 from fastconv.spec import ConvSpec, conv_spec
+from fastconv.unfold import unfold_spec
 
 CAPABILITIES = ((8, 0), (9, 0))
 DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)
@@ -98,6 +100,11 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
                     yield f"{op}_pool2d", module, spec
             if op != "lp" and dtype.kind in "fV":
                 yield f"{op}_pool2d gradient", scatter(), spec
+        for op in ("max", "avg"):
+            for module in choice.table(f"{op}_pool2d", "cuda"):
+                if choice.name(module) == "global":
+                    yield f"{op}_pool2d", module, adaptive_spec(op, (32, 256, 30, 30), dtype, 7)
+        yield "unfold2d", columns(), unfold_spec((32, 64, 56, 56), dtype, 3, 1, 1, 1)
 
 
 def scatter() -> ModuleType:
@@ -105,6 +112,13 @@ def scatter() -> ModuleType:
     from fastconv.cuda import scatter
 
     return scatter
+
+
+def columns() -> ModuleType:
+    """What moves elements."""
+    from fastconv.cuda import columns
+
+    return columns
 
 
 def transposed() -> ModuleType:
@@ -116,9 +130,10 @@ def transposed() -> ModuleType:
 
 def modules(operation: str) -> tuple[ModuleType, ...]:
     """Those that `problems` has for an operation."""
-    if operation == "conv_transpose3d":
-        return (transposed(),)
-    return (scatter(),) if operation.endswith("gradient") else choice.table(operation, "cuda")
+    if operation.endswith("gradient"):
+        return (scatter(),)
+    apart = {"conv_transpose3d": transposed, "unfold2d": columns}
+    return (apart[operation](),) if operation in apart else choice.table(operation, "cuda")
 
 
 def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:
@@ -164,7 +179,12 @@ def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) 
             images, outs = outs, images
         weight = dense(stream.empty(1, spec.dtype), weights)
         x, out = tensor(spec.dtype, *images), tensor(spec.out_dtype, *outs)
-        if hasattr(module, "prepare"):
+        if module is columns():
+            unrolled = dense(stream.empty(1, spec.dtype), (1, spec.n, spec.taps, spec.oh * spec.ow))
+            module.unroll(spec, x, unrolled, stream)
+            module.fold(spec, unrolled, replace(x, dtype=spec.out_dtype), stream)
+            module.unpool(x, replace(x, dtype=np.dtype(np.int64)), x, stream)
+        elif hasattr(module, "prepare"):
             packed = module.prepare(spec, weight, stream)
             module.run(spec, x, packed, stream.empty(outs[1], spec.acc_dtype), out, stream)
         else:  # the gradient for the weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import Pair, allocate, array, check_dtype, flag, integer, kernel_ready, pair, result_array
+from .devices import place
 from .plan import recipe
 from .pool_spec import PoolSpec, pool_spec
 
@@ -18,8 +20,8 @@ __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "max_unpool2d"]
 
 
 def adaptive_avg_pool2d(
-    x: Any, output_size: Any, *, device: str = "cpu", out: np.ndarray | None = None
-) -> np.ndarray:
+    x: Any, output_size: Any, *, device: str | None = None, out: Any = None
+) -> Any:
     """Mean over as many windows as the output shall have elements, as in PyTorch; an output of 1 is global pooling.
 
     Parameters
@@ -57,12 +59,14 @@ def adaptive_avg_pool2d(
     array([[2., 3., 4., 5.],
            [6., 7., 8., 9.]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        return gpu.adaptive_pool2d("avg", x, output_size, False, out)
     x = array("x", x)
-    size = output_size if type(output_size) is int else _output_size(x.shape, output_size)
-    problem, equal = _problem("avg", x.shape, check_dtype("x", x.dtype), size)
-    if equal:
-        return recipe(problem, "auto", device).run(x, False, out)
-    _on_cpu(device)
+    problem = adaptive_spec("avg", x.shape, check_dtype("x", x.dtype), output_size)
+    if not problem.adaptive:
+        return recipe(problem, "auto").run(x, False, out)
     result = result_array(problem.output_shape, problem.out_dtype, out, (x,))
     if result.size:
         from .cpu import adaptive
@@ -75,7 +79,7 @@ def adaptive_avg_pool2d(
 
 
 def adaptive_max_pool2d(
-    x: Any, output_size: Any, *, return_indices: bool = False, device: str = "cpu", out: np.ndarray | None = None
+    x: Any, output_size: Any, *, return_indices: bool = False, device: str | None = None, out: Any = None
 ) -> Any:
     """Maximum over as many windows as the output shall have elements, as in PyTorch.
 
@@ -103,13 +107,15 @@ def adaptive_max_pool2d(
     array([[ 5,  7],
            [ 9, 11]])
     """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from . import gpu
+
+        return gpu.adaptive_pool2d("max", x, output_size, return_indices, out)
     x = array("x", x)
     return_indices = flag("return_indices", return_indices)
-    size = output_size if type(output_size) is int else _output_size(x.shape, output_size)
-    problem, equal = _problem("max", x.shape, check_dtype("x", x.dtype), size)
-    if equal:
-        return recipe(problem, "auto", device).run(x, return_indices, out)
-    _on_cpu(device)
+    problem = adaptive_spec("max", x.shape, check_dtype("x", x.dtype), output_size)
+    if not problem.adaptive:
+        return recipe(problem, "auto").run(x, return_indices, out)
     result = result_array(problem.output_shape, problem.out_dtype, out, (x,))
     indices = allocate(problem.output_shape, np.dtype(np.int64)) if return_indices else None
     if result.size:
@@ -120,6 +126,12 @@ def adaptive_max_pool2d(
         adaptive.maximum(_planes(x, problem), best.reshape(-1, problem.oh, problem.ow), places)
         result[...] = best
     return result if indices is None else (result, indices)
+
+
+def adaptive_spec(op: str, x_shape: tuple[int, ...], dtype: np.dtype, output_size: Any) -> PoolSpec:
+    """Check such a pooling. Where windows are equal and equally far apart, it is one like any other."""
+    size = output_size if type(output_size) is int else _output_size(x_shape, output_size)
+    return _problem(op, x_shape, dtype, size)
 
 
 def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
@@ -135,34 +147,32 @@ def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
 
 
 @lru_cache(maxsize=1024)
-def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pair) -> tuple[PoolSpec, bool]:
-    """The pooling, if windows are equal; else one with the same shapes and dtypes. An integer is checked here: once."""
+def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pair) -> PoolSpec:
+    """An integer is checked here: once."""
     if isinstance(size, int):
         size = _output_size(x_shape, size)
-    axes = [_regular(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
-    if all(axes):
-        (kh, stride_h), (kw, stride_w) = (axis or (1, 1) for axis in axes)
-        return pool_spec(op, x_shape, dtype, (kh, kw), (stride_h, stride_w)), True
-    return pool_spec(op, (*x_shape[:-2], *size), dtype, 1), False
+    axes = [_windows(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
+    (kh, stride_h), (kw, stride_w) = axes
+    if stride_h and stride_w:
+        return pool_spec(op, x_shape, dtype, (kh, kw), (stride_h, stride_w))
+    outputs = pool_spec(op, (*x_shape[:-2], *size), dtype, 1)
+    return replace(outputs, h=x_shape[-2], w=x_shape[-1], kh=kh, kw=kw, adaptive=True)
 
 
-def _regular(size: int, outputs: int) -> Pair | None:
-    """Window and stride, if all windows of an axis are equal and equally far apart."""
+def _windows(size: int, outputs: int) -> Pair:
+    """The largest window of an axis, and the stride, or 0 where windows may be unequal or at unequal distances."""
     if outputs == 1:
         return size, 1
-    starts = [i * size // outputs for i in range(outputs)] if outputs <= size else []
+    if outputs > size:
+        return 2, 0
+    starts = [i * size // outputs for i in range(outputs)]
     lengths = {-(-(i + 1) * size // outputs) - start for i, start in enumerate(starts)}
     steps = {after - before for before, after in pairwise(starts)}
-    return (lengths.pop(), steps.pop()) if len(lengths) == len(steps) == 1 else None
+    return max(lengths), steps.pop() if len(lengths) == len(steps) == 1 else 0
 
 
 def _planes(x: np.ndarray, problem: PoolSpec) -> np.ndarray:
     return kernel_ready(x, problem.x_dtype).reshape(-1, *x.shape[-2:])
-
-
-def _on_cpu(device: Any) -> None:
-    if not isinstance(device, str) or device != "cpu":
-        raise ValueError(f"device must be 'cpu' for this operation, got {device!r}")
 
 
 def max_unpool2d(
@@ -173,8 +183,9 @@ def max_unpool2d(
     padding: Any = 0,
     *,
     output_size: Any = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Maxima put back to where `max_pool2d` found them, zeros elsewhere, as in PyTorch.
 
     Parameters
@@ -182,12 +193,12 @@ def max_unpool2d(
     x : array_like, shape (N, C, OH, OW), (C, OH, OW) or (OH, OW)
         The maxima.
     indices : array_like of int, shape of `x`
-        Their flat places in the H * W plane. Of several values for a place the last is kept.
+        Their flat places in the H * W plane. Of several values for a place the last is kept; on a GPU any of them.
     kernel_size, stride, padding : int or (int, int)
         Of the pooling. They tell the size, ``(OH - 1) * stride - 2 * padding + kernel_size``.
     output_size : (int, int), optional
         The size instead; by less than the stride another than that.
-    out : ndarray, optional
+    device, out
         As in `conv2d`.
 
     Returns
@@ -198,7 +209,8 @@ def max_unpool2d(
     Raises
     ------
     ValueError, TypeError, MemoryError
-        If an argument does not fit, or an index is outside the plane.
+        If an argument does not fit, or an index is outside the plane. (Of arrays on a GPU the indices are not looked at
+        beforehand, and values whose index is outside are left out.)
 
     Notes
     -----
@@ -211,8 +223,30 @@ def max_unpool2d(
     >>> fastconv.max_unpool2d(values, indices, (1, 2))
     array([[0., 2., 5., 0.]])
     """
+    if place(device, x) == "cuda":
+        from . import gpu_moves
+
+        return gpu_moves.max_unpool2d(x, indices, (kernel_size, stride, padding, output_size), out)
     x, places = array("x", x), array("indices", indices)
-    if x.ndim not in (2, 3, 4) or min(x.shape[-3:]) < 1:
+    shape = unpooled_shape(x, places, kernel_size, stride, padding, output_size)
+    result = result_array(shape, check_dtype("x", x.dtype), out, (x, places))
+    if places.size:
+        check_places(places, shape)
+        from .cpu.adaptive import unpool
+
+        planes = math.prod(x.shape[:-2])
+        values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
+        bits = f"u{result.itemsize}"  # elements are moved, whatever they are
+        found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
+        unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
+    return result
+
+
+def unpooled_shape(
+    x: Any, places: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+) -> tuple[int, ...]:
+    """Shape of what `max_unpool2d` makes; ValueError or TypeError if an argument does not fit."""
+    if len(x.shape) not in (2, 3, 4) or min(x.shape[-3:]) < 1:
         raise ValueError(f"x must have shape (N, C, OH, OW), (C, OH, OW) or (OH, OW), no axis but N empty, got "
                          f"{x.shape}")
     if places.shape != x.shape:
@@ -231,17 +265,11 @@ def max_unpool2d(
         if given < 1 or abs(given - usual) >= step:
             raise ValueError(f"output_size must be positive and differ by less than the stride {steps} from {natural}, "
                              f"got {size}")
-    shape = (*x.shape[:-2], *size)
-    result = result_array(shape, check_dtype("x", x.dtype), out, (x, places))
-    if places.size:
-        low, high = int(places.min()), int(places.max())
-        if low < 0 or high >= math.prod(size):
-            raise ValueError(f"indices must be from 0 to {math.prod(size) - 1}, got {low if low < 0 else high}")
-        from .cpu.adaptive import unpool
+    return (*x.shape[:-2], *size)
 
-        planes = math.prod(x.shape[:-2])
-        values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
-        bits = f"u{result.itemsize}"  # elements are moved, whatever they are
-        found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
-        unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
-    return result
+
+def check_places(places: np.ndarray, shape: tuple[int, ...]) -> None:
+    """ValueError unless all indices are of a plane."""
+    low, high, size = int(places.min()), int(places.max()), math.prod(shape[-2:])
+    if low < 0 or high >= size:
+        raise ValueError(f"indices must be from 0 to {size - 1}, got {low if low < 0 else high}")

@@ -224,7 +224,7 @@ def convolve(
         activation=activation,
         precision=precision,
     )
-    this = recipe(problem, algorithm, "cpu", once=True)
+    this = recipe(problem, algorithm, once=True)
     return this.run(x, this.pack(weight, bias), out, inputs)
 
 
@@ -335,5 +335,5 @@ def plan_convolution(
     if flag("measure", measure):
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        fastest(problem, weight, bias, "cpu")  # is remembered, and so found by "auto"
-    return Plan(problem, weight, bias, algorithm, "cpu")
+        fastest(problem, weight, bias)  # is remembered, and so found by "auto"
+    return Plan(problem, weight, bias, algorithm)

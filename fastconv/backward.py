@@ -9,7 +9,7 @@ import numpy as np
 
 from . import wisdom
 from .checks import is_small, kernel_ready, result_array
-from .choice import check_names, choose, runtime
+from .choice import check_name, choose, runtime
 from .plan import computed_array, hand_over, recipe
 from .pool_spec import PoolSpec
 from .spec import ConvSpec
@@ -20,9 +20,9 @@ class WeightRecipe:
 
     __slots__ = ("_module", "_seen", "_small", "_spec", "_written")
 
-    def __init__(self, spec: ConvSpec, algorithm: str, device: str) -> None:
+    def __init__(self, spec: ConvSpec, algorithm: str) -> None:
         self._spec, (self._seen, _, self._written) = spec, spec.kernel_shapes
-        self._module, _ = choose("conv2d_weight", spec, algorithm, device)
+        self._module, _ = choose("conv2d_weight", spec, algorithm, "cpu")
         self._small = is_small(spec.weight_shape, spec.out_dtype)
 
     def run(self, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
@@ -41,19 +41,19 @@ class WeightRecipe:
         return result
 
 
-def weight_recipe(spec: ConvSpec, algorithm: str, device: str) -> WeightRecipe:
+def weight_recipe(spec: ConvSpec, algorithm: str) -> WeightRecipe:
     """The recipe for an algorithm that is asked for by name, or the cheapest; kept for the next call."""
-    check_names(algorithm, device)
-    return _weight_recipe(spec, algorithm, device, runtime().num_threads(), wisdom.generation)
+    check_name(algorithm)
+    return _weight_recipe(spec, algorithm, runtime().num_threads(), wisdom.generation)
 
 
 @lru_cache(maxsize=4096)
-def _weight_recipe(spec: ConvSpec, algorithm: str, device: str, *choice: int) -> WeightRecipe:
+def _weight_recipe(spec: ConvSpec, algorithm: str, *choice: int) -> WeightRecipe:
     """`choice` is what the answer of `choose` depends on beside the arguments."""
-    return WeightRecipe(spec, algorithm, device)
+    return WeightRecipe(spec, algorithm)
 
 
-def pool2d(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, device: str, out: Any) -> np.ndarray:
+def pool2d(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
     """The gradient of a pooling of `x` for its input; `grad` is the one for its output, and gives the dtype."""
     from .cpu import scatter
 
@@ -65,7 +65,7 @@ def pool2d(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, device: str, out: An
         signals = kernel_ready(signals, computed).reshape(inner)
         planes = target.reshape(spec.planes, spec.h, spec.w)
         if spec.op == "max":
-            _, indices = recipe(spec, "auto", device).run(x, True, None)
+            _, indices = recipe(spec, "auto").run(x, True, None)
             scatter.max_pool(indices.reshape(inner), signals, planes)
         else:
             scatter.avg_pool(spec, signals, planes)

@@ -101,19 +101,17 @@ def choose(
 
     And the module that would be cheaper still, if there is one and the weights suit it. With `once` preparing counts.
     """
-    check_names(algorithm, device)
+    check_name(algorithm)
     if algorithm != "auto":
         return _named(op, spec, algorithm, device), None
     threads = runtime().num_threads() if device == "cpu" else 0
     return _cheapest(op, spec, device, threads, wisdom.generation, names, once)
 
 
-def check_names(algorithm: object, device: object) -> None:
-    """TypeError or ValueError if these are no names."""
+def check_name(algorithm: object) -> None:
+    """TypeError if it is none."""
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
-    if not isinstance(device, str):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
 
 
 @lru_cache(maxsize=4096)

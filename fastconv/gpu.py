@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from .adaptive import adaptive_spec
 from .checks import BFLOAT16, allocate, array, check_dtype, flag, result_array
 from .checks import shape as check_shape
 from .choice import choose, operation
-from .cuda import arrays, host
+from .cuda import arrays, host, pool_global
 from .cuda.arrays import Array
 from .cuda.convert import converted
 from .cuda.machine import this_machine
@@ -34,6 +35,15 @@ def operand(name: str, value: Any) -> Operand:
     """An argument as the functions here take it: looked at, not copied. RuntimeError if there is no GPU."""
     require()
     return arrays.view(name, value) if on_gpu(value) else array(name, value)
+
+
+def check_together(a: Operand, a_name: str, b: Operand, b_name: str) -> None:
+    """TypeError or ValueError unless both are of NumPy or on the same GPU."""
+    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
+        names = (a_name, b_name) if isinstance(a, np.ndarray) else (b_name, a_name)
+        raise TypeError(f"{names[0]} is a NumPy array, but {names[1]} is on a GPU: copy either to where the other is")
+    if isinstance(a, Array) and isinstance(b, Array) and a.device != b.device:
+        raise ValueError(f"{a_name} is on GPU {a.device}, {b_name} on GPU {b.device}")
 
 
 # -- convolution ---------------------------------------------------------------------------------------------
@@ -224,11 +234,32 @@ def host_stream() -> Stream:
 def pool2d(op: str, x: Any, options: dict[str, Any], return_indices: bool, algorithm: str, out: Any) -> Any:
     """One of the poolings of images, signals or volumes on the GPU. `options` are those of `pool_spec`."""
     x = operand("x", x)
-    return_indices = flag("return_indices", return_indices)
-    dtype = x.dtype if x.dtype == BFLOAT16 else check_dtype("x", x.dtype)
-    spec = pool_spec(op, x.shape, dtype, **options)
-    module, _ = choose(operation(spec), spec, algorithm, "cuda")
-    return (_pool_host if isinstance(x, np.ndarray) else _pool_device)(spec, module, x, return_indices, out)
+    spec = pool_spec(op, x.shape, pooled_dtype("x", x), **options)
+    return _pool(spec, algorithm, x, flag("return_indices", return_indices), out)
+
+
+def adaptive_pool2d(op: str, x: Any, output_size: Any, return_indices: bool, out: Any) -> Any:
+    """`fastconv.adaptive_avg_pool2d` and `adaptive_max_pool2d` on the GPU."""
+    x = operand("x", x)
+    spec = adaptive_spec(op, x.shape, pooled_dtype("x", x), output_size)
+    return _pool(spec, "auto", x, flag("return_indices", return_indices), out)
+
+
+def pooled_dtype(name: str, x: Operand) -> np.dtype:
+    """What is known to be supported; TypeError otherwise."""
+    return x.dtype if x.dtype == BFLOAT16 else check_dtype(name, x.dtype)
+
+
+def _pool(spec: PoolSpec, algorithm: str, x: Operand, return_indices: bool, out: Any) -> Any:
+    if not spec.adaptive:
+        module, _ = choose(operation(spec), spec, algorithm, "cuda")
+    elif reason := pool_global.supports(spec):
+        raise ValueError(f"output_size {spec.output_shape[-2:]} is not supported on a GPU: {reason}")
+    else:
+        module = pool_global
+    if isinstance(x, np.ndarray):
+        return _pool_host(spec, module, x, return_indices, out)
+    return _pool_device(spec, module, x, return_indices, out)
 
 
 def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, out: Any) -> Any:
@@ -270,4 +301,14 @@ def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool,
     return result if indices is None else (result, indices)
 
 
-__all__ = ["DevicePlan", "conv2d", "operand", "plan_conv2d", "planned_dtype", "pool2d"]
+__all__ = [
+    "DevicePlan",
+    "adaptive_pool2d",
+    "check_together",
+    "conv2d",
+    "operand",
+    "plan_conv2d",
+    "planned_dtype",
+    "pool2d",
+    "pooled_dtype",
+]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .checks import BFLOAT16, check_dtype, result_array
+from .checks import BFLOAT16, result_array
 from .choice import choose
 from .cuda import arrays, host, scatter
 from .cuda.arrays import Array
@@ -20,7 +20,7 @@ from .cuda.convert import converted
 from .cuda.machine import this_machine
 from .cuda.pooling import lanes_last
 from .cuda.streams import Buffer, Stream, Tensor, dense
-from .gpu import Operand, operand
+from .gpu import Operand, check_together, operand, pooled_dtype
 from .gpu_transposed import TransposedDevicePlan
 from .plan import computed_array, hand_over
 from .pool_spec import PoolSpec, pool_spec
@@ -31,11 +31,7 @@ def _fits(grad: Operand, given: Operand, name: str, shape: tuple[int, ...]) -> N
     """TypeError or ValueError unless `grad` has the output's shape and is where the other operand is."""
     if grad.shape != shape:
         raise ValueError(f"grad_output has shape {grad.shape}, but the layer's output has shape {shape}")
-    if isinstance(grad, np.ndarray) != isinstance(given, np.ndarray):
-        names = ("grad_output", name) if isinstance(grad, np.ndarray) else (name, "grad_output")
-        raise TypeError(f"{names[0]} is a NumPy array, but {names[1]} is on a GPU: copy either to where the other is")
-    if isinstance(grad, Array) and isinstance(given, Array) and grad.device != given.device:
-        raise ValueError(f"grad_output is on GPU {grad.device}, {name} on GPU {given.device}")
+    check_together(grad, "grad_output", given, name)
 
 
 def _result(
@@ -129,7 +125,7 @@ def _nothing(stream: Stream) -> None:
 def pool2d(op: str, x: Any, grad: Any, options: dict[str, Any], out: Any) -> Any:
     """`fastconv.grad.max_pool2d` and `avg_pool2d` on the GPU, by options of `pool_spec`."""
     x, grad = operand("input", x), operand("grad_output", grad)
-    spec = pool_spec(op, x.shape, x.dtype if x.dtype == BFLOAT16 else check_dtype("input", x.dtype), **options)
+    spec = pool_spec(op, x.shape, pooled_dtype("input", x), **options)
     _fits(grad, x, "input", spec.output_shape)
     dtype = grad.dtype.newbyteorder("=") if grad.dtype.kind == "f" else grad.dtype
     if dtype != BFLOAT16 and dtype.kind != "f":

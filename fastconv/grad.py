@@ -82,7 +82,7 @@ def conv2d_input(
     dtypes = weight.dtype, grad_output.dtype
     problem = conv_spec(shape("input_size", input_size), weight.shape, dtypes, **options)
     _check_shape(grad_output, problem.output_shape)
-    return transposed.transposed_recipe(problem, algorithm, "cpu").run(weight, grad_output, None, out)
+    return transposed.transposed_recipe(problem, algorithm).run(weight, grad_output, None, out)
 
 
 def conv2d_weight(
@@ -147,7 +147,7 @@ def conv2d_weight(
     dtypes = input.dtype, grad_output.dtype
     problem = conv_spec(input.shape, shape("weight_size", weight_size), dtypes, **options)
     _check_shape(grad_output, problem.output_shape)
-    return backward.weight_recipe(problem, algorithm, "cpu").run(input, grad_output, out)
+    return backward.weight_recipe(problem, algorithm).run(input, grad_output, out)
 
 
 def max_pool2d(
@@ -252,7 +252,7 @@ def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], devi
     input, grad_output = array("input", input), array("grad_output", grad_output)
     problem = pool_spec(op, input.shape, check_dtype("input", input.dtype), **options)
     _check_shape(grad_output, problem.output_shape)
-    return backward.pool2d(problem, input, grad_output, "cpu", out)
+    return backward.pool2d(problem, input, grad_output, out)
 
 
 def _check_shape(grad_output: np.ndarray, expected: tuple[int, ...]) -> None:

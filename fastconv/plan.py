@@ -16,7 +16,7 @@ from .choice import (
     FILTERS,
     SMALL,
     candidates,
-    check_names,
+    check_name,
     choose,
     get_num_threads,
     name,
@@ -36,10 +36,10 @@ HOPELESS, HOPELESS_RUN = 10.0, 3.0
 MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
 
 
-def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, device: str) -> str:
+def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
     """The algorithm that measures fastest, timed now on random data unless it is remembered."""
     threads = get_num_threads()
-    costs = candidates(spec, device)
+    costs = candidates(spec)
     remembered = wisdom.recall(spec, threads)
     if remembered in costs:
         return remembered
@@ -50,7 +50,7 @@ def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, device:
     runs = {}
     for label in sorted(costs, key=costs.__getitem__):
         if costs[label] <= HOPELESS * least:
-            runs[label] = partial(Plan(spec, weight, bias, label, device), x, out)
+            runs[label] = partial(Plan(spec, weight, bias, label), x, out)
             runs[label]()  # compiles
     return wisdom.remember(spec, threads, medians(runs, MEASURED_CALLS, MEASURED_SECONDS, HOPELESS_RUN))
 
@@ -177,21 +177,21 @@ class PoolRecipe(_Recipe):
 _INT64 = np.dtype(np.int64)
 
 
-def recipe(spec: ConvSpec | PoolSpec, algorithm: str, device: str, once: bool = False) -> Any:
+def recipe(spec: ConvSpec | PoolSpec, algorithm: str, once: bool = False) -> Any:
     """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest.
 
     With `once` for a plain call, which packs the weights each time: that counts, and what is packed is for one call.
     """
-    check_names(algorithm, device)
-    return _recipe(spec, algorithm, device, None, once, runtime().num_threads(), wisdom.generation)
+    check_name(algorithm)
+    return _recipe(spec, algorithm, None, once, runtime().num_threads(), wisdom.generation)
 
 
 @lru_cache(maxsize=4096)
 def _recipe(
-    spec: ConvSpec | PoolSpec, algorithm: str, device: str, names: tuple[str, ...] | None, once: bool, *choice: int
+    spec: ConvSpec | PoolSpec, algorithm: str, names: tuple[str, ...] | None, once: bool, *choice: int
 ) -> ConvRecipe | PoolRecipe:
     """`choice` is what the answer of `choose` depends on beside the arguments."""
-    module, special = choose(operation(spec), spec, algorithm, device, names=names, once=once)
+    module, special = choose(operation(spec), spec, algorithm, "cpu", names=names, once=once)
     return ConvRecipe(spec, module, special, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
 
 
@@ -218,7 +218,7 @@ def _filter_recipe(
 ) -> ConvRecipe | PoolRecipe:
     spec = filter_spec(x_shape, weight_shape, dtypes, padding)
     algorithm = "row" if exact and spec.flops < SMALL else "auto"
-    return _recipe(spec, algorithm, "cpu", EXACT if exact else FILTERS, True, *choice)  # kernels are packed each time
+    return _recipe(spec, algorithm, EXACT if exact else FILTERS, True, *choice)  # kernels are packed each time
 
 
 def planned_array(x: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -260,9 +260,9 @@ class Plan:
         Shape of the result.
     """
 
-    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
+    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str):
         self.spec = spec
-        self._recipe = recipe(spec, algorithm, device)
+        self._recipe = recipe(spec, algorithm)
         self._operands = self._recipe.pack(weight, bias)
         self._module = self._operands[0]
 

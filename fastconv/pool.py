@@ -98,7 +98,7 @@ def max_pool(
     return_indices = flag("return_indices", return_indices)
     window = kernel_size, stride, padding, dilation
     problem = pool_spec("max", x.shape, check_dtype("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
-    return recipe(problem, algorithm, "cpu").run(x, return_indices, out)
+    return recipe(problem, algorithm).run(x, return_indices, out)
 
 
 def avg_pool2d(
@@ -190,7 +190,7 @@ def sum_pool(
         divisor_override=divisor_override,
         norm_type=norm_type,
     )
-    return recipe(problem, algorithm, "cpu").run(x, False, out)
+    return recipe(problem, algorithm).run(x, False, out)
 
 
 def lp_pool2d(

@@ -25,6 +25,8 @@ class PoolSpec(HashedOnce):
     `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
     a volume if the pooling has three `axes`.
     `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
+    If it is `adaptive`, window i of m along an axis of n elements goes from floor(i n / m) to ceil((i + 1) n / m), and
+    `kh` and `kw` are the largest; the algorithms of the tables do not take it.
     """
 
     op: str
@@ -44,6 +46,7 @@ class PoolSpec(HashedOnce):
     norm: float = 1.0
     axes: int = 2
     depth: Depth = FLAT
+    adaptive: bool = False
 
     def __hash__(self) -> int:
         return self._hash

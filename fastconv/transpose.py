@@ -371,7 +371,7 @@ def _transpose(
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
     problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, *sizes, groups)
-    return transposed.transposed_recipe(problem, algorithm, "cpu").run(weight, x, bias, out)
+    return transposed.transposed_recipe(problem, algorithm).run(weight, x, bias, out)
 
 
 def _plan(
@@ -409,4 +409,4 @@ def _plan(
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
         return TransposedPlan.measured(problem, weight, bias)
-    return TransposedPlan(problem, weight, bias, algorithm, "cpu")
+    return TransposedPlan(problem, weight, bias, algorithm)

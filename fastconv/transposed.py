@@ -27,7 +27,7 @@ import numpy as np
 
 from . import wisdom
 from .checks import allocate, is_small, kernel_ready, result_array
-from .choice import check_names, runtime
+from .choice import check_name, runtime
 from .phases import separate, together
 from .plan import HOPELESS_RUN, MEASURED_CALLS, MEASURED_SECONDS, fastest, planned_array
 from .spec import ConvSpec
@@ -40,11 +40,11 @@ class TransposedRecipe:
 
     __slots__ = ("_small", "_way", "spec")
 
-    def __init__(self, spec: ConvSpec, algorithm: str, device: str) -> None:
+    def __init__(self, spec: ConvSpec, algorithm: str) -> None:
         """The convolution `spec` is transposed; `algorithm` is one of its."""
         self.spec = spec
         self._small = is_small(spec.x_shape, spec.out_dtype)
-        self._way = _way(spec, algorithm, device, True)
+        self._way = _way(spec, algorithm, True)
 
     def run(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray | None, out: Any) -> np.ndarray:
         """The result; `weight` and `y`, an output of the convolution, have its shapes, `bias` a value a channel."""
@@ -59,30 +59,30 @@ class TransposedRecipe:
         return result
 
 
-def transposed_recipe(spec: ConvSpec, algorithm: str, device: str) -> TransposedRecipe:
+def transposed_recipe(spec: ConvSpec, algorithm: str) -> TransposedRecipe:
     """The recipe for an algorithm that is asked for by name, or the cheapest; it is kept for the next call."""
-    check_names(algorithm, device)
-    return _recipe(spec, algorithm, device, runtime().num_threads(), wisdom.generation)
+    check_name(algorithm)
+    return _recipe(spec, algorithm, runtime().num_threads(), wisdom.generation)
 
 
 @lru_cache(maxsize=1024)
-def _recipe(spec: ConvSpec, algorithm: str, device: str, *choice: int) -> TransposedRecipe:
+def _recipe(spec: ConvSpec, algorithm: str, *choice: int) -> TransposedRecipe:
     """`choice` is what the recipes of the convolutions depend on beside the arguments."""
-    return TransposedRecipe(spec, algorithm, device)
+    return TransposedRecipe(spec, algorithm)
 
 
-def _way(spec: ConvSpec, algorithm: str, device: str, once: bool) -> Way:
+def _way(spec: ConvSpec, algorithm: str, once: bool) -> Way:
     """What is estimated to take the least time, if weights are packed for one call or were before."""
     joint, apart = together(spec), separate(spec)
     options = [(convolutions_seconds(parts, once), parts) for parts in (joint, apart) if parts is not None]
     least, parts = min(options, key=lambda option: option[0])
-    if (algorithm, device) == ("auto", "cpu"):
+    if algorithm == "auto":
         product, depthwise = product_seconds(spec, once), depthwise_seconds(spec)
         if depthwise < min(product, least):
             return Depthwise(spec)
         if product < least:
             return Product(spec)
-    return Convolutions(spec, parts, algorithm, device, once)
+    return Convolutions(spec, parts, algorithm, once)
 
 
 # -- plans ---------------------------------------------------------------------------------------------------
@@ -110,8 +110,8 @@ class TransposedPlan:
         Shape of the result.
     """
 
-    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str, device: str):
-        self._prepare(spec, weight, bias, _way(spec, algorithm, device, False))
+    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str):
+        self._prepare(spec, weight, bias, _way(spec, algorithm, False))
 
     def _prepare(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, way: Way) -> None:
         self.spec, self._bias, self._way = spec, bias, way
@@ -186,6 +186,6 @@ def _ways(spec: ConvSpec) -> list[Way]:
     for parts in (together(spec), separate(spec)):
         if parts is not None:
             for part in parts.parts:
-                fastest(part.problem, random_array(part.problem.weight_shape, spec.dtype), None, "cpu")
-            found.append(Convolutions(spec, parts, "auto", "cpu", False))
+                fastest(part.problem, random_array(part.problem.weight_shape, spec.dtype), None)
+            found.append(Convolutions(spec, parts, "auto", False))
     return found

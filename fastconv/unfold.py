@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from .checks import allocate, array, check_dtype, check_out, kernel_ready, pair, shape
+from .devices import place
 from .spec import ConvSpec, conv_spec
 
 __all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
@@ -20,8 +21,9 @@ def unfold2d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """The windows of an image as columns ("im2col"), as PyTorch's `unfold`.
 
     Parameters
@@ -30,7 +32,7 @@ def unfold2d(
         The input.
     kernel_size, stride, padding, dilation
         The windows, as in `conv2d`.
-    out : ndarray, optional
+    device, out
         As in `conv2d`.
 
     Returns
@@ -57,10 +59,14 @@ def unfold2d(
            [3, 4, 6, 7],
            [4, 5, 7, 8]])
     """
+    if place(device, x) == "cuda":
+        from . import gpu_moves
+
+        return gpu_moves.unfold2d(x, (kernel_size, stride, padding, dilation), out)
     x = array("x", x)
     dtype = check_dtype("x", x.dtype)
-    problem = _problem(x.shape, kernel_size, dtype, stride, padding, dilation)
-    columns = _columns_shape(problem)
+    problem = unfold_spec(x.shape, dtype, kernel_size, stride, padding, dilation)
+    columns = columns_shape(problem)
     result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
     if result.size:
         from .cpu.columns import unroll
@@ -83,8 +89,9 @@ def fold2d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
     """Columns summed up to an image ("col2im"), as PyTorch's `fold`: the transpose of `unfold2d`.
 
     Parameters
@@ -95,7 +102,7 @@ def fold2d(
         Height and width of the image.
     kernel_size, stride, padding, dilation
         The windows, as in `conv2d`.
-    out : ndarray, optional
+    device, out
         As in `conv2d`.
 
     Returns
@@ -118,18 +125,13 @@ def fold2d(
             [2., 4., 2.],
             [1., 2., 1.]]])
     """
+    if place(device, columns, "columns") == "cuda":
+        from . import gpu_moves
+
+        return gpu_moves.fold2d(columns, output_size, (kernel_size, stride, padding, dilation), out)
     columns = array("columns", columns)
     dtype = check_dtype("columns", columns.dtype)
-    high, wide = pair("output_size", output_size, 1)
-    kernel = pair("kernel_size", kernel_size, 1)
-    if columns.ndim not in (2, 3) or not columns.shape[-2] or columns.shape[-2] % (kernel[0] * kernel[1]):
-        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with a window of {kernel}, "
-                         f"got {columns.shape}")
-    channels = columns.shape[-2] // (kernel[0] * kernel[1])
-    problem = _problem((*columns.shape[:-2], channels, high, wide), kernel, dtype, stride, padding, dilation)
-    if columns.shape != _columns_shape(problem):
-        raise ValueError(f"columns has shape {columns.shape}, but windows at {problem.oh}x{problem.ow} positions make "
-                         f"{_columns_shape(problem)}")
+    problem = fold_spec(columns.shape, dtype, output_size, kernel_size, stride, padding, dilation)
     size = problem.x_shape
     result = allocate(size, problem.out_dtype) if out is None else check_out(out, size, problem.out_dtype, (columns,))
     if result.size:
@@ -147,16 +149,33 @@ def fold2d(
     return result
 
 
-def _problem(
-    x_shape: tuple[int, ...], kernel_size: Any, dtype: np.dtype, stride: Any, padding: Any, dilation: Any
+def unfold_spec(
+    x_shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> ConvSpec:
-    """A convolution with these windows."""
+    """A convolution with these windows; ValueError or TypeError if an argument does not fit."""
     channels = x_shape[-3] if len(x_shape) in (3, 4) else 1
     weight = (1, max(channels, 1), *pair("kernel_size", kernel_size, 1))
     return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation)
 
 
-def _columns_shape(problem: ConvSpec) -> tuple[int, ...]:
+def fold_spec(
+    given: tuple[int, ...], dtype: np.dtype, output_size: Any, kernel_size: Any, stride: Any, padding: Any,
+    dilation: Any,
+) -> ConvSpec:
+    """That whose windows columns of the `given` shape are; ValueError or TypeError if an argument does not fit."""
+    kernel = pair("kernel_size", kernel_size, 1)
+    if len(given) not in (2, 3) or not given[-2] or given[-2] % (kernel[0] * kernel[1]):
+        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with a window of {kernel}, "
+                         f"got {given}")
+    shape = (*given[:-2], given[-2] // (kernel[0] * kernel[1]), *pair("output_size", output_size, 1))
+    problem = unfold_spec(shape, dtype, kernel, stride, padding, dilation)
+    if given != columns_shape(problem):
+        raise ValueError(f"columns has shape {given}, but windows at {problem.oh}x{problem.ow} positions make "
+                         f"{columns_shape(problem)}")
+    return problem
+
+
+def columns_shape(problem: ConvSpec) -> tuple[int, ...]:
     return (problem.n, problem.taps, problem.oh * problem.ow)[0 if problem.batched else 1 :]
 
 

@@ -56,11 +56,11 @@ def convolutions_seconds(parts: Parts, once: bool) -> float:
 class Convolutions:
     """One after the other, and their results put where they belong."""
 
-    def __init__(self, spec: ConvSpec, parts: Parts, algorithm: str, device: str, once: bool) -> None:
+    def __init__(self, spec: ConvSpec, parts: Parts, algorithm: str, once: bool) -> None:
         from .cpu.shuffle import Exchange
 
         self._spec, self._parts, self._once = spec, parts, once
-        self._recipes = [recipe(part.problem, algorithm, device, once=once) for part in parts.parts]
+        self._recipes = [recipe(part.problem, algorithm, once=once) for part in parts.parts]
         sizes = spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups
         self._shape = *sizes, spec.depth.kd * spec.kh * spec.kw
         self._exchange = Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
@@ -233,7 +233,7 @@ class Product:
         if self._direct is None and self._pixel:
             self._fold = Launch(fold, self._weights[2])
         elif self._direct is None:
-            self._parts = [(images, recipe(_pixel_product(spec, images), "pointwise", "cpu", once=True))
+            self._parts = [(images, recipe(_pixel_product(spec, images), "pointwise", once=True))
                            for images in _together(spec)]  # fmt: skip
             self._fold = Launch(fold_taps, 4.0 * self._weights[2] * self._signals[3] * self._parts[0][0])
 

@@ -318,7 +318,7 @@ def test_the_cheapest_way() -> None:
         ((1, 64, 28, 28), (64, 1, 4, 4), 64, ways.Depthwise),
     ]:
         problem = transpose(x_shape, weight_shape, {"stride": 2, "padding": 1, "groups": groups})
-        assert type(transposed._way(problem, "auto", "cpu", True)) is way
+        assert type(transposed._way(problem, "auto", True)) is way
 
 
 def test_transposed_plans() -> None:

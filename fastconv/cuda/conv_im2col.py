@@ -6,7 +6,7 @@ Index equation (symbols in `spec`; k runs over the taps (c, a, b) of a group, p 
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
     out[n, o, p] = bias[o] + sum over k of weight[o, k] * columns[n, g, k, p]
 
-Unroll: one thread an element of `columns`; neighbours have neighbouring pixels. The columns are kh * kw times the
+Unroll (in `columns`): one thread an element; neighbours have neighbouring pixels. The columns are kh * kw times the
 input, so images are taken a few at a time, and each value is written and read once more than by kernels that gather.
 
 Product: a block makes a tile of TILE_O channels by TILE_P pixels. TILE_K rows of both operands at a time are copied to
@@ -24,10 +24,11 @@ from typing import Any
 import numpy as np
 
 from ..spec import ConvSpec
+from .columns import unroll
 from .dtypes import narrow, widen
 from .machine import Machine
-from .runtime import cuda, factory, integers, pick, pointer, scalar, scalar_type
-from .streams import Stream, Tensor
+from .runtime import cuda, factory, integers, pick, pointer, scalar
+from .streams import Stream, Tensor, behind, dense
 
 #: Sums of a thread, in each direction: 16 sums and 8 operands are well within its registers.
 EACH = pick(4, 2)
@@ -36,8 +37,6 @@ SIDE = pick(16, 2)
 TILE_O = TILE_P = EACH * SIDE
 #: Taps copied at a time: one value of each operand per thread and sum.
 TILE_K = pick(16, 2)
-#: Threads of a block that unrolls.
-BLOCK = pick(256, 8)
 #: Bytes of columns made at a time, unless one image alone has more.
 COLUMN_BYTES = 128 << 20
 
@@ -72,45 +71,18 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Tensor:
 
 
 def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, stream: Stream) -> None:
-    (top, _), (left, _) = spec.padding
-    step, pixels = _images(spec), spec.oh * spec.ow
+    step, pixels, channels = _images(spec), spec.oh * spec.ow, spec.c_out // spec.groups
     columns = stream.empty(step * _column_elements(spec), x.dtype)
     for first in range(0, spec.n, step):
         count = min(step, spec.n - first)
-        size = count * _column_elements(spec)
-        stream.launch(
-            _im2col_unroll(x.dtype), -(-size // BLOCK), BLOCK,
-            x.pointer, x.strides, columns.pointer, (first, size), (spec.c_in, spec.h, spec.w), (spec.oh, spec.ow),
-            (spec.kh, spec.kw), spec.stride, (top, left), spec.dilation,
-        )
-        channels = spec.c_out // spec.groups
+        images = behind(x, first * x.strides[0])
+        unroll(spec, images, dense(columns, (1, count, spec.groups * spec.taps, pixels)), stream)
         grid = -(-pixels // TILE_P) * -(-channels // TILE_O) * count * spec.groups
         stream.launch(
             _im2col_product(x.dtype, spec.acc_dtype, out.dtype), grid, (SIDE, SIDE),
             packed.pointer, columns.pointer, bias.pointer, spec.floor, out.pointer, out.strides,
             (first, spec.groups, channels, spec.taps), (pixels, spec.ow),
         )
-
-
-@factory
-def _im2col_unroll(dtype):
-    stored = scalar_type(dtype)
-
-    def im2col_unroll(x, x_steps, columns, part, sizes, outputs, window, stride, pad, dilation):
-        (first, size), (c_in, h, w), (oh, ow), (kh, kw) = part, sizes, outputs, window
-        at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
-        if at >= size:
-            return
-        j, i, rest = at % ow, at // ow % oh, at // ow // oh
-        b, a, c, n = rest % kw, rest // kw % kh, rest // kw // kh % c_in, rest // kw // kh // c_in
-        row, col = i * stride[0] - pad[0] + a * dilation[0], j * stride[1] - pad[1] + b * dilation[1]
-        value = stored(0)
-        if 0 <= row < h and 0 <= col < w:
-            value = x[(first + n) * x_steps[0] + c * x_steps[1] + row * x_steps[2] + col * x_steps[3]]
-        columns[at] = value
-
-    pair = integers(2)
-    return (pointer(dtype), integers(4), pointer(dtype), pair, integers(3), *(pair,) * 5), im2col_unroll
 
 
 @factory

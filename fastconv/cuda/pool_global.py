@@ -15,6 +15,9 @@ lie side by side (channels last) neighbouring threads have neighbouring channels
 no GPU, windows are cut into parts, of which a second launch of the same kernel makes the result: always in the same
 order.
 
+Adaptive pooling, whose windows are of unequal size, is done by the same kernel; it takes no account of padding, stride
+or dilation then.
+
 The index of a maximum is its first occurrence's, or the last NaN's: what is folded has an index, and equals choose by
 it. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
 
@@ -118,7 +121,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     def launch(source: Tensor, source_index: Tensor, target: Tensor, target_index: Tensor, cut: Cut, stage: str,
                flat: bool) -> None:
         kernel = _fold_windows(spec.op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed,
-                               norm if spec.op == "lp" else 0.0, stage)
+                               norm if spec.op == "lp" else 0.0, stage, spec.adaptive)
         blocks = -(-windows // (THREADS // cut.each)) * cut.parts
         stream.launch(
             kernel, blocks, THREADS, source.pointer, source.strides, source_index.pointer, target.pointer,
@@ -142,7 +145,7 @@ def _inside(start, dilation, size, taps):
 
 
 @factory
-def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage):
+def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive):
     number, value_type = kind.type, scalar(kind)
     maximum, square, final, second = op == "max", norm == 2.0 and stage != "second", stage != "first", stage == "second"
     load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
@@ -169,6 +172,9 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
         else:
             j, i, c, n = this % ow, this // ow % oh, other % channels, other // channels
         top, left = i * stride[0] - pads[0], j * stride[1] - pads[1]
+        if adaptive:
+            top, left = i * h // oh, j * w // ow
+            window = ((i + 1) * h + oh - 1) // oh - top, ((j + 1) * w + ow - 1) // ow - left
 
         value, index = lowest, np.int64(-1)
         if this < windows:
