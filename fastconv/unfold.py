@@ -13,6 +13,9 @@ from .spec import ConvSpec, conv_spec
 
 __all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
 
+#: Operations that take as long as an element's way through memory, by which it is decided whether threads pay.
+MOVED = 8.0
+
 
 def unfold2d(
     x: Any,
@@ -69,15 +72,16 @@ def unfold2d(
     columns = columns_shape(problem)
     result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
     if result.size:
+        from .cpu import simd
         from .cpu.columns import unroll
 
         images, target = kernel_ready(x, dtype).reshape(problem.kernel_shapes[0]), result
         if dtype.kind != "f" or dtype.itemsize == 2:  # elements are moved, whatever they are
             images, target = images.view(f"u{dtype.itemsize}"), result.view(f"u{dtype.itemsize}")
         pads = problem.padding[0][0], problem.padding[1][0]
-        loops = unroll.sized(target[0].size if problem.batched else target.size)
+        loops, lanes = unroll.sized(MOVED * target.size / problem.n), simd.lanes(dtype)
         for image, one in zip(images, target.reshape(problem.n, *columns[-2:]), strict=True):
-            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation)
+            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation, lanes)
     return result
 
 
@@ -143,7 +147,7 @@ def fold2d(
         lanes = simd.lanes(problem.acc_dtype)
         window, pads = (problem.kh, problem.kw, problem.oh, problem.ow), (problem.padding[0][0], problem.padding[1][0])
         for one, image in zip(given, sums.reshape(problem.kernel_shapes[0]), strict=True):
-            fold.sized(one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
+            fold.sized(MOVED * one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
         if sums is not result:
             result[...] = sums
     return result

@@ -23,34 +23,49 @@ from .runtime import jit, kernel
 
 
 @kernel
-def unroll(x, columns, start, window, stride, pad, dilation):
+def unroll(x, columns, start, window, stride, pad, dilation, lanes):
     """Columns of a block of positions, from `start` on, of an image; `window` is (kh, kw, ow)."""
     kh, kw, ow = window
     h, w = x.shape[1:]
-    stop = start + columns.shape[1]
-    for tap in prange(columns.shape[0]):
+    count = columns.shape[1]
+    stop = start + count
+    image, flat = x.reshape(-1), columns.reshape(-1)
+    for index in prange(columns.shape[0]):
+        tap = np.int64(index)  # a parallel loop's index is unsigned
         c, a, b = tap // (kh * kw), tap // kw % kh, tap % kw
         for i in range(start // ow, (stop - 1) // ow + 1):
             row = i * stride[0] - pad[0] + a * dilation[0]
             shift = b * dilation[1] - pad[1]
             # The columns j of this output row that lie in the block, and of those the ones that see the input.
             begin, end = max(start - i * ow, 0), min(stop - i * ow, ow)
-            at = i * ow - start
+            first, last = end, end
             if 0 <= row < h:
                 first = min(max(begin, -(shift // stride[1])), end)
                 last = max(min(end, (w - 1 - shift) // stride[1] + 1), first)
-            else:
-                first, last = end, end
+            to = tap * count + i * ow - start
             for j in range(begin, first):
-                columns[tap, at + j] = 0
+                flat[to + j] = 0
+            seen = (c * h + row) * w + shift
             if stride[1] == 1:
-                for j in range(first, last):
-                    columns[tap, at + j] = x[c, row, j + shift]
+                _copy(image, seen + first, flat, to + first, last - first, lanes)
             else:
                 for j in range(first, last):
-                    columns[tap, at + j] = x[c, row, j * stride[1] + shift]
+                    flat[to + j] = image[seen + j * stride[1]]
             for j in range(last, end):
-                columns[tap, at + j] = 0
+                flat[to + j] = 0
+
+
+@jit(forceinline=True)
+def _copy(source, at, target, to, count, lanes):
+    """target[to + q] = source[at + q] for q < count, as flat indices."""
+    if count < lanes:
+        for q in range(count):
+            target[to + q] = source[at + q]
+        return
+    for q in range(0, count - lanes, lanes):
+        simd.store(target, to + q, simd.load(source, at + q))
+    q = count - lanes  # up to the last, some of them twice
+    simd.store(target, to + q, simd.load(source, at + q))
 
 
 @kernel

@@ -20,6 +20,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..spec import ConvSpec
+from . import simd
 from .columns import unroll
 from .machine import Machine
 
@@ -70,14 +71,14 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     positions, block = spec.oh * spec.ow, _block(spec)
     columns = np.empty((spec.taps * block,), spec.acc_dtype)
     grouped = out.reshape(spec.n, spec.groups, -1, positions)
-    window = (spec.kh, spec.kw, spec.ow)
+    window, lanes = (spec.kh, spec.kw, spec.ow), simd.lanes(spec.acc_dtype)
     for image in range(spec.n):
         for group in range(spec.groups):
             channels = x[image].reshape(spec.groups, -1, spec.h, spec.w)[group]
             for start in range(0, positions, block):
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
-                unroll(channels, part, start, window, spec.stride, (top, left), spec.dilation)
+                unroll(channels, part, start, window, spec.stride, (top, left), spec.dilation, lanes)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]
     if spec.activation:
