@@ -48,7 +48,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     products = spec.n * spec.groups * -(-spec.oh * spec.ow // _block(spec))
     weights = spec.n * spec.c_out * spec.taps * size / machine.weight_bandwidth  # with few positions this is more
     written = spec.n * spec.c_out * spec.oh * spec.ow * size / machine.patch_bandwidth  # with few taps this is
-    seconds = max(spec.flops / rate, weights, written) + 2 * matrix / machine.bandwidth
+    seconds = max(spec.flops / rate, weights) + written + 2 * matrix / machine.bandwidth
     return seconds / machine.threads + 2 * products * machine.call
 
 
@@ -78,7 +78,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
             for start in range(0, positions, block):
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
-                unroll(channels, part, start, window, spec.stride, (top, left), spec.dilation, lanes)
+                # By this thread: Numba's next to BLAS's, which spin for a while, would wait for the system's time slice.
+                unroll.serial(channels, part, start, window, spec.stride, (top, left), spec.dilation, lanes)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]
     if spec.activation:
