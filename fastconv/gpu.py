@@ -21,14 +21,17 @@ from .cuda import arrays, host, pool_global
 from .cuda.arrays import Array
 from .cuda.convert import converted
 from .cuda.machine import this_machine
+from .cuda.program import ALIGNED, Program
 from .cuda.runtime import SIMULATED, require
-from .cuda.streams import Buffer, Stream, Tensor, dense
+from .cuda.streams import Buffer, GpuStream, Stream, Tensor, dense
 from .devices import on_gpu
 from .plan import Plan
 from .pool_spec import PoolSpec, pool_spec
 from .spec import ConvSpec, conv_spec
 
 Operand = np.ndarray | Array
+#: Layouts of input and output that a plan remembers the launches for.
+MOST_LAYOUTS = 64
 
 
 def operand(name: str, value: Any) -> Operand:
@@ -96,6 +99,7 @@ class DevicePlan(Plan):
         self._ready: dict[int, tuple[Any, Buffer]] = {}
         self._lock = threading.Lock()
         self._keep = wait
+        self._programs: dict[tuple, Program] = {}
         if wait:
             # Packed now, so that calls may be captured in a CUDA graph; and what the caller changes later is not seen.
             if isinstance(weight, np.ndarray):
@@ -182,9 +186,25 @@ class DevicePlan(Plan):
                 result = arrays.check_out(out, x, self._out_shape, spec.out_dtype, inputs)
             packed, bias = self._packed_on(stream, x.device)
             if math.prod(self._out_shape):
-                target = result.tensor(outputs, spec.axes)
-                self._module.run(spec, converted(image, spec.dtype, stream), packed, bias, target, stream)
+                self._launch(stream, x.device, image, packed, bias, result.tensor(outputs, spec.axes))
         return result.value if out is None else out
+
+    def _launch(self, stream: Stream, device: int, x: Tensor, packed: Any, bias: Buffer, out: Tensor) -> None:
+        """Run the algorithm, or repeat what it launched before for tensors that differ in their addresses only."""
+
+        def run(stream: Stream, x: Tensor, out: Tensor) -> None:
+            self._module.run(self.spec, converted(x, self.spec.dtype, stream), packed, bias, out, stream)
+
+        if not self._keep or not isinstance(stream, GpuStream):
+            run(stream, x, out)
+            return
+        key = device, x.dtype, x.strides, out.strides, x.pointer % ALIGNED, out.pointer % ALIGNED
+        program = self._programs.get(key)
+        if program is None:
+            if len(self._programs) >= MOST_LAYOUTS:
+                self._programs.clear()
+            program = self._programs[key] = Program(run, stream, x, out)
+        program.run(stream, x.pointer, out.pointer)
 
     def _run_host(self, x: np.ndarray, out: Any) -> np.ndarray:
         spec = self.spec

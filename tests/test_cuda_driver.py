@@ -168,7 +168,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Driver]:
     monkeypatch.setattr(host, "require", lambda: None)
     monkeypatch.setattr(gpu, "require", lambda: None)
     monkeypatch.setattr(host, "_FREE", type(host._FREE)())
-    caches = arrays.stream_of, machine.this_machine, streams._config, streams._keep_freed_memory
+    caches = arrays.stream_of, machine.this_machine, streams.launch_config, streams._keep_freed_memory
     for cache in caches:
         cache.cache_clear()
     monkeypatch.setattr(runtime.Kernel, "loaded", _freshly(runtime.Kernel.loaded))
@@ -289,6 +289,70 @@ def test_a_plan_waits_once_and_a_call_never(fake: Driver, monkeypatch: pytest.Mo
         given(Tensor(X, device=1))
     with pytest.raises(ValueError, match="weight is on GPU 1, x on GPU 0"):
         fastconv.conv2d(Tensor(X), Tensor(WEIGHT, device=1))
+
+
+#: shape of x, plan, weight, options: one launch, several, with scratch memory, with parts of x and of the result.
+PLANS: list[tuple[tuple[int, ...], Any, tuple[int, ...], dict[str, Any]]] = [
+    *(((2, 8, 8, 6), fastconv.plan_conv2d, (8, 8, 3, 3), {"padding": 1, "algorithm": algorithm})
+      for algorithm in ("naive", "im2col", "implicit_gemm", "winograd")),
+    ((1, 600, 4, 4), fastconv.plan_conv2d, (8, 600, 1, 1), {"algorithm": "pointwise"}),
+    ((2, 3, 6, 5), fastconv.plan_conv_transpose2d, (3, 4, 3, 2), {"stride": 2, "padding": 1}),
+    ((2, 4, 5, 6, 7), fastconv.plan_conv3d, (4, 4, 3, 2, 2), {"padding": 1, "algorithm": "implicit_gemm"}),
+]
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(("shape", "make", "weight", "options"), PLANS)
+def test_a_plan_repeats_its_launches(
+    fake: Driver, monkeypatch: pytest.MonkeyPatch, shape: Any, make: Any, weight: Any, options: dict[str, Any],
+    last: bool,
+) -> None:
+    """What is written down at the first call is, with other addresses, what the algorithm launches each time."""
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    monkeypatch.setattr(machine, "missing", lambda: "nothing to ask")
+    not_compiled(monkeypatch)
+    plan = make(shape, Tensor(np.ones(weight, np.float32)), **options)
+
+    def array(sizes: tuple[int, ...]) -> np.ndarray:
+        n, c, *rest = sizes
+        flat = np.zeros(n * c * int(np.prod(rest)) + 64, np.float32)
+        flat = flat[-flat.ctypes.data % 256 // 4 :][: n * c * int(np.prod(rest))]
+        return np.moveaxis(flat.reshape(n, *rest, c), -1, 1) if last else flat.reshape(sizes)
+
+    def made() -> list[tuple]:
+        """A call's launches; addresses as offsets in the input, the output, and what is taken, in order."""
+        x, out, log = array(shape), array(plan.output_shape), []
+        taken: list[tuple[str, int, int]] = [(label, given.ctypes.data, given.nbytes)
+                                             for label, given in (("x", x), ("out", out))]
+
+        def alloc(size: int, stream: Any) -> tuple[Any, int]:
+            status, address = fake.alloc(size, stream)
+            taken.append((f"memory {len(taken)}", address, size))
+            return status, address
+
+        def told(value: Any) -> Any:
+            for label, start, size in reversed(taken):
+                if isinstance(value, int) and start <= value < start + size:
+                    return label, value - start
+            return getattr(value, "value", value)
+
+        monkeypatch.setattr(driver, "cuMemAllocAsync", alloc)
+        monkeypatch.setattr(streams, "_launch", lambda: lambda stream, config, kernel, *arguments: log.append(
+            (kernel.entry, config.grid, config.block, config.shmem_size, *map(told, arguments))))
+        plan(Tensor(x), out=Tensor(out))
+        return log
+
+    plan._keep = False
+    direct = made()
+    assert {"x", "out"} <= {value[0] for launch in direct for value in launch if isinstance(value, tuple) and value}
+    plan._keep = True
+    assert made() == direct
+    assert len(plan._programs) == 1
+    before = fake.counts()
+    assert made() == direct
+    assert len(plan._programs) == 1
+    calls = fake.counts() - before
+    assert calls["alloc"] == calls["free"]
 
 
 def test_the_stream_of_an_interface(fake: Driver) -> None:

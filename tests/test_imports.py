@@ -71,7 +71,7 @@ ALLOWED = {
                "cuda.machine"},  # from "cpu" on late
     "plan": {"checks", "spec", "pool_spec", "choice", "timing", "wisdom"},
     "gpu": {"adaptive", "checks", "choice", "devices", "spec", "pool_spec", "plan", "cuda.arrays", "cuda.convert",
-            "cuda.host", "cuda.machine", "cuda.pool_global", "cuda.runtime", "cuda.streams"},
+            "cuda.host", "cuda.machine", "cuda.pool_global", "cuda.program", "cuda.runtime", "cuda.streams"},
     "api": {"checks", "choice", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
     "pool": {"checks", "devices", "pool_spec", "plan", "gpu"},  # gpu late
     "adaptive": {"checks", "devices", "pool_spec", "plan", "_forks", "cpu", "cpu.adaptive", "gpu",

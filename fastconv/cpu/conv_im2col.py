@@ -78,7 +78,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
             for start in range(0, positions, block):
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
-                # By this thread: Numba's next to BLAS's, which spin for a while, would wait for the system's time slice.
+                # By this thread: Numba's next to BLAS's, which spin for a while, would wait for a time slice.
                 unroll.serial(channels, part, start, window, spec.stride, (top, left), spec.dilation, lanes)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]

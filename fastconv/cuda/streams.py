@@ -166,16 +166,17 @@ class Stream(ABC):
         """Until all that was launched is done. For planning; no call waits for the device."""
 
 
-def _sizes(value: Any) -> tuple[int, int, int]:
-    sizes = (value,) if isinstance(value, int) else tuple(value)
-    return (*sizes, 1, 1)[:3]
+def sizes(value: Any) -> tuple[int, int, int]:
+    """Of a grid or a block, in three directions."""
+    given = (value,) if isinstance(value, int) else tuple(value)
+    return (*given, 1, 1)[:3]
 
 
 def _launchable(
     kernel: Kernel, grid: Any, block: Any, arguments: tuple, shared: int
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Sizes of grid and block, if a GPU would take them; where there is none, nobody else says so."""
-    blocks, threads = _sizes(grid), _sizes(block)
+    blocks, threads = sizes(grid), sizes(block)
     if len(arguments) != len(kernel.signature):
         raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
     if not (blocks[0] <= MOST_BLOCKS and max(blocks[1:]) <= 65535):
@@ -256,10 +257,14 @@ class GpuStream(Stream):
         self.device, self.stream, self.lasts = device, stream, lasts
 
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        sizes = _sizes(grid)
-        if 0 not in sizes:
+        blocks = sizes(grid)
+        if 0 not in blocks:
             loaded = kernel.loaded(self.device, shared)
-            _launch()(self.stream, _config(sizes, _sizes(block), shared), loaded, *kernel.pack(arguments))
+            self.start(loaded, launch_config(blocks, sizes(block), shared), kernel.pack(arguments))
+
+    def start(self, loaded: Any, config: Any, packed: list) -> None:
+        """Launch what is ready."""
+        _launch()(self.stream, config, loaded, *packed)
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         dtype = np.dtype(dtype)
@@ -367,7 +372,7 @@ def _launch() -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _config(grid: tuple[int, int, int], block: tuple[int, int, int], shared: int) -> Any:
+def launch_config(grid: tuple[int, int, int], block: tuple[int, int, int], shared: int) -> Any:
     from cuda.core import LaunchConfig
 
     return LaunchConfig(grid=grid, block=block, shmem_size=shared)
