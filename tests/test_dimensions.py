@@ -194,13 +194,13 @@ def test_threads_change_nothing() -> None:
 def force(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls and plans of transposed convolutions go one way, if it can; no earlier recipe is found."""
 
-    def made(problem: spec.ConvSpec, algorithm: str, device: str, once: bool) -> ways.Way:
+    def made(problem: spec.ConvSpec, algorithm: str, once: bool) -> ways.Way:
         if way == "depthwise":
             return ways.Depthwise(problem)
         if way == "multiplied":
             return ways.Product(problem)
         parts = (phases.together(problem) if way == "together" else None) or phases.separate(problem)
-        return ways.Convolutions(problem, parts, algorithm, device, once)
+        return ways.Convolutions(problem, parts, algorithm, once)
 
     monkeypatch.setattr(transposed, "_way", made)
     monkeypatch.setattr(transposed, "_recipe", transposed._recipe.__wrapped__)

@@ -188,7 +188,7 @@ BAD: dict[str, dict[str, list]] = {
         "dtype": ["complex64", "V4", object, "x"],
         "padding": NO_PADDING,
         "measure": NO_FLAG,
-        "device": [*NO_DEVICE, "cuda"],
+        "device": NO_DEVICE,
     },
     "adaptive_avg_pool2d": {
         "x": [*NO_ARRAY, *NO_X],
@@ -204,6 +204,7 @@ BAD: dict[str, dict[str, list]] = {
         "stride": NO_PAIR[1:],
         "padding": [-1, None, "same", (1,), ((1, 1), (1, 1))],
         "output_size": [(8, 8), (4, 6), 0, (1,), "6"],
+        "device": NO_DEVICE,
     },
     "unfold2d": {
         "x": [*NO_ARRAY, X[0, 0], X[:, :0], X[..., :0]],
@@ -211,11 +212,13 @@ BAD: dict[str, dict[str, list]] = {
         "stride": [None, *NO_PAIR],
         "dilation": [None, *NO_PAIR],
         "padding": NO_PADDING,
+        "device": NO_DEVICE,
     },
     "fold2d": {
         "columns": [*NO_ARRAY, np.ones(4), np.ones((5, 4)), np.ones((4, 5)), np.ones((0, 4)), np.ones((1, 1, 4, 4))],
         "output_size": [None, *NO_PAIR],
         "kernel_size": [None, *NO_PAIR],
+        "device": NO_DEVICE,
     },
     "corr2d_matrix": {
         "kernel": [*NO_ARRAY, np.ones(3), np.ones((0, 2)), WEIGHT],
