@@ -26,11 +26,10 @@ from typing import Any
 import numpy as np
 
 from fastconv import choice
-from fastconv.adaptive import adaptive_spec
 from fastconv.checks import BFLOAT16
-from fastconv.pool_spec import PoolSpec, pool_spec
+from fastconv.pool_spec import PoolSpec, adaptive_spec, pool_spec
 from fastconv.spec import ConvSpec, conv_spec
-from fastconv.unfold import unfold_spec
+from fastconv.unfold_spec import unfold_spec
 
 CAPABILITIES = ((8, 0), (9, 0))
 DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)

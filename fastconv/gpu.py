@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from .adaptive import adaptive_spec
 from .checks import BFLOAT16, allocate, array, check_dtype, flag, result_array
 from .checks import shape as check_shape
 from .choice import choose, operation
@@ -26,7 +25,7 @@ from .cuda.runtime import SIMULATED, require
 from .cuda.streams import Buffer, GpuStream, Stream, Tensor, dense
 from .devices import on_gpu
 from .plan import Plan
-from .pool_spec import PoolSpec, pool_spec
+from .pool_spec import PoolSpec, adaptive_spec, pool_spec
 from .spec import ConvSpec, conv_spec
 
 Operand = np.ndarray | Array

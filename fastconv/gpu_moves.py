@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from .adaptive import check_places, unpooled_shape
 from .checks import result_array
 from .cuda import arrays, columns, host
 from .cuda.arrays import Array
@@ -22,7 +21,8 @@ from .cuda.convert import converted
 from .cuda.machine import this_machine
 from .cuda.streams import Buffer, Stream, dense
 from .gpu import Operand, check_together, operand, pooled_dtype
-from .unfold import columns_shape, fold_spec, unfold_spec
+from .pool_spec import check_places, unpooled_shape
+from .unfold_spec import columns_shape, fold_spec, unfold_spec
 
 #: A tensor's shape with None for as many images as there are.
 Shape = tuple[int | None, ...]

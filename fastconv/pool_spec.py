@@ -8,13 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from .checks import AXES, BFLOAT16, Pads, Pair, check_bytes, extent, flag, frozen_padding, integer, paddings, per_axis
+from .checks import (
+    AXES,
+    BFLOAT16,
+    Pads,
+    Pair,
+    check_bytes,
+    extent,
+    flag,
+    frozen_padding,
+    integer,
+    paddings,
+    pair,
+    per_axis,
+)
 from .spec import FLAT, LAYOUTS, Depth, HashedOnce, volume
 
 
@@ -202,3 +216,85 @@ def _some_window_misses(size: int, count: int, pad: int, stride: int, dilation: 
     starts = range(-pad, min(0, (count - 1) * stride - pad + 1), stride)
     period = dilation // math.gcd(stride, dilation)
     return any(start % dilation >= size for start in starts[:period])
+
+
+# -- told by the size of the output --------------------------------------------------------------------------
+
+
+def adaptive_spec(op: str, x_shape: tuple[int, ...], dtype: np.dtype, output_size: Any) -> PoolSpec:
+    """Check such a pooling. Where windows are equal and equally far apart, it is one like any other."""
+    size = output_size if type(output_size) is int else _output_size(x_shape, output_size)
+    return _problem(op, x_shape, dtype, size)
+
+
+def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
+    if len(x_shape) not in (2, 3, 4) or min(x_shape[-3:]) < 1:
+        raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), no axis but N empty, got {x_shape}")
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(sizes) != 2:
+        raise ValueError(f"output_size must be an integer or a pair (vertical, horizontal), got {output_size!r}")
+    high, wide = (
+        old if new is None else integer("output_size", new, 1) for old, new in zip(x_shape[-2:], sizes, strict=True)
+    )
+    return high, wide
+
+
+@lru_cache(maxsize=1024)
+def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pair) -> PoolSpec:
+    """An integer is checked here: once."""
+    if isinstance(size, int):
+        size = _output_size(x_shape, size)
+    axes = [_windows(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
+    (kh, stride_h), (kw, stride_w) = axes
+    if stride_h and stride_w:
+        return pool_spec(op, x_shape, dtype, (kh, kw), (stride_h, stride_w))
+    outputs = pool_spec(op, (*x_shape[:-2], *size), dtype, 1)
+    return replace(outputs, h=x_shape[-2], w=x_shape[-1], kh=kh, kw=kw, adaptive=True)
+
+
+def _windows(size: int, outputs: int) -> Pair:
+    """The largest window of an axis, and the stride, or 0 where windows may be unequal or at unequal distances."""
+    if outputs == 1:
+        return size, 1
+    if outputs > size:
+        return 2, 0
+    starts = [i * size // outputs for i in range(outputs)]
+    lengths = {-(-(i + 1) * size // outputs) - start for i, start in enumerate(starts)}
+    steps = {after - before for before, after in pairwise(starts)}
+    return max(lengths), steps.pop() if len(lengths) == len(steps) == 1 else 0
+
+
+# -- unpooling -----------------------------------------------------------------------------------------------
+
+
+def unpooled_shape(
+    x: Any, places: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+) -> tuple[int, ...]:
+    """Shape of what `max_unpool2d` makes; ValueError or TypeError if an argument does not fit."""
+    if len(x.shape) not in (2, 3, 4) or min(x.shape[-3:]) < 1:
+        raise ValueError(f"x must have shape (N, C, OH, OW), (C, OH, OW) or (OH, OW), no axis but N empty, got "
+                         f"{x.shape}")
+    if places.shape != x.shape:
+        raise ValueError(f"indices has shape {places.shape}, but x has shape {x.shape}")
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, got dtype {places.dtype}")
+    kernel = pair("kernel_size", kernel_size, 1)
+    steps = kernel if stride is None else pair("stride", stride, 1)
+    pads = pair("padding", padding, 0)
+    natural = tuple(
+        [(count - 1) * step - 2 * pad + taps
+         for count, step, pad, taps in zip(x.shape[-2:], steps, pads, kernel, strict=True)]
+    )  # fmt: skip
+    size = natural if output_size is None else pair("output_size", output_size, 1)
+    for given, usual, step in zip(size, natural, steps, strict=True):
+        if given < 1 or abs(given - usual) >= step:
+            raise ValueError(f"output_size must be positive and differ by less than the stride {steps} from {natural}, "
+                             f"got {size}")
+    return (*x.shape[:-2], *size)
+
+
+def check_places(places: np.ndarray, shape: tuple[int, ...]) -> None:
+    """ValueError unless all indices are of a plane."""
+    low, high, size = int(places.min()), int(places.max()), math.prod(shape[-2:])
+    if low < 0 or high >= size:
+        raise ValueError(f"indices must be from 0 to {size - 1}, got {low if low < 0 else high}")

@@ -70,7 +70,7 @@ ALLOWED = {
     "choice": {"checks", "spec", "pool_spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda",
                "cuda.machine"},  # from "cpu" on late
     "plan": {"checks", "spec", "pool_spec", "choice", "timing", "wisdom"},
-    "gpu": {"adaptive", "checks", "choice", "devices", "spec", "pool_spec", "plan", "cuda.arrays", "cuda.convert",
+    "gpu": {"checks", "choice", "devices", "spec", "pool_spec", "plan", "cuda.arrays", "cuda.convert",
             "cuda.host", "cuda.machine", "cuda.pool_global", "cuda.program", "cuda.runtime", "cuda.streams"},
     "api": {"checks", "choice", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
     "pool": {"checks", "devices", "pool_spec", "plan", "gpu"},  # gpu late
@@ -79,7 +79,8 @@ ALLOWED = {
     "conv_nd": {"api"},
     "transpose": {"checks", "devices", "transpose_spec", "transposed", "_forks", "gpu_transposed"},  # that one late
     "transpose_spec": {"checks", "spec"},
-    "unfold": {"checks", "devices", "spec", "_forks", "cpu", "cpu.columns", "cpu.simd",
+    "unfold_spec": {"checks", "spec"},
+    "unfold": {"checks", "devices", "unfold_spec", "_forks", "cpu", "cpu.columns", "cpu.simd",
                "gpu_moves"},  # from "cpu" on late
     "pool_nd": {"pool"},
     "signal": {"checks", "spec", "plan", "_forks"},
@@ -90,8 +91,8 @@ ALLOWED = {
     "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
     "gpu_transposed": {"checks", "choice", "gpu", "phases", "spec", "transpose_spec", "transposed", "cuda.convert",
                        "cuda.streams"},
-    "gpu_moves": {"adaptive", "checks", "gpu", "unfold", "cuda.arrays", "cuda.columns", "cuda.convert", "cuda.host",
-                  "cuda.machine", "cuda.streams"},
+    "gpu_moves": {"checks", "gpu", "pool_spec", "unfold_spec", "cuda.arrays", "cuda.columns", "cuda.convert",
+                  "cuda.host", "cuda.machine", "cuda.streams"},
     "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "gpu_transposed", "cuda.arrays",
                  "cuda.convert", "cuda.host", "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
     "grad": {"checks", "devices", "spec", "pool_spec", "transposed", "backward", "gpu_grad", "_forks"},  # gpu_grad late
