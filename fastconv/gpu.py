@@ -178,11 +178,8 @@ class DevicePlan(Plan):
         stream = arrays.current_stream(x)
         with stream.current():
             image = x.tensor(images, spec.axes)
-            if out is None:
-                last = image.channels_last and not image.contiguous
-                result = arrays.empty_like(x, self._out_shape, spec.out_dtype, last)
-            else:
-                result = arrays.check_out(out, x, self._out_shape, spec.out_dtype, inputs)
+            last = image.channels_last and not image.contiguous
+            result = arrays.result(x, self._out_shape, spec.out_dtype, out, inputs, last)
             packed, bias = self._packed_on(stream, x.device)
             if math.prod(self._out_shape):
                 self._launch(stream, x.device, image, packed, bias, result.tensor(outputs, spec.axes))
@@ -287,11 +284,8 @@ def _pool_device(spec: PoolSpec, module: Any, x: Array, return_indices: bool, ou
     sizes, outs = (shape[1:] for shape in spec.kernel_shapes)
     with stream.current():
         image = x.tensor((*lead, *sizes), spec.axes)
-        if out is None:
-            last = image.channels_last and not image.contiguous
-            result = arrays.empty_like(x, spec.output_shape, spec.out_dtype, last)
-        else:
-            result = arrays.check_out(out, x, spec.output_shape, spec.out_dtype, (x,))
+        last = image.channels_last and not image.contiguous
+        result = arrays.result(x, spec.output_shape, spec.out_dtype, out, (x,), last)
         indices = arrays.empty_like(x, spec.output_shape, np.dtype(np.int64)) if return_indices else None
         if math.prod(spec.output_shape):
             inner = (*lead, *outs)

@@ -34,13 +34,6 @@ def _fits(grad: Operand, given: Operand, name: str, shape: tuple[int, ...]) -> N
     check_together(grad, "grad_output", given, name)
 
 
-def _result(
-    x: Array, shape: tuple[int, ...], dtype: np.dtype, last: bool, out: Any, inputs: tuple[Array, ...]
-) -> Array:
-    """A new array of the caller's kind, or `out` if it can be."""
-    return arrays.empty_like(x, shape, dtype, last) if out is None else arrays.check_out(out, x, shape, dtype, inputs)
-
-
 # -- convolution ---------------------------------------------------------------------------------------------
 
 
@@ -61,9 +54,9 @@ def _weight_on_device(spec: ConvSpec, module: Any, x: Array, grad: Array, out: A
     images, weights, signals = spec.kernel_shapes
     stream = arrays.current_stream(x)
     with stream.current():
-        result = _result(x, spec.weight_shape, spec.out_dtype, False, out, (x, grad))
-        seen, signal = (converted(_seen(*pair), spec.dtype, stream) for pair in ((x, images), (grad, signals)))
-        module.run(spec, seen, signal, _seen(result, weights), stream)
+        result = arrays.result(x, spec.weight_shape, spec.out_dtype, out, (x, grad))
+        seen, signal = (converted(given, spec.dtype, stream) for given in (x.tensor(images), grad.tensor(signals)))
+        module.run(spec, seen, signal, result.tensor(weights), stream)
     return result.value if out is None else out
 
 
@@ -101,12 +94,6 @@ def conv2d_input(
     spec = conv_spec(input_size, weight.shape, (weight.dtype, grad.dtype), **options)
     _fits(grad, weight, "weight", spec.output_shape)
     return TransposedDevicePlan(spec, weight, None, algorithm, wait=False).run_on_gpu(grad, out)
-
-
-def _seen(given: Array, shape: tuple[int, ...]) -> Tensor:
-    """An array as kernels see it."""
-    n, c, h, w = shape
-    return given.tensor((n, c, h, w))
 
 
 def _items(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
@@ -152,7 +139,7 @@ def _pool_on_device(spec: PoolSpec, x: Array, grad: Array, dtype: np.dtype, out:
     stream = arrays.current_stream(x)
     with stream.current():
         image = x.tensor((n, c, spec.h, spec.w), spec.axes)
-        result = _result(x, x.shape, dtype, lanes_last(image), out, (x, grad))
+        result = arrays.result(x, x.shape, dtype, out, (x, grad), lanes_last(image))
         if x.size:
             signal = converted(grad.tensor((n, c, spec.oh, spec.ow), spec.axes), dtype, stream)
             target = result.tensor(image.shape, spec.axes)

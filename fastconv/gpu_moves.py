@@ -86,8 +86,7 @@ def _run_device(
     first: Array = found[0]  # type: ignore[assignment]
     stream = arrays.current_stream(first)
     with stream.current():
-        result = (arrays.empty_like(first, shape, dtype) if out is None
-                  else arrays.check_out(out, first, shape, dtype, tuple(found)))  # type: ignore[arg-type]
+        result = arrays.result(first, shape, dtype, out, tuple(found))  # type: ignore[arg-type]
         if math.prod(shape):
             items = _images(first.shape, inputs[0].shape)
             tensors = [converted(given.array.tensor(_sized(given.shape, items)), given.dtype, stream)  # type: ignore[union-attr]

@@ -355,6 +355,17 @@ def test_a_plan_repeats_its_launches(
     assert calls["alloc"] == calls["free"]
 
 
+def test_a_plan_forgets_layouts_when_they_are_many(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    monkeypatch.setattr(gpu, "MOST_LAYOUTS", 2)
+    not_compiled(monkeypatch)
+    plan = fastconv.plan_conv2d(X.shape, Tensor(WEIGHT), algorithm="naive")
+    for step in range(1, 6):
+        plan(Tensor(np.repeat(X, step, axis=3)[..., ::step]))
+        assert len(plan._programs) <= 2
+    assert len(fake.launches) == 5
+
+
 def test_the_stream_of_an_interface(fake: Driver) -> None:
     out = Interface(np.empty((2, 3, 3, 2), np.float32))
     fastconv.max_pool2d(Interface(X, stream=555), 2, out=out)

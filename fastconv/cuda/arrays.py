@@ -219,6 +219,13 @@ def stream_of(device: int, handle: int) -> Stream:
 # -- new arrays ----------------------------------------------------------------------------------------------
 
 
+def result(
+    x: Array, shape: tuple[int, ...], dtype: np.dtype, out: Any, inputs: tuple[Array, ...], channels_last: bool = False
+) -> Array:
+    """Where a result goes: a new array of the kind of `x`, or `out` if it can be."""
+    return empty_like(x, shape, dtype, channels_last) if out is None else check_out(out, x, shape, dtype, inputs)
+
+
 def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last: bool = False) -> Array:
     """A new array of the kind and on the device of `x`, from its library's own allocator.
 
