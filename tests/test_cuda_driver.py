@@ -363,7 +363,7 @@ def test_a_plan_forgets_layouts_when_they_are_many(fake: Driver, monkeypatch: py
     for step in range(1, 6):
         plan(Tensor(np.repeat(X, step, axis=3)[..., ::step]))
         assert len(plan._programs) <= 2
-    assert len(fake.launches) == 5
+    assert [name for _, name, _ in fake.launches].count("naive_loops") == 5
 
 
 def test_the_stream_of_an_interface(fake: Driver) -> None:
