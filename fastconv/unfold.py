@@ -72,16 +72,15 @@ def unfold2d(
     columns = columns_shape(problem)
     result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
     if result.size:
-        from .cpu import simd
         from .cpu.columns import unroll
 
         images, target = kernel_ready(x, dtype).reshape(problem.kernel_shapes[0]), result
         if dtype.kind != "f" or dtype.itemsize == 2:  # elements are moved, whatever they are
             images, target = images.view(f"u{dtype.itemsize}"), result.view(f"u{dtype.itemsize}")
         pads = problem.padding[0][0], problem.padding[1][0]
-        loops, lanes = unroll.sized(MOVED * target.size / problem.n), simd.lanes(dtype)
+        loops = unroll.sized(MOVED * target.size / problem.n)
         for image, one in zip(images, target.reshape(problem.n, *columns[-2:]), strict=True):
-            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation, lanes)
+            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation)
     return result
 
 

@@ -23,7 +23,7 @@ from .runtime import jit, kernel
 
 
 @kernel
-def unroll(x, columns, start, window, stride, pad, dilation, lanes):
+def unroll(x, columns, start, window, stride, pad, dilation):
     """Columns of a block of positions, from `start` on, of an image; `window` is (kh, kw, ow)."""
     kh, kw, ow = window
     h, w = x.shape[1:]
@@ -47,7 +47,7 @@ def unroll(x, columns, start, window, stride, pad, dilation, lanes):
                 flat[to + j] = 0
             seen = (c * h + row) * w + shift
             if stride[1] == 1:
-                _copy(image, seen + first, flat, to + first, last - first, lanes)
+                _copy(image, seen + first, flat, to + first, last - first)
             else:
                 for j in range(first, last):
                     flat[to + j] = image[seen + j * stride[1]]
@@ -56,16 +56,12 @@ def unroll(x, columns, start, window, stride, pad, dilation, lanes):
 
 
 @jit(forceinline=True)
-def _copy(source, at, target, to, count, lanes):
+def _copy(source, at, target, to, count):
     """target[to + q] = source[at + q] for q < count, as flat indices."""
-    if count < lanes:
-        for q in range(count):
-            target[to + q] = source[at + q]
-        return
-    for q in range(0, count - lanes, lanes):
-        simd.store(target, to + q, simd.load(source, at + q))
-    q = count - lanes  # up to the last, some of them twice
-    simd.store(target, to + q, simd.load(source, at + q))
+    # Unsigned, so that none can count from the end: LLVM makes vectors of the loop.
+    first, start = np.uint64(at), np.uint64(to)
+    for q in range(np.uint64(max(count, 0))):
+        target[start + q] = source[first + q]
 
 
 @kernel

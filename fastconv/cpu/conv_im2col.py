@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..spec import ConvSpec
-from . import simd
 from .columns import unroll
 from .machine import Machine
 
@@ -71,7 +70,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     positions, block = spec.oh * spec.ow, _block(spec)
     columns = np.empty((spec.taps * block,), spec.acc_dtype)
     grouped = out.reshape(spec.n, spec.groups, -1, positions)
-    window, lanes = (spec.kh, spec.kw, spec.ow), simd.lanes(spec.acc_dtype)
+    window = (spec.kh, spec.kw, spec.ow)
     for image in range(spec.n):
         for group in range(spec.groups):
             channels = x[image].reshape(spec.groups, -1, spec.h, spec.w)[group]
@@ -79,7 +78,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
                 # By this thread: Numba's next to BLAS's, which spin for a while, would wait for a time slice.
-                unroll.serial(channels, part, start, window, spec.stride, (top, left), spec.dilation, lanes)
+                unroll.serial(channels, part, start, window, spec.stride, (top, left), spec.dilation)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]
     if spec.activation:
