@@ -18,31 +18,28 @@ from .cuda.streams import Buffer, Stream, Tensor
 from .gpu import DevicePlan, operand, planned_dtype
 from .phases import separate
 from .spec import ConvSpec
-from .transpose_spec import transpose_spec
+from .transpose_spec import Geometry, transpose_spec
 from .transposed import TransposedPlan
-
-#: Stride, padding, output_padding, dilation and output_size, as `transpose_spec` takes them.
-Sizes = tuple[Any, Any, Any, Any, Any]
 
 
 def conv_transpose(
-    axes: int, x: Any, weight: Any, bias: Any, sizes: Sizes, groups: int, algorithm: str, out: Any
+    axes: int, x: Any, weight: Any, bias: Any, geometry: Geometry, groups: int, algorithm: str, out: Any
 ) -> Any:
     """`fastconv.conv_transpose2d` along so many axes on the GPU."""
     x, weight = operand("x", x), operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
-    spec = transpose_spec(axes, x.shape, x.dtype, weight, bias, *sizes, groups)
+    spec = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
     return TransposedDevicePlan(spec, weight, bias, algorithm, wait=False).run_on_gpu(x, out)
 
 
 def plan_conv_transpose(
-    axes: int, x_shape: Any, weight: Any, bias: Any, dtype: Any, sizes: Sizes, groups: int, algorithm: str
+    axes: int, x_shape: Any, weight: Any, bias: Any, dtype: Any, geometry: Geometry, groups: int, algorithm: str
 ) -> TransposedDevicePlan:
     """`fastconv.plan_conv_transpose2d` along so many axes for the GPU."""
     weight = operand("weight", weight)
     bias = None if bias is None else operand("bias", bias)
     x_dtype = weight.dtype if dtype is None else planned_dtype(dtype)
-    spec = transpose_spec(axes, check_shape("x_shape", x_shape), x_dtype, weight, bias, *sizes, groups)
+    spec = transpose_spec(axes, check_shape("x_shape", x_shape), x_dtype, weight, bias, geometry, groups)
     return TransposedDevicePlan(spec, weight, bias, algorithm)
 
 

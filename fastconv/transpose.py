@@ -12,7 +12,7 @@ from . import (
 )
 from .checks import array, check_dtype, flag, shape
 from .devices import place
-from .transpose_spec import transpose_spec
+from .transpose_spec import Geometry, transpose_spec
 from .transposed import TransposedPlan
 
 __all__ = [
@@ -93,8 +93,8 @@ def conv_transpose2d(
     >>> fastconv.conv_transpose2d([[[1.0, 2.0, 3.0]]], [[[[1.0, 10.0]]]], stride=(1, 2))
     array([[[ 1., 10.,  2., 20.,  3., 30.]]])
     """
-    sizes = stride, padding, output_padding, dilation, output_size
-    return _transpose(2, x, weight, bias, *sizes, groups, algorithm, device, out)
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _transpose(2, x, weight, bias, geometry, groups, algorithm, device, out)
 
 
 def conv_transpose1d(
@@ -139,8 +139,8 @@ def conv_transpose1d(
     >>> fastconv.conv_transpose1d([[1.0, 2.0, 3.0]], [[[1.0, 10.0]]], stride=2)
     array([[ 1., 10.,  2., 20.,  3., 30.]])
     """
-    sizes = stride, padding, output_padding, dilation, output_size
-    return _transpose(1, x, weight, bias, *sizes, groups, algorithm, device, out)
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _transpose(1, x, weight, bias, geometry, groups, algorithm, device, out)
 
 
 def conv_transpose3d(
@@ -189,8 +189,8 @@ def conv_transpose3d(
             [[1., 2., 1.],
              [1., 2., 1.]]]])
     """
-    sizes = stride, padding, output_padding, dilation, output_size
-    return _transpose(3, x, weight, bias, *sizes, groups, algorithm, device, out)
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _transpose(3, x, weight, bias, geometry, groups, algorithm, device, out)
 
 
 def plan_conv_transpose2d(
@@ -249,8 +249,8 @@ def plan_conv_transpose2d(
     >>> plan([[[1.0, 2.0]]])
     array([[[ 1., 10.,  2., 20.]]])
     """
-    sizes = stride, padding, output_padding, dilation, output_size
-    return _plan(2, x_shape, weight, bias, dtype, *sizes, groups, algorithm, device, measure)
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(2, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
 
 
 def plan_conv_transpose1d(
@@ -296,8 +296,8 @@ def plan_conv_transpose1d(
     >>> fastconv.plan_conv_transpose1d((1, 80, 100), np.ones((80, 8, 4), np.float32), stride=2).output_shape
     (1, 8, 202)
     """
-    sizes = stride, padding, output_padding, dilation, output_size
-    return _plan(1, x_shape, weight, bias, dtype, *sizes, groups, algorithm, device, measure)
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(1, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
 
 
 def plan_conv_transpose3d(
@@ -343,8 +343,8 @@ def plan_conv_transpose3d(
     >>> fastconv.plan_conv_transpose3d((1, 8, 4, 5, 6), np.ones((8, 3, 2, 2, 2), np.float32), stride=2).output_shape
     (1, 3, 8, 10, 12)
     """
-    sizes = stride, padding, output_padding, dilation, output_size
-    return _plan(3, x_shape, weight, bias, dtype, *sizes, groups, algorithm, device, measure)
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(3, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
 
 
 def _transpose(
@@ -352,25 +352,20 @@ def _transpose(
     x: Any,
     weight: Any,
     bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    dilation: Any,
-    output_size: Any,
+    geometry: Geometry,
     groups: Any,
     algorithm: str,
     device: str | None,
     out: Any,
 ) -> Any:
     """`conv_transpose2d` along so many axes."""
-    sizes = stride, padding, output_padding, dilation, output_size
     if place(device, x) == "cuda":
         from . import gpu_transposed
 
-        return gpu_transposed.conv_transpose(axes, x, weight, bias, sizes, groups, algorithm, out)
+        return gpu_transposed.conv_transpose(axes, x, weight, bias, geometry, groups, algorithm, out)
     x, weight = array("x", x), array("weight", weight)
     bias = None if bias is None else array("bias", bias)
-    problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, *sizes, groups)
+    problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
     return transposed.transposed_recipe(problem, algorithm).run(weight, x, bias, out)
 
 
@@ -380,31 +375,26 @@ def _plan(
     weight: Any,
     bias: Any,
     dtype: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    dilation: Any,
-    output_size: Any,
+    geometry: Geometry,
     groups: Any,
     algorithm: str,
     device: str | None,
     measure: bool,
 ) -> Any:
     """`plan_conv_transpose2d` along so many axes."""
-    sizes = stride, padding, output_padding, dilation, output_size
     if place(device, weight if device is None else None) == "cuda":
         from . import gpu_transposed
 
         if flag("measure", measure):
             raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
-        return gpu_transposed.plan_conv_transpose(axes, x_shape, weight, bias, dtype, sizes, groups, algorithm)
+        return gpu_transposed.plan_conv_transpose(axes, x_shape, weight, bias, dtype, geometry, groups, algorithm)
     weight = array("weight", weight).copy()
     bias = None if bias is None else array("bias", bias).copy()
     try:
         x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
     except TypeError as error:
         raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, *sizes, groups)
+    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, geometry, groups)
     if flag("measure", measure):
         if algorithm != "auto":
             raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")

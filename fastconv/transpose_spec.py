@@ -11,6 +11,9 @@ import numpy as np
 from .checks import Pair, Sizes, frozen_padding, integer, paddings, per_axis
 from .spec import ConvSpec, conv_spec
 
+#: Stride, padding, output_padding, dilation and output_size of a call.
+Geometry = tuple[Any, Any, Any, Any, Any]
+
 
 def transpose_spec(
     axes: int,
@@ -18,14 +21,11 @@ def transpose_spec(
     x_dtype: np.dtype,
     weight: Any,
     bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    dilation: Any,
-    output_size: Any,
+    geometry: Geometry,
     groups: Any,
 ) -> ConvSpec:
     """The convolution that is transposed; ValueError or TypeError if an argument, or all together, do not fit."""
+    stride, padding, output_padding, dilation, output_size = geometry
     return _problem(
         axes,
         x_shape,
