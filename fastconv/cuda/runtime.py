@@ -20,13 +20,14 @@ A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and i
 is compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
 
 Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) runs kernels as Python. `SIMULATED` is the one switch: what the simulator
-lacks has a plain twin behind it. There pointers check every index.
+lacks has a plain twin behind it. There pointers check every index, and a block's threads get the same shared array.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,25 @@ from ..checks import BFLOAT16
 
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+
+if SIMULATED:
+    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from numba.np.numpy_support import as_dtype
+
+    _SHARED, _dynamic_shared = threading.Lock(), FakeCUDAShared.array
+
+    def _shared_array(self, shape, dtype, alignment=None):
+        """Numba's looks for the array and makes it in two steps, between which another thread may make its own."""
+        if shape == 0:
+            return _dynamic_shared(self, shape, dtype, alignment)
+        caller = sys._getframe(1)
+        place = caller.f_code.co_filename, caller.f_lineno
+        with _SHARED:
+            if place not in self._allocations:
+                self._allocations[place] = np.empty(shape, as_dtype(dtype) if isinstance(dtype, types.Type) else dtype)
+            return self._allocations[place]
+
+    FakeCUDAShared.array = _shared_array  # type: ignore[method-assign]
 
 #: Blocks of a grid along its first axis, all that a GPU takes.
 MOST_BLOCKS = 2**31 - 1

@@ -7,6 +7,7 @@ served in turns of 128 bytes: 32 lanes of 4 bytes, 8 of 16. Lanes that read one 
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
 from typing import Any
 
@@ -129,3 +130,22 @@ def instructions(notes: Accesses, threads: int) -> set[tuple[str, int]]:
             kinds.add(together[0][:2])
             assert turns(list(together)) == 0, together
     return kinds
+
+
+@pytest.mark.skipif(not SIMULATED, reason="of the simulator")
+def test_threads_share_an_array_that_is_long_in_the_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks while another thread makes it gets the same one."""
+    empty = np.empty
+
+    def slow(*args: Any) -> np.ndarray:
+        time.sleep(0.01)
+        return empty(*args)
+
+    monkeypatch.setattr(np, "empty", slow)
+    shared, found = FakeCUDAShared(0), []
+    threads = [threading.Thread(target=lambda: found.append(shared.array(4, np.dtype(np.float32)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(array) for array in found}) == 1
