@@ -22,7 +22,7 @@ from .cuda.convert import converted
 from .cuda.machine import this_machine
 from .cuda.program import ALIGNED, Program
 from .cuda.runtime import SIMULATED, require
-from .cuda.streams import Buffer, GpuStream, Stream, Tensor, dense
+from .cuda.streams import Buffer, GpuStream, Stream, Tensor, dense, row_major
 from .devices import on_gpu
 from .plan import Plan
 from .pool_spec import PoolSpec, adaptive_spec, pool_spec
@@ -132,6 +132,7 @@ class DevicePlan(Plan):
                         raise ValueError(f"x is on GPU {device}, but the plan's weight is on GPU {owner}")
                     if self._keep:
                         found = self._pack(stream.lasting(), device)
+                        self._foresee(stream, device, *found)
                         stream.wait()  # once: later calls may be on any stream
                     else:
                         found = self._pack(stream, device)
@@ -187,20 +188,35 @@ class DevicePlan(Plan):
 
     def _launch(self, stream: Stream, device: int, x: Tensor, packed: Any, bias: Buffer, out: Tensor) -> None:
         """Run the algorithm, or repeat what it launched before for tensors that differ in their addresses only."""
+        if self._keep and isinstance(stream, GpuStream):
+            self._program(stream, device, x, packed, bias, out).run(stream, x.pointer, out.pointer)
+        else:
+            self._compute(stream, x, packed, bias, out)
 
-        def run(stream: Stream, x: Tensor, out: Tensor) -> None:
-            self._module.run(self.spec, converted(x, self.spec.dtype, stream), packed, bias, out, stream)
+    def _compute(self, stream: Stream, x: Tensor, packed: Any, bias: Buffer, out: Tensor) -> None:
+        self._module.run(self.spec, converted(x, self.spec.dtype, stream), packed, bias, out, stream)
 
-        if not self._keep or not isinstance(stream, GpuStream):
-            run(stream, x, out)
-            return
+    def _program(
+        self, stream: GpuStream, device: int, x: Tensor, packed: Any, bias: Buffer, out: Tensor
+    ) -> Program:
         key = device, x.dtype, x.strides, out.strides, x.pointer % ALIGNED, out.pointer % ALIGNED
         program = self._programs.get(key)
         if program is None:
             if len(self._programs) >= MOST_LAYOUTS:
                 self._programs.clear()
+
+            def run(stream: Stream, x: Tensor, out: Tensor) -> None:
+                self._compute(stream, x, packed, bias, out)
+
             program = self._programs[key] = Program(run, stream, x, out)
-        program.run(stream, x.pointer, out.pointer)
+        return program
+
+    def _foresee(self, stream: Stream, device: int, packed: Any, bias: Buffer) -> None:
+        """Compile and load the kernels for arrays in C order, so that the first call may be captured in a graph."""
+        if isinstance(stream, GpuStream) and 0 not in self._out_shape:
+            x, out = (Tensor(0, dtype, *arrays.image_layout(shape, row_major(shape), self.spec.axes))
+                      for shape, dtype in ((self._x_shape, self.spec.dtype), (self._out_shape, self.spec.out_dtype)))
+            self._program(stream, device, x, packed, bias, out)
 
     def _run_host(self, x: np.ndarray, out: Any) -> np.ndarray:
         spec = self.spec

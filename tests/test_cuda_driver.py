@@ -167,10 +167,10 @@ def test_a_plan_repeats_its_launches(
     assert {"x", "out"} <= {value[0] for launch in direct for value in launch if isinstance(value, tuple) and value}
     plan._keep = True
     assert made() == direct
-    assert len(plan._programs) == 1
+    assert len(plan._programs) == 1 + last  # in C order, everything was there when it was planned
     before = fake.counts()
     assert made() == direct
-    assert len(plan._programs) == 1
+    assert len(plan._programs) == 1 + last
     calls = fake.counts() - before
     assert calls["alloc"] == calls["free"]
 

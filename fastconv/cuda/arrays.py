@@ -48,7 +48,7 @@ class Array:
         """As (n, c, h, w), or for 3 `axes` (n, c, d, h, w); axes in front that the array lacks have size 1, as has the
         height of signals (1 of `axes`).
         """
-        sizes, strides = _image(self.shape, self.strides, axes)
+        sizes, strides = image_layout(self.shape, self.strides, axes)
         if sizes != shape:
             raise AssertionError(f"{self.name} of shape {self.shape} is no {shape}")
         pointer = _pointer(self.address, storage(self.dtype), self.shape, self.strides) if SIMULATED else self.address
@@ -64,7 +64,7 @@ class Array:
 
 
 @lru_cache(maxsize=4096)
-def _image(
+def image_layout(
     shape: tuple[int, ...], strides: tuple[int, ...], axes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Sizes and steps of an array as (n, c, h, w), or with three spatial axes (n, c, d, h, w)."""

@@ -1,4 +1,4 @@
-"""What a plan's call launches, written down at the first call for a layout and repeated at later ones.
+"""What a plan's call launches, written down once for a layout, for arrays in C order when planning, and repeated.
 
 An algorithm in Python decides on grids, constants and arguments every time, which for a small layer takes longer than
 the kernels. All of it follows from shapes, strides and how pointers are aligned; only where input, output and scratch
