@@ -11,7 +11,7 @@ from . import _forks  # noqa: F401 # must be there before the first fork, which 
 from .checks import allocate, array, check_dtype, flag, kernel_ready, result_array
 from .devices import place
 from .plan import recipe
-from .pool_spec import PoolSpec, adaptive_spec, check_places, unpooled_shape
+from .pool_spec import PoolSpec, adaptive_spec, bounds, check_places, unpooled_shape
 
 __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "max_unpool2d"]
 
@@ -69,7 +69,7 @@ def adaptive_avg_pool2d(
         from .cpu import adaptive
 
         sums = result if result.dtype == problem.x_dtype else allocate(result.shape, problem.x_dtype)
-        adaptive.average(_planes(x, problem), sums.reshape(-1, problem.oh, problem.ow))
+        adaptive.average(_planes(x, problem), sums.reshape(-1, problem.oh, problem.ow), *_bounds(problem))
         if sums is not result:
             result[...] = sums
     return result
@@ -120,9 +120,14 @@ def adaptive_max_pool2d(
 
         best = allocate(result.shape, problem.x_dtype)
         places = None if indices is None else indices.reshape(-1, problem.oh, problem.ow)
-        adaptive.maximum(_planes(x, problem), best.reshape(-1, problem.oh, problem.ow), places)
+        adaptive.maximum(_planes(x, problem), best.reshape(-1, problem.oh, problem.ow), places, *_bounds(problem))
         result[...] = best
     return result if indices is None else (result, indices)
+
+
+def _bounds(problem: PoolSpec) -> tuple[Any, Any]:
+    """Of the windows of rows, and of columns."""
+    return bounds(problem.h, problem.oh), bounds(problem.w, problem.ow)
 
 
 def _planes(x: np.ndarray, problem: PoolSpec) -> np.ndarray:

@@ -231,13 +231,13 @@ class DevicePlan(Plan):
         item = images[0].size * spec.dtype.itemsize + outs[0].nbytes
         step = host.slices(spec.n, item, self._module.scratch(replace(spec, n=1)), this_machine().memory)
 
-        def run(stream: Stream, prepared: Any, given: Buffer, results: list[Buffer], items: int) -> None:
+        def run(stream: Stream, prepared: Any, given: list[Buffer], results: list[Buffer], items: int) -> None:
             part = spec if items == spec.n else replace(spec, n=items)
             target = dense(results[0], (items, *out_shape[1:]))
-            image = dense(given, (items, *shape[1:]))
+            image = dense(given[0], (items, *shape[1:]))
             self._module.run(part, image, *prepared, target, stream)
 
-        host.pipeline(images, spec.dtype, [outs], step, lambda stream: self._packed_on(stream, 0), run)
+        host.pipeline([(images, spec.dtype)], [outs], step, run, lambda stream: self._packed_on(stream, 0))
         return result
 
 
@@ -320,13 +320,13 @@ def _pool_host(spec: PoolSpec, module: Any, x: np.ndarray, return_indices: bool,
         item = math.prod(shape[1:]) * spec.dtype.itemsize + sum(array[0].nbytes for array in outs)
         step = host.slices(spec.planes, item, module.scratch(replace(spec, lead=(1,))), this_machine().memory)
 
-        def run(stream: Stream, _: Any, given: Buffer, results: list[Buffer], items: int) -> None:
+        def run(stream: Stream, _: Any, given: list[Buffer], results: list[Buffer], items: int) -> None:
             part = replace(spec, lead=(items,))
             targets = [dense(buffer, (1, items, *inner[1:])) for buffer in results]
-            image = dense(given, (1, items, *shape[1:]))
+            image = dense(given[0], (1, items, *shape[1:]))
             module.run(part, image, targets[0], targets[1] if len(targets) > 1 else None, stream)
 
-        host.pipeline(x.reshape(shape), spec.dtype, outs, step, lambda stream: None, run)
+        host.pipeline([(x.reshape(shape), spec.dtype)], outs, step, run)
     return result if indices is None else (result, indices)
 
 

@@ -81,7 +81,7 @@ def _weight_of_host(spec: ConvSpec, module: Any, x: np.ndarray, grad: np.ndarray
             np.add(target, parts[0].reshape(target.shape), out=target)
 
     inputs = (x.reshape(images), spec.dtype), (grad.reshape(signals), spec.dtype)
-    host.passed(inputs, step, _nothing, run, take)
+    host.passed(inputs, step, run, take)
     hand_over(target, result)
     return result
 
@@ -100,10 +100,6 @@ def _items(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
     """As many items of a shape as there are."""
     _, c, h, w = shape
     return dense(buffer, (buffer.size // (c * h * w), c, h, w))
-
-
-def _nothing(stream: Stream) -> None:
-    """What there is to prepare."""
 
 
 # -- pooling -------------------------------------------------------------------------------------------------
@@ -160,20 +156,14 @@ def _pool_of_host(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, dtype: np.dty
     between = spec.oh * (spec.ow * (8 + spec.dtype.itemsize) if spec.op == "max" else spec.w * 8)
     step = host.slices(spec.planes, item, between, this_machine().memory)
 
-    def run(stream: Stream, _: Any, given: list[Buffer], items: int) -> list[Buffer]:
+    def run(stream: Stream, _: Any, given: list[Buffer], results: list[Buffer], items: int) -> None:
         sizes = [(items, *array.shape[1:]) for array, _ in inputs]
         signal, *images = (dense(buffer, (1, *size)) for buffer, size in zip(given, sizes, strict=True))
-        target = dense(stream.empty(items * spec.h * spec.w, dtype), (1, items, spec.h, spec.w))
+        target = dense(results[0], (1, items, spec.h, spec.w))
         part = replace(spec, lead=(items,))
         _gradient(part, images[0] if images else None, signal, target, stream)
-        return [target.owner]
 
-    outs = result.reshape(planes)
-
-    def take(first: int, last: int, parts: list[np.ndarray]) -> None:
-        outs[first:last] = parts[0].reshape(outs[first:last].shape)
-
-    host.passed(inputs, step, _nothing, run, take)
+    host.pipeline(inputs, [result.reshape(planes)], step, run)
     return result
 
 

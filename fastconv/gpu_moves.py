@@ -107,16 +107,11 @@ def _run_host(
     item = sum(array[0].size * kind.itemsize for array, kind in sent) + outs[0].nbytes
     step = host.slices(items, item, 0, this_machine().memory)
 
-    def run(stream: Stream, _: Any, buffers: list[Buffer], items: int) -> list[Buffer]:
+    def run(stream: Stream, _: Any, buffers: list[Buffer], results: list[Buffer], items: int) -> None:
         tensors = [dense(buffer, _sized(given.shape, items)) for buffer, given in zip(buffers, inputs, strict=True)]
-        target = dense(stream.empty(outs[0].size * items, dtype), _sized(inner, items))
-        kernel(*tensors, target, stream)
-        return [target.owner]
+        kernel(*tensors, dense(results[0], _sized(inner, items)), stream)
 
-    def take(first: int, last: int, parts: list[np.ndarray]) -> None:
-        outs[first:last] = parts[0].reshape(outs[first:last].shape)
-
-    host.passed(sent, step, lambda stream: None, run, take)
+    host.pipeline(sent, [outs], step, run)
     return result
 
 

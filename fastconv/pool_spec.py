@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -258,10 +257,16 @@ def _windows(size: int, outputs: int) -> Pair:
         return size, 1
     if outputs > size:
         return 2, 0
-    starts = [i * size // outputs for i in range(outputs)]
-    lengths = {-(-(i + 1) * size // outputs) - start for i, start in enumerate(starts)}
-    steps = {after - before for before, after in pairwise(starts)}
-    return max(lengths), steps.pop() if len(lengths) == len(steps) == 1 else 0
+    starts, ends = bounds(size, outputs)
+    lengths, steps = ends - starts, np.diff(starts)
+    equal = lengths.min() == lengths.max() and steps.min() == steps.max()
+    return int(lengths.max()), int(steps[0]) if equal else 0
+
+
+def bounds(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """First element, and the one behind the last, of each window of an axis."""
+    i = np.arange(outputs, dtype=np.int64)
+    return i * size // outputs, -(-(i + 1) * size // outputs)
 
 
 # -- unpooling -----------------------------------------------------------------------------------------------

@@ -18,23 +18,18 @@ from numba import prange
 from .runtime import kernel
 from .runtime import scratch as runtime_scratch
 
-
-def bounds(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """First element, and the one behind the last, of each window of an axis."""
-    i = np.arange(outputs, dtype=np.int64)
-    return i * size // outputs, -(-(i + 1) * size // outputs)
+#: First element, and the one behind the last, of each window of an axis.
+Bounds = tuple[np.ndarray, np.ndarray]
 
 
-def average(x: np.ndarray, out: np.ndarray) -> None:
+def average(x: np.ndarray, out: np.ndarray, rows: Bounds, columns: Bounds) -> None:
     """`x` is (planes, h, w), `out` (planes, oh, ow)."""
-    rows, columns = bounds(x.shape[1], out.shape[1]), bounds(x.shape[2], out.shape[2])
     lines = runtime_scratch(x.shape[2], out.dtype)
     _adaptive_average.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
 
 
-def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
+def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray | None, rows: Bounds, columns: Bounds) -> None:
     """The same; `indices`, if they are asked for, have the shape of `out`."""
-    rows, columns = bounds(x.shape[1], out.shape[1]), bounds(x.shape[2], out.shape[2])
     if indices is not None:
         _adaptive_places.sized(16.0 * x.size)(x, out, indices, *rows, *columns)
         return

@@ -45,13 +45,34 @@ def multiplier(tile, a_pitch, b_pitch):
     return multiply4
 
 
+def placement(tile):
+    """Functions for kernels: the panel, the group and the first row of a block; the first row and column of a thread.
+
+    A warp's lanes are four rows and four columns apart, and warps follow each other down the tile.
+    """
+    M, _, _, ROWS, COLS, (LANES_M, LANES_N) = tile
+    WARPS_M, LANES = M // (LANES_M * ROWS), LANES_M * LANES_N
+
+    @inlined
+    def block_place(block, panels, groups):
+        return int32(block % panels), int32(block // panels % groups), int32(block // panels // groups * M)
+
+    @inlined
+    def lane_place(t):
+        warp, lane = int32(t // LANES), int32(t % LANES)
+        return (int32(warp % WARPS_M * LANES_M * ROWS + lane % LANES_M * 4),
+                int32(warp // WARPS_M * LANES_N * COLS + lane // LANES_M * 4))
+
+    return block_place, lane_place
+
+
 @factory
 def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     number, load, narrowed = scalar(acc_dtype), widen(x_dtype, acc_dtype), narrow(out_dtype)
     M, N, K, ROWS, COLS, (LANES_M, LANES_N) = tile
     THREADS = tile.threads
     PITCH = M + 4
-    WARPS_M, LANES = M // (LANES_M * ROWS), LANES_M * LANES_N
+    block_place, lane_place = placement(tile)
     PARTS = THREADS // M
     QUADS = M * K // 4 // THREADS
     B_QUADS = -(-N * K // 4 // THREADS)
@@ -199,16 +220,6 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
                             o = int32(channel + j // 4 * 4 * LANES_N + j % 4)
                             if o < o_group:
                                 out[place + o * out_steps[1]] = narrowed(acc[r + i * COLS + j])
-
-    @inlined
-    def block_place(block, panels, groups):
-        return int32(block % panels), int32(block // panels % groups), int32(block // panels // groups * M)
-
-    @inlined
-    def lane_place(t):
-        warp, lane = int32(t // LANES), int32(t % LANES)
-        return (int32(warp % WARPS_M * LANES_M * ROWS + lane % LANES_M * 4),
-                int32(warp // WARPS_M * LANES_N * COLS + lane // LANES_M * 4))
 
     def implicit_gemm(x, x_steps, weight, table, bias, floor, out, out_steps, image, grid, matrix, stride, pad):
         a_tile = cuda.shared.array(A_TWICE, number)

@@ -31,22 +31,26 @@ def slices(count: int, item_bytes: int, item_scratch: int, memory: int) -> int:
     return max(1, min(count, fits, SLICE_BYTES // max(item_bytes, 1)))
 
 
+def nothing(stream: Stream) -> None:
+    """What there is to prepare, where there are no weights."""
+
+
 def pipeline(
-    x: np.ndarray,
-    dtype: np.dtype,
+    inputs: Sequence[tuple[np.ndarray, np.dtype]],
     outs: Sequence[np.ndarray],
     step: int,
-    prepare: Callable[[Stream], Any],
-    run: Callable[[Stream, Any, Buffer, list[Buffer], int], None],
+    run: Callable[[Stream, Any, list[Buffer], list[Buffer], int], None],
+    prepare: Callable[[Stream], Any] = nothing,
 ) -> None:
-    """Pass slices of `step` items along the first axis of `x` through ``run(stream, prepared, x, outs, items)``.
+    """Pass slices of `step` items along the first axes through ``run(stream, prepared, inputs, outs, items)``.
 
-    `x` is converted to `dtype` on the way; what `outs` are, C-contiguous arrays, is what comes back.
+    Each input comes with the dtype that it is converted to on the way; what `outs` are, C-contiguous arrays, is what
+    comes back.
     """
 
     def launch(stream: Stream, prepared: Any, given: list[Buffer], items: int) -> list[Buffer]:
         results = [stream.empty(math.prod(out.shape[1:]) * items, out.dtype) for out in outs]
-        run(stream, prepared, given[0], results, items)
+        run(stream, prepared, given, results, items)
         return results
 
     def take(first: int, last: int, parts: list[np.ndarray]) -> None:
@@ -54,19 +58,17 @@ def pipeline(
             target = out[first:last]
             target[...] = part.reshape(target.shape)
 
-    passed(((x, dtype),), step, prepare, launch, take)
+    passed(inputs, step, launch, take, prepare)
 
 
 def passed(
     inputs: Sequence[tuple[np.ndarray, np.dtype]],
     step: int,
-    prepare: Callable[[Stream], Any],
     run: Callable[[Stream, Any, list[Buffer], int], list[Buffer]],
     take: Callable[[int, int, list[np.ndarray]], None],
+    prepare: Callable[[Stream], Any] = nothing,
 ) -> None:
-    """Pass slices of `step` items of several inputs through ``results = run(stream, prepared, inputs, items)``.
-
-    Each input comes with the dtype that it is converted to on the way. What a slice results in is handed to
+    """As `pipeline`, for ``results = run(stream, prepared, inputs, items)``: what a slice results in is handed to
     ``take(first, last, results)`` on the host, in order, to be read before that returns.
     """
     with _lanes() as lanes:

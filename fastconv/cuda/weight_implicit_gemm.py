@@ -37,7 +37,7 @@ import numpy as np
 from ..spec import ConvSpec
 from .convert import converted
 from .dtypes import widen
-from .gemm_kernel import multiplier
+from .gemm_kernel import multiplier, placement
 from .gemm_tile import Tile, tiles
 from .implicit import FAR, places
 from .machine import Machine, this_machine
@@ -196,7 +196,8 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
     A_SIZE, B_SIZE = K * A_PITCH, K * B_PITCH
     A_FLIP, B_FLIP = 1 << (A_SIZE - 1).bit_length(), 1 << (B_SIZE - 1).bit_length()
     A_TWICE, B_TWICE = A_FLIP + A_SIZE, B_FLIP + B_SIZE
-    WARPS_M, LANES, ACC = M // (LANES_M * ROWS), LANES_M * LANES_N, ROWS * COLS
+    ACC = ROWS * COLS
+    block_place, lane_place = placement(tile)
     COPIED = dtype == acc_dtype
     copy, arrived = copier(acc_dtype.itemsize), arrival(0)
     multiply4 = multiplier(tile, A_PITCH, B_PITCH)
@@ -237,16 +238,6 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
     @inlined
     def pixel_place(steps, n, row, col):
         return n * steps[0] + row * steps[2] + col * steps[3]
-
-    @inlined
-    def block_place(block, panels, groups):
-        return int32(block % panels), int32(block // panels % groups), int32(block // panels // groups * M)
-
-    @inlined
-    def lane_place(t):
-        warp, lane = int32(t // LANES), int32(t % LANES)
-        return (int32(warp % WARPS_M * LANES_M * ROWS + lane % LANES_M * 4),
-                int32(warp // WARPS_M * LANES_N * COLS + lane // LANES_M * 4))
 
     @inlined
     def store_rows(sums, at, o, o_group, pitch, acc, r):

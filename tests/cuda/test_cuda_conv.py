@@ -95,7 +95,7 @@ def test_batches_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     original = host.pipeline
 
     def watched(*arguments: Any) -> None:
-        taken.append(arguments[3])
+        taken.append(arguments[2])
         original(*arguments)
 
     monkeypatch.setattr(host, "pipeline", watched)
