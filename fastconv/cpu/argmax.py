@@ -113,8 +113,7 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
         block_h, block_w, every, pitch, groups, lanes = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
         blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
         taps = offsets.size // 2
-        for index in prange(planes * blocks_h * blocks_w):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        for job in prange(planes * blocks_h * blocks_w):
             plane, i0 = job // (blocks_h * blocks_w), job // blocks_w % blocks_h * block_h
             j0 = job % blocks_w * block_w
             width = min(block_w, ow - j0)

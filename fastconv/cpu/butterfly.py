@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from .building import intrinsic
 from .runtime import jit
 from .simd import _INT, Vector, _data, _fma, _load, _splat, _store
 

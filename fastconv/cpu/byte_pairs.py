@@ -9,10 +9,10 @@ then one product.) Other processors gain nothing: their products of 16 bits are 
 from __future__ import annotations
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 
 from .processor import features
-from .runtime import jit
 from .simd import _call, register_bytes
 from .tile import _plain
 
@@ -27,14 +27,10 @@ def pairs_pay() -> bool:
     return x86 and whole and not _plain()
 
 
-@jit
-def pairs(weight):
+def pairs(weight: np.ndarray) -> np.ndarray:
     """Weights of 8 bits, kept in 32, such that every second one also holds the next of its row in the upper half."""
-    packed, flat, kw = weight.copy(), weight.reshape(-1), weight.shape[3]
-    result = packed.reshape(-1)
-    for k in range(flat.size):
-        above = flat[k + 1] if k % kw % 2 == 0 and k % kw + 1 < kw else 0
-        result[k] = (flat[k] & 0xFFFF) | (above << 16)
+    packed, following = weight & np.int32(0xFFFF), weight[..., 1::2]
+    packed[..., : 2 * following.shape[-1] : 2] |= following << np.int32(16)
     return packed
 
 

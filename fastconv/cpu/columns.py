@@ -30,8 +30,7 @@ def unroll(x, columns, start, window, stride, pad, dilation):
     count = columns.shape[1]
     stop = start + count
     image, flat = x.reshape(-1), columns.reshape(-1)
-    for index in prange(columns.shape[0]):
-        tap = np.int64(index)  # a parallel loop's index is unsigned
+    for tap in prange(columns.shape[0]):
         c, a, b = tap // (kh * kw), tap // kw % kh, tap % kw
         for i in range(start // ow, (stop - 1) // ow + 1):
             row = i * stride[0] - pad[0] + a * dilation[0]
@@ -69,8 +68,7 @@ def fold(columns, out, window, stride, pad, dilation, lanes):
     """The sums; `window` is (kh, kw, oh, ow), of the convolution that unrolling goes with."""
     kh, kw, oh, ow = window
     channels, h, w = out.shape
-    for index in prange(channels):
-        c = np.int64(index)  # a parallel loop's index is unsigned
+    for c in prange(channels):
         out[c] = 0
         for a in range(kh):
             for b in range(kw):
@@ -117,8 +115,7 @@ def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, l
     taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
     blocks = (channels + IN_TURNS - 1) // IN_TURNS
     flat, sums = columns.reshape(-1), out.reshape(-1)
-    for index in prange(images * blocks):
-        job = np.int64(index)  # a parallel loop's index is unsigned
+    for job in prange(images * blocks):
         image, begin = job // blocks, job % blocks * IN_TURNS
         end = min(begin + IN_TURNS, channels)
         plane = ((first + image) * groups + group) * channels
@@ -151,8 +148,7 @@ def fold_product(weight, y, bias, out, groups, window, stride, pad, dilation, la
     c_out = y.shape[1]
     channels, depth, size = c_in // groups, c_out // groups, oh * ow
     flat_weight = weight.reshape(-1)
-    for index in prange(out.shape[0] * c_in):
-        job = np.int64(index)  # a parallel loop's index is unsigned
+    for job in prange(out.shape[0] * c_in):
         image, c = job // c_in, job % c_in
         first_o = c // channels * depth
         out[image, c] = bias[c]

@@ -125,7 +125,6 @@ def _loops(images: int, columns: int) -> Any:
     def _dense_loops(x, weight, bias, floor, out, sizes):
         _n, groups, channels, _taps = sizes
         for job in prange(groups * ((channels + columns - 1) // columns)):
-            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            _dense_task(np.int64(job), x, weight, bias, floor, out, sizes)
+            _dense_task(job, x, weight, bias, floor, out, sizes)
 
     return _dense_loops

@@ -322,8 +322,7 @@ def _weights_kernel(tile: int, wide: int) -> Any:
     def _dft_weights(weight, matrix, spectra, kw, lanes):
         c_out, taps, length = spectra.shape
         flat = spectra.reshape(-1)
-        for index in prange(c_out):
-            o = np.int64(index)
+        for o in prange(c_out):
             transform(weight, o * taps * kw, kw, taps, kw, matrix, 0, length, o * taps * length, flat, lanes)
 
     return _dft_weights
@@ -397,9 +396,8 @@ def _loops(tile: int, wide: int, wide_back: int) -> Any:
     def _dft_loops(x, forward, inverse, offsets, spectra, bias, floor, out, scratches, finite, sizes):
         for job in prange(finite.size):
             memory = scratches[numba.get_thread_id()]
-            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
             finite[job] = _dft_task(
-                np.int64(job), x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes
+                job, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes
             )
 
     return _dft_loops

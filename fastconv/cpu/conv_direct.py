@@ -29,11 +29,10 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import panels, patch, simd
+from . import micro, panels, patch, simd
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .tile import tile
 
 #: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
 #: cache of 1 MiB with the weights.
@@ -117,6 +116,8 @@ class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
     loops: Any
+    tile: int
+    """Address of the register tile."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -141,7 +142,8 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     tiles = plan.tiles
     rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     return Packed(
-        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes).sized(spec.flops),
+        loops=_direct_loops.sized(spec.flops),
+        tile=panels.tile_address(spec, tiles),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
@@ -159,6 +161,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             pitch,
             tiles.pixels,
             spec.c_in // spec.groups,
+            int(tiles.x_in_lanes),
             simd.lanes(spec.x_dtype),
             simd.lanes(spec.acc_dtype),
             *spec.stride,
@@ -174,6 +177,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
         packed.tasks,
+        packed.tile,
         x,
         packed.offsets,
         packed.weight,
@@ -188,61 +192,54 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     )
 
 
-@lru_cache(maxsize=64)
-def _loops(tile_rows: int, vectors: int, x_in_lanes: bool) -> Any:
-    """The kernel for one shape of tile."""
-    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes)
-    fill, pack_panel = patch.fill, panels.pack_panel
+@jit
+def _direct_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
+    c_out, oh, ow = out.shape[1:]
+    taps, panel = packed.shape[2:]
+    groups, in_group, block_h, block_w, shares, rows, pitch, pixels, c_group, x_in_lanes = sizes[:10]
+    lanes, stride, pad = sizes[10:12], sizes[12:14], sizes[14:]
+    high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+    share, block = job % shares, job // shares
+    j0, i0 = block % wide * block_w, block // wide % high * block_h
+    group, image = block // (wide * high) % groups, block // (wide * high * groups)
+    corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+    patch.fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes[0])
+    channels = c_out // groups
+    for p in range(share * in_group // shares, (share + 1) * in_group // shares):
+        plane = group * channels + p * panel
+        inside = min(panel, channels - p * panel)
+        number = group * in_group + p
+        weights = number * taps * panel
+        if raw.size:
+            weights = slot * taps * panel
+            panels.pack_panel(raw, plane, inside, packed, weights, taps, panel, lanes[1])
+        for i in range(min(block_h, oh - i0)):
+            base = i * row_phases.size * phases.size * pitch
+            for j in range(0, min(block_w, ow - j0), pixels):
+                to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
+                some = min(block_w, ow - j0) - j  # what a tile writes behind itself, the next one overwrites
+                valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
+                micro.call(
+                    tile,
+                    seen,
+                    base + j,
+                    offsets,
+                    packed,
+                    weights,
+                    bias,
+                    number * panel,
+                    floor,
+                    out,
+                    to,
+                    oh * ow,
+                    valid_rows,
+                    valid_lanes,
+                )
 
-    @jit(key=(tile_rows, vectors, x_in_lanes))
-    def _direct_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
-        c_out, oh, ow = out.shape[1:]
-        taps, panel = packed.shape[2:]
-        groups, panels, block_h, block_w, shares, rows, pitch, pixels, c_group = sizes[:9]
-        lanes, stride, pad = sizes[9:11], sizes[11:13], sizes[13:]
-        high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        share, block = job % shares, job // shares
-        j0, i0 = block % wide * block_w, block // wide % high * block_h
-        group, image = block // (wide * high) % groups, block // (wide * high * groups)
-        corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-        fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes[0])
-        channels = c_out // groups
-        for p in range(share * panels // shares, (share + 1) * panels // shares):
-            plane = group * channels + p * panel
-            inside = min(panel, channels - p * panel)
-            number = group * panels + p
-            weights = number * taps * panel
-            if raw.size:
-                weights = slot * taps * panel
-                pack_panel(raw, plane, inside, packed, weights, taps, panel, lanes[1])
-            for i in range(min(block_h, oh - i0)):
-                base = i * row_phases.size * phases.size * pitch
-                for j in range(0, min(block_w, ow - j0), pixels):
-                    to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
-                    some = min(block_w, ow - j0) - j  # what a tile writes behind itself, the next one overwrites
-                    valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
-                    sums(
-                        seen,
-                        base + j,
-                        offsets,
-                        packed,
-                        weights,
-                        bias,
-                        number * panel,
-                        floor,
-                        out,
-                        to,
-                        oh * ow,
-                        valid_rows,
-                        valid_lanes,
-                    )
 
-    @kernel(key=(tile_rows, vectors, x_in_lanes))
-    def _direct_loops(tasks, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
-        for job in prange(tasks):
-            slot = numba.get_thread_id()
-            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            task, seen = np.int64(job), patches[slot]
-            _direct_task(task, slot, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)
-
-    return _direct_loops
+@kernel
+def _direct_loops(tasks, tile, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
+    for job in prange(tasks):
+        slot = numba.get_thread_id()
+        seen = patches[slot]
+        _direct_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)

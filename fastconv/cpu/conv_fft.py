@@ -41,7 +41,7 @@ from ..spec import ConvSpec
 from . import rows, runtime, simd
 from .helpers import in_threads
 from .machine import Machine
-from .runtime import jit, num_threads
+from .runtime import compiled, num_threads
 from .runtime import scratch as runtime_scratch
 from .spectral_tile import spectral_rows, spectral_tile
 
@@ -300,7 +300,7 @@ def _products(tile: int) -> Any:
     """The kernel for one height of the register tile."""
     products = spectral_tile(tile)
 
-    @jit(key=(tile,), nogil=True)
+    @compiled(key=(tile,), nogil=True)
     def _fft_products(memory, offsets, weight, count, channels, steps, sizes, band, lanes):
         images, planes = count
         c_in, c_out, first = channels
@@ -319,7 +319,7 @@ def _products(tile: int) -> Any:
     return _fft_products
 
 
-@jit(nogil=True)
+@compiled(nogil=True)
 def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
     """Rows of values, every step-th column, with bias and activation to a place in `out`.
 

@@ -39,7 +39,7 @@ from ..spec import ConvSpec
 from . import patch, rows, simd
 from .butterfly import LAST, down, down_whole, factors, filtered, radices, up, up_whole
 from .machine import Machine
-from .runtime import jit, kernel, num_threads, weights_array
+from .runtime import compiled, jit, kernel, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
 
 #: Sides of a block: whole vectors of at most 16 lanes, from the factors that `butterfly` knows.
@@ -166,7 +166,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     spectra = weights_array((spec.c_out * 2 * math.prod(plan.size),), spec.acc_dtype)
     memory = runtime_scratch(sizes[2], spec.acc_dtype)[0]
     tables = _tables(plan.size, spec.acc_dtype)
-    _fft2d_weights(weight, spectra, memory, plan.size, sizes, *tables, simd.lanes(spec.acc_dtype))
+    _fft2d_weights(weight, spectra, memory, plan.size, sizes, *tables, simd.lanes(spec.acc_dtype), patch.ONE_PHASE)
     return Packed(spectra, weight)
 
 
@@ -182,7 +182,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     loops = _fft2d.sized(spec.flops)
     loops(
         x, packed.spectra, bias, spec.floor, out, scratches, signs, corner, plan.size, plan.blocks, inner, sizes,
-        *tables, lanes,
+        *tables, lanes, patch.ONE_PHASE,
     )  # fmt: skip
     if signs.any():
         rows.run(spec, x, rows.prepare(spec, packed.weight), bias, out)
@@ -208,12 +208,12 @@ def _turn(memory, at, pitch, imaginary, to, line, wide, lanes, back):
                 simd.transpose(memory, here + column, pitch, lanes, lanes, memory, there + column * lanes, lanes)
 
 
-@jit
-def _fft2d_weights(weight, spectra, memory, size, sizes, steps, tables, lanes):
+@compiled
+def _fft2d_weights(weight, spectra, memory, size, sizes, steps, tables, lanes, one):
     """The spectra of all kernels, as `filtered` takes them."""
     high, wide = size
     pitch, block, line = wide + lanes, sizes[0], sizes[1]
-    lines, one = 2 * block, np.zeros(1, np.int64)
+    lines = 2 * block
     scale = simd.splat(weight.dtype.type(1) / weight.dtype.type(high * wide))
     minus = simd.splat(weight.dtype.type(-1)) * scale
     for o in range(weight.shape[0]):
@@ -231,16 +231,15 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, steps, tables, lanes):
 
 
 @kernel
-def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, steps, tables, lanes):
+def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, steps, tables, lanes, one):
     n, c_out, oh, ow = out.shape
     (high, wide), (tall, broad) = size, inner
     pitch, block, line = wide + lanes, sizes[0], sizes[1]
     lines, multiplier = 2 * block, c_out // x.shape[1]
     count = blocks[0] * blocks[1]
     pairs = (count + 1) // 2
-    one, zero, least = np.zeros(1, np.int64), simd.splat(x.dtype.type(0)), simd.splat(floor)
-    for index in prange(n * c_out * pairs):
-        job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+    zero, least = simd.splat(x.dtype.type(0)), simd.splat(floor)
+    for job in prange(n * c_out * pairs):
         pair, plane = job % pairs, job // pairs
         image, o = plane // c_out, plane % c_out
         memory = scratches[numba.get_thread_id()]

@@ -34,12 +34,11 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import panels, simd
+from . import micro, panels, simd
 from .machine import Machine, this_machine
 from .patch import copy_row, zeros
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .tile import tile
 
 #: Bytes of x in one task. From 64 KiB to 640 KiB it makes a difference of 3%.
 BLOCK_BYTES = 400 << 10
@@ -146,6 +145,8 @@ class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
     loops: Any
+    tile: int
+    """Address of the register tile."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -171,9 +172,10 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.run else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
     lanes = simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)
-    cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.run
+    cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.run, plan.step, int(tiles.x_in_lanes)
     return Packed(
-        loops=_loops(tiles.rows, tiles.vectors, tiles.x_in_lanes, plan.step).sized(spec.flops),
+        loops=_pointwise_loops.sized(spec.flops),
+        tile=panels.tile_address(spec, tiles, ahead=tiles.x_in_lanes, step=plan.step),
         tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
@@ -187,74 +189,68 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
     patches = runtime_scratch(packed.patch_size, x.dtype)
     weights = packed.weight, packed.raw
-    packed.loops(packed.tasks, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)
+    loops, tasks, tile = packed.loops, packed.tasks, packed.tile
+    loops(tasks, tile, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)
 
 
-@lru_cache(maxsize=64)
-def _loops(tile_rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:
-    """The kernel for one shape of tile."""
-    pack_panel = panels.pack_panel
-    sums = tile(tile_rows, vectors, x_in_lanes=x_in_lanes, ahead=x_in_lanes, step=step)
+@jit
+def _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, seen, sizes):
+    groups, in_group, block, pixels, shares, run, step, x_in_lanes = sizes[:8]
+    stride, pad, lanes = sizes[8:10], sizes[10:12], sizes[12:]
+    c_all, h, w = x.shape[1:]
+    c_out, oh, ow = out.shape[1:]
+    c_in, panel = packed.shape[2:]
+    channels, count = c_out // groups, oh * ow
+    wide = (count + block - 1) // block
+    share, index = job % shares, job // shares
+    begin = index % wide * block
+    end = min(begin + block, count)
+    group, image = index // wide % groups, index // (wide * groups)
+    first = (image * c_all + group * c_in) * h * w
+    source, origin = x.reshape(-1), first
+    if run == 0:
+        for c in range(c_in):
+            _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes[0])
+        source, origin = seen, -begin
+    for p in range(share * in_group // shares, (share + 1) * in_group // shares):
+        plane = (image * c_out + group * channels + p * panel) * count
+        inside = min(panel, channels - p * panel)
+        number = group * in_group + p
+        weights = number * c_in * panel
+        if raw.size:
+            weights = slot * c_in * panel
+            panels.pack_panel(raw, group * channels + p * panel, inside, packed, weights, c_in, panel, lanes[1])
+        for start in range(begin, end, run if run else block):
+            stop = min(start + run, end) if run else end
+            here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
+            for q in range(start, stop, pixels):
+                # The last tile would read beyond the end. (Two tasks may so write the same to the same place.)
+                at = min(q, stop - pixels) if run else q
+                # A tile may write anything behind itself, up to the block's end: what is there comes next.
+                high, across = (inside, end - at) if x_in_lanes else (end - at, inside)
+                micro.call(
+                    tile,
+                    source,
+                    origin + here + (at - start) * step,
+                    offsets,
+                    packed,
+                    weights,
+                    bias,
+                    number * panel,
+                    floor,
+                    out,
+                    plane + at,
+                    count,
+                    high,
+                    across,
+                )
 
-    @jit(key=(tile_rows, vectors, x_in_lanes, step))
-    def _pointwise_task(job, slot, x, offsets, packed, raw, bias, floor, out, seen, sizes):
-        groups, panels, block, pixels, shares, run = sizes[:6]
-        stride, pad, lanes = sizes[6:8], sizes[8:10], sizes[10:]
-        c_all, h, w = x.shape[1:]
-        c_out, oh, ow = out.shape[1:]
-        c_in, panel = packed.shape[2:]
-        channels, count = c_out // groups, oh * ow
-        wide = (count + block - 1) // block
-        share, index = job % shares, job // shares
-        begin = index % wide * block
-        end = min(begin + block, count)
-        group, image = index // wide % groups, index // (wide * groups)
-        first = (image * c_all + group * c_in) * h * w
-        source, origin = x.reshape(-1), first
-        if run == 0:
-            for c in range(c_in):
-                _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes[0])
-            source, origin = seen, -begin
-        for p in range(share * panels // shares, (share + 1) * panels // shares):
-            plane = (image * c_out + group * channels + p * panel) * count
-            inside = min(panel, channels - p * panel)
-            number = group * panels + p
-            weights = number * c_in * panel
-            if raw.size:
-                weights = slot * c_in * panel
-                pack_panel(raw, group * channels + p * panel, inside, packed, weights, c_in, panel, lanes[1])
-            for start in range(begin, end, run if run else block):
-                stop = min(start + run, end) if run else end
-                here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
-                for q in range(start, stop, pixels):
-                    # The last tile would read beyond the end. (Two tasks may so write the same to the same place.)
-                    at = min(q, stop - pixels) if run else q
-                    # A tile may write anything behind itself, up to the block's end: what is there comes next.
-                    high, across = (inside, end - at) if x_in_lanes else (end - at, inside)
-                    sums(
-                        source,
-                        origin + here + (at - start) * step,
-                        offsets,
-                        packed,
-                        weights,
-                        bias,
-                        number * panel,
-                        floor,
-                        out,
-                        plane + at,
-                        count,
-                        high,
-                        across,
-                    )
 
-    @kernel(key=(tile_rows, vectors, x_in_lanes, step))
-    def _pointwise_loops(tasks, x, offsets, packed, raw, bias, floor, out, patches, sizes):
-        for job in prange(tasks):
-            slot = numba.get_thread_id()
-            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            _pointwise_task(np.int64(job), slot, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
-
-    return _pointwise_loops
+@kernel
+def _pointwise_loops(tasks, tile, x, offsets, packed, raw, bias, floor, out, patches, sizes):
+    for job in prange(tasks):
+        slot = numba.get_thread_id()
+        _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
 
 
 @jit

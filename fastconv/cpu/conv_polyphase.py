@@ -116,7 +116,9 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     block = plan.tall, plan.columns, plan.pitch
     loops = _kernel(plan.vectors).sized(spec.flops)
     lanes = simd.lanes(spec.acc_dtype)
-    loops(x, packed, bias, spec.floor, out, scratches, pads, (spec.kh, spec.kw), block, sizes, lanes)
+    t = np.arange(spec.kw + PHASES - 1)
+    tables = t % PHASES * plan.pitch + t // PHASES, patch.ONE_PHASE
+    loops(x, packed, bias, spec.floor, out, scratches, *tables, pads, (spec.kh, spec.kw), block, sizes, lanes)
 
 
 @lru_cache(maxsize=16)
@@ -127,18 +129,14 @@ def _kernel(vectors: int) -> Any:
     products, fill = plane_tile(m, vectors), patch.fill
 
     @kernel(key=(vectors,))
-    def _polyphase(x, weight, bias, floor, out, scratches, pads, extent, block, sizes, lanes):
+    def _polyphase(x, weight, bias, floor, out, scratches, offsets, one, pads, extent, block, sizes, lanes):
         n, c_out, oh, ow = out.shape
         kh, kw = extent
         tall, columns, pitch = block
         high, wide = (oh + tall - 1) // tall, (ow + m * columns - 1) // (m * columns)
         multiplier, row = c_out // x.shape[1], m * pitch
-        offsets = np.empty(kw + m - 1, np.int64)
-        for t in range(offsets.size):
-            offsets[t] = t % m * pitch + t // m
-        one, least = np.zeros(1, np.int64), simd.splat(floor)
-        for index in prange(n * c_out * high * wide):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        least = simd.splat(floor)
+        for job in prange(n * c_out * high * wide):
             j0, i0 = job % wide * columns * m, job // wide % high * tall
             o, image = job // (wide * high) % c_out, job // (wide * high * c_out)
             memory = scratches[numba.get_thread_id()]

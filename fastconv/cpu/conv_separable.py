@@ -41,7 +41,7 @@ from ..spec import ConvSpec
 from . import rows, simd
 from .machine import Machine
 from .row_tile import Shape, row_tile
-from .runtime import jit, kernel, num_threads
+from .runtime import compiled, kernel, num_threads
 from .runtime import scratch as runtime_scratch
 
 #: Bytes of the lines of a task: an eighth of a 1 MiB second-level cache.
@@ -124,7 +124,7 @@ def _factors(spec: ConvSpec, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return down.reshape(*weight.shape[:2], spec.kh), across.reshape(*weight.shape[:2], spec.kw)
 
 
-@jit
+@compiled
 def _integer_factors(kernels, down, across):
     """Factors of integers; across has no common divisor, so that down is whole if there are factors at all."""
     planes, kh, kw = kernels.shape
@@ -161,7 +161,7 @@ def _integer_factors(kernels, down, across):
     return True
 
 
-@jit(error_model="numpy")
+@compiled(error_model="numpy")
 def _float_factors(kernels, down, across, eps):
     """Factors of floats by least squares: they see the rounding errors of all weights, not of one row and column."""
     planes, kh, kw = kernels.shape
@@ -300,8 +300,7 @@ def _loops(first: Shape, second: Shape) -> Any:
         reach = pixels * sw - 1 + (kw - 1) * dw  # columns from the first that a tile reads to the last
         nothing = out.dtype.type(0)
         zero, least = simd.splat(nothing), simd.splat(floor)
-        for index in prange(n * c_out * bands):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        for job in prange(n * c_out * bands):
             i0, plane = min(job % bands * band, oh - band), job // bands
             image, o = plane // c_out, plane % c_out
             line = scratches[numba.get_thread_id()]

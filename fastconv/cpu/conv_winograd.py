@@ -28,6 +28,7 @@ decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
 
 from __future__ import annotations
 
+import itertools
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -37,13 +38,14 @@ from numba import prange
 
 from ..spec import ConvSpec
 from ..toom_cook import Axis
-from . import simd
-from .linear import linear_map
+from . import micro, simd
+from .linear import map_address
 from .machine import Machine
 from .panels import panel_biases
+from .patch import zeros
 from .runtime import is_used_once, jit, kernel, masked_threads, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
-from .tile import matrix_product
+from .tile import matrix_product_address
 from .winograd_tiling import (
     Tiling,
     algorithms,
@@ -91,7 +93,8 @@ IN_CACHE = 2.5
 
 def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
-    return threads * sum(buffers(spec, tiling_of(spec, threads))) * spec.acc_dtype.itemsize
+    tiling = tiling_of(spec, threads)
+    return threads * (sum(buffers(spec, tiling)) + sum(_panel_buffers(spec, tiling))) * spec.acc_dtype.itemsize
 
 
 class Packed(NamedTuple):
@@ -99,6 +102,8 @@ class Packed(NamedTuple):
 
     tiling: Tiling
     loops: Any
+    micro: tuple[int, tuple[int, ...]]
+    """Addresses of the register tile and of `Transforms`."""
     weight: np.ndarray
     """U; or room for a panel of it in each thread, if a task is to transform the panels when it comes to them."""
     raw: np.ndarray
@@ -120,31 +125,41 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
         packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
         return _unpacked(spec, alone)._replace(weight=packed, raw=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
-    _weights_kernel(down, across, lanes).sized(16 * packed.size)(weight, packed)
+    transform = _winograd_weights.sized(16 * packed.size)
+    sizes, transforms = _panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
+    scratches = runtime_scratch(sum(sizes), spec.acc_dtype)
+    transform(transforms, weight, packed, scratches, sizes, across.elements, lanes)
     return _unpacked(spec, tiling)._replace(weight=packed)
+
+
+def _panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
+    """Elements of a panel's columns and of their half-way transforms, for `lanes` channels."""
+    lanes = simd.lanes(spec.acc_dtype)
+    return lanes * spec.kh * spec.kw * tiling.vectors * lanes, tiling.axes[0].elements * spec.kw * lanes
 
 
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
     lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
-    sizes = buffers(spec, tiling)
+    sizes, (down, across) = (*buffers(spec, tiling), *_panel_buffers(spec, tiling)), tiling.axes
+    transforms = tuple(_transforms(down, across, spec.acc_dtype))
     return Packed(
         tiling,
-        _tiles_kernel(*tiling.axes, tiling.rows, tiling.vectors, lanes).sized(spec.flops),
+        _winograd_tiles.sized(spec.flops),
+        (matrix_product_address(tiling.rows, tiling.vectors, spec.acc_dtype), transforms),
         np.empty(0, spec.acc_dtype),
         np.empty((0, 0, 0, 0), spec.acc_dtype),
         channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
         (
             (spec.padding[0][0], spec.padding[1][0]),
-            spec.stride,
-            spec.dilation,
             (tiling.high, tiling.wide),
             tiling.block,
-            tiling.shares,
+            (tiling.rows, tiling.shares, lanes),
             region_shape(spec, tiling),
-            sizes,
+            tuple(itertools.accumulate(sizes, initial=0))[:-1],
             steps(spec, tiling),
+            (spec.stride, spec.dilation, down.m, across.m, down.elements, across.elements),
         ),
         sum(sizes),
     )
@@ -153,158 +168,154 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     biases = panel_biases(spec, packed.weight.shape[-1], bias)
     scratches = runtime_scratch(packed.scratch, x.dtype)
-    packed.loops(x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches, packed.geometry)
+    operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
+    packed.loops(*packed.micro, *operands, packed.geometry)
+
+
+class Transforms(NamedTuple):
+    """Addresses of the micro-kernels."""
+
+    in_down: int
+    in_across: int
+    out_down: int
+    out_across: int
+    weights_down: int
+    weights_across: int
 
 
 @lru_cache(maxsize=64)
-def _weights_panel(down: Axis, across: Axis, lanes: int) -> Any:
-    """The function, for kernels, that transforms the weights of one panel."""
-    columns_map, rows_map = linear_map(down.g), linear_map(across.g)
-    high, wide = down.elements, across.elements
-
-    @jit(key=(down, across, lanes))
-    def _winograd_panel(weight, channel, valid, packed, goal):
-        """Those of `valid` output channels from `channel` on, as (elements, depth, panel) from `goal` on."""
-        depth, panel = packed.shape[3:]
-        c_in, kh, kw = weight.shape[1:]
-        taps = kh * kw
-        columns = np.zeros(lanes * taps * panel, packed.dtype)  # zeros for the channels that fill the last panel
-        half = np.empty(high * kw * lanes, packed.dtype)
-        for c0 in range(0, c_in, lanes):
-            some = min(lanes, c_in - c0)
-            for v in range(0, valid, lanes):
-                first, count = ((channel + v) * c_in + c0) * taps, min(lanes, valid - v)
-                for t in range(0, some * taps, lanes):
-                    there = min(lanes, some * taps - t)
-                    simd.transpose(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel)
-            for c in range(some):
-                for v in range(0, panel, lanes):
-                    for b in range(kw):
-                        at = (c * taps + b) * panel + v
-                        columns_map(columns, at, kw * panel, half, b * lanes, kw * lanes)
-                    for i in range(high):
-                        to = goal + (i * wide * depth + c0 + c) * panel + v
-                        rows_map(half, i * kw * lanes, lanes, packed, to, depth * panel)
-
-    return _winograd_panel
+def _transforms(down: Axis, across: Axis, dtype: np.dtype) -> Transforms:
+    maps = down.b, across.b, down.a, across.a, down.g, across.g
+    return Transforms(*(map_address(matrix, dtype, finish=number == 3) for number, matrix in enumerate(maps)))
 
 
-@lru_cache(maxsize=64)
-def _weights_kernel(down: Axis, across: Axis, lanes: int) -> Any:
+@jit
+def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes):
+    """The weights of `valid` output channels from `channel` on, as (elements, depth, panel) from `goal` on."""
+    elements, depth, panel = packed.shape[2:]
+    c_in, kh, kw = weight.shape[1:]
+    taps, high = kh * kw, elements // wide
+    zeros(columns, 0, lanes * taps * panel, lanes)  # for the channels that fill the last panel
+    for c0 in range(0, c_in, lanes):
+        some = min(lanes, c_in - c0)
+        for v in range(0, valid, lanes):
+            first, count = ((channel + v) * c_in + c0) * taps, min(lanes, valid - v)
+            for t in range(0, some * taps, lanes):
+                there = min(lanes, some * taps - t)
+                simd.transpose(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel)
+        for c in range(some):
+            for v in range(0, panel, lanes):
+                at, to = c * taps * panel + v, goal + (c0 + c) * panel + v
+                micro.call(transforms[4], columns, at, kw * panel, half, 0, kw * lanes, kw, panel, lanes)
+                line = wide * depth * panel
+                micro.call(transforms[5], half, 0, lanes, packed, to, depth * panel, high, kw * lanes, line)
+
+
+@kernel
+def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, lanes):
     """U from the weights."""
-    transform = _weights_panel(down, across, lanes)
-
-    @kernel(key=(down, across, lanes))
-    def _winograd_weights(weight, packed):
-        groups, panels, elements, depth, panel = packed.shape
-        channels = weight.shape[0] // groups
-        for index in prange(groups * panels):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
-            first = job % panels * panel
-            channel, goal = job // panels * channels + first, job * elements * depth * panel
-            transform(weight, channel, min(panel, channels - first), packed, goal)
-
-    return _winograd_weights
+    groups, panels, elements, depth, panel = packed.shape
+    channels = weight.shape[0] // groups
+    for job in prange(groups * panels):
+        first = job % panels * panel
+        channel, goal = job // panels * channels + first, job * elements * depth * panel
+        valid, memory = min(panel, channels - first), scratches[numba.get_thread_id()]
+        columns, half = memory[: sizes[0]], memory[sizes[0] :]
+        _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes)
 
 
-@lru_cache(maxsize=64)
-def _tiles_kernel(down: Axis, across: Axis, rows: int, vectors: int, lanes: int) -> Any:
-    """The convolution, for one pair of algorithms and one register tile."""
-    in_down, in_across = linear_map(down.b), linear_map(across.b)
-    out_down, out_across = linear_map(down.a), linear_map(across.a, finish=True)
-    products, transform = matrix_product(rows, vectors), _weights_panel(down, across, lanes)
-    m_down, m_across, e_down, e_across = down.m, across.m, down.elements, across.elements
+@jit
+def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_tiles, to, step, lanes):
+    """Transform the tiles of a region into V."""
+    (stride, dilation, m_down, m_across, e_down, e_across) = geometry
+    line = columns * lanes
+    for i in range(high * dilation[0]):
+        first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
+        micro.call(transforms[0], region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
+        for j in range(wide * dilation[1]):
+            at = stride[1] * (j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
+            micro.call(
+                transforms[1], work, at, dilation[1] * lanes, v_tiles, to, step, e_down, line, e_across * step
+            )
+            to += lanes
 
-    @jit(key=(down, across, lanes))
-    def _winograd_input(region, columns, high, wide, stride, dilation, work, v_tiles, to, step):
-        """Transform the tiles of a region into V."""
-        for i in range(high * dilation[0]):
-            first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0])
-            for j in range(columns):
-                at = (first * columns + j) * lanes
-                in_down(region, at, dilation[0] * columns * lanes, work, j * lanes, columns * lanes)
-            for j in range(wide * dilation[1]):
-                at = stride[1] * (j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
-                for e in range(e_down):
-                    row = at + e * columns * lanes
-                    in_across(work, row, dilation[1] * lanes, v_tiles, to + e * e_across * step, step)
-                to += lanes
 
-    @jit(key=(down, across, lanes))
-    def _winograd_output(m_tiles, at, panel, step, wide, dilation, work, region, shift, floor):
-        """Transform one row of tiles from M into rows of output, channels in lanes."""
-        line = wide * m_across * dilation[1]
-        for i in range(dilation[0]):
-            for j in range(wide * dilation[1]):
-                for e in range(e_across):
-                    out_down(m_tiles, at + e * step, e_across * step, work, e * lanes, e_across * lanes)
-                to = i * line + j // dilation[1] * m_across * dilation[1] + j % dilation[1]
-                for r in range(m_down):
-                    row = (to + r * dilation[0] * line) * lanes
-                    out_across(work, r * e_across * lanes, lanes, region, row, dilation[1] * lanes, shift, floor)
-                at += panel
+@jit
+def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work, region, shift, floor, lanes):
+    """Transform one row of tiles from M into rows of output, channels in lanes."""
+    (_, dilation, m_down, m_across, e_down, e_across) = geometry
+    line, row = wide * m_across * dilation[1], e_across * lanes
+    for i in range(dilation[0]):
+        for j in range(wide * dilation[1]):
+            micro.call(transforms[2], m_tiles, at, e_across * step, work, 0, row, e_across, step, lanes)
+            to = (i * line + j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
+            apart, leap = dilation[1] * lanes, dilation[0] * line * lanes
+            micro.call(transforms[3], work, 0, lanes, region, to, apart, m_down, row, leap, shift, floor)
+            at += panel
 
-    @kernel(key=(down, across, rows, vectors, lanes))
-    def _winograd_tiles(x, offsets, packed, raw, bias, floor, out, scratches, geometry):
-        pad, stride, dilation, grid, block, shares, (region_h, region_w), sizes, (v_step, m_step) = geometry
-        n, c_all, h, w = x.shape
-        c_out, oh, ow = out.shape[1:]
-        elements, depth, panel = packed.shape[2:]
-        groups, panels = bias.shape[0], bias.shape[1] // panel
-        c_in, channels = c_all // groups, c_out // groups
-        images, down, across = block
-        bn, bh, bw = (n + images - 1) // images, (grid[0] + down - 1) // down, (grid[1] + across - 1) // across
-        tiles = (m_step - lanes) // panel
-        super_h, super_w = m_down * dilation[0], m_across * dilation[1]
-        least = simd.splat(floor)
-        for task in prange(bn * groups * bh * bw * shares):
-            job = np.int64(task)
-            share, index = job % shares, job // shares
-            s0, t0 = index % bw * across, index // bw % bh * down
-            group, n0 = index // (bw * bh) % groups, index // (bw * bh * groups) * images
-            n1, t1, s1 = min(n0 + images, n), min(t0 + down, grid[0]), min(s0 + across, grid[1])
-            high, wide = t1 - t0, s1 - s0
-            each = high * wide * dilation[0] * dilation[1]  # tiles of an image
-            buffers = scratches[numba.get_thread_id()]
-            region, work = buffers[: sizes[0]], buffers[sizes[0] : sizes[0] + sizes[1]]
-            v_tiles = buffers[sizes[0] + sizes[1] : sizes[0] + sizes[1] + sizes[2]]
-            m_tiles = buffers[sizes[0] + sizes[1] + sizes[2] :]
-            corner = stride[0] * t0 * super_h - pad[0], stride[1] * s0 * super_w - pad[1]
-            seen = region_h - stride[0] * super_h * (down - high), region_w - stride[1] * super_w * (across - wide)
-            for image in range(n0, n1):
-                for c in range(0, c_in, lanes):
-                    at = (image * c_all + group * c_in + c) * h * w
-                    _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes)
-                    to = (c // lanes * tiles + (image - n0) * each) * lanes
-                    _winograd_input(region, seen[1], high, wide, stride, dilation, work, v_tiles, to, v_step)
-            for p in range(share * panels // shares, (share + 1) * panels // shares):
-                first = (group * panels + p) * elements * depth * panel
-                if raw.size:
-                    first = np.int64(numba.get_thread_id()) * elements * depth * panel
-                    transform(raw, group * channels + p * panel, min(panel, channels - p * panel), packed, first)
-                for e in range(elements):
-                    for t in range(0, (n1 - n0) * each, rows):
-                        weights, goal = first + e * depth * panel, e * m_step + t * panel
-                        products(v_tiles, e * v_step + t * lanes, offsets, packed, weights, m_tiles, goal)
-                for v in range(0, min(panel, channels - p * panel), lanes):
-                    channel, count = p * panel + v, min(lanes, channels - p * panel - v)
-                    shift = simd.load(bias, group * panels * panel + channel)
-                    for image in range(n0, n1):
-                        plane = (image * c_out + group * channels + channel) * oh
-                        for t in range(high):
-                            at = ((image - n0) * each + t * wide * dilation[0] * dilation[1]) * panel + v
-                            _winograd_output(
-                                m_tiles, at, panel, m_step, wide, dilation, work, region, shift, least
-                            )
-                            top, left = (t0 + t) * super_h, s0 * super_w
-                            for i in range(min(super_h, oh - top)):
-                                for j in range(0, min(wide * super_w, ow - left), lanes):
-                                    length = min(lanes, min(wide * super_w, ow - left) - j)
-                                    source = (i * wide * super_w + j) * lanes
-                                    to = (plane + top + i) * ow + left + j
-                                    simd.transpose(region, source, lanes, length, count, out, to, oh * ow)
 
-    return _winograd_tiles
+@kernel
+def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry):
+    """The convolution: V, the products M and the output of a block of tiles after the other."""
+    pad, grid, block, (rows, shares, lanes), (region_h, region_w), begins, (v_step, m_step), tile = geometry
+    stride, dilation, m_down, m_across, e_down, e_across = tile
+    n, c_all, h, w = x.shape
+    c_out, oh, ow = out.shape[1:]
+    elements, depth, panel = packed.shape[2:]
+    groups, panels = bias.shape[0], bias.shape[1] // panel
+    c_in, channels = c_all // groups, c_out // groups
+    images, down, across = block
+    bn, bh, bw = (n + images - 1) // images, (grid[0] + down - 1) // down, (grid[1] + across - 1) // across
+    tiles = (m_step - lanes) // panel
+    super_h, super_w = m_down * dilation[0], m_across * dilation[1]
+    least = simd.splat(floor)
+    for job in prange(bn * groups * bh * bw * shares):
+        share, index = job % shares, job // shares
+        s0, t0 = index % bw * across, index // bw % bh * down
+        group, n0 = index // (bw * bh) % groups, index // (bw * bh * groups) * images
+        n1, t1, s1 = min(n0 + images, n), min(t0 + down, grid[0]), min(s0 + across, grid[1])
+        high, wide = t1 - t0, s1 - s0
+        each = high * wide * dilation[0] * dilation[1]  # tiles of an image
+        buffers = scratches[numba.get_thread_id()]
+        region, work = buffers[: begins[1]], buffers[begins[1] : begins[2]]
+        v_tiles, m_tiles = buffers[begins[2] : begins[3]], buffers[begins[3] : begins[4]]
+        corner = stride[0] * t0 * super_h - pad[0], stride[1] * s0 * super_w - pad[1]
+        seen = region_h - stride[0] * super_h * (down - high), region_w - stride[1] * super_w * (across - wide)
+        for image in range(n0, n1):
+            for c in range(0, c_in, lanes):
+                at = (image * c_all + group * c_in + c) * h * w
+                _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes)
+                to = (c // lanes * tiles + (image - n0) * each) * lanes
+                _winograd_input(transforms, region, seen[1], high, wide, tile, work, v_tiles, to, v_step, lanes)
+        for p in range(share * panels // shares, (share + 1) * panels // shares):
+            first = (group * panels + p) * elements * depth * panel
+            if raw.size:
+                first = numba.get_thread_id() * elements * depth * panel
+                channel = group * channels + p * panel
+                valid = min(panel, channels - p * panel)
+                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] :]
+                _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes)
+            for e in range(elements):
+                for t in range(0, (n1 - n0) * each, rows):
+                    weights, goal = first + e * depth * panel, e * m_step + t * panel
+                    micro.call(products, v_tiles, e * v_step + t * lanes, offsets, packed, weights, m_tiles, goal)
+            for v in range(0, min(panel, channels - p * panel), lanes):
+                channel, count = p * panel + v, min(lanes, channels - p * panel - v)
+                shift = simd.load(bias, group * panels * panel + channel)
+                for image in range(n0, n1):
+                    plane = (image * c_out + group * channels + channel) * oh
+                    for t in range(high):
+                        at = ((image - n0) * each + t * wide * dilation[0] * dilation[1]) * panel + v
+                        _winograd_output(
+                            transforms, m_tiles, at, panel, m_step, wide, tile, work, region, shift, least, lanes
+                        )
+                        top, left = (t0 + t) * super_h, s0 * super_w
+                        for i in range(min(super_h, oh - top)):
+                            for j in range(0, min(wide * super_w, ow - left), lanes):
+                                length = min(lanes, min(wide * super_w, ow - left) - j)
+                                source = (i * wide * super_w + j) * lanes
+                                to = (plane + top + i) * ow + left + j
+                                simd.transpose(region, source, lanes, length, count, out, to, oh * ow)
 
 
 @jit

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import platform
 import re
 import sys
@@ -22,7 +21,6 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
-from numba.core import caching, compiler, serialize
 
 from .._files import cache_folder, write
 from .processor import features, processor_name
@@ -97,8 +95,8 @@ _SETTINGS = (
 )
 
 
-class PackageCache(caching._Cache):
-    """Numba's cache interface over one file a compiled function, named by its key, guarded by a checksum."""
+class CodeFiles:
+    """The files of one kernel: one for each signature, named by its key, guarded by a checksum."""
 
     def __init__(self, py_func: Callable, key: tuple, options: dict[str, Any]) -> None:
         settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
@@ -106,41 +104,22 @@ class PackageCache(caching._Cache):
         told = _sources_hash(py_func.__code__.co_filename)
         where = (told, py_func.__module__, py_func.__qualname__)
         self._identity = repr((_VERSIONS, settings, where, key, sorted(options.items())))
-        self._known = self._enabled = told is not None
+        self._known = told is not None
 
-    @property
-    def cache_path(self) -> str:
-        return str(cache_folder())
-
-    def enable(self) -> None:
-        self._enabled = self._known
-
-    def disable(self) -> None:
-        self._enabled = False
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def _file(self, sig: Any, codegen: Any) -> Path:
-        key = hashlib.sha256(repr((self._identity, str(sig), codegen.magic_tuple())).encode()).hexdigest()
+    def _file(self, args: tuple, codegen: Any) -> Path:
+        key = hashlib.sha256(repr((self._identity, str(args), codegen.magic_tuple())).encode()).hexdigest()
         return cache_folder() / f"{self._name}-{key[:40]}.nbc"
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        target_context.refresh()
-        if not self._enabled:
+    def load(self, args: tuple, codegen: Any) -> bytes | None:
+        if not self._known:
             return None
         try:
-            data = self._file(sig, target_context.codegen()).read_bytes()
-            checksum, payload = data[:32], data[32:]
-            if hashlib.sha256(payload).digest() != checksum:
-                return None
-            return compiler.CompileResult._rebuild(target_context, *pickle.loads(payload))
-        except Exception:  # whatever is wrong with a cache file, compiling mends it
+            data = self._file(args, codegen).read_bytes()
+        except OSError:
             return None
+        checksum, payload = data[:32], data[32:]
+        return payload if hashlib.sha256(payload).digest() == checksum else None
 
-    def save_overload(self, sig: Any, data: Any) -> None:
-        if not self._enabled or data.library.has_dynamic_globals or data.lifted:
-            return
-        payload = serialize.dumps(data._reduce())
-        file = self._file(sig, data.codegen)
-        write(file, hashlib.sha256(payload).digest() + payload)
+    def save(self, args: tuple, codegen: Any, payload: bytes) -> None:
+        if self._known:
+            write(self._file(args, codegen), hashlib.sha256(payload).digest() + payload)

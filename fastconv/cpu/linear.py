@@ -12,56 +12,66 @@ from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
+from numba.core import cgutils
 
+from . import micro
+from .building import intrinsic
 from .simd import _INT, Vector, _data, _fma, _load, _store
 from .tile import _raised
 
 Row = tuple[Fraction, ...]
 
 
-def linear_map(matrix: tuple[Row, ...], *, finish: bool = False) -> Any:
-    """A function for kernels that multiplies vectors by a constant matrix.
+def map_address(matrix: tuple[Row, ...], dtype: np.dtype, *, finish: bool = False) -> int:
+    """That of `linear_map`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    vectors = (Vector(row.dtype),) * 2 if finish else ()
+    types_ = row, place, place, row, place, place, *[place] * 3, *vectors
+    return micro.address(linear_map, (matrix, finish), types_)
 
-    It is called as ``f(x, at, step, y, to, stride)``: reads vectors of x at `at`, `at + step`, ..., and writes vectors
-    of y at `to`, `to + stride`, ... With `finish` it is called as ``f(x, at, step, y, to, stride, shift, floor)``, adds
-    the vector `shift` and raises what is below the vector `floor` to it.
+
+def linear_map(matrix: tuple[Row, ...], finish: bool) -> Any:
+    """A micro-kernel that multiplies vectors by a constant matrix, `count` times.
+
+    It is called as ``f(x, at, step, y, to, stride, count, hop, leap)``: reads vectors of x at `at`, `at + step`, ...,
+    writes vectors of y at `to`, `to + stride`, ..., and goes on `hop` and `leap` behind. With `finish` it is called as
+    ``f(x, at, step, y, to, stride, count, hop, leap, shift, floor)``, adds the vector `shift` and raises what is below
+    the vector `floor` to it.
     """
 
-    def emit(builder, data, start, step, goal, begin, stride, count, shift=None, floor=None):
-        vectors = [
-            _load(builder, data, builder.add(start, builder.mul(step, _INT(i))), count) for i in range(len(matrix[0]))
-        ]
-        for i, value in enumerate(_product(builder, matrix, vectors)):
-            if shift is not None:
-                value = _raised(builder, builder.fadd(value, shift), floor)
-            _store(builder, value, goal, builder.add(begin, builder.mul(stride, _INT(i))))
+    def codegen(context, builder, sig, args):
+        x, at, step, y, to, stride, count, hop, leap, *finishing = args
+        lanes = Vector(sig.args[0].dtype).count
+        data, goal = (_data(context, builder, kind, one) for kind, one in ((sig.args[0], x), (sig.args[3], y)))
+        with cgutils.for_range(builder, count) as loop:
+            start, begin = (builder.add(first, builder.mul(loop.index, far)) for first, far in ((at, hop), (to, leap)))
+            vectors = [
+                _load(builder, data, builder.add(start, builder.mul(step, _INT(i))), lanes)
+                for i in range(len(matrix[0]))
+            ]
+            for i, value in enumerate(_product(builder, matrix, vectors)):
+                if finish:
+                    shift, floor = finishing
+                    value = _raised(builder, builder.fadd(value, shift), floor)
+                _store(builder, value, goal, builder.add(begin, builder.mul(stride, _INT(i))))
+        return context.get_dummy_value()
+
+    places = types.int64, types.int64
 
     if finish:
 
         @intrinsic
-        def map_and_finish(typingctx, x, at, step, y, to, stride, shift, floor):
-            def codegen(context, builder, sig, args):
-                x_, start, hop, y_, begin, apart, added, least = args
-                data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
-                emit(builder, data, start, hop, goal, begin, apart, Vector(x.dtype).count, added, least)
-                return context.get_dummy_value()
-
-            return types.void(x, types.int64, types.int64, y, types.int64, types.int64, shift, floor), codegen
+        def map_and_finish(typingctx, x, at, step, y, to, stride, count, hop, leap, shift, floor):
+            return types.void(x, *places, y, *places, types.int64, *places, shift, floor), codegen
 
         return map_and_finish
 
     @intrinsic
-    def map_vectors(typingctx, x, at, step, y, to, stride):
-        def codegen(context, builder, sig, args):
-            x_, start, hop, y_, begin, apart = args
-            data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
-            emit(builder, data, start, hop, goal, begin, apart, Vector(x.dtype).count)
-            return context.get_dummy_value()
-
-        return types.void(x, types.int64, types.int64, y, types.int64, types.int64), codegen
+    def map_vectors(typingctx, x, at, step, y, to, stride, count, hop, leap):
+        return types.void(x, *places, y, *places, types.int64, *places), codegen
 
     return map_vectors
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
 from numba import prange
 
 from .._files import cache_folder, write
-from . import simd
+from . import micro, simd
 from .disk_cache import identity
+from .helpers import in_threads
 from .runtime import kernel, num_threads
 
 
@@ -100,10 +103,23 @@ def _peak() -> float:
 @lru_cache(maxsize=16)
 def fma_ceiling(dtype: np.dtype, threads: int) -> float:
     """Operations a second (two a multiply-add) of independent multiply-adds in registers: what no kernel exceeds."""
-    scalar = np.dtype(dtype).type(0.5)
+    dtype, real = np.dtype(dtype), micro.scalar(dtype)
     steps, results = 400_000, np.zeros(threads, dtype)
+    address = micro.address(_chains, (), (micro.PLACE, real, micro.array(dtype), micro.PLACE))
+    pointer, integer = ctypes.c_void_p, ctypes.c_int64
+    number = ctypes.c_float if dtype == np.float32 else ctypes.c_double
+    chains = ctypes.CFUNCTYPE(ctypes.c_int32, pointer, pointer, integer, number, pointer, integer, integer)(address)
+
+    def one_thread(thread: int) -> None:
+        chains(None, None, steps, 0.5, results.ctypes.data, threads, thread)
+
     operations = threads * steps * simd.CEILING_CHAINS * simd.lanes(dtype) * 2
-    return operations / _least_seconds(lambda: _fma_chains(results, steps, scalar), threads)
+    return operations / _least_seconds(lambda: in_threads(one_thread, threads), threads)
+
+
+def _chains() -> Any:
+    """The micro-kernel of `fma_ceiling`."""
+    return simd.fma_chains
 
 
 @lru_cache(maxsize=16)
@@ -131,12 +147,6 @@ def _least_seconds(call, threads: int) -> float:
         return min(seconds[1:])
     finally:
         numba.set_num_threads(before)
-
-
-@kernel
-def _fma_chains(results, steps, scalar):
-    for thread in prange(results.size):
-        results[thread] = simd.fma_chains(steps, scalar)
 
 
 @kernel

@@ -15,10 +15,9 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import simd
+from . import simd, tile
 from .machine import Machine
 from .runtime import is_used_once, jit, kernel, masked_threads, weights_array
-from .tile import tile_shape
 
 
 class Tiles(NamedTuple):
@@ -44,8 +43,8 @@ WRITE, READ = 9.0, 0.5
 
 def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
     """Output channels in lanes, and a row of `width` pixels in tiles as high as takes the least time."""
-    most, lanes = tile_shape()[0], simd.lanes(spec.acc_dtype)
-    vectors = 1 if spec.c_out // spec.groups <= lanes else tile_shape()[1]
+    most, lanes = tile.tile_shape()[0], simd.lanes(spec.acc_dtype)
+    vectors = 1 if spec.c_out // spec.groups <= lanes else tile.tile_shape()[1]
 
     def time(rows: int) -> float:
         return -(-width // rows) * ((rows + READ) * spec.taps + lanes * WRITE)
@@ -62,6 +61,11 @@ def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
     rows = 4 if channels <= 4 or sums < 16 else 8
     vectors = 1 if width <= lanes else sums // rows
     return Tiles(True, rows, vectors, rows, vectors * lanes)
+
+
+def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int = 1) -> int:
+    """The address of the register tile of this shape."""
+    return tile.tile_address(tiles.rows, tiles.vectors, tiles.x_in_lanes, ahead, step, spec.x_dtype, spec.acc_dtype)
 
 
 def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +115,7 @@ def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
 @kernel
 def _panels_pack(weight, packed, channels, lanes):
     groups, panels, taps, panel = packed.shape
-    for index in prange(groups * panels):
-        job = np.int64(index)
+    for job in prange(groups * panels):
         group, p = job // panels, job % panels
         rows = min(panel, channels - p * panel)
         pack_panel(weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel, lanes)

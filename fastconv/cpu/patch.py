@@ -22,6 +22,9 @@ from ..spec import ConvSpec
 from . import simd
 from .runtime import jit
 
+#: Those of an axis without a stride.
+ONE_PHASE = np.zeros(1, np.int64)
+
 
 def phases(kernel: int, dilation: int, stride: int) -> np.ndarray:
     """Remainders by the stride that some tap of an axis falls on."""

@@ -171,8 +171,7 @@ def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
             h = oh
         nothing, norm = constants
         blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        for index in prange(planes * blocks_h * blocks_w):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        for job in prange(planes * blocks_h * blocks_w):
             plane, i0 = job // (blocks_h * blocks_w), job // blocks_w % blocks_h * block_h
             j0 = job % blocks_w * block_w
             width = min(block_w, ow - j0)

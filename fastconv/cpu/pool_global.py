@@ -146,7 +146,7 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         window, stride, top, group = sizes[0], sizes[1], sizes[2], sizes[3]
         windows, lanes = planes * oh, simd_pool.lanes_of(x)
         for index in prange((windows + group - 1) // group):
-            begin = np.int64(index) * group
+            begin = index * group
             end, plane, i = min(begin + group, windows), begin // oh, begin % oh
             for number in range(begin, end, lanes):
                 some, first, values = min(lanes, end - number), i, simd.splat(constants[0])

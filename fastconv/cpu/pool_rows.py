@@ -169,8 +169,7 @@ def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int) -> Any:
             sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11], sizes[12]
         )
         blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        for index in prange(planes * blocks_h * blocks_w):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        for job in prange(planes * blocks_h * blocks_w):
             plane, i0 = job // (blocks_h * blocks_w), job // blocks_w % blocks_h * block_h
             j0 = job % blocks_w * block_w
             i1, width = min(i0 + block_h, oh), min(block_w, ow - j0)

@@ -173,8 +173,7 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
         pitch, line, lanes = sizes[10], sizes[11], sizes[12]
         starts = (oh - 1) * stride_h + 1  # rows, from the padding's first, that a window may begin at
         across_blocks, down_blocks = (ow + block_w - 1) // block_w, (starts + together * high - 1) // (together * high)
-        for index in prange(planes * down_blocks * across_blocks):
-            job = np.int64(index)  # a parallel loop's index is unsigned: functions called with it would compile twice
+        for job in prange(planes * down_blocks * across_blocks):
             plane, origin = job // (down_blocks * across_blocks), job // across_blocks % down_blocks * together * high
             j0 = job % across_blocks * block_w
             width = min(block_w, ow - j0)

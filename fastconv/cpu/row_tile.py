@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from .building import intrinsic
 from .byte_pairs import joined, pair_products
 from .runtime import jit
 from .simd import (

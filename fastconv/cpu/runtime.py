@@ -20,63 +20,48 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import math
 import os
 import sys
 import threading
-import types
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
-from numba.core.cpu_options import ParallelOptions
+from numba import types
 from numba.np.ufunc import parallel as _numba_parallel
 
 from .. import _forks
-from .disk_cache import PackageCache
-
-# Numba would also turn array assignments inside a kernel into parallel loops: slower to compile, and not asked for.
-# An object, not a dict: Numba empties the dict it is given at the first compilation, and the next would ask for all.
-_ONLY_PRANGE = ParallelOptions(
-    {
-        name: name == "prange"
-        for name in ("prange", "comprehension", "reduction", "inplace_binop", "setitem", "numpy", "stencil", "fusion")
-    }
-)
+from . import building
 
 # -- kernels -------------------------------------------------------------------------------------------------
 
 
 def jit(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> Any:
-    """`numba.njit` with this package's cache: for functions that kernels call, and what `kernel` is made of.
+    """A function that kernels call; its code is part of theirs.
 
     A function made by a factory gives the factory's arguments as `key`: its code depends on them.
     """
     if py_func is None:
         return lambda function: jit(function, key=key, **options)
+    _check_key(py_func, key)
+    return building.Function(py_func, **options)
+
+
+def compiled(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> Any:
+    """A function without parallel loops that Python calls, and that may return a number."""
+    if py_func is None:
+        return lambda function: compiled(function, key=key, **options)
+    _check_key(py_func, key)
+    return building.compiled(py_func, key, options)
+
+
+def _check_key(py_func: Callable, key: tuple) -> None:
     if bool(py_func.__closure__) != bool(key):
         raise TypeError(f"{py_func.__qualname__} needs a key if, and only if, it closes over a factory's arguments")
-    function = _renamed(py_func, key, options)
-    dispatcher = numba.njit(**options)(function)
-    dispatcher._cache = PackageCache(function, key, options)
-    return dispatcher
-
-
-def _renamed(py_func: Callable, key: tuple, options: dict[str, Any]) -> Callable:
-    """A copy of a function whose name tells the key and the options.
-
-    Compiled code is linked by name, to which Numba adds a count of the process that compiles it. Two functions of one
-    factory that two processes compiled could have the same name in a third that loads both: one would run as the other.
-    """
-    function = types.FunctionType(
-        py_func.__code__, py_func.__globals__, py_func.__name__, py_func.__defaults__, py_func.__closure__
-    )
-    function.__kwdefaults__, function.__module__ = py_func.__kwdefaults__, py_func.__module__
-    told = hashlib.sha256(repr((key, sorted(options.items()))).encode()).hexdigest()[:16]
-    function.__qualname__ = f"{py_func.__qualname__}.{told}"
-    return function
 
 
 #: Below this a problem runs on the calling thread: a team's start and end take 5 to 20 us, in which one AVX-512 core
@@ -92,18 +77,22 @@ class Kernel:
     Arguments are arrays as `checks.kernel_ready` makes them, numbers and tuples of numbers.
     """
 
-    def __init__(self, py_func: Callable, **options: Any) -> None:
+    def __init__(self, py_func: Callable, key: tuple = (), **options: Any) -> None:
+        _check_key(py_func, key)
         self.__doc__ = py_func.__doc__
         self.name = py_func.__name__
-        self.parallel = jit(py_func, parallel=_ONLY_PRANGE, **options)
-        self.serial = jit(py_func, **options)
+        self.launch = building.launcher(py_func, key, options)
 
     def __call__(self, *args: Any) -> None:
         threads = num_threads()
         if threads == 1 or not _may_launch():
-            self.serial(*args)
+            self.launch(0, 1, *args)
         else:
-            _launch(self.parallel, threads, args)
+            _launch(self.launch, threads, args)
+
+    def serial(self, *args: Any) -> None:
+        """Run on the calling thread."""
+        self.launch(0, 1, *args)
 
     def sized(self, operations: float) -> Callable[..., None]:
         """What to call for a problem of so many operations: the serial build where threads would not pay."""
@@ -126,7 +115,8 @@ class Launch:
 
     def _first(self, *args: Any) -> None:
         """Compile for these arguments, if need be, and run."""
-        self.call = self._kernel.serial.compile(tuple([numba.typeof(arg) for arg in args]))
+        launch = self._kernel.launch.compile((types.int64, types.int64, *[numba.typeof(arg) for arg in args]))
+        self.call = partial(launch, 0, 1)
         self.call(*args)
 
 
@@ -220,6 +210,7 @@ def _aligned(size: int) -> np.ndarray:
 
 _launching = threading.Lock()
 _layer: str | None = None
+_parallel_for: int | None = None
 _limit: int | None = None
 
 
@@ -247,11 +238,12 @@ def masked_threads() -> int:
 
 def threading_layer() -> str:
     """Numba's threading layer: "tbb", "omp" or "workqueue". The first call starts its threads."""
-    global _layer
+    global _layer, _parallel_for
     if _layer is None:
         with _forks.gate:  # a child forked meanwhile would find Numba's locks held
             numba.get_num_threads()
             _layer = numba.threading_layer()
+            _parallel_for = llvm.address_of_symbol("numba_parallel_for")
             if _layer == "tbb":  # when it is freed it waits for its threads: for ever, at times, where there were forks
                 pool = sys.modules["numba.np.ufunc.tbbpool"]
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
@@ -294,14 +286,9 @@ def _may_launch() -> bool:
 
 def _launch(loops: Callable[..., None], threads: int, args: tuple) -> None:
     """Run a parallel kernel on so many of Numba's threads; a fork waits for it."""
-    before = masked_threads()
     try:
         with _forks.kernel_running:
-            if threads != before:
-                numba.set_num_threads(threads)
-            loops(*args)
+            loops(_parallel_for, threads, *args)
     finally:
-        if threads != before:
-            numba.set_num_threads(before)
         if _layer == "workqueue":
             _launching.release()

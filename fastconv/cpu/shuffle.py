@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.extending import intrinsic
 
 from ..checks import Sizes
 from ..spec import Depth
 from . import patch, simd
+from .building import intrinsic
 from .plane_tile import _join
 from .runtime import kernel
 from .simd import _I32, _INT, Vector, _data, _load, _store
@@ -89,8 +89,7 @@ FEW = 4
 def _shuffle_exchange(weight, order, table, exchanged, lanes):
     groups, depth, channels, kernel_size = weight.shape
     flat, target, blocks = weight.reshape(-1), exchanged.reshape(-1), (depth + lanes - 1) // lanes
-    for index in prange(groups * blocks):
-        job = np.int64(index)  # a parallel loop's index is unsigned
+    for job in prange(groups * blocks):
         g, first = job // blocks, job % blocks * lanes
         rows = min(lanes, depth - first)
         if depth < FEW:
@@ -143,8 +142,7 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
     skipped = min(-pad[2] % s_w, w)  # columns before the first of phase 0
     begin = (skipped + pad[2]) // s_w - first[2]
     r_w, m_w = pad[2] % s_w, pad[2] // s_w - first[2]
-    for index in prange(planes * d):
-        job = np.int64(index)  # a parallel loop's index is unsigned
+    for job in prange(planes * d):
         plane, z = job // d, job % d
         r_d, m_d = (z + pad[0]) % s_d, (z + pad[0]) // s_d - first[0]
         r_h, m_h = pad[1] % s_h, pad[1] // s_h - first[1]
@@ -183,8 +181,7 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
 def _shuffle_gather(x, gathered, start, out_depth, stride, front, dilation, lanes):
     channels, d, pixels = x.shape[1:]
     planes, _, kd, _ = gathered.shape
-    for index in prange(planes * channels):
-        job = np.int64(index)
+    for job in prange(planes * channels):
         image, k = (start + job // channels) // out_depth, (start + job // channels) % out_depth
         for e in range(kd):
             z, to = k * stride - front + e * dilation, (job * kd + e) * pixels
@@ -199,8 +196,7 @@ def _shuffle_gather(x, gathered, start, out_depth, stride, front, dilation, lane
 def _shuffle_spread(made, start, out, lanes):
     planes, channels, pixels = made.shape
     depth = out.shape[2]
-    for index in prange(planes * channels):
-        job = np.int64(index)
+    for job in prange(planes * channels):
         image, k = (start + job // channels) // depth, (start + job // channels) % depth
         to = ((image * channels + job % channels) * depth + k) * pixels
         patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)

@@ -22,8 +22,9 @@ from numba import types
 from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
+from .building import intrinsic
 from .processor import features
 
 _INT = ir.IntType(64)
@@ -119,6 +120,19 @@ def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Val
     if isinstance(a.type.element, ir.IntType):
         return builder.add(builder.mul(a, b), c)
     return _call(builder, f"llvm.fmuladd.{_suffix(a.type)}", a.type, [a, b, c])
+
+
+def _call_once_emitted(builder: ir.IRBuilder, name: str, args: list[ir.Value], emit: Any) -> None:
+    """Call what ``emit(builder, *args)`` emits, as a function that all of a kernel's code shares: it is long."""
+    module = builder.module
+    if name not in module.globals:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [value.type for value in args]), name)
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        emit(inner, *function.args)
+        inner.ret_void()
+    builder.call(module.globals[name], args)
 
 
 def _plus(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -306,9 +320,7 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
     """
     count = Vector(source.dtype).count
 
-    def codegen(context, builder, sig, args):
-        data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[5])
-        _, start, step, height, width, _, begin, stride = args
+    def emit(builder, data, start, step, height, width, goal, begin, stride):
         full = builder.and_(*(builder.icmp_signed(">=", size, _INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
@@ -342,6 +354,11 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
                     inside = builder.icmp_signed("<", _INT(column), width)
                     with builder.if_then(inside):
                         _store_masked(builder, vector, goal, place, mask)
+
+    def codegen(context, builder, sig, args):
+        data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[5])
+        operands = [data, *args[1:5], goal, *args[6:]]
+        _call_once_emitted(builder, f"fastconv.transpose.{_suffix(data.type.pointee)}", operands, emit)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
@@ -373,8 +390,8 @@ CEILING_CHAINS = 12
 
 
 @intrinsic
-def fma_chains(typingctx, steps, scalar):
-    """`steps` rounds of CEILING_CHAINS vector multiply-adds that do not wait for each other; returns a scalar."""
+def fma_chains(typingctx, steps, scalar, results, number):
+    """`steps` rounds of CEILING_CHAINS vector multiply-adds that do not wait for each other; writes a scalar."""
     count = Vector(scalar).count
 
     def codegen(context, builder, sig, args):
@@ -397,6 +414,8 @@ def fma_chains(typingctx, steps, scalar):
         total = new[0]
         for value in new[1:]:
             total = builder.fadd(total, value)
-        return builder.extract_element(total, _I32(0))
+        place = builder.gep(_data(context, builder, results, args[2]), [args[3]])
+        builder.store(builder.extract_element(total, _I32(0)), place)
+        return context.get_dummy_value()
 
-    return scalar(types.int64, scalar), codegen
+    return types.void(types.int64, scalar, results, types.int64), codegen

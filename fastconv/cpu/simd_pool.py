@@ -12,8 +12,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from .building import intrinsic
 from .simd import (
     _I32,
     _INT,

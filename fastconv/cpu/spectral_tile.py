@@ -18,8 +18,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from .building import intrinsic
 from .runtime import jit
 from .simd import _I32, _INT, Vector, _data, _fma, _load, _plus, _splat, _store, register_bytes, registers
 from .tile import _plain, _raised, _reduction, _write

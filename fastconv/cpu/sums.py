@@ -50,7 +50,10 @@ def put_in_order(totals, base, places, panel, out, o, channels, begin, end, line
                     c, t = c + 1, 0
             simd.transpose(line, 0, lanes, many, min(lanes, channels - lane), out, (o + lane) * size + first, size)
     simd.store(line, 0, spoiled)
-    return line[:lanes].sum() == 0
+    finite = True
+    for q in range(lanes):
+        finite &= line[q] == 0
+    return finite
 
 
 @jit

@@ -7,15 +7,16 @@ where ``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results b
 from __future__ import annotations
 
 import os
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
 
+from . import micro
+from .building import intrinsic
 from .runtime import jit
 from .simd import (
     _INT,
@@ -133,7 +134,20 @@ def _table_size(context, builder, table_type, table):
     return builder.extract_value(context.make_array(table_type)(context, builder, table).shape, 0)
 
 
-@lru_cache(maxsize=256)
+def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
+    """That of `matrix_product`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    types_ = row, place, micro.array(np.intp), row, place, row, place
+    return micro.address(matrix_product, (rows, vectors), types_)
+
+
+def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, x: np.dtype, acc: np.dtype) -> int:
+    """That of `tile`, for kernels that call it."""
+    row, place = micro.array(acc), micro.PLACE
+    types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 4
+    return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step), types_)
+
+
 def matrix_product(rows: int, vectors: int) -> Any:
     """A matrix product whose left factor has blocks of lanes: the sums of `conv_winograd`.
 
@@ -197,8 +211,7 @@ def _plain_product(rows: int, vectors: int) -> Any:
     return plain_product
 
 
-@lru_cache(maxsize=256)
-def tile(rows: int, vectors: int, *, x_in_lanes: bool = False, ahead: bool = False, step: int = 1) -> Any:
+def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> Any:
     """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, and what follows on it.
 
     The returned function, for kernels, is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor,

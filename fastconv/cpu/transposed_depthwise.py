@@ -32,11 +32,11 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.extending import intrinsic
 
 from ..checks import Pair
 from ..spec import ConvSpec
 from . import simd
+from .building import intrinsic
 from .machine import Machine
 from .plane_tile import _join
 from .runtime import Launch, jit, kernel, scratch
@@ -171,8 +171,7 @@ def _loops(phases: int, rows: int, vectors: int) -> Any:
         begin = min(max(0, -left), pitch)
         count = max(0, min(wide - left, pitch) - begin)
         zero = simd.splat(out.dtype.type(0))
-        for index in prange(n * channels * blocks):
-            job = np.int64(index)  # a parallel loop's index is unsigned
+        for job in prange(n * channels * blocks):
             plane, block = job // blocks, job % blocks
             c = plane % channels
             source = (plane // channels * seen + c // (channels // seen)) * high

@@ -186,7 +186,10 @@ def _edges(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, ...]:
 class Prepared(NamedTuple):
     """All that a call needs beside its arrays."""
 
-    loops: Any
+    pack: Any
+    multiply: Any
+    order: Any
+    """None where the jobs that multiply also put in order."""
     row: int
     """Elements of scratch of each thread, for what follows, which all threads see."""
     edges: tuple[int, ...]
@@ -206,9 +209,12 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     own = kept < spec.groups * _panels(spec, plan)
     pads = spec.padding[0][0], spec.padding[1][0]
     blocking = (shares, spec.groups, plan.block_h, plan.block_w, *spec.stride, *plan.step, *pads, *plan.patch)
+    pack, multiply, order = (loops.sized(spec.flops) for loops in _loops(plan.rows, plan.vectors))
     numbers = (*blocking, *_seen(spec), plan.run, lanes, *spec.dilation, own, spread)
     return Prepared(
-        loops=_loops(plan.rows, plan.vectors).sized(spec.flops),
+        pack=pack,
+        multiply=multiply,
+        order=order if shares > 1 else None,
         row=-(-edges[-1] // threads),
         edges=edges,
         tables=(_offsets(spec, plan), _starts(spec, plan), _seen_rows(spec, plan), _places(spec, plan)),
@@ -229,7 +235,11 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
     if not this.turns:  # an empty batch
         out[...] = 0
     for numbers in this.turns:
-        this.loops(x, grad, packed_x, packed_grad, totals, lines, out, *this.tables, numbers)
+        this.pack(x, grad, packed_x, packed_grad, numbers)
+        this.multiply(x, grad, packed_x, packed_grad, totals, lines, out, *this.tables, numbers)
+    if this.turns and this.order is not None:
+        _, starts, _, places = this.tables
+        this.order(x, grad, totals, lines, out, starts, places, this.turns[-1])
 
 
 def _seen(spec: ConvSpec) -> tuple[int, int]:
@@ -401,22 +411,29 @@ def _loops(tile_rows: int, vectors: int) -> Any:
             make_again(x, grad, out, groups, o, some, begin, end, (sizes[6], sizes[7]), pad, dilation)
 
     @kernel(key=(tile_rows, vectors))
-    def _weight_channels(x, grad, packed_x, packed_grad, totals, lines, out, offsets, starts, rows, places, sizes):
-        count, shares, groups, own, last = sizes[1], sizes[2], sizes[3], sizes[20], sizes[22]
-        panel = vectors * sizes[17]
+    def _weight_channels_pack(x, grad, packed_x, packed_grad, sizes):
+        count, groups, panel = sizes[1], sizes[3], vectors * sizes[17]
         panels = (grad.shape[1] // groups + panel - 1) // panel
-        # The index of a parallel loop is unsigned; the cast saves compiling a job for both types.
         for job in prange(count * groups * (1 + panels)):
-            _pack_job(np.int64(job), x, grad, packed_x, packed_grad, sizes)
+            _pack_job(job, x, grad, packed_x, packed_grad, sizes)
+
+    @kernel(key=(tile_rows, vectors))
+    def _weight_channels(x, grad, packed_x, packed_grad, totals, lines, out, offsets, starts, rows, places, sizes):
+        shares, groups, own, last, panel = sizes[2], sizes[3], sizes[20], sizes[22], vectors * sizes[17]
+        panels = (grad.shape[1] // groups + panel - 1) // panel
         for job in prange(groups * panels * shares):
             thread = numba.get_thread_id()
-            slot = thread if own else np.int64(job) // shares
-            _sum_job(np.int64(job), x, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes)
+            slot = thread if own else job // shares
+            _sum_job(job, x, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes)
             if last and shares == 1:
-                _order_job(np.int64(job), 1, x, grad, totals, slot, lines[thread], out, starts, places, sizes)
-        if last and shares > 1:
-            for job in prange(groups * panels * shares):
-                thread, slot = numba.get_thread_id(), np.int64(job) // shares
-                _order_job(np.int64(job), shares, x, grad, totals, slot, lines[thread], out, starts, places, sizes)
+                _order_job(job, 1, x, grad, totals, slot, lines[thread], out, starts, places, sizes)
 
-    return _weight_channels
+    @kernel(key=(tile_rows, vectors))
+    def _weight_channels_order(x, grad, totals, lines, out, starts, places, sizes):
+        shares, groups, panel = sizes[2], sizes[3], vectors * sizes[17]
+        panels = (grad.shape[1] // groups + panel - 1) // panel
+        for job in prange(groups * panels * shares):
+            line = lines[numba.get_thread_id()]
+            _order_job(job, shares, x, grad, totals, job // shares, line, out, starts, places, sizes)
+
+    return _weight_channels_pack, _weight_channels, _weight_channels_order

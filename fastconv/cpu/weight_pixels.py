@@ -380,8 +380,7 @@ def _loops(tile_rows: int, tile_columns: int) -> Any:
     ):
         for job in prange(sizes[0] * sizes[1]):
             line = lines[numba.get_thread_id()]
-            # The index of a parallel loop is unsigned; the cast saves compiling the task for both types.
-            _pixels_task(np.int64(job), x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases,
+            _pixels_task(job, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases,
                          phases, edges, sizes)
 
     return _weight_pixels
