@@ -14,7 +14,7 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +99,24 @@ class CodeFiles:
     """The files of one kernel: one for each signature, named by its key, guarded by a checksum."""
 
     def __init__(self, py_func: Callable, key: tuple, options: dict[str, Any]) -> None:
-        settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
         self._name = py_func.__name__
+        self._made_of = py_func, key, options
+
+    @cached_property
+    def _identity(self) -> str | None:
+        """All that the code depends on but for the signature; None where there is no source file to look at."""
+        py_func, key, options = self._made_of
         told = _sources_hash(py_func.__code__.co_filename)
+        settings = tuple(str(getattr(numba.config, name, None)) for name in _SETTINGS)
         where = (told, py_func.__module__, py_func.__qualname__)
-        self._identity = repr((_VERSIONS, settings, where, key, sorted(options.items())))
-        self._known = told is not None
+        return repr((_VERSIONS, settings, where, key, sorted(options.items()))) if told else None
 
     def _file(self, args: tuple, codegen: Any) -> Path:
         key = hashlib.sha256(repr((self._identity, str(args), codegen.magic_tuple())).encode()).hexdigest()
         return cache_folder() / f"{self._name}-{key[:40]}.nbc"
 
     def load(self, args: tuple, codegen: Any) -> bytes | None:
-        if not self._known:
+        if not self._identity:
             return None
         try:
             data = self._file(args, codegen).read_bytes()
@@ -121,5 +126,5 @@ class CodeFiles:
         return payload if hashlib.sha256(payload).digest() == checksum else None
 
     def save(self, args: tuple, codegen: Any, payload: bytes) -> None:
-        if self._known:
+        if self._identity:
             write(self._file(args, codegen), hashlib.sha256(payload).digest() + payload)
