@@ -24,7 +24,7 @@ import numba
 import numpy as np
 from numba.core import caching, compiler, serialize
 
-from .._files import cache_folder, write
+from .._files import cache_folder, read, write
 from .processor import features, processor_name
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -130,7 +130,7 @@ class PackageCache(caching._Cache):
         if not self._enabled:
             return None
         try:
-            data = self._file(sig, target_context.codegen()).read_bytes()
+            data = read(self._file(sig, target_context.codegen())) or b""
             checksum, payload = data[:32], data[32:]
             if hashlib.sha256(payload).digest() != checksum:
                 return None
