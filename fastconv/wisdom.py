@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ._files import cache_folder, write
+from ._files import cache_folder, read, write
 from .spec import ConvSpec
 
 __all__ = ["export_wisdom", "forget_wisdom", "import_wisdom"]
@@ -214,8 +214,8 @@ def _file(problem: str, threads: int) -> Path:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        record = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = json.loads(read(file) or b"")
+    except (ValueError, RecursionError):
         return None
     return record if _sound(record) else None
 

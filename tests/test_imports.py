@@ -21,7 +21,7 @@ MODULES = {
 
 #: What this package uses, but loads only when it needs it.
 HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL",
-         "threadpoolctl")
+         "threadpoolctl", "platformdirs")
 #: The modules that load them, and those that are loaded without.
 LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.gpu")
 LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
@@ -59,6 +59,7 @@ def own(module: str) -> dict[str, bool]:
 ALLOWED = {
     "_forks": set(),
     "_files": set(),
+    "packs": {"_files"},
     "checks": {"devices"},
     "timing": {"checks"},
     "devices": set(),

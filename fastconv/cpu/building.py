@@ -504,13 +504,16 @@ def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Sequence[Any]] | 
     if data is None:
         return None
     rtsys.initialize(context)  # what compiled code may call
-    name, symbol, environments, code = pickle.loads(data)
-    library = Library(generator, name)
-    library.enable_object_caching()
-    library._set_compiled_object(code)
-    library._finalize_final_module()
-    address = generator._engine.get_function_address(symbol)
-    _set_environments(library, environments)
+    try:
+        name, symbol, environments, code = pickle.loads(data)
+        library = Library(generator, name)
+        library.enable_object_caching()
+        library._set_compiled_object(code)
+        library._finalize_final_module()
+        address = generator._engine.get_function_address(symbol)
+        _set_environments(library, environments)
+    except Exception:  # whatever is wrong with a cache's file, compiling mends it
+        return None
     return library, address, environments
 
 

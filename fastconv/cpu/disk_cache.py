@@ -22,7 +22,7 @@ import llvmlite
 import numba
 import numpy as np
 
-from .._files import cache_folder, write
+from .._files import cache_folder, read, write
 from .processor import features, processor_name
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -118,10 +118,7 @@ class CodeFiles:
     def load(self, args: tuple, codegen: Any) -> bytes | None:
         if not self._identity:
             return None
-        try:
-            data = self._file(args, codegen).read_bytes()
-        except OSError:
-            return None
+        data = read(self._file(args, codegen)) or b""
         checksum, payload = data[:32], data[32:]
         return payload if hashlib.sha256(payload).digest() == checksum else None
 
