@@ -295,10 +295,10 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
                 valid = min(panel, channels - p * panel)
                 columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] :]
                 _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes)
+            count = ((n1 - n0) * each + rows - 1) // rows
             for e in range(elements):
-                for t in range(0, (n1 - n0) * each, rows):
-                    weights, goal = first + e * depth * panel, e * m_step + t * panel
-                    micro.call(products, v_tiles, e * v_step + t * lanes, offsets, packed, weights, m_tiles, goal)
+                weights = first + e * depth * panel
+                micro.call(products, v_tiles, e * v_step, offsets, packed, weights, m_tiles, e * m_step, count)
             for v in range(0, min(panel, channels - p * panel), lanes):
                 channel, count = p * panel + v, min(lanes, channels - p * panel - v)
                 shift = simd.load(bias, group * panels * panel + channel)
