@@ -114,8 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     pruned = verbs.add_parser("prune", help="remove the kernels used least recently")
     pruned.add_argument("--limit", metavar="BYTES", type=int, help="of those to keep (default: the cache's limit)")
     verbs.add_parser("clear", help="remove all kernels, but not the wisdom")
-    exported = verbs.add_parser("export", help="write all kernels into one file")
+    exported = verbs.add_parser("export", help="write kernels into one file, for other machines")
     exported.add_argument("file", metavar="FILE")
+    kinds = ["host", "x86-64-v3", "x86-64-v4"]
+    exported.add_argument("--for", dest="processor", choices=kinds, default="host",
+                          help="the processors: this one, with all that the cache has for it, or a class, for which the "
+                               "common kernels are compiled now")  # fmt: skip
     imported = verbs.add_parser("import", help="take kernels from such a file, which is to trust whoever made it")
     imported.add_argument("file", metavar="FILE")
 
@@ -200,8 +204,8 @@ def _print(comparison: Comparison) -> None:
 
 def _info(_: Any) -> None:
     from .cpu.machine import copy_bandwidth, fma_ceiling
-    from .cpu.processor import features, processor_name
     from .cpu.runtime import threading_layer
+    from .cpu.target import processor
 
     layer, threads = threading_layer(), get_num_threads()
     single, double = (fma_ceiling(np.dtype(dtype), threads) / 1e9 for dtype in ("float32", "float64"))
@@ -209,8 +213,8 @@ def _info(_: Any) -> None:
         "fastconv": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba", "llvmlite")),
-        "processor": f"{_processor()} ({processor_name()})",
-        "SIMD": ", ".join(name for name in SIMD if name in features()) or "nothing that is known here",
+        "processor": f"{_processor()} ({processor().name})",
+        "SIMD": ", ".join(name for name in SIMD if name in processor().features) or "nothing that is known here",
         "cores": str(os.cpu_count()),
         "threads": f"{threads}, threading layer {layer}",
         "multiply-adds": f"{single:,.0f} GFLOP/s in float32, {double:,.0f} in float64, measured on these threads",
@@ -292,7 +296,7 @@ def _wisdom(arguments: Any) -> None:
 
 def _cache(arguments: Any) -> None:
     if arguments.verb == "export":
-        print(f"{cache.export_kernels(arguments.file)} kernels exported")
+        print(f"{cache.export_kernels(arguments.file, processor=arguments.processor)} kernels exported")
     elif arguments.verb == "import":
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # that they do not fit, as one line

@@ -11,9 +11,12 @@ What measuring has taught lies in the same folder and is left alone here: see `f
 
 from __future__ import annotations
 
+import json
 import os
-import platform
+import pickle
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +26,7 @@ from typing import Any
 
 from . import _files
 from .compare import byte_count
-from .packs import Pack, differences, write_pack
+from .packs import Pack, write_pack
 
 __all__ = ["Files", "Info", "clear", "export_kernels", "import_kernels", "info", "prune"]
 
@@ -173,21 +176,29 @@ def clear() -> int:
     PermissionError
         If the folder is not used; the message says why.
     """
+    from .cpu import target
+
     folder = _folder()
+    _files.remove([folder / target.IMPORTED])
     _files.remove(folder.glob(f"peak-{'[0-9a-f]' * 16}.txt"))
     return _files.remove(entry.file for entry in _files.entries(folder) if entry.is_kernel)
 
 
-def export_kernels(file: str | os.PathLike[str]) -> int:
-    """Write all compiled kernels into one file, a pack, for `import_kernels` to take.
+def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", problems: Any = None) -> int:
+    """Write compiled kernels into one file, a pack, for `import_kernels` to take or ``$FASTCONV_KERNELS`` to name.
 
-    Kernels of other versions that are still in the cache go along: after `clear` and ``python -m fastconv warmup``
-    there are none.
+    A pack is of use where the versions of Python, NumPy, Numba and fastconv are these and the processor has all
+    features of the one that it is for.
 
     Parameters
     ----------
     file : str or path
         The file to write; a zip.
+    processor : str, optional
+        "host", to write the kernels that are in the cache for this processor; or a class of processors, "x86-64-v3"
+        (those with AVX2) or "x86-64-v4" (with AVX-512), to compile for it what `fastconv.warmup` compiles.
+    problems : optional
+        What to compile for a class, as in `fastconv.warmup`; by default the common problems of all operations.
 
     Returns
     -------
@@ -196,6 +207,8 @@ def export_kernels(file: str | os.PathLike[str]) -> int:
 
     Raises
     ------
+    ValueError
+        If there is no such class, this processor is not of it, or `problems` are given for "host".
     PermissionError
         If the cache is not used; the message says why.
     OSError
@@ -207,9 +220,35 @@ def export_kernels(file: str | os.PathLike[str]) -> int:
     >>> cache.export_kernels("kernels.zip")  # doctest: +SKIP
     212
     """
-    files = sorted(entry.file for entry in _files.entries(_folder()) if entry.is_kernel)
-    read = ((file.name, _files.read(file, note=False)) for file in files)  # packing them is not using them
-    return write_pack(file, ((name, data) for name, data in read if data is not None), _machine())
+    from .cpu import target
+    from .cpu.processor import CLASSES, host
+
+    if processor == "host":
+        if problems is not None:
+            raise ValueError("problems are compiled for a class of processors; for 'host' the cache is exported")
+        return _export(file, _folder(), target.processor())
+    if processor not in CLASSES:
+        raise ValueError(f"processor must be 'host' or one of {', '.join(map(repr, CLASSES))}, got {processor!r}")
+    goal = CLASSES[processor]
+    if lacking := sorted(goal.features - host().features):
+        raise ValueError(f"processor {processor!r} has {', '.join(lacking)}, which this one lacks")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"NUMBA_CPU_NAME": goal.name, "NUMBA_CPU_FEATURES": goal.flags, "FASTCONV_CACHE_DIR": folder}
+        environment = {name: value for name, value in os.environ.items() if name != "FASTCONV_KERNELS"} | settings
+        code = "import pickle, sys, fastconv; fastconv.warmup(pickle.load(sys.stdin.buffer))"
+        command = [sys.executable, "-P", "-c", code]
+        subprocess.run(command, env=environment, input=pickle.dumps(problems), check=True)
+        return _export(file, Path(folder), goal)
+
+
+def _export(file: str | os.PathLike[str], folder: Path, processor: Any) -> int:
+    from .cpu import target
+
+    made_for = target.kernels_id(processor)
+    files = sorted(entry.file for entry in _files.entries(folder) if entry.file.suffix == ".nbc")
+    read = ((one.name, one.read_bytes()) for one in files)
+    kernels = ((name, data) for name, data in read if data[32:48] == made_for)
+    return write_pack(file, kernels, target.manifest(processor))
 
 
 def import_kernels(file: str | os.PathLike[str]) -> int:
@@ -245,9 +284,12 @@ def import_kernels(file: str | os.PathLike[str]) -> int:
     ...
     FileNotFoundError: [Errno 2] No such file or directory: 'no-such.zip'
     """
+    from .cpu import target
+    from .cpu.processor import host
+
     name, folder, pack = os.fspath(file), _folder(), Pack(file)
-    if told := ", ".join(differences(pack.manifest, _machine())):
-        warnings.warn(f"nothing is imported of {name}, which is for another machine or version: {told}", stacklevel=2)
+    if why := target.misfit(pack):
+        warnings.warn(f"nothing is imported of {name}, which is for another machine or version: {why}", stacklevel=2)
         return 0
     kernels = {kernel: data for kernel in pack.names if (data := pack.get(kernel)) is not None}
     if damaged := sorted(set(pack.names) - kernels.keys()):
@@ -255,6 +297,12 @@ def import_kernels(file: str | os.PathLike[str]) -> int:
     for kernel, data in kernels.items():
         if not _files.write(folder / kernel, data):
             raise OSError(f"{kernel} cannot be written to {folder}")
+    processor = target.processor_of(pack)
+    if processor == host():
+        _files.remove([folder / target.IMPORTED])
+    else:
+        told = json.dumps({"name": processor.name, "features": sorted(processor.features)})
+        _files.write(folder / target.IMPORTED, told.encode())
     return len(kernels)
 
 
@@ -274,25 +322,3 @@ def _unwritable(folder: Path) -> str | None:
 def _files_of(entries: Iterable[_files.Entry]) -> Files:
     sizes = [entry.size for entry in entries]
     return Files(len(sizes), sum(sizes))
-
-
-def _machine() -> dict[str, Any]:
-    """For what kernels are compiled here: all that the cache's keys depend on, but for each kernel's own."""
-    import llvmlite
-    import numba
-    import numpy
-
-    from .cpu.disk_cache import SOURCES
-    from .cpu.processor import features, processor_name
-
-    return {
-        "fastconv": SOURCES[:16],
-        "Python": sys.version,
-        "NumPy": numpy.__version__,
-        "Numba": numba.__version__,
-        "llvmlite": llvmlite.__version__,
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "processor": {"name": processor_name(), "features": sorted(features())},
-        "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
-    }

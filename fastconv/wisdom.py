@@ -181,14 +181,13 @@ def machine() -> dict[str, str]:
     import numba
     import numpy
 
-    from .cpu.disk_cache import SOURCES
-    from .cpu.processor import features, processor_name
+    from .cpu.target import package_hash, processor
 
     return {
-        "processor": processor_name(),
-        "features": hashlib.sha256(" ".join(sorted(features())).encode()).hexdigest()[:16],
+        "processor": processor().name,
+        "features": hashlib.sha256(" ".join(sorted(processor().features)).encode()).hexdigest()[:16],
         "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
-        "fastconv": SOURCES[:16],
+        "fastconv": package_hash()[:16],
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "numpy": numpy.__version__,

@@ -40,6 +40,7 @@ from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, 
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 from .disk_cache import CodeFiles
+from .target import processor
 
 #: How the names of functions begin that Python or kernels find by name; all others of a module are its own.
 EXPORTED = "_ZN7cpython", "micro."
@@ -48,7 +49,11 @@ EXPORTED = "_ZN7cpython", "micro."
 
 
 class _Context(CPUContext):
-    """Numba's for this processor, of which only what kernels use is loaded: all of it imports SciPy, and takes 0.15 s."""
+    """Numba's for a processor, of which only what kernels use is loaded: all of it imports SciPy, and takes 0.15 s."""
+
+    def init(self) -> None:
+        super().init()
+        self._internal_codegen = _Codegen("fastconv")
 
     def load_additional_registries(self) -> None:
         rtsys.initialize(self)
@@ -57,6 +62,16 @@ class _Context(CPUContext):
 
         self.install_registry(mathimpl.registry)
         self.install_registry(npyimpl.registry)
+
+
+class _Codegen(codegen.JITCPUCodegen):
+    """Numba's, for the processor that kernels are made for."""
+
+    def _get_host_cpu_name(self) -> str:
+        return processor().name
+
+    def _get_host_cpu_features(self) -> str:
+        return processor().flags
 
 
 class _Target(CPUTarget):
@@ -203,7 +218,8 @@ class _WholePipeline(compiler.Compiler):
 
     def define_pipelines(self) -> list[PassManager]:
         (passes,) = super().define_pipelines()
-        passes.passes = [(_Lowering if each is typed_passes.NativeLowering else each, why) for each, why in passes.passes]
+        last = typed_passes.NativeLowering
+        passes.passes = [(_Lowering if each is last else each, why) for each, why in passes.passes]
         passes.finalize()
         return [passes]
 
@@ -383,7 +399,7 @@ _SIZE = llvmir.IntType(64)
 
 @intrinsic
 def _start(typingctx, kernel, team, threads, arguments):
-    """Run a kernel in so many shares: by `team`, the address of ``numba_parallel_for``, or as one where there is one."""
+    """Run a kernel in so many shares: by `team`, the address of ``numba_parallel_for``, or here where there is one."""
     integer = types.int64
     argtypes = (*arguments, integer, integer)
     kernel.dispatcher.compile(argtypes)
@@ -493,14 +509,14 @@ def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environme
     """Make new code ready to run, and save it for other processes. What Numba calls environments goes with it."""
     _set_environments(library, environments)
     code = library._get_compiled_object()
-    files.save(args, library.codegen, serialize.dumps((library.name, symbol, environments, code)))
+    files.save(args, serialize.dumps((library.name, symbol, environments, code)))
 
 
 def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Sequence[Any]] | None:
     """Saved code, the address of its symbol, and its environments; None where nothing is saved, or it is damaged."""
     context = TARGET.target_context
     generator = context.codegen()
-    data = files.load(args, generator)
+    data = files.load(args)
     if data is None:
         return None
     rtsys.initialize(context)  # what compiled code may call

@@ -231,7 +231,9 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, steps, tables, lanes, o
 
 
 @kernel
-def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, steps, tables, lanes, one):
+def _fft2d(
+    x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, steps, tables, lanes, one
+):
     n, c_out, oh, ow = out.shape
     (high, wide), (tall, broad) = size, inner
     pitch, block, line = wide + lanes, sizes[0], sizes[1]

@@ -227,7 +227,7 @@ def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, lanes)
 @jit
 def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_tiles, to, step, lanes):
     """Transform the tiles of a region into V."""
-    (stride, dilation, m_down, m_across, e_down, e_across) = geometry
+    stride, dilation, m_down, m_across, e_down, e_across = geometry
     line = columns * lanes
     for i in range(high * dilation[0]):
         first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
@@ -243,7 +243,7 @@ def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_t
 @jit
 def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work, region, shift, floor, lanes):
     """Transform one row of tiles from M into rows of output, channels in lanes."""
-    (_, dilation, m_down, m_across, e_down, e_across) = geometry
+    _, dilation, m_down, m_across, _, e_across = geometry
     line, row = wide * m_across * dilation[1], e_across * lanes
     for i in range(dilation[0]):
         for j in range(wide * dilation[1]):
@@ -258,7 +258,7 @@ def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work,
 def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry):
     """The convolution: V, the products M and the output of a block of tiles after the other."""
     pad, grid, block, (rows, shares, lanes), (region_h, region_w), begins, (v_step, m_step), tile = geometry
-    stride, dilation, m_down, m_across, e_down, e_across = tile
+    stride, dilation, m_down, m_across, _, e_across = tile
     n, c_all, h, w = x.shape
     c_out, oh, ow = out.shape[1:]
     elements, depth, panel = packed.shape[2:]
