@@ -120,7 +120,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
         packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
         return _unpacked(spec, alone)._replace(weight=packed, raw=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
-    _weights_kernel(down, across, lanes).sized(16 * packed.size)(weight, packed)
+    _weights_kernel(down.exact(), across.exact(), lanes).sized(16 * packed.size)(weight, packed)
     return _unpacked(spec, tiling)._replace(weight=packed)
 
 
@@ -131,7 +131,7 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
     sizes = buffers(spec, tiling)
     return Packed(
         tiling,
-        _tiles_kernel(*tiling.axes, tiling.rows, tiling.vectors, lanes).sized(spec.flops),
+        _tiles_kernel(*[one.exact() for one in tiling.axes], tiling.rows, tiling.vectors, lanes).sized(spec.flops),
         np.empty(0, spec.acc_dtype),
         np.empty((0, 0, 0, 0), spec.acc_dtype),
         channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
