@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     exported.add_argument("file", metavar="FILE")
     kinds = ["host", "x86-64-v3", "x86-64-v4"]
     exported.add_argument("--for", dest="processor", choices=kinds, default="host",
-                          help="the processors: this one, with all that the cache has for it, or a class, for which the "
+                          help="the processors: this one, for which the cache has kernels, or a class, for which the "
                                "common kernels are compiled now")  # fmt: skip
     imported = verbs.add_parser("import", help="take kernels from such a file, which is to trust whoever made it")
     imported.add_argument("file", metavar="FILE")

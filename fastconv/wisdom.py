@@ -134,8 +134,11 @@ def forget_wisdom() -> int:
 
 def recall(spec: ConvSpec, threads: int) -> str | None:
     """The algorithm that won when this problem was measured on so many threads, if it was."""
+    folder = os.path.join(_root(), _machine_name())  # sooner than with a Path: every new problem asks
+    if not _learned and not os.path.isdir(folder):
+        return None
     key = _key(spec, threads)
-    record = _learned.get(key) or _read(_file(*key))
+    record = _learned.get(key) or _read(os.path.join(folder, _name(*key)))
     if record is None or (record["problem"], record["threads"]) != key:
         return None
     return record["algorithm"]
@@ -208,12 +211,16 @@ def _folder() -> Path:
 
 
 def _file(problem: str, threads: int) -> Path:
-    return _folder() / f"{hashlib.sha256(f'{threads} {problem}'.encode()).hexdigest()[:32]}.json"
+    return _folder() / _name(problem, threads)
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _name(problem: str, threads: int) -> str:
+    return f"{hashlib.sha256(f'{threads} {problem}'.encode()).hexdigest()[:32]}.json"
+
+
+def _read(file: Path | str) -> dict[str, Any] | None:
     try:
-        record = json.loads(read(file) or b"")
+        record = json.loads(read(Path(file)) or b"")
     except (ValueError, RecursionError):
         return None
     return record if _sound(record) else None

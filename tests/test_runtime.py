@@ -193,7 +193,8 @@ def copied_package(tmp_path: Path) -> Path:
 def test_a_changed_helper_in_another_file_is_seen(copied_package: Path, tmp_path: Path) -> None:
     helper = copied_package / "cpu" / "helper.py"
     (copied_package / "cpu" / "user.py").write_text(
-        "from .helper import constant\nfrom .runtime import compiled\n@compiled\ndef fill(out):\n    out[0] = constant()\n"
+        "from .helper import constant\nfrom .runtime import compiled\n\n@compiled\n"
+        "def fill(out):\n    out[0] = constant()\n"
     )
     code = "import numpy as np\nfrom fastconv.cpu.user import fill\nout = np.zeros(1)\nfill(out)\nprint(out[0])"
     for value in (1.0, 2.0):

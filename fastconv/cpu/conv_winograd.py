@@ -37,7 +37,6 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from ..toom_cook import Axis
 from . import micro, simd
 from .linear import map_address
 from .machine import Machine
@@ -47,6 +46,7 @@ from .runtime import is_used_once, jit, kernel, masked_threads, num_threads, wei
 from .runtime import scratch as runtime_scratch
 from .tile import matrix_product_address
 from .winograd_tiling import (
+    Outline,
     Tiling,
     algorithms,
     best_axes,
@@ -184,8 +184,9 @@ class Transforms(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _transforms(down: Axis, across: Axis, dtype: np.dtype) -> Transforms:
-    maps = down.b, across.b, down.a, across.a, down.g, across.g
+def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
+    first, second = down.exact(), across.exact()
+    maps = first.b, second.b, first.a, second.a, first.g, second.g
     return Transforms(*(map_address(matrix, dtype, finish=number == 3) for number, matrix in enumerate(maps)))
 
 
