@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -220,6 +219,8 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
     >>> cache.export_kernels("kernels.zip")  # doctest: +SKIP
     212
     """
+    import subprocess  # late: `import fastconv` has no need of it
+
     from .cpu import target
     from .cpu.processor import CLASSES, host
 

@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ _MANIFEST = "manifest.json"
 
 def write_pack(file: str | os.PathLike[str], kernels: Iterable[tuple[str, bytes]], manifest: Mapping[str, Any]) -> int:
     """Write kernels, by name, and for what they were compiled; how many there were."""
+    import zipfile  # late: 10 ms, and few processes have to do with packs
+
     checksums: dict[str, str] = {}
 
     def put(name: str, data: bytes) -> None:  # the date of a ZipInfo is fixed: the same kernels make the same pack
@@ -43,6 +44,8 @@ class Pack:
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
+        import zipfile  # late, as above
+
         data = Path(file).read_bytes()
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
