@@ -14,12 +14,13 @@ calls is optimised and turned into machine code on its own, where nothing calls 
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import inspect
-import pickle
 import sys
 import types as types_
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -27,18 +28,20 @@ import llvmlite.binding as llvm
 import numba
 from llvmlite import ir as llvmir
 from numba import _dynfunc
-from numba.core import cgutils, codegen, compiler, serialize, sigutils, typed_passes, types, untyped_passes
+from numba.core import cgutils, codegen, compiler, sigutils, typed_passes, types, untyped_passes
 from numba.core import ir as numba_ir
 from numba.core.callconv import excinfo_ptr_t
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.cpu import CPUContext
+from numba.core.environment import Environment
 from numba.core.imputils import lower_builtin
 from numba.core.registry import CPUDispatcher, CPUTarget
 from numba.core.runtime import rtsys
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
+from . import loops
 from .disk_cache import CodeFiles
 from .target import processor
 
@@ -154,10 +157,13 @@ def _libraries(library: Any) -> Iterator[Any]:
 
 
 def _optimize(generator: Any, module: Any) -> None:
-    first, builder = generator._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
-    first.run(module, builder)
-    full, builder = generator._module_pass_manager()
-    full.run(module, builder)
+    """Run LLVM's passes of level 2, once.
+
+    Numba runs some of them on each function, level 0 on the module, and then level 3 with vectors made of straight
+    code: half as long again, and no kernel is faster for it.
+    """
+    passes, builder = generator._module_pass_manager(opt=2, slp_vectorize=False)
+    passes.run(module, builder)
 
 
 # -- functions -----------------------------------------------------------------------------------------------
@@ -226,7 +232,7 @@ class _WholePipeline(compiler.Compiler):
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _Replacements(FunctionPass):
-    """Replaces built-in functions for which Numba would compile functions of their own (20 ms each) by instructions."""
+    """Replaces ``range``, see `loops`, and ``min`` and ``max``, for which Numba would compile functions (20 ms each)."""
 
     _name = "fastconv_replacements"
 
@@ -237,8 +243,8 @@ class _Replacements(FunctionPass):
         for block in state.func_ir.blocks.values():
             for statement in block.find_insts(numba_ir.Assign):
                 value = statement.value
-                if isinstance(value, numba_ir.Global) and value.value in (min, max):
-                    instruction = _smallest if value.value is min else _largest
+                if isinstance(value, numba_ir.Global) and value.value in _REPLACED:
+                    instruction = _REPLACED[value.value]
                     statement.value = numba_ir.Global(instruction.__name__, instruction, value.loc)
         return True
 
@@ -270,6 +276,7 @@ def _define(function: Callable, sign: str) -> None:
 
 _define(_smallest, "<")
 _define(_largest, ">")
+_REPLACED = {min: _smallest, max: _largest, range: loops.numbers}
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -377,20 +384,16 @@ class _Entry:
 
 @intrinsic
 def _share_of(typingctx, tasks, share, shares):
-    integer = types.int64
-    kind = types.range_state64_type
+    kind = loops.Range(types.int64, "up")
 
     def codegen(context, builder, sig, args):
         count, number, parts = args
-        if tasks.bitwidth < 64:
-            count = builder.sext(count, number.type)
-        edges = [builder.sdiv(builder.mul(count, at), parts) for at in (number, builder.add(number, number.type(1)))]
-        state = cgutils.create_struct_proxy(kind)(context, builder)
-        state.start, state.stop = edges
-        state.step = number.type(1)
-        return state._getvalue()
+        first, last = (
+            builder.sdiv(builder.mul(count, at), parts) for at in (number, builder.add(number, number.type(1)))
+        )
+        return loops.range_value(context, builder, kind, first, last, number.type(1))
 
-    return kind(tasks, integer, integer), codegen
+    return kind(types.int64, types.int64, types.int64), codegen
 
 
 _BYTES = llvmir.IntType(8).as_pointer()
@@ -489,53 +492,61 @@ class Compiled(CPUDispatcher):
         return entry
 
     def _built(self, args: tuple) -> Callable:
-        with target_override("fastconv"):
-            compiled = self._compiler.compile(args, None)
-        environments = [compiled.environment, *compiled._find_referenced_environments()]
-        keep(self._files, args, compiled.library, compiled.fndesc.llvm_cpython_wrapper_name, environments)
-        return compiled.entry_point
+        with compiling():
+            made = self._compiler.compile(args, None)
+        keep(self._files, args, made.library, made.fndesc.llvm_cpython_wrapper_name, made.environment.env_name)
+        return made.entry_point
 
     def _loaded(self, args: tuple) -> Callable | None:
         found = load(self._files, args)
         if found is None:
             return None
-        library, address, environments = found
+        library, address, environment = found
         function = self.py_func
         names = sys.modules[function.__module__], function.__name__, ""
-        return _dynfunc.make_function(*names, address, environments[0], (library,))
+        return _dynfunc.make_function(*names, address, environment, (library,))
 
 
-def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environments: Sequence[Any] = ()) -> None:
-    """Make new code ready to run, and save it for other processes. What Numba calls environments goes with it."""
-    _set_environments(library, environments)
-    code = library._get_compiled_object()
-    files.save(args, serialize.dumps((library.name, symbol, environments, code)))
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Around what is compiled: for this package's target, and without looks for garbage, which take a tenth longer."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with target_override("fastconv"):
+            yield
+    finally:
+        if collects:
+            gc.enable()
 
 
-def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Sequence[Any]] | None:
-    """Saved code, the address of its symbol, and its environments; None where nothing is saved, or it is damaged."""
-    context = TARGET.target_context
-    generator = context.codegen()
+def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environment: str = "") -> None:
+    """Save new code for other processes, with its symbol, and the name of what Numba calls its environment."""
+    names = "\n".join((library.name, symbol, environment, "")).encode()
+    files.save(args, names + library._get_compiled_object())
+
+
+def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | None:
+    """Saved code, the address of its symbol, and its environment; None where nothing is saved, or it is damaged."""
     data = files.load(args)
     if data is None:
         return None
+    context = TARGET.target_context
     rtsys.initialize(context)  # what compiled code may call
     try:
-        name, symbol, environments, code = pickle.loads(data)
-        library = Library(generator, name)
+        *names, code = data.split(b"\n", 3)
+        name, symbol, told = (one.decode() for one in names)
+        library = Library(context.codegen(), name)
         library.enable_object_caching()
         library._set_compiled_object(code)
         library._finalize_final_module()
-        address = generator._engine.get_function_address(symbol)
-        _set_environments(library, environments)
+        address = library.codegen._engine.get_function_address(symbol)
+        environment = Environment({})  # Python's wrapper wants one, though nothing is looked up in it
+        if told:
+            library.codegen.set_env(told, environment)
     except Exception:  # whatever is wrong with a cache's file, compiling mends it
         return None
-    return library, address, environments
-
-
-def _set_environments(library: Library, environments: Sequence[Any]) -> None:
-    for environment in environments:
-        library.codegen.set_env(environment.env_name, environment)
+    return library, address, environment
 
 
 def compiled(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled:
