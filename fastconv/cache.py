@@ -235,7 +235,8 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
         raise ValueError(f"processor {processor!r} has {', '.join(lacking)}, which this one lacks")
     with tempfile.TemporaryDirectory() as folder:
         settings = {"NUMBA_CPU_NAME": goal.name, "NUMBA_CPU_FEATURES": goal.flags, "FASTCONV_CACHE_DIR": folder}
-        environment = {name: value for name, value in os.environ.items() if name != "FASTCONV_KERNELS"} | settings
+        path = [str(target.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | settings | {"PYTHONPATH": os.pathsep.join(path), "FASTCONV_KERNELS": ""}
         code = "import pickle, sys, fastconv; fastconv.warmup(pickle.load(sys.stdin.buffer))"
         command = [sys.executable, "-P", "-c", code]
         subprocess.run(command, env=environment, input=pickle.dumps(problems), check=True)

@@ -232,7 +232,7 @@ class _WholePipeline(compiler.Compiler):
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _Replacements(FunctionPass):
-    """Replaces ``range``, see `loops`, and ``min`` and ``max``, for which Numba would compile functions (20 ms each)."""
+    """Replaces ``range`` (see `loops`), ``min`` and ``max``, for which Numba would compile functions, 20 ms each."""
 
     _name = "fastconv_replacements"
 
