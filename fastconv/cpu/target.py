@@ -3,7 +3,8 @@
 That is the processor at hand, unless there are kernels that were made for another one that has no feature this one
 lacks: then all of this process is for that one, so that its kernels and those that must still be compiled fit each
 other. Such kernels come, in this order, from the pack that ``$FASTCONV_KERNELS`` names, from one that was imported into
-the cache, or from the package itself, where a wheel brought packs along: the one for most features is taken.
+the cache, or from the package itself, where a wheel brought packs along: the one for most features is taken. An empty
+``$FASTCONV_KERNELS`` asks for none of them.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ class _Chosen(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _chosen() -> _Chosen:
-    if (given := os.environ.get("FASTCONV_KERNELS")) and (pack := _fitting(given, warn=True)):
+    given = os.environ.get("FASTCONV_KERNELS")
+    if given == "":
+        return _Chosen(host(), ())
+    if given and (pack := _fitting(given, warn=True)):
         return _Chosen(processor_of(pack), (pack,))
     imported = _imported()
     if imported is not None:
