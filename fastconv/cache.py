@@ -247,9 +247,9 @@ def _export(file: str | os.PathLike[str], folder: Path, processor: Any) -> int:
     from .cpu import target
 
     made_for = target.kernels_id(processor)
-    files = sorted(entry.file for entry in _files.entries(folder) if entry.file.suffix == ".nbc")
-    read = ((one.name, one.read_bytes()) for one in files)
-    kernels = ((name, data) for name, data in read if data[32:48] == made_for)
+    files = sorted(entry.file for entry in _files.entries(folder) if entry.is_kernel)
+    read = ((one.name, _files.read(one, note=False) or b"") for one in files)  # packing them is not using them
+    kernels = ((name, data) for name, data in read if data[32:48] == made_for or (data and name.endswith(".cubin")))
     return write_pack(file, kernels, target.manifest(processor))
 
 

@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir as llvmir
-from numba import _dynfunc
+from numba import _dynfunc  # type: ignore[attr-defined] # a module in C
 from numba.core import cgutils, codegen, compiler, sigutils, typed_passes, types, untyped_passes
 from numba.core import ir as numba_ir
 from numba.core.callconv import excinfo_ptr_t
@@ -205,7 +205,7 @@ class _Pipeline(compiler.CompilerBase):
         passes.finalize()
         return [passes]
 
-    def untyped(self) -> tuple[type, ...]:
+    def untyped(self) -> tuple[Any, ...]:
         return (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
@@ -341,7 +341,7 @@ def _called(function: Any, call: Any) -> Any:
 
 
 class _KernelPipeline(_Pipeline):
-    def untyped(self) -> tuple[type, ...]:
+    def untyped(self) -> tuple[Any, ...]:
         first, fixup, *others = super().untyped()
         return (first, _Shares, fixup, *others)
 
@@ -488,12 +488,12 @@ class Compiled(CPUDispatcher):
             entry = self._entries.get(args)
             if entry is None:
                 entry = self._entries[args] = self._loaded(args) or self._built(args)
-                self._insert([kind._code for kind in args], entry, False)
+                self._insert([kind._code for kind in args], entry, False)  # type: ignore[attr-defined] # in C
         return entry
 
     def _built(self, args: tuple) -> Callable:
         with compiling():
-            made = self._compiler.compile(args, None)
+            made: Any = self._compiler.compile(args, None)  # type: ignore[attr-defined] # Numba's Dispatcher has it
         keep(self._files, args, made.library, made.fndesc.llvm_cpython_wrapper_name, made.environment.env_name)
         return made.entry_point
 

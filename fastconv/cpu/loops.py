@@ -50,8 +50,8 @@ def numbers(*args: int) -> range:
 @infer_global(numbers)
 class _Numbers(AbstractTemplate):
     def generic(self, args: tuple, kws: dict) -> Any:
-        number = self.context.unify_types(*map(types.unliteral, args))
-        if number is None or not isinstance(number, types.Integer) or number.bitwidth != 64:
+        number: Any = self.context.unify_types(*map(types.unliteral, args))
+        if number not in (types.int64, types.uint64):
             return None
         step = getattr(args[2], "literal_value", 0) if len(args) == 3 else 1
         kind = Range(number, "up" if step > 0 else "down" if step < 0 else "any")

@@ -136,6 +136,6 @@ def _lower_call(context, builder, sig, args):
     return context.get_dummy_value()
 
 
-def _exact(kind: types.Type) -> types.Type:
+def _exact(kind: Any) -> Any:
     kind = types.unliteral(kind)
-    return types.int64 if isinstance(kind, types.Integer) and kind.bitwidth == 64 else kind
+    return types.int64 if kind in (types.int64, types.uint64) else kind

@@ -84,7 +84,7 @@ class Kernel:
         self._made_of = py_func, key, options
 
     @cached_property
-    def launch(self) -> Callable[..., None]:
+    def launch(self) -> Any:
         """Called as ``launch(team, threads, *args)``, see `building.launcher`; made when it is first needed."""
         return building.launcher(*self._made_of)
 

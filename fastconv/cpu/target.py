@@ -93,7 +93,8 @@ def misfit(pack: Pack) -> str | None:
 
 def processor_of(pack: Pack) -> Processor:
     """The processor that a pack is for."""
-    told = pack.manifest.get("processor", {})
+    told = pack.manifest.get("processor")
+    told = told if isinstance(told, dict) else {}
     return Processor(str(told.get("name")), frozenset(map(str, told.get("features", ()))))
 
 
