@@ -6,7 +6,10 @@ fastconv computes them: a layer by a plan and by a plain `conv2d` call, which is
 which are compared, before they are timed in turns of a few calls. Ratios are of medians in one run: above one, this
 tree is faster.
 
-On a machine that does other work too, ``--passes 3`` measures all rows three times; each way keeps its best median.
+``--passes 4`` measures all rows four times, in new processes, and tells the median of the passes' ratios. That is
+needed on a machine that does other work, too; and where a process's arrays lie in memory moves the ratio of a pass by
+up to a fifth, mostly against the process that began first: this tree's in the first pass, the other's in the second.
+So an even number of passes is fair.
 """
 
 # The processes import this module, too: what loads Numba is imported where it is used.
@@ -18,7 +21,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,16 +50,24 @@ ROWS: dict[str, dict[str, Row]] = {
 #: Errors in units of a result's largest element: float32 in any order of sums stays far below (2e-5, a weight's
 #: gradient), a wrong element does not.
 CLOSE = 1e-3
-#: Ratios below are listed: on an idle machine those of two equal checkouts vary less.
+#: Ratios below are listed. Of two equal checkouts, 6 of 45 were below in three passes on a machine with other work.
 SLOWER = 0.95
 
 
-def measured(groups: list[str], pattern: str, path: Path, threads: int, pinned: bool) -> Iterator[tuple[str, Ways]]:
+#: The ways of each row, as every pass has measured them.
+Table = dict[str, list[Ways]]
+#: The contenders, in the order in which their processes begin.
+BOTH = "fastconv", "before"
+
+
+def measured(
+    groups: list[str], pattern: str, path: Path, threads: int, pinned: bool, both: Sequence[str] = BOTH
+) -> Iterator[tuple[str, Ways]]:
     """Each row's name and its ways, this tree's and those "before"."""
     chosen = {name: row for group in groups for name, row in ROWS[group].items() if pattern in name}
     with (
         copied(path) as folder,
-        peers.contenders(["fastconv", "before"], threads, pinned, {"before": folder}) as able,
+        peers.contenders(both, threads, pinned, {"before": folder}) as able,
     ):
         for name, row in chosen.items():
             yield name, peers.measure(row, able.values(), reference(row))
@@ -69,24 +80,26 @@ def reference(row: Row) -> np.ndarray:
     return row.problem.call()()
 
 
-def ratios(table: dict[str, Ways]) -> dict[str, float]:
+def ratios(table: Table) -> dict[str, float]:
     """How many times as fast as before each way to compute each row is."""
     return {
-        f"{name} (plan)" if way == "plan" else name: ways[f"{way} before"]["seconds"] / result["seconds"]
-        for name, ways in table.items()
-        for way, result in ways.items()
-        if f"{way} before" in ways
+        f"{name} (plan)" if way == "plan" else name: statistics.median(
+            ways[f"{way} before"]["seconds"] / ways[way]["seconds"] for ways in passes
+        )
+        for name, passes in table.items()
+        for way in passes[0]
+        if f"{way} before" in passes[0]
     }
 
 
 def show(name: str, ways: Ways) -> str:
     """One row as text: ratios, and every way's milliseconds and error."""
-    found = " ".join(f"x{value:.2f}" for value in ratios({name: ways}).values()) or "not there before"
+    found = " ".join(f"x{value:.2f}" for value in ratios({name: [ways]}).values()) or "not there before"
     texts = (f"{way} {1e3 * result['seconds']:.3f} ({result['error']:.0e})" for way, result in ways.items())
     return f"{name:38} {found:12} {'  '.join(texts)}"
 
 
-def summary(table: dict[str, Ways]) -> list[str]:
+def summary(table: Table) -> list[str]:
     """The mean, the worst and what is slower or not close, in words."""
     found = ratios(table)
     if not found:
@@ -102,9 +115,13 @@ def summary(table: dict[str, Ways]) -> list[str]:
     ]
 
 
-def apart(table: dict[str, Ways]) -> list[str]:
+def apart(table: Table) -> list[str]:
     """Rows of which a result is not close to what it should be."""
-    return [name for name, ways in table.items() if not all(result["error"] <= CLOSE for result in ways.values())]
+    return [
+        name
+        for name, passes in table.items()
+        if not all(result["error"] <= CLOSE for ways in passes for result in ways.values())
+    ]
 
 
 def main() -> None:
@@ -117,14 +134,15 @@ def main() -> None:
     parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
-    report: dict[int, dict[str, Ways]] = {}
+    report: dict[int, Table] = {}
     for threads in dict.fromkeys(arguments.threads or [1, fastconv.get_num_threads()]):
         print(f"\n{threads} thread(s): ratios, ms (error) of each way")
         table = report.setdefault(threads, {})
         pinned = arguments.pin and threads > 1
-        for _ in range(arguments.passes):
-            for name, ways in measured(arguments.groups, arguments.only, arguments.path, threads, pinned):
-                table[name] = peers.better_ways(table[name], ways) if name in table else ways
+        for number in range(arguments.passes):
+            both = BOTH[:: -1 if number % 2 else 1]
+            for name, ways in measured(arguments.groups, arguments.only, arguments.path, threads, pinned, both):
+                table.setdefault(name, []).append(ways)
                 print(show(name, ways), flush=True)
         print("\n".join(["", *summary(table)]))
     if arguments.json:

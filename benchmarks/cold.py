@@ -336,7 +336,7 @@ def cells(what: str, target: float | None, found: dict[str, Sample | None], wors
         texts += ["-", "-"] if sample is None else [duration(sample["wall"]), duration(sample["cpu"])]
     now, before = found["now"], found.get("before")
     if len(found) > 1:
-        texts.append(f"{before['wall'] / now['wall']:.2f}" if now and before else "-")
+        texts.append(f"{before['wall'] / now['wall']:#.3g}" if now and before else "-")
     late = target is not None and now is not None and now["wall"] > target
     return (*texts, "  ".join(filter(None, ("  over" if late else "", worst))))
 

@@ -127,10 +127,11 @@ def our_epoch(x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """An epoch of LeNet, which gives the last loss."""
     from fastconv import nn
 
+    rng = np.random.default_rng(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid(),
-        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(),
-        nn.Linear(84, 10),
+        nn.Conv2d(1, 6, 5, padding=2, rng=rng), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5, rng=rng),
+        nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120, rng=rng), nn.Sigmoid(),
+        nn.Linear(120, 84, rng=rng), nn.Sigmoid(), nn.Linear(84, 10, rng=rng),
     )  # fmt: skip
     loss, optimizer = nn.CrossEntropyLoss(), nn.SGD(model.parameters(), lr=0.1, momentum=0.9)
 

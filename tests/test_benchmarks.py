@@ -188,7 +188,7 @@ def max_pool2d(x, **options): return np.zeros((64, 6, 14, 14), np.float32)
         "max lenet_2x2_s2": {"max": 0, "max before": 1},
         "avg lenet_2x2_s2": {"avg": pytest.approx(0, abs=1e-6)},
     }
-    assert before.apart(table) == ["max lenet_2x2_s2"]
+    assert before.apart({name: [ways] for name, ways in table.items()}) == ["max lenet_2x2_s2"]
     assert "not there before" in before.show("avg lenet_2x2_s2", table["avg lenet_2x2_s2"])
     with pytest.raises(argparse.ArgumentTypeError, match="no package fastconv"):
         cold.checkout(str(package))
@@ -203,11 +203,9 @@ def test_before_has_the_rows_of_all_and_tells_ratios():
     def way(seconds):
         return {"seconds": seconds, "least": seconds, "error": 1e-7}
 
-    table = {
-        "conv2d a": {"plan": way(1), "conv2d": way(4), "plan before": way(2), "conv2d before": way(2)},
-        "b": {"max": way(1)},
-    }
+    once = {"plan": way(1), "conv2d": way(4), "plan before": way(2), "conv2d before": way(2)}
+    table = {"conv2d a": [once, once | {"plan": way(9)}, once | {"plan": way(0.1)}], "b": [{"max": way(1)}]}
     assert before.ratios(table) == {"conv2d a (plan)": 2, "conv2d a": 0.5}
     text = "\n".join(before.summary(table))
     assert "2 ratios: geometric mean 1.000, worst 0.50 (conv2d a)\n1 below 0.95:\n  x0.50 conv2d a" in text
-    assert before.summary({"b": {"max": way(1)}}) == ["nothing to compare"]
+    assert before.summary({"b": table["b"]}) == ["nothing to compare"]
