@@ -233,12 +233,12 @@ def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_t
     for i in range(high * dilation[0]):
         first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
         micro.call(transforms[0], region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
-        for j in range(wide * dilation[1]):
-            at = stride[1] * (j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
-            micro.call(
-                transforms[1], work, at, dilation[1] * lanes, v_tiles, to, step, e_down, line, e_across * step
-            )
-            to += lanes
+        hop, leap = stride[1] * m_across * dilation[1] * lanes, dilation[1] * lanes
+        for e in range(e_down):
+            for j in range(dilation[1]):
+                at, goal = e * line + stride[1] * j * lanes, to + e * e_across * step + j * lanes
+                micro.call(transforms[1], work, at, leap, v_tiles, goal, step, wide, hop, leap)
+        to += wide * leap
 
 
 @jit
