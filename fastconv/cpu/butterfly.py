@@ -33,7 +33,7 @@ from numba.core import cgutils
 from . import micro
 from .building import intrinsic
 from .runtime import jit
-from .simd import _INT, Vector, _data, _fma, _load, _splat, _store, _transposed
+from .simd import _INT, Vector, _data, _fma, _load, _splat, _store
 
 #: Elements of the last step: with their sums they fill 32 registers.
 LAST = 8
@@ -88,12 +88,6 @@ def filtered_address(dtype: np.dtype) -> int:
     """That of `filtered`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(filtered, (), (row, *[place] * 4, row, place))
-
-
-def turned_address(dtype: np.dtype) -> int:
-    """That of `turned`, for kernels that call it."""
-    row, place = micro.array(dtype), micro.PLACE
-    return micro.address(turned, (), (row, *[place] * 7))
 
 
 # -- in registers --------------------------------------------------------------------------------------------
@@ -261,32 +255,6 @@ def filtered() -> Any:
         return types.void(memory, *[integer] * 4, weights, integer), codegen
 
     return multiplied
-
-
-def turned() -> Any:
-    """Square blocks of lanes x lanes elements transposed: ``turned(memory, at, pitch, hop, to, target_pitch, leap,
-    count)``; the next of `count` blocks begins `hop` behind, and goes `leap` behind."""
-
-    @intrinsic
-    def squares(typingctx, memory, at, pitch, hop, to, target_pitch, leap, count):
-        side = Vector(memory.dtype).count
-
-        def codegen(context, builder, sig, args):
-            memory_, at_, pitch_, hop_, to_, target_pitch_, leap_, count_ = args
-            data = _data(context, builder, memory, memory_)
-            with cgutils.for_range(builder, count_) as loop:
-                start, goal = (
-                    builder.add(first, builder.mul(loop.index, far)) for first, far in ((at_, hop_), (to_, leap_))
-                )
-                rows = [_load(builder, data, builder.add(start, builder.mul(pitch_, _INT(k))), side)
-                        for k in range(side)]  # fmt: skip
-                for k, column in enumerate(_transposed(builder, rows)):
-                    _store(builder, column, data, builder.add(goal, builder.mul(target_pitch_, _INT(k))))
-            return context.get_dummy_value()
-
-        return types.void(memory, *[types.int64] * 7), codegen
-
-    return squares
 
 
 # -- whole transforms ----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from numba import prange
 
 from ..spec import ConvSpec
 from . import micro, patch, rows, simd
-from .butterfly import Transform, down, filtered_address, radices, transform, turned_address, up
+from .butterfly import Transform, down, filtered_address, radices, transform, up
 from .machine import Machine
 from .runtime import compiled, jit, kernel, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
@@ -153,7 +153,7 @@ class Ready(NamedTuple):
     columns: Transform
     rows: Transform
     filtered: int
-    turned: int
+    transposed: int
     fill: int
     """Addresses of the other micro-kernels."""
 
@@ -161,7 +161,7 @@ class Ready(NamedTuple):
 @lru_cache(maxsize=64)
 def _ready(size: tuple[int, int], dtype: np.dtype) -> Ready:
     transforms = (transform(side, dtype) for side in size)
-    return Ready(*transforms, filtered_address(dtype), turned_address(dtype), patch.fill_address(dtype))
+    return Ready(*transforms, filtered_address(dtype), patch.transposed_address(dtype), patch.fill_address(dtype))
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
@@ -201,12 +201,12 @@ def _columns_down(memory, columns, size, sizes, lanes):
 
 
 @jit
-def _rows_turned(turned, memory, at, lines, size, sizes, lanes):
+def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
     """`lanes` rows of a block with their elements below each other, real and imaginary parts."""
     wide = size[1]
     for part in range(2):
         here, there = at + part * sizes[0], lines + part * sizes[1]
-        micro.call(turned, memory, here, wide + lanes, lanes, there, lanes, lanes * lanes, wide // lanes)
+        micro.call(transposed, memory, here, wide + lanes, lanes, wide, memory, there, lanes)
 
 
 @compiled
@@ -226,7 +226,7 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
         patch.zeros(memory, block, block, lanes)
         _columns_down(memory, ready.columns, size, sizes, lanes)
         for row in range(0, high, lanes):
-            _rows_turned(ready.turned, memory, row * pitch, lines, size, sizes, lanes)
+            _rows_turned(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
             down(memory, lines, lanes, line, steps, steps.shape[0], factors)
             to = (o * high + row) * wide * 2
             for column in range(wide):
@@ -260,14 +260,14 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
             patch.zeros(memory, block, block, lanes)
         _columns_down(memory, ready.columns, size, sizes, lanes)
         for row in range(0, high, lanes):
-            _rows_turned(ready.turned, memory, row * pitch, lines, size, sizes, lanes)
+            _rows_turned(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
             down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
             at = (plane % c_out * high + row) * wide * 2
             micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)
             up(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
             for part in range(2):
                 here, there = row * pitch + part * block, lines + part * line
-                micro.call(ready.turned, memory, there, lanes, lanes * lanes, here, pitch, lanes, wide // lanes)
+                micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
         for column in range(0, broad, lanes):
             up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
         shift, total = simd.splat(bias[plane % c_out]), zero

@@ -118,3 +118,24 @@ def fill(lanes: int) -> Any:
                         line += phases.size * pitch
 
     return fill_patch
+
+
+def transposed_address(dtype: np.dtype) -> int:
+    """That of `transposed`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(transposed, (simd.lanes(dtype),), (row, *[place] * 4, row, place, place))
+
+
+def transposed(lanes: int) -> Any:
+    """A micro-kernel that transposes a matrix: ``transposed(source, at, pitch, rows, columns, target, to,
+    target_pitch)`` is ``target[to + c * target_pitch + r] = source[at + r * pitch + c]``."""
+
+    @jit(key=(lanes,))
+    def transpose_blocks(source, at, pitch, rows, columns, target, to, target_pitch):
+        for r in range(0, rows, lanes):
+            for c in range(0, columns, lanes):
+                high, wide = min(lanes, rows - r), min(lanes, columns - c)
+                begin, goal = at + r * pitch + c, to + c * target_pitch + r
+                simd.transpose(source, begin, pitch, high, wide, target, goal, target_pitch)
+
+    return transpose_blocks
