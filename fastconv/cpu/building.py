@@ -359,6 +359,10 @@ class Function(CPUDispatcher):
         options = {**_OPTIONS, "no_cpython_wrapper": True, **options}
         super().__init__(py_func, targetoptions=options, pipeline_class=pipeline)
 
+    def get_call_template(self, args: Sequence[types.Type], kws: Any) -> Any:
+        # Numba would compile the function once more for each constant that it is called with.
+        return super().get_call_template(tuple(map(types.unliteral, args)), kws)
+
     def add_overload(self, cres: Any) -> None:
         # The entry point is what callers' code is found by.
         cres = cres._replace(entry_point=_Entry())
@@ -366,9 +370,15 @@ class Function(CPUDispatcher):
         self.overloads[tuple(cres.signature.args)] = cres
 
 
+class _NumbasOwn(Function):
+    """What Numba defines in Python; it may depend on constants."""
+
+    get_call_template = CPUDispatcher.get_call_template
+
+
 def _numbas_own(**options: Any) -> Callable:
     """How Numba's definitions of functions in Python are compiled for this target."""
-    return lambda py_func: Function(py_func, pipeline=_WholePipeline)
+    return lambda py_func: _NumbasOwn(py_func, pipeline=_WholePipeline)
 
 
 dispatcher_registry[_Processor] = Function

@@ -13,6 +13,9 @@ inverse multiply by n.
 The last step of `down` has no factors. In `filtered` it stays in registers, is multiplied by weights, and is the first
 step up.
 
+A step of a transform, all of its short ones, is a micro-kernel, and a transform a table of them: only the radices that
+some size needs are ever compiled, each once.
+
 Source: Van Loan, Computational Frameworks for the Fast Fourier Transform, 1992.
 """
 
@@ -20,12 +23,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
+from . import micro
 from .building import intrinsic
 from .runtime import jit
 from .simd import _INT, Vector, _data, _fma, _load, _splat, _store
@@ -49,15 +54,40 @@ def radices(size: int) -> tuple[int, ...]:
     return tuple(steps)
 
 
-def factors(size: int, dtype: np.dtype) -> np.ndarray:
-    """The factors of all steps as the loops come to them: for each j those of q = 1 .. r - 1, real and imaginary."""
-    parts, length = [np.empty(0)], size
+class Transform(NamedTuple):
+    """The transforms of one size, as `down` and `up` take them."""
+
+    steps: np.ndarray
+    """(steps, 4): of each its addresses down and up, the length of its transforms, where its factors begin."""
+    factors: np.ndarray
+    """As the steps come to them: for each j those of q = 1 .. r - 1, real and imaginary."""
+
+
+@lru_cache(maxsize=128)
+def transform(size: int, dtype: np.dtype) -> Transform:
+    """The transforms of so many elements, whole vectors of them."""
+    steps, parts, length, first = [], [np.empty(0)], size, 0
     for radix in radices(size):
         m = length // radix
         angles = -2 * np.pi / length * np.outer(np.arange(m), np.arange(1, radix))
         parts.append(np.stack([np.cos(angles), np.sin(angles)], axis=-1).reshape(-1))
-        length = m
-    return np.concatenate(parts).astype(dtype)
+        steps.append((*_step_addresses(radix, False, dtype), length, first))
+        length, first = m, first + parts[-1].size
+    steps.append((*_step_addresses(LAST, True, dtype), LAST, first))
+    return Transform(np.array(steps, np.int64), np.concatenate(parts).astype(dtype))
+
+
+def _step_addresses(radix: int, last: bool, dtype: np.dtype) -> tuple[int, int]:
+    row, place = micro.array(dtype), micro.PLACE
+    types_ = row, *[place] * 5, row, place
+    down, up = (micro.address(step, (radix, is_down, last), types_) for is_down in (True, False))
+    return down, up
+
+
+def filtered_address(dtype: np.dtype) -> int:
+    """That of `filtered`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(filtered, (), (row, *[place] * 4, row, place))
 
 
 # -- in registers --------------------------------------------------------------------------------------------
@@ -149,155 +179,103 @@ class _Elements:
                 _store(self.builder, vector, self.data, part)
 
 
-@lru_cache(maxsize=32)
-def _step(radix: int, down: bool) -> Any:
-    """A function for kernels, ``step(memory, at, step, imaginary, factors, first)``: one short transform, in place,
-    with its r - 1 factors from `first` on."""
-
-    @intrinsic
-    def short_transform(typingctx, memory, at, step, imaginary, factors, first):
-        def codegen(context, builder, sig, args):
-            memory_, start, hop, behind, factors_, begin = args
-            count = Vector(memory.dtype).count
-            elements = _Elements(builder, _data(context, builder, memory, memory_), start, hop, behind, radix)
-            table = builder.gep(_data(context, builder, factors, factors_), [begin])
-
-            def factor(q: int) -> Complex:
-                parts = (builder.load(builder.gep(table, [_INT(2 * q - 2 + part)])) for part in (0, 1))
-                return tuple(_splat(builder, part, count) for part in parts)
-
-            values = elements.load(count)
-            if down:
-                values = _transformed(builder, values, -1)
-                values[1:] = [_times(builder, values[q], factor(q)) for q in range(1, radix)]
-            else:
-                values[1:] = [_times(builder, values[q], factor(q), True) for q in range(1, radix)]
-                values = _transformed(builder, values, 1)
-            elements.store(values)
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(memory, integer, integer, integer, factors, integer), codegen
-
-    return short_transform
+# -- micro-kernels -------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=2)
-def last_step(down: bool) -> Any:
-    """``step(memory, at, step, imaginary)``: the last short transform of `down`, or the first of `up`, in place."""
+def step(radix: int, down: bool, last: bool) -> Any:
+    """All short transforms of a step, in place: ``step(memory, at, stride, imaginary, size, length, factors, first)``.
 
-    @intrinsic
-    def short_transform(typingctx, memory, at, step, imaginary):
-        def codegen(context, builder, sig, args):
-            memory_, *places = args
-            elements = _Elements(builder, _data(context, builder, memory, memory_), *places, LAST)
-            elements.store(_transformed(builder, elements.load(Vector(memory.dtype).count), -1 if down else 1))
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(memory, integer, integer, integer), codegen
-
-    return short_transform
-
-
-@intrinsic
-def filtered(typingctx, memory, at, step, imaginary, weights, first):
-    """The last step of `down`, a product with weights, and the first step of `up`, in place.
-
-    The weights are LAST pairs of vectors, real and imaginary, from `first` on.
+    Those of transforms of `length` elements, as many as `size` elements are, with their factors from `first` on. The
+    last step has none.
     """
 
-    def codegen(context, builder, sig, args):
-        memory_, *places, weights_, begin = args
+    @intrinsic
+    def short_transforms(typingctx, memory, at, stride, imaginary, size, length, factors, first):
         count = Vector(memory.dtype).count
-        elements = _Elements(builder, _data(context, builder, memory, memory_), *places, LAST)
-        table = builder.gep(_data(context, builder, weights, weights_), [begin])
-        values = _transformed(builder, elements.load(count), -1)
-        for q in range(LAST):
-            weight = tuple(_load(builder, table, _INT((2 * q + part) * count), count) for part in (0, 1))
-            values[q] = _times(builder, values[q], weight)
-        elements.store(_transformed(builder, values, 1))
-        return context.get_dummy_value()
 
-    integer = types.int64
-    return types.void(memory, integer, integer, integer, weights, integer), codegen
+        def codegen(context, builder, sig, args):
+            memory_, at_, stride_, behind, size_, length_, factors_, first_ = args
+            data, table = _data(context, builder, memory, memory_), _data(context, builder, factors, factors_)
+            m = builder.sdiv(length_, _INT(radix))
+            hop = builder.mul(m, stride_)
+            with (
+                cgutils.for_range_slice(builder, _INT(0), size_, length_) as (begin, _),
+                cgutils.for_range(builder, m) as loop,
+            ):
+                start = builder.add(at_, builder.mul(builder.add(begin, loop.index), stride_))
+                elements = _Elements(builder, data, start, hop, behind, radix)
+                numbers = builder.add(first_, builder.mul(loop.index, _INT(2 * (radix - 1))))
+                here = builder.gep(table, [numbers])
 
+                def factor(q: int) -> Complex:
+                    parts = (builder.load(builder.gep(here, [_INT(2 * q - 2 + part)])) for part in (0, 1))
+                    return tuple(_splat(builder, part, count) for part in parts)
 
-# -- loops ---------------------------------------------------------------------------------------------------
+                values = elements.load(count)
+                if not (last or down):
+                    values[1:] = [_times(builder, values[q], factor(q), True) for q in range(1, radix)]
+                values = _transformed(builder, values, -1 if down else 1)
+                if down and not last:
+                    values[1:] = [_times(builder, values[q], factor(q)) for q in range(1, radix)]
+                elements.store(values)
+            return context.get_dummy_value()
 
+        integer = types.int64
+        return types.void(memory, *[integer] * 5, factors, integer), codegen
 
-def _looped(radix: int, down: bool) -> Any:
-    """All short transforms of one step."""
-    short = _step(radix, down)
-
-    @jit(key=(radix, down))
-    def loops(memory, at, stride, imaginary, size, length, factors, first):
-        m = length // radix
-        for begin in range(0, size, length):
-            for j in range(m):
-                place = at + (begin + j) * stride
-                short(memory, place, m * stride, imaginary, factors, first + 2 * (radix - 1) * j)
-
-    return loops
-
-
-_down2, _down3, _down4, _down5, _down8 = (_looped(radix, True) for radix in (2, 3, 4, 5, 8))
-_up2, _up3, _up4, _up5, _up8 = (_looped(radix, False) for radix in (2, 3, 4, 5, 8))
-_down_last, _up_last = last_step(True), last_step(False)
+    return short_transforms
 
 
-@jit
-def down(memory, at, stride, imaginary, size, steps, factors):
-    """All steps of the transforms but the last; `steps` are their `radices`, an array."""
-    length, first = size, 0
-    for radix in steps:
-        if radix == 8:
-            _down8(memory, at, stride, imaginary, size, length, factors, first)
-        elif radix == 4:
-            _down4(memory, at, stride, imaginary, size, length, factors, first)
-        elif radix == 5:
-            _down5(memory, at, stride, imaginary, size, length, factors, first)
-        elif radix == 3:
-            _down3(memory, at, stride, imaginary, size, length, factors, first)
-        else:
-            _down2(memory, at, stride, imaginary, size, length, factors, first)
-        length //= radix
-        first += 2 * (radix - 1) * length
+def filtered() -> Any:
+    """The last step of `down`, a product with weights, and the first step of `up`, in place: ``filtered(memory, at,
+    stride, imaginary, size, weights, first)``.
+
+    The weights are pairs of vectors, real and imaginary, one for each of the `size` elements, from `first` on.
+    """
+
+    @intrinsic
+    def multiplied(typingctx, memory, at, stride, imaginary, size, weights, first):
+        count = Vector(memory.dtype).count
+
+        def codegen(context, builder, sig, args):
+            memory_, at_, stride_, behind, size_, weights_, first_ = args
+            data, table = _data(context, builder, memory, memory_), _data(context, builder, weights, weights_)
+            with cgutils.for_range_slice(builder, _INT(0), size_, _INT(LAST)) as (begin, _):
+                start = builder.add(at_, builder.mul(begin, stride_))
+                elements = _Elements(builder, data, start, stride_, behind, LAST)
+                here = builder.gep(table, [builder.add(first_, builder.mul(begin, _INT(2 * count)))])
+                values = _transformed(builder, elements.load(count), -1)
+                for q in range(LAST):
+                    weight = tuple(_load(builder, here, _INT((2 * q + part) * count), count) for part in (0, 1))
+                    values[q] = _times(builder, values[q], weight)
+                elements.store(_transformed(builder, values, 1))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(memory, *[integer] * 4, weights, integer), codegen
+
+    return multiplied
 
 
-@jit
-def up(memory, at, stride, imaginary, size, steps, factors):
-    """The way back, but for the step that `down` left out."""
-    length, first = size, factors.size
-    for step in range(steps.size):
-        length //= steps[step]
-    for step in range(steps.size - 1, -1, -1):
-        radix = steps[step]
-        first -= 2 * (radix - 1) * length
-        length *= radix
-        if radix == 8:
-            _up8(memory, at, stride, imaginary, size, length, factors, first)
-        elif radix == 4:
-            _up4(memory, at, stride, imaginary, size, length, factors, first)
-        elif radix == 5:
-            _up5(memory, at, stride, imaginary, size, length, factors, first)
-        elif radix == 3:
-            _up3(memory, at, stride, imaginary, size, length, factors, first)
-        else:
-            _up2(memory, at, stride, imaginary, size, length, factors, first)
+# -- whole transforms ----------------------------------------------------------------------------------------
+
+#: Columns of `Transform.steps`.
+DOWN, UP, LENGTH, FIRST = range(4)
 
 
 @jit
-def down_whole(memory, at, stride, imaginary, size, steps, factors):
-    """`down`, and its last step."""
-    down(memory, at, stride, imaginary, size, steps, factors)
-    for begin in range(0, size, LAST):
-        _down_last(memory, at + begin * stride, stride, imaginary)
+def down(memory, at, stride, imaginary, steps, count, factors):
+    """The first `count` steps."""
+    size = steps[0, LENGTH]
+    for k in range(count):
+        length, first = steps[k, LENGTH], steps[k, FIRST]
+        micro.call(steps[k, DOWN], memory, at, stride, imaginary, size, length, factors, first)
 
 
 @jit
-def up_whole(memory, at, stride, imaginary, size, steps, factors):
-    """The way back from `down_whole`."""
-    for begin in range(0, size, LAST):
-        _up_last(memory, at + begin * stride, stride, imaginary)
-    up(memory, at, stride, imaginary, size, steps, factors)
+def up(memory, at, stride, imaginary, steps, count, factors):
+    """The way back from `down`."""
+    size = steps[0, LENGTH]
+    for k in range(count - 1, -1, -1):
+        length, first = steps[k, LENGTH], steps[k, FIRST]
+        micro.call(steps[k, UP], memory, at, stride, imaginary, size, length, factors, first)

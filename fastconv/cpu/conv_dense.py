@@ -20,16 +20,16 @@ Source: Williams, Waterman and Patterson, Roofline, CACM 52(4), 2009, for what b
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import panels, simd
+from . import micro, panels, simd
 from .machine import Machine
-from .product import scalar_products
-from .runtime import is_used_once, jit, kernel, weights_array
+from .product import scalar_products_address
+from .runtime import Launch, is_used_once, kernel, weights_array
 
 
 def _shape(images: int) -> tuple[int, int]:
@@ -74,7 +74,10 @@ def scratch(spec: ConvSpec) -> int:
 class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
-    loops: Any
+    launch: Launch
+    products: int
+    """Address of the register tile."""
+    sizes: tuple[int, ...]
     weight: np.ndarray
 
 
@@ -84,47 +87,29 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     if not is_used_once():
         flat = weights_array(flat.shape, flat.dtype)
         flat[:] = weight.reshape(-1)
-    return Packed(_loops(*_shape(spec.n)).sized(spec.flops), flat)
+    return _unpacked(spec)._replace(weight=flat)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    products = scalar_products_address(*_shape(spec.n), spec.x_dtype, spec.acc_dtype)
+    sizes = spec.n, spec.groups, spec.c_out // spec.groups, spec.taps, *_shape(spec.n)
+    return Packed(Launch(_dense_loops, spec.flops), products, sizes, np.empty(0))
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    sizes = spec.n, spec.groups, spec.c_out // spec.groups, spec.taps
-    packed.loops(x.reshape(-1), packed.weight, bias, spec.floor, out.reshape(-1), sizes)
+    packed.launch.call(packed.products, x.reshape(-1), packed.weight, bias, spec.floor, out.reshape(-1), packed.sizes)
 
 
-@lru_cache(maxsize=8)
-def _loops(images: int, columns: int) -> Any:
-    """The kernel for one shape of tile."""
-    sums = scalar_products(images, columns)
-
-    @jit(key=(images, columns))
-    def _dense_task(job, x, weight, bias, floor, out, sizes):
-        n, groups, channels, taps = sizes
-        blocks = (channels + columns - 1) // columns
+@kernel
+def _dense_loops(products, x, weight, bias, floor, out, sizes):
+    n, groups, channels, taps, images, columns = sizes
+    blocks = (channels + columns - 1) // columns
+    for job in prange(groups * blocks):
         group, first = job // blocks, job % blocks * columns
-        channel = group * channels + first
+        channel, wide = group * channels + first, min(columns, channels - first)
         for image in range(0, n, images):
-            sums(
-                x,
-                (image * groups + group) * taps,
-                groups * taps,
-                weight,
-                channel * taps,
-                taps,
-                bias,
-                channel,
-                floor,
-                out,
-                image * groups * channels + channel,
-                groups * channels,
-                min(images, n - image),
-                min(columns, channels - first),
-            )
-
-    @kernel(key=(images, columns))
-    def _dense_loops(x, weight, bias, floor, out, sizes):
-        _n, groups, channels, _taps = sizes
-        for job in prange(groups * ((channels + columns - 1) // columns)):
-            _dense_task(job, x, weight, bias, floor, out, sizes)
-
-    return _dense_loops
+            at, to, high = (image * groups + group) * taps, image * groups * channels + channel, min(images, n - image)
+            micro.call(products, x, at, groups * taps, weight, channel * taps, taps, bias, channel, floor, out, to,
+                       groups * channels, high, wide)  # fmt: skip

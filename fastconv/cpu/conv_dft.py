@@ -40,11 +40,12 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import rows, simd
+from . import micro, rows, simd
 from .machine import Machine
+from .patch import zeros
 from .runtime import jit, kernel, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
-from .spectral_tile import row_product, spectral_rows, spectral_tile
+from .spectral_tile import row_product_address, spectral_rows, spectral_tile_address
 
 #: Longest transform: its matrices, 64 KiB each, stay in the second-level cache.
 MOST = 128
@@ -209,6 +210,11 @@ class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
     loops: Any
+    forth: tuple[int, int]
+    """Addresses of the micro-kernels that transform rows: `Cut.rows` of them, and one."""
+    products: int
+    back: int
+    """Those of the sums over taps, and of the transform back."""
     spectra: np.ndarray
     """Of the kernels: (c_out, c_in / groups * kh, length)."""
     weight: np.ndarray
@@ -226,9 +232,8 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     packed = _unpacked(spec, cut)
     spectra = weights_array((spec.c_out, packed.offsets.size, cut.length), spec.acc_dtype)
     matrix = _matrix(spec.kw, cut.length, spec.dilation[1], spec.acc_dtype)
-    lanes = simd.lanes(spec.acc_dtype)
-    transform = _weights_kernel(cut.rows, cut.wide[0]).sized(2 * spectra.size * spec.kw)
-    transform(weight.reshape(-1), matrix.reshape(-1), spectra, spec.kw, lanes)
+    transform = _dft_weights.sized(2 * spectra.size * spec.kw)
+    transform(packed.forth, cut.rows, weight.reshape(-1), matrix.reshape(-1), spectra, spec.kw)
     return packed._replace(spectra=spectra, weight=weight)
 
 
@@ -246,14 +251,17 @@ def _unpacked(spec: ConvSpec, cut: Cut) -> Packed:
     channel, row = np.ogrid[:c_in, : spec.kh]
     tasks = spec.n * spec.groups * -(-spec.ow // cut.block) * -(-spec.oh // cut.band) * cut.shares
     return Packed(
-        loops=_loops(cut.rows, *cut.wide).sized(spec.flops),
+        loops=_dft_loops.sized(spec.flops),
+        forth=tuple(row_product_address(count, cut.wide[0], spec.acc_dtype) for count in (cut.rows, 1)),
+        products=spectral_tile_address(cut.rows, spec.acc_dtype),
+        back=row_product_address(cut.rows, cut.wide[1], spec.acc_dtype),
         spectra=np.empty(0),
         weight=np.empty(0),
         forward=forward.reshape(-1),
         inverse=inverse.reshape(-1),
         offsets=(channel * lines * length + row * spec.dilation[0] * length).reshape(-1),
         sizes=(
-            *(spec.groups, spec.kh, cut.block, cut.band, cut.shares, lines, length, width, lanes),
+            *(spec.groups, spec.kh, cut.rows, cut.block, cut.band, cut.shares, lines, length, width, lanes),
             (spec.kw - 1) * spec.dilation[1] + 1,
             *spec.stride,
             spec.dilation[0],
@@ -276,6 +284,9 @@ def _matrix(size: int, length: int, step: int, dtype: np.dtype) -> np.ndarray:
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     finite = np.empty(packed.tasks, np.bool_)
     packed.loops(
+        packed.forth,
+        packed.products,
+        packed.back,
         x,
         packed.forward,
         packed.inverse,
@@ -292,115 +303,87 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         rows.run(spec, x, rows.prepare(spec, packed.weight), bias, out)
 
 
-@lru_cache(maxsize=8)
-def _transform(tile: int, wide: int) -> Any:
-    """The function, for kernels, that transforms rows."""
-    several, one = row_product(tile, wide), row_product(1, wide)
-
-    @jit(key=(tile, wide))
-    def _dft_rows(x, at, row_step, count, steps, matrix, matrix_at, length, to, out, lanes):
-        """`count` rows of `steps` numbers; the last tile is moved back to end where they end."""
-        zero, least = out.dtype.type(0), out.dtype.type(-np.inf)
-        part = wide * lanes
-        if count >= tile:
-            for i in range(0, count, tile):
-                r = min(i, count - tile)
-                for f in range(0, length, part):
-                    several(x, at + r * row_step, row_step, steps, matrix, matrix_at + f, length, zero, least, out,
-                            to + r * length + f, length, tile, part)  # fmt: skip
-        else:
-            for r in range(count):
-                for f in range(0, length, part):
-                    one(x, at + r * row_step, row_step, steps, matrix, matrix_at + f, length, zero, least, out,
-                        to + r * length + f, length, 1, part)  # fmt: skip
-
-    return _dft_rows
+@jit
+def _dft_rows(forth, tile, x, at, row_step, count, steps, matrix, matrix_at, length, to, out):
+    """Transform `count` rows of `steps` numbers; the last tile is moved back to end where they end."""
+    zero, least = out.dtype.type(0), out.dtype.type(-np.inf)
+    several, one = forth
+    call, high = (several, tile) if count >= tile else (one, 1)
+    for i in range(0, count, high):
+        r = min(i, count - high)
+        micro.call(call, x, at + r * row_step, row_step, steps, matrix, matrix_at, length, zero, least, out,
+                   to + r * length, length, high, length)  # fmt: skip
 
 
-@lru_cache(maxsize=8)
-def _weights_kernel(tile: int, wide: int) -> Any:
-    transform = _transform(tile, wide)
-
-    @kernel(key=(tile, wide))
-    def _dft_weights(weight, matrix, spectra, kw, lanes):
-        c_out, taps, length = spectra.shape
-        flat = spectra.reshape(-1)
-        for o in prange(c_out):
-            transform(weight, o * taps * kw, kw, taps, kw, matrix, 0, length, o * taps * length, flat, lanes)
-
-    return _dft_weights
+@kernel
+def _dft_weights(forth, tile, weight, matrix, spectra, kw):
+    c_out, taps, length = spectra.shape
+    for o in prange(c_out):
+        _dft_rows(forth, tile, weight, o * taps * kw, kw, taps, kw, matrix, 0, length, o * taps * length, spectra)
 
 
-@lru_cache(maxsize=16)
-def _loops(tile: int, wide: int, wide_back: int) -> Any:
-    """The kernel for one height of the register tiles and their widths forth and back."""
-    transform, products, back = _transform(tile, wide), spectral_tile(tile), row_product(tile, wide_back)
-    key = (tile, wide, wide_back)
+@jit
+def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes):
+    """One task; False if a sum is not finite."""
+    groups, kh, tile, block, band, shares, lines, length, width, lanes, reach = sizes[:11]
+    stride_h, stride_w, dilation, top, left = sizes[11:]
+    c_all, h, w = x.shape[1:]
+    c_out, oh, ow = out.shape[1:]
+    c_in, outs, taps = c_all // groups, c_out // groups, offsets.size
+    high, across = (oh + band - 1) // band, (ow + block - 1) // block
+    share, job = job % shares, job // shares
+    i0, job = job % high * band, job // high
+    j0, job = job % across * block, job // across
+    group, image = job % groups, job // groups
+    columns = min(block, ow - j0)
 
-    @jit(key=key)
-    def _dft_task(job, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes):
-        """One task; False if a sum is not finite."""
-        groups, kh, block, band, shares, lines, length, width, lanes, reach = sizes[:10]
-        stride_h, stride_w, dilation, top, left = sizes[10:]
-        c_all, h, w = x.shape[1:]
-        c_out, oh, ow = out.shape[1:]
-        c_in, outs, taps = c_all // groups, c_out // groups, offsets.size
-        high, across = (oh + band - 1) // band, (ow + block - 1) // block
-        share, job = job % shares, job // shares
-        i0, job = job % high * band, job // high
-        j0, job = job % across * block, job // across
-        group, image = job % groups, job // groups
-        columns, flat_x, flat, flat_out = min(block, ow - j0), x.reshape(-1), spectra.reshape(-1), out.reshape(-1)
+    # The rectangle that the task sees of the image: columns first ... last of `begin` on, rows above ... below.
+    begin, start = j0 * stride_w - left, i0 * stride_h - top
+    first = max(0, -begin)
+    last = min((columns - 1) * stride_w + reach, w - begin)
+    above = min(max(0, -start), lines)
+    below = max(above, min(lines, h - start)) if first < last else above
+    for c in range(c_in):
+        to = c * lines * length
+        zeros(memory, to, above * length, lanes)
+        zeros(memory, to + below * length, (lines - below) * length, lanes)
+        at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
+        _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
+                  to + above * length, memory)  # fmt: skip
 
-        # The rectangle that the task sees of the image: columns first ... last of `begin` on, rows above ... below.
-        begin, start = j0 * stride_w - left, i0 * stride_h - top
-        first = max(0, -begin)
-        last = min((columns - 1) * stride_w + reach, w - begin)
-        above = min(max(0, -start), lines)
-        below = max(above, min(lines, h - start)) if first < last else above
-        for c in range(c_in):
-            to = c * lines * length
-            memory[to : to + above * length] = 0
-            memory[to + below * length : to + lines * length] = 0
-            at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
-            transform(flat_x, at, w, below - above, last - first, forward, first * length, length,
-                      to + above * length, memory, lanes)  # fmt: skip
+    zero, sums = simd.splat(x.dtype.type(0)), c_in * lines * length
+    signs = zero
+    end = (share + 1) * outs // shares
+    for o0 in range(share * outs // shares, end, OUTS):
+        some = min(OUTS, end - o0)
+        for t in range(0, min(band, oh - i0), tile):
+            a, b = 0, taps
+            if c_in == 1:  # taps that all see rows of zeros are left out
+                a = min(max(0, -((t + tile - 1) * stride_h - above) // dilation), kh - 1)
+                b = max(a + 1, min(kh, -((t * stride_h - below) // dilation)))
+            weights = ((group * outs + o0) * taps + a) * length
+            micro.call(products, memory, t * stride_h * length, stride_h * length, offsets[a:b], spectra, weights,
+                       length, memory, sums, length, length, some, taps * length, tile * length)  # fmt: skip
+            for s in range(sums, sums + some * tile * length, lanes):
+                signs = simd.fma(simd.load(memory, s), zero, signs)
+            for k in range(some):
+                o = group * outs + o0 + k
+                to = ((image * c_out + o) * oh + i0 + t) * ow + j0
+                micro.call(back, memory, sums + k * tile * length, length, length, inverse, 0, width, bias[o], floor,
+                           out, to, ow, oh - i0 - t, columns)  # fmt: skip
+    simd.store(memory, sums, signs)
+    sign = x.dtype.type(0)
+    for lane in range(lanes):
+        sign += memory[sums + lane]
+    return sign == sign
 
-        zero, sums = simd.splat(x.dtype.type(0)), c_in * lines * length
-        signs = zero
-        end = (share + 1) * outs // shares
-        for o0 in range(share * outs // shares, end, OUTS):
-            some = min(OUTS, end - o0)
-            for t in range(0, min(band, oh - i0), tile):
-                a, b = 0, taps
-                if c_in == 1:  # taps that all see rows of zeros are left out
-                    a = min(max(0, -((t + tile - 1) * stride_h - above) // dilation), kh - 1)
-                    b = max(a + 1, min(kh, -((t * stride_h - below) // dilation)))
-                for f in range(0, length, lanes):
-                    for k in range(some):
-                        weights = ((group * outs + o0 + k) * taps + a) * length + f
-                        products(memory, t * stride_h * length + f, stride_h * length, offsets[a:b], flat, weights,
-                                 length, memory, sums + k * tile * length + f, length, lanes)  # fmt: skip
-                for s in range(sums, sums + some * tile * length, lanes):
-                    signs = simd.fma(simd.load(memory, s), zero, signs)
-                for k in range(some):
-                    o = group * outs + o0 + k
-                    to = ((image * c_out + o) * oh + i0 + t) * ow + j0
-                    for j in range(0, columns, wide_back * lanes):
-                        back(memory, sums + k * tile * length, length, length, inverse, j, width, bias[o], floor,
-                             flat_out, to + j, ow, oh - i0 - t, columns - j)  # fmt: skip
-        simd.store(memory, sums, signs)
-        sign = x.dtype.type(0)
-        for lane in range(lanes):
-            sign += memory[sums + lane]
-        return sign == sign
 
-    @kernel(key=key)
-    def _dft_loops(x, forward, inverse, offsets, spectra, bias, floor, out, scratches, finite, sizes):
-        for job in prange(finite.size):
-            memory = scratches[numba.get_thread_id()]
-            finite[job] = _dft_task(
-                job, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes
-            )
-
-    return _dft_loops
+@kernel
+def _dft_loops(
+    forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, scratches, finite, sizes
+):
+    for job in prange(finite.size):
+        memory = scratches[numba.get_thread_id()]
+        finite[job] = _dft_task(
+            job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes
+        )

@@ -121,7 +121,8 @@ class Packed(NamedTuple):
 
     loops: Any
     tile: int
-    """Address of the register tile."""
+    fill: int
+    """Addresses of the register tile and of `patch.fill`."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -148,6 +149,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     return Packed(
         loops=_direct_loops.sized(spec.flops),
         tile=panels.tile_address(spec, tiles),
+        fill=patch.fill_address(spec.x_dtype),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
@@ -182,6 +184,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     packed.loops(
         packed.tasks,
         packed.tile,
+        packed.fill,
         x,
         packed.offsets,
         packed.weight,
@@ -197,7 +200,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 
 @jit
-def _direct_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
+def _direct_task(job, slot, tile, fill, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
+    h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
     taps, panel = packed.shape[2:]
     groups, in_group, block_h, block_w, shares, rows, pitch, pixels, c_group, x_in_lanes = sizes[:10]
@@ -206,8 +210,10 @@ def _direct_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, see
     share, block = job % shares, job // shares
     j0, i0 = block % wide * block_w, block // wide % high * block_h
     group, image = block // (wide * high) % groups, block // (wide * high * groups)
-    corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-    patch.fill(x, image, group * c_group, corner, c_group, rows, row_phases, phases, stride, pitch, seen, lanes[0])
+    first, top, left = (image * groups + group) * c_group * h * w, i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+    micro.call(
+        fill, x, first, h, w, top, left, c_group, rows, row_phases, phases, *stride, pitch, seen, 0
+    )
     channels = c_out // groups
     for p in range(share * in_group // shares, (share + 1) * in_group // shares):
         plane = group * channels + p * panel
@@ -242,8 +248,8 @@ def _direct_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, see
 
 
 @kernel
-def _direct_loops(tasks, tile, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
+def _direct_loops(tasks, tile, fill, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
     for job in prange(tasks):
         slot = numba.get_thread_id()
         seen = patches[slot]
-        _direct_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)
+        _direct_task(job, slot, tile, fill, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)

@@ -32,18 +32,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from ..spec import ConvSpec
-from . import rows, runtime, simd
+from . import micro, rows, runtime, simd
 from .helpers import in_threads
 from .machine import Machine
 from .runtime import compiled, num_threads
 from .runtime import scratch as runtime_scratch
-from .spectral_tile import spectral_rows, spectral_tile
+from .spectral_tile import spectral_rows, spectral_tile_address
 
 #: Bytes of spectra in one step: beside its transforms the calls into SciPy (10 us) are cheap, and caches hold it.
 STEP_BYTES = 2 << 20
@@ -193,10 +193,11 @@ def _offsets(spec: ConvSpec, steps: Steps) -> np.ndarray:
 
 
 class Packed(NamedTuple):
-    """The kernels' spectra, (c_out, c_in / groups * kh, pitch), and the kernels."""
+    """The kernels' spectra, (c_out, c_in / groups * kh, pitch), the kernels, and the address of the register tile."""
 
     spectra: np.ndarray
     weight: np.ndarray
+    products: int
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
@@ -213,7 +214,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
         turned = np.zeros((*part.shape[:2], steps.length), spec.acc_dtype)
         turned[..., places] = part
         _complex(spectra[o : o + block])[..., : steps.length // 2 + 1] = rfft(turned)
-    return Packed(spectra, weight)
+    return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype))
 
 
 def _complex(numbers: np.ndarray) -> np.ndarray:
@@ -232,7 +233,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
     def work(share: int) -> None:
         mine = corners[share * len(corners) // shares : (share + 1) * len(corners) // shares]
-        finite[share] = _transformed(spec, steps, mine, memory[share * each :], x, packed.spectra, bias, out)
+        finite[share] = _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
 
     in_threads(work, shares)
     if not all(finite):
@@ -246,7 +247,7 @@ def _transformed(
     corners: list[tuple[int, int, int]],
     memory: np.ndarray,
     x: np.ndarray,
-    weight: np.ndarray,
+    packed: Packed,
     bias: np.ndarray,
     out: np.ndarray,
 ) -> bool:
@@ -260,7 +261,7 @@ def _transformed(
     sums = memory[sizes[0] : sum(sizes)].reshape(steps.images, -1, steps.band, steps.pitch)
     seen[..., 2 * bins :] = 0
     line, plane, move = steps.pitch, steps.lines * steps.pitch, steps.band * spec.stride[0]
-    multiply, before = _products(steps.tile), (-1, -1)
+    before = -1, -1
 
     for n, g, i in corners:
         images, last = slice(n, min(n + steps.images, spec.n)), min(g + steps.groups, spec.groups)
@@ -277,16 +278,17 @@ def _transformed(
             spectra = _complex(seen)[: count[0], : last * c_in - ins.start, low:high, :bins]
             spectra[...] = rfft(x[images, ins, first + low : first + high], steps.length)
         band = min(steps.band, spec.oh - i)
-        multiply(
+        _fft_products(
+            packed.products,
+            steps.tile,
             memory,
             _offsets(spec, steps),
-            weight,
+            packed.spectra,
             count,
             (c_in, c_out, outs.start),
             (plane, line, line * spec.stride[0], line * steps.band),
             (seen.shape[1], sums.shape[1], sizes[0]),
             band,
-            lanes,
         )
         values = irfft(_complex(sums)[: count[0], : count[1], :band, :bins], steps.length, overwrite_x=True)
         signs = np.empty((*count, band, lanes), x.dtype)
@@ -296,28 +298,19 @@ def _transformed(
     return True
 
 
-@lru_cache(maxsize=8)
-def _products(tile: int) -> Any:
-    """The kernel for one height of the register tile."""
-    products = spectral_tile(tile)
-
-    @compiled(key=(tile,), nogil=True)
-    def _fft_products(memory, offsets, weight, count, channels, steps, sizes, band, lanes):
-        images, planes = count
-        c_in, c_out, first = channels
-        plane, line, row_step, plane_out = steps
-        planes_in, planes_out, out = sizes
-        tiles = (band + tile - 1) // tile
-        flat, taps = weight.reshape(-1), weight.shape[1]
-        for job in range(images * planes * tiles):
-            t, o, image = job % tiles, job // tiles % planes, job // (tiles * planes)
-            x_at = (image * planes_in + o // c_out * c_in) * plane + t * tile * row_step
-            to = out + (image * planes_out + o) * plane_out + t * tile * line
-            at = (first + o) * taps * line
-            for f in range(0, line, lanes):
-                products(memory, x_at + f, row_step, offsets, flat, at + f, line, memory, to + f, line, lanes)
-
-    return _fft_products
+@compiled(nogil=True)
+def _fft_products(products, tile, memory, offsets, weight, count, channels, steps, sizes, band):
+    images, planes = count
+    c_in, c_out, first = channels
+    plane, line, row_step, plane_out = steps
+    planes_in, planes_out, out = sizes
+    tiles, taps = (band + tile - 1) // tile, weight.shape[1]
+    for job in range(images * planes * tiles):
+        t, o, image = job % tiles, job // tiles % planes, job // (tiles * planes)
+        x_at = (image * planes_in + o // c_out * c_in) * plane + t * tile * row_step
+        to = out + (image * planes_out + o) * plane_out + t * tile * line
+        at = (first + o) * taps * line
+        micro.call(products, memory, x_at, row_step, offsets, weight, at, line, memory, to, line, line, 1, 0, 0)
 
 
 @compiled(nogil=True)

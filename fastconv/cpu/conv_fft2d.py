@@ -36,8 +36,8 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import patch, rows, simd
-from .butterfly import LAST, down, down_whole, factors, filtered, radices, up, up_whole
+from . import micro, patch, rows, simd
+from .butterfly import Transform, down, filtered_address, radices, transform, up
 from .machine import Machine
 from .runtime import compiled, jit, kernel, num_threads, weights_array
 from .runtime import scratch as runtime_scratch
@@ -160,17 +160,21 @@ class Packed(NamedTuple):
     weight: np.ndarray
 
 
-class Tables(NamedTuple):
-    """Steps and factors of the transforms of columns and rows."""
+class Ready(NamedTuple):
+    """What the kernels take for blocks of one size."""
 
-    steps: tuple[np.ndarray, ...]
-    factors: tuple[np.ndarray, ...]
+    columns: Transform
+    rows: Transform
+    filtered: int
+    transposed: int
+    fill: int
+    """Addresses of the other micro-kernels."""
 
 
 @lru_cache(maxsize=64)
-def _tables(size: tuple[int, int], dtype: np.dtype) -> Tables:
-    steps = tuple(np.array(radices(n), np.int64) for n in size)
-    return Tables(steps, tuple(factors(n, dtype) for n in size))
+def _ready(size: tuple[int, int], dtype: np.dtype) -> Ready:
+    transforms = (transform(side, dtype) for side in size)
+    return Ready(*transforms, filtered_address(dtype), patch.transposed_address(dtype), patch.fill_address(dtype))
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
@@ -178,8 +182,8 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     sizes = _sizes(plan, spec.acc_dtype)
     spectra = weights_array((spec.c_out * 2 * math.prod(plan.size),), spec.acc_dtype)
     memory = runtime_scratch(sizes[2], spec.acc_dtype)[0]
-    tables = _tables(plan.size, spec.acc_dtype)
-    _fft2d_weights(weight, spectra, memory, plan.size, sizes, *tables, simd.lanes(spec.acc_dtype), patch.ONE_PHASE)
+    ready = _ready(plan.size, spec.acc_dtype)
+    _fft2d_weights(weight, spectra, memory, plan.size, sizes, ready, simd.lanes(spec.acc_dtype), patch.ONE_PHASE)
     return Packed(spectra, weight)
 
 
@@ -191,51 +195,52 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     signs = np.empty((spec.n * spec.c_out * pairs, lanes), spec.acc_dtype)
     corner = spec.padding[0][0], spec.padding[1][0]
     inner = plan.size[0] - spec.kh + 1, plan.size[1] - spec.kw + 1
-    tables = _tables(plan.size, spec.acc_dtype)
+    ready = _ready(plan.size, spec.acc_dtype)
     loops = _fft2d.sized(spec.flops)
     loops(
-        x, packed.spectra, bias, spec.floor, out, scratches, signs, corner, plan.size, plan.blocks, inner, sizes,
-        *tables, lanes, patch.ONE_PHASE,
+        x, packed.spectra, bias, spec.floor, out, scratches, signs, corner, plan.size, plan.blocks, inner, sizes, ready,
+        lanes, patch.ONE_PHASE,
     )  # fmt: skip
     if signs.any():
         rows.run(spec, x, rows.prepare(spec, packed.weight), bias, out)
 
 
 @jit
-def _columns_down(memory, size, sizes, steps, tables, lanes):
+def _columns_down(memory, columns, size, sizes, lanes):
     """The transforms of all columns of a block."""
-    high, wide = size
+    wide = size[1]
     for column in range(0, wide, lanes):
-        down_whole(memory, column, wide + lanes, sizes[0], high, steps, tables)
+        down(memory, column, wide + lanes, sizes[0], columns.steps, columns.steps.shape[0], columns.factors)
 
 
 @jit
-def _turn(memory, at, pitch, imaginary, to, line, wide, lanes, back):
-    """`lanes` rows of a block with their elements below each other, real and imaginary parts; or the way back."""
+def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
+    """`lanes` rows of a block with their elements below each other, real and imaginary parts."""
+    wide = size[1]
     for part in range(2):
-        here, there = at + part * imaginary, to + part * line
-        for column in range(0, wide, lanes):
-            if back:
-                simd.transpose(memory, there + column * lanes, lanes, lanes, lanes, memory, here + column, pitch)
-            else:
-                simd.transpose(memory, here + column, pitch, lanes, lanes, memory, there + column * lanes, lanes)
+        here, there = at + part * sizes[0], lines + part * sizes[1]
+        micro.call(transposed, memory, here, wide + lanes, lanes, wide, memory, there, lanes)
 
 
 @compiled
-def _fft2d_weights(weight, spectra, memory, size, sizes, steps, tables, lanes, one):
+def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
     """The spectra of all kernels, as `filtered` takes them."""
     high, wide = size
-    pitch, block, line = wide + lanes, sizes[0], sizes[1]
-    lines = 2 * block
+    kh, kw = weight.shape[2:]
+    block, line = sizes[0], sizes[1]
+    pitch, lines = wide + lanes, 2 * block
     scale = simd.splat(weight.dtype.type(1) / weight.dtype.type(high * wide))
     minus = simd.splat(weight.dtype.type(-1)) * scale
+    steps, factors = ready.rows
     for o in range(weight.shape[0]):
-        patch.fill(weight, o, 0, (0, 0), 1, high, one, one, (1, 1), pitch, memory, lanes)
-        memory[block : 2 * block] = 0
-        _columns_down(memory, size, sizes, steps[0], tables[0], lanes)
+        micro.call(
+            ready.fill, weight, o * kh * kw, kh, kw, 0, 0, 1, high, one, one, 1, 1, pitch, memory, 0
+        )
+        patch.zeros(memory, block, block, lanes)
+        _columns_down(memory, ready.columns, size, sizes, lanes)
         for row in range(0, high, lanes):
-            _turn(memory, row * pitch, pitch, block, lines, line, wide, lanes, False)
-            down_whole(memory, lines, lanes, line, wide, steps[1], tables[1])
+            _rows_turned(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
+            down(memory, lines, lanes, line, steps, steps.shape[0], factors)
             to = (o * high + row) * wide * 2
             for column in range(wide):
                 at = lines + column * lanes
@@ -244,47 +249,48 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, steps, tables, lanes, o
 
 
 @kernel
-def _fft2d(
-    x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, steps, tables, lanes, one
-):
+def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, ready, lanes, one):
     n, c_out, oh, ow = out.shape
+    h, w = x.shape[2:]
     (high, wide), (tall, broad) = size, inner
-    pitch, block, line = wide + lanes, sizes[0], sizes[1]
-    lines, multiplier = 2 * block, c_out // x.shape[1]
-    count = blocks[0] * blocks[1]
-    pairs = (count + 1) // 2
+    block, line = sizes[0], sizes[1]
+    pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
+    pairs = (blocks[0] * blocks[1] + 1) // 2
+    (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
     zero, least = simd.splat(x.dtype.type(0)), simd.splat(floor)
     for job in prange(n * c_out * pairs):
         pair, plane = job % pairs, job // pairs
-        image, o = plane // c_out, plane % c_out
+        count = min(2, blocks[0] * blocks[1] - 2 * pair)
         memory = scratches[numba.get_thread_id()]
-        for part in range(2):
+        for part in range(count):
             number = 2 * pair + part
-            if number < count:
-                i, j = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
-                goal = memory[part * block :]
-                patch.fill(x, image, o // multiplier, (i, j), 1, high, one, one, (1, 1), pitch, goal, lanes)
-            else:
-                memory[block : 2 * block] = 0
-        _columns_down(memory, size, sizes, steps[0], tables[0], lanes)
+            top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
+            at = plane // multiplier * h * w
+            micro.call(
+                ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block
+            )
+        if count < 2:
+            patch.zeros(memory, block, block, lanes)
+        _columns_down(memory, ready.columns, size, sizes, lanes)
         for row in range(0, high, lanes):
-            _turn(memory, row * pitch, pitch, block, lines, line, wide, lanes, False)
-            down(memory, lines, lanes, line, wide, steps[1], tables[1])
-            at = (o * high + row) * wide * 2
-            for begin in range(0, wide, LAST):
-                filtered(memory, lines + begin * lanes, lanes, line, spectra, at + 2 * begin * lanes)
-            up(memory, lines, lanes, line, wide, steps[1], tables[1])
-            _turn(memory, row * pitch, pitch, block, lines, line, wide, lanes, True)
+            _rows_turned(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
+            down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
+            at = (plane % c_out * high + row) * wide * 2
+            micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)
+            up(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
+            for part in range(2):
+                here, there = row * pitch + part * block, lines + part * line
+                micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
         for column in range(0, broad, lanes):
-            up_whole(memory, column, pitch, block, high, steps[0], tables[0])
-        shift, total = simd.splat(bias[o]), zero
-        for part in range(min(2, count - 2 * pair)):
+            up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
+        shift, total = simd.splat(bias[plane % c_out]), zero
+        for part in range(count):
             number = 2 * pair + part
             i, j = number // blocks[1] * tall, number % blocks[1] * broad
             width = min(broad, ow - j)
             whole = width // lanes * lanes
             for row in range(min(tall, oh - i)):
-                at, to = part * block + row * pitch, ((image * c_out + o) * oh + i + row) * ow + j
+                at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
                 for column in range(0, whole, lanes):
                     value = simd.load(memory, at + column)
                     total = simd.fma(value, zero, total)

@@ -21,16 +21,16 @@ Source: Vaidyanathan, Multirate systems and filter banks, 1993, for polyphase fi
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import patch, simd
+from . import micro, patch, simd
 from .machine import Machine
-from .plane_tile import join_row, plane_tile, split_row, tile_vectors
+from .plane_tile import join_row, plane_tile_address, split_row, tile_vectors
 from .runtime import kernel, num_threads
 from .runtime import scratch as runtime_scratch
 
@@ -108,56 +108,60 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     return weight.reshape(-1)
 
 
-def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    plan = _blocking(spec, num_threads())
-    sizes = _buffers(spec, plan)
-    scratches = runtime_scratch(sum(sizes), x.dtype)
-    pads = spec.padding[0][0], spec.padding[1][0]
-    block = plan.tall, plan.columns, plan.pitch
-    loops = _kernel(plan.vectors).sized(spec.flops)
-    lanes = simd.lanes(spec.acc_dtype)
-    t = np.arange(spec.kw + PHASES - 1)
+@lru_cache(maxsize=1024)
+def _ready(spec: ConvSpec, threads: int) -> tuple[int, tuple]:
+    """Elements of a thread's scratch, and what the kernel takes beside its arrays."""
+    plan, lanes, dtype = _blocking(spec, threads), simd.lanes(spec.acc_dtype), spec.acc_dtype
+    sizes, t = _buffers(spec, plan), np.arange(spec.kw + PHASES - 1)
+    pieces = plane_tile_address(PHASES, plan.vectors, dtype), patch.fill_address(dtype)
     tables = t % PHASES * plan.pitch + t // PHASES, patch.ONE_PHASE
-    loops(x, packed, bias, spec.floor, out, scratches, *tables, pads, (spec.kh, spec.kw), block, sizes, lanes)
+    pads, extent = (spec.padding[0][0], spec.padding[1][0]), (spec.kh, spec.kw)
+    block = plan.vectors * lanes, plan.tall, plan.columns, plan.pitch
+    return sum(sizes), (*pieces, *tables, pads, extent, block, sizes, lanes)
 
 
-@lru_cache(maxsize=16)
-def _kernel(vectors: int) -> Any:
-    """The kernel for one width of the register tile."""
-    m = PHASES
-    take_apart, put_together, put_last = split_row(m), join_row(m, True), join_row(m, False)
-    products, fill = plane_tile(m, vectors), patch.fill
+def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    size, geometry = _ready(spec, num_threads())
+    loops = _polyphase.sized(spec.flops)
+    loops(x, packed, bias, spec.floor, out, runtime_scratch(size, x.dtype), *geometry)
 
-    @kernel(key=(vectors,))
-    def _polyphase(x, weight, bias, floor, out, scratches, offsets, one, pads, extent, block, sizes, lanes):
-        n, c_out, oh, ow = out.shape
-        kh, kw = extent
-        tall, columns, pitch = block
-        high, wide = (oh + tall - 1) // tall, (ow + m * columns - 1) // (m * columns)
-        multiplier, row = c_out // x.shape[1], m * pitch
-        least = simd.splat(floor)
-        for job in prange(n * c_out * high * wide):
-            j0, i0 = job % wide * columns * m, job // wide % high * tall
-            o, image = job // (wide * high) % c_out, job // (wide * high * c_out)
-            memory = scratches[numba.get_thread_id()]
-            phases, sums = sizes[0], sizes[0] + sizes[1]
-            count, corner, rest = min(tall, oh - i0), (i0 - pads[0], j0 - pads[1]), ow - j0
-            fill(x, image, o // multiplier, corner, 1, count + kh - 1, one, one, (1, 1), row, memory, lanes)
-            for i in range(count + kh - 1):
-                for q in range(0, pitch, lanes):
-                    take_apart(memory, i * row + q * m, memory, phases + i * row + q, pitch)
-            shift = simd.splat(bias[o])
-            used = min(columns, (rest + m - 1) // m)
-            for i in range(count):
-                for j in range(0, used, vectors * lanes):
-                    at, first = phases + i * row + j, o * kh * kw
-                    products(memory, at, offsets, 1, kh, row, weight, first, memory, sums + j, columns, lanes)
-                to = ((image * c_out + o) * oh + i0 + i) * ow + j0
-                for j in range(0, used, lanes):
-                    valid = rest - j * m
-                    if valid >= m * lanes:
-                        put_together(memory, sums + j, columns, out, to + j * m, valid, shift, least)
-                    else:
-                        put_last(memory, sums + j, columns, out, to + j * m, valid, shift, least)
 
-    return _polyphase
+_take_apart, _put_together, _put_last = split_row(PHASES), join_row(PHASES, True), join_row(PHASES, False)
+
+
+@kernel
+def _polyphase(
+    x, weight, bias, floor, out, scratches, products, fill, offsets, one, pads, extent, block, sizes, lanes
+):
+    n, c_out, oh, ow = out.shape
+    h, w = x.shape[2:]
+    kh, kw = extent
+    tile, tall, columns, pitch = block
+    high, wide = (oh + tall - 1) // tall, (ow + PHASES * columns - 1) // (PHASES * columns)
+    multiplier, row = c_out // x.shape[1], PHASES * pitch
+    least = simd.splat(floor)
+    for job in prange(n * c_out * high * wide):
+        j0, i0 = job % wide * columns * PHASES, job // wide % high * tall
+        plane = job // (wide * high)
+        o = plane % c_out
+        memory = scratches[numba.get_thread_id()]
+        phases, sums = sizes[0], sizes[0] + sizes[1]
+        count, rest = min(tall, oh - i0), ow - j0
+        seen, at, top, left = count + kh - 1, plane // multiplier * h * w, i0 - pads[0], j0 - pads[1]
+        micro.call(fill, x, at, h, w, top, left, 1, seen, one, one, 1, 1, row, memory, 0)
+        for i in range(seen):
+            for q in range(0, pitch, lanes):
+                _take_apart(memory, i * row + q * PHASES, memory, phases + i * row + q, pitch)
+        shift = simd.splat(bias[o])
+        used = min(columns, (rest + PHASES - 1) // PHASES)
+        tiles = (used + tile - 1) // tile
+        for i in range(count):
+            at, first = phases + i * row, o * kh * kw
+            micro.call(products, memory, at, offsets, kh, row, weight, first, memory, sums, columns, tiles)
+            to = (plane * oh + i0 + i) * ow + j0
+            for j in range(0, used, lanes):
+                valid = rest - j * PHASES
+                if valid >= PHASES * lanes:
+                    _put_together(memory, sums + j, columns, out, to + j * PHASES, valid, shift, least)
+                else:
+                    _put_last(memory, sums + j, columns, out, to + j * PHASES, valid, shift, least)

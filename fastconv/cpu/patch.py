@@ -15,11 +15,12 @@ Source: Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from ..spec import ConvSpec
-from . import simd
+from . import micro, simd
 from .runtime import jit
 
 #: Those of an axis without a stride.
@@ -81,27 +82,65 @@ def copy_row(source, at, stride, target, to, count, lanes):
         for q in range(0, count, lanes):
             simd.store_part(target, to + q, simd.load_even(source, at + 2 * q, count - q), count - q)
     else:
-        values, result = source.reshape(-1), target[to : to + count]
+        values, result = simd.flat(source), target[to : to + count]
         for q in range(count):
             result[q] = values[at + q * stride]
 
 
-@jit
-def fill(x, image, first, corner, channels, rows, row_phases, phases, stride, pitch, patch, lanes):
-    """Copy `channels` channels from `first` on into a patch; see the module's equation."""
-    c_in, h, w = x.shape[1:]
-    for f in range(phases.size):
-        shift = corner[1] + phases[f]
-        begin = min(max(0, -(shift // stride[1])), pitch)
-        end = max(min(pitch, (w - 1 - shift) // stride[1] + 1), begin)
-        for c in range(channels):
-            for r in range(rows * row_phases.size):
-                row = corner[0] + r // row_phases.size * stride[0] + row_phases[r % row_phases.size]
-                to = ((c * rows * row_phases.size + r) * phases.size + f) * pitch
-                if 0 <= row < h:
-                    at = ((image * c_in + first + c) * h + row) * w + begin * stride[1] + shift
-                    zeros(patch, to, begin, lanes)
-                    copy_row(x, at, stride[1], patch, to + begin, end - begin, lanes)
-                    zeros(patch, to + end, pitch - end, lanes)
-                else:
-                    zeros(patch, to, pitch, lanes)
+def fill_address(dtype: np.dtype) -> int:
+    """That of `fill`, for kernels that call it."""
+    row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
+    types_ = row, *[place] * 7, table, table, *[place] * 3, row, place
+    return micro.address(fill, (simd.lanes(dtype),), types_)
+
+
+def fill(lanes: int) -> Any:
+    """A micro-kernel that copies channels into a patch, see the module's equation; it is called as ``fill(x, at, h, w,
+    top, left, channels, rows, row_phases, phases, stride_h, stride_w, pitch, patch, to)``.
+
+    The first of `channels` planes of x, of h rows and w columns, begins at `at`, the patch at `to`; (top, left) is the
+    corner.
+    """
+
+    @jit(key=(lanes,))
+    def fill_patch(x, at, h, w, top, left, channels, rows, row_phases, phases, stride_h, stride_w, pitch, patch, to):
+        for f in range(phases.size):
+            shift = left + phases[f]
+            begin = min(max(0, -(shift // stride_w)), pitch)
+            end = max(min(pitch, (w - 1 - shift) // stride_w + 1), begin)
+            line = to + f * pitch
+            for c in range(channels):
+                for r in range(rows):
+                    for k in range(row_phases.size):
+                        row = top + r * stride_h + row_phases[k]
+                        if 0 <= row < h:
+                            source = at + (c * h + row) * w + begin * stride_w + shift
+                            zeros(patch, line, begin, lanes)
+                            copy_row(x, source, stride_w, patch, line + begin, end - begin, lanes)
+                            zeros(patch, line + end, pitch - end, lanes)
+                        else:
+                            zeros(patch, line, pitch, lanes)
+                        line += phases.size * pitch
+
+    return fill_patch
+
+
+def transposed_address(dtype: np.dtype) -> int:
+    """That of `transposed`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(transposed, (simd.lanes(dtype),), (row, *[place] * 4, row, place, place))
+
+
+def transposed(lanes: int) -> Any:
+    """A micro-kernel that transposes a matrix: ``transposed(source, at, pitch, rows, columns, target, to,
+    target_pitch)`` is ``target[to + c * target_pitch + r] = source[at + r * pitch + c]``."""
+
+    @jit(key=(lanes,))
+    def transpose_blocks(source, at, pitch, rows, columns, target, to, target_pitch):
+        for r in range(0, rows, lanes):
+            for c in range(0, columns, lanes):
+                high, wide = min(lanes, rows - r), min(lanes, columns - c)
+                begin, goal = at + r * pitch + c, to + c * target_pitch + r
+                simd.transpose(source, begin, pitch, high, wide, target, goal, target_pitch)
+
+    return transpose_blocks

@@ -6,14 +6,15 @@ Made of the parts of `simd` and `tile`, and like the tiles there they also exist
 
 from __future__ import annotations
 
-from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
+from . import micro
 from .building import intrinsic
 from .runtime import jit
 from .simd import (
@@ -36,25 +37,31 @@ from .simd import (
 from .tile import _plain, _raised, _reduction
 
 
-@lru_cache(maxsize=256)
+def added_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
+    """That of `added_product`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    types_ = row, place, micro.array(np.int64), place, row, place, place, row, place
+    return micro.address(added_product, (rows, vectors), types_)
+
+
 def added_product(rows: int, vectors: int) -> Any:
     """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, added to what there is, or the first.
 
-    The returned function, for kernels, is called as ``added_product(x, at, offsets, steps, packed, packed_at, first,
-    out, out_at)`` and computes, for r < `rows` and l < `vectors` * lanes::
+    It is called as ``added_product(x, at, offsets, steps, packed, packed_at, part, out, out_at)`` and computes, for
+    r < `rows` and l < `vectors` * lanes::
 
-        out[out_at + r * vectors * lanes + l] = (0 if first else out[the same]) + sum over i < steps of
+        out[out_at + r * vectors * lanes + l] = (out[the same] if part > 0 else 0) + sum over i < steps of
                     x[at + offsets[i] + r] * packed[packed_at + i * vectors * lanes + l]
     """
     if _plain():
         return _plain_product(rows, vectors)
 
     @intrinsic
-    def register_product(typingctx, x, at, offsets, steps, packed, packed_at, first, out, out_at):
+    def register_product(typingctx, x, at, offsets, steps, packed, packed_at, part, out, out_at):
         count = Vector(out.dtype).count
 
         def codegen(context, builder, sig, args):
-            x_, start, table, steps_, packed_, begin, first_, out_, to = args
+            x_, start, table, steps_, packed_, begin, part_, out_, to = args
             left = builder.gep(_data(context, builder, x, x_), [start])
             right = builder.gep(_data(context, builder, packed, packed_), [begin])
             distances = _data(context, builder, offsets, table)
@@ -71,7 +78,7 @@ def added_product(rows: int, vectors: int) -> Any:
             sums = _reduction(builder, rows, vectors, steps_, zero, factors)
             goal = builder.gep(_data(context, builder, out, out_), [to])
             places = [_INT(number * count) for number in range(rows * vectors)]
-            with builder.if_else(first_) as (fresh, added):
+            with builder.if_else(builder.icmp_signed("==", part_, _INT(0))) as (fresh, added):
                 with fresh:
                     for place, value in zip(places, chain(*sums), strict=True):
                         _store(builder, value, goal, place)
@@ -81,7 +88,7 @@ def added_product(rows: int, vectors: int) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(x, integer, offsets, integer, packed, integer, types.boolean, out, integer), codegen
+        return types.void(x, integer, offsets, integer, packed, integer, integer, out, integer), codegen
 
     return register_product
 
@@ -91,25 +98,29 @@ def _plain_product(rows: int, vectors: int) -> Any:
     register_width = register_bytes()
 
     @jit(key=(rows, vectors))
-    def plain_product(x, at, offsets, steps, packed, packed_at, first, out, out_at):
-        flat_x, flat_packed, flat_out = x.reshape(-1), packed.reshape(-1), out.reshape(-1)
+    def plain_product(x, at, offsets, steps, packed, packed_at, part, out, out_at):
         width = vectors * (register_width // out.itemsize)
         for r in range(rows):
             for lane in range(width):
                 total = out.dtype.type(0)
                 for i in range(steps):
-                    total += flat_x[at + offsets[i] + r] * flat_packed[packed_at + i * width + lane]
+                    total += x[at + offsets[i] + r] * packed[packed_at + i * width + lane]
                 place = out_at + r * width + lane
-                flat_out[place] = total if first else flat_out[place] + total
+                out[place] = out[place] + total if part > 0 else total
 
     return plain_product
 
 
-@lru_cache(maxsize=256)
+def outer_sums_address(rows: int, columns: int, dtype: np.dtype) -> int:
+    """That of `outer_sums`, for kernels that call it."""
+    row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
+    return micro.address(outer_sums, (rows, columns), (row, place, table, row, place, table, place, row, place))
+
+
 def outer_sums(rows: int, columns: int) -> Any:
     """All products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
 
-    The returned function, for kernels, is called as ``outer_sums(left, left_at, left_offsets, right, right_at,
+    It is called as ``outer_sums(left, left_at, left_offsets, right, right_at,
     right_offsets, steps, out, out_at)``, with `rows` and `columns` offsets, and computes, for r < `rows`, s < `columns`
     and l < lanes::
 
@@ -206,11 +217,17 @@ def split(typingctx, source, at, target, to, other):
 FETCH = 48
 
 
-@lru_cache(maxsize=256)
+def scalar_products_address(rows: int, columns: int, x: np.dtype, acc: np.dtype) -> int:
+    """That of `scalar_products`, for kernels that call it."""
+    row, place = micro.array(acc), micro.PLACE
+    types_ = micro.array(x), place, place, row, place, place, row, place, micro.scalar(acc), row, *[place] * 4
+    return micro.address(scalar_products, (rows, columns), types_)
+
+
 def scalar_products(rows: int, columns: int) -> Any:
     """The scalar products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
 
-    The returned function, for kernels, is called as ``scalar_products(x, at, pitch, weight, weight_at, taps, bias,
+    It is called as ``scalar_products(x, at, pitch, weight, weight_at, taps, bias,
     bias_at, floor, out, out_at, out_pitch, valid_rows, valid_columns)`` and computes, for r < `valid_rows` and
     s < `valid_columns` (at least 1 each, `taps` at least a vector)::
 

@@ -20,6 +20,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
@@ -29,7 +30,7 @@ from ..spec import Depth
 from . import patch, simd
 from .building import intrinsic
 from .plane_tile import _join
-from .runtime import kernel
+from .runtime import kernel, scratch
 from .simd import _I32, _INT, Vector, _data, _load, _store
 
 
@@ -86,11 +87,11 @@ FEW = 4
 
 
 @kernel
-def _shuffle_exchange(weight, order, table, exchanged, lanes):
+def _shuffle_exchange(weight, order, table, exchanged, blocks, lanes):
     groups, depth, channels, kernel_size = weight.shape
-    flat, target, blocks = weight.reshape(-1), exchanged.reshape(-1), (depth + lanes - 1) // lanes
-    for job in prange(groups * blocks):
-        g, first = job // blocks, job % blocks * lanes
+    flat, strips, turned = simd.flat(weight), (depth + lanes - 1) // lanes, kernel_size * lanes
+    for job in prange(groups * strips):
+        g, first = job // strips, job % strips * lanes
         rows = min(lanes, depth - first)
         if depth < FEW:
             for c in range(channels):
@@ -100,10 +101,10 @@ def _shuffle_exchange(weight, order, table, exchanged, lanes):
                         begin, taps = table[p, 2], table[p, 3]
                         to = table[p, 0] + (g * channels + c) * table[p, 1] + o * taps
                         for t in range(taps):
-                            target[to + t] = flat[at + order[begin + t]]
+                            exchanged[to + t] = flat[at + order[begin + t]]
             continue
-        block = np.empty(kernel_size * lanes, weight.dtype)  # (taps, lanes) of one channel
-        turned = np.empty(lanes * lanes, weight.dtype)  # some of them, in the order that is asked for
+        # A block of (taps, lanes) of one channel, and behind it some of them in the order that is asked for.
+        block = blocks[numba.get_thread_id()]
         for c in range(channels):
             for k in range(0, kernel_size, lanes):
                 at = ((g * depth + first) * channels + c) * kernel_size + k
@@ -113,22 +114,22 @@ def _shuffle_exchange(weight, order, table, exchanged, lanes):
                 begin, taps = table[p, 2], table[p, 3]
                 to = table[p, 0] + (g * channels + c) * table[p, 1] + first * taps
                 if rows == lanes and taps == 1:
-                    one_line(block, order, begin, target, to, lanes)
+                    one_line(block, order, begin, exchanged, to, lanes)
                     continue
                 if rows == lanes and taps == 2:
-                    two_lines(block, order, begin, target, to, lanes)
+                    two_lines(block, order, begin, exchanged, to, lanes)
                     continue
                 if rows == lanes and taps == 4:
-                    four_lines(block, order, begin, target, to, lanes)
+                    four_lines(block, order, begin, exchanged, to, lanes)
                     continue
                 if rows == lanes and taps == 8:
-                    eight_lines(block, order, begin, target, to, lanes)
+                    eight_lines(block, order, begin, exchanged, to, lanes)
                     continue
                 for t in range(0, taps, lanes):
                     some = min(lanes, taps - t)
                     for k in range(some):
-                        simd.store(turned, k * lanes, simd.load(block, order[begin + t + k] * lanes))
-                    simd.transpose(turned, 0, lanes, some, rows, target, to + t, taps)
+                        simd.store(block, turned + k * lanes, simd.load(block, order[begin + t + k] * lanes))
+                    simd.transpose(block, turned, lanes, some, rows, exchanged, to + t, taps)
 
 
 @kernel
@@ -138,7 +139,7 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
     n_d, n_h, n_w = phases.shape[2:]
     size = n_d * n_h * n_w
     apart = size * planes if by_phase else size  # from one phase to the next
-    flat_phases, flat_out = phases.reshape(-1), out.reshape(-1)
+    flat_phases, flat_out = simd.flat(phases), simd.flat(out)
     skipped = min(-pad[2] % s_w, w)  # columns before the first of phase 0
     begin = (skipped + pad[2]) // s_w - first[2]
     r_w, m_w = pad[2] % s_w, pad[2] // s_w - first[2]
@@ -225,7 +226,9 @@ class Exchange:
 
     def run(self, weight: np.ndarray, exchanged: np.ndarray) -> None:
         """Fill a flat array of `size`."""
-        self._loops(weight, self._order, self._table, exchanged, simd.lanes(weight.dtype))
+        lanes = simd.lanes(weight.dtype)
+        blocks = scratch((weight.shape[-1] + lanes) * lanes, weight.dtype)
+        self._loops(weight, self._order, self._table, exchanged, blocks, lanes)
 
     def parts(self, exchanged: np.ndarray) -> list[np.ndarray]:
         """What lies in it: an array [g, c, p, o, t] for each order."""

@@ -197,6 +197,21 @@ def _convert(builder, value, source: Any, target: Any, count: int):
 
 
 @intrinsic
+def flat(typingctx, array):
+    """A C-contiguous array as one row; what ``array.reshape(-1)`` is, for which Numba compiles 0.08 s."""
+    row = types.Array(array.dtype, 1, "C")
+
+    def codegen(context, builder, sig, args):
+        whole, made = context.make_array(array)(context, builder, args[0]), context.make_array(row)(context, builder)
+        made.data, made.nitems, made.itemsize = whole.data, whole.nitems, whole.itemsize
+        made.shape, made.strides = (cgutils.pack_array(builder, [size]) for size in (whole.nitems, whole.itemsize))
+        made.meminfo, made.parent = (ir.Constant(part.type, None) for part in (made.meminfo, made.parent))
+        return made._getvalue()
+
+    return row(array), codegen
+
+
+@intrinsic
 def load(typingctx, array, index):
     """The vector at a flat index of a C-contiguous array."""
     kind = Vector(array.dtype)

@@ -32,10 +32,11 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
+from numba.core import cgutils
 
 from ..checks import Pair
 from ..spec import ConvSpec
-from . import simd
+from . import micro, simd
 from .building import intrinsic
 from .machine import Machine
 from .plane_tile import _join
@@ -130,15 +131,16 @@ class Ready:
         self._tables = _tables(spec, plan.pitch)
         blocks = -(-spec.h // plan.tall)
         pads = spec.padding[0][0], spec.padding[1][0]
-        self._sizes = np.array([blocks, spec.stride[0], *pads, down, plan.left, plan.pitch], np.int64)
-        self._lanes = simd.lanes(spec.acc_dtype)
+        geometry = blocks, spec.stride[0], *pads, down, plan.left, plan.pitch
+        self._sizes = *geometry, spec.stride[1], simd.lanes(spec.acc_dtype)
+        self._tile = _phase_tile_address(spec.stride[1], plan.rows, plan.vectors, spec.acc_dtype)
         operations = 32 * spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors)  # that a core does in this time
-        self._launch = Launch(_loops(spec.stride[1], plan.rows, plan.vectors), operations)
+        self._launch = Launch(_transposed_depthwise, operations)
 
     def run(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
         """`y`, `weight` and `out` have the shapes of the convolution's output, weight and input."""
         patches = scratch(self._patch, self._dtype)
-        self._launch.call(y, weight, bias, out, patches, *self._tables, self._sizes, self._lanes)
+        self._launch.call(self._tile, y, weight, bias, out, patches, *self._tables, self._sizes)
 
 
 def _tables(spec: ConvSpec, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -158,48 +160,33 @@ def _tables(spec: ConvSpec, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     return np.array(offsets, np.int64), np.array(order, np.int64), np.array(starts, np.int64)
 
 
-@lru_cache(maxsize=32)
-def _loops(phases: int, rows: int, vectors: int) -> Any:
-    """The kernel for one horizontal stride and one size of tile."""
-    tile = _phase_tile(phases, rows, vectors)
-
-    @kernel(key=(phases, rows, vectors))
-    def _transposed_depthwise(y, weight, bias, out, patches, offsets, order, starts, sizes, lanes):
-        n, channels, h, w = out.shape
-        seen, high, wide = y.shape[1], y.shape[2], y.shape[3]
-        blocks, step, top, side, reach, left, pitch = (
-            sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5], sizes[6]
-        )  # fmt: skip
-        columns, taps = phases * vectors * lanes, weight.shape[2] * weight.shape[3]
-        begin = min(max(0, -left), pitch)
-        count = max(0, min(wide - left, pitch) - begin)
-        zero = simd.splat(out.dtype.type(0))
-        for job in prange(n * channels * blocks):
-            plane, block = job // blocks, job % blocks
-            c = plane % channels
-            source = (plane // channels * seen + c // (channels // seen)) * high
-            patch = patches[numba.get_thread_id()]
-            first, stop = h * block // blocks, h * (block + 1) // blocks
-            lowest = (first + top) // step - reach
-            rows_seen = (stop - 1 + top) // step - lowest + 1
-            for q in range(0, rows_seen * pitch, lanes):
-                simd.store(patch, q, zero)
-            for i in range(max(0, -lowest), min(rows_seen, high - lowest)):
-                at = (source + lowest + i) * wide + begin + left
-                _copy_row(y, at, patch, i * pitch + begin, count, lanes)
-            for u in range(first, min(first + step, stop)):
-                phase, row = (u + top) % step * phases, (u + top) // step - lowest
-                several = (stop - u + step - 1) // step
-                for g in range(0, several, rows):
-                    group = min(g, several - rows)
-                    to = (plane * h + u + group * step) * w
-                    for j in range(0, w, columns):
-                        v = max(0, min(j, w - columns))
-                        at = (row + group) * pitch + (v + side) // phases - left
-                        tile(patch, at, pitch, weight, c * taps, offsets, order, starts, phase, (v + side) % phases,
-                             bias[c], out, to + v, step * w, w - v, lanes)  # fmt: skip
-
-    return _transposed_depthwise
+@kernel
+def _transposed_depthwise(tile, y, weight, bias, out, patches, offsets, order, starts, sizes):
+    n, channels, h, w = out.shape
+    seen, high, wide = y.shape[1:]
+    blocks, step, top, side, reach, left, pitch, phases, lanes = sizes
+    taps = weight.shape[2] * weight.shape[3]
+    begin = min(max(0, -left), pitch)
+    count = max(0, min(wide - left, pitch) - begin)
+    zero = simd.splat(out.dtype.type(0))
+    for job in prange(n * channels * blocks):
+        plane, block = job // blocks, job % blocks
+        c = plane % channels
+        source = (plane // channels * seen + c // (channels // seen)) * high
+        patch = patches[numba.get_thread_id()]
+        first, stop = h * block // blocks, h * (block + 1) // blocks
+        lowest = (first + top) // step - reach
+        rows_seen = (stop - 1 + top) // step - lowest + 1
+        for q in range(0, rows_seen * pitch, lanes):
+            simd.store(patch, q, zero)
+        for i in range(max(0, -lowest), min(rows_seen, high - lowest)):
+            at = (source + lowest + i) * wide + begin + left
+            _copy_row(y, at, patch, i * pitch + begin, count, lanes)
+        for u in range(first, min(first + step, stop)):
+            phase, row = (u + top) % step * phases, (u + top) // step - lowest
+            several, to = (stop - u + step - 1) // step, (plane * h + u) * w
+            micro.call(tile, patch, row * pitch - left, pitch, weight, c * taps, offsets, order, starts, phase, side,
+                       bias[c], out, to, step * w, several, w)  # fmt: skip
 
 
 @jit
@@ -213,75 +200,108 @@ def _copy_row(source, at, patch, to, count, lanes):
     simd.store(patch, to + count - lanes, simd.load(source, at + count - lanes))
 
 
-@lru_cache(maxsize=32)
+def _phase_tile_address(phases: int, rows: int, vectors: int, dtype: np.dtype) -> int:
+    """That of `_phase_tile`, for kernels that call it."""
+    row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
+    types_ = row, place, place, row, place, table, table, table, place, place, micro.scalar(dtype), row, *[place] * 4
+    return micro.address(_phase_tile, (phases, rows, vectors), types_)
+
+
 def _phase_tile(phases: int, rows: int, vectors: int) -> Any:
-    """The sums of all phases of columns, of a few rows by a few vectors each, for kernels::
+    """A micro-kernel for rows of one phase, a few by a few vectors of all phases of columns at a time::
 
-        tile(patch, at, pitch, weight, weight_at, offsets, order, starts, phase, residue, bias, out, out_at, apart,
-             valid, lanes)
+        tile(patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high,
+             wide)
 
-    `phase` is the number of the rows' first phase, `residue` the remainder of the first column, which sees its y at
-    `at`. Row r begins at ``out[out_at + r * apart]``; its first `valid` elements are written.
+    `phase` is the number of the rows' first phase; what row r and column v see lies at `at` + r * pitch +
+    (v + side) // phases. Row r of `high` begins at ``out[out_at + r * apart]`` and has `wide` elements; the last tiles
+    are moved back to end with them.
     """
     if _plain():
-        return _plain_phase_tile(phases, rows, vectors)
+        return _plain_phase_tile(phases)
 
     @intrinsic
     def register_tile(
-        typingctx, patch, at, pitch, weight, weight_at, offsets, order, starts, phase, residue, bias, out, out_at,
-        apart, valid, lanes,
+        typingctx, patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart,
+        high, wide,
     ):  # fmt: skip
         count = Vector(out.dtype).count
+        columns = phases * vectors * count
 
-        def codegen(context, builder, sig, args):
-            _, at_, pitch_, _, weight_at_, _, _, _, phase_, residue_, bias_, _, out_at_, apart_, valid_, _ = args
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            _, at_, pitch_, _, weight_at_, _, _, _, phase_, side_, bias_, _, out_at_, apart_, high_, wide_ = args
             data = [_data(context, builder, sig.args[k], args[k]) for k in (0, 3, 5, 6, 7, 11)]
             image, weights, distances, numbers, bounds, goal = data
-            kernel_ = builder.gep(weights, [weight_at_])
+            taps = builder.gep(weights, [weight_at_]), distances, numbers, bounds
             bias_vector = _splat(builder, bias_, count)
-            sums = []
-            for q in range(phases):
-                remainder = builder.add(residue_, _INT(q))
-                over = builder.icmp_signed(">=", remainder, _INT(phases))
-                remainder = builder.select(over, builder.sub(remainder, _INT(phases)), remainder)
-                start = builder.gep(image, [builder.add(at_, builder.zext(over, _INT))])
-                number = builder.add(phase_, remainder)
-                tap, end = (builder.load(builder.gep(bounds, [builder.add(number, _INT(k))])) for k in (0, 1))
-                before, head = builder.block, builder.append_basic_block("taps")
-                body, done = builder.append_basic_block("tap"), builder.append_basic_block("done")
-                builder.branch(head)
-                builder.position_at_end(head)
-                i = builder.phi(_INT)
-                held = [builder.phi(bias_vector.type) for _ in range(rows * vectors)]
-                builder.cbranch(builder.icmp_signed("<", i, end), body, done)
-                builder.position_at_end(body)
-                place = builder.gep(start, [builder.load(builder.gep(distances, [i]))])
-                scalar = builder.load(builder.gep(kernel_, [builder.load(builder.gep(numbers, [i]))]))
-                factor = _splat(builder, scalar, count)
-                i.add_incoming(tap, before)
-                i.add_incoming(builder.add(i, _INT(1)), body)
-                for k, total in enumerate(held):
-                    index = builder.add(builder.mul(pitch_, _INT(k // vectors)), _INT(k % vectors * count))
-                    total.add_incoming(bias_vector, before)
-                    total.add_incoming(_fma(builder, factor, _load(builder, place, index, count), total), body)
-                builder.branch(head)
-                builder.position_at_end(done)
-                sums.append(held)
-            results, places = [], []
-            for r in range(rows):
-                for v in range(vectors):
-                    results += _join(builder, [held[r * vectors + v] for held in sums])
-                    places += [(r, (v * phases + k) * count) for k in range(phases)]
-            _write(builder, results, places, builder.gep(goal, [out_at_]), apart_, valid_, phases * vectors * count)
+            last_row, last = builder.sub(high_, _INT(rows)), builder.sub(wide_, _INT(columns))
+            with (
+                cgutils.for_range_slice(builder, _INT(0), high_, _INT(rows)) as (g, _),
+                cgutils.for_range_slice(builder, _INT(0), wide_, _INT(columns)) as (j, _),
+            ):
+                row, v = _least(builder, g, last_row), _least(builder, j, last)
+                v = builder.select(builder.icmp_signed("<", v, _INT(0)), _INT(0), v)
+                place, line = builder.add(v, side_), builder.add(at_, builder.mul(row, pitch_))
+                here = builder.gep(image, [builder.add(line, builder.udiv(place, _INT(phases)))])
+                residue = builder.urem(place, _INT(phases))
+                sums = [
+                    _phase_sums(builder, (phases, rows, vectors), q, here, pitch_, taps, phase_, residue, bias_vector)
+                    for q in range(phases)
+                ]
+                results, places = [], []
+                for r in range(rows):
+                    for k in range(vectors):
+                        results += _join(builder, [held[r * vectors + k] for held in sums])
+                        places += [(r, (k * phases + q) * count) for q in range(phases)]
+                begin = builder.add(builder.add(out_at_, builder.mul(row, apart_)), v)
+                _write(builder, results, places, builder.gep(goal, [begin]), apart_, builder.sub(wide_, v), columns)
             return context.get_dummy_value()
 
         integer = types.int64
         return types.void(
-            patch, integer, integer, weight, integer, offsets, order, starts, integer, integer, bias, out, integer,
-            integer, integer, integer,
+            patch, integer, integer, weight, integer, offsets, order, starts, integer, integer, bias, out,
+            *[integer] * 4,
         ), codegen  # fmt: skip
 
     return register_tile
+
+
+def _least(builder: Any, one: ir.Value, other: ir.Value) -> ir.Value:
+    return builder.select(builder.icmp_signed("<", one, other), one, other)
+
+
+def _phase_sums(
+    builder: Any, shape: tuple[int, int, int], q: int, image: ir.Value, pitch: ir.Value, taps: tuple[ir.Value, ...],
+    phase: ir.Value, residue: ir.Value, bias: ir.Value,
+) -> list[ir.Value]:  # fmt: skip
+    """Emit the loop over the taps of the q-th column's phase: its sums, row by row."""
+    (phases, rows, vectors), (weights, distances, numbers, bounds), count = shape, taps, bias.type.count
+    remainder = builder.add(residue, _INT(q))
+    over = builder.icmp_signed(">=", remainder, _INT(phases))
+    remainder = builder.select(over, builder.sub(remainder, _INT(phases)), remainder)
+    start = builder.gep(image, [builder.zext(over, _INT)])
+    number = builder.add(phase, remainder)
+    tap, end = (builder.load(builder.gep(bounds, [builder.add(number, _INT(k))])) for k in (0, 1))
+    before, head = builder.block, builder.append_basic_block("taps")
+    body, done = builder.append_basic_block("tap"), builder.append_basic_block("done")
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(_INT)
+    held = [builder.phi(bias.type) for _ in range(rows * vectors)]
+    builder.cbranch(builder.icmp_signed("<", i, end), body, done)
+    builder.position_at_end(body)
+    place = builder.gep(start, [builder.load(builder.gep(distances, [i]))])
+    scalar = builder.load(builder.gep(weights, [builder.load(builder.gep(numbers, [i]))]))
+    factor = _splat(builder, scalar, count)
+    i.add_incoming(tap, before)
+    i.add_incoming(builder.add(i, _INT(1)), body)
+    for k, total in enumerate(held):
+        index = builder.add(builder.mul(pitch, _INT(k // vectors)), _INT(k % vectors * count))
+        total.add_incoming(bias, before)
+        total.add_incoming(_fma(builder, factor, _load(builder, place, index, count), total), body)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return held
 
 
 def _write(
@@ -300,22 +320,19 @@ def _write(
                 _store_masked(builder, value, goal, index, mask)
 
 
-def _plain_phase_tile(phases: int, rows: int, vectors: int) -> Any:
+def _plain_phase_tile(phases: int) -> Any:
     """The same sums, one at a time."""
 
-    @jit(key=(phases, rows, vectors))
+    @jit(key=(phases,))
     def plain_tile(
-        patch, at, pitch, weight, weight_at, offsets, order, starts, phase, residue, bias, out, out_at, apart, valid,
-        lanes,
-    ):  # fmt: skip
-        flat_weight, flat_out = weight.reshape(-1), out.reshape(-1)
-        for r in range(rows):
-            for column in range(min(valid, phases * vectors * lanes)):
-                number = phase + (residue + column) % phases
-                place = at + r * pitch + (residue + column) // phases
+        patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high, wide
+    ):
+        for r in range(high):
+            for v in range(wide):
+                number, place = phase + (v + side) % phases, at + r * pitch + (v + side) // phases
                 total = bias
                 for i in range(starts[number], starts[number + 1]):
-                    total += flat_weight[weight_at + order[i]] * patch[place + offsets[i]]
-                flat_out[out_at + r * apart + column] = total
+                    total += weight[weight_at + order[i]] * patch[place + offsets[i]]
+                out[out_at + r * apart + v] = total
 
     return plain_tile

@@ -28,20 +28,19 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from itertools import accumulate, chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import simd
+from . import micro, simd, weight_naive
 from .machine import Machine
-from .patch import zeros
-from .product import added_product
-from .runtime import jit, kernel, masked_threads
+from .patch import transposed_address, zeros
+from .product import added_product_address
+from .runtime import Launch, jit, kernel, masked_threads
 from .runtime import scratch as runtime_scratch
-from .sums import make_again, put_in_order
 from .tile import tile_shape
 
 #: Pixels of a block, and the most columns of one: a panel of them and what they see stay in the second-level cache.
@@ -200,42 +199,48 @@ def _edges(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, ...]:
 class Prepared(NamedTuple):
     """All that a call needs beside its arrays."""
 
-    pack: Any
-    multiply: Any
-    order: Any
-    """None where the jobs that multiply also put in order."""
+    pack: Launch
+    multiply: Launch
+    transposed: int
+    product: int
+    """Addresses of the micro-kernels."""
     row: int
     """Elements of scratch of each thread, for what follows, which all threads see."""
     edges: tuple[int, ...]
     """Of the parts of the scratch."""
     tables: tuple[np.ndarray, ...]
     """Offsets of the pixels, starts of the runs, rows that they see, places of the taps."""
-    turns: tuple[np.ndarray, ...]
-    """The numbers the loops take, for each part of the blocks that is packed at a time."""
+    tasks: int
+    turns: tuple[tuple[int, ...], ...]
+    """The numbers the loops take, for each part of the blocks that is packed at a time; where several tasks share a
+    panel, for none once more: that puts the sums in order."""
+    spread: bool
+    """Whether zeros are multiplied."""
 
 
 @lru_cache(maxsize=1024)
 def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     plan, lanes, blocks = _blocking(spec), simd.lanes(spec.acc_dtype), _blocks(spec, _blocking(spec))
     together, edges = _sizes(spec, plan)[2], _edges(spec, plan, threads)
-    shares, kept = _shares(spec, plan, threads)
-    spread = any(chain(*spec.padding)) or spec.ow % plan.block_w > 0  # zeros are multiplied
-    own = kept < spec.groups * _panels(spec, plan)
+    (shares, kept), panels = _shares(spec, plan, threads), spec.groups * _panels(spec, plan)
     pads = spec.padding[0][0], spec.padding[1][0]
     blocking = (shares, spec.groups, plan.block_h, plan.block_w, *spec.stride, *plan.step, *pads, *plan.patch)
-    pack, multiply, order = (loops.sized(spec.flops) for loops in _loops(plan.rows, plan.vectors))
-    numbers = (*blocking, *_seen(spec), plan.run, lanes, *spec.dilation, own, spread)
+    numbers = (*blocking, *_seen(spec), plan.run, plan.rows, _panel(spec, plan), lanes, int(kept < panels))
+    turns = [(first, min(together, blocks - first), *numbers, int(shares == 1 and first + together >= blocks))
+             for first in range(0, blocks, together)]  # fmt: skip
+    if blocks and shares > 1:
+        turns.append((blocks, 0, *numbers, 1))
     return Prepared(
-        pack=pack,
-        multiply=multiply,
-        order=order if shares > 1 else None,
+        pack=Launch(_weight_channels_pack, spec.flops),
+        multiply=Launch(_weight_channels, spec.flops),
+        transposed=transposed_address(spec.acc_dtype),
+        product=added_product_address(plan.rows, plan.vectors, spec.acc_dtype),
         row=-(-edges[-1] // threads),
         edges=edges,
         tables=(_offsets(spec, plan), _starts(spec, plan), _seen_rows(spec, plan), _places(spec, plan)),
-        turns=tuple(
-            np.array((first, min(together, blocks - first), *numbers, first + together >= blocks))
-            for first in range(0, blocks, together)
-        ),
+        tasks=panels * shares,
+        turns=tuple(turns),
+        spread=any(chain(*spec.padding)) or spec.ow % plan.block_w > 0,
     )
 
 
@@ -246,14 +251,16 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
     first, second, third, end = this.edges
     packed_x, packed_grad, totals = memory[:first], memory[first:second], memory[second:third]
     lines = memory[third:end].reshape(threads, -1)
+    finite = np.empty(this.tasks, np.bool_)
     if not this.turns:  # an empty batch
         out[...] = 0
+        return
     for numbers in this.turns:
-        this.pack(x, grad, packed_x, packed_grad, numbers)
-        this.multiply(x, grad, packed_x, packed_grad, totals, lines, out, *this.tables, numbers)
-    if this.turns and this.order is not None:
-        _, starts, _, places = this.tables
-        this.order(x, grad, totals, lines, out, starts, places, this.turns[-1])
+        if numbers[1]:
+            this.pack.call(this.transposed, x, grad, packed_x, packed_grad, numbers)
+        this.multiply.call(this.product, grad, packed_x, packed_grad, totals, lines, out, finite, *this.tables, numbers)
+    if this.spread and not finite.all():
+        weight_naive.make_again(spec, x, grad, out)
 
 
 def _seen(spec: ConvSpec) -> tuple[int, int]:
@@ -292,41 +299,30 @@ def _places(spec: ConvSpec, plan: Blocking) -> np.ndarray:
 
 
 @jit
-def _pack_columns(x, at, channels, count, target, to, lanes):
-    """target[to + q * channels + c] = x[at + c * h * w + q] for q < count, as flat indices."""
-    plane = x.shape[2] * x.shape[3]
-    for c in range(0, channels, lanes):
-        for q in range(0, count, lanes):
-            here, there = at + c * plane + q, to + q * channels + c
-            simd.transpose(x, here, plane, min(lanes, channels - c), min(lanes, count - q), target, there, channels)
-
-
-@jit
-def _pack_x(x, image, group, corner, rows, stride, step, patch, seen, channels, target, to, lanes):
+def _pack_x(transposed, x, image, group, corner, rows, stride, step, patch, seen, channels, target, to, lanes):
     """Fill a patch: `rows` rows of it, whose first is row corner[0] of the padded input less the padding."""
     h, w = x.shape[2:]
-    if corner[1] == 0 and patch[1] == w <= seen[1] and step[0] == stride[0] == step[1] == stride[1] == 1:
-        # The rows lie one after the other, here and there: they are one.
-        first, last = min(max(0, -corner[0]), rows), max(min(rows, h - corner[0]), 0)
-        line, at = w * channels, ((image * x.shape[1] + group * channels) * h + corner[0] + first) * w
-        zeros(target, to, first * line, lanes)
-        _pack_columns(x, at, channels, (last - first) * w, target, to + first * line, lanes)
-        zeros(target, to + last * line, (rows - last) * line, lanes)
-        return
-    for r in range(rows):
-        row = corner[0] + r // step[0] * stride[0] + r % step[0]
-        at, line = ((image * x.shape[1] + group * channels) * h + row) * w, to + r * patch[1] * channels
-        end = min(w, seen[1])
-        if not (0 <= row < h):
-            zeros(target, line, patch[1] * channels, lanes)
-        elif step[1] == stride[1]:
-            first = min(max(0, -corner[1]), patch[1])
-            last = max(min(patch[1], end - corner[1]), first)
-            zeros(target, line, first * channels, lanes)
-            _pack_columns(x, at + corner[1] + first, channels, last - first, target, line + first * channels, lanes)
-            zeros(target, line + last * channels, (patch[1] - last) * channels, lanes)
+    plane = (image * x.shape[1] + group * channels) * h * w
+    end, wide, even = min(w, seen[1]), patch[1], step[1] == stride[1]
+    # Where the rows lie one after the other, here and there, they are one.
+    one = corner[1] == 0 and wide == w == end and even and step[0] == stride[0] == step[1] == 1
+    for r in range(1 if one else rows):
+        if one:
+            wide, origin = rows * w, corner[0] * w
+            first, last = min(max(0, -corner[0]), rows) * w, max(min(rows, h - corner[0]), 0) * w
         else:
-            for q in range(patch[1]):
+            row = corner[0] + r // step[0] * stride[0] + r % step[0]
+            origin, inside = row * w + corner[1], 0 <= row < h
+            first = min(max(0, -corner[1]), wide) if inside else wide
+            last = max(min(wide, end - corner[1]), first)
+        line = to + r * wide * channels
+        if even or first == wide:
+            goal = line + first * channels
+            zeros(target, line, first * channels, lanes)
+            micro.call(transposed, x, plane + origin + first, h * w, channels, last - first, target, goal, channels)
+            zeros(target, line + last * channels, (wide - last) * channels, lanes)
+        else:
+            for q in range(wide):
                 col = corner[1] + q // step[1] * stride[1] + q % step[1]
                 for c in range(channels):
                     inside = 0 <= col < end
@@ -334,120 +330,117 @@ def _pack_x(x, image, group, corner, rows, stride, step, patch, seen, channels, 
 
 
 @jit
-def _pack_grad(grad, image, channel, channels, i0, j0, high, wide, block_w, target, to, panel, lanes):
-    """Fill a panel: [pixel][o] of `high` x `wide` pixels, rows of `block_w`, from channel `channel` on."""
+def _pack_job(job, transposed, x, grad, packed_x, packed_grad, sizes):
+    """Pack the patch of a group of a block, or one of its panels."""
+    first, _, _, groups, block_h, block_w = sizes[:6]
+    stride, step, pad, patch, seen = sizes[6:8], sizes[8:10], sizes[10:12], sizes[12:14], sizes[14:16]
+    tile_rows, panel, lanes = sizes[17:20]
+    c_out, oh, ow = grad.shape[1:]
+    channels, c_group = c_out // groups, x.shape[1] // groups
+    panels = (channels + panel - 1) // panel
+    blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+    place, part, group = job // (groups * (1 + panels)), job // groups % (1 + panels), job % groups
+    block = first + place
+    j0, i0 = block % blocks_w * block_w, block // blocks_w % blocks_h * block_h
+    image, high = block // (blocks_w * blocks_h), min(block_h, oh - i0)
+    if part == 0:
+        size = patch[0] * patch[1] * c_group + tile_rows
+        corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+        rows = patch[0] - (block_h - high) * step[0]
+        edge = seen[0] - pad[0], seen[1] - pad[1]
+        to = (place * groups + group) * size
+        _pack_x(transposed, x, image, group, corner, rows, stride, step, patch, edge, c_group, packed_x, to,
+                lanes)  # fmt: skip
+        zeros(packed_x, to + size - tile_rows, tile_rows, lanes)
+    else:
+        channel = group * channels + (part - 1) * panel
+        some, wide = min(panel, channels - (part - 1) * panel), min(block_w, ow - j0)
+        to = ((place * groups + group) * panels + part - 1) * block_h * block_w * panel
+        begin = ((image * c_out + channel) * oh + i0) * ow + j0
+        if block_w == ow:  # the rows lie one after the other: they are one
+            high, wide, block_w = 1, high * ow, high * ow
+        for i in range(high):
+            line = to + i * block_w * panel
+            zeros(packed_grad, line + wide * panel, (block_w - wide) * panel, lanes)
+            micro.call(transposed, grad, begin + i * ow, oh * ow, some, wide, packed_grad, line, panel)
+
+
+@kernel
+def _weight_channels_pack(transposed, x, grad, packed_x, packed_grad, sizes):
+    count, groups, panel = sizes[1], sizes[3], sizes[18]
+    panels = (grad.shape[1] // groups + panel - 1) // panel
+    for job in prange(count * groups * (1 + panels)):
+        _pack_job(job, transposed, x, grad, packed_x, packed_grad, sizes)
+
+
+@jit
+def _sum_job(job, product, c_group, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes):
+    """Add the products of all blocks that are packed to the sums of a share of a panel's tiles."""
+    first, count, shares, groups, block_h, block_w = sizes[:6]
+    run, tile_rows, panel = sizes[16:19]
     oh, ow = grad.shape[2:]
-    for i in range(high):
-        if wide < block_w:
-            zeros(target, to + (i * block_w + wide) * panel, (block_w - wide) * panel, lanes)
-        for o in range(0, channels, lanes):
-            for j in range(0, wide, lanes):
-                at = ((image * grad.shape[1] + channel + o) * oh + i0 + i) * ow + j0 + j
-                here = to + (i * block_w + j) * panel + o
-                simd.transpose(grad, at, oh * ow, min(lanes, channels - o), min(lanes, wide - j), target, here, panel)
+    panels = (grad.shape[1] // groups + panel - 1) // panel
+    blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+    high = (run + tile_rows - 1) // tile_rows
+    tiles = high * starts.size
+    share, p, group = job % shares, job // shares % panels, job // (shares * panels)
+    size = sizes[12] * sizes[13] * c_group + tile_rows
+    for place in range(count):
+        i0 = (first + place) // blocks_w % blocks_h * block_h
+        end = min(block_h, oh - i0)
+        left = (place * groups + group) * size
+        right = ((place * groups + group) * panels + p) * block_h * block_w * panel
+        for t in range(share * tiles // shares, (share + 1) * tiles // shares):
+            at = left + starts[t // high] + t % high * tile_rows
+            to = (slot * tiles + t) * tile_rows * panel
+            upper, lower = max(rows[t // high, 0] - i0, 0), min(rows[t // high, 1] - i0, end)
+            if upper >= lower:  # a product has a factor at least: zeros of the padding
+                upper, lower = 0, 1
+            pixels = offsets[upper * block_w : lower * block_w]
+            begin = right + upper * block_w * panel
+            micro.call(product, packed_x, at, pixels, pixels.size, packed_grad, begin, first + place, totals, to)
 
 
-@lru_cache(maxsize=64)
-def _loops(tile_rows: int, vectors: int) -> Any:
-    """The kernel for one shape of tile."""
-    product = added_product(tile_rows, vectors)
+@jit
+def _order_job(job, totals, slot, line, out, starts, places, sizes):
+    """Put a share of a panel's sums in order, from [run][o] to [o][c, a, b]; tells if all are finite."""
+    parts, groups = sizes[2], sizes[3]
+    run, tile_rows, panel, lanes = sizes[16:20]
+    channels, size, taps = out.shape[0] // groups, out[0].size, places.size
+    panels = (channels + panel - 1) // panel
+    part, p, group = job % parts, job // parts % panels, job // (parts * panels)
+    base = slot * starts.size * ((run + tile_rows - 1) // tile_rows * tile_rows) * panel
+    o, some = group * channels + p * panel, min(panel, channels - p * panel)
+    strips = (size + lanes - 1) // lanes
+    begin, end = part * strips // parts * lanes, min((part + 1) * strips // parts * lanes, size)
+    zero = simd.splat(totals.dtype.type(0))
+    spoiled = zero  # zero times the sums: NaN where one is not finite
+    for lane in range(0, some, lanes):
+        for first in range(begin, end, lanes):
+            many, c, t = min(lanes, end - first), first // taps, first % taps
+            for q in range(many):
+                total = simd.load(totals, base + (places[t] + c) * panel + lane)
+                spoiled = simd.fma(total, zero, spoiled)
+                simd.store(line, q * lanes, total)
+                t += 1
+                if t == taps:
+                    c, t = c + 1, 0
+            simd.transpose(line, 0, lanes, many, min(lanes, some - lane), out, (o + lane) * size + first, size)
+    simd.store(line, 0, spoiled)
+    finite = True
+    for q in range(lanes):
+        finite &= line[q] == 0
+    return finite
 
-    @jit(key=(tile_rows, vectors))
-    def _pack_job(job, x, grad, packed_x, packed_grad, sizes):
-        first, groups, block_h, block_w = sizes[0], sizes[3], sizes[4], sizes[5]
-        stride, step, pad = (sizes[6], sizes[7]), (sizes[8], sizes[9]), (sizes[10], sizes[11])
-        patch, seen, lanes = (sizes[12], sizes[13]), (sizes[14], sizes[15]), sizes[17]
-        c_out, oh, ow = grad.shape[1:]
-        channels, c_group, panel = c_out // groups, x.shape[1] // groups, vectors * lanes
-        panels = (channels + panel - 1) // panel
-        blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        # A job packs the patch of a group, or one of its panels.
-        place, part, group = job // (groups * (1 + panels)), job // groups % (1 + panels), job % groups
-        block = first + place
-        j0, i0 = block % blocks_w * block_w, block // blocks_w % blocks_h * block_h
-        image, high = block // (blocks_w * blocks_h), min(block_h, oh - i0)
-        if part == 0:
-            size = patch[0] * patch[1] * c_group + tile_rows
-            corner = i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-            rows = patch[0] - (block_h - high) * step[0]
-            edge = seen[0] - pad[0], seen[1] - pad[1]
-            to = (place * groups + group) * size
-            _pack_x(x, image, group, corner, rows, stride, step, patch, edge, c_group, packed_x, to, lanes)
-            zeros(packed_x, to + size - tile_rows, tile_rows, lanes)
-        else:
-            channel = group * channels + (part - 1) * panel
-            some, wide = min(panel, channels - (part - 1) * panel), min(block_w, ow - j0)
-            to = ((place * groups + group) * panels + part - 1) * block_h * block_w * panel
-            if block_w == ow:  # the rows lie one after the other: they are one
-                high, wide, block_w, i0, j0 = 1, high * ow, high * ow, 0, i0 * ow
-            _pack_grad(grad, image, channel, some, i0, j0, high, wide, block_w, packed_grad, to, panel, lanes)
 
-    @jit(key=(tile_rows, vectors))
-    def _sum_job(job, x, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes):
-        first, count, shares, groups, block_h, block_w = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-        run, lanes = sizes[16], sizes[17]
-        oh, ow = grad.shape[2:]
-        channels, c_group, panel = grad.shape[1] // groups, x.shape[1] // groups, vectors * lanes
-        panels = (channels + panel - 1) // panel
-        blocks_h, blocks_w = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-        high = (run + tile_rows - 1) // tile_rows
-        tiles = high * starts.size
-        share, p, group = job % shares, job // shares % panels, job // (shares * panels)
-        size = sizes[12] * sizes[13] * c_group + tile_rows
-        for place in range(count):
-            i0 = (first + place) // blocks_w % blocks_h * block_h
-            end = min(block_h, oh - i0)
-            left = (place * groups + group) * size
-            right = ((place * groups + group) * panels + p) * block_h * block_w * panel
-            for t in range(share * tiles // shares, (share + 1) * tiles // shares):
-                at = left + starts[t // high] + t % high * tile_rows
-                to = (slot * tiles + t) * tile_rows * panel
-                upper, lower = max(rows[t // high, 0] - i0, 0), min(rows[t // high, 1] - i0, end)
-                if upper >= lower:  # a product has a factor at least: zeros of the padding
-                    upper, lower = 0, 1
-                pixels = offsets[upper * block_w : lower * block_w]
-                begin = right + upper * block_w * panel
-                product(packed_x, at, pixels, pixels.size, packed_grad, begin, first + place == 0, totals, to)
-
-    @jit(key=(tile_rows, vectors))
-    def _order_job(job, parts, x, grad, totals, slot, line, out, starts, places, sizes):
-        groups, run, lanes = sizes[3], sizes[16], sizes[17]
-        channels, panel = grad.shape[1] // groups, vectors * lanes
-        panels = (channels + panel - 1) // panel
-        part, p, group = job % parts, job // parts % panels, job // (parts * panels)
-        base = slot * starts.size * ((run + tile_rows - 1) // tile_rows * tile_rows) * panel
-        o, some = group * channels + p * panel, min(panel, channels - p * panel)
-        strips = (out[0].size + lanes - 1) // lanes
-        begin, end = part * strips // parts * lanes, min((part + 1) * strips // parts * lanes, out[0].size)
-        finite = put_in_order(totals, base, places, panel, out, o, some, begin, end, line, lanes)
-        if sizes[21] and not finite:
-            pad, dilation = (sizes[10], sizes[11]), (sizes[18], sizes[19])
-            make_again(x, grad, out, groups, o, some, begin, end, (sizes[6], sizes[7]), pad, dilation)
-
-    @kernel(key=(tile_rows, vectors))
-    def _weight_channels_pack(x, grad, packed_x, packed_grad, sizes):
-        count, groups, panel = sizes[1], sizes[3], vectors * sizes[17]
-        panels = (grad.shape[1] // groups + panel - 1) // panel
-        for job in prange(count * groups * (1 + panels)):
-            _pack_job(job, x, grad, packed_x, packed_grad, sizes)
-
-    @kernel(key=(tile_rows, vectors))
-    def _weight_channels(x, grad, packed_x, packed_grad, totals, lines, out, offsets, starts, rows, places, sizes):
-        shares, groups, own, last, panel = sizes[2], sizes[3], sizes[20], sizes[22], vectors * sizes[17]
-        panels = (grad.shape[1] // groups + panel - 1) // panel
-        for job in prange(groups * panels * shares):
-            thread = numba.get_thread_id()
-            slot = thread if own else job // shares
-            _sum_job(job, x, grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes)
-            if last and shares == 1:
-                _order_job(job, 1, x, grad, totals, slot, lines[thread], out, starts, places, sizes)
-
-    @kernel(key=(tile_rows, vectors))
-    def _weight_channels_order(x, grad, totals, lines, out, starts, places, sizes):
-        shares, groups, panel = sizes[2], sizes[3], vectors * sizes[17]
-        panels = (grad.shape[1] // groups + panel - 1) // panel
-        for job in prange(groups * panels * shares):
-            line = lines[numba.get_thread_id()]
-            _order_job(job, shares, x, grad, totals, job // shares, line, out, starts, places, sizes)
-
-    return _weight_channels_pack, _weight_channels, _weight_channels_order
+@kernel
+def _weight_channels(
+    product, grad, packed_x, packed_grad, totals, lines, out, finite, offsets, starts, rows, places, sizes
+):
+    own, order = sizes[20:]
+    for job in prange(finite.size):
+        thread = numba.get_thread_id()
+        slot = thread if own else job // sizes[2]
+        _sum_job(job, product, out.shape[1], grad, packed_x, packed_grad, totals, slot, offsets, starts, rows, sizes)
+        if order:
+            finite[job] = _order_job(job, totals, slot, lines[thread], out, starts, places, sizes)

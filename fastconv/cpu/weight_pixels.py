@@ -33,12 +33,11 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import patch, simd, simd_pool
+from . import micro, patch, simd, simd_pool, weight_naive
 from .machine import Machine
-from .product import outer_sums, split
-from .runtime import jit, kernel, masked_threads
+from .product import outer_sums_address, split
+from .runtime import Launch, jit, kernel, masked_threads
 from .runtime import scratch as runtime_scratch
-from .sums import tap_sum
 
 #: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache if they can, in the second anyway.
 BLOCK_BYTES = 48 << 10
@@ -246,9 +245,14 @@ def _edges(spec: ConvSpec, phases: np.ndarray, pitch: int) -> np.ndarray:
 class Prepared(NamedTuple):
     """All that a call needs beside its arrays."""
 
-    loops: Any
+    launch: Launch
+    deal: int
+    products: int
+    """Addresses of the micro-kernels."""
+    tasks: int
     scratch: int
     tables: tuple[np.ndarray, ...]
+    sizes: tuple[int, ...]
 
 
 @lru_cache(maxsize=1024)
@@ -260,17 +264,24 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     numbers = (spec.groups, shares, plan.block_h, plan.pitch, plan.plane, plan.margin, plan.signal)
     axes = zip((spec.kh, spec.kw), spec.dilation, spec.stride, strict=True)
     down, across = (patch.phases(*axis) for axis in axes)
-    sizes = (*numbers, *spec.stride, *pads, seen, signal, lanes, *spec.dilation)
+    edges = _edges(spec, across, plan.pitch)
     return Prepared(
-        loops=_loops(plan.rows, plan.columns).sized(spec.flops),
+        launch=Launch(_weight_pixels, spec.flops),
+        deal=_deal_address(spec.acc_dtype),
+        products=outer_sums_address(plan.rows, plan.columns, spec.acc_dtype),
+        tasks=spec.groups * shares,
         scratch=seen + signal + sums,
-        tables=(*_tables(spec), down, across, _edges(spec, across, plan.pitch), np.array(sizes, np.int64)),
+        tables=(*_tables(spec), down, across, edges, patch.ONE_PHASE, np.array((0, spec.ow))),
+        sizes=(*numbers, *spec.stride, *pads, seen, signal, lanes),
     )
 
 
 def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
     this = _prepared(spec, masked_threads())
-    this.loops(x, grad, out, runtime_scratch(this.scratch, spec.acc_dtype), *this.tables)
+    lines, finite = runtime_scratch(this.scratch, spec.acc_dtype), np.empty(this.tasks, np.bool_)
+    this.launch.call(this.deal, this.products, x, grad, out, finite, lines, *this.tables, this.sizes)
+    if not finite.all():
+        weight_naive.make_again(spec, x, grad, out)
 
 
 @jit
@@ -281,125 +292,133 @@ def _clear(target, begin, end, lanes):
         simd.store(target, q, zero)
 
 
-@jit(forceinline=True)
-def _copy(source, at, target, to, count, lanes):
-    """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
-    if count < lanes:
-        simd.store_part(target, to, simd.load_part(source, at, count), count)
-        return
-    for q in range(0, count - lanes, lanes):
-        simd.store(target, to + q, simd.load(source, at + q))
-    simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
+def _deal_address(dtype: np.dtype) -> int:
+    """That of `_deal`, for kernels that call it."""
+    row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
+    types_ = row, *[place] * 6, table, table, table, *[place] * 4, row, place
+    return micro.address(_deal, (simd.lanes(dtype),), types_)
 
 
-@jit(forceinline=True)
-def _copy_turns(source, at, target, to, other, count, lanes):
-    """target[to + q] = source[at + 2 * q], target[other + q] = source[at + 2 * q + 1], for q < count."""
-    if count < lanes:
-        patch.copy_row(source, at, 2, target, to, count, lanes)
-        patch.copy_row(source, at + 1, 2, target, other, count, lanes)
-        return
-    for q in range(0, count - lanes, lanes):
-        split(source, at + 2 * q, target, to + q, other + q)
-    last = count - lanes
-    split(source, at + 2 * last, target, to + last, other + last)
+def _deal(lanes: int) -> Any:
+    """A micro-kernel that copies `rows` rows of each phase of a plane; it is called as ``deal(x, at, h, w, top, left,
+    rows, row_phases, phases, edges, stride_h, stride_w, pitch, plane, target, to)``.
+
+    The plane of h rows and w columns begins at `at`, (top, left) is the first row and column, perhaps outside. Rows
+    outside become zeros; columns outside, where `edges` of the column phases are, are left as they are.
+    """
+
+    @jit(key=(lanes,), forceinline=True)
+    def copy(source, at, target, to, count):
+        """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
+        if count < lanes:
+            simd.store_part(target, to, simd.load_part(source, at, count), count)
+            return
+        for q in range(0, count - lanes, lanes):
+            simd.store(target, to + q, simd.load(source, at + q))
+        simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
+
+    @jit(key=(lanes,), forceinline=True)
+    def copy_turns(source, at, target, to, other, count):
+        """target[to + q] = source[at + 2 * q], target[other + q] = source[at + 2 * q + 1], for q < count."""
+        if count < lanes:
+            patch.copy_row(source, at, 2, target, to, count, lanes)
+            patch.copy_row(source, at + 1, 2, target, other, count, lanes)
+            return
+        for q in range(0, count - lanes, lanes):
+            split(source, at + 2 * q, target, to + q, other + q)
+        last = count - lanes
+        split(source, at + 2 * last, target, to + last, other + last)
+
+    @jit(key=(lanes,))
+    def deal_rows(
+        x, start, h, w, top, left, rows, row_phases, phases, edges, stride_h, stride_w, pitch, plane, target, to
+    ):
+        every = phases.size * plane
+        for r in range(rows):
+            for f in range(row_phases.size):  # rows in the order of memory, which the processor fetches ahead
+                row, line = top + r * stride_h + row_phases[f], to + f * every + r * pitch
+                at = start + row * w + left
+                if not (0 <= row < h):
+                    for g in range(phases.size):
+                        patch.zeros(target, line + g * plane, pitch, lanes)
+                elif stride_w == 2 and phases.size == 2:
+                    begin, end = max(edges[0], edges[2]), min(edges[1], edges[3])
+                    if begin < end:
+                        copy_turns(x, at + 2 * begin, target, line + begin, line + plane + begin, end - begin)
+                    for g in range(2):  # the phases differ by one column at most
+                        first, last = edges[2 * g], edges[2 * g + 1]
+                        if first < min(begin, last):
+                            target[line + g * plane + first] = x[at + 2 * first + g]
+                        if last > max(end, first):
+                            target[line + g * plane + last - 1] = x[at + 2 * last - 2 + g]
+                else:
+                    for g in range(phases.size):
+                        begin, count = edges[2 * g], edges[2 * g + 1] - edges[2 * g]
+                        here, there = at + phases[g] + begin * stride_w, line + g * plane + begin
+                        if stride_w == 1:
+                            copy(x, here, target, there, count)
+                        else:
+                            patch.copy_row(x, here, stride_w, target, there, count, lanes)
+
+    return deal_rows
 
 
 @jit
-def _deal(x, image, channel, corner, rows, row_phases, phases, edges, stride, pitch, plane, target, to, lanes):
-    """Copy `rows` rows of each phase of a channel, whose first row and column are `corner`.
+def _pixels_task(
+    job, deal, products, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, edges,
+    one, whole, sizes,
+):  # fmt: skip
+    """One task; False if a sum is not finite."""
+    groups, shares, block_h, pitch, plane, margin, signal = sizes[:7]
+    stride, pad, (seen_size, signals_size, lanes) = sizes[7:9], sizes[9:11], sizes[11:]
+    signals, sums = seen_size, seen_size + signals_size
+    (n, c_out, oh, ow), (h, w) = grad.shape, x.shape[2:]
+    channels, (c_group, kh, kw) = c_out // groups, out.shape[1:]
+    group, share = job // shares, job % shares
+    tile_rows, tile_columns = left.shape[1], right.shape[1]
+    tiles = left.shape[0] * right.shape[0]
+    first, last = share * tiles // shares, (share + 1) * tiles // shares
+    each_tile, each = tile_rows * tile_columns * lanes, row_phases.size * phases.size * plane
+    _clear(line, 0, signals, lanes)
+    _clear(line, signals, sums, lanes)
+    _clear(line, sums + first * each_tile, sums + last * each_tile, lanes)
+    for image in range(n):
+        for i0 in range(0, oh, block_h):
+            for c in range(c_group):
+                at, to = (image * groups * c_group + group * c_group + c) * h * w, c * each
+                rows = plane // pitch - (block_h - min(block_h, oh - i0))
+                micro.call(deal, x, at, h, w, i0 * stride[0] - pad[0], -pad[1], rows, row_phases, phases, edges,
+                           stride[0], stride[1], pitch, plane, line, to)  # fmt: skip
+            for o in range(channels):
+                at, to = (image * c_out + group * channels + o) * oh * ow, signals + o * signal + margin
+                micro.call(deal, grad, at, oh, ow, i0, 0, block_h, one, one, whole, 1, 1, pitch, 0, line, to)
+            for t in range(first, last):
+                r, s = t // right.shape[0], t % right.shape[0]
+                micro.call(products, line, signals, left[r], line, begin[r, 0], right[s], begin[r, 1], line,
+                           sums + t * each_tile)  # fmt: skip
+    finite = True
+    for t in range(first, last):
+        for r in range(tile_rows):
+            for s in range(tile_columns):
+                tall, wide = left_taps[t // right.shape[0], r], right_taps[t % right.shape[0], s]
+                if tall >= 0 and wide >= 0:
+                    total = _total(simd.load(line, sums + ((t * tile_rows + r) * tile_columns + s) * lanes))
+                    finite &= total - total == 0  # or NaN or infinite, perhaps by a zero of a gap or of the padding
+                    out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = total
+    return finite
 
-    Rows outside the image become zeros; columns outside, where `edges` of the column phases are, are left as they are.
-    """
-    h, w = x.shape[2:]
-    source, every = x.reshape(-1), phases.size * plane
-    for r in range(rows):
-        for f in range(row_phases.size):  # rows in the order of memory, which the processor fetches ahead
-            row, line = corner[0] + r * stride[0] + row_phases[f], to + f * every + r * pitch
-            at = ((image * x.shape[1] + channel) * h + row) * w + corner[1]
-            if not (0 <= row < h):
-                for g in range(phases.size):
-                    patch.zeros(target, line + g * plane, pitch, lanes)
-            elif stride[1] == 2 and phases.size == 2:
-                begin, end = max(edges[0, 0], edges[1, 0]), min(edges[0, 1], edges[1, 1])
-                if begin < end:
-                    _copy_turns(x, at + 2 * begin, target, line + begin, line + plane + begin, end - begin, lanes)
-                for g in range(2):  # the phases differ by one column at most
-                    if edges[g, 0] < min(begin, edges[g, 1]):
-                        target[line + g * plane + edges[g, 0]] = source[at + 2 * edges[g, 0] + g]
-                    if edges[g, 1] > max(end, edges[g, 0]):
-                        target[line + g * plane + edges[g, 1] - 1] = source[at + 2 * edges[g, 1] - 2 + g]
-            else:
-                for g in range(phases.size):
-                    begin, end = edges[g]
-                    here, there = at + phases[g] + begin * stride[1], line + g * plane + begin
-                    if stride[1] == 1:
-                        _copy(x, here, target, there, end - begin, lanes)
-                    else:
-                        patch.copy_row(x, here, stride[1], target, there, end - begin, lanes)
+
+_total = simd_pool.fold("sum")
 
 
-@lru_cache(maxsize=64)
-def _loops(tile_rows: int, tile_columns: int) -> Any:
-    """The kernel for one shape of tile."""
-    products, fold = outer_sums(tile_rows, tile_columns), simd_pool.fold("sum")
-
-    @jit(key=(tile_rows, tile_columns))
-    def _pixels_task(
-        job, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, edges, sizes
-    ):
-        groups, shares, block_h, pitch, plane = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4]
-        margin, signal = sizes[5], sizes[6]
-        stride, pad, dilation, lanes = (sizes[7], sizes[8]), (sizes[9], sizes[10]), (sizes[14], sizes[15]), sizes[13]
-        seen, signals, sums = line[: sizes[11]], line[sizes[11] : sizes[11] + sizes[12]], line[sizes[11] + sizes[12] :]
-        n, c_out, oh, ow = grad.shape
-        channels, c_group, kh, kw = c_out // groups, out.shape[1], out.shape[2], out.shape[3]
-        group, share = job // shares, job % shares
-        tiles = left.shape[0] * right.shape[0]
-        first, last = share * tiles // shares, (share + 1) * tiles // shares
-        each_tile, each = tile_rows * tile_columns * lanes, row_phases.size * phases.size * plane
-        _clear(sums, first * each_tile, last * each_tile, lanes)
-        _clear(signals, 0, signals.size, lanes)
-        _clear(seen, 0, seen.size - lanes, lanes)
-        for image in range(n):
-            for i0 in range(0, oh, block_h):
-                high = min(block_h, oh - i0)
-                corner = i0 * stride[0] - pad[0], -pad[1]
-                for c in range(c_group):
-                    rows = plane // pitch - (block_h - high)
-                    channel = group * c_group + c
-                    _deal(x, image, channel, corner, rows, row_phases, phases, edges, stride, pitch, plane, seen,
-                          c * each, lanes)
-                for o in range(channels):
-                    for i in range(block_h):
-                        to = o * signal + margin + i * pitch
-                        if i < high:
-                            at = ((image * c_out + group * channels + o) * oh + i0 + i) * ow
-                            _copy(grad, at, signals, to, ow, lanes)
-                        elif high < block_h:
-                            patch.zeros(signals, to, ow, lanes)
-                for t in range(first, last):
-                    r, s = t // right.shape[0], t % right.shape[0]
-                    products(signals, 0, left[r], seen, begin[r, 0], right[s], begin[r, 1], sums, t * each_tile)
-        for t in range(first, last):
-            for r in range(tile_rows):
-                for s in range(tile_columns):
-                    tall, wide = left_taps[t // right.shape[0], r], right_taps[t % right.shape[0], s]
-                    if tall >= 0 and wide >= 0:
-                        total = fold(simd.load(sums, ((t * tile_rows + r) * tile_columns + s) * lanes))
-                        o, c, a, b = group * channels + tall // kh, wide // kw, tall % kh, wide % kw
-                        if total - total != 0:  # NaN or infinite, perhaps by a zero of a gap or of the padding
-                            corner = a * dilation[0] - pad[0], b * dilation[1] - pad[1]
-                            total = tap_sum(x, grad, group * c_group + c, o, corner, stride)
-                        out[o, c, a, b] = total
-
-    @kernel(key=(tile_rows, tile_columns))
-    def _weight_pixels(
-        x, grad, out, lines, left, begin, right, left_taps, right_taps, row_phases, phases, edges, sizes
-    ):
-        for job in prange(sizes[0] * sizes[1]):
-            line = lines[numba.get_thread_id()]
-            _pixels_task(job, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases,
-                         phases, edges, sizes)
-
-    return _weight_pixels
+@kernel
+def _weight_pixels(
+    deal, products, x, grad, out, finite, lines, left, begin, right, left_taps, right_taps, row_phases, phases, edges,
+    one, whole, sizes,
+):  # fmt: skip
+    for job in prange(finite.size):
+        line = lines[numba.get_thread_id()]
+        finite[job] = _pixels_task(
+            job, deal, products, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases,
+            edges, one, whole, sizes,
+        )  # fmt: skip
