@@ -40,6 +40,7 @@ from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, 
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 from .disk_cache import CodeFiles
+from .notice import compiling
 
 #: How the names of functions begin that Python or kernels find by name; all others of a module are its own.
 EXPORTED = "_ZN7cpython", "micro."
@@ -473,7 +474,7 @@ class Compiled(CPUDispatcher):
         return entry
 
     def _built(self, args: tuple) -> Callable:
-        with target_override("fastconv"):
+        with target_override("fastconv"), compiling():
             compiled = self._compiler.compile(args, None)
         environments = [compiled.environment, *compiled._find_referenced_environments()]
         keep(self._files, args, compiled.library, compiled.fndesc.llvm_cpython_wrapper_name, environments)

@@ -32,6 +32,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 
 from .building import TARGET, Library, keep, load
 from .disk_cache import CodeFiles
+from .notice import compiling
 
 #: An index into an array, or a number of elements.
 PLACE = types.int64
@@ -57,7 +58,7 @@ def address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type,
         found = load(files, argtypes)
         if found is not None:
             return found[1]
-        with target_override("fastconv"):
+        with target_override("fastconv"), compiling():
             library = _built(name, factory(*key), argtypes)
         keep(files, argtypes, library, name)
         return library.get_pointer_to_function(name)
