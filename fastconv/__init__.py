@@ -17,6 +17,7 @@ from .transpose import (
     plan_conv_transpose3d,
 )
 from .unfold import corr2d_matrix, fold2d, unfold2d
+from .warming import warmup
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,5 +59,6 @@ __all__ = [
     "set_num_threads",
     "signal",
     "unfold2d",
+    "warmup",
     "wisdom",
 ]

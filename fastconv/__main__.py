@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 import numpy as np
 
 from . import __version__, cache, wisdom
-from .checks import check_dtype
 from .choice import get_num_threads
 from .compare import Comparison, aligned, byte_count, compare, limited_threads
 from .shapes import receptive_field
@@ -127,8 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     lessons.add_argument("name", metavar="NAME", nargs="?", help="the lesson to run")
     lessons.add_argument("--output", metavar="FOLDER", type=Path, default=Path(), help="for its picture (default: .)")
 
-    warm = command("warmup", _warmup, "compile the kernels now (for minutes), so that no later call waits for it")
-    warm.add_argument("--dtype", nargs="+", type=_dtype, help="for which to (default: float32 float64 uint8 int64)")
+    warm = command("warmup", _warmup, "compile kernels now, on all cores, so that no later call waits for it")
+    warm.add_argument("operations", metavar="OPERATION", nargs="*", help="such as conv2d or max_pool3d (default: all)")
+    warm.add_argument("--dtype", metavar="D", action="append", type=_dtype,
+                      help="of arrays; may be given several times (default: float32)")  # fmt: skip
     return parser
 
 
@@ -331,24 +332,15 @@ def _examples(arguments: Any) -> None:
 
 
 def _warmup(arguments: Any) -> None:
-    from . import warmup
+    from .warming import warmup
 
-    dtypes = [check_dtype("--dtype", dtype).name for dtype in arguments.dtype or map(np.dtype, warmup.DTYPES)]
-    todo = list(warmup.steps(dtypes))
+    progress = True
     try:
-        from rich.progress import Progress
+        import rich.progress  # noqa: F401 # a bar, if there can be one
     except ModuleNotFoundError:
-        for number, (label, run) in enumerate(todo, 1):
-            print(f"{number}/{len(todo)} {label}", flush=True)
-            run()
-    else:
-        with Progress() as progress:
-            task = progress.add_task("", total=len(todo))
-            for label, run in todo:
-                progress.update(task, description=label.ljust(36))
-                run()
-                progress.advance(task)
-    print(_cached())
+        progress = False
+    new = warmup(arguments.operations or None, dtypes=arguments.dtype or ("float32",), progress=progress)
+    print(f"{new} new. In all {_cached()}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,11 @@ _OPS = {
 # -- choosing ------------------------------------------------------------------------------------------------
 
 
+def operations() -> tuple[str, ...]:
+    """Names of the operations that have a table."""
+    return tuple(_OPS)
+
+
 def table(op: str, device: str = "cpu") -> tuple[ModuleType, ...]:
     """The algorithm modules of one operation, in table order."""
     if not isinstance(op, str) or op not in _OPS:

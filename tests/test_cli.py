@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import fastconv
-from fastconv import warmup
 from fastconv.__main__ import main
 from fastconv.cuda.runtime import missing
 
@@ -186,37 +185,3 @@ def test_wisdom(capsys, tmp_path):
     again = json.loads(run(capsys, "compare", *SMALL, "--threads", "1", "--json"))
     assert [row["algorithm"] for row in again["rows"] if row["is_auto"]] == [fastest]
     run(capsys, "wisdom", "--forget")
-
-
-def test_warmup_covers_the_tables():
-    labels = [label for label, _ in warmup.steps()]
-    assert labels == sorted(labels, key=lambda label: label.endswith("serial"))
-    for op in ("conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"):
-        for algorithm in fastconv.algorithms(op):
-            for dtype in ("float32", "float64", "uint8", "int64"):
-                for build in ("parallel", "serial"):
-                    assert f"{op} {algorithm} {dtype} {build}" in labels
-
-
-@pytest.mark.parametrize(("shape", "weight", "options"), warmup.CONVOLUTIONS)
-def test_warmup_runs_in_parallel_what_is_compiled_for_it(shape, weight, options):
-    from fastconv.cpu.runtime import PARALLEL_OPERATIONS
-
-    plan = fastconv.plan_conv2d(shape, np.ones(weight, np.float32), algorithm="naive", **options)
-    assert plan.flops >= PARALLEL_OPERATIONS
-
-
-@pytest.mark.parametrize(("window", "options"), warmup.POOLINGS)
-def test_warmup_pools_what_can_be_pooled(window, options):
-    assert fastconv.max_pool2d(np.ones((2, 4, 32, 32), np.float32), window, algorithm="naive", **options).all()
-
-
-@pytest.mark.parametrize("rich", [True, False])
-def test_warmup(capsys, monkeypatch, rich):
-    if not rich:
-        monkeypatch.setitem(sys.modules, "rich.progress", None)
-    monkeypatch.setattr(warmup, "CONVOLUTIONS", warmup.CONVOLUTIONS[2:3])
-    out = run(capsys, "warmup", "--dtype", "float32")
-    assert "conv2d naive float32" in out or rich
-    assert "float64" not in out
-    assert "compiled kernels" in out

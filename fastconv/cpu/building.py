@@ -43,6 +43,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 
 from . import loops
 from .disk_cache import CodeFiles
+from .notice import noticed
 from .target import processor
 
 #: How the names of functions begin that Python or kernels find by name; all others of a module are its own.
@@ -523,7 +524,7 @@ def compiling() -> Iterator[None]:
     collects = gc.isenabled()
     gc.disable()
     try:
-        with target_override("fastconv"):
+        with target_override("fastconv"), noticed():
             yield
     finally:
         if collects:
