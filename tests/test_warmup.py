@@ -253,7 +253,7 @@ def terminal(monkeypatch):
 
 def test_a_slow_build_is_told_once_a_process(terminal, folder):
     for _ in range(2):
-        with notice.compiling():
+        with notice.noticed():
             assert terminal.told.wait(10)
     (line,) = terminal.getvalue().splitlines()
     assert line.startswith("fastconv: ")
@@ -264,10 +264,10 @@ def test_a_slow_build_is_told_once_a_process(terminal, folder):
 def test_builds_of_one_call_count_together(terminal, monkeypatch):
     monkeypatch.setattr(notice, "PAUSE", 1000.0)
     monkeypatch.setattr(notice, "PATIENCE", 1000.0)
-    with notice.compiling():
+    with notice.noticed():
         pass
     notice._spent = 1000.0
-    with notice.compiling():
+    with notice.noticed():
         assert terminal.told.wait(10)
 
 
@@ -275,14 +275,14 @@ def test_other_calls_do_not(terminal, monkeypatch):
     monkeypatch.setattr(notice, "PATIENCE", 1000.0)
     monkeypatch.setattr(notice, "PAUSE", -1.0)
     notice._spent = 1000.0
-    with notice.compiling():
+    with notice.noticed():
         assert not terminal.told.wait(0.1)
     assert notice._spent < 1000
 
 
 def test_a_quick_build_is_not_told(terminal, monkeypatch):
     monkeypatch.setattr(notice, "PATIENCE", 0.2)
-    with notice.compiling():
+    with notice.noticed():
         pass
     assert not terminal.told.wait(0.4)
 
@@ -296,20 +296,20 @@ def test_nothing_is_told(terminal, monkeypatch, why):
         monkeypatch.setattr(terminal, "isatty", lambda: False)
     elif why == "no stderr":
         monkeypatch.setattr(notice.sys, "stderr", None)
-    with silenced(), notice.compiling():
+    with silenced(), notice.noticed():
         assert not terminal.told.wait(0.2)
 
 
 def test_a_notebook_is_told(terminal, monkeypatch):
     monkeypatch.setattr(terminal, "isatty", lambda: False)
     monkeypatch.setitem(notice.sys.modules, "ipykernel", sys)
-    with notice.compiling():
+    with notice.noticed():
         assert terminal.told.wait(10)
 
 
 def test_a_folder_that_is_not_used_is_told(terminal, monkeypatch):
     monkeypatch.setattr(notice, "untrusted", lambda folder: "it is a fake")
-    with notice.compiling():
+    with notice.noticed():
         assert terminal.told.wait(10)
     assert "not kept: it is a fake" in terminal.getvalue()
 
