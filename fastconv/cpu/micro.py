@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,9 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from .building import TARGET, Library, compiling, keep, load
+from .building import TARGET, Library, compiling
 from .disk_cache import CodeFiles
+from .launching import keep, load
 
 #: An index into an array, or a number of elements.
 PLACE = types.int64
@@ -46,20 +46,30 @@ def scalar(dtype: Any) -> types.Type:
     return from_dtype(np.dtype(dtype))
 
 
-@lru_cache(maxsize=4096)
+_addresses: dict[tuple, int] = {}
+
+
 def address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type, ...]) -> int:
     """Where the code of ``factory(*key)``, a function for kernels, begins for these arguments."""
-    function = getattr(factory, "__wrapped__", factory)
-    told = hashlib.sha256(repr((function.__module__, function.__qualname__, key, argtypes)).encode()).hexdigest()[:24]
-    name, files = f"micro.{function.__name__}.{told}", CodeFiles(function, key, {})
-    with global_compiler_lock:
-        found = load(files, argtypes)
-        if found is not None:
-            return found[1]
-        with compiling():
-            library = _built(name, factory(*key), argtypes)
-        keep(files, argtypes, library, name)
-        return library.get_pointer_to_function(name)
+    known = factory, key, argtypes
+    if known not in _addresses:
+        with global_compiler_lock:
+            if known not in _addresses:
+                _addresses[known] = _address(getattr(factory, "__wrapped__", factory), key, argtypes)
+    return _addresses[known]
+
+
+def _address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type, ...]) -> int:
+    """Load the code, or build and save it."""
+    told = hashlib.sha256(repr((factory.__module__, factory.__qualname__, key, argtypes)).encode()).hexdigest()[:24]
+    name, files = f"micro.{factory.__name__}.{told}", CodeFiles(factory, key, {})
+    found = load(files, argtypes)
+    if found is not None:
+        return found[1]
+    with compiling():
+        library = _built(name, factory(*key), argtypes)
+    keep(files, argtypes, library, name)
+    return library.get_pointer_to_function(name)
 
 
 def _built(name: str, function: Any, argtypes: tuple[types.Type, ...]) -> Library:

@@ -35,7 +35,7 @@ from numba import types
 from numba.np.ufunc import parallel as _numba_parallel
 
 from .. import _forks
-from . import building
+from . import building, launching
 
 # -- kernels -------------------------------------------------------------------------------------------------
 
@@ -56,7 +56,7 @@ def compiled(py_func: Callable | None = None, *, key: tuple = (), **options: Any
     if py_func is None:
         return lambda function: compiled(function, key=key, **options)
     _check_key(py_func, key)
-    return building.compiled(py_func, key, options)
+    return launching.compiled(py_func, key, options)
 
 
 def _check_key(py_func: Callable, key: tuple) -> None:
@@ -85,8 +85,8 @@ class Kernel:
 
     @cached_property
     def launch(self) -> Any:
-        """Called as ``launch(team, threads, *args)``, see `building.launcher`; made when it is first needed."""
-        return building.launcher(*self._made_of)
+        """Called as ``launch(team, threads, *args)``, see `launching.launcher`; made when it is first needed."""
+        return launching.launcher(*self._made_of)
 
     def __call__(self, *args: Any) -> None:
         threads = num_threads()
