@@ -1,4 +1,4 @@
-"""What a program waits for before its first result: each sample in a process of its own."""
+"""What a program waits for before its first result, kernels compiled: each sample in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,3 @@ class FirstUse:
     def timeraw_first_call_cached(self):
         """Import, Numba's import, and loading a kernel that an earlier process compiled."""
         return FIRST_CALL
-
-    def timeraw_first_call_compiling(self):
-        """The same with a cache that takes no files, so that the kernel is compiled."""
-        return FIRST_CALL, "import os; os.environ['FASTCONV_CACHE_DIR'] = os.devnull"

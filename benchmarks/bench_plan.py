@@ -12,7 +12,9 @@ import itertools
 import numpy as np
 
 import fastconv
-from fastconv import signal, spec
+from fastconv import choice, signal, spec
+from fastconv.pool_spec import pool_spec
+from fastconv.transposed import cheapest
 
 from .shapes import LAYERS
 
@@ -23,6 +25,51 @@ DTYPES = (X.dtype, WEIGHT.dtype)
 IMAGE, KERNEL = np.ones((64, 64), np.float32), np.ones((3, 3), np.float32)
 #: Shapes never seen before, so that nothing that is remembered by shape helps.
 HEIGHTS = itertools.count(10)
+
+
+FLOAT32 = np.dtype(np.float32)
+
+
+class Deciding:
+    """Which algorithm, for a problem never seen before: within a millisecond, whatever it is and however large."""
+
+    rounds = 4
+    warmup_time = 1.0
+    sample_time = 0.02
+    repeat = 10
+
+    def time_image(self):
+        self._convolution((1, 64, next(HEIGHTS), 56), (64, 64, 3, 3), padding=1)
+
+    def time_image_filter(self):
+        self._convolution((1, 1, next(HEIGHTS), 1024), (1, 1, 9, 9))
+
+    def time_depthwise(self):
+        self._convolution((1, 96, next(HEIGHTS), 56), (96, 1, 7, 7), padding=3, groups=96)
+
+    def time_signal(self):
+        self._convolution((1, 1, 10**8 + next(HEIGHTS)), (1, 1, 31), axes=1)
+
+    def time_short_time_windows(self):
+        self._convolution((1, 1, 10**6 + next(HEIGHTS)), (257, 1, 400), axes=1, stride=160)
+
+    def time_volume(self):
+        self._convolution((1, 32, 16, next(HEIGHTS), 56), (64, 32, 3, 3, 3), axes=3, stride=2)
+
+    def time_transposed(self):
+        cheapest(spec.conv_spec((1, 64, 2 * next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], stride=2), "auto", True)
+
+    def time_gradient_for_the_weight(self):
+        problem = spec.conv_spec((8, 64, next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], padding=1)
+        choice.choose("conv2d_weight", problem, "auto", "cpu")
+
+    def time_pooling(self):
+        problem = pool_spec("avg", (1, 64, 2 * next(HEIGHTS), 1024), FLOAT32, 3, 2, 1)
+        choice.choose("avg_pool2d", problem, "auto", "cpu")
+
+    def _convolution(self, x_shape, weight_shape, *, axes=2, **options):
+        problem = spec.conv_spec(x_shape, weight_shape, [FLOAT32], axes=axes, **options)
+        choice.choose(f"conv{axes}d", problem, "auto", "cpu", once=True)
 
 
 class Overhead:

@@ -1,4 +1,4 @@
-"""What `peers` sets against each other: a library's calls, and the process that runs them when it is told to.
+"""What `peers` and `before` set against each other: a library's calls, and the process that runs them when told to.
 
 Each library has a process of its own, which is stopped while it is not its turn. In one process the idle workers of
 one library would spin on the cores that the workers of the next one need (ONNX Runtime's do for seconds), and two
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -32,12 +32,18 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 Call = Callable[[], np.ndarray]
 
 
+class Other(Protocol):
+    """A problem of another benchmark, which knows fastconv's call."""
+
+    def call(self) -> Call: ...
+
+
 class Row(NamedTuple):
     """One row of a table."""
 
     op: str
-    """What is computed: "conv2d", "corr2d", "max" or "avg"."""
-    problem: Layer | Filter | Pooling
+    """What is computed: "conv2d", "corr2d", "max", "avg", or a name for what another problem computes."""
+    problem: Layer | Filter | Pooling | Other
 
 
 # -- the libraries: from a row to the ways to compute it, none if there are none --------------------------------
@@ -52,6 +58,8 @@ def fastconv_calls(row: Row, threads: int) -> dict[str, Call]:
     if isinstance(problem, Pooling):
         x, pool = problem.array(), getattr(fastconv, f"{row.op}_pool2d")
         return {row.op: lambda: pool(x, **problem.options)}
+    if not isinstance(problem, Layer):
+        return {row.op: problem.call()}
     x, weight, bias = problem.arrays()
     plan = fastconv.plan_conv2d(x.shape, weight, bias, **problem.options)
     out = np.empty(plan.output_shape, np.float32)
@@ -59,6 +67,14 @@ def fastconv_calls(row: Row, threads: int) -> dict[str, Call]:
         "plan": lambda: plan(x, out=out),
         "conv2d": lambda: fastconv.conv2d(x, weight, bias, **problem.options),
     }
+
+
+def before_calls(row: Row, threads: int) -> dict[str, Call]:
+    """Another checkout's fastconv, which the process finds first; it may lack an operation."""
+    try:
+        return {f"{way} before": call for way, call in fastconv_calls(row, threads).items()}
+    except AttributeError:
+        return {}
 
 
 def torch_calls(row: Row, threads: int) -> dict[str, Call]:
@@ -153,6 +169,7 @@ def opencv_calls(row: Row, threads: int) -> dict[str, Call]:
 
 LIBRARIES = {
     "fastconv": fastconv_calls,
+    "before": before_calls,
     "torch": torch_calls,
     "onnx": onnx_calls,
     "openvino": openvino_calls,

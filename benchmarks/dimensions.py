@@ -12,6 +12,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,11 @@ class Row(NamedTuple):
     arrays: tuple[tuple[int, ...], ...]
     args: tuple[Any, ...] = ()
     options: dict[str, Any] = {}  # noqa: RUF012 # never changed
+
+    def call(self) -> Callable[[], np.ndarray]:
+        """fastconv's call."""
+        arrays = [random(shape, np.float32) for shape in self.arrays]
+        return partial(getattr(fastconv, self.operation), *arrays, *self.args, **self.options)
 
 
 PAD = {"padding": 1}
@@ -108,16 +114,14 @@ def contenders(row: Row) -> dict[str, Callable[[], Any]]:
     """fastconv's call and PyTorch's."""
     import torch
 
-    arrays = [random(shape, np.float32) for shape in row.arrays]
-    tensors = [torch.from_numpy(array) for array in arrays]
-    function = getattr(fastconv, row.operation)
+    tensors = [torch.from_numpy(random(shape, np.float32)) for shape in row.arrays]
     peer = getattr(torch.nn.functional, PEERS.get(row.operation, row.operation))
 
     def run_peer() -> np.ndarray:
         with torch.inference_mode():
             return peer(*tensors, *row.args, **row.options).numpy()
 
-    return {"fastconv": lambda: function(*arrays, *row.args, **row.options), "torch": run_peer}
+    return {"fastconv": row.call(), "torch": run_peer}
 
 
 def main() -> None:

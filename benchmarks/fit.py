@@ -32,8 +32,8 @@ from scipy.optimize import least_squares
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
 from fastconv import choice, plan
-from fastconv.cpu.disk_cache import SOURCES
 from fastconv.cpu.machine import Machine, this_machine
+from fastconv.cpu.target import package_hash
 from fastconv.pool_spec import PoolSpec, pool_spec
 from fastconv.spec import ConvSpec, conv_spec
 from fastconv.timing import in_turns, random_array
@@ -240,7 +240,7 @@ def main() -> None:
     if arguments.times.exists():
         for line in arguments.times.read_text().splitlines():
             record = json.loads(line)
-            if (record["sources"], record["threads"]) == (SOURCES, arguments.threads):
+            if (record["sources"], record["threads"]) == (package_hash(), arguments.threads):
                 known[record["problem"]] = record["seconds"]
     end = time.monotonic() + arguments.seconds
     for problem in wanted:
@@ -252,7 +252,7 @@ def main() -> None:
                 problem.run(label)()
         elif problem.name not in known:
             known[problem.name] = measure(problem, arguments.threads)
-            record = {"sources": SOURCES, "threads": arguments.threads, "problem": problem.name,
+            record = {"sources": package_hash(), "threads": arguments.threads, "problem": problem.name,
                       "seconds": known[problem.name]}
             with arguments.times.open("a") as file:
                 file.write(json.dumps(record) + "\n")

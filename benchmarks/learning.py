@@ -15,7 +15,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,18 @@ def ours(layer: Layer) -> Steps:
         "input": lambda: grad.conv2d_input(x.shape, weight, signal, **layer.options),
         "weight": lambda: grad.conv2d_weight(x, weight.shape, signal, **layer.options),
     }
+
+
+class Step(NamedTuple):
+    """One of the three steps of a layer, for `before`."""
+
+    layer: Layer
+    step: str
+
+    def call(self) -> Callable[[], np.ndarray]:
+        """fastconv's call."""
+        keep_memory()
+        return ours(self.layer)[self.step]
 
 
 def theirs(layer: Layer, threads: int) -> Steps:
@@ -115,10 +127,11 @@ def our_epoch(x: np.ndarray, labels: np.ndarray) -> Callable[[], float]:
     """An epoch of LeNet, which gives the last loss."""
     from fastconv import nn
 
+    rng = np.random.default_rng(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5), nn.Sigmoid(),
-        nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(),
-        nn.Linear(84, 10),
+        nn.Conv2d(1, 6, 5, padding=2, rng=rng), nn.Sigmoid(), nn.AvgPool2d(2), nn.Conv2d(6, 16, 5, rng=rng),
+        nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(400, 120, rng=rng), nn.Sigmoid(),
+        nn.Linear(120, 84, rng=rng), nn.Sigmoid(), nn.Linear(84, 10, rng=rng),
     )  # fmt: skip
     loss, optimizer = nn.CrossEntropyLoss(), nn.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
@@ -157,11 +170,24 @@ def their_epoch(x: np.ndarray, labels: np.ndarray, threads: int) -> Callable[[],
     return epoch
 
 
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels, of the sizes of an epoch."""
+    return random((IMAGES, 1, 28, 28), np.float32), np.random.default_rng(0).integers(0, 10, IMAGES)
+
+
+class Epoch(NamedTuple):
+    """An epoch of LeNet, for `before`."""
+
+    def call(self) -> Callable[[], np.ndarray]:
+        """fastconv's call, which goes on with the model of the one before."""
+        keep_memory()
+        epoch = our_epoch(*digits())
+        return lambda: np.asarray(epoch())
+
+
 def lenet(threads: int, pinned: bool) -> dict[str, float]:
     """Median seconds of an epoch."""
-    x = random((IMAGES, 1, 28, 28), np.float32)
-    labels = np.random.default_rng(0).integers(0, 10, IMAGES)
-    ways = {"fastconv": {"epoch": our_epoch(x, labels)}, "torch": {"epoch": their_epoch(x, labels, threads)}}
+    ways = {"fastconv": {"epoch": our_epoch(*digits())}, "torch": {"epoch": their_epoch(*digits(), threads)}}
     return {way: steps["epoch"] for way, steps in in_turns(ways, threads, pinned).items()}
 
 

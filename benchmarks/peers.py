@@ -23,16 +23,18 @@ import multiprocessing
 import os
 import signal
 import statistics
+import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 import fastconv
 from benchmarks.contenders import LIBRARIES, Row, serve
-from benchmarks.shapes import FILTERS, LAYERS, POOLINGS, Layer, Pooling
+from benchmarks.shapes import FILTERS, LAYERS, POOLINGS, Filter, Layer, Pooling
 from fastconv.spec import conv_spec
 
 #: Seconds of timing the slowest way gets on one row, and how many turns there are at least and at most.
@@ -63,14 +65,19 @@ VERSUS = (
 
 
 class Contender:
-    """A library in its process."""
+    """A library in its process, whose path begins with a folder if one is given."""
 
-    def __init__(self, library: str, threads: int, pinned: bool) -> None:
+    def __init__(self, library: str, threads: int, pinned: bool, path: str | None = None) -> None:
         self.library = library
         context = multiprocessing.get_context("spawn")  # a forked child would begin with this process's libraries
         self._orders, theirs = context.Pipe()
         self.process = context.Process(target=serve, args=(library, threads, pinned, theirs), daemon=True)
-        self.process.start()
+        own = sys.path[:]
+        sys.path[:0] = [path] if path else []  # a spawned process begins with its parent's path
+        try:
+            self.process.start()
+        finally:
+            sys.path[:] = own
         theirs.close()
 
     def ask(self, *order: Any) -> Any:
@@ -99,17 +106,23 @@ class Contender:
 
 
 @contextmanager
-def contenders(libraries: Iterable[str], threads: int, pinned: bool) -> Iterator[dict[str, Contender]]:
-    """The processes of these libraries."""
+def contenders(
+    libraries: Iterable[str], threads: int, pinned: bool, paths: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[dict[str, Contender]]:
+    """The processes of these libraries; the path of some begins with a folder."""
     with ExitStack() as stack:
         started = {}
         for library in libraries:
-            started[library] = Contender(library, threads, pinned)
+            started[library] = Contender(library, threads, pinned, paths.get(library))
             stack.callback(started[library].close)
         yield started
 
 
-def measure(row: Row, able: Iterable[Contender], reference: np.ndarray) -> dict[str, dict[str, float]]:
+#: Of each way to compute a row "seconds", "least" and "error".
+Ways = dict[str, dict[str, float]]
+
+
+def measure(row: Row, able: Iterable[Contender], reference: np.ndarray) -> Ways:
     """Median and least seconds, and error, of each way to compute a row."""
     ways: dict[str, tuple[Contender, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -120,8 +133,8 @@ def measure(row: Row, able: Iterable[Contender], reference: np.ndarray) -> dict[
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     turn, turns = 0, MOST
     while turn < turns:
-        for way, (contender, _) in ways.items():
-            seconds[way] += contender.ask("time", way)
+        for way in list(ways)[:: -1 if turn % 2 else 1]:  # to and fro: who is first in a turn is some percent slower
+            seconds[way] += ways[way][0].ask("time", way)
         slowest = max(statistics.median(times) for times in seconds.values())
         turn, turns = turn + 1, min(MOST, max(FEWEST, int(SECONDS / slowest)))
     return {
@@ -144,6 +157,7 @@ def reference_and_work(row: Row) -> tuple[np.ndarray, str, dict[str, float]]:
         x = problem.array().astype(np.float64)
         y = getattr(fastconv, f"{row.op}_pool2d")(x, **problem.options, algorithm="naive")
         return y, "", {"bytes": 4 * (x.size + y.size)}
+    assert isinstance(problem, Filter)
     image, kernel = (array.astype(np.float64) for array in problem.arrays())
     y = fastconv.conv2d(image[None], kernel[None, None], algorithm="image")[0]
     return y, "", {"flops": 2 * y.size * kernel.size * np.dtype(problem.dtype).itemsize / 4}

@@ -1,6 +1,6 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import grad, nn, signal, wisdom
+from . import cache, grad, nn, signal, wisdom
 from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
 from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
 from .compare import compare
@@ -26,6 +26,7 @@ __all__ = [
     "avg_pool1d",
     "avg_pool2d",
     "avg_pool3d",
+    "cache",
     "compare",
     "conv1d",
     "conv2d",

@@ -10,6 +10,7 @@ import os
 import platform
 import runpy
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +18,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from . import __version__, wisdom
-from ._files import cache_folder
+from . import __version__, cache, wisdom
 from .checks import check_dtype
 from .choice import get_num_threads
 from .compare import Comparison, aligned, byte_count, compare, limited_threads
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.run(arguments)
     except SystemExit as done:  # argparse: --help, --version or a bad argument
         return done.code if isinstance(done.code, int) else 2
-    except (ValueError, TypeError, MemoryError, OSError, ImportError) as error:
+    except (ValueError, TypeError, MemoryError, OSError, ImportError, UserWarning) as error:
         print("fastconv:", *(str(error) or type(error).__name__).split(), file=sys.stderr)  # one line
         return 2
     except KeyboardInterrupt:
@@ -107,6 +107,21 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--export", metavar="FILE", help="write it there, as JSON ('-' is the standard output)")
     what.add_argument("--import", metavar="FILE", dest="source", help="remember what was exported (or '-')")
     what.add_argument("--forget", action="store_true", help="forget everything")
+
+    kept = command("cache", _cache, "show, prune, empty, save or load the cache of compiled kernels")
+    verbs = kept.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True)
+    verbs.add_parser("info", help="tell what is in it, and whether it can be used")
+    pruned = verbs.add_parser("prune", help="remove the kernels used least recently")
+    pruned.add_argument("--limit", metavar="BYTES", type=int, help="of those to keep (default: the cache's limit)")
+    verbs.add_parser("clear", help="remove all kernels, but not the wisdom")
+    exported = verbs.add_parser("export", help="write kernels into one file, for other machines")
+    exported.add_argument("file", metavar="FILE")
+    kinds = ["host", "x86-64-v3", "x86-64-v4"]
+    exported.add_argument("--for", dest="processor", choices=kinds, default="host",
+                          help="the processors: this one, for which the cache has kernels, or a class, for which the "
+                               "common kernels are compiled now")  # fmt: skip
+    imported = verbs.add_parser("import", help="take kernels from such a file, which is to trust whoever made it")
+    imported.add_argument("file", metavar="FILE")
 
     lessons = command("examples", _examples, "list the lessons in convolution, or run one")
     lessons.add_argument("name", metavar="NAME", nargs="?", help="the lesson to run")
@@ -189,8 +204,8 @@ def _print(comparison: Comparison) -> None:
 
 def _info(_: Any) -> None:
     from .cpu.machine import copy_bandwidth, fma_ceiling
-    from .cpu.processor import features, processor_name
     from .cpu.runtime import threading_layer
+    from .cpu.target import processor
 
     layer, threads = threading_layer(), get_num_threads()
     single, double = (fma_ceiling(np.dtype(dtype), threads) / 1e9 for dtype in ("float32", "float64"))
@@ -198,13 +213,13 @@ def _info(_: Any) -> None:
         "fastconv": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba", "llvmlite")),
-        "processor": f"{_processor()} ({processor_name()})",
-        "SIMD": ", ".join(name for name in SIMD if name in features()) or "nothing that is known here",
+        "processor": f"{_processor()} ({processor().name})",
+        "SIMD": ", ".join(name for name in SIMD if name in processor().features) or "nothing that is known here",
         "cores": str(os.cpu_count()),
         "threads": f"{threads}, threading layer {layer}",
         "multiply-adds": f"{single:,.0f} GFLOP/s in float32, {double:,.0f} in float64, measured on these threads",
         "memory": f"{copy_bandwidth(threads) / 1e9:,.0f} GB/s read and written, measured by copying",
-        "cache": _cache(),
+        "cache": _cached(),
         "wisdom": f"{sum(1 for _ in wisdom.records())} problems measured",
         "CUDA": _gpu(),
     }
@@ -234,9 +249,10 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _cache() -> str:
-    sizes = [file.stat().st_size for file in cache_folder().glob("*.nbc")]
-    return f"{len(sizes)} compiled kernels, {byte_count(sum(sizes))}, in {cache_folder()}"
+def _cached() -> str:
+    found = cache.info()
+    problem = f" ({found.problem})" if found.problem else ""
+    return f"{found.kernels.count} compiled kernels, {byte_count(found.kernels.bytes)}, in {found.folder}{problem}"
 
 
 def _receptive_field(arguments: Any) -> None:
@@ -278,6 +294,21 @@ def _wisdom(arguments: Any) -> None:
         print(aligned(lines) if len(lines) > 1 else "Nothing is remembered; compare --remember measures")
 
 
+def _cache(arguments: Any) -> None:
+    if arguments.verb == "export":
+        print(f"{cache.export_kernels(arguments.file, processor=arguments.processor)} kernels exported")
+    elif arguments.verb == "import":
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # that they do not fit, as one line
+            print(f"{cache.import_kernels(arguments.file)} kernels imported")
+    elif arguments.verb == "prune":
+        print(f"{cache.prune(arguments.limit)} kernels removed")
+    elif arguments.verb == "clear":
+        print(f"{cache.clear()} kernels removed")
+    else:
+        print(cache.info())
+
+
 def _examples(arguments: Any) -> None:
     here = Path(__file__).parent
     # An installed package has them inside; a checkout beside it.
@@ -317,7 +348,7 @@ def _warmup(arguments: Any) -> None:
                 progress.update(task, description=label.ljust(36))
                 run()
                 progress.advance(task)
-    print(_cache())
+    print(_cached())
 
 
 if __name__ == "__main__":

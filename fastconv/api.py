@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import _forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from .checks import BFLOAT16, array, check_dtype, flag, shape
+from .checks import BFLOAT16, array, check_dtype, copied, flag, shape
 from .choice import algorithms, get_num_threads, set_num_threads
 from .devices import place
 from .plan import Plan, fastest, filter_recipe, recipe
@@ -313,8 +313,8 @@ def plan_convolution(
         options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
                    "activation": activation, "precision": precision}  # fmt: skip
         return gpu.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
-    weight = array("weight", weight).copy()
-    bias = None if bias is None else array("bias", bias).copy()
+    weight = copied("weight", array("weight", weight))
+    bias = None if bias is None else copied("bias", array("bias", bias))
     try:
         x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
     except TypeError as error:

@@ -212,11 +212,24 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") ->
     """An empty array; MemoryError if this machine could never fill it."""
     if not is_small(shape, dtype):
         check_bytes(shape, dtype, what)
-        # An operating system that overcommits hands out such an array, and kills the process when it is filled.
-        if (size := math.prod(shape) * dtype.itemsize) > _physical_memory():
-            raise MemoryError(f"{what} of shape {shape} and dtype {dtype} needs {size / 2**30:.1f} GiB, more than this "
-                              "machine's memory")
+        check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}")
     return np.empty(shape, dtype)
+
+
+def check_memory(size: int, what: str) -> None:
+    """MemoryError if so many bytes are more than this machine could ever fill.
+
+    An operating system that overcommits hands out such an array, and kills the process when it is filled.
+    """
+    if size > _physical_memory():
+        raise MemoryError(f"{what} needs {size / 2**30:.1f} GiB, more than this machine's memory")
+
+
+def copied(name: str, given: np.ndarray) -> np.ndarray:
+    """A copy that no one else changes."""
+    result = allocate(given.shape, given.dtype, f"a copy of {name}")
+    result[...] = given
+    return result
 
 
 def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:

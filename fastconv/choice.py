@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import wisdom
 from .checks import integer
@@ -139,11 +139,12 @@ def _cheapest(
     once: bool,
 ) -> tuple[ModuleType, ModuleType | None]:
     """The cheapest module that suits any weights, and the cheaper one, if any, that suits special ones."""
-    costs, others = (
-        {label: seconds for label, seconds in candidates(spec, device, op=op, once=once, special=special).items()
-         if names is None or label in names}
-        for special in (False, True)
-    )  # fmt: skip
+    costs, others = (candidates(spec, device, op=op, once=once, special=special) for special in (False, True))
+    if names is not None:
+        costs, others = ({label: cost for label, cost in some.items() if label in names} for some in (costs, others))
+    if not costs:
+        last = table(op, device)[-1]
+        raise ValueError(f"no algorithm can do this; of {name(last)!r}: {last.supports(spec)}")
     remembered = None
     if isinstance(spec, ConvSpec) and op == operation(spec) and device == "cpu":
         remembered = wisdom.recall(spec, threads)
@@ -161,19 +162,36 @@ def candidates(
 
     On one, so that the choice, and with it the result, does not depend on the number of threads.
     """
-    able = [module for module in table(op or operation(spec), device)
-            if hasattr(module, "fit") == special and module.supports(spec) is None]  # fmt: skip
-    machine = _machine(device)
-    costs = {name(module): module.cost(spec, machine) for module in able}
-    if once:
-        for module in able:
-            costs[name(module)] += getattr(module, "prepare_cost", _nothing)(spec, machine)
-    return {label: seconds for label, seconds in costs.items() if seconds < math.inf}
+    return {
+        estimate.label: estimate.seconds + (estimate.preparing if once else 0)
+        for estimate in _estimates(op or operation(spec), spec, device, special)
+    }
 
 
-def _nothing(spec: ConvSpec | PoolSpec, machine: Any) -> float:
-    """What preparing costs where a module does not say."""
-    return 0.0
+class _Estimate(NamedTuple):
+    """What an algorithm that can is estimated to take."""
+
+    label: str
+    seconds: float
+    preparing: float
+
+
+#: Kept for a while: a transposed convolution asks for the estimates of its parts, and then for their algorithms.
+@lru_cache(maxsize=256)
+def _estimates(op: str, spec: ConvSpec | PoolSpec, device: str, special: bool) -> tuple[_Estimate, ...]:
+    """Those of all algorithms that can."""
+    machine, found = _machine(device), []
+    for module, label in _labelled(op, device, special):
+        if module.supports(spec) is None and (seconds := module.cost(spec, machine)) < math.inf:
+            preparing = module.prepare_cost(spec, machine) if hasattr(module, "prepare_cost") else 0.0
+            found.append(_Estimate(label, seconds, preparing))
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def _labelled(op: str, device: str, special: bool) -> tuple[tuple[ModuleType, str], ...]:
+    """The modules of a table for any weights, or for special ones, and their names."""
+    return tuple((module, name(module)) for module in table(op, device) if hasattr(module, "fit") == special)
 
 
 def _machine(device: str) -> Any:

@@ -7,7 +7,6 @@ that a machine that slows down in between slows all of them down.
 from __future__ import annotations
 
 import contextlib
-import html
 import importlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -141,6 +140,8 @@ class Comparison:
         return "\n".join([self.title(), "", aligned([HEADERS, *self.cells()]), "", *self.notes()])
 
     def _repr_html_(self) -> str:
+        import html  # late: `import fastconv` has no need of its tables
+
         def cells(tag: str, texts: Sequence[str]) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
 

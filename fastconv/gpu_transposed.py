@@ -50,7 +50,13 @@ class Convolutions:
     def __init__(self, spec: ConvSpec, algorithm: str) -> None:
         self.__name__ = __name__
         self._parts, _, self._complete, _ = separate(spec)
-        self._modules = [choose(operation(part.problem), part.problem, algorithm, "cuda")[0] for part in self._parts]
+        self._modules: list[Any] = []
+        chosen: dict[tuple[int, ...], Any] = {}
+        for part in self._parts:  # of equal kernels all have one algorithm, if it can
+            kernel, problem = part.problem.weight_shape, part.problem
+            if kernel not in chosen or chosen[kernel].supports(problem) is not None:
+                chosen[kernel], _ = choose(operation(problem), problem, algorithm, "cuda")
+            self._modules.append(chosen[kernel])
 
     @property
     def names(self) -> str:

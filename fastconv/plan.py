@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import wisdom
-from .checks import allocate, array, check_dtype, check_out, is_small, kernel_ready
+from .checks import allocate, array, check_dtype, check_memory, check_out, is_small, kernel_ready
 from .choice import (
     EXACT,
     FILTERS,
@@ -115,7 +115,7 @@ def hand_over(target: np.ndarray, result: np.ndarray) -> None:
 class ConvRecipe(_Recipe):
     """A convolution and its algorithm."""
 
-    __slots__ = ("_no_bias", "_once", "_special", "_weight_shape")
+    __slots__ = ("_no_bias", "_once", "_weight_shape", "special")
 
     def __init__(self, spec: ConvSpec, module: ModuleType, special: ModuleType | None, once: bool) -> None:
         """Weights that suit `special` run there. With `once` they are packed for one call, before this thread's next,
@@ -123,11 +123,11 @@ class ConvRecipe(_Recipe):
         seen, self._weight_shape, written = spec.kernel_shapes
         super().__init__(spec, module, spec.acc_dtype, seen, written)
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
-        self._special, self._once = special, once
+        self.special, self._once = special, once
 
     def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Operands:
         """Weight and bias as `run` takes them."""
-        weight, special = kernel_ready(weight, self._computed), self._special
+        weight, special = kernel_ready(weight, self._computed), self.special
         if weight.shape != self._weight_shape:
             weight = weight.reshape(self._weight_shape)
         packed = None if special is None else special.fit(self.spec, weight)
@@ -192,7 +192,18 @@ def _recipe(
 ) -> ConvRecipe | PoolRecipe:
     """`choice` is what the answer of `choose` depends on beside the arguments."""
     module, special = choose(operation(spec), spec, algorithm, "cpu", names=names, once=once)
+    check_memory(module.scratch(spec), f"the scratch of {name(module)!r}")
     return ConvRecipe(spec, module, special, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
+
+
+def alike(first: ConvRecipe, spec: ConvSpec, algorithm: str, once: bool) -> ConvRecipe:
+    """The recipe for a problem by the algorithm of another's, which differs in its sides only, if it can."""
+    if first.spec == spec:
+        return first
+    if first.module.supports(spec) is not None:
+        return recipe(spec, algorithm, once=once)
+    special = first.special
+    return ConvRecipe(spec, first.module, None if special is None or special.supports(spec) else special, once)
 
 
 def filter_recipe(

@@ -210,11 +210,28 @@ def _pool_spec(
 
 def _some_window_misses(size: int, count: int, pad: int, stride: int, dilation: int) -> bool:
     """Whether a window that starts in the padding has no tap inside: only if the dilation exceeds the input."""
-    if dilation <= size:
+    if dilation <= size or not pad:
         return False
-    starts = range(-pad, min(0, (count - 1) * stride - pad + 1), stride)
-    period = dilation // math.gcd(stride, dilation)
-    return any(start % dilation >= size for start in starts[:period])
+    first = -pad % dilation  # the first tap of window k that is not in the padding is (first + k * stride) % dilation
+    if first >= size:
+        return True
+    missing = _first_between(stride % dilation, dilation, size - first, dilation - 1 - first)
+    return missing is not None and missing < min(count, -(-pad // stride))
+
+
+def _first_between(step: int, period: int, low: int, high: int) -> int | None:
+    """The least k with low <= k * step % period <= high, for 0 < low <= high < period; None if there is none.
+
+    As Euclid's algorithm: where no multiple of the step lies between, it is asked how often the period must be gone
+    round, which is the same question for the step as period.
+    """
+    if not step:
+        return None
+    k = -(-low // step)
+    if k * step <= high:
+        return k
+    rounds = _first_between(period % step, step, -high % step, -low % step)
+    return None if rounds is None else -(-(low + rounds * period) // step)
 
 
 # -- told by the size of the output --------------------------------------------------------------------------
@@ -257,10 +274,10 @@ def _windows(size: int, outputs: int) -> Pair:
         return size, 1
     if outputs > size:
         return 2, 0
-    starts, ends = bounds(size, outputs)
-    lengths, steps = ends - starts, np.diff(starts)
-    equal = lengths.min() == lengths.max() and steps.min() == steps.max()
-    return int(lengths.max()), int(steps[0]) if equal else 0
+    step, rest = divmod(size, outputs)
+    # Window i has one element more at either end if that is no multiple of `outputs`; these are multiples of the gcd.
+    more = 0 if not rest else 1 if rest == math.gcd(size, outputs) else 2
+    return step + more, step if rest <= 1 else 0
 
 
 def bounds(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,9 +31,9 @@ and a sum over kd planes z = k * stride_d - front + e * dilation_d.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -90,9 +90,11 @@ def _by(sizes: Sizes) -> str:
 class HashedOnce:
     """Remembers the hash of a dataclass: every call looks its spec up in several tables."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field]]
+
     @cached_property
     def _hash(self) -> int:
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))  # type: ignore[arg-type]
+        return hash(tuple(map(self.__dict__.__getitem__, self.__dataclass_fields__)))
 
 
 @dataclass(frozen=True)

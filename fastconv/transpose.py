@@ -10,7 +10,7 @@ from . import (
     _forks,  # noqa: F401 # must be there before the first fork, which may come before the first call
     transposed,
 )
-from .checks import array, check_dtype, flag, shape
+from .checks import array, check_dtype, copied, flag, shape
 from .devices import place
 from .transpose_spec import Geometry, transpose_spec
 from .transposed import TransposedPlan
@@ -388,8 +388,8 @@ def _plan(
         if flag("measure", measure):
             raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
         return gpu_transposed.plan_conv_transpose(axes, x_shape, weight, bias, dtype, geometry, groups, algorithm)
-    weight = array("weight", weight).copy()
-    bias = None if bias is None else array("bias", bias).copy()
+    weight = copied("weight", array("weight", weight))
+    bias = None if bias is None else copied("bias", array("bias", bias))
     try:
         x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
     except TypeError as error:

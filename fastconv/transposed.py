@@ -32,7 +32,17 @@ from .phases import separate, together
 from .plan import HOPELESS_RUN, MEASURED_CALLS, MEASURED_SECONDS, fastest, planned_array
 from .spec import ConvSpec
 from .timing import medians, random_array
-from .ways import Convolutions, Depthwise, Product, Way, convolutions_seconds, depthwise_seconds, product_seconds
+from .ways import (
+    Convolutions,
+    Depthwise,
+    Product,
+    Way,
+    decisive,
+    depthwise_seconds,
+    product_seconds,
+    separate_seconds,
+    together_seconds,
+)
 
 
 class TransposedRecipe:
@@ -73,16 +83,24 @@ def _recipe(spec: ConvSpec, algorithm: str, *choice: int) -> TransposedRecipe:
 
 def _way(spec: ConvSpec, algorithm: str, once: bool) -> Way:
     """What is estimated to take the least time, if weights are packed for one call or were before."""
-    joint, apart = together(spec), separate(spec)
-    options = [(convolutions_seconds(parts, once), parts) for parts in (joint, apart) if parts is not None]
-    least, parts = min(options, key=lambda option: option[0])
-    if algorithm == "auto":
-        product, depthwise = product_seconds(spec, once), depthwise_seconds(spec)
-        if depthwise < min(product, least):
-            return Depthwise(spec)
-        if product < least:
-            return Product(spec)
+    way = cheapest(spec, algorithm, once)
+    if way is Depthwise:
+        return Depthwise(spec)
+    if way is Product:
+        return Product(spec)
+    parts = together(spec) if way is together else separate(spec)
+    assert parts is not None
     return Convolutions(spec, parts, algorithm, once)
+
+
+def cheapest(spec: ConvSpec, algorithm: str, once: bool) -> Any:
+    """The way; of convolutions the function that tells them."""
+    seconds: dict[Any, float] = {together: together_seconds(spec, once)}
+    if algorithm == "auto":
+        seconds |= {Product: product_seconds(spec, once), Depthwise: depthwise_seconds(spec)}
+    if max(spec.strides) > 1 or seconds[together] == math.inf:  # else they are the same
+        seconds[separate] = separate_seconds(spec, once, min(seconds.values()))
+    return min(seconds, key=seconds.__getitem__)
 
 
 # -- plans ---------------------------------------------------------------------------------------------------
@@ -185,7 +203,7 @@ def _ways(spec: ConvSpec) -> list[Way]:
         found.append(Product(spec))
     for parts in (together(spec), separate(spec)):
         if parts is not None:
-            for part in parts.parts:
-                fastest(part.problem, random_array(part.problem.weight_shape, spec.dtype), None)
+            for problem in decisive(spec, parts).values():
+                fastest(problem, random_array(problem.weight_shape, spec.dtype), None)
             found.append(Convolutions(spec, parts, "auto", False))
     return found

@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from .checks import kernel_ready
-from .choice import candidates, name
-from .phases import Parts, Turns
-from .plan import Operands, computed_array, conversion_bytes, hand_over, recipe
+from .checks import Pair, kernel_ready
+from .choice import candidates, choose, name, operation
+from .phases import Parts, Turns, joint, sample
+from .plan import Operands, alike, computed_array, conversion_bytes, hand_over, recipe
 from .spec import ConvSpec, conv_spec
 
 #: Seconds to exchange and pack one weight, for `product_seconds` (0.5 to 1.5 ns measured, AMD EPYC 9004).
@@ -44,13 +44,36 @@ INTERLEAVE = 1e-10
 # -- convolutions --------------------------------------------------------------------------------------------
 
 
-def convolutions_seconds(parts: Parts, once: bool) -> float:
-    """Estimated, of convolutions whose weights are packed for one call or were before."""
-    seconds = sum(min(candidates(part.problem, once=once).values()) + PREPARE for part in parts.parts)
-    if not parts.whole:
-        made = sum(math.prod(part.problem.output_shape) * part.problem.out_dtype.itemsize for part in parts.parts)
-        seconds += made * INTERLEAVE * (2 if parts.turns is None else 1)
+def together_seconds(spec: ConvSpec, once: bool) -> float:
+    """Estimated, of all phases as one convolution whose weights are packed for one call or were before; infinite where
+    they are none."""
+    found = joint(spec)
+    if found is None:
+        return math.inf
+    return _seconds(found.problem, once) + (0 if found.whole else _made(found.problem) * INTERLEAVE)
+
+
+def separate_seconds(spec: ConvSpec, once: bool, most: float = math.inf) -> float:
+    """The same, of one convolution for each phase: those with equal kernels take as long as one of them. Beyond `most`
+    the rest is not added."""
+    problems, number, complete, even = sample(spec)
+    made = 0 if number == 1 and complete else sum(share * _made(problem) for problem, share in problems)
+    seconds = made * INTERLEAVE * (1 if even else 2)
+    for problem, share in problems:
+        if seconds > most:
+            break
+        seconds += share * _seconds(problem, once)
     return seconds
+
+
+def _seconds(problem: ConvSpec, once: bool) -> float:
+    """Of one convolution."""
+    return min(candidates(problem, once=once).values()) + PREPARE
+
+
+def _made(problem: ConvSpec) -> int:
+    """Bytes of its result."""
+    return math.prod(problem.output_shape) * problem.out_dtype.itemsize
 
 
 class Convolutions:
@@ -60,7 +83,9 @@ class Convolutions:
         from .cpu.shuffle import Exchange
 
         self._spec, self._parts, self._once = spec, parts, once
-        self._recipes = [recipe(part.problem, algorithm, once=once) for part in parts.parts]
+        chosen = {kernel: recipe(problem, algorithm, once=once) for kernel, problem in decisive(spec, parts).items()}
+        self._recipes = [alike(chosen[part.problem.kh, part.problem.kw], part.problem, algorithm, once)
+                         for part in parts.parts]  # fmt: skip
         sizes = spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups
         self._shape = *sizes, spec.depth.kd * spec.kh * spec.kw
         self._exchange = Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
@@ -131,6 +156,15 @@ class Convolutions:
         return max(each) + phases
 
 
+def decisive(spec: ConvSpec, parts: Parts) -> dict[Pair, ConvSpec]:
+    """Of the convolutions with kernels of each height and width one, whose algorithm all of them have; it is one for
+    which there is an estimate, if there is such a one."""
+    problems = [part.problem for part in parts.parts]
+    if len(problems) > 1:
+        problems += [problem for problem, _ in sample(spec).problems]
+    return {(problem.kh, problem.kw): problem for problem in problems}
+
+
 def _bits(array: np.ndarray) -> np.ndarray:
     """An array as integers: elements are moved, whatever they are."""
     return array.view(f"u{array.itemsize}")
@@ -172,23 +206,33 @@ def product_seconds(spec: ConvSpec, once: bool) -> float:
         rate = machine.blas_flops * 4 / spec.acc_dtype.itemsize * min(spec.n, depth) / (min(spec.n, depth) + 16)
         product = 2 * all_columns * depth / rate + (spec.n + 2) * spec.groups * machine.call
     else:
-        calls = (_pixel_product(spec, images) for images in _together(spec))
-        product = SHARE * spec.groups * sum(candidates(call, once=True)["pointwise"] + PREPARE for call in calls)
+        product = SHARE * spec.groups * sum(
+            number * (_pixel_seconds(_pixel_product(spec, images)) + PREPARE) for images, number in _together(spec)
+        )
     product += (3 if positions == 1 else 1) * all_columns * spec.acc_dtype.itemsize / machine.bandwidth
     return product - (MOVE * spec.c_out * (spec.c_in // spec.groups) * spec.kh * spec.kw if once else 0)
 
 
-def _together(spec: ConvSpec) -> list[int]:
-    """Numbers of images that are multiplied together."""
+def _together(spec: ConvSpec) -> list[Pair]:
+    """Numbers of images that are multiplied together, and how often."""
     columns = spec.c_in // spec.groups * spec.kh * spec.kw * spec.oh * spec.ow * spec.acc_dtype.itemsize
     most = max(1, TOGETHER_BYTES // columns)
-    return [min(most, spec.n - first) for first in range(0, spec.n, most)]
+    parts = [(most, spec.n // most), (spec.n % most, 1)]
+    return [(images, number) for images, number in parts if images and number]
 
 
 def _pixel_product(spec: ConvSpec, images: int) -> ConvSpec:
     """The product of positions and weights of a group as a pointwise convolution: the weights are the pixels."""
     depth, taps = spec.c_out // spec.groups, spec.c_in // spec.groups * spec.kh * spec.kw
     return conv_spec((depth, taps), (images * spec.oh * spec.ow, depth, 1), (spec.acc_dtype,), axes=1)
+
+
+def _pixel_seconds(problem: ConvSpec) -> float:
+    """Estimated, of such a product, its positions packed for one call."""
+    from .cpu.machine import this_machine
+
+    machine, (pointwise, _) = this_machine(1), choose(operation(problem), problem, "pointwise", "cpu")
+    return pointwise.cost(problem, machine) + pointwise.prepare_cost(problem, machine)
 
 
 def _direct_seconds(spec: ConvSpec) -> float:
@@ -233,8 +277,8 @@ class Product:
         if self._direct is None and self._pixel:
             self._fold = Launch(fold, self._weights[2])
         elif self._direct is None:
-            self._parts = [(images, recipe(_pixel_product(spec, images), "pointwise", once=True))
-                           for images in _together(spec)]  # fmt: skip
+            self._parts = [(images, number, recipe(_pixel_product(spec, images), "pointwise", once=True))
+                           for images, number in _together(spec)]  # fmt: skip
             self._fold = Launch(fold_taps, 4.0 * self._weights[2] * self._signals[3] * self._parts[0][0])
 
     def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray]:
@@ -262,14 +306,15 @@ class Product:
 
         sums, dtype, (_, _, depth, positions) = target.reshape(self._images), target.dtype, self._signals
         signals, first = y.reshape(self._signals), 0
-        for images, this in self._parts:
-            turned = kept("turned", (images, positions, depth), dtype)
-            columns = kept("columns", (images * positions, self._weights[2]), dtype)
-            for group, matrix in enumerate(weight.reshape(self._weights)):
-                turned[...] = signals[first : first + images, group].swapaxes(1, 2)
-                this.run(matrix, this.pack(turned.reshape(-1, depth), None), columns, ())
-                self._fold.call(columns, bias, sums, first, group, *self._geometry)
-            first += images
+        for images, number, this in self._parts:
+            for _ in range(number):
+                turned = kept("turned", (images, positions, depth), dtype)
+                columns = kept("columns", (images * positions, self._weights[2]), dtype)
+                for group, matrix in enumerate(weight.reshape(self._weights)):
+                    turned[...] = signals[first : first + images, group].swapaxes(1, 2)
+                    this.run(matrix, this.pack(turned.reshape(-1, depth), None), columns, ())
+                    self._fold.call(columns, bias, sums, first, group, *self._geometry)
+                first += images
 
     @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
     def _multiply_pixels(
@@ -293,7 +338,7 @@ class Product:
             return _converted(self._spec)
         images = self._spec.n if self._pixel else self._parts[0][0]
         columns = images * self._signals[3] * (self._weights[2] + self._signals[2]) * self._spec.acc_dtype.itemsize
-        module = 0 if self._pixel else self._parts[0][1].module.scratch(self._parts[0][1].spec)
+        module = 0 if self._pixel else self._parts[0][2].module.scratch(self._parts[0][2].spec)
         return _converted(self._spec) + columns + module
 
 

@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ._files import cache_folder, write
+from ._files import cache_folder, read, write
 from .spec import ConvSpec
 
 __all__ = ["export_wisdom", "forget_wisdom", "import_wisdom"]
@@ -134,8 +134,11 @@ def forget_wisdom() -> int:
 
 def recall(spec: ConvSpec, threads: int) -> str | None:
     """The algorithm that won when this problem was measured on so many threads, if it was."""
+    folder = os.path.join(_root(), _machine_name())  # sooner than with a Path: every new problem asks
+    if not _learned and not os.path.isdir(folder):
+        return None
     key = _key(spec, threads)
-    record = _learned.get(key) or _read(_file(*key))
+    record = _learned.get(key) or _read(os.path.join(folder, _name(*key)))
     if record is None or (record["problem"], record["threads"]) != key:
         return None
     return record["algorithm"]
@@ -181,14 +184,13 @@ def machine() -> dict[str, str]:
     import numba
     import numpy
 
-    from .cpu.disk_cache import SOURCES
-    from .cpu.processor import features, processor_name
+    from .cpu.target import package_hash, processor
 
     return {
-        "processor": processor_name(),
-        "features": hashlib.sha256(" ".join(sorted(features())).encode()).hexdigest()[:16],
+        "processor": processor().name,
+        "features": hashlib.sha256(" ".join(sorted(processor().features)).encode()).hexdigest()[:16],
         "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
-        "fastconv": SOURCES[:16],
+        "fastconv": package_hash()[:16],
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "numpy": numpy.__version__,
@@ -209,13 +211,17 @@ def _folder() -> Path:
 
 
 def _file(problem: str, threads: int) -> Path:
-    return _folder() / f"{hashlib.sha256(f'{threads} {problem}'.encode()).hexdigest()[:32]}.json"
+    return _folder() / _name(problem, threads)
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _name(problem: str, threads: int) -> str:
+    return f"{hashlib.sha256(f'{threads} {problem}'.encode()).hexdigest()[:32]}.json"
+
+
+def _read(file: Path | str) -> dict[str, Any] | None:
     try:
-        record = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = json.loads(read(Path(file)) or b"")
+    except (ValueError, RecursionError):
         return None
     return record if _sound(record) else None
 

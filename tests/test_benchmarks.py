@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, fit, peers, shapes
+from benchmarks import algorithms, before, cold, fit, peers, shapes
 from fastconv import choice
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.spec import ConvSpec
@@ -110,3 +112,100 @@ def test_peers_tell_ratios_and_take_the_better_pass():
     assert "x1.50 x0.75" in peers.show(best)
     assert "geometric mean 1.50, worst 1.50 (a layer), 0 of 1" in peers.summary([best])[0]
     assert "geometric mean 0.75, worst 0.75 (a layer), 1 of 1" in peers.summary([best])[1]
+
+
+@pytest.mark.parametrize(("name", "count"), [("resnet50", 23), ("mobilenet_v2", 30)])
+def test_networks(name, count):
+    """Layers are different, and each takes what an earlier one gives."""
+    layers = shapes.NETWORKS[name]()
+    assert len({layer[1:] for layer in layers}) == len({layer.name for layer in layers}) == len(layers) == count
+    given = {(3, 224), (64, 56)}  # the image, and what ResNet's first layer gives after pooling
+    for layer in layers:
+        assert (layer.c_in, layer.h) in given
+        assert layer.h == layer.w
+        given.add((layer.c_out, fastconv.output_shape((layer.h, layer.w), layer.kh, layer.stride, layer.padding)[0]))
+
+
+def fake(folder, body):
+    """A checkout whose fastconv is these lines."""
+    (folder / "fastconv").mkdir()
+    (folder / "fastconv" / "__init__.py").write_text(body)
+    return cold.checkout(str(folder))
+
+
+def test_cold_measures_processes_with_an_empty_cache(tmp_path):
+    row = cold.only("", 1, cold.algorithm, "dense", "lenet_conv3")
+    here = Path(cold.__file__).parent
+    with cold.copied(Path(fastconv.__file__).parent, here) as path:
+        one = cold.Checkout(path, str(tmp_path), threads=1)
+        samples = one.measure("dense", row)
+    assert samples[""]["wall"] > 0
+    assert samples[""]["cpu"] > 0
+    assert list(tmp_path.glob("*/*.nbc"))
+    with cold.copied(fake(tmp_path, "def conv2d(*_, **__): raise ValueError('not this one')"), here) as path:
+        other = cold.Checkout(path, str(tmp_path), threads=1)
+        with pytest.raises(RuntimeError, match="not this one"):
+            other.measure("dense", row)
+
+
+def test_cold_covers_every_algorithm(monkeypatch):
+    assert cold.rows(["algorithms", "demo"]).keys() == {"algorithms", "demo"}
+    assert cold.rows(list(cold.ROWS))["algorithms"].arguments.keys() == set(fastconv.algorithms("conv2d"))
+    monkeypatch.setattr(cold, "PROBLEMS", {})
+    with pytest.raises(LookupError, match="'dense' supports none"):
+        cold.rows(["algorithms"])
+
+
+def test_cold_plans_problems_that_are_all_different():
+    problems = [cold.drawn(seed) for seed in range(cold.UNTIMED + cold.PLANNED)]
+    assert len(set(map(str, problems))) == len(problems)
+
+
+def test_cold_tells_the_worst_the_median_and_the_least():
+    def samples(**seconds):
+        return {label: {"wall": wall, "cpu": 2 * wall} for label, wall in seconds.items()}
+
+    row = cold.ROWS["algorithms"]._replace(arguments={"a": ("a", "x"), "b": ("b", "y"), "c": ("c", "z")})
+    now = cold.least(samples(a=1, b=3, c=9), cold.least(None, samples(a=2, b=2, c=6)))
+    assert now == samples(a=1, b=2, c=6)
+    worst, median, *each = cold.lines(row, {"now": now, "before": samples(a=1, b=3, c=12)}, every=True)
+    assert worst[1:] == ("2.00 s", "6.00 s", "12.00 s", "12.00 s", "24.00 s", "2.00", "  over  c")
+    assert median[1:] == ("1.00 s", "2.00 s", "4.00 s", "3.00 s", "6.00 s", "1.50", "  over")
+    assert [line[0] for line in each] == ["  a, x", "  b, y", "  c, z"]
+    assert cold.lines(row, {"now": now, "before": None}, every=False)[0][4:7] == ("-", "-", "-")
+    assert cold.duration(0.0123) == "12.30 ms"
+
+
+def test_before_measures_two_checkouts(tmp_path):
+    """The other one, whose maxima are wrong and which has no means, is the one in the folder."""
+    package = fake(tmp_path, """
+import numpy as np
+def set_num_threads(threads): pass
+def max_pool2d(x, **options): return np.zeros((64, 6, 14, 14), np.float32)
+""")
+    table = dict(before.measured(["pooling"], "lenet_2x2_s2", package, 1, pinned=False))
+    assert {name: {way: result["error"] for way, result in ways.items()} for name, ways in table.items()} == {
+        "max lenet_2x2_s2": {"max": 0, "max before": 1},
+        "avg lenet_2x2_s2": {"avg": pytest.approx(0, abs=1e-6)},
+    }
+    assert before.apart({name: [ways] for name, ways in table.items()}) == ["max lenet_2x2_s2"]
+    assert "not there before" in before.show("avg lenet_2x2_s2", table["avg lenet_2x2_s2"])
+    with pytest.raises(argparse.ArgumentTypeError, match="no package fastconv"):
+        cold.checkout(str(package))
+
+
+def test_before_has_the_rows_of_all_and_tells_ratios():
+    names = [name for rows in before.ROWS.values() for name in rows]
+    assert len(set(names)) == len(names)
+    assert before.reference(before.ROWS["learning"]["gradient for weight odd_tiny"]).shape == (5, 3, 3, 2)
+    assert before.reference(before.ROWS["dimensions"]["avg_pool1d avg_signal"]).shape == (8, 64, 1024)
+
+    def way(seconds):
+        return {"seconds": seconds, "least": seconds, "error": 1e-7}
+
+    once = {"plan": way(1), "conv2d": way(4), "plan before": way(2), "conv2d before": way(2)}
+    table = {"conv2d a": [once, once | {"plan": way(9)}, once | {"plan": way(0.1)}], "b": [{"max": way(1)}]}
+    assert before.ratios(table) == {"conv2d a (plan)": 2, "conv2d a": 0.5}
+    text = "\n".join(before.summary(table))
+    assert "2 ratios: geometric mean 1.000, worst 0.50 (conv2d a)\n1 below 0.95:\n  x0.50 conv2d a" in text
+    assert before.summary({"b": table["b"]}) == ["nothing to compare"]

@@ -21,7 +21,7 @@ MODULES = {
 
 #: What this package uses, but loads only when it needs it.
 HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL",
-         "threadpoolctl")
+         "threadpoolctl", "platformdirs")
 #: The modules that load them, and those that are loaded without.
 LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.gpu")
 LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
@@ -59,13 +59,14 @@ def own(module: str) -> dict[str, bool]:
 ALLOWED = {
     "_forks": set(),
     "_files": set(),
+    "packs": {"_files"},
     "checks": {"devices"},
     "timing": {"checks"},
     "devices": set(),
     "toom_cook": set(),
     "spec": {"checks"},
     "pool_spec": {"checks", "spec"},
-    "wisdom": {"_files", "spec", "cpu.processor", "cpu.disk_cache"},  # those of "cpu" late
+    "wisdom": {"_files", "spec", "cpu.target"},  # that one late
     "shapes": {"checks"},
     "choice": {"checks", "spec", "pool_spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda",
                "cuda.machine"},  # from "cpu" on late
@@ -111,7 +112,7 @@ def test_imports_go_down_only(module: str) -> None:
         algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(kinds)}
         assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
         rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}
-        assert rest <= {"checks", "spec", "pool_spec", "toom_cook", "_files", "_forks"}
+        assert rest <= {"checks", "spec", "pool_spec", "toom_cook", "_files", "_forks", "packs"}
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("fastconv.cpu.")))

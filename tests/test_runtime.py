@@ -193,7 +193,8 @@ def copied_package(tmp_path: Path) -> Path:
 def test_a_changed_helper_in_another_file_is_seen(copied_package: Path, tmp_path: Path) -> None:
     helper = copied_package / "cpu" / "helper.py"
     (copied_package / "cpu" / "user.py").write_text(
-        "from .helper import constant\nfrom .runtime import kernel\n@kernel\ndef fill(out):\n    out[0] = constant()\n"
+        "from .helper import constant\nfrom .runtime import compiled\n\n@compiled\n"
+        "def fill(out):\n    out[0] = constant()\n"
     )
     code = "import numpy as np\nfrom fastconv.cpu.user import fill\nout = np.zeros(1)\nfill(out)\nprint(out[0])"
     for value in (1.0, 2.0):
@@ -205,12 +206,12 @@ def test_code_of_one_factory_compiled_in_several_processes(copied_package: Path,
     """Code is linked by name: what two processes compiled must not have the same name in a third that loads both."""
     long = "".join(f"        if x[{k}] > {k}.5:\n            total += x[{k}] * x[{k + 1}]\n" for k in range(200))
     (copied_package / "cpu" / "user.py").write_text(
-        "from .runtime import jit, kernel\ndef filler(value):\n    @jit(key=(value,))\n    def inner(x, total):\n"
-        f"{long}        return total + value\n    @kernel(key=(value,))\n    def fill(out):\n"
+        "from .runtime import compiled, jit\ndef filler(value):\n    @jit(key=(value,))\n    def inner(x, total):\n"
+        f"{long}        return total + value\n    @compiled(key=(value,))\n    def fill(out):\n"
         "        out[0] = inner(out, 0.0) + inner(out[1:], 0.0)\n    return fill\n"
     )
     code = "import numpy as np\nfrom fastconv.cpu.user import filler\nfor value in {}:\n    out = np.zeros(300)\n"
-    code += "    filler(value).serial(out)\n    print(out[0], end=' ')"
+    code += "    filler(value)(out)\n    print(out[0], end=' ')"
     for values in ([1.0], [2.0], [1.0, 2.0]):
         output = run_code(code.format(values), package=copied_package, FASTCONV_CACHE_DIR=tmp_path / "cache")
         assert output.split() == [str(2 * value) for value in values]
@@ -236,28 +237,54 @@ def test_a_read_only_install(copied_package: Path, tmp_path: Path) -> None:
     ],
 )
 def test_every_algorithm_within_bounds(test: str, cases: str) -> None:
-    """The named cases once more with Numba's checks of every index, which only the serial builds have."""
+    """The named cases once more with Numba's checks of every index."""
     output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", cases, f"{TESTS / test}", NUMBA_BOUNDSCHECK=1,
                  NUMBA_NUM_THREADS=1)
     assert " passed" in output
     assert "skipped" not in output
 
 
-def test_bounds_are_checked_at_all() -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_bounds_are_checked_at_all(threads: int) -> None:
+    """An error in one share of the tasks is raised where the kernel was called, on other threads, too."""
     code = """
 import numpy as np
+from numba import prange
 from fastconv.cpu.runtime import kernel
 
 @kernel
 def bad(out):
-    out[out.size] = 1
+    for task in prange(out.size):
+        if task == out.size - 1:
+            out[out.size] = 1
 
 try:
-    bad(np.zeros(1))
+    bad(np.zeros(100))
 except IndexError:
     print("caught")
 """
-    assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1)
+    assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=threads)
+
+
+def test_a_kernel_has_one_parallel_loop() -> None:
+    code = """
+import numpy as np
+from numba import prange
+from fastconv.cpu.runtime import kernel
+
+@kernel
+def twice(out):
+    for task in prange(out.size):
+        out[task] = 1
+    for task in prange(out.size):
+        out[task] = 2
+
+try:
+    twice(np.zeros(1))
+except TypeError as error:
+    print(error)
+"""
+    assert "twice has 2 parallel loops, not one" in run_code(code)
 
 
 # -- other processors ----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from ..pool_spec import PoolSpec
 from . import simd, simd_pool
 from .runtime import jit, kernel, num_threads
 from .runtime import scratch as runtime_scratch
-from .window import combine, inside, lines
+from .window import Lines, combine, inside, lines
 
 #: Bytes of the lines of one row of outputs: a quarter of a 1 MiB second-level cache.
 LINE_BYTES = 256 << 10
@@ -47,28 +47,35 @@ class Prepared(NamedTuple):
 def scratch(spec: PoolSpec) -> int:
     """Bytes that `run` allocates."""
     threads = num_threads()
-    return threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    return threads * _lines(spec)[2] * spec.x_dtype.itemsize
+
+
+def _lines(spec: PoolSpec) -> tuple[Lines, int, int]:
+    """Those of a block of outputs, the columns of such a block, and the elements of all lines of a thread."""
+    size, rows, lanes, stride = spec.x_dtype.itemsize, min(spec.kh, spec.h), simd.lanes(spec.x_dtype), spec.stride[1]
+    block_w = min(spec.ow, max(lanes, LINE_BYTES // size // rows // min(stride, spec.w)))
+    line = lines(spec, block_w)
+    return line, block_w, rows * line.dealt * line.pitch
 
 
 @lru_cache(maxsize=1024)
 def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     (stride_h, stride), (dilation_h, dilation) = spec.stride, spec.dilation
-    size, rows, lanes = spec.x_dtype.itemsize, min(spec.kh, spec.h), simd.lanes(spec.x_dtype)
-    block_w = min(spec.ow, max(lanes, LINE_BYTES // size // rows // min(stride, spec.w)))
-    line = lines(spec, block_w)
+    (line, block_w, scratch), lanes = _lines(spec), simd.lanes(spec.x_dtype)
     block_h = max(1, min(spec.oh, 64, spec.oh * spec.planes // (4 * threads)))
-    reach = rows * dilation_h * spec.w + int(line.taps[-1])
+    reach = min(spec.kh, spec.h) * dilation_h * spec.w + line.last
     place = np.dtype(np.int32 if reach < 2**31 else np.int64)
-    start = np.arange(spec.ow, dtype=np.int64) * stride - line.left
-    first = np.where(start < 0, -(start // dilation) * dilation, 0)
+    first = np.zeros(spec.ow + lanes, place)
+    start = np.arange(min(spec.ow, -(-line.left // stride)), dtype=np.int64) * stride - line.left
+    first[: start.size] = -(start // dilation) * dilation
     sizes = (spec.kh, stride_h, stride, dilation_h, spec.padding[0][0], line.left, block_h, block_w)
     return Prepared(
         loops=_kernel(line.dealt, line.every > 1, place),
         nothing=combine("max", False).nothing(spec.x_dtype),
         offsets=np.append(line.offsets, line.taps),
-        first=np.append(first, np.zeros(lanes)).astype(place),
+        first=first,
         sizes=np.array((*sizes, line.every, line.pitch, line.groups, lanes), np.int64),
-        scratch=rows * line.dealt * line.pitch,
+        scratch=scratch,
     )
 
 

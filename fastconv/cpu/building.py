@@ -14,32 +14,36 @@ calls is optimised and turned into machine code on its own, where nothing calls 
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import inspect
-import pickle
 import sys
 import types as types_
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
 import numba
 from llvmlite import ir as llvmir
-from numba import _dynfunc
-from numba.core import cgutils, codegen, compiler, serialize, sigutils, typed_passes, types, untyped_passes
+from numba import _dynfunc  # type: ignore[attr-defined] # a module in C
+from numba.core import cgutils, codegen, compiler, sigutils, typed_passes, types, untyped_passes
 from numba.core import ir as numba_ir
 from numba.core.callconv import excinfo_ptr_t
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.cpu import CPUContext
+from numba.core.environment import Environment
 from numba.core.imputils import lower_builtin
 from numba.core.registry import CPUDispatcher, CPUTarget
 from numba.core.runtime import rtsys
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
+from . import loops
 from .disk_cache import CodeFiles
+from .target import processor
 
 #: How the names of functions begin that Python or kernels find by name; all others of a module are its own.
 EXPORTED = "_ZN7cpython", "micro."
@@ -48,7 +52,11 @@ EXPORTED = "_ZN7cpython", "micro."
 
 
 class _Context(CPUContext):
-    """Numba's for this processor, of which only what kernels use is loaded: all of it imports SciPy, and takes 0.15 s."""
+    """Numba's for a processor, of which only what kernels use is loaded: all of it imports SciPy, and takes 0.15 s."""
+
+    def init(self) -> None:
+        super().init()
+        self._internal_codegen = _Codegen("fastconv")
 
     def load_additional_registries(self) -> None:
         rtsys.initialize(self)
@@ -57,6 +65,16 @@ class _Context(CPUContext):
 
         self.install_registry(mathimpl.registry)
         self.install_registry(npyimpl.registry)
+
+
+class _Codegen(codegen.JITCPUCodegen):
+    """Numba's, for the processor that kernels are made for."""
+
+    def _get_host_cpu_name(self) -> str:
+        return processor().name
+
+    def _get_host_cpu_features(self) -> str:
+        return processor().flags
 
 
 class _Target(CPUTarget):
@@ -139,10 +157,13 @@ def _libraries(library: Any) -> Iterator[Any]:
 
 
 def _optimize(generator: Any, module: Any) -> None:
-    first, builder = generator._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
-    first.run(module, builder)
-    full, builder = generator._module_pass_manager()
-    full.run(module, builder)
+    """Run LLVM's passes of level 2, once.
+
+    Numba runs some of them on each function, level 0 on the module, and then level 3 with vectors made of straight
+    code: half as long again, and no kernel is faster for it.
+    """
+    passes, builder = generator._module_pass_manager(opt=2, slp_vectorize=False)
+    passes.run(module, builder)
 
 
 # -- functions -----------------------------------------------------------------------------------------------
@@ -184,7 +205,7 @@ class _Pipeline(compiler.CompilerBase):
         passes.finalize()
         return [passes]
 
-    def untyped(self) -> tuple[type, ...]:
+    def untyped(self) -> tuple[Any, ...]:
         return (
             untyped_passes.TranslateByteCode,
             untyped_passes.FixupArgs,
@@ -203,14 +224,15 @@ class _WholePipeline(compiler.Compiler):
 
     def define_pipelines(self) -> list[PassManager]:
         (passes,) = super().define_pipelines()
-        passes.passes = [(_Lowering if each is typed_passes.NativeLowering else each, why) for each, why in passes.passes]
+        last = typed_passes.NativeLowering
+        passes.passes = [(_Lowering if each is last else each, why) for each, why in passes.passes]
         passes.finalize()
         return [passes]
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
 class _Replacements(FunctionPass):
-    """Replaces built-in functions for which Numba would compile functions of their own (20 ms each) by instructions."""
+    """Replaces ``range`` (see `loops`), ``min`` and ``max``, for which Numba would compile functions, 20 ms each."""
 
     _name = "fastconv_replacements"
 
@@ -221,8 +243,8 @@ class _Replacements(FunctionPass):
         for block in state.func_ir.blocks.values():
             for statement in block.find_insts(numba_ir.Assign):
                 value = statement.value
-                if isinstance(value, numba_ir.Global) and value.value in (min, max):
-                    instruction = _smallest if value.value is min else _largest
+                if isinstance(value, numba_ir.Global) and value.value in _REPLACED:
+                    instruction = _REPLACED[value.value]
                     statement.value = numba_ir.Global(instruction.__name__, instruction, value.loc)
         return True
 
@@ -254,6 +276,7 @@ def _define(function: Callable, sign: str) -> None:
 
 _define(_smallest, "<")
 _define(_largest, ">")
+_REPLACED = {min: _smallest, max: _largest, range: loops.numbers}
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
@@ -318,7 +341,7 @@ def _called(function: Any, call: Any) -> Any:
 
 
 class _KernelPipeline(_Pipeline):
-    def untyped(self) -> tuple[type, ...]:
+    def untyped(self) -> tuple[Any, ...]:
         first, fixup, *others = super().untyped()
         return (first, _Shares, fixup, *others)
 
@@ -371,20 +394,16 @@ class _Entry:
 
 @intrinsic
 def _share_of(typingctx, tasks, share, shares):
-    integer = types.int64
-    kind = types.range_state64_type
+    kind = loops.Range(types.int64, "up")
 
     def codegen(context, builder, sig, args):
         count, number, parts = args
-        if tasks.bitwidth < 64:
-            count = builder.sext(count, number.type)
-        edges = [builder.sdiv(builder.mul(count, at), parts) for at in (number, builder.add(number, number.type(1)))]
-        state = cgutils.create_struct_proxy(kind)(context, builder)
-        state.start, state.stop = edges
-        state.step = number.type(1)
-        return state._getvalue()
+        first, last = (
+            builder.sdiv(builder.mul(count, at), parts) for at in (number, builder.add(number, number.type(1)))
+        )
+        return loops.range_value(context, builder, kind, first, last, number.type(1))
 
-    return kind(tasks, integer, integer), codegen
+    return kind(types.int64, types.int64, types.int64), codegen
 
 
 _BYTES = llvmir.IntType(8).as_pointer()
@@ -393,7 +412,7 @@ _SIZE = llvmir.IntType(64)
 
 @intrinsic
 def _start(typingctx, kernel, team, threads, arguments):
-    """Run a kernel in so many shares: by `team`, the address of ``numba_parallel_for``, or as one where there is one."""
+    """Run a kernel in so many shares: by `team`, the address of ``numba_parallel_for``, or here where there is one."""
     integer = types.int64
     argtypes = (*arguments, integer, integer)
     kernel.dispatcher.compile(argtypes)
@@ -479,54 +498,65 @@ class Compiled(CPUDispatcher):
             entry = self._entries.get(args)
             if entry is None:
                 entry = self._entries[args] = self._loaded(args) or self._built(args)
-                self._insert([kind._code for kind in args], entry, False)
+                self._insert([kind._code for kind in args], entry, False)  # type: ignore[attr-defined] # in C
         return entry
 
     def _built(self, args: tuple) -> Callable:
-        with target_override("fastconv"):
-            compiled = self._compiler.compile(args, None)
-        environments = [compiled.environment, *compiled._find_referenced_environments()]
-        keep(self._files, args, compiled.library, compiled.fndesc.llvm_cpython_wrapper_name, environments)
-        return compiled.entry_point
+        with compiling():
+            made: Any = self._compiler.compile(args, None)  # type: ignore[attr-defined] # Numba's Dispatcher has it
+        keep(self._files, args, made.library, made.fndesc.llvm_cpython_wrapper_name, made.environment.env_name)
+        return made.entry_point
 
     def _loaded(self, args: tuple) -> Callable | None:
         found = load(self._files, args)
         if found is None:
             return None
-        library, address, environments = found
+        library, address, environment = found
         function = self.py_func
         names = sys.modules[function.__module__], function.__name__, ""
-        return _dynfunc.make_function(*names, address, environments[0], (library,))
+        return _dynfunc.make_function(*names, address, environment, (library,))
 
 
-def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environments: Sequence[Any] = ()) -> None:
-    """Make new code ready to run, and save it for other processes. What Numba calls environments goes with it."""
-    _set_environments(library, environments)
-    code = library._get_compiled_object()
-    files.save(args, library.codegen, serialize.dumps((library.name, symbol, environments, code)))
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Around what is compiled: for this package's target, and without looks for garbage, which take a tenth longer."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with target_override("fastconv"):
+            yield
+    finally:
+        if collects:
+            gc.enable()
 
 
-def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Sequence[Any]] | None:
-    """Saved code, the address of its symbol, and its environments; None where nothing is saved, or it is damaged."""
-    context = TARGET.target_context
-    generator = context.codegen()
-    data = files.load(args, generator)
+def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environment: str = "") -> None:
+    """Save new code for other processes, with its symbol, and the name of what Numba calls its environment."""
+    names = "\n".join((library.name, symbol, environment, "")).encode()
+    files.save(args, names + library._get_compiled_object())
+
+
+def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | None:
+    """Saved code, the address of its symbol, and its environment; None where nothing is saved, or it is damaged."""
+    data = files.load(args)
     if data is None:
         return None
+    context = TARGET.target_context
     rtsys.initialize(context)  # what compiled code may call
-    name, symbol, environments, code = pickle.loads(data)
-    library = Library(generator, name)
-    library.enable_object_caching()
-    library._set_compiled_object(code)
-    library._finalize_final_module()
-    address = generator._engine.get_function_address(symbol)
-    _set_environments(library, environments)
-    return library, address, environments
-
-
-def _set_environments(library: Library, environments: Sequence[Any]) -> None:
-    for environment in environments:
-        library.codegen.set_env(environment.env_name, environment)
+    try:
+        *names, code = data.split(b"\n", 3)
+        name, symbol, told = (one.decode() for one in names)
+        library = Library(context.codegen(), name)
+        library.enable_object_caching()
+        library._set_compiled_object(code)
+        library._finalize_final_module()
+        address = library.codegen._engine.get_function_address(symbol)
+        environment = Environment({})  # Python's wrapper wants one, though nothing is looked up in it
+        if told:
+            library.codegen.set_env(told, environment)
+    except Exception:  # whatever is wrong with a cache's file, compiling mends it
+        return None
+    return library, address, environment
 
 
 def compiled(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled:

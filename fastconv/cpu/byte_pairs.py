@@ -12,8 +12,8 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 
-from .processor import features
 from .simd import _call, register_bytes
+from .target import features
 from .tile import _plain
 
 #: The instruction, by lanes.

@@ -90,10 +90,16 @@ MOST_TASKS = 1 << 30
 
 @lru_cache(maxsize=4096)
 def _row(spec: ConvSpec) -> tuple[int, int]:
-    """Length of the transform and output columns of a block that take the least work; zeros if it would be too long."""
-    lanes = simd.lanes(spec.acc_dtype)
+    """Length of the transform and output columns of a block that take the least work; zeros if it would be too long.
+
+    Of the numbers of blocks the least is tried for each length of either transform, forth and back.
+    """
+    lanes, reach = simd.lanes(spec.acc_dtype), (spec.kw - 1) * spec.dilation[1] + 1
+    lengths = [vectors * lanes for vectors in range(2, MOST // lanes + 1) if not (vectors % 2 and vectors % 3)]
+    largest = [(length - reach) // spec.stride[1] + 1 for length in lengths] + lengths
+    numbers = {1} | {-(-spec.ow // block) for block in largest if block > 0}
     best, least = (0, 0), np.inf
-    for blocks in range(1, -(-spec.ow // lanes) + 1):
+    for blocks in sorted(number for number in numbers if number <= -(-spec.ow // lanes)):
         block = -(-spec.ow // blocks)
         length = _whole(_shortest(spec, block), lanes)
         if length <= MOST:
@@ -143,17 +149,14 @@ def _cut(spec: ConvSpec, threads: int) -> Cut:
     tile = min((most, most - 1), key=lambda tile: -(-spec.oh // tile) * (tile + 1))
     cut = Cut(length, block, tile, (_wide(length, lanes), _wide(_whole(block, lanes), lanes)), tile, 1)
     tiles = -(-spec.oh // tile)
-    count = next((count for count in range(tiles, 1, -1) if _fits(spec, cut._replace(band=count * tile))), 1)
+    room = GOAL_BYTES // (spec.acc_dtype.itemsize * length) - _memory(spec, cut) // length  # beside one tile, in rows
+    count = max(1, min(tiles, room // (spec.c_in // spec.groups * spec.stride[0] * tile) + 1))
     others = max(1, spec.n * spec.groups * -(-spec.ow // block))
     # Rows that two bands share are transformed twice: more bands than the cache wants only where threads would idle.
     bands = max(-(-tiles // count), min(tiles, -(-threads // others)))
     cut = cut._replace(band=-(-tiles // bands) * tile)
     tasks = others * -(-spec.oh // cut.band)
     return cut._replace(shares=1 if tasks >= threads else min(spec.c_out // spec.groups, -(-threads // tasks)))
-
-
-def _fits(spec: ConvSpec, cut: Cut) -> bool:
-    return _memory(spec, cut) * spec.acc_dtype.itemsize <= GOAL_BYTES
 
 
 def _lines(spec: ConvSpec, cut: Cut) -> int:

@@ -37,6 +37,8 @@ from .runtime import scratch as runtime_scratch
 #: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
 #: cache of 1 MiB with the weights.
 PATCH_BYTES = 320 << 10
+#: Most bytes of what one output sees: beyond, dilation or padding are so large that nearly all of it were zeros.
+LIMIT_BYTES = 64 << 20
 
 
 class Blocking(NamedTuple):
@@ -55,6 +57,8 @@ class Blocking(NamedTuple):
 def supports(spec: ConvSpec) -> str | None:
     if (spec.kh, spec.kw) == (1, 1):
         return "a 1x1 kernel has one tap, which needs no patch: that is 'pointwise'"
+    if patch.size(spec, 1, 1) * spec.acc_dtype.itemsize > LIMIT_BYTES:
+        return f"what one output sees, padding and dilation counted, would take more than {LIMIT_BYTES >> 20} MiB"
     return None
 
 

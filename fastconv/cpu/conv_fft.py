@@ -89,16 +89,17 @@ def _shortest(spec: ConvSpec) -> int:
 
 
 def _fast(length: int) -> int:
-    """The next even number without prime factors above five."""
-    while True:
-        length += length % 2
-        rest = length
-        for factor in (2, 3, 5):
-            while rest % factor == 0:
-                rest //= factor
-        if rest == 1:
-            return length
-        length += 2
+    """The next even number without prime factors above five: of each product of threes and fives the next power of two
+    times it, of which there are some hundred up to the longest that `supports` lets pass."""
+    best = 2 << (length - 1).bit_length()
+    fives = 2
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-length // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
 
 
 @lru_cache(maxsize=4096)

@@ -68,25 +68,32 @@ def supports(spec: ConvSpec) -> str | None:
         return "only stride 1 and dilation 1"
     if spec.c_in != spec.groups:
         return f"each group must have one input channel; here {spec.c_in} in {spec.groups}"
-    if max(spec.kh, spec.kw) > SIZES[-1] // 2 or not _options(spec):
+    if max(spec.kh, spec.kw) > SIZES[-1] // 2 or _best(spec) is None:
         return f"the {spec.kh}x{spec.kw} kernel does not fit a block of {LIMIT_BYTES >> 20} MiB"
     return None
 
 
 @lru_cache(maxsize=4096)
-def _options(spec: ConvSpec) -> list[tuple[float, Blocking]]:
-    """Ways to cut a problem up, each with the vector instructions of a plane."""
+def _best(spec: ConvSpec) -> tuple[float, Blocking] | None:
+    """The way to cut a problem up that takes least work, with the vector instructions of a plane; None if there is no
+    way. Not for a number of threads, as results depend on it."""
     lanes, item = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
     options = []
+    columns = [(wide, across, _work(wide) + OTHER) for wide, across in _sides(spec.ow, spec.kw)]
     for high, down_ in _sides(spec.oh, spec.kh):
-        for wide, across in _sides(spec.ow, spec.kw):
-            size = 2 * item * high * (wide + lanes)
-            if size <= LIMIT_BYTES:
-                pairs = (down_ * across + 1) // 2
-                work = high * wide // lanes * 2 * (_work(high) + _work(wide) + OTHER)
-                work = work * (FAR if 2 * size > NEAR_BYTES else 1) + PAIR + LINE * (high + wide)
-                options.append((pairs * work, Blocking((high, wide), (down_, across))))
-    return options
+        each, most = _work(high), LIMIT_BYTES // (2 * item * high) - lanes
+        for wide, across, other in columns:
+            if wide > most:
+                break
+            work = high * wide // lanes * 2 * (each + other)
+            if 4 * item * high * (wide + lanes) > NEAR_BYTES:
+                work *= FAR
+            options.append(((down_ * across + 1) // 2 * (work + PAIR + LINE * (high + wide)), high, wide))
+    if not options:
+        return None
+    work, high, wide = min(options)
+    blocks = -(-spec.oh // (high - spec.kh + 1)), -(-spec.ow // (wide - spec.kw + 1))
+    return work, Blocking((high, wide), blocks)
 
 
 def _sides(outputs: int, taps: int) -> list[tuple[int, int]]:
@@ -109,21 +116,27 @@ def _work(size: int) -> float:
     return LAST_WORK + sum(STEP_WORK[radix] for radix in radices(size))
 
 
+def _found(spec: ConvSpec) -> tuple[float, Blocking]:
+    """The same, where there is a way."""
+    found = _best(spec)
+    assert found is not None
+    return found
+
+
 def _blocking(spec: ConvSpec) -> Blocking:
-    """The way that takes least work; not for a number of threads, as results depend on it."""
-    return min(_options(spec))[1]
+    return _found(spec)[1]
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds."""
-    work, _ = min(_options(spec))
+    work, _ = _found(spec)
     seconds = spec.n * spec.c_out * work * 32 / machine.row_tile_flops
     return machine.call + seconds / machine.threads
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds: half of what a pair of blocks takes."""
-    work, plan = min(_options(spec))
+    work, plan = _found(spec)
     pairs = (math.prod(plan.blocks) + 1) // 2
     return machine.call + spec.c_out * work / pairs / 2 * 32 / machine.row_tile_flops
 

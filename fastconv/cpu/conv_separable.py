@@ -29,7 +29,6 @@ Measured, float32, one core of an AMD EPYC 9004: 1024 x 1024 with 7x7 in 0.61 ms
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -52,6 +51,9 @@ LIMIT_BYTES = 8 << 20
 LARGEST = 2**31
 #: Relative error of the factors that is float64's.
 ROUNDING = 4 * 2.0**-52
+#: Relative difference of two products of opposite corners that no outer product in float32 has: each of the four
+#: corners may be off by 8 roundings of 2**-23.
+CORNERS = 2.0**-17
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -59,7 +61,9 @@ def supports(spec: ConvSpec) -> str | None:
         return f"the kernel is {spec.kh}x{spec.kw}, one row or column: nothing to separate"
     if spec.dilation[0] != 1:
         return "only kernels of neighbouring rows"
-    if scratch(spec) > num_threads() * LIMIT_BYTES:
+    # A band of few rows has room, whichever it is; only of long ones is it worked out.
+    least = spec.c_in // spec.groups * max(rows.ROWS) * spec.w * spec.acc_dtype.itemsize
+    if least > LIMIT_BYTES and scratch(spec) > num_threads() * LIMIT_BYTES:
         return f"the lines between the passes would take more than {LIMIT_BYTES >> 20} MiB"
     return None
 
@@ -67,9 +71,9 @@ def supports(spec: ConvSpec) -> str | None:
 class Passes(NamedTuple):
     """How a problem is cut up."""
 
-    down: ConvSpec
-    across: ConvSpec
-    """The two passes, as problems of their own: of one input channel, and of one output channel."""
+    down: rows.Plane
+    across: rows.Plane
+    """What the two passes make: of one input channel, and of all that are summed up."""
     band: int
     """Output rows of a task."""
 
@@ -77,10 +81,12 @@ class Passes(NamedTuple):
 @lru_cache(maxsize=4096)
 def _passes(spec: ConvSpec, threads: int) -> Passes:
     group = spec.c_in // spec.groups
-    (stride_h, stride_w), (above, beside) = spec.stride, spec.padding
-    one = replace(spec, n=1, groups=1, c_out=1, activation=None)
-    down = replace(one, c_in=1, kw=1, ow=spec.w, stride=(stride_h, 1), padding=(above, (0, 0)), dilation=(1, 1))
-    across = replace(one, c_in=group, h=spec.oh, kh=1, stride=(1, stride_w), padding=((0, 0), beside))
+    (stride_h, stride_w), ((top, _), _) = spec.stride, spec.padding
+    dtypes = spec.x_dtype, spec.acc_dtype
+    down = rows.Plane(1, spec.h, spec.w, spec.kh, 1, spec.oh, spec.w, (stride_h, 1), (1, 1), top, *dtypes)
+    across = rows.Plane(
+        group, spec.oh, spec.w, 1, spec.kw, spec.oh, spec.ow, (1, stride_w), spec.dilation, 0, *dtypes
+    )  # fmt: skip
     high, low = rows.blocking(down).shape.rows, rows.blocking(across, in_pairs=False).shape.rows
     fit = LINE_BYTES // (spec.acc_dtype.itemsize * group * spec.w)
     if threads > 1:
@@ -93,8 +99,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds of the two passes, which both are `rows`', and of the look through the result; if it fits."""
     down, across, _ = _passes(spec, machine.threads)
     planes, lanes = spec.n * spec.c_out, simd.lanes(spec.acc_dtype)
-    passes = rows.cost(replace(down, n=planes * across.c_in), machine)
-    passes += rows.cost(replace(across, n=planes), machine, in_pairs=False)
+    passes = rows.seconds(down, planes * across.depth, machine)
+    passes += rows.seconds(across, planes, machine, in_pairs=False)
     vectors = planes * spec.oh * -(-spec.ow // lanes)
     return passes + 2 * vectors * 32 / machine.row_tile_flops / machine.threads
 
@@ -106,7 +112,7 @@ def scratch(spec: ConvSpec) -> int:
 
 def _lines(spec: ConvSpec, passes: Passes) -> int:
     """Elements of a task's lines."""
-    return passes.across.c_in * passes.band * spec.w
+    return passes.across.depth * passes.band * spec.w
 
 
 # -- factors -------------------------------------------------------------------------------------------------
@@ -115,6 +121,8 @@ def _lines(spec: ConvSpec, passes: Passes) -> int:
 def _factors(spec: ConvSpec, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """`down`, (c_out, c_in / groups, kh), and `across`, (c_out, c_in / groups, kw); None if there are none."""
     kernels = weight.reshape(-1, spec.kh, spec.kw)
+    if _corners_differ(kernels):
+        return None
     down, across = np.empty(kernels.shape[:2], weight.dtype), np.empty((len(kernels), spec.kw), weight.dtype)
     found = _integer_factors(kernels, down, across)
     if not found and weight.dtype.kind == "f":
@@ -122,6 +130,15 @@ def _factors(spec: ConvSpec, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if not found:
         return None
     return down.reshape(*weight.shape[:2], spec.kh), across.reshape(*weight.shape[:2], spec.kw)
+
+
+def _corners_differ(kernels: np.ndarray) -> bool:
+    """Whether the corners of the first kernel tell that it is no outer product: few others get past them, and only
+    those wait for the code that looks at all of it."""
+    if not len(kernels):
+        return False
+    (a, b), (c, d) = kernels[0, :: kernels.shape[1] - 1, :: kernels.shape[2] - 1].tolist()
+    return abs(a * d - b * c) > CORNERS * max(abs(a * d), abs(b * c))
 
 
 @compiled
@@ -263,7 +280,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     loops = _loops(rows.blocking(passes.down).shape, rows.blocking(passes.across, in_pairs=False).shape)
     return Prepared(
         loops=loops.sized(spec.flops),
-        floors=(passes.down.floor, spec.floor),
+        floors=(spec.lowest, spec.floor),
         zeros=(np.zeros(spec.w, spec.x_dtype), np.zeros(1, spec.acc_dtype)),
         numbers=(spec.groups, passes.band, *spec.stride, spec.dilation[1], *pads, lanes),
         lines=_lines(spec, passes),

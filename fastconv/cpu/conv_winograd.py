@@ -37,7 +37,6 @@ import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from ..toom_cook import Axis
 from . import micro, simd
 from .linear import map_address
 from .machine import Machine
@@ -47,6 +46,7 @@ from .runtime import is_used_once, jit, kernel, masked_threads, num_threads, wei
 from .runtime import scratch as runtime_scratch
 from .tile import matrix_product_address
 from .winograd_tiling import (
+    Outline,
     Tiling,
     algorithms,
     best_axes,
@@ -184,8 +184,9 @@ class Transforms(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _transforms(down: Axis, across: Axis, dtype: np.dtype) -> Transforms:
-    maps = down.b, across.b, down.a, across.a, down.g, across.g
+def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
+    first, second = down.exact(), across.exact()
+    maps = first.b, second.b, first.a, second.a, first.g, second.g
     return Transforms(*(map_address(matrix, dtype, finish=number == 3) for number, matrix in enumerate(maps)))
 
 
@@ -227,23 +228,23 @@ def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, lanes)
 @jit
 def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_tiles, to, step, lanes):
     """Transform the tiles of a region into V."""
-    (stride, dilation, m_down, m_across, e_down, e_across) = geometry
+    stride, dilation, m_down, m_across, e_down, e_across = geometry
     line = columns * lanes
     for i in range(high * dilation[0]):
         first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
         micro.call(transforms[0], region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
-        for j in range(wide * dilation[1]):
-            at = stride[1] * (j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
-            micro.call(
-                transforms[1], work, at, dilation[1] * lanes, v_tiles, to, step, e_down, line, e_across * step
-            )
-            to += lanes
+        hop, leap = stride[1] * m_across * dilation[1] * lanes, dilation[1] * lanes
+        for e in range(e_down):
+            for j in range(dilation[1]):
+                at, goal = e * line + stride[1] * j * lanes, to + e * e_across * step + j * lanes
+                micro.call(transforms[1], work, at, leap, v_tiles, goal, step, wide, hop, leap)
+        to += wide * leap
 
 
 @jit
 def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work, region, shift, floor, lanes):
     """Transform one row of tiles from M into rows of output, channels in lanes."""
-    (_, dilation, m_down, m_across, e_down, e_across) = geometry
+    _, dilation, m_down, m_across, _, e_across = geometry
     line, row = wide * m_across * dilation[1], e_across * lanes
     for i in range(dilation[0]):
         for j in range(wide * dilation[1]):
@@ -258,7 +259,7 @@ def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work,
 def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry):
     """The convolution: V, the products M and the output of a block of tiles after the other."""
     pad, grid, block, (rows, shares, lanes), (region_h, region_w), begins, (v_step, m_step), tile = geometry
-    stride, dilation, m_down, m_across, e_down, e_across = tile
+    stride, dilation, m_down, m_across, _, e_across = tile
     n, c_all, h, w = x.shape
     c_out, oh, ow = out.shape[1:]
     elements, depth, panel = packed.shape[2:]
@@ -295,10 +296,10 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
                 valid = min(panel, channels - p * panel)
                 columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] :]
                 _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes)
+            count = ((n1 - n0) * each + rows - 1) // rows
             for e in range(elements):
-                for t in range(0, (n1 - n0) * each, rows):
-                    weights, goal = first + e * depth * panel, e * m_step + t * panel
-                    micro.call(products, v_tiles, e * v_step + t * lanes, offsets, packed, weights, m_tiles, goal)
+                weights = first + e * depth * panel
+                micro.call(products, v_tiles, e * v_step, offsets, packed, weights, m_tiles, e * m_step, count)
             for v in range(0, min(panel, channels - p * panel), lanes):
                 channel, count = p * panel + v, min(lanes, channels - p * panel - v)
                 shift = simd.load(bias, group * panels * panel + channel)

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import prange
 
-from .._files import cache_folder, write
+from .._files import cache_folder, read, write
 from . import micro, simd
 from .disk_cache import identity
 from .helpers import in_threads
@@ -89,8 +89,8 @@ def _peak() -> float:
     """
     file = cache_folder() / f"peak-{identity()}.txt"
     try:
-        known = float(file.read_text())
-    except (OSError, ValueError):
+        known = float(read(file) or b"nan")
+    except ValueError:
         known = math.nan
     if 1e8 < known < 1e13:
         return known

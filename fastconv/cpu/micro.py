@@ -27,10 +27,9 @@ from numba.core import cgutils, types
 from numba.core.callconv import RETCODE_OK, excinfo_ptr_t
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
-from numba.core.target_extension import target_override
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
-from .building import TARGET, Library, keep, load
+from .building import TARGET, Library, compiling, keep, load
 from .disk_cache import CodeFiles
 
 #: An index into an array, or a number of elements.
@@ -57,7 +56,7 @@ def address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type,
         found = load(files, argtypes)
         if found is not None:
             return found[1]
-        with target_override("fastconv"):
+        with compiling():
             library = _built(name, factory(*key), argtypes)
         keep(files, argtypes, library, name)
         return library.get_pointer_to_function(name)
@@ -137,6 +136,6 @@ def _lower_call(context, builder, sig, args):
     return context.get_dummy_value()
 
 
-def _exact(kind: types.Type) -> types.Type:
+def _exact(kind: Any) -> Any:
     kind = types.unliteral(kind)
-    return types.int64 if isinstance(kind, types.Integer) and kind.bitwidth == 64 else kind
+    return types.int64 if kind in (types.int64, types.uint64) else kind

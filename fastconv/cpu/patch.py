@@ -32,12 +32,17 @@ def phases(kernel: int, dilation: int, stride: int) -> np.ndarray:
     return np.unique(np.arange(kernel) * dilation % stride)
 
 
+def phase_count(kernel: int, dilation: int, stride: int) -> int:
+    """How many there are: they repeat every stride / gcd(stride, dilation) taps."""
+    return min(kernel, stride // math.gcd(stride, dilation))
+
+
 def shape(spec: ConvSpec, block_h: int, block_w: int) -> tuple[int, int, int, int]:
     """Rows, row phases, column phases and columns that a block of outputs needs of each channel."""
     rows = block_h + (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
     pitch = block_w + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
-    down = phases(spec.kh, spec.dilation[0], spec.stride[0]).size
-    return rows, down, phases(spec.kw, spec.dilation[1], spec.stride[1]).size, pitch
+    down = phase_count(spec.kh, spec.dilation[0], spec.stride[0])
+    return rows, down, phase_count(spec.kw, spec.dilation[1], spec.stride[1]), pitch
 
 
 def size(spec: ConvSpec, block_h: int, block_w: int) -> int:

@@ -55,11 +55,11 @@ def supports(spec: PoolSpec) -> str | None:
 def _taps(spec: PoolSpec, line: Lines) -> tuple[int, int, int, int, int]:
     """Taps to a group, which are dealt from the same columns; the number of groups and the step between them; taps
     left over; and how many columns a vector of outputs reads."""
-    lanes, taps = simd.lanes(spec.x_dtype), line.taps.size
+    lanes, taps = simd.lanes(spec.x_dtype), line.number
     if line.every > 1:
-        return 1, taps, spec.dilation[1], 0, int(line.taps[-1]) + (lanes - 1) * line.every + 1
+        return 1, taps, spec.dilation[1], 0, line.last + (lanes - 1) * line.every + 1
     if spec.dilation[1] > 1:
-        return 1, taps, spec.dilation[1], 0, int(line.taps[-1]) + line.dealt * lanes
+        return 1, taps, spec.dilation[1], 0, line.last + line.dealt * lanes
     together = min(taps, line.dealt)
     groups, rest = divmod(taps, together) if together == line.dealt else (1, 0)
     return together, groups, line.dealt, rest, (groups - 1 + (rest > 0) + lanes) * line.dealt

@@ -24,7 +24,7 @@ long as copying the input takes.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -34,7 +34,7 @@ from ..pool_spec import PoolSpec
 from . import argmax, simd, simd_pool
 from .machine import Machine
 from .runtime import jit, kernel, num_threads
-from .window import DEAL, Prepared, combine, constants, counts, inside, kind, lines, powering
+from .window import DEAL, Lines, Prepared, combine, constants, counts, inside, kind, lines, powering
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
@@ -53,7 +53,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, line = simd.lanes(spec.x_dtype), lines(spec, spec.ow)
     power, root = powering(spec)
     down = -(-line.groups // lanes) * (line.dealt * (min(spec.kh, spec.h) * (1 + power) + DEAL * (line.dealt - 1)) + 5)
-    across = -(-spec.ow // lanes) * (line.taps.size * (0.8 if line.every == 1 else 0.45 * lanes) + 5)
+    across = -(-spec.ow // lanes) * (line.number * (0.8 if line.every == 1 else 0.45 * lanes) + 5)
     across = across * (line.groups > spec.ow) + -(-spec.ow // lanes) * root
     steps = spec.planes * (spec.oh * (down + across) + 20)
     moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh * spec.ow)
@@ -62,28 +62,47 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
-    needed = threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    needed = threads * _cut(spec, threads).lines * spec.x_dtype.itemsize
     return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
-@lru_cache(maxsize=1024)
-def _prepared(spec: PoolSpec, threads: int) -> Prepared:
+class Cut(NamedTuple):
+    """How a problem is cut up."""
+
+    line: Lines
+    alone: bool
+    """Whether a row's columns need no lines: what one vector of each phase has is enough."""
+    block_h: int
+    block_w: int
+    """Output rows and columns of a block."""
+    lines: int
+    """Elements of a thread's lines."""
+
+
+def _cut(spec: PoolSpec, threads: int) -> Cut:
     size, stride = spec.x_dtype.itemsize, min(spec.stride[1], spec.w)
     block_w = min(spec.ow, max(simd.lanes(spec.x_dtype), LINE_BYTES // size // stride))
     line = lines(spec, block_w)
-    alone = line.every == 1 and spec.dilation[1] == 1 and line.taps[-1] < line.dealt
+    alone = line.every == 1 and spec.dilation[1] == 1 and line.last < line.dealt
     block_h = max(1, min(spec.oh, LINE_BYTES // size // (line.pitch * line.dealt)))
     across = spec.planes * -(-spec.ow // block_w)
     if threads > 1:
         block_h = max(1, min(block_h, spec.oh * across // (4 * threads)))
+    return Cut(line, alone, block_h, block_w, 0 if alone else block_h * line.dealt * line.pitch)
+
+
+@lru_cache(maxsize=1024)
+def _prepared(spec: PoolSpec, threads: int) -> Prepared:
+    line, alone, block_h, block_w, scratch = _cut(spec, threads)
+    size, stride = spec.x_dtype.itemsize, min(spec.stride[1], spec.w)
     together = max(2, ROW_BYTES // size // (block_w * stride * spec.stride[0]))
     blocks = block_h, block_w, together, line.every, line.pitch, line.groups, simd.lanes(spec.x_dtype)
     sizes = (spec.kh, *spec.stride, spec.dilation[0], spec.padding[0][0], line.left, *blocks)
     return Prepared(
-        loops=_kernel(*kind(spec), line.dealt, line.every > 1, line.taps.size if alone else 0),
+        loops=_kernel(*kind(spec), line.dealt, line.every > 1, line.number if alone else 0),
         arguments=(line.offsets, counts(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
-        scratch=0 if alone else block_h * line.dealt * line.pitch,
+        scratch=scratch,
         work=4.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )
 

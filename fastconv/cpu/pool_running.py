@@ -25,7 +25,7 @@ median and max filters, 1993.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -74,7 +74,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
-    needed = threads * _prepared(spec, threads).scratch * spec.x_dtype.itemsize
+    needed = threads * _cut(spec).scratch * spec.x_dtype.itemsize
     return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
@@ -95,10 +95,26 @@ def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
     return terms, highest
 
 
-@lru_cache(maxsize=1024)
-def _prepared(spec: PoolSpec, threads: int) -> Prepared:
+class Cut(NamedTuple):
+    """How a problem is cut up."""
+
+    block_w: int
+    """Output columns of a block."""
+    columns: int
+    """Columns that these see."""
+    levels: int
+    offsets: list[int]
+    """Of the windows whose sum or maximum a window is."""
+    pitch: int
+    """Elements of a level."""
+    width: int
+    """Elements of a row of results."""
+    scratch: int
+    """Elements for each thread."""
+
+
+def _cut(spec: PoolSpec) -> Cut:
     size, lanes = spec.x_dtype.itemsize, simd.lanes(spec.x_dtype)
-    (top, _), (left, _) = spec.padding
     stride = spec.stride[1] if spec.ow > 1 else 1
     block_w = min(spec.ow, max(4 * lanes, REST_BYTES // size // spec.kh))
     columns = (block_w - 1) * stride + _reach(spec)
@@ -107,13 +123,20 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     width = -(-(block_w + lanes) // lanes) * lanes
     terms, levels = _ladder(spec.op, spec.kw)
     offsets = [level * pitch + at * spec.dilation[1] for level, at in terms]
-    blocks = TASK_BLOCKS, block_w, columns, levels, pitch, width, lanes
+    return Cut(block_w, columns, levels, offsets, pitch, width, (levels + 2) * pitch + (spec.kh + 1) * width)
+
+
+@lru_cache(maxsize=1024)
+def _prepared(spec: PoolSpec) -> Prepared:
+    size, cut, (top, _), (left, _) = spec.x_dtype.itemsize, _cut(spec), *spec.padding
+    stride = spec.stride[1] if spec.ow > 1 else 1
+    blocks = (TASK_BLOCKS, cut.block_w, cut.columns, cut.levels, cut.pitch, cut.width, simd.lanes(spec.x_dtype))
     sizes = (spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks)
     return Prepared(
         loops=_kernel(*kind(spec), stride > 1),
-        arguments=(np.array(offsets, np.int64), counts(spec), constants(spec), np.array(sizes, np.int64)),
+        arguments=(np.array(cut.offsets, np.int64), counts(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
-        scratch=(levels + 2) * pitch + (spec.kh + 1) * width,
+        scratch=cut.scratch,
         work=16.0 * size * spec.planes * (spec.h * spec.w + spec.oh * spec.ow),
     )
 
@@ -122,7 +145,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     if indices is not None:
         argmax.run(spec, x, out, indices)
         return
-    _prepared(spec, num_threads()).run(x, out)
+    _prepared(spec).run(x, out)
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from ..spec import ConvSpec
+from ..spec import ConvSpec, Pair
 from . import simd
 from .byte_pairs import pairs, pairs_pay
 from .machine import Machine
@@ -31,7 +31,8 @@ from .runtime import MOST_THREADS, PARALLEL_OPERATIONS, Launch, kernel
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
-
+#: Those of whole vectors, as half ones of fewer than four lanes are none.
+EVEN_HALVES = tuple(halves for halves in HALVES if halves % 2 == 0)
 
 #: Cycles of a core that does one vector multiply-add in each: of a load and a store at any address (most cross a cache
 #: line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
@@ -53,69 +54,101 @@ class Blocking(NamedTuple):
     """Estimated for one output plane, of a core that begins a vector multiply-add or an aligned load in each."""
 
 
+class Plane(NamedTuple):
+    """What a tile is chosen for: all of a problem but its batch and output channels, which are many planes alike."""
+
+    depth: int
+    """Input channels that are summed up."""
+    h: int
+    w: int
+    kh: int
+    kw: int
+    oh: int
+    ow: int
+    stride: Pair
+    dilation: Pair
+    top: int
+    """Padding above."""
+    x_dtype: np.dtype
+    acc_dtype: np.dtype
+
+
+def plane(spec: ConvSpec) -> Plane:
+    """A plane of the output."""
+    return Plane(
+        spec.c_in // spec.groups, spec.h, spec.w, spec.kh, spec.kw, spec.oh, spec.ow, spec.stride, spec.dilation,
+        spec.padding[0][0], spec.x_dtype, spec.acc_dtype,
+    )  # fmt: skip
+
+
 @lru_cache(maxsize=4096)
-def blocking(spec: ConvSpec, *, one_row: bool = False, in_pairs: bool = True) -> Blocking:
+def blocking(plane: Plane, *, one_row: bool = False, in_pairs: bool = True) -> Blocking:
     """The tile that takes least time, all it computes twice or in vain included; pixels of 8 bits may go in pairs.
 
     With `one_row` the one that suits any kernel.
     """
+    lanes = simd.lanes(plane.acc_dtype)
     if one_row:
-        return _option(spec, 1, HALVES[-1], False, one_row) or blocking(spec, in_pairs=False)
-    lanes = simd.lanes(spec.acc_dtype)
-    paired = in_pairs and spec.kw > 1 and spec.x_dtype.itemsize == 1 and pairs_pay()
-    options = [
-        _option(spec, rows, halves, paired) for rows in ROWS for halves in HALVES if lanes >= 8 or halves % 2 == 0
-    ]
-    return min((option for option in options if option), key=lambda option: option.cycles)
+        return _best(plane, (1,), HALVES[-1:], False, one_row) or blocking(plane, in_pairs=False)
+    paired = in_pairs and plane.kw > 1 and plane.x_dtype.itemsize == 1 and pairs_pay()
+    best = _best(plane, ROWS, HALVES if lanes >= 8 else EVEN_HALVES, paired, one_row)
+    assert best is not None  # one row of one vector always fits
+    return best
 
 
-def _option(spec: ConvSpec, rows: int, halves: int, paired: bool, one_row: bool = False) -> Blocking | None:
-    """One way to cut a problem up, None if it does not fit."""
-    lanes = simd.lanes(spec.acc_dtype)
-    kh, kw, stride, parts = spec.kh, spec.kw, spec.stride[1], -(-halves // 2)
-    dilation = spec.dilation[0] if kh > 1 else spec.stride[0]  # one tap is any distance from the next
-    common = math.gcd(spec.stride[0], dilation)
-    step, apart = spec.stride[0] // common, dilation // common
+def _best(
+    plane: Plane, heights: tuple[int, ...], widths: tuple[int, ...], paired: bool, one_row: bool
+) -> Blocking | None:  # fmt: skip
+    """The tile of these heights and widths that takes least time, None if none fits."""
+    lanes, most = simd.lanes(plane.acc_dtype), 16 if simd.registers() == 32 else 8
+    depth, h, _, kh, kw, oh, ow, (down, stride), (dilation, dilation_w), top, x_dtype, _ = plane
+    if kh == 1:
+        dilation = down  # one tap is any distance from the next
+    common = math.gcd(down, dilation)
+    between, beside = down // common, dilation // common
     high = kh <= UNROLLED[-1] and not one_row
-    whole = high and kh == kw and kh in UNROLLED and spec.dilation[1] == 1
+    whole = high and kh == kw and kh in UNROLLED and dilation_w == 1
     whole = whole and stride <= (1 if paired else 2) and kw <= lanes
-    if rows == 1:
-        step = apart = 1
-    elif step > min(2, kh) or rows > spec.oh // apart or (not high and (step > 1 or rows > kh)):
-        return None  # rows share nothing, or are too few
-    narrow = -(-spec.ow * 2 // lanes)  # half vectors of a row
-    wider = halves > narrow and halves > 2 - lanes // 8 and not one_row
-    if wider or rows * parts > (16 if simd.registers() == 32 else 8):
+    columns = 2 if stride == 2 and dilation_w == 1 else 1
+    narrow = -(-ow * 2 // lanes)  # half vectors of a row
+    unaligned = UNALIGNED if x_dtype.itemsize > 1 else 1  # a quarter of the lines to cross
+    together = -(-kw // 2) if paired else kw  # columns that are multiplied at once
+    least, best = math.inf, None
+    for rows in heights:
+        step, apart = (1, 1) if rows == 1 else (between, beside)
+        if rows > 1 and (step > min(2, kh) or rows > oh // apart or (not high and (step > 1 or rows > kh))):
+            continue  # rows share nothing, or are too few
+        bands, reach = apart * -(-oh // (apart * rows)), (rows - 1) * step + kh
+        inside = None
+        if bands == 1 and rows == oh and high:
+            inside = -(-top // dilation), min(-(-(top + h) // dilation), reach)
+        seen = len(range(*inside)) if inside else reach if high else rows - 1 + kh
+        for halves in widths:
+            parts = -(-halves // 2)
+            wider = halves > narrow and halves > 2 - lanes // 8 and not one_row
+            if wider or rows * parts > most or (stride == 2 and parts > 2):  # more masks than registers for them
+                continue
+            if stride > 2:
+                loads = kw * parts * lanes
+            elif whole and stride == 2:
+                loads = 2 * parts + 1
+            else:
+                loads = stride * parts * -(-kw // columns)
+            reading = depth * (unaligned * seen * loads + kh * together * (1 if high else rows))
+            shuffles = depth * seen * kw * parts if stride == 2 else 0
+            if paired:
+                shuffles += depth * seen * together * parts
+            products = depth * kh * together * rows * halves / 2 * seen / reach
+            cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
+            tiles = -(-narrow // halves)
+            if bands * tiles * cycles < least:
+                least, best = bands * tiles * cycles, (rows, halves, step, apart, bands, tiles, inside)
+    if best is None:
         return None
-    if stride == 2 and parts > 2:
-        return None  # more masks than registers for them
-
-    tiles, bands = math.ceil(narrow / halves), apart * math.ceil(math.ceil(spec.oh / apart) / rows)
-    columns = 2 if stride == 2 and spec.dilation[1] == 1 else 1
-    inside = None
-    if bands == 1 and rows == spec.oh and high:
-        top, bottom = -(-spec.padding[0][0] // dilation), -(-(spec.padding[0][0] + spec.h) // dilation)
-        inside = top, min(bottom, (rows - 1) * step + kh)
+    rows, halves, step, apart, bands, tiles, inside = best
     unrolled = kh if high else 0, kw if whole else 0
-    depth = spec.c_in // spec.groups
     shape = Shape(rows, halves, *unrolled, step, stride if stride <= 2 else 0, columns, inside, depth > 1, paired)
-
-    seen = len(shape.inputs()) if high else rows - 1 + kh
-    if stride > 2:
-        loads = kw * parts * lanes
-    elif whole and stride == 2:
-        loads = 2 * parts + 1
-    else:
-        loads = stride * parts * -(-kw // columns)
-    unaligned = UNALIGNED if spec.x_dtype.itemsize > 1 else 1  # a quarter of the lines to cross
-    columns = -(-kw // 2) if paired else kw  # multiplied at once
-    reading = depth * (unaligned * seen * loads + kh * columns * (1 if high else rows))
-    shuffles = depth * seen * kw * parts if stride == 2 else 0
-    if paired:
-        shuffles += depth * seen * columns * parts
-    products = depth * kh * columns * rows * halves / 2 * seen / ((rows - 1) * step + kh)
-    cycles = max(products + shuffles, reading) + rows * parts * STORE + seen * ROW + TILE
-    return Blocking(shape, dilation, apart, bands, tiles, bands * tiles * cycles)
+    return Blocking(shape, dilation, apart, bands, tiles, least)
 
 
 def scratch(spec: ConvSpec) -> int:
@@ -127,14 +160,18 @@ def scratch(spec: ConvSpec) -> int:
 CALL = 0.4
 
 
-def cost(spec: ConvSpec, machine: Machine, *, one_row: bool = False, in_pairs: bool = True) -> float:
+def cost(spec: ConvSpec, machine: Machine, *, one_row: bool = False) -> float:
     """Estimated seconds: the tiles' cycles, and the input read again for each output channel."""
-    planes = spec.n * spec.c_out
-    cycles = planes * blocking(spec, one_row=one_row, in_pairs=in_pairs).cycles
-    read = planes * spec.c_in // spec.groups * spec.h * spec.w * spec.x_dtype.itemsize
+    return seconds(plane(spec), spec.n * spec.c_out, machine, one_row=one_row)
+
+
+def seconds(plane: Plane, planes: int, machine: Machine, *, one_row: bool = False, in_pairs: bool = True) -> float:
+    """The same, of so many planes of output."""
+    cycles = planes * blocking(plane, one_row=one_row, in_pairs=in_pairs).cycles
+    read = planes * plane.depth * plane.h * plane.w * plane.x_dtype.itemsize
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
-    seconds = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
-    return CALL * machine.call + seconds / machine.threads
+    each = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
+    return CALL * machine.call + each / machine.threads
 
 
 class Ready:
@@ -143,7 +180,7 @@ class Ready:
     __slots__ = ("floor", "launch", "paired", "sizes", "zeros")
 
     def __init__(self, spec: ConvSpec, one_row: bool = False) -> None:
-        plan = blocking(spec, one_row=one_row)
+        plan = blocking(plane(spec), one_row=one_row)
         bands = spec.n * spec.c_out * plan.bands
         parallel = spec.flops >= PARALLEL_OPERATIONS
         sizes = (

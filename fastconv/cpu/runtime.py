@@ -25,7 +25,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -81,7 +81,12 @@ class Kernel:
         _check_key(py_func, key)
         self.__doc__ = py_func.__doc__
         self.name = py_func.__name__
-        self.launch = building.launcher(py_func, key, options)
+        self._made_of = py_func, key, options
+
+    @cached_property
+    def launch(self) -> Any:
+        """Called as ``launch(team, threads, *args)``, see `building.launcher`; made when it is first needed."""
+        return building.launcher(*self._made_of)
 
     def __call__(self, *args: Any) -> None:
         threads = num_threads()

@@ -25,7 +25,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model
 
 from .building import intrinsic
-from .processor import features
+from .target import features
 
 _INT = ir.IntType(64)
 _I32 = ir.IntType(32)

@@ -70,7 +70,7 @@ def _reduction(builder, rows, vectors, steps, zero, factors):
     ONE flat loop, within one over parts: with nested loops over channels and taps LLVM hoists the broadcasts and spills
     the sums (measured: a third of the speed).
     """
-    totals = [[cgutils.alloca_once(builder, zero.type) for _ in range(vectors)] for _ in range(rows)]
+    totals = _memory(builder, zero.type, rows, vectors)
     several = builder.icmp_signed(">", steps, _INT(PART))
     entry = builder.block
     names = ("part", "taps", "tested", "folded", "begun", "grown", "whole", "added", "done")
@@ -130,6 +130,22 @@ def _reduction(builder, rows, vectors, steps, zero, factors):
     return sums
 
 
+def _memory(builder, kind: ir.VectorType, rows: int, vectors: int) -> list[list[ir.Value]]:
+    """Places for vectors on the stack.
+
+    LLVM must not take them for variables: it would write zeros to them before the first part, and spill others. So what
+    gives their address is an instruction that it does not look into.
+    """
+    with builder.goto_entry_block():
+        memory = builder.alloca(ir.ArrayType(kind, rows * vectors))
+        memory.align = register_bytes()
+    pointer = memory.type
+    hidden = builder.asm(ir.FunctionType(pointer, [pointer]), "", "=r,0", [memory], False)
+    zero = ir.IntType(32)(0)
+    places = [builder.gep(hidden, [zero, ir.IntType(32)(k)]) for k in range(rows * vectors)]
+    return [places[r * vectors : (r + 1) * vectors] for r in range(rows)]
+
+
 def _table_size(context, builder, table_type, table):
     return builder.extract_value(context.make_array(table_type)(context, builder, table).shape, 0)
 
@@ -137,7 +153,7 @@ def _table_size(context, builder, table_type, table):
 def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
     """That of `matrix_product`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
-    types_ = row, place, micro.array(np.intp), row, place, row, place
+    types_ = row, place, micro.array(np.intp), row, place, row, place, place
     return micro.address(matrix_product, (rows, vectors), types_)
 
 
@@ -149,45 +165,49 @@ def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: i
 
 
 def matrix_product(rows: int, vectors: int) -> Any:
-    """A matrix product whose left factor has blocks of lanes: the sums of `conv_winograd`.
+    """A matrix product whose left factor has blocks of lanes: the sums of `conv_winograd`, `count` blocks of rows.
 
-    The returned function, for kernels, is called as ``matrix_product(x, at, offsets, packed, packed_at, out, out_at)``
-    and computes, for r < `rows` and l < `vectors` * lanes::
+    The returned micro-kernel is called as ``matrix_product(x, at, offsets, packed, packed_at, out, out_at, count)`` and
+    computes, for b < count, r < `rows` and l < `vectors` * lanes::
 
-        out[out_at + r * vectors * lanes + l] = sum over i of
-                    x[at + offsets[i] + r * lanes] * packed[packed_at + i * vectors * lanes + l]
+        out[out_at + (b * rows + r) * vectors * lanes + l] = sum over i of
+                    x[at + offsets[i] + (b * rows + r) * lanes] * packed[packed_at + i * vectors * lanes + l]
     """
     if _plain():
         return _plain_product(rows, vectors)
 
     @intrinsic
-    def register_product(typingctx, x, at, offsets, packed, packed_at, out, out_at):
-        kind = Vector(out.dtype)
-        count = kind.count
+    def register_product(typingctx, x, at, offsets, packed, packed_at, out, out_at, count):
+        lanes = Vector(out.dtype).count
 
         def codegen(context, builder, sig, args):
-            x_, start, table, packed_, first, out_, to = args
+            x_, start, table, packed_, first, out_, to, blocks = args
             image = builder.gep(_data(context, builder, x, x_), [start])
             weights = builder.gep(_data(context, builder, packed, packed_), [first])
-            distances = _data(context, builder, offsets, table)
-            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
-
-            def factors(i):
-                here = builder.gep(image, [builder.load(builder.gep(distances, [i]))])
-                there = builder.gep(weights, [builder.mul(i, _INT(vectors * count))])
-                _prefetch(builder, there, AHEAD * vectors * count, vectors * count)
-                return (
-                    lambda r: _splat(builder, builder.load(builder.gep(here, [_INT(r * count)])), count),
-                    lambda v: _load(builder, there, _INT(v * count), count),
-                )
-
-            sums = _reduction(builder, rows, vectors, _table_size(context, builder, offsets, table), zero, factors)
             goal = builder.gep(_data(context, builder, out, out_), [to])
-            for number, value in enumerate(chain(*sums)):
-                _store(builder, value, goal, _INT(number * count))
+            distances = _data(context, builder, offsets, table)
+            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), lanes), None)
+            steps = _table_size(context, builder, offsets, table)
+            with cgutils.for_range(builder, blocks) as loop:
+                block = builder.gep(image, [builder.mul(loop.index, _INT(rows * lanes))])
+
+                def factors(i):
+                    here = builder.gep(block, [builder.load(builder.gep(distances, [i]))])
+                    there = builder.gep(weights, [builder.mul(i, _INT(vectors * lanes))])
+                    _prefetch(builder, there, AHEAD * vectors * lanes, vectors * lanes)
+                    return (
+                        lambda r: _splat(builder, builder.load(builder.gep(here, [_INT(r * lanes)])), lanes),
+                        lambda v: _load(builder, there, _INT(v * lanes), lanes),
+                    )
+
+                sums = _reduction(builder, rows, vectors, steps, zero, factors)
+                place = builder.mul(loop.index, _INT(rows * vectors * lanes))
+                for number, value in enumerate(chain(*sums)):
+                    _store(builder, value, goal, builder.add(place, _INT(number * lanes)))
             return context.get_dummy_value()
 
-        return types.void(x, types.int64, offsets, packed, types.int64, out, types.int64), codegen
+        integer = types.int64
+        return types.void(x, integer, offsets, packed, integer, out, integer, integer), codegen
 
     return register_product
 
@@ -197,16 +217,14 @@ def _plain_product(rows: int, vectors: int) -> Any:
     register_width = register_bytes()
 
     @jit(key=(rows, vectors))
-    def plain_product(x, at, offsets, packed, packed_at, out, out_at):
-        flat_x, flat_packed, flat_out = x.reshape(-1), packed.reshape(-1), out.reshape(-1)
+    def plain_product(x, at, offsets, packed, packed_at, out, out_at, count):
         lanes = register_width // out.itemsize
-        for r in range(rows):
+        for r in range(count * rows):
             for lane in range(vectors * lanes):
                 total = out.dtype.type(0)
                 for i in range(offsets.size):
-                    weight = flat_packed[packed_at + i * vectors * lanes + lane]
-                    total += flat_x[at + offsets[i] + r * lanes] * weight
-                flat_out[out_at + r * vectors * lanes + lane] = total
+                    total += x[at + offsets[i] + r * lanes] * packed[packed_at + i * vectors * lanes + lane]
+                out[out_at + r * vectors * lanes + lane] = total
 
     return plain_product
 

@@ -48,6 +48,8 @@ from .tile import _plain
 MOST_PHASES = 8
 #: Bytes of a patch: it stays in the first-level cache, or nearly.
 PATCH_BYTES = 32 << 10
+#: Largest patch: beyond, dilation is so large that nearly all of it were zeros.
+LIMIT_BYTES = 8 << 20
 #: Cycles of a vector that is loaded and multiplied (most cross a cache line), of a tap's other loads and its loop, of a
 #: vector put in its turn and written, whole or under a mask, and to begin and end a tile (fitted on an AMD EPYC 9004).
 PRODUCT, TAP, WRITE, MASKED, TILE = 1.7, 3, 4, 12, 20
@@ -71,7 +73,8 @@ class Blocking(NamedTuple):
 
 def supports(spec: ConvSpec) -> bool:
     """Whether this can make the transpose of `spec`."""
-    return spec.axes < 3 and spec.c_out == spec.groups and max(spec.stride) > 1 and spec.stride[1] <= MOST_PHASES
+    able = spec.axes < 3 and spec.c_out == spec.groups and max(spec.stride) > 1 and spec.stride[1] <= MOST_PHASES
+    return able and scratch_bytes(spec) <= LIMIT_BYTES
 
 
 def _reach(spec: ConvSpec) -> Pair:

@@ -96,8 +96,7 @@ def _blocking(spec: ConvSpec) -> Blocking:
     block_w = _even(spec.ow, COLUMNS)
     block_h = _even(spec.oh, max(1, PIXELS // block_w))
     line = ((block_w - 1) * step[1] * c_group + run) * spec.acc_dtype.itemsize
-    while block_h > 1 and ((block_h - 1) * step[0] + 1) * line > PATCH_BYTES:
-        block_h = _even(spec.oh, block_h - 1)
+    block_h = _even(spec.oh, max(1, min(block_h, (PATCH_BYTES // line - 1) // step[0] + 1)))
     return Blocking(rows, vectors, run, runs, block_h, block_w, step, patch(block_h, block_w))
 
 
@@ -161,13 +160,28 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     plan, size = _blocking(spec), spec.acc_dtype.itemsize
     patches, panels, _, sums = _sizes(spec, plan)
     blocks, sums = _blocks(spec, plan), sums * spec.groups * _panels(spec, plan)
-    seen = np.diff(_seen_rows(spec, plan)).mean() / spec.oh  # the share of rows that a tap sees
+    seen = _seen_share(spec)
     pixels = blocks * plan.block_h * plan.block_w * seen
     rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
     loads = max(1.0, (plan.rows + plan.vectors) / (plan.rows * plan.vectors))  # of which one a cycle
     tiles = 2 * pixels * sums * loads / rate + blocks * sums / simd.lanes(spec.acc_dtype) * machine.tile_row
     packing = blocks * (patches + panels) * size / machine.patch_bandwidth + 2 * sums * size / machine.bandwidth
     return 2 * machine.call + (tiles + packing) / machine.threads
+
+
+#: Taps of an axis that `_seen_share` looks at: of larger kernels so many, equally far apart.
+LOOKED_AT = 8
+
+
+def _seen_share(spec: ConvSpec) -> float:
+    """The share of the output rows of which a tap sees the image, on average; see `_seen_rows`."""
+    taps = range(spec.kh) if spec.kh <= LOOKED_AT else [k * (spec.kh - 1) // (LOOKED_AT - 1) for k in range(LOOKED_AT)]
+    (stride, _), (dilation, _), (top, _), seen = spec.stride, spec.dilation, spec.padding[0], 0
+    for tap in taps:
+        down = tap * dilation - top
+        first = min(max(-(down // stride), 0), spec.oh)
+        seen += min(max((spec.h - 1 - down) // stride + 1, first), spec.oh) - first
+    return seen / (len(taps) * spec.oh)
 
 
 def scratch(spec: ConvSpec) -> int:

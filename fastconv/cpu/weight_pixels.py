@@ -24,7 +24,7 @@ Source: as for `image`, the vectors along rows; Georganas et al., SC 2018, for s
 
 from __future__ import annotations
 
-import bisect
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -121,35 +121,53 @@ class Tables(NamedTuple):
     """(column blocks, columns): c * kw + b, or -1."""
 
 
+def _spans(spec: ConvSpec, size: int) -> list[tuple[int, int]]:
+    """How many blocks of so many of `_row_blocks` there are, and how many rows further down the last tap of each lies
+    than its first: pairs of both numbers.
+
+    Taps of a phase are equally far apart. A block that is shorter than they are has the last of one channel and the
+    first of the next, if it begins in one and ends in another; taps of neighbouring rows otherwise.
+    """
+    channels, phases = spec.c_out // spec.groups, patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0])
+    apart = spec.dilation[0] // math.gcd(spec.dilation[0], spec.stride[0])
+    least, more = divmod(spec.kh, phases)
+    spans = []
+    for taps, number in ((least, phases - more), (least + 1, more)):
+        blocks, rest = divmod(channels * taps, size)
+        if size >= taps:
+            spans += [(number * blocks, taps - 1), (number * (rest > 0), min(rest, taps) - 1)]
+            continue
+        both = channels - 1 - (channels - 1) // (size // math.gcd(taps, size))
+        spans += [(number * both, taps - 1), (number * (blocks - both), size - 1), (number * (rest > 0), rest - 1)]
+    return [(count, span * apart) for count, span in spans if count]
+
+
 @lru_cache(maxsize=4096)
 def _blocking(spec: ConvSpec) -> Blocking:
     lanes, size = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
-    phases = _row_phases(spec)
+    phases = patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0])
     channels, c_group = spec.c_out // spec.groups, spec.c_in // spec.groups
-    high = channels * max(map(len, phases))
+    high = channels * -(-spec.kh // phases)
     rows, columns = _tile(high, c_group * spec.kw)
     if spec.flops < SMALL:
         rows, columns = (3, 4) if high > 2 else (1, 8)
     pitch = spec.ow + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
     reach = (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
-    blocks = _row_blocks(spec, rows)
-    span = max(max(down for *_, down in block) - min(down for *_, down in block) for _, block in blocks)
-    across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1]).size
-
-    def fits(block_h: int) -> bool:
-        planes = c_group * len(phases) * across * (block_h + reach)
-        runs = (planes + channels * (block_h + 2 * span)) * pitch
-        return runs * size <= BLOCK_BYTES and (block_h + span) * pitch <= STEPS * lanes
+    blocks = _spans(spec, rows)
+    span = max(rows for _, rows in blocks)
+    across = patch.phase_count(spec.kw, spec.dilation[1], spec.stride[1])
 
     # The most rows that fit, shared out evenly; one, if not even that fits.
-    most = bisect.bisect_left(range(2, spec.oh + 1), True, key=lambda block_h: not fits(block_h)) + 1
-    block_h = -(-spec.oh // -(-spec.oh // most))
+    each = c_group * phases * across
+    room = BLOCK_BYTES // (size * pitch) - each * reach - 2 * channels * span
+    most = min(room // (each + channels), STEPS * lanes // pitch - span)
+    block_h = -(-spec.oh // -(-spec.oh // max(1, min(most, spec.oh))))
     margin = span * pitch
     signal = -(-(2 * margin + block_h * pitch) // lanes) * lanes + lanes
-    column_blocks = -(-c_group * spec.kw // columns)
     return Blocking(
-        rows, columns, len(blocks), column_blocks, block_h, pitch, (block_h + reach) * pitch, margin, signal
-    )
+        rows, columns, sum(count for count, _ in blocks), -(-c_group * spec.kw // columns), block_h, pitch,
+        (block_h + reach) * pitch, margin, signal,
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=256)
@@ -179,8 +197,8 @@ def _tables(spec: ConvSpec) -> Tables:
 def _sizes(spec: ConvSpec) -> tuple[int, int, int]:
     """Elements of the runs of x and of grad, and of the sums."""
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
-    across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1]).size
-    planes = spec.c_in // spec.groups * len(_row_phases(spec)) * across
+    across = patch.phase_count(spec.kw, spec.dilation[1], spec.stride[1])
+    planes = spec.c_in // spec.groups * patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0]) * across
     sums = plan.row_blocks * plan.column_blocks * plan.rows * plan.columns * lanes
     # A tile reads to the end of its last vector, of a run that may begin anywhere in a row.
     return planes * plan.plane + plan.pitch + 2 * lanes, spec.c_out // spec.groups * plan.signal, sums
@@ -200,10 +218,11 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    plan, tables, lanes = _blocking(spec), _tables(spec), simd.lanes(spec.acc_dtype)
+    plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     blocks = spec.n * spec.groups * -(-spec.oh // plan.block_h)
     products = max(plan.rows * plan.columns, 1.6 * (plan.rows + plan.columns))
-    steps = int(tables.begin[:, 1].sum()) * plan.column_blocks
+    vectors = sum(count * -(-(plan.block_h + span) * plan.pitch // lanes) for count, span in _spans(spec, plan.rows))
+    steps = vectors * plan.column_blocks
     rate = machine.tile_flops * lanes / 16
     tiles = plan.row_blocks * plan.column_blocks
     tiling = blocks * (2 * steps * products * lanes / rate + tiles * (machine.tile + plan.rows * plan.columns * 1e-9))

@@ -40,15 +40,28 @@ class Lines(NamedTuple):
     """Distance of neighbouring outputs' elements."""
     left: int
     """Columns of padding before the input, as far as a tap that is not left out can be there."""
-    taps: np.ndarray
-    """Columns of a window's taps, from its first; the first and last that are in the padding in all windows are left
-    out."""
-    offsets: np.ndarray
-    """Their distances in the lines."""
+    number: int
+    """Taps of a window; the first and last that are in the padding in all windows are left out."""
+    dilation: int
     groups: int
     """Elements of a line."""
     pitch: int
     """The same with room for vectors that begin at the last element."""
+
+    @property
+    def last(self) -> int:
+        """Column of a window's last tap, from its first."""
+        return (self.number - 1) * self.dilation
+
+    @property
+    def taps(self) -> np.ndarray:
+        """Columns of all taps, likewise."""
+        return np.arange(self.number, dtype=np.int64) * self.dilation
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Their distances in the lines."""
+        return self.taps % self.dealt * self.pitch + self.taps // self.dealt
 
 
 def lines(spec: PoolSpec, width: int) -> Lines:
@@ -58,10 +71,10 @@ def lines(spec: PoolSpec, width: int) -> Lines:
     left = spec.padding[1][0]
     skipped = max(0, -((left - (spec.ow - 1) * stride) // -dilation))
     left -= skipped * dilation
-    taps = np.arange(min(spec.kw - skipped, (spec.w - 1 + left) // dilation + 1), dtype=np.int64) * dilation
-    groups = (width - 1) * every + int(taps[-1]) // dealt + 1
+    number = min(spec.kw - skipped, (spec.w - 1 + left) // dilation + 1)
+    groups = (width - 1) * every + (number - 1) * dilation // dealt + 1
     pitch = -(-(groups + lanes * every) // lanes) * lanes
-    return Lines(dealt, every, left, taps, taps % dealt * pitch + taps // dealt, groups, pitch)
+    return Lines(dealt, every, left, number, dilation, groups, pitch)
 
 
 def counts(spec: PoolSpec) -> np.ndarray:
@@ -70,22 +83,31 @@ def counts(spec: PoolSpec) -> np.ndarray:
     """
     if spec.op == "max":
         return np.empty(0, spec.x_dtype)
+    factors = np.ones(spec.oh + spec.ow + simd.lanes(spec.x_dtype), spec.x_dtype)
+    rows, columns = factors[: spec.oh], factors[spec.oh : spec.oh + spec.ow]
+    lp = spec.op == "lp"
     if spec.divisor is None:
-        factors = [_axis_counts(spec, 0, spec.oh, spec.kh, spec.h), _axis_counts(spec, 1, spec.ow, spec.kw, spec.w)]
+        _count(spec, 0, spec.kh, spec.h, rows, spec.kh if lp else 1)
+        _count(spec, 1, spec.kw, spec.w, columns, spec.kw if lp else 1)
     else:
-        factors = [np.full(spec.oh, spec.divisor), np.ones(spec.ow)]
-    if spec.op == "lp":
-        factors = [factor / taps for factor, taps in zip(factors, (spec.kh, spec.kw), strict=True)]
-    return np.concatenate([*factors, np.ones(simd.lanes(spec.x_dtype))]).astype(spec.x_dtype)
+        rows[:], columns[:] = spec.divisor / (spec.kh if lp else 1), 1 / (spec.kw if lp else 1)
+    return factors
 
 
-def _axis_counts(spec: PoolSpec, axis: int, outs: int, taps: int, size: int) -> np.ndarray:
-    """How many taps of each window along one axis count. Behind the padding only ceil_mode lets a window reach."""
-    (before, after), dilation = spec.padding[axis], spec.dilation[axis]
-    start = np.arange(outs, dtype=np.int64) * spec.stride[axis] - before
+def _count(spec: PoolSpec, axis: int, taps: int, size: int, result: np.ndarray, divisor: int) -> None:
+    """How many taps of each window along one axis count, divided by `divisor`. Behind the padding only ceil_mode lets a
+    window reach."""
+    outs = result.size
+    (before, after), dilation, stride = spec.padding[axis], spec.dilation[axis], spec.stride[axis]
     low, high = (-before, size + after) if spec.count_include_pad else (0, size)
-    first = np.maximum(0, -((start - low) // dilation))
-    return np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1
+    result[:] = taps / divisor
+    # Windows from `begin` to `end` are inside: of a long axis nearly all.
+    begin = min(outs, max(0, -(-(low + before) // stride)))
+    end = max(begin, min(outs, (high - 1 - (taps - 1) * dilation + before) // stride + 1))
+    for edge in (slice(begin), slice(end, outs)):
+        start = np.arange(*edge.indices(outs), dtype=np.int64) * stride - before
+        first = np.maximum(0, -((start - low) // dilation))
+        result[edge] = (np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1) / divisor
 
 
 class Prepared:

@@ -6,14 +6,15 @@ are as large as the second-level cache allows, or, where the weights do not fit 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..spec import ConvSpec, Pair
 from ..toom_cook import Axis, axis
 from . import simd
-from .linear import operations
 from .machine import Machine, this_machine
 from .panels import SMALL
 from .tile import tile_shape
@@ -27,12 +28,81 @@ V_MOST, STREAM_TILES = 4 << 20, 56
 SIZES = (2, 3, 4)
 #: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
 LIMIT = 20
+#: Most elements of a tile, along one axis: F(4, 16) with stride 4 has 28. Of windows of 64 taps every 32 it would be
+#: 96: the code that is compiled for a kernel grows with it, and `direct` is estimated to be faster.
+MOST_ELEMENTS = 32
+#: Of F(m, r) without stride: `Axis.amplification`, squared, times m * r; and vector instructions to multiply by A and
+#: by B, as `linear.operations` counts them: nothing is worked out exactly for an algorithm that is not taken.
+UNITS = {
+    (1, 1): (1, 0, 0),
+    (2, 1): (2, 0, 0),
+    (2, 2): (8, 2, 2),
+    (2, 3): (10, 4, 4),
+    (2, 4): (51.222222, 6, 11),
+    (2, 5): (77.777778, 8, 22),
+    (2, 6): (231.354167, 10, 29),
+    (2, 7): (346.708333, 12, 30),
+    (2, 8): (3644.658653, 14, 62),
+    (2, 9): (7305.009138, 16, 82),
+    (3, 1): (7, 2, 2),
+    (3, 2): (10, 4, 4),
+    (3, 3): (54, 7, 11),
+    (3, 4): (83.333333, 10, 22),
+    (3, 5): (249.060833, 12, 29),
+    (3, 6): (371.375, 14, 30),
+    (3, 7): (4202.878614, 17, 62),
+    (3, 8): (8019.196698, 20, 82),
+    (4, 1): (8, 4, 4),
+    (4, 2): (51.222222, 8, 11),
+    (4, 3): (83.333333, 12, 22),
+    (4, 4): (254.131944, 14, 29),
+    (4, 5): (381.375, 16, 30),
+    (4, 6): (4482.491265, 20, 62),
+    (4, 7): (8324.910881, 24, 82),
+}
+
+
+class Outline(NamedTuple):
+    """What is known of a `toom_cook.axis` before its matrices are worked out: all that planning needs."""
+
+    m: int
+    """Outputs of a tile."""
+    taps: int
+    stride: int
+    elements: int
+    """Multiplications of a tile, and as many inputs."""
+    amplification: float
+    """`Axis.amplification`."""
+    outof: int
+    into: int
+    """Vector instructions to multiply by A and by B; by A up to a tenth less, where phases have something in common."""
+
+    def exact(self) -> Axis:
+        """The algorithm."""
+        found = axis(self.m, self.taps, self.stride)
+        assert found is not None
+        return found
+
+
+def outline(m: int, taps: int, stride: int) -> Outline | None:
+    """The outline for m outputs of a correlation; None where it saves nothing or is too large."""
+    elements = min(stride, taps) * (m - 1) + taps
+    if (taps > 1 and (stride >= taps or elements >= m * taps)) or elements > MOST_ELEMENTS:
+        return None
+    phases = min(stride, taps)  # each has the algorithm of its taps, and A adds them up
+    least, more = divmod(taps, phases)
+    if (m, least + (more > 0)) not in UNITS:
+        return None
+    grown, outof, into = ((phases - more) * few + (more * UNITS[m, least + 1][k] if more else 0)
+                          for k, few in enumerate(UNITS[m, least]))  # fmt: skip
+    amplification = math.sqrt(grown / (m * taps))
+    return Outline(m, taps, stride, elements, amplification, int(outof) + m * (phases - 1), int(into))
 
 
 class Tiling(NamedTuple):
     """How a problem is cut up. A supertile is what a tile covers, or with dilation, dilation tiles that interlock."""
 
-    axes: tuple[Axis, Axis]
+    axes: tuple[Outline, Outline]
     high: int
     """Supertiles down an image."""
     wide: int
@@ -49,13 +119,13 @@ class Tiling(NamedTuple):
     """Tasks that split the panels of one block."""
 
 
-@lru_cache(maxsize=256)
-def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Axis, Axis], ...]:
+@lru_cache(maxsize=4096)
+def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Outline, Outline], ...]:
     """What can be done along both axes with little enough error."""
-    sides: list[list[Axis]] = []
+    sides = []
     for taps, step in zip(kernel, stride, strict=True):
-        found = [axis(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
-        sides.append([one for one in found if one and (taps == 1 or one.elements < one.m * taps)])
+        found = [outline(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
+        sides.append([one for one in found if one])
     # Tiles are square: others measured up to 4% faster, which is not worth compiling a kernel for.
     return tuple(
         (a, b) for a, b in product(*sides) if (a.m == b.m or 1 in kernel) and a.amplification * b.amplification <= LIMIT
@@ -63,7 +133,7 @@ def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Axis, Axis], ...]:
 
 
 @lru_cache(maxsize=4096)
-def fitting(spec: ConvSpec) -> tuple[tuple[Axis, Axis], ...]:
+def fitting(spec: ConvSpec) -> tuple[tuple[Outline, Outline], ...]:
     """Those of them of which one supertile fits into the scratch a thread may take."""
     fitting = []
     for axes in algorithms((spec.kh, spec.kw), spec.stride):
@@ -73,7 +143,7 @@ def fitting(spec: ConvSpec) -> tuple[tuple[Axis, Axis], ...]:
     return tuple(fitting)
 
 
-def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float:
+def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Outline, Outline]) -> float:
     """Estimated seconds, from the vector instructions of each step."""
     tiling, lanes, size = _cut(spec, machine.threads, axes), simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
     c_in, c_out = spec.c_in // spec.groups, tiling.panels * tiling.vectors * lanes
@@ -90,17 +160,18 @@ def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Axis, Axis]) -> float
 
 
 @lru_cache(maxsize=256)
-def _transform_work(axes: tuple[Axis, Axis], stride: Pair) -> tuple[float, float]:
+def _transform_work(axes: tuple[Outline, Outline], stride: Pair) -> tuple[float, float]:
     """Vector instructions to transform one tile of input and of output, for a vector of channels."""
     down, across = axes
 
-    def work(matrix: Any, reads: int, writes: int) -> int:
-        return operations(matrix) + reads + 2 * writes
+    def work(operations: int, reads: int, writes: int) -> int:
+        return operations + reads + 2 * writes
 
     pixels = down.m * stride[0] * across.m * stride[1]
-    into = across.m * stride[1] * work(down.b, down.length, down.elements)
-    into += down.elements * work(across.b, across.length, across.elements)
-    outof = across.elements * work(down.a, down.elements, down.m) + down.m * work(across.a, across.elements, across.m)
+    into = across.m * stride[1] * work(down.into, down.elements, down.elements)
+    into += down.elements * work(across.into, across.elements, across.elements)
+    outof = across.elements * work(down.outof, down.elements, down.m)
+    outof += down.m * work(across.outof, across.elements, across.m)
     return into + TRANSPOSE_WORK * pixels, outof + TRANSPOSE_WORK * down.m * across.m
 
 
@@ -150,7 +221,7 @@ def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
 
 
 @lru_cache(maxsize=4096)
-def best_axes(spec: ConvSpec) -> tuple[Axis, Axis]:
+def best_axes(spec: ConvSpec) -> tuple[Outline, Outline]:
     """The cheapest sizes on one thread: results must not depend on the number of threads."""
     machine = this_machine(1)
     return min(fitting(spec), key=lambda axes: estimate(spec, machine, axes))
@@ -170,7 +241,7 @@ def one_block(spec: ConvSpec, threads: int) -> Tiling | None:
 
 
 @lru_cache(maxsize=4096)
-def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
+def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     """Blocks of tiles for given sizes."""
     high, wide = (
         -(-size // (one.m * gap)) for size, one, gap in zip((spec.oh, spec.ow), axes, spec.dilation, strict=True)
@@ -214,9 +285,22 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Axis, Axis]) -> Tiling:
         return each * (work * (INPUT_SHARE + (1 - INPUT_SHARE) / tiling.shares) + begin / tiling.shares)
 
     # Bands of one image, or of several whole ones: those that keep all threads busy to the end.
-    bands = [tiling(1, rows) for rows in range(1, down + 1)]
-    several = [tiling(some, high) for some in range(2, images + 1)] if down == high else []
-    return min(several[::-1] + bands[::-1], key=last)
+    several = [tiling(some, high) for some in _sizes(spec.n, images)] if images > 1 and down == high else []
+    return min([*several, *[tiling(1, rows) for rows in _sizes(high, down)]], key=last)
+
+
+#: Sizes of blocks that are compared: all that there are up to 256 rows of tiles.
+MOST_SIZES = 32
+
+
+def _sizes(size: int, most: int) -> Iterator[int]:
+    """The sizes of parts of `size`, all about as large, from `most` down."""
+    for _ in range(MOST_SIZES):
+        most = -(-size // -(-size // most))
+        yield most
+        if most == 1:
+            return
+        most -= 1
 
 
 #: Of a task's time, the share of the input's transforms, which tasks that split its panels all do; and the tiles in the

@@ -16,8 +16,8 @@ A kernel is written once and compiled per dtype by a *factory*, whose arguments 
 Arguments are bare pointers and numbers: an array's seven words of header would double what a launch costs. A pointer is
 indexed like an array, in elements. The index may be negative, and nothing but the kernel keeps it within bounds.
 
-A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and is kept in `~/.cache/fastconv`; nothing
-is compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
+A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and is kept on disk (`_files`); nothing is
+compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
 
 Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) runs kernels as Python. `SIMULATED` is the one switch: what the simulator
 lacks has a plain twin behind it. There pointers check every index, and a block's threads get the same shared array.
@@ -39,7 +39,7 @@ from typing import Any
 import numpy as np
 from numba import config, cuda, types
 
-from .._files import cache_folder, write
+from .._files import cache_folder, read, write
 from ..checks import BFLOAT16
 
 #: Whether Numba's simulator runs the kernels.
@@ -141,12 +141,9 @@ class Kernel:
         arch = f"sm_{capability[0]}{capability[1]}"
         identity = hashlib.sha256(repr((self.key, self.signature, arch, _toolchain())).encode()).hexdigest()[:32]
         file = cache_folder() / f"cuda-{self.function.__name__}-{identity}.cubin"
-        try:
-            entry, _, code = file.read_bytes().partition(b"\n")
-            if code[:4] == b"\x7fELF":
-                return code, entry.decode()
-        except OSError:
-            pass
+        entry, _, code = (read(file) or b"").partition(b"\n")
+        if code[:4] == b"\x7fELF":
+            return code, entry.decode()
         text = self.ptx(capability)
         entry_name = text.partition(".entry ")[2].partition("(")[0].strip()
         code = bytes(Linker(ObjectCode.from_ptx(text.encode()), options=LinkerOptions(arch=arch)).link("cubin").code)

@@ -1,0 +1,423 @@
+"""What a user waits for before the first results: ``python -m benchmarks.cold``.
+
+Each row runs in a process of its own with an empty folder for compiled kernels. Arrays are there, and NumPy is
+imported, when the clock starts: right before ``import fastconv``. (The demonstration's starts with its process.) Told
+are the seconds until the results are there, and the processor's seconds, user's and system's, until the process and
+those that it started have ended, beside the seconds that the row should take. Of some rows the median and the worst
+count: `conv2d` is called with every algorithm, each in a process, and planning is timed for 200 problems in one.
+
+``--before PATH`` runs every row with another checkout's fastconv, too, in turns: PATH is the folder that holds its
+``fastconv/``. Ratios above one: this tree's is faster.
+"""
+
+# The processes import this module, too: what loads fastconv is imported where it is used.
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.checkouts import checkout, copied
+from benchmarks.shapes import FILTERS, LAYERS, NETWORKS, Layer, random
+
+#: Seconds by the clock and of the processor: "wall" and "cpu".
+Sample = dict[str, float]
+#: A row's samples by name; the name is empty if there is one.
+Samples = dict[str, Sample]
+#: What is timed; it may give samples of its own, which count instead.
+Run = Callable[[], Samples | None]
+
+# -- what the processes run: each function makes arrays ready -------------------------------------------------
+
+
+def network(name: str) -> Run:
+    """A plan, and a call of it, for every different layer of a network."""
+    problems = [(layer.options, *layer.arrays()) for layer in NETWORKS[name]()]
+
+    def run() -> None:
+        import fastconv
+
+        for options, x, weight, bias in problems:
+            fastconv.plan_conv2d(x.shape, weight, bias, **options)(x)
+
+    return run
+
+
+#: Problems for the algorithms, each of which is called with the first that it supports. All are small, so that the
+#: seconds are the compiler's.
+PROBLEMS = {
+    layer.name: layer
+    for layer in (
+        LAYERS["resnet_3x3_64"],
+        LAYERS["resnet_1x1"],
+        LAYERS["mobilenet_3x3"],
+        Layer("filter_11x11", 1, 1, 512, 512, 1, 11, 11),
+        Layer("filter_1x31", 1, 1, 512, 512, 1, 1, 31),
+        Layer("lenet_conv3", 1, 16, 5, 5, 120, 5, 5),  # a kernel of the image's size
+    )
+}
+
+
+def algorithm(name: str, problem: str) -> Run:
+    """A call of `conv2d` with an algorithm. All taps are ones: an outer product, as `separable` wants it."""
+    x, weight, bias = (np.ones_like(array) for array in PROBLEMS[problem].arrays())
+
+    def run() -> None:
+        import fastconv
+
+        fastconv.conv2d(x, weight, bias, **PROBLEMS[problem].options, algorithm=name)
+
+    return run
+
+
+#: Three full-HD images: enough that calls use several threads.
+IMAGES = 1, 3, 1080, 1920
+
+
+def pooling(function: str, *sizes: int) -> Run:
+    """A call of a pooling function."""
+    x = random(IMAGES, np.float32)
+
+    def run() -> None:
+        import fastconv
+
+        getattr(fastconv, function)(x, *sizes)
+
+    return run
+
+
+def image_filter(name: str) -> Run:
+    """A call of `corr2d`."""
+    image, kernel = FILTERS[name].arrays()
+
+    def run() -> None:
+        import fastconv
+
+        fastconv.corr2d(image, kernel)
+
+    return run
+
+
+def demonstration() -> Run:
+    """The command line's demonstration, which writes into its working folder."""
+
+    def run() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            python("-m", "fastconv", "demo", cwd=folder)
+
+    return run
+
+
+#: How many processes import fastconv. They take so little time that one tells little.
+IMPORTS = 11
+#: What they run. None has imported anything else that fastconv needs, too. NumPy's BLAS gets one thread: others would
+#: spin while they are new, where a virtual machine packs threads onto one core, on the core that imports.
+IMPORT = """
+import os, time
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import numpy
+wall, cpu = time.perf_counter(), time.thread_time()
+import fastconv
+print("{", f'"wall": {time.perf_counter() - wall}, "cpu": {time.thread_time() - cpu}', "}")
+"""
+
+
+def importing() -> Run:
+    """The import of fastconv after NumPy's, in several processes."""
+    return lambda: {str(number): json.loads(python("-c", IMPORT)) for number in range(IMPORTS)}
+
+
+#: How many problems are planned, and how many more before that, which load and measure what all need.
+PLANNED, UNTIMED = 200, 20
+
+
+def planning() -> Run:
+    """The checks, the choice of an algorithm and how it cuts the problem up, for problems that are new to the process.
+
+    Weights are not packed, and nothing is compiled: `scratch` asks an algorithm for its cuts.
+    """
+    problems = [drawn(seed) for seed in range(UNTIMED + PLANNED)]
+
+    def run() -> Samples:
+        from fastconv.plan import recipe
+        from fastconv.pool_spec import pool_spec
+        from fastconv.spec import conv_spec
+
+        samples = {}
+        for number, (op, shape, *rest, options) in enumerate(problems):
+            wall, cpu = time.perf_counter(), time.thread_time()
+            if op == "conv2d":
+                spec = conv_spec(shape, *rest, [np.dtype(np.float32)], **options)
+            else:
+                spec = pool_spec(op, shape, np.dtype(np.float32), *rest, **options)
+            recipe(spec, "auto").module.scratch(spec)
+            took = {"wall": time.perf_counter() - wall, "cpu": time.thread_time() - cpu}
+            if number >= UNTIMED:
+                samples[f"{op} {', '.join(map(str, (shape, *rest)))}, {options}"] = took
+        return samples
+
+    return run
+
+
+def drawn(seed: int) -> tuple[Any, ...]:
+    """A random problem: operation, input's shape, weight's shape or window, and options. Two of five are poolings."""
+    rng = np.random.default_rng(seed)
+
+    def number(least: int, most: int) -> int:  # as many below the geometric mean as above
+        return int(np.exp(rng.uniform(np.log(least), np.log(most + 1))))
+
+    h, w, c_in, c_out = number(8, 2048), number(8, 2048), number(1, 1024), number(1, 1024)
+    kh, kw, stride = number(1, min(h, 31)), number(1, min(w, 31)), number(1, 3)
+    op = str(rng.choice(["conv2d", "conv2d", "conv2d", "max", "avg"]))
+    if op != "conv2d":
+        return op, (1, c_in, h, w), (kh, kw), {"stride": stride, "padding": (kh // 2, kw // 2)}
+    groups = 1
+    kind = rng.choice(["layer", "layer", "layer", "depthwise", "filter"])
+    if kind == "depthwise":
+        groups = c_out = c_in
+    elif kind == "filter":
+        c_in = c_out = 1
+    weight = c_out, c_in // groups, kh, kw
+    return op, (1, c_in, h, w), weight, {"stride": stride, "padding": (kh // 2, kw // 2), "groups": groups}
+
+
+def child(ready: Callable[..., Run], *arguments: Any) -> None:
+    """Time what a function makes ready, and print the samples when the process ends, so that nothing it does is missed.
+
+    What fastconv registers with `atexit` runs before what was registered here.
+    """
+    run = ready(*arguments)
+    samples: Samples = {}
+
+    def tell() -> None:
+        for sample in samples.values():
+            sample.setdefault("cpu", cpu_seconds() - cpu)
+        print(json.dumps(samples))
+
+    atexit.register(tell)
+    start, cpu = time.perf_counter(), cpu_seconds()
+    found = run()
+    wall = time.perf_counter() - start
+    samples |= found or {"": {"wall": wall}}
+
+
+def cpu_seconds() -> float:
+    """Seconds that this process, and those it has waited for, have had of a processor."""
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def python(*arguments: str, cwd: str | None = None, env: dict[str, str] | None = None) -> str:
+    """The output of a Python process whose path has no working folder; RuntimeError with its last line if it fails."""
+    command = [sys.executable, "-P", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+    return done.stdout
+
+
+# -- rows ----------------------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """One or two lines of the table."""
+
+    what: str
+    targets: dict[str, float]
+    """Seconds that the samples' "median" or "worst" should take, or the only one, whose name is empty."""
+    ready: Callable[..., Run]
+    arguments: dict[str, tuple[Any, ...]]
+    """Of `ready`, for each process, by its samples' name."""
+    warm: str = ""
+    """The row whose compiled kernels are found, if there is one."""
+
+
+def only(what: str, target: float, ready: Callable[..., Run], *arguments: Any, warm: str = "") -> Row:
+    """A row of one process and one line."""
+    return Row(what, {"": target}, ready, {"": arguments}, warm)
+
+
+ROWS = {
+    "resnet50": only("ResNet-50's 23 different layers, a plan and a call each", 12, network, "resnet50"),
+    "warm": only("the same in a new process, kernels compiled", 0.5, network, "resnet50", warm="resnet50"),
+    "mobilenet_v2": only("MobileNetV2's 30, likewise", 4, network, "mobilenet_v2"),
+    "algorithms": Row("conv2d by an algorithm", {"worst": 2, "median": 1}, algorithm, {}),  # see `rows`
+    "max_pool2d": only("max_pool2d, 3x3, stride 2", 0.8, pooling, "max_pool2d", 3, 2),
+    "avg_pool2d": only("avg_pool2d, 2x2", 0.8, pooling, "avg_pool2d", 2),
+    "corr2d_3x3": only("corr2d, 3x3", 0.8, image_filter, "hd_3x3"),
+    "corr2d_7x7": only("corr2d, 7x7", 0.8, image_filter, "hd_7x7"),
+    "demo": only("python -m fastconv demo", 15, demonstration),
+    "import": Row("import fastconv, after NumPy", {"median": 0.03}, importing, {"": ()}),
+    "planning": Row("planning a new problem", {"median": 0.001, "worst": 0.001}, planning, {"": ()}),
+}
+
+
+def rows(names: list[str]) -> dict[str, Row]:
+    """These rows, with the algorithms that there are."""
+    chosen = {name: row for name, row in ROWS.items() if name in names}
+    if "algorithms" in chosen:
+        import fastconv
+
+        arguments = {name: (name, problem_of(name)) for name in fastconv.algorithms("conv2d")}
+        chosen["algorithms"] = chosen["algorithms"]._replace(arguments=arguments)
+    return chosen
+
+
+def problem_of(name: str) -> str:
+    """The first problem that an algorithm supports; LookupError if there is none."""
+    from fastconv.choice import name as public_name
+    from fastconv.choice import table
+    from fastconv.spec import conv_spec
+
+    (module,) = (module for module in table("conv2d") if public_name(module) == name)
+    for layer in PROBLEMS.values():
+        x, weight, _ = layer.arrays()
+        if module.supports(conv_spec(x.shape, weight.shape, [x.dtype], **layer.options)) is None:
+            return layer.name
+    raise LookupError(f"algorithm {name!r} supports none of {', '.join(PROBLEMS)}")
+
+
+class Checkout:
+    """A fastconv to measure, in processes whose path begins with `path`."""
+
+    def __init__(self, path: str, caches: str, threads: int) -> None:
+        paths = filter(None, (path, os.environ.get("PYTHONPATH")))
+        self._environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "NUMBA_NUM_THREADS": str(threads)}
+        self._caches = caches
+        self._filled: dict[str, str] = {}
+
+    def measure(self, name: str, row: Row) -> Samples:
+        """Samples of a row; RuntimeError if a process fails."""
+        if row.warm and row.warm not in self._filled:
+            self.measure(row.warm, ROWS[row.warm])
+        samples = {}
+        for label, arguments in row.arguments.items():
+            cache = self._filled[row.warm] if row.warm else tempfile.mkdtemp(dir=self._caches)
+            environment = self._environment | {"FASTCONV_CACHE_DIR": cache}
+            told = ", ".join((f"cold.{row.ready.__name__}", *map(repr, arguments)))
+            output = python("-c", f"from benchmarks import cold; cold.child({told})", env=environment)
+            samples |= {label or key: sample for key, sample in json.loads(output).items()}
+            self._filled[name] = cache
+        return samples
+
+
+def least(one: Samples | None, other: Samples | None) -> Samples | None:
+    """Samples of a row that was measured twice: the least of each."""
+    if one is None or other is None:
+        return one or other
+    return {label: {kind: min(one[label][kind], other[label][kind]) for kind in sample}
+            for label, sample in one.items()}  # fmt: skip
+
+
+# -- telling -------------------------------------------------------------------------------------------------
+
+#: Seconds of several samples.
+PICK = {"": max, "median": statistics.median, "worst": max}
+
+
+def cells(what: str, target: float | None, found: dict[str, Sample | None], worst: str = "") -> tuple[str, ...]:
+    """A line: what, target, seconds of each checkout, the ratio if there are two, and a note."""
+    texts = [what, "" if target is None else duration(target)]
+    for sample in found.values():
+        texts += ["-", "-"] if sample is None else [duration(sample["wall"]), duration(sample["cpu"])]
+    now, before = found["now"], found.get("before")
+    if len(found) > 1:
+        texts.append(f"{before['wall'] / now['wall']:#.3g}" if now and before else "-")
+    late = target is not None and now is not None and now["wall"] > target
+    return (*texts, "  ".join(filter(None, ("  over" if late else "", worst))))
+
+
+def lines(row: Row, found: dict[str, Samples | None], every: bool) -> list[tuple[str, ...]]:
+    """The lines of a row, and with `every` those of its processes, where there are several."""
+    result = []
+    for kind, target in row.targets.items():
+        picked = {
+            who: samples and {clock: PICK[kind](sample[clock] for sample in samples.values())
+                              for clock in ("wall", "cpu")}
+            for who, samples in found.items()
+        }  # fmt: skip
+        now = found["now"]
+        worst = max(now, key=lambda label: now[label]["wall"]) if now and kind == "worst" else ""
+        result.append(cells(f"{row.what}, {kind}" if kind else row.what, target, picked, worst))
+    if every and len(row.arguments) > 1:
+        for label, (_, problem) in row.arguments.items():
+            samples = {who: samples and samples.get(label) for who, samples in found.items()}
+            result.append(cells(f"  {label}, {problem}", None, samples))
+    return result
+
+
+def duration(seconds: float) -> str:
+    """A duration as text: seconds, or milliseconds where there are fewer than 100."""
+    return f"{seconds:.2f} s" if seconds >= 0.1 else f"{1e3 * seconds:.2f} ms"
+
+
+def aligned(texts: tuple[str, ...]) -> str:
+    """A line of cells."""
+    what, *numbers, note = texts
+    return f"{what:<54}" + "".join(f"{text:>10}" for text in numbers) + note
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", metavar="NAME", nargs="+", choices=list(ROWS), default=list(ROWS),
+                        help=f"which rows: {', '.join(ROWS)} (default: all)")  # fmt: skip
+    parser.add_argument("--before", metavar="PATH", type=checkout, help="a folder with another checkout's fastconv/")
+    parser.add_argument("--passes", type=int, default=1, help="how often a row is measured; the least time counts")
+    parser.add_argument("--threads", type=int, default=2, help="Numba's threads in each process (default: 2)")
+    parser.add_argument("--all", action="store_true", help="tell every algorithm's seconds")
+    parser.add_argument("--json", metavar="FILE", help="write all samples there")
+    arguments = parser.parse_args()
+
+    import fastconv
+
+    here, report = Path(__file__).resolve().parent, {}
+    packages = {"now": Path(fastconv.__file__).resolve().parent}
+    heads = ["", "target", "wall", "CPU"]
+    if arguments.before:
+        packages["before"] = arguments.before
+        heads += ["before", "CPU", "ratio"]
+    print(aligned((*heads, "")))
+    late = 0
+    with ExitStack() as stack:
+        caches = stack.enter_context(tempfile.TemporaryDirectory())
+        checkouts = {
+            who: Checkout(stack.enter_context(copied(package, here)), caches, arguments.threads)
+            for who, package in packages.items()
+        }
+        for name, row in rows(arguments.rows).items():
+            found: dict[str, Samples | None] = dict.fromkeys(checkouts)
+            for _ in range(arguments.passes):
+                for who, one in checkouts.items():
+                    try:
+                        found[who] = least(found[who], one.measure(name, row))
+                    except RuntimeError as error:
+                        if who == "now":
+                            raise
+                        print(f"{name}, before: {error}", file=sys.stderr)
+            report[name] = found
+            for line in lines(row, found, arguments.all):
+                late += "over" in line[-1]
+                print(aligned(line), flush=True)
+    print(f"{late} line(s) over the target")
+    if arguments.json:
+        with open(arguments.json, "w") as file:
+            json.dump(report, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,326 @@
+"""The cache of compiled kernels: what is in it, making it smaller, and carrying it to other machines.
+
+A kernel is compiled when it is first needed and kept in a folder of the user's: ``$FASTCONV_CACHE_DIR``, else where the
+system has caches. Those used least recently are removed by themselves when all take more than
+``$FASTCONV_CACHE_BYTES``, by default 256 MiB. A folder that belongs to another user, or that others can write to, is
+not used at all, because loading a kernel runs what its file says; kernels are then compiled anew in each process, as
+they are where there is no home folder. `info` tells.
+
+What measuring has taught lies in the same folder and is left alone here: see `fastconv.wisdom`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from . import _files
+from .compare import byte_count
+from .packs import Pack, write_pack
+
+__all__ = ["Files", "Info", "clear", "export_kernels", "import_kernels", "info", "prune"]
+
+
+@dataclass(frozen=True)
+class Files:
+    """How many files there are, and how many bytes they take."""
+
+    count: int
+    bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.count:,} file{'s' * (self.count != 1)}, {byte_count(self.bytes)}"
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `info` found. ``str()`` tells it in lines."""
+
+    folder: Path
+    """Where the cache is, or would be."""
+    problem: str | None
+    """Why it is not used, or only read; None if all is well."""
+    kernels: Files
+    """Compiled for the CPU."""
+    gpu_kernels: Files
+    """Compiled for GPUs."""
+    wisdom: Files
+    """What measuring has taught, for all machines that use the folder; see `fastconv.wisdom`."""
+    other: Files
+    """The processor's measured peak, files that are being written, and what does not belong there."""
+    limit: int
+    """Bytes that kernels may take before those used least recently are removed."""
+    used: tuple[datetime, datetime] | None
+    """When the kernel was used, to the hour, that would be removed first, and the one last used; None without any."""
+
+    def __str__(self) -> str:
+        lines = {
+            "folder": self.folder,
+            "problem": self.problem,
+            "kernels": self.kernels,
+            "GPU kernels": self.gpu_kernels,
+            "wisdom": self.wisdom,
+            "other": self.other,
+            "limit": f"{byte_count(self.limit)} of kernels",
+            "used": self.used and "from {:%Y-%m-%d %H:%M} to {:%Y-%m-%d %H:%M}".format(*self.used),
+        }
+        return "\n".join(f"{label:<14} {text!s}" for label, text in lines.items() if text is not None)
+
+
+def info() -> Info:
+    """What is in the cache, and whether it can be used.
+
+    Returns
+    -------
+    Info
+        The folder, the problem with it if there is one, files by kind, the limit, and when kernels were used.
+
+    Raises
+    ------
+    ValueError
+        If ``FASTCONV_CACHE_BYTES`` is set to something that is not a number of bytes.
+
+    Examples
+    --------
+    >>> from fastconv import cache
+    >>> found = cache.info()
+    >>> found.kernels.count >= 0
+    True
+    >>> print(found)  # doctest: +SKIP
+    folder         /home/ada/.cache/fastconv
+    kernels        212 files, 14.1 MiB
+    GPU kernels    0 files, 0 B
+    wisdom         3 files, 1.2 KiB
+    other          1 file, 7 B
+    limit          256.0 MiB of kernels
+    used           from 2026-11-02 09:14 to 2026-11-29 07:22
+    """
+    folder = _files.cache_folder()
+    found = _files.entries(folder)
+    kernels = [entry for entry in found if entry.is_kernel]
+    refused = _files.untrusted(folder)
+    learnt = [] if refused else [entry for place in folder.glob("wisdom/*") for entry in _files.entries(place)]
+    used = [datetime.fromtimestamp(entry.used) for entry in kernels]
+    return Info(
+        folder=folder,
+        problem=f"not used: {refused}" if refused else _unwritable(folder),
+        kernels=_files_of(entry for entry in kernels if entry.file.suffix == ".nbc"),
+        gpu_kernels=_files_of(entry for entry in kernels if entry.file.suffix == ".cubin"),
+        wisdom=_files_of(learnt),
+        other=_files_of(entry for entry in found if not entry.is_kernel),
+        limit=_files.limit(),
+        used=(used[-1], used[0]) if used else None,
+    )
+
+
+def prune(limit: int | None = None) -> int:
+    """Remove the compiled kernels used least recently, until the others take no more bytes than the limit.
+
+    It happens by itself while kernels are compiled. Wisdom is not touched.
+
+    Parameters
+    ----------
+    limit : int, optional
+        Bytes; by default those of ``FASTCONV_CACHE_BYTES``, or 256 MiB.
+
+    Returns
+    -------
+    int
+        How many kernels were removed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `limit` is not a number of bytes, or ``FASTCONV_CACHE_BYTES`` is none.
+    PermissionError
+        If the folder is not used; the message says why.
+
+    Examples
+    --------
+    >>> from fastconv import cache
+    >>> cache.prune(1 << 50)
+    0
+    """
+    if limit is None:
+        limit = _files.limit()
+    elif isinstance(limit, bool) or not hasattr(limit, "__index__"):
+        raise TypeError(f"limit must be an integer, got {limit!r}")
+    elif limit < 0:
+        raise ValueError(f"limit must be a number of bytes, got {limit}")
+    _folder()
+    return _files.prune(limit)
+
+
+def clear() -> int:
+    """Remove all compiled kernels, of the CPU and of GPUs, and the processor's measured peak.
+
+    They are made again when they are needed. Wisdom stays: `fastconv.wisdom.forget_wisdom` is for that.
+
+    Returns
+    -------
+    int
+        How many kernels were removed.
+
+    Raises
+    ------
+    PermissionError
+        If the folder is not used; the message says why.
+    """
+    from .cpu import target
+
+    folder = _folder()
+    _files.remove([folder / target.IMPORTED])
+    _files.remove(folder.glob(f"peak-{'[0-9a-f]' * 16}.txt"))
+    return _files.remove(entry.file for entry in _files.entries(folder) if entry.is_kernel)
+
+
+def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", problems: Any = None) -> int:
+    """Write compiled kernels into one file, a pack, for `import_kernels` to take or ``$FASTCONV_KERNELS`` to name.
+
+    A pack is of use where the versions of Python, NumPy, Numba and fastconv are these and the processor has all
+    features of the one that it is for.
+
+    Parameters
+    ----------
+    file : str or path
+        The file to write; a zip.
+    processor : str, optional
+        "host", to write the kernels that are in the cache for this processor; or a class of processors, "x86-64-v3"
+        (those with AVX2) or "x86-64-v4" (with AVX-512), to compile for it what `fastconv.warmup` compiles.
+    problems : optional
+        What to compile for a class, as in `fastconv.warmup`; by default the common problems of all operations.
+
+    Returns
+    -------
+    int
+        How many kernels it holds.
+
+    Raises
+    ------
+    ValueError
+        If there is no such class, this processor is not of it, or `problems` are given for "host".
+    PermissionError
+        If the cache is not used; the message says why.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> from fastconv import cache
+    >>> cache.export_kernels("kernels.zip")  # doctest: +SKIP
+    212
+    """
+    import subprocess  # late: `import fastconv` has no need of it
+
+    from .cpu import target
+    from .cpu.processor import CLASSES, host
+
+    if processor == "host":
+        if problems is not None:
+            raise ValueError("problems are compiled for a class of processors; for 'host' the cache is exported")
+        return _export(file, _folder(), target.processor())
+    if processor not in CLASSES:
+        raise ValueError(f"processor must be 'host' or one of {', '.join(map(repr, CLASSES))}, got {processor!r}")
+    goal = CLASSES[processor]
+    if lacking := sorted(goal.features - host().features):
+        raise ValueError(f"processor {processor!r} has {', '.join(lacking)}, which this one lacks")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"NUMBA_CPU_NAME": goal.name, "NUMBA_CPU_FEATURES": goal.flags, "FASTCONV_CACHE_DIR": folder}
+        path = [str(target.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | settings | {"PYTHONPATH": os.pathsep.join(path), "FASTCONV_KERNELS": ""}
+        code = "import pickle, sys, fastconv; fastconv.warmup(pickle.load(sys.stdin.buffer))"
+        command = [sys.executable, "-P", "-c", code]
+        subprocess.run(command, env=environment, input=pickle.dumps(problems), check=True)
+        return _export(file, Path(folder), goal)
+
+
+def _export(file: str | os.PathLike[str], folder: Path, processor: Any) -> int:
+    from .cpu import target
+
+    made_for = target.kernels_id(processor)
+    files = sorted(entry.file for entry in _files.entries(folder) if entry.is_kernel)
+    read = ((one.name, _files.read(one, note=False) or b"") for one in files)  # packing them is not using them
+    kernels = ((name, data) for name, data in read if data[32:48] == made_for or (data and name.endswith(".cubin")))
+    return write_pack(file, kernels, target.manifest(processor))
+
+
+def import_kernels(file: str | os.PathLike[str]) -> int:
+    """Take the kernels that `export_kernels` wrote into the cache, if they were compiled for such a machine.
+
+    To import a pack is to trust whoever made it, as with a program: it is machine code, and pickles.
+
+    Parameters
+    ----------
+    file : str or path
+        A pack.
+
+    Returns
+    -------
+    int
+        How many kernels were taken: all, or none with a warning that tells how this machine, its processor or the
+        versions of its packages differ.
+
+    Raises
+    ------
+    ValueError
+        If the file is no pack, or damaged. Nothing is taken then.
+    PermissionError
+        If the cache is not used; the message says why.
+    OSError
+        If the file cannot be read, or the cache cannot be written.
+
+    Examples
+    --------
+    >>> from fastconv import cache
+    >>> cache.import_kernels("no-such.zip")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: [Errno 2] No such file or directory: 'no-such.zip'
+    """
+    from .cpu import target
+    from .cpu.processor import host
+
+    name, folder, pack = os.fspath(file), _folder(), Pack(file)
+    if why := target.misfit(pack):
+        warnings.warn(f"nothing is imported of {name}, which is for another machine or version: {why}", stacklevel=2)
+        return 0
+    kernels = {kernel: data for kernel in pack.names if (data := pack.get(kernel)) is not None}
+    if damaged := sorted(set(pack.names) - kernels.keys()):
+        raise ValueError(f"{name} is damaged: {len(damaged)} of {len(pack.names)} kernels, {damaged[0]} among them")
+    for kernel, data in kernels.items():
+        if not _files.write(folder / kernel, data):
+            raise OSError(f"{kernel} cannot be written to {folder}")
+    processor = target.processor_of(pack)
+    if processor == host():
+        _files.remove([folder / target.IMPORTED])
+    else:
+        told = json.dumps({"name": processor.name, "features": sorted(processor.features)})
+        _files.write(folder / target.IMPORTED, told.encode())
+    return len(kernels)
+
+
+def _folder() -> Path:
+    """The cache's folder; PermissionError if it is not used."""
+    folder = _files.cache_folder()
+    if refused := _files.untrusted(folder):
+        raise PermissionError(f"{folder} is not used: {refused}")
+    return folder
+
+
+def _unwritable(folder: Path) -> str | None:
+    place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    return None if os.access(place, os.W_OK | os.X_OK) else f"only read: nothing can be written to {place}"
+
+
+def _files_of(entries: Iterable[_files.Entry]) -> Files:
+    sizes = [entry.size for entry in entries]
+    return Files(len(sizes), sum(sizes))
