@@ -19,7 +19,7 @@ import hashlib
 import inspect
 import sys
 import types as types_
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
