@@ -9,7 +9,7 @@ import pytest
 
 from fastconv.cpu import simd
 from fastconv.cpu.linear import linear_map, operations
-from fastconv.cpu.runtime import jit
+from fastconv.cpu.runtime import compiled
 from fastconv.toom_cook import Axis, Matrix, axis
 
 AXES = [
@@ -51,18 +51,18 @@ def test_fewer_multiplications() -> None:
 def test_a_transform_in_vectors(found: Axis, stride: int, name: str) -> None:
     matrix = getattr(found, name)
     lanes = simd.lanes(np.float64)
-    transform = linear_map(matrix)
+    transform, count = linear_map(matrix, False), 3
 
-    @jit(key=(matrix,))
-    def call(x, y):
-        transform(x, lanes, 2 * lanes, y, 2 * lanes, lanes)
+    @compiled(key=(matrix,))
+    def call(x, y, hop, leap):
+        transform(x, lanes, 2 * lanes, y, 2 * lanes, lanes, count, hop, leap)
 
     rows, columns = len(matrix), len(matrix[0])
-    x = np.random.default_rng(0).standard_normal((2 * columns + 1, lanes))
-    y = np.full((rows + 4, lanes), 7.0)
-    call(x.reshape(-1), y.reshape(-1))
-    expected = np.array([[float(value) for value in row] for row in matrix]) @ x[1::2]
-    np.testing.assert_allclose(y[2:-2], expected, rtol=1e-13, atol=1e-13)
-    assert (y[:2] == 7).all()
-    assert (y[-2:] == 7).all()
+    x = np.random.default_rng(0).standard_normal((count, 2 * columns + 1, lanes))
+    y = np.full((count, rows + 4, lanes), 7.0)
+    call(x.reshape(-1), y.reshape(-1), x[0].size, y[0].size)
+    expected = np.array([[float(value) for value in row] for row in matrix]) @ x[:, 1::2]
+    np.testing.assert_allclose(y[:, 2:-2], expected, rtol=1e-13, atol=1e-13)
+    assert (y[:, :2] == 7).all()
+    assert (y[:, -2:] == 7).all()
     assert 0 < operations(matrix) <= rows * columns

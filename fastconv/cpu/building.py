@@ -282,7 +282,7 @@ class Function(CPUDispatcher):
         options = {**OPTIONS, "no_cpython_wrapper": True, **options}
         super().__init__(py_func, targetoptions=options, pipeline_class=pipeline)
 
-    def get_call_template(self, args: Sequence[types.Type], kws: Any) -> Any:
+    def get_call_template(self, args: Sequence[Any], kws: Any) -> Any:
         # Numba would compile the function once more for each constant that it is called with.
         return super().get_call_template(tuple(map(types.unliteral, args)), kws)
 

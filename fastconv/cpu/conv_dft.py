@@ -32,7 +32,7 @@ Source: as `fft`; that short transforms are best as matrix products, Li et al., 
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numba
@@ -250,9 +250,10 @@ def _unpacked(spec: ConvSpec, cut: Cut) -> Packed:
     lines = _lines(spec, cut)
     channel, row = np.ogrid[:c_in, : spec.kh]
     tasks = spec.n * spec.groups * -(-spec.ow // cut.block) * -(-spec.oh // cut.band) * cut.shares
+    forth = partial(row_product_address, vectors=cut.wide[0], dtype=spec.acc_dtype)
     return Packed(
         loops=_dft_loops.sized(spec.flops),
-        forth=tuple(row_product_address(count, cut.wide[0], spec.acc_dtype) for count in (cut.rows, 1)),
+        forth=(forth(cut.rows), forth(1)),
         products=spectral_tile_address(cut.rows, spec.acc_dtype),
         back=row_product_address(cut.rows, cut.wide[1], spec.acc_dtype),
         spectra=np.empty(0),

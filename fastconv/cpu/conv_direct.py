@@ -120,9 +120,8 @@ class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
     loops: Any
-    tile: int
-    fill: int
-    """Addresses of the register tile and of `patch.fill`."""
+    micro: tuple[int, int, int]
+    """Addresses of `patch.fill`, `panels.pack_panel` and the register tile."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -148,8 +147,11 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     return Packed(
         loops=_direct_loops.sized(spec.flops),
-        tile=panels.tile_address(spec, tiles),
-        fill=patch.fill_address(spec.x_dtype),
+        micro=(
+            patch.fill_address(spec.x_dtype),
+            panels.pack_address(spec.acc_dtype),
+            panels.tile_address(spec, tiles),
+        ),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
@@ -168,8 +170,6 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             tiles.pixels,
             spec.c_in // spec.groups,
             int(tiles.x_in_lanes),
-            simd.lanes(spec.x_dtype),
-            simd.lanes(spec.acc_dtype),
             *spec.stride,
             spec.padding[0][0],
             spec.padding[1][0],
@@ -183,8 +183,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     patches = runtime_scratch(packed.patch_size, x.dtype)
     packed.loops(
         packed.tasks,
-        packed.tile,
-        packed.fill,
+        packed.micro,
         x,
         packed.offsets,
         packed.weight,
@@ -200,17 +199,18 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 
 @jit
-def _direct_task(job, slot, tile, fill, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
+def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
     h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
     taps, panel = packed.shape[2:]
     groups, in_group, block_h, block_w, shares, rows, pitch, pixels, c_group, x_in_lanes = sizes[:10]
-    lanes, stride, pad = sizes[10:12], sizes[12:14], sizes[14:]
+    stride, pad = sizes[10:12], sizes[12:]
     high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
     share, block = job % shares, job // shares
     j0, i0 = block % wide * block_w, block // wide % high * block_h
     group, image = block // (wide * high) % groups, block // (wide * high * groups)
     first, top, left = (image * groups + group) * c_group * h * w, i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+    fill, pack, tile = addresses
     micro.call(
         fill, x, first, h, w, top, left, c_group, rows, row_phases, phases, *stride, pitch, seen, 0
     )
@@ -222,7 +222,7 @@ def _direct_task(job, slot, tile, fill, x, offsets, packed, raw, bias, floor, ou
         weights = number * taps * panel
         if raw.size:
             weights = slot * taps * panel
-            panels.pack_panel(raw, plane, inside, packed, weights, taps, panel, lanes[1])
+            micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
         for i in range(min(block_h, oh - i0)):
             base = i * row_phases.size * phases.size * pitch
             for j in range(0, min(block_w, ow - j0), pixels):
@@ -248,8 +248,8 @@ def _direct_task(job, slot, tile, fill, x, offsets, packed, raw, bias, floor, ou
 
 
 @kernel
-def _direct_loops(tasks, tile, fill, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
+def _direct_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
     for job in prange(tasks):
         slot = numba.get_thread_id()
         seen = patches[slot]
-        _direct_task(job, slot, tile, fill, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)
+        _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)

@@ -173,8 +173,9 @@ class Ready(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _ready(size: tuple[int, int], dtype: np.dtype) -> Ready:
-    transforms = (transform(side, dtype) for side in size)
-    return Ready(*transforms, filtered_address(dtype), patch.transposed_address(dtype), patch.fill_address(dtype))
+    columns, along_rows = (transform(side, dtype) for side in size)
+    others = filtered_address(dtype), patch.transposed_address(dtype), patch.fill_address(dtype)
+    return Ready(columns, along_rows, *others)
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:

@@ -145,8 +145,8 @@ class Packed(NamedTuple):
     """A problem made ready to run: all that does not depend on the input."""
 
     loops: Any
-    tile: int
-    """Address of the register tile."""
+    micro: tuple[int, int, int]
+    """Addresses of `_gather`, if it is needed, `panels.pack_panel` and the register tile."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -171,16 +171,19 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.run else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
-    lanes = simd.lanes(spec.x_dtype), simd.lanes(spec.acc_dtype)
     cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.run, plan.step, int(tiles.x_in_lanes)
     return Packed(
         loops=_pointwise_loops.sized(spec.flops),
-        tile=panels.tile_address(spec, tiles, ahead=tiles.x_in_lanes, step=plan.step),
+        micro=(
+            0 if plan.run else _gather_address(spec.x_dtype),
+            panels.pack_address(spec.acc_dtype),
+            panels.tile_address(spec, tiles, ahead=tiles.x_in_lanes, step=plan.step),
+        ),
         tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
         offsets=np.arange(spec.c_in // spec.groups) * pitch,
-        sizes=(*cut, *spec.stride, *corner, *lanes),
+        sizes=(*cut, *spec.stride, *corner),
         patch_size=_patch_size(spec, plan),
     )
 
@@ -189,14 +192,14 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
     patches = runtime_scratch(packed.patch_size, x.dtype)
     weights = packed.weight, packed.raw
-    loops, tasks, tile = packed.loops, packed.tasks, packed.tile
-    loops(tasks, tile, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)
+    loops, tasks = packed.loops, packed.tasks
+    loops(tasks, packed.micro, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)
 
 
 @jit
-def _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, seen, sizes):
+def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, sizes):
     groups, in_group, block, pixels, shares, run, step, x_in_lanes = sizes[:8]
-    stride, pad, lanes = sizes[8:10], sizes[10:12], sizes[12:]
+    stride, pad, (gather, pack, tile) = sizes[8:10], sizes[10:], addresses
     c_all, h, w = x.shape[1:]
     c_out, oh, ow = out.shape[1:]
     c_in, panel = packed.shape[2:]
@@ -207,10 +210,11 @@ def _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, 
     end = min(begin + block, count)
     group, image = index // wide % groups, index // (wide * groups)
     first = (image * c_all + group * c_in) * h * w
-    source, origin = x.reshape(-1), first
+    source, origin = simd.flat(x), first
     if run == 0:
         for c in range(c_in):
-            _gather(x, first + c * h * w, begin, end, ow, stride, pad, seen, c * block, lanes[0])
+            plane = first + c * h * w
+            micro.call(gather, x, plane, h, w, begin, end, ow, stride[0], stride[1], pad[0], pad[1], seen, c * block)
         source, origin = seen, -begin
     for p in range(share * in_group // shares, (share + 1) * in_group // shares):
         plane = (image * c_out + group * channels + p * panel) * count
@@ -219,7 +223,7 @@ def _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, 
         weights = number * c_in * panel
         if raw.size:
             weights = slot * c_in * panel
-            panels.pack_panel(raw, group * channels + p * panel, inside, packed, weights, c_in, panel, lanes[1])
+            micro.call(pack, raw, group * channels + p * panel, inside, packed, weights, c_in, panel)
         for start in range(begin, end, run if run else block):
             stop = min(start + run, end) if run else end
             here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
@@ -247,23 +251,33 @@ def _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, 
 
 
 @kernel
-def _pointwise_loops(tasks, tile, x, offsets, packed, raw, bias, floor, out, patches, sizes):
+def _pointwise_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out, patches, sizes):
     for job in prange(tasks):
         slot = numba.get_thread_id()
-        _pointwise_task(job, slot, tile, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
+        _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
 
 
-@jit
-def _gather(x, plane, begin, end, ow, stride, pad, target, to, lanes):
-    """What the outputs from `begin` to `end` see of the channel that begins at `plane`, side by side; zeros outside."""
-    h, w = x.shape[2:]
-    left = min(max(0, (pad[1] + stride[1] - 1) // stride[1]), ow)
-    right = max(left, min(ow, (w - 1 + pad[1]) // stride[1] + 1))
-    for i in range(begin // ow, (end + ow - 1) // ow):
-        low, high = max(begin - i * ow, 0), min(end - i * ow, ow)
-        row = i * stride[0] - pad[0]
-        some, last = (max(low, min(left, high)), max(low, min(right, high))) if 0 <= row < h else (high, high)
-        goal = to + i * ow - begin
-        zeros(target, goal + low, some - low, lanes)
-        copy_row(x, plane + row * w + some * stride[1] - pad[1], stride[1], target, goal + some, last - some, lanes)
-        zeros(target, goal + last, high - last, lanes)
+def _gather_address(dtype: np.dtype) -> int:
+    """That of `_gather`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(_gather, (simd.lanes(dtype),), (row, *[place] * 10, row, place))
+
+
+def _gather(lanes: int) -> Any:
+    """A micro-kernel that puts what the outputs from `begin` to `end` see of a channel side by side, zeros for what is
+    outside; it is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to)``."""
+
+    @jit(key=(lanes,))
+    def gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to):
+        lowest = min(max(0, (left + stride_w - 1) // stride_w), ow)
+        highest = max(lowest, min(ow, (w - 1 + left) // stride_w + 1))
+        for i in range(begin // ow, (end + ow - 1) // ow):
+            low, high = max(begin - i * ow, 0), min(end - i * ow, ow)
+            row = i * stride_h - top
+            some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (high, high)
+            goal = to + i * ow - begin
+            zeros(target, goal + low, some - low, lanes)
+            copy_row(x, plane + row * w + some * stride_w - left, stride_w, target, goal + some, last - some, lanes)
+            zeros(target, goal + last, high - last, lanes)
+
+    return gather

@@ -9,14 +9,16 @@ Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
 
 from ..spec import ConvSpec
-from . import simd, tile
+from . import micro, simd, tile
 from .machine import Machine
+from .patch import zeros
 from .runtime import is_used_once, jit, kernel, masked_threads, weights_array
 
 
@@ -80,7 +82,7 @@ def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple
         return weights_array((masked_threads(), 1, spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
     packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
     order = _panels_pack.sized(packed.size * PACK_OPERATIONS)
-    order(weight.reshape(-1), packed, channels, simd.lanes(spec.acc_dtype))
+    order(pack_address(spec.acc_dtype), weight.reshape(-1), packed, channels)
     return packed, weight.reshape(-1)[:0]
 
 
@@ -113,28 +115,39 @@ def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _panels_pack(weight, packed, channels, lanes):
+def _panels_pack(pack, weight, packed, channels):
     groups, panels, taps, panel = packed.shape
     for job in prange(groups * panels):
         group, p = job // panels, job % panels
         rows = min(panel, channels - p * panel)
-        pack_panel(weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel, lanes)
+        micro.call(pack, weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel)
 
 
 #: Vectors by which rows of weights are fetched ahead.
 FETCH = 8
 
 
-@jit
-def pack_panel(weight, channel, rows, packed, to, taps, panel, lanes):
-    """The weights of so many channels from `channel` on as (taps, panel), from `to` on; zeros fill the panel."""
-    flat = packed.reshape(-1)
-    for k in range(0, rows, lanes):
-        count = min(lanes, rows - k)
-        for t in range(0, taps, lanes):
-            at = (channel + k) * taps + t
-            for r in range(count):
-                simd.fetch(weight, at + r * taps + FETCH * lanes)
-            simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
-    for t in range(taps if rows < panel else 0):
-        flat[to + t * panel + rows : to + (t + 1) * panel] = 0
+@lru_cache(maxsize=16)
+def pack_address(dtype: np.dtype) -> int:
+    """That of `pack_panel`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(pack_panel, (simd.lanes(dtype),), (row, place, place, row, place, place, place))
+
+
+def pack_panel(lanes: int) -> Any:
+    """A micro-kernel that packs the weights of `rows` channels from `channel` on: ``pack(weight, channel, rows, packed,
+    to, taps, panel)`` puts them as (taps, panel) from `to` on; zeros fill the panel."""
+
+    @jit(key=(lanes,))
+    def pack(weight, channel, rows, packed, to, taps, panel):
+        for k in range(0, rows, lanes):
+            count = min(lanes, rows - k)
+            for t in range(0, taps, lanes):
+                at = (channel + k) * taps + t
+                for r in range(count):
+                    simd.fetch(weight, at + r * taps + FETCH * lanes)
+                simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
+        for t in range(taps if rows < panel else 0):
+            zeros(packed, to + t * panel + rows, panel - rows, lanes)
+
+    return pack
