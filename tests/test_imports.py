@@ -110,6 +110,8 @@ def test_imports_go_down_only(module: str) -> None:
     if folder in ("cpu", "cuda") and folder != module:
         kinds = f"{folder}.conv_", f"{folder}.pool_", f"{folder}.weight_"
         algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(kinds)}
+        if module.startswith(f"{folder}.weight_"):  # the definition makes sums again that are not finite
+            algorithms.discard(f"{folder}.weight_naive")
         assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
         rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}
         assert rest <= {"checks", "spec", "pool_spec", "toom_cook", "_files", "_forks", "packs"}
