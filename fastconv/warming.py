@@ -345,8 +345,9 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     ----------
     problems : str, spec or plan, or an iterable of them, optional
         What is to be ready: operations by name, as "conv2d" or "max_pool3d", by all their algorithms for common sizes
-        of problems; or single problems, by just the algorithms that ``algorithm="auto"`` picks: a `Plan`, a
-        `TransposedPlan`, or the ``spec`` of either. By default all operations.
+        of problems; or single problems, by just the algorithms that ``algorithm="auto"`` picks for a plan and for a
+        plain call: plans, also of transposed convolutions, and specs of convolutions and poolings. By default all
+        operations.
     dtypes : dtype, or an iterable of them
         For which dtypes of arrays operations are compiled. (A problem has its own.)
     progress : bool
@@ -370,8 +371,8 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
 
     Notes
     -----
-    Each problem runs once, on arrays of its size. It takes a process for each core, but no more than there is work for;
-    with one, or where Python's interpreter is not to be found, it runs in this process.
+    Each problem runs on arrays of its size. There is a process for each core, but no more than there is work for; where
+    one is enough, or Python's interpreter is not to be found, it is this one.
 
     A pooling's name covers its gradient and `return_indices`; "conv2d_input" and "conv2d_weight" are the gradients of
     `conv2d`.

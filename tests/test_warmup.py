@@ -19,6 +19,7 @@ from fastconv import grad, signal, warming
 from fastconv.__main__ import main
 from fastconv.choice import operations
 from fastconv.cpu import notice
+from fastconv.pool_spec import adaptive_spec, pool_spec
 from fastconv.spec import conv_spec
 
 PACKAGE = Path(fastconv.__file__).parent
@@ -85,6 +86,15 @@ def test_weights_that_suit_special_algorithms_and_others():
     assert len(ran) == 2
     assert ran[0] == "auto"
     assert ran[1] != "separable"
+
+
+def test_specs_of_poolings(folder):
+    specs = pool_spec("max", (1, 2, 9, 9), FLOAT, 3), adaptive_spec("avg", (1, 2, 9, 9), FLOAT, 4)
+    assert fastconv.warmup(specs) >= 2
+    there = kernels(folder)
+    another_process("import numpy as np, fastconv; x = np.ones((1, 2, 9, 9), np.float32)\n"
+                    "fastconv.max_pool2d(x, 3, return_indices=True); fastconv.adaptive_avg_pool2d(x, 4)")  # fmt: skip
+    assert kernels(folder) == there
 
 
 #: Public functions that run no kernels, or others' only.
