@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
-from numba.core import codegen, compiler, typed_passes, types, untyped_passes
+from numba.core import codegen, compiler, typed_passes, types, typing, untyped_passes
 from numba.core import ir as numba_ir
 from numba.core.compiler_machinery import FunctionPass, PassManager, register_pass
 from numba.core.cpu import CPUContext
@@ -67,7 +67,30 @@ class _Codegen(codegen.JITCPUCodegen):
         return processor().flags
 
 
+class _TypingContext(typing.Context):
+    """Numba's, which remembers how it typed calls: nearly all of a kernel's are of few functions and types."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._typed: dict[tuple, Any] = {}
+
+    def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
+        if kws or not isinstance(func, types.Function):
+            return super().resolve_function_type(func, args, kws)
+        call = func, tuple(args)
+        if call not in self._typed:
+            found = super().resolve_function_type(func, args, kws)
+            if found is None:
+                return None
+            self._typed[call] = found
+        return self._typed[call]
+
+
 class _Target(CPUTarget):
+    @cached_property
+    def _toplevel_typing_context(self) -> _TypingContext:
+        return _TypingContext()
+
     @cached_property
     def _toplevel_target_context(self) -> _Context:
         return _Context(self.typing_context, self._target_name)
