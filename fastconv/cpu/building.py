@@ -1,14 +1,26 @@
-"""Kernels compiled once, and little: from a Python function whose parallel loop is ``numba.prange`` to machine code.
+"""How kernels become machine code: once, and with as little work as was found to do.
 
-What Numba does for a parallel function costs more than its code: the loop's body becomes a function of its own by a
-transform that looks for parallelism everywhere, and a serial build is compiled beside it; each function that the kernel
-calls is optimised and turned into machine code on its own, where nothing calls it, and once more in every caller. Here
+A plan and a call of each of ResNet-50's 23 different layers, with an empty cache, in CPU seconds (two cores of an Intel
+Xeon with AMX, November 2026):
 
-- a kernel is lowered as plain serial code in which ``prange(n)`` is one share of the n tasks (`_Shares`), and started
-  by a few instructions (`_start`) once, or on Numba's threads: both run the same machine code;
-- the functions it calls are typed and lowered, and no more; LLVM sees them first in the kernel's module, where they are
-  private, so that it is all optimised together, and once;
-- there is one wrapper for Python, that of the launch.
+==== =========================================================================================================
+41.5 Numba's way: each kernel twice, for threads through a transform that looks for parallelism everywhere, and serial;
+     the functions it calls optimised and made machine code on their own, where nothing calls them, and again in it
+6.2  one build, in which ``prange`` is a share of the tasks (`launching`); what kernels call is lowered, and LLVM first
+     sees it in the kernel's module, as its own; register tiles and transforms by address (`micro`), so that a kernel
+     is compiled once for a dtype and a shape adds 10 to 40 ms
+5.1  a target that loads a third of Numba, and no SciPy (0.15 s); ``min`` and ``max`` as instructions, not as functions
+     (20 ms for each pair of types); division without Python's exceptions
+4.7  ranges that LLVM knows at once (`loops`); one round of its passes (`_optimize`); no looks for garbage meanwhile
+4.0  functions not compiled again for each constant they are called with; weights packed by address; calls typed once
+==== =========================================================================================================
+
+A new process that finds all of it on disk takes 0.35 s, where it was 0.75: it loads object code and nothing to inline.
+
+What did not help: LLVM's passes of level 1 (4% sooner, and pooling 3% slower) or 3 (as fast, 5% later); vectors made
+of straight code (SLP: no kernel gains); inner loops of less than some 50 ns by address (rows' tiles: the call is a
+tenth of them, so a shape of those costs 0.3 s); transposes by address (0.03 s of two), which are emitted once in a
+module instead.
 """
 
 from __future__ import annotations
