@@ -167,9 +167,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             plan.shares,
             rows,
             pitch,
-            tiles.pixels,
             spec.c_in // spec.groups,
-            int(tiles.x_in_lanes),
             *spec.stride,
             spec.padding[0][0],
             spec.padding[1][0],
@@ -203,8 +201,8 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
     h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
     taps, panel = packed.shape[2:]
-    groups, in_group, block_h, block_w, shares, rows, pitch, pixels, c_group, x_in_lanes = sizes[:10]
-    stride, pad = sizes[10:12], sizes[12:]
+    groups, in_group, block_h, block_w, shares, rows, pitch, c_group = sizes[:8]
+    stride, pad = sizes[8:10], sizes[10:]
     high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
     share, block = job % shares, job // shares
     j0, i0 = block % wide * block_w, block // wide % high * block_h
@@ -225,26 +223,25 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
             micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
         for i in range(min(block_h, oh - i0)):
             base = i * row_phases.size * phases.size * pitch
-            for j in range(0, min(block_w, ow - j0), pixels):
-                to = ((image * c_out + plane) * oh + i0 + i) * ow + j0 + j
-                some = min(block_w, ow - j0) - j  # what a tile writes behind itself, the next one overwrites
-                valid_rows, valid_lanes = (inside, some) if x_in_lanes else (some, inside)
-                micro.call(
-                    tile,
-                    seen,
-                    base + j,
-                    offsets,
-                    packed,
-                    weights,
-                    bias,
-                    number * panel,
-                    floor,
-                    out,
-                    to,
-                    oh * ow,
-                    valid_rows,
-                    valid_lanes,
-                )
+            to, width = ((image * c_out + plane) * oh + i0 + i) * ow + j0, min(block_w, ow - j0)
+            micro.call(
+                tile,
+                seen,
+                base,
+                offsets,
+                packed,
+                weights,
+                bias,
+                number * panel,
+                floor,
+                out,
+                to,
+                oh * ow,
+                inside,
+                width,
+                width,
+                0,
+            )
 
 
 @kernel

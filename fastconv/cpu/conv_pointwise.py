@@ -171,7 +171,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.run else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
-    cut = spec.groups, plan.panels, plan.pixels, tiles.pixels, plan.shares, plan.run, plan.step, int(tiles.x_in_lanes)
+    cut = spec.groups, plan.panels, plan.pixels, plan.shares, plan.run
     return Packed(
         loops=_pointwise_loops.sized(spec.flops),
         micro=(
@@ -198,8 +198,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 @jit
 def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, sizes):
-    groups, in_group, block, pixels, shares, run, step, x_in_lanes = sizes[:8]
-    stride, pad, (gather, pack, tile) = sizes[8:10], sizes[10:], addresses
+    groups, in_group, block, shares, run = sizes[:5]
+    stride, pad, (gather, pack, tile) = sizes[5:7], sizes[7:], addresses
     c_all, h, w = x.shape[1:]
     c_out, oh, ow = out.shape[1:]
     c_in, panel = packed.shape[2:]
@@ -227,27 +227,26 @@ def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, 
         for start in range(begin, end, run if run else block):
             stop = min(start + run, end) if run else end
             here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
-            for q in range(start, stop, pixels):
-                # The last tile would read beyond the end. (Two tasks may so write the same to the same place.)
-                at = min(q, stop - pixels) if run else q
-                # A tile may write anything behind itself, up to the block's end: what is there comes next.
-                high, across = (inside, end - at) if x_in_lanes else (end - at, inside)
-                micro.call(
-                    tile,
-                    source,
-                    origin + here + (at - start) * step,
-                    offsets,
-                    packed,
-                    weights,
-                    bias,
-                    number * panel,
-                    floor,
-                    out,
-                    plane + at,
-                    count,
-                    high,
-                    across,
-                )
+            # The last tile would read beyond the end of x. (Two tasks may so write the same to the same place.)
+            # A tile may write anything behind itself, up to the block's end: what is there comes next.
+            micro.call(
+                tile,
+                source,
+                origin + here,
+                offsets,
+                packed,
+                weights,
+                bias,
+                number * panel,
+                floor,
+                out,
+                plane + start,
+                count,
+                inside,
+                stop - start,
+                end - start,
+                1 if run else 0,
+            )
 
 
 @kernel

@@ -132,10 +132,15 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     return _unpacked(spec, tiling)._replace(weight=packed)
 
 
+#: Channels whose weights are transformed together: what lies between rows and columns stays in the first-level cache.
+TOGETHER = 8
+
+
 def _panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
     """Elements of a panel's columns and of their half-way transforms, for `lanes` channels."""
     lanes = simd.lanes(spec.acc_dtype)
-    return lanes * spec.kh * spec.kw * tiling.vectors * lanes, tiling.axes[0].elements * spec.kw * lanes
+    half = TOGETHER * spec.kh * tiling.axes[1].elements * tiling.vectors * lanes
+    return lanes * spec.kh * spec.kw * tiling.vectors * lanes, half
 
 
 @lru_cache(maxsize=1024)
@@ -193,9 +198,9 @@ def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
 @jit
 def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes):
     """The weights of `valid` output channels from `channel` on, as (elements, depth, panel) from `goal` on."""
-    elements, depth, panel = packed.shape[2:]
+    depth, panel = packed.shape[3:]
     c_in, kh, kw = weight.shape[1:]
-    taps, high = kh * kw, elements // wide
+    taps = kh * kw
     zeros(columns, 0, lanes * taps * panel, lanes)  # for the channels that fill the last panel
     for c0 in range(0, c_in, lanes):
         some = min(lanes, c_in - c0)
@@ -204,12 +209,22 @@ def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, colu
             for t in range(0, some * taps, lanes):
                 there = min(lanes, some * taps - t)
                 simd.transpose(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel)
-        for c in range(some):
+        for c in range(0, some, TOGETHER):  # the kernels' rows, then their columns
+            count, line, plane, below = min(TOGETHER, some - c), wide * lanes, wide * kh * lanes, wide * depth * panel
+            if taps == max(kh, kw):  # along one axis: there is no other transform
+                only, apart = (transforms[5], depth * panel) if kh == 1 else (transforms[4], below)
+                for v in range(0, panel, lanes):
+                    at, to = c * taps * panel + v, goal + (c0 + c) * panel + v
+                    micro.call(only, columns, at, panel, packed, to, apart, count, taps * panel, panel)
+                continue
             for v in range(0, panel, lanes):
-                at, to = c * taps * panel + v, goal + (c0 + c) * panel + v
-                micro.call(transforms[4], columns, at, kw * panel, half, 0, kw * lanes, kw, panel, lanes)
-                line = wide * depth * panel
-                micro.call(transforms[5], half, 0, lanes, packed, to, depth * panel, high, kw * lanes, line)
+                for a in range(kh):
+                    at, to = (c * taps + a * kw) * panel + v, v // lanes * plane + a * line
+                    leap = panel // lanes * plane
+                    micro.call(transforms[5], columns, at, panel, half, to, lanes, count, taps * panel, leap)
+            for e in range(wide):
+                to, vectors = goal + (e * depth + c0 + c) * panel, count * panel // lanes
+                micro.call(transforms[4], half, e * lanes, line, packed, to, below, vectors, plane, lanes)
 
 
 @kernel

@@ -19,7 +19,7 @@ from numba.core import cgutils
 
 from . import micro
 from .building import intrinsic
-from .simd import _INT, Vector, _data, _fma, _load, _store
+from .simd import Vector, _data, _fma, _load, _steps, _store
 from .tile import _raised
 
 Row = tuple[Fraction, ...]
@@ -46,17 +46,17 @@ def linear_map(matrix: tuple[Row, ...], finish: bool) -> Any:
         x, at, step, y, to, stride, count, hop, leap, *finishing = args
         lanes = Vector(sig.args[0].dtype).count
         data, goal = (_data(context, builder, kind, one) for kind, one in ((sig.args[0], x), (sig.args[3], y)))
+        # The places of the first round are worked out once: each round adds one distance to all of them.
+        sources = [builder.gep(data, [place]) for place in _steps(builder, at, step, len(matrix[0]))]
+        targets = [builder.gep(goal, [place]) for place in _steps(builder, to, stride, len(matrix))]
         with cgutils.for_range(builder, count) as loop:
-            start, begin = (builder.add(first, builder.mul(loop.index, far)) for first, far in ((at, hop), (to, leap)))
-            vectors = [
-                _load(builder, data, builder.add(start, builder.mul(step, _INT(i))), lanes)
-                for i in range(len(matrix[0]))
-            ]
-            for i, value in enumerate(_product(builder, matrix, vectors)):
+            away, beyond = builder.mul(loop.index, hop), builder.mul(loop.index, leap)
+            vectors = [_load(builder, source, away, lanes) for source in sources]
+            for target, value in zip(targets, _product(builder, matrix, vectors), strict=True):
                 if finish:
                     shift, floor = finishing
                     value = _raised(builder, builder.fadd(value, shift), floor)
-                _store(builder, value, goal, builder.add(begin, builder.mul(stride, _INT(i))))
+                _store(builder, value, target, beyond)
         return context.get_dummy_value()
 
     places = types.int64, types.int64

@@ -339,17 +339,14 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
         full = builder.and_(*(builder.icmp_signed(">=", size, _INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
-                square = [
-                    _load(builder, data, builder.add(start, builder.mul(step, _INT(row))), count)
-                    for row in range(count)
-                ]
+                square = [_load(builder, data, place, count) for place in _steps(builder, start, step, count)]
                 from_whole = builder.block
             with part:
-                last, mask, ragged = builder.sub(height, _INT(1)), _mask(builder, count, width), []
-                for row in range(count):
-                    number = builder.select(builder.icmp_signed("<", _INT(row), last), _INT(row), last)
-                    at_row = builder.add(start, builder.mul(number, step))
-                    ragged.append(_load_masked(builder, data, at_row, mask))
+                mask, ragged, place = _mask(builder, count, width), [], start
+                for row in range(count):  # the last one again for those that are not there
+                    ragged.append(_load_masked(builder, data, place, mask))
+                    another = builder.icmp_signed("<", _INT(row + 1), height)
+                    place = builder.select(another, builder.add(place, step), place)
                 from_part = builder.block
         vectors = []
         for one, other in zip(square, ragged, strict=True):
@@ -358,7 +355,7 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
             vector.add_incoming(other, from_part)
             vectors.append(vector)
         done = _transposed(builder, vectors)
-        places = [builder.add(begin, builder.mul(_INT(column), stride)) for column in range(count)]
+        places = _steps(builder, begin, stride, count)
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:
                 for place, vector in zip(places, done, strict=True):
@@ -378,6 +375,14 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
 
     integers = [types.int64] * 4
     return types.void(source, *integers, target, types.int64, types.int64), codegen
+
+
+def _steps(builder: ir.IRBuilder, first: ir.Value, step: ir.Value, count: int) -> list[ir.Value]:
+    """first, first + step, ...: by additions, as multiplications would take half the time of a transpose."""
+    places = [first]
+    while len(places) < count:
+        places.append(builder.add(places[-1], step))
+    return places
 
 
 def _transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:

@@ -160,7 +160,7 @@ def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
 def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, x: np.dtype, acc: np.dtype) -> int:
     """That of `tile`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
-    types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 4
+    types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 6
     return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step), types_)
 
 
@@ -230,25 +230,28 @@ def _plain_product(rows: int, vectors: int) -> Any:
 
 
 def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> Any:
-    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, and what follows on it.
+    """Matrix products of `rows` x (`vectors` * lanes) sums kept in registers, and what follows on them: a row of tiles.
 
-    The returned function, for kernels, is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor,
-    out, out_at, pitch, valid_rows, valid_lanes)`` and computes, r counting rows and l lanes of all vectors::
+    The returned micro-kernel is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at,
+    pitch, channels, width, room, back)``. Tiles are `pixels` wide, `vectors` * lanes if x_in_lanes, else `rows`, and
+    follow each other at the pixels j = 0, pixels, 2 * pixels, ... < width. Each computes, r counting rows and l lanes
+    of all vectors::
 
-        x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + l]
+        x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + j * step + l]
         otherwise:    sum[r, l] = sum over i of
-                                  x[at + offsets[i] + r * step] * packed[packed_at + i * vectors * lanes + l]
+                              x[at + offsets[i] + (j + r) * step] * packed[packed_at + i * vectors * lanes + l]
 
     then adds the bias of the output channel (r if x_in_lanes, else l), raises what is below `floor` to it and writes
 
-        x_in_lanes:   out[out_at + r * pitch + l]
-        otherwise:    out[out_at + l * pitch + r]      (transposed in registers)
+        x_in_lanes:   out[out_at + r * pitch + j + l]
+        otherwise:    out[out_at + l * pitch + j + r]      (transposed in registers)
 
-    for r < valid_rows and l < valid_lanes. Lanes and rows beyond are computed from whatever lies there, so `x`
-    needs room behind: `rows` * `step` or `vectors` * lanes elements.
+    for the first `channels` output channels and the pixels before `room`. Channels and pixels beyond are computed from
+    whatever lies there, so `x` needs room behind: a tile's pixels. With `back` the last tile ends with the row, and
+    begins earlier: it computes some pixels twice, and if the row is shorter than a tile, some in front of it.
 
-    Transposed, whole vectors are written, which is faster than a part of one: where `valid_rows` is more than `rows`,
-    what lies behind, up to `valid_rows`, is overwritten with anything. Whoever allows that computes it afterwards.
+    Transposed, whole vectors are written, which is faster than a part of one: where `room` allows, what lies behind a
+    tile is overwritten with anything. Whoever allows that computes it afterwards.
 
     With `ahead` (and x_in_lanes) what lies behind each vector of x, the next tile's, is fetched into the first-level
     cache: for an x that is read in place, from as many pages as there are channels, which no hardware foresees.
@@ -258,19 +261,20 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
 
     @intrinsic
     def register_tile(
-        typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
-    ):
+        typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room,
+        back,
+    ):  # fmt: skip
         kind = Vector(out.dtype)
         count = kind.count
+        pixels = vectors * count if x_in_lanes else rows
 
-        def codegen(context, builder, sig, args):
-            x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide = args
-            image = builder.gep(_data(context, builder, x, x_), [start])
-            weights = builder.gep(_data(context, builder, packed, packed_), [first])
-            distances = _data(context, builder, offsets, table)
-            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
+        def one_tile(context, builder, operands, image, goal, valid):
+            """Emit the tile whose pixels begin at `image` and `goal`."""
+            packed_, first, distances, steps, biases, least, pitch_ = operands
+            zero = ir.Constant(least.type, None)
             panel = rows if x_in_lanes else vectors * count
             apart = 1 if x_in_lanes else step
+            weights = builder.gep(packed_, [first])
 
             def factors(i):
                 here = builder.gep(image, [builder.load(builder.gep(distances, [i]))]), x
@@ -292,9 +296,7 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
 
                 return scalar, vector
 
-            sums = _reduction(builder, rows, vectors, _table_size(context, builder, offsets, table), zero, factors)
-            biases = builder.gep(_data(context, builder, bias, bias_), [shift])
-            least = _splat(builder, lowest, count)
+            sums = _reduction(builder, rows, vectors, steps, zero, factors)
             for r in range(rows):
                 for v in range(vectors):
                     if x_in_lanes:
@@ -302,20 +304,35 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
                     else:
                         added = _load(builder, biases, _INT(v * count), count)
                     sums[r][v] = _raised(builder, _plus(builder, sums[r][v], added), least)
-            goal = builder.gep(_data(context, builder, out, out_), [to])
             for v in range(vectors):
                 column = [sums[r][v] for r in range(rows)]
                 if x_in_lanes:
-                    _write(builder, column, goal, pitch_, (0, v * count), (high, wide))
+                    _write(builder, column, goal, pitch_, (0, v * count), valid)
                     continue
                 for r in range(0, rows, count):
                     block = [column[r + k] if r + k < rows else zero for k in range(count)]
-                    _write(builder, _transposed(builder, block), goal, pitch_, (v * count, r), (wide, high))
+                    _write(builder, _transposed(builder, block), goal, pitch_, (v * count, r), valid)
+
+        def codegen(context, builder, sig, args):
+            x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide, end, last = args
+            image = builder.gep(_data(context, builder, x, x_), [start])
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            biases = builder.gep(_data(context, builder, bias, bias_), [shift])
+            distances, steps = _data(context, builder, offsets, table), _table_size(context, builder, offsets, table)
+            least = _splat(builder, lowest, count)
+            operands = _data(context, builder, packed, packed_), first, distances, steps, biases, least, pitch_
+            latest = builder.sub(wide, _INT(pixels))
+            goes_back = builder.icmp_signed("!=", last, _INT(0))
+            with cgutils.for_range_slice(builder, _INT(0), wide, _INT(pixels), _INT) as (begin, _):
+                behind = builder.and_(goes_back, builder.icmp_signed(">", begin, latest))
+                j = builder.select(behind, latest, begin)
+                here, there = builder.gep(image, [builder.mul(j, _INT(step))]), builder.gep(goal, [j])
+                one_tile(context, builder, operands, here, there, (high, builder.sub(end, j)))
             return context.get_dummy_value()
 
         integer = types.int64
         return types.void(
-            x, integer, offsets, packed, integer, bias, integer, out.dtype, out, *[integer] * 4
+            x, integer, offsets, packed, integer, bias, integer, out.dtype, out, *[integer] * 6
         ), codegen
 
     return register_tile
@@ -346,25 +363,23 @@ def _write(builder, vectors, goal, pitch, origin, valid):
 
 
 def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:
-    """The same product as loops over one sum at a time."""
+    """The same products as loops over one sum at a time."""
     register_width = register_bytes()
 
     @jit(key=(rows, vectors, x_in_lanes, step))
     def plain_tile(
-        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, valid_rows, valid_lanes
+        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room, back
     ):
-        flat_x, flat_packed, flat_bias, flat_out = x.reshape(-1), packed.reshape(-1), bias.reshape(-1), out.reshape(-1)
-        width = vectors * (register_width // out.itemsize)
-        for r in range(min(rows, valid_rows)):
-            for lane in range(min(width, valid_lanes)):
-                total = out.dtype.type(0)
-                for i in range(offsets.size):
-                    if x_in_lanes:
-                        total += flat_packed[packed_at + i * rows + r] * flat_x[at + offsets[i] + lane]
-                    else:
-                        total += flat_x[at + offsets[i] + r * step] * flat_packed[packed_at + i * width + lane]
-                total += flat_bias[bias_at + (r if x_in_lanes else lane)]
-                to = out_at + (r * pitch + lane if x_in_lanes else lane * pitch + r)
-                flat_out[to] = floor if total < floor else total
+        lanes = vectors * (register_width // out.itemsize)
+        pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
+        for begin in range(0, width, pixels):
+            first = min(begin, width - pixels) if back else begin
+            for o in range(min(panel, channels)):
+                for j in range(first, min(first + pixels, room)):
+                    total = out.dtype.type(0)
+                    for i in range(offsets.size):
+                        total += x[at + offsets[i] + j * step] * packed[packed_at + i * panel + o]
+                    total += bias[bias_at + o]
+                    out[out_at + o * pitch + j] = floor if total < floor else total
 
     return plain_tile
