@@ -102,7 +102,7 @@ class _KernelPipeline(Pipeline):
 
 @intrinsic
 def _share_of(typingctx, tasks, share, shares):
-    kind = loops.Range(types.int64, "up")
+    kind = loops.Range(types.int64, True)
 
     def codegen(context, builder, sig, args):
         count, number, parts = args
