@@ -18,7 +18,7 @@ from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403 # the other hooks
 
 #: What compiles kernels, and takes wheels apart.
-_TOOLS = ["numpy>=2.0", "scipy>=1.13", "numba>=0.61", "platformdirs>=4", "wheel"]
+_TOOLS = ["numpy>=2.0", "scipy>=1.13", "numba>=0.62", "platformdirs>=4", "wheel"]
 
 
 def _with_kernels() -> bool:

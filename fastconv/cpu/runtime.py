@@ -1,7 +1,7 @@
 """Threads, forks and compiled code: everything about running a Numba kernel that is not its loops.
 
 **Threads.** A kernel is compiled twice, parallel and serial, and `Kernel.__call__` picks: parallel where Numba's
-threading layer can take it now, serial otherwise. What the layers can take (Numba 0.61-0.68, Linux):
+threading layer can take it now, serial otherwise. What the layers can take (Numba 0.62-0.68, Linux):
 
 =========== ============================== ==============================================================
 layer       several Python threads         in a child forked after the parent has run in parallel
