@@ -20,7 +20,7 @@ from fastconv.cpu import runtime
 class Conv:
     """One `conv2d` problem. With `plain` it is tried in every dtype; with `threads` in float32 by all threads.
 
-    (Everything else is tried in one thread, because the serial builds of the kernels compile three times faster.)
+    (Everything else is tried in one thread: the compiled code is the same.)
     """
 
     name: str

@@ -18,7 +18,7 @@ settings.load_profile("fastconv")
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Kernels run in one thread, but where a test says otherwise: serial builds compile three times faster."""
+    """Kernels run in one thread, but where a test says otherwise: the code is the same, and tests run side by side."""
     with threads(1):
         yield
 

@@ -102,7 +102,7 @@ def fork_while_busy(work: list[Job]) -> None:
 def main() -> None:
     work = jobs()
     with threads(1):
-        assert right(work)  # the serial builds, which a child may need
+        assert right(work)  # on one thread, too, as in a child
     assert right(work)
     at_once(work)
     forked(partial(right, work))

@@ -1,7 +1,7 @@
 """Threads, forks and compiled code: everything about running a Numba kernel that is not its loops.
 
-**Threads.** A kernel is compiled twice, parallel and serial, and `Kernel.__call__` picks: parallel where Numba's
-threading layer can take it now, serial otherwise. What the layers can take (Numba 0.62-0.68, Linux):
+**Threads.** A kernel is compiled once, and `Kernel.__call__` runs it on Numba's threads where the threading layer can
+take it now, on the calling thread otherwise. What the layers can take (Numba 0.62-0.68, Linux):
 
 =========== ============================== ==============================================================
 layer       several Python threads         in a child forked after the parent has run in parallel
@@ -13,7 +13,7 @@ workqueue   the process is aborted: one    its threads are gone: run serially
             serially
 =========== ============================== ==============================================================
 
-Compiled code is kept on disk: `disk_cache`.
+How kernels are compiled, and kept on disk: `building`, `launching`, `micro`, `disk_cache`.
 """
 
 from __future__ import annotations
@@ -71,8 +71,11 @@ PARALLEL_OPERATIONS = 2e6
 MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set when Numba is imported
 
 
+_making = threading.Lock()
+
+
 class Kernel:
-    """A compiled loop nest over ``prange``, in a parallel and a serial build; a call runs the safe one.
+    """A compiled loop nest over ``prange``; a call runs it on as many threads as may be used now.
 
     Arguments are arrays as `checks.kernel_ready` makes them, numbers and tuples of numbers.
     """
@@ -86,7 +89,11 @@ class Kernel:
     @cached_property
     def launch(self) -> Any:
         """Called as ``launch(team, threads, *args)``, see `launching.launcher`; made when it is first needed."""
-        return launching.launcher(*self._made_of)
+        with _making:  # by one thread
+            known = self.__dict__
+            if "launch" not in known:
+                known["launch"] = launching.launcher(*self._made_of)
+            return known["launch"]
 
     def __call__(self, *args: Any) -> None:
         threads = num_threads()
@@ -100,16 +107,16 @@ class Kernel:
         self.launch(0, 1, *args)
 
     def sized(self, operations: float) -> Callable[..., None]:
-        """What to call for a problem of so many operations: the serial build where threads would not pay."""
+        """What to call for a problem of so many operations: the calling thread alone where threads would not pay."""
         return self if operations >= PARALLEL_OPERATIONS else self.serial
 
 
 class Launch:
     """A kernel for one problem, called again and again, as ``launch.call(...)``, with arguments of the same types.
 
-    A problem of too few operations for threads runs the serial build, whose compiled code is called directly: Numba's
-    look at the type of every argument would take longer (0.4 us) than many a small problem. That code does not check
-    types: only what `checks.kernel_ready` made, and constants, may be passed.
+    A problem of too few operations for threads runs on the calling thread, and its compiled code is called directly:
+    Numba's look at the type of every argument would take longer (0.4 us) than many a small problem. That code does not
+    check types: only what `checks.kernel_ready` made, and constants, may be passed.
     """
 
     __slots__ = ("_kernel", "call")
