@@ -266,6 +266,26 @@ except IndexError:
     assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=threads)
 
 
+def test_ranges_of_kernels_are_those_of_python(tmp_path: Path) -> None:
+    loops = "stop", "start, stop", "start, stop, step", "stop, start, -1", "stop, start, -3"
+    code = "".join(f"    for i in range({each}):\n        out[n] = i\n        n += 1\n" for each in loops)
+    script = tmp_path / "ranges.py"  # a kernel's code is in a file
+    script.write_text(f"""
+import numpy as np
+from fastconv.cpu.runtime import compiled
+
+def walk(start, stop, step, out):
+    n = 0
+{code}    return n
+
+for start, stop, step in ((0, 7, 1), (-3, 9, 4), (5, 5, 2), (6, 2, 3)):
+    outs = np.zeros((2, 99), np.int64)
+    assert compiled(walk)(start, stop, step, outs[0]) == walk(start, stop, step, outs[1])
+    assert (outs[0] == outs[1]).all(), outs
+""")
+    run("-W", "error", script)
+
+
 def test_a_kernel_has_one_parallel_loop() -> None:
     code = """
 import numpy as np

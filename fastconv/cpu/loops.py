@@ -51,6 +51,8 @@ def numbers(*args: int) -> range:
 
 @infer_global(numbers)
 class _Numbers(AbstractTemplate):
+    prefer_literal = True  # or Numba shows it no constants: a step of -1 would go up
+
     def generic(self, args: tuple, kws: dict) -> Any:
         number: Any = self.context.unify_types(*map(types.unliteral, args))
         if number not in (types.int64, types.uint64):
