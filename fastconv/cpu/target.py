@@ -95,7 +95,8 @@ def processor_of(pack: Pack) -> Processor:
     """The processor that a pack is for."""
     told = pack.manifest.get("processor")
     told = told if isinstance(told, dict) else {}
-    return Processor(str(told.get("name")), frozenset(map(str, told.get("features", ()))))
+    features = told.get("features")
+    return Processor(str(told.get("name")), frozenset(map(str, features if isinstance(features, list) else ())))
 
 
 class _Chosen(NamedTuple):
@@ -139,8 +140,11 @@ def _imported() -> Processor | None:
     data = _files.read(_files.cache_folder() / IMPORTED, note=False)
     if data is None:
         return None
-    told = json.loads(data)
-    processor = Processor(told["name"], frozenset(told["features"]))
+    try:
+        told = json.loads(data)
+        processor = Processor(str(told["name"]), frozenset(map(str, told["features"])))
+    except (ValueError, TypeError, KeyError):  # damaged: as if nothing was imported
+        return None
     return processor if processor.features <= host().features else None
 
 
