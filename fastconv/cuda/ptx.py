@@ -9,8 +9,6 @@ Source: NVIDIA, PTX ISA, the sections on ld, cp.async, cvt and mma.
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from functools import cache
 from typing import Any
 
@@ -25,6 +23,8 @@ MMA = {"tf32": "m16n8k8.row.col.f32.tf32.tf32.f32", "f16": "m16n8k16.row.col.f32
        "u8": "m16n8k32.row.col.s32.u8.u8.s32"}
 
 if SIMULATED:
+    from .simulator import this
+
     int64 = int
 
     def int32(value: Any) -> Any:
@@ -75,19 +75,19 @@ if SIMULATED:
             _aligned(shared, place, size)
             if wanted:
                 _aligned(pointer, index, size)
-            _copies()[-1].append((size, shared, place, pointer, index, wanted))
+            this().copies[-1].append((size, shared, place, pointer, index, wanted))
 
         return copy
 
     def commit() -> None:
         """What this thread started to copy since the last time is a group."""
-        _copies().append([])
+        this().copies.append([])
 
     def arrival(newest: int) -> Any:
         """The function that waits until all groups of this thread have arrived but for so many of the newest."""
 
         def wait() -> None:
-            groups = _copies()
+            groups = this().copies
             while len(groups) - 1 > newest:
                 for size, shared, place, pointer, index, wanted in groups.pop(0):
                     raw = np.zeros(size // pointer.array.itemsize, pointer.array.dtype)
@@ -97,10 +97,6 @@ if SIMULATED:
                         shared[int(place) + i] = value
 
         return wait
-
-    def _copies() -> list[list[tuple]]:
-        """Groups of this thread that are under way, and the one that is begun."""
-        return vars(threading.current_thread()).setdefault("copies", [[]])
 
     def word(value: Any) -> Any:
         """The bits of a float32, as an integer of 32 bits."""
@@ -131,9 +127,9 @@ if SIMULATED:
         """
 
         def step(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> Any:
-            thread: Any = threading.current_thread()
-            boards = vars(thread._manager).setdefault("boards", defaultdict(dict))
-            thread.steps = steps = getattr(thread, "steps", 0) + 1
+            thread = this()
+            boards, steps = thread.block.boards, thread.steps + 1
+            thread.steps = steps
             boards[steps][thread.thread_id] = (a0, a1, a2, a3, b0, b1)
             thread.syncthreads()  # all warps of a block make the same steps
             boards.pop(steps - 1, None)

@@ -20,14 +20,13 @@ A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and i
 compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
 
 Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) runs kernels as Python. `SIMULATED` is the one switch: what the simulator
-lacks has a plain twin behind it. There pointers check every index, and a block's threads get the same shared array.
+lacks has a plain twin behind it. There pointers check every index, and a block's threads take turns (`simulator`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,32 +44,13 @@ from ..checks import BFLOAT16
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
-if SIMULATED:
-    from numba.cuda.simulator.kernelapi import FakeCUDAShared
-    from numba.np.numpy_support import as_dtype
-
-    _SHARED, _dynamic_shared = threading.Lock(), FakeCUDAShared.array
-
-    def _shared_array(self, shape, dtype, alignment=None):
-        """Numba's looks for the array and makes it in two steps, between which another thread may make its own."""
-        if shape == 0:
-            return _dynamic_shared(self, shape, dtype, alignment)
-        caller = sys._getframe(1)
-        place = caller.f_code.co_filename, caller.f_lineno
-        with _SHARED:
-            if place not in self._allocations:
-                self._allocations[place] = np.empty(shape, as_dtype(dtype) if isinstance(dtype, types.Type) else dtype)
-            return self._allocations[place]
-
-    FakeCUDAShared.array = _shared_array  # type: ignore[method-assign]
-
 #: Blocks of a grid along its first axis, all that a GPU takes.
 MOST_BLOCKS = 2**31 - 1
 
 INT32, INT64, FLOAT32, FLOAT64 = types.int32, types.int64, types.float32, types.float64
 
-#: The argument of `cuda.jit` is the same everywhere: a function that kernels call.
-device_function = cuda.jit(device=True)
+#: A function that kernels call.
+device_function = (lambda function: function) if SIMULATED else cuda.jit(device=True)
 
 
 def pick(real: int, simulated: int) -> int:
@@ -116,14 +96,10 @@ class Kernel:
         self.signature = signature
         self.key = key
         self._loaded: dict[Any, Any] = {}
-        self._simulated = cuda.jit(function) if SIMULATED else None
         self._converters = tuple(map(_converter, signature))
 
     def __repr__(self) -> str:
         return f"{self.function.__module__.rpartition('.')[2]}.{self.function.__name__}{self.key[2:]}"
-
-    def simulate(self, grid: tuple[int, ...], block: tuple[int, ...], shared: int, arguments: tuple) -> None:
-        self._simulated[grid, block, 0, shared](*arguments)  # type: ignore[index]
 
     def ptx(self, capability: tuple[int, int]) -> str:
         """Compiled for a compute capability."""

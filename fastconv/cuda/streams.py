@@ -6,7 +6,6 @@ A launch takes bare pointers and integers. Arrays of callers come as `Tensor`, a
 from __future__ import annotations
 
 import math
-import sys
 import threading
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
@@ -221,14 +220,10 @@ class SimulatedStream(Stream):
             return
         values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
                   for kind, value in zip(kernel.signature, arguments, strict=True)]
+        from . import simulator  # which Numba has only where it was asked for
+
         with self._LOCK:
-            # The simulator's threads wait by looking again and again; taking turns of 5 ms they would hardly get on.
-            before = sys.getswitchinterval()
-            sys.setswitchinterval(2e-5)
-            try:
-                kernel.simulate(blocks, threads, shared, tuple(values))
-            finally:
-                sys.setswitchinterval(before)
+            simulator.launch(kernel.function, blocks, threads, shared, tuple(values))
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         dtype = np.dtype(dtype)

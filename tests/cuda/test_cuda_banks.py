@@ -24,7 +24,7 @@ from fastconv.spec import conv_spec
 pytestmark = pytest.mark.gpu
 
 if SIMULATED:
-    from numba.cuda.simulator.kernelapi import FakeCUDAShared
+    from fastconv.cuda.simulator import Shared
 
 #: Of each thread, in order: (what, bytes, address).
 Accesses = defaultdict[int, list[tuple[str, int, int]]]
@@ -52,14 +52,14 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Accesses:
         found[threading.current_thread().thread_id].append((what, size, 4 * int(index)))  # type: ignore[attr-defined]
         return array.view(np.ndarray)
 
-    make = FakeCUDAShared.array
+    make = Shared.array
 
     def array(self: Any, shape: Any, dtype: Any) -> Watched:
         watched = make(self, shape, dtype).view(Watched)
         watched.notes = found
         return watched
 
-    monkeypatch.setattr(FakeCUDAShared, "array", array)
+    monkeypatch.setattr(Shared, "array", array)
     for module in (gemm_kernel, mma_kernel, weight_implicit_gemm):
         load4, store4, copier = module.load4, module.store4, module.copier
         monkeypatch.setattr(module, "load4", lambda a, i, f=load4: f(noted("load", 16, a, i), i))
@@ -142,7 +142,7 @@ def test_threads_share_an_array_that_is_long_in_the_making(monkeypatch: pytest.M
         return empty(*args)
 
     monkeypatch.setattr(np, "empty", slow)
-    shared, found = FakeCUDAShared(0), []
+    shared, found = Shared(0), []
     threads = [threading.Thread(target=lambda: found.append(shared.array(4, np.dtype(np.float32)))) for _ in range(4)]
     for thread in threads:
         thread.start()
