@@ -15,15 +15,11 @@ from __future__ import annotations
 import os
 import pickle
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -466,6 +462,9 @@ def _team(count: int, threads: int) -> Iterator[Runner]:
         with notice.silenced():
             yield _here
         return
+    from concurrent.futures import ThreadPoolExecutor, as_completed  # late, as below: `import fastconv` needs none of it
+    from queue import SimpleQueue
+
     idle: SimpleQueue[_Process] = SimpleQueue()
     processes: list[_Process] = []
 
@@ -509,6 +508,8 @@ class _Process:
     """Another process, which runs works, and answers when they are done."""
 
     def __init__(self, threads: int) -> None:
+        import subprocess
+
         begin = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from fastconv import warming; "
         # NumPy's products are small here, and its threads would be one for each core in each process.
         settings = {"NUMBA_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", "FASTCONV_QUIET": "1"}
@@ -542,6 +543,8 @@ class _Process:
 
 def _serve() -> None:
     """What `_Process` starts: run works as they come from the standard input, until it ends."""
+    import signal
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     while True:
