@@ -462,7 +462,8 @@ def _team(count: int, threads: int) -> Iterator[Runner]:
         with notice.silenced():
             yield _here
         return
-    from concurrent.futures import ThreadPoolExecutor, as_completed  # late, as below: `import fastconv` needs none of it
+    # Late, as below: `import fastconv` needs none of it.
+    from concurrent.futures import ThreadPoolExecutor, as_completed
     from queue import SimpleQueue
 
     idle: SimpleQueue[_Process] = SimpleQueue()
