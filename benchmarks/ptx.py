@@ -11,21 +11,25 @@ A kernel is found by recording what an algorithm launches for a problem (`fastco
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from fastconv import choice
+from fastconv import _files, choice
 from fastconv.checks import BFLOAT16
 from fastconv.pool_spec import PoolSpec, adaptive_spec, pool_spec
 from fastconv.spec import ConvSpec, conv_spec
@@ -231,25 +235,62 @@ def assemble(
     kernel: Any, capability: tuple[int, int], threads: int, dynamic: int, folder: Path | None = None
 ) -> Assembled:
     """Compile and assemble one kernel; RuntimeError with ptxas's words if it refuses."""
-    program = ptxas()
-    if program is None:
-        raise RuntimeError("ptxas is not installed: pip install 'fastconv[ptx]'")
-    arch = f"sm_{capability[0]}{capability[1]}"
-    with tempfile.TemporaryDirectory() as temporary:
-        name = re.sub(r"\W+", "_", f"{kernel}_{arch}")[:120]
-        file = (folder or Path(temporary)) / f"{name}.ptx"
-        file.write_text(kernel.ptx(capability))
-        command = [program, f"-arch={arch}", "-v", str(file), "-o", str(Path(temporary) / "out.cubin")]
-        done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{kernel}: {done.stderr}")
-    said = done.stderr
+    said = _asked(kernel, capability, folder) if folder else _known(kernel, capability)
 
     def number(pattern: str) -> int:
         return max((int(found) for found in re.findall(pattern, said)), default=0)
 
-    return Assembled(str(kernel), arch, number(r"Used (\d+) registers"), number(r"(\d+) bytes stack frame"),
-                     number(r"(\d+) bytes spill stores"), number(r"(\d+) bytes smem") + dynamic, threads)
+    return Assembled(str(kernel), _arch(capability), number(r"Used (\d+) registers"),
+                     number(r"(\d+) bytes stack frame"), number(r"(\d+) bytes spill stores"),
+                     number(r"(\d+) bytes smem") + dynamic, threads)
+
+
+@cache
+def _known(kernel: Any, capability: tuple[int, int]) -> str:
+    """What ptxas says of a kernel, from a folder beside the compiled kernels if it has said so before."""
+    made_of = kernel.identity(capability), _compilers()
+    file = _files.cache_folder() / "ptxas" / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.txt"
+    if known := _files.read(file):
+        return known.decode()
+    with tempfile.TemporaryDirectory() as folder:
+        said = _asked(kernel, capability, Path(folder))
+    _forget(file.parent)
+    _files.write(file, said.encode())
+    return said
+
+
+def _asked(kernel: Any, capability: tuple[int, int], folder: Path) -> str:
+    program = ptxas()
+    if program is None:
+        raise RuntimeError("ptxas is not installed: pip install 'fastconv[ptx]'")
+    file = folder / (re.sub(r"\W+", "_", f"{kernel}_{_arch(capability)}")[:120] + ".ptx")
+    file.write_text(kernel.ptx(capability))
+    with tempfile.TemporaryDirectory() as temporary:
+        command = [program, f"-arch={_arch(capability)}", "-v", str(file), "-o", str(Path(temporary) / "out.cubin")]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{kernel}: {done.stderr}")
+    return done.stderr
+
+
+@cache
+def _compilers() -> tuple[str, ...]:
+    """The packages that libNVVM and ptxas come in, and what the ptxas that is found says of itself."""
+    names = {f"{found.name} {found.version}" for found in metadata.distributions()}
+    said = subprocess.run([str(ptxas()), "--version"], capture_output=True, text=True).stdout if ptxas() else ""
+    return *sorted(name for name in names if name.startswith(("nvidia", "cuda", "numba"))), said
+
+
+@cache
+def _forget(folder: Path) -> None:
+    """Remove what nobody has asked for in a month: each change of a kernel leaves all of them behind."""
+    _files.remove(entry.file for entry in _files.entries(folder) if time.time() - entry.used > 30 * 86_400)
+
+
+def _arch(capability: tuple[int, int]) -> str:
+    from fastconv.cuda.runtime import arch
+
+    return arch(capability)
 
 
 def report(

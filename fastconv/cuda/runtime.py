@@ -26,6 +26,7 @@ lacks has a plain twin behind it. There pointers check every index, and a block'
 from __future__ import annotations
 
 import ctypes
+import gc
 import hashlib
 import threading
 from collections.abc import Callable, Iterator
@@ -101,6 +102,11 @@ class Kernel:
     def __repr__(self) -> str:
         return f"{self.function.__module__.rpartition('.')[2]}.{self.function.__name__}{self.key[2:]}"
 
+    def identity(self, capability: tuple[int, int]) -> str:
+        """A hash of what its code depends on."""
+        made_of = self.key, self.signature, arch(capability), _toolchain()
+        return hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
+
     def ptx(self, capability: tuple[int, int]) -> str:
         """Compiled for a compute capability."""
         with _compiling_for(capability):
@@ -114,15 +120,14 @@ class Kernel:
         """Machine code, from the disk if it is there, and the name of its entry."""
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
-        arch = f"sm_{capability[0]}{capability[1]}"
-        identity = hashlib.sha256(repr((self.key, self.signature, arch, _toolchain())).encode()).hexdigest()[:32]
-        file = cache_folder() / f"cuda-{self.function.__name__}-{identity}.cubin"
+        file = cache_folder() / f"cuda-{self.function.__name__}-{self.identity(capability)}.cubin"
         entry, _, code = (read(file) or b"").partition(b"\n")
         if code[:4] == b"\x7fELF":
             return code, entry.decode()
         text = self.ptx(capability)
         entry_name = text.partition(".entry ")[2].partition("(")[0].strip()
-        code = bytes(Linker(ObjectCode.from_ptx(text.encode()), options=LinkerOptions(arch=arch)).link("cubin").code)
+        linker = Linker(ObjectCode.from_ptx(text.encode()), options=LinkerOptions(arch=arch(capability)))
+        code = bytes(linker.link("cubin").code)
         write(file, entry_name.encode() + b"\n" + code)
         return code, entry_name
 
@@ -159,6 +164,11 @@ _LOADING, _COMPILING = threading.Lock(), threading.RLock()
 _TARGET = [(8, 0)]
 
 
+def arch(capability: tuple[int, int]) -> str:
+    """An architecture as compilers call it."""
+    return f"sm_{capability[0]}{capability[1]}"
+
+
 def target() -> tuple[int, int]:
     """The compute capability that is compiled for, for intrinsics that depend on it."""
     return _TARGET[-1]
@@ -178,12 +188,15 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
         return SimpleNamespace(compute_capability=capability) if threading.get_ident() == this else ask()
 
     with _COMPILING:
-        ask = dispatcher.get_current_device
+        ask, collects = dispatcher.get_current_device, gc.isenabled()
         dispatcher.get_current_device = device
         _TARGET.append(capability)
+        gc.disable()  # looks for garbage take a fifth of the time
         try:
             yield
         finally:
+            if collects:
+                gc.enable()
             _TARGET.pop()
             dispatcher.get_current_device = ask
 
