@@ -206,8 +206,8 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
 
     Raises
     ------
-    ValueError
-        If there is no such class, this processor is not of it, or `problems` are given for "host".
+    ValueError, TypeError
+        If there is no such class, this processor is not of it, `problems` are given for "host", or they are none.
     PermissionError
         If the cache is not used; the message says why.
     OSError
@@ -223,6 +223,7 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
 
     from .cpu import target
     from .cpu.processor import CLASSES, host
+    from .warming import portable
 
     if processor == "host":
         if problems is not None:
@@ -233,13 +234,14 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
     goal = CLASSES[processor]
     if lacking := sorted(goal.features - host().features):
         raise ValueError(f"processor {processor!r} has {', '.join(lacking)}, which this one lacks")
+    asked = pickle.dumps(portable(problems))
     with tempfile.TemporaryDirectory() as folder:
         settings = {"NUMBA_CPU_NAME": goal.name, "NUMBA_CPU_FEATURES": goal.flags, "FASTCONV_CACHE_DIR": folder}
         path = [str(target.PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = os.environ | settings | {"PYTHONPATH": os.pathsep.join(path), "FASTCONV_KERNELS": ""}
         code = "import pickle, sys, fastconv; fastconv.warmup(pickle.load(sys.stdin.buffer))"
         command = [sys.executable, "-P", "-c", code]
-        subprocess.run(command, env=environment, input=pickle.dumps(problems), check=True)
+        subprocess.run(command, env=environment, input=asked, check=True)
         return _export(file, Path(folder), goal)
 
 

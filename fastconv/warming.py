@@ -324,7 +324,7 @@ def stages(problems: Iterable[Any], dtypes: Sequence[np.dtype]) -> list[dict[Uni
         works: Works
         if isinstance(problem, str):
             works = chain.from_iterable(_of_operation(problem, dtype) for dtype in dtypes)
-        elif isinstance(problem, TransposedPlan):
+        elif isinstance(problem, TransposedPlan | _Transposed):
             works = _of_transposed_spec(problem.spec)
         else:
             works = _of_spec(problem.spec if isinstance(problem, Plan) else problem)
@@ -407,10 +407,22 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class _Transposed(NamedTuple):
+    """What there is to know of a plan of a transposed convolution."""
+
+    spec: ConvSpec
+
+
+def portable(problems: Any) -> list[Any]:
+    """Problems as another process can have them: of plans, what they are for. ValueError or TypeError as `warmup`."""
+    return [_Transposed(one.spec) if isinstance(one, TransposedPlan) else one.spec if isinstance(one, Plan) else one
+            for one in _problems_of(problems)]  # fmt: skip
+
+
 def _problems_of(problems: Any) -> list[Any]:
     if problems is None:
         return list(names())
-    kinds = str, ConvSpec, PoolSpec, Plan, TransposedPlan
+    kinds = str, ConvSpec, PoolSpec, Plan, TransposedPlan, _Transposed
     if isinstance(problems, kinds):
         problems = (problems,)
     elif not isinstance(problems, Iterable):

@@ -11,8 +11,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import fastconv
 from fastconv import cache, packs
 from fastconv.cpu import target
 from fastconv.cpu.processor import CLASSES, Processor, host
@@ -82,6 +84,14 @@ def test_an_imported_pack_is_loaded_and_nothing_compiled(v3_pack: Path, tmp_path
     assert run(CODE, folder)[0] == host().name
 
 
+@pytest.mark.parametrize("damage", ["", '{"name', "[]", '{"name": 1, "features": 2}'])
+def test_a_damaged_note_of_what_was_imported_counts_as_none(tmp_path: Path, damage: str) -> None:
+    (tmp_path / target.IMPORTED).write_text(damage)
+    code = "from fastconv import cache\nfrom fastconv.cpu import target\nprint(target.processor().name, cache.clear())"
+    assert run(code, tmp_path) == [host().name, "0"]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_pack_for_this_processor(tmp_path: Path) -> None:
     count = run(CODE, tmp_path / "one")[-1]
     export = f"from fastconv import cache; print(cache.export_kernels({str(tmp_path / 'pack.zip')!r}))"
@@ -103,6 +113,7 @@ def test_kernels_of_other_sources_are_not_exported(tmp_path: Path) -> None:
         ({"Numba": "0.1"}, "Numba 0.1"),
         ({"machine": "vax"}, "machine vax"),
         ({"processor": {"name": "z", "features": ["sse2", "teleport"]}}, "teleport"),
+        ({"processor": {"name": "z", "features": 3}}, "processor features 3"),
     ],
 )
 def test_a_pack_that_does_not_fit_is_not_used(tmp_path: Path, change: dict[str, Any], told: str) -> None:
@@ -145,6 +156,9 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cache.export_kernels(tmp_path / "pack.zip", processor="pdp11")
     with pytest.raises(ValueError, match="problems are compiled for a class"):
         cache.export_kernels(tmp_path / "pack.zip", problems="conv2d")
+    if host().features >= V3.features:
+        with pytest.raises(ValueError, match="problems must name operations"):
+            cache.export_kernels(tmp_path / "pack.zip", processor="x86-64-v3", problems="conv9d")
     monkeypatch.setitem(CLASSES, "x86-64-v3", Processor("x86-64-v3", frozenset({"teleport"})))
     with pytest.raises(ValueError, match="has teleport, which this one lacks"):
         cache.export_kernels(tmp_path / "pack.zip", processor="x86-64-v3")
@@ -154,6 +168,8 @@ def test_bad_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pack_for_a_class_compiles_what_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
     file = tmp_path / "pack.zip"
-    assert cache.export_kernels(file, processor="x86-64-v3", problems="max_pool1d") > 0
+    weight = np.ones((4, 4, 1, 1), np.float32)
+    plans = fastconv.plan_conv2d((1, 4, 9, 9), weight), fastconv.plan_conv_transpose2d((1, 4, 9, 9), weight)
+    assert cache.export_kernels(file, processor="x86-64-v3", problems=iter(["max_pool1d", *plans])) > 0
     assert packs.Pack(file).manifest["processor"]["name"] == "x86-64-v3"
     assert json.loads(zipfile.ZipFile(file).read("manifest.json"))["manifest"] == packs.Pack(file).manifest
