@@ -96,6 +96,31 @@ def test_a_fork_before_the_first_call() -> None:
     run_code("import os, fastconv\nchild = os.fork()\n" + CALL + "\nif child: assert os.waitpid(child, 0)[1] == 0")
 
 
+def test_a_fork_while_a_thread_that_compiles_logs() -> None:
+    code = """
+import fastconv
+import logging, os, threading, time
+from numba.core.compiler_lock import global_compiler_lock
+begun = threading.Event()
+def compile():
+    with global_compiler_lock:
+        begun.set()
+        time.sleep(0.3)
+        logging.getLogger("of a module that is imported meanwhile")
+thread = threading.Thread(target=compile, daemon=True)
+thread.start()
+begun.wait()
+child = os.fork()
+if not child:
+    with global_compiler_lock:
+        logging.getLogger("here, too")
+        os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+    finish(start("-c", code), 30)
+
+
 def test_first_calls_of_several_threads_load_the_kernels() -> None:
     code = """
 import threading
