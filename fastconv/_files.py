@@ -93,6 +93,14 @@ def _others(status: os.stat_result) -> str | None:
     return None
 
 
+def problem(folder: Path) -> str | None:
+    """Why a folder is not used, or only read; None if all is well."""
+    if refused := untrusted(folder):
+        return f"not used: {refused}"
+    place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
+    return None if os.access(place, os.W_OK | os.X_OK) else f"only read: nothing can be written to {place}"
+
+
 def _refused(file: Path) -> bool:
     return any(map(untrusted, {cache_folder(), file.parent}))
 

@@ -3,6 +3,7 @@ inherit."""
 
 from __future__ import annotations
 
+import logging  # noqa: F401 # what is registered last runs first before a fork: see `_before`
 import os
 import sys
 import threading
@@ -37,7 +38,8 @@ def _before() -> None:
     while _running - {threading.get_ident()}:
         time.sleep(1e-4)
     # A child that inherits Numba's compiler lock from a thread in mid-compilation would wait for it forever. It is
-    # taken last: a kernel that still runs may be waiting for it.
+    # taken last: a kernel that still runs may be waiting for it. `logging` takes its lock before a fork, too, and who
+    # compiles may wait for that one: so it must come after this one, and be imported before this module registers.
     module = sys.modules.get("numba.core.compiler_lock")
     if module is not None:
         _hold(module.global_compiler_lock)

@@ -191,11 +191,11 @@ def max_unpool2d(
     result = result_array(shape, check_dtype("x", x.dtype), out, (x, places))
     if places.size:
         check_places(places, shape)
-        from .cpu.adaptive import unpool
+        from .cpu import adaptive
 
         planes = math.prod(x.shape[:-2])
         values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
         bits = f"u{result.itemsize}"  # elements are moved, whatever they are
         found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
-        unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
+        adaptive.unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
     return result

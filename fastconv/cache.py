@@ -107,12 +107,12 @@ def info() -> Info:
     folder = _files.cache_folder()
     found = _files.entries(folder)
     kernels = [entry for entry in found if entry.is_kernel]
-    refused = _files.untrusted(folder)
-    learnt = [] if refused else [entry for place in folder.glob("wisdom/*") for entry in _files.entries(place)]
+    places = [] if _files.untrusted(folder) else folder.glob("wisdom/*")
+    learnt = [entry for place in places for entry in _files.entries(place)]
     used = [datetime.fromtimestamp(entry.used) for entry in kernels]
     return Info(
         folder=folder,
-        problem=f"not used: {refused}" if refused else _unwritable(folder),
+        problem=_files.problem(folder),
         kernels=_files_of(entry for entry in kernels if entry.file.suffix == ".nbc"),
         gpu_kernels=_files_of(entry for entry in kernels if entry.file.suffix == ".cubin"),
         wisdom=_files_of(learnt),
@@ -316,11 +316,6 @@ def _folder() -> Path:
     if refused := _files.untrusted(folder):
         raise PermissionError(f"{folder} is not used: {refused}")
     return folder
-
-
-def _unwritable(folder: Path) -> str | None:
-    place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
-    return None if os.access(place, os.W_OK | os.X_OK) else f"only read: nothing can be written to {place}"
 
 
 def _files_of(entries: Iterable[_files.Entry]) -> Files:

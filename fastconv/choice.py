@@ -204,14 +204,18 @@ def _machine(device: str) -> Any:
         from .cuda.machine import this_machine as this_gpu
 
         return this_gpu()
-    from .cpu.machine import this_machine
+    from .cpu import machine
 
-    return this_machine(1)
+    return machine.this_machine(1)
 
 
 @lru_cache(maxsize=1)
 def runtime() -> Any:
-    """`cpu.runtime`; an import statement would look it up at every call, for longer than the rest of a choice."""
+    """`cpu.runtime`; an import statement would look it up at every call, for longer than the rest of a choice.
+
+    Whatever may be the first to load `cpu` imports ``from .cpu``, not ``from .cpu.runtime``: of threads that began
+    with a package and with a module of it at once, Python until 3.12 lets one have what is loaded by half.
+    """
     from .cpu import runtime
 
     return runtime

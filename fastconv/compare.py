@@ -300,9 +300,9 @@ def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
     """Kernels and, if threadpoolctl is there, BLAS on `threads` threads; yields the number and whether BLAS is too."""
     import numba
 
-    from .cpu.runtime import threading_layer
+    from .cpu import runtime
 
-    threading_layer()  # it must choose the layer, not Numba at the next line
+    runtime.threading_layer()  # it must choose the layer, not Numba at the next line
     before = numba.get_num_threads()
     try:
         if threads is not None:
@@ -356,9 +356,10 @@ def _tolerance(problem: ConvSpec) -> float:
 
 def _ceilings(dtype: np.dtype, threads: int) -> tuple[float | None, float]:
     """Operations a second (None for integers) and bytes a second of this machine."""
-    from .cpu.machine import copy_bandwidth, fma_ceiling
+    from .cpu import machine
 
-    return fma_ceiling(dtype, threads) if dtype.kind == "f" else None, copy_bandwidth(threads)
+    ceiling = machine.fma_ceiling(dtype, threads) if dtype.kind == "f" else None
+    return ceiling, machine.copy_bandwidth(threads)
 
 
 def _rates(flops: int, seconds: float, peak: float | None) -> dict[str, Any]:

@@ -72,13 +72,13 @@ def unfold2d(
     columns = columns_shape(problem)
     result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
     if result.size:
-        from .cpu.columns import unroll
+        from .cpu import columns as kernels
 
         images, target = kernel_ready(x, dtype).reshape(problem.kernel_shapes[0]), result
         if dtype.kind != "f" or dtype.itemsize == 2:  # elements are moved, whatever they are
             images, target = images.view(f"u{dtype.itemsize}"), result.view(f"u{dtype.itemsize}")
         pads = problem.padding[0][0], problem.padding[1][0]
-        loops = unroll.sized(MOVED * target.size / problem.n)
+        loops = kernels.unroll.sized(MOVED * target.size / problem.n)
         for image, one in zip(images, target.reshape(problem.n, *columns[-2:]), strict=True):
             loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation)
     return result
@@ -138,15 +138,15 @@ def fold2d(
     size = problem.x_shape
     result = allocate(size, problem.out_dtype) if out is None else check_out(out, size, problem.out_dtype, (columns,))
     if result.size:
+        from .cpu import columns as kernels
         from .cpu import simd
-        from .cpu.columns import fold
 
         sums = result if result.dtype == problem.acc_dtype else allocate(size, problem.acc_dtype)
         given = kernel_ready(columns, problem.acc_dtype).reshape(problem.n, *columns.shape[-2:])
         lanes = simd.lanes(problem.acc_dtype)
         window, pads = (problem.kh, problem.kw, problem.oh, problem.ow), (problem.padding[0][0], problem.padding[1][0])
         for one, image in zip(given, sums.reshape(problem.kernel_shapes[0]), strict=True):
-            fold.sized(MOVED * one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
+            kernels.fold.sized(MOVED * one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
         if sums is not result:
             result[...] = sums
     return result

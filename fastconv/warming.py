@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _files, backward, cache, grad
+from . import _files, backward, grad
 from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
 from .checks import check_dtype, flag
 from .choice import FILTERS, algorithms, candidates, choose, get_num_threads, name, operation, operations
@@ -382,8 +382,10 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     0
     """
     wanted, kinds, bar = _problems_of(problems), _dtypes(dtypes), _bar if flag("progress", progress) else _no_bar
-    if problem := cache.info().problem:
-        raise PermissionError(f"kernels would be compiled for nothing: {_files.cache_folder()} is {problem}")
+    _files.limit()  # ValueError if it is none
+    folder = _files.cache_folder()
+    if problem := _files.problem(folder):
+        raise PermissionError(f"kernels would be compiled for nothing: {folder} is {problem}")
     before, todo = _kernels(), stages(wanted, kinds)
     # The planner may follow what was measured on as many threads as there are here.
     threads = 1 if all(isinstance(one, str) for one in wanted) else get_num_threads()

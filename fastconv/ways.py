@@ -80,7 +80,7 @@ class Convolutions:
     """One after the other, and their results put where they belong."""
 
     def __init__(self, spec: ConvSpec, parts: Parts, algorithm: str, once: bool) -> None:
-        from .cpu.shuffle import Exchange
+        from .cpu import shuffle
 
         self._spec, self._parts, self._once = spec, parts, once
         chosen = {kernel: recipe(problem, algorithm, once=once) for kernel, problem in decisive(spec, parts).items()}
@@ -88,7 +88,7 @@ class Convolutions:
                          for part in parts.parts]  # fmt: skip
         sizes = spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups
         self._shape = *sizes, spec.depth.kd * spec.kh * spec.kw
-        self._exchange = Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
+        self._exchange = shuffle.Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
 
     @property
     def name(self) -> str:
@@ -191,14 +191,14 @@ def product_seconds(spec: ConvSpec, once: bool) -> float:
 
     It spares a call to move the weights, which is counted here as what that takes, below zero.
     """
-    from .cpu.machine import this_machine
+    from .cpu import machine as rates
 
     depth, positions = spec.c_out // spec.groups, spec.oh * spec.ow
     columns = spec.c_in // spec.groups * spec.kh * spec.kw * positions
     large = columns * spec.acc_dtype.itemsize > COLUMNS_BYTES
     if not spec.n or spec.dtype.kind != "f" or spec.axes == 3 or large:
         return math.inf
-    machine = this_machine(1)
+    machine = rates.this_machine(1)
     if is_small(spec):
         return machine.call + _direct_seconds(spec)
     all_columns = spec.n * spec.groups * columns

@@ -184,13 +184,13 @@ def machine() -> dict[str, str]:
     import numba
     import numpy
 
-    from .cpu.target import package_hash, processor
+    from .cpu import target
 
     return {
-        "processor": processor().name,
-        "features": hashlib.sha256(" ".join(sorted(processor().features)).encode()).hexdigest()[:16],
+        "processor": target.processor().name,
+        "features": hashlib.sha256(" ".join(sorted(target.processor().features)).encode()).hexdigest()[:16],
         "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
-        "fastconv": package_hash()[:16],
+        "fastconv": target.package_hash()[:16],
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "numpy": numpy.__version__,

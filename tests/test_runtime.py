@@ -96,6 +96,57 @@ def test_a_fork_before_the_first_call() -> None:
     run_code("import os, fastconv\nchild = os.fork()\n" + CALL + "\nif child: assert os.waitpid(child, 0)[1] == 0")
 
 
+def test_a_fork_while_a_thread_that_compiles_logs() -> None:
+    code = """
+import fastconv
+import logging, os, threading, time
+from numba.core.compiler_lock import global_compiler_lock
+begun = threading.Event()
+def compile():
+    with global_compiler_lock:
+        begun.set()
+        time.sleep(0.3)
+        logging.getLogger("of a module that is imported meanwhile")
+thread = threading.Thread(target=compile, daemon=True)
+thread.start()
+begun.wait()
+child = os.fork()
+if not child:
+    with global_compiler_lock:
+        logging.getLogger("here, too")
+        os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+"""
+    finish(start("-c", code), 30)
+
+
+def test_first_calls_of_several_threads_load_the_kernels() -> None:
+    code = """
+import threading
+import numpy as np
+import fastconv
+x, weight, at = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 1, 2, 2), np.float32), np.arange(4).reshape(1, 1, 2, 2)
+calls = (lambda: fastconv.unfold2d(x, 2), lambda: fastconv.max_unpool2d(weight, at, 2),
+         lambda: fastconv.conv2d(x, weight), lambda: fastconv.conv_transpose2d(x, weight),
+         lambda: fastconv.plan_conv_transpose2d(x.shape, weight), fastconv.wisdom.export_wisdom)
+start, failed = threading.Barrier(len(calls)), []
+def first(call):
+    start.wait()
+    try:
+        call()
+    except BaseException as error:
+        failed.append(error)
+threads = [threading.Thread(target=first, args=(call,)) for call in calls]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert not failed, failed
+"""
+    run_code(code)
+
+
 def test_python_threads_share_work() -> None:
     """Two shares that wait for each other are done at once, and what fails in a helper is raised."""
     together, seen = threading.Barrier(2), set()

@@ -233,8 +233,11 @@ class Compiled(CPUDispatcher):
 
 def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environment: str = "") -> None:
     """Save new code for other processes, with its symbol, and the name of what Numba calls its environment."""
+    code = library._compiled_object
+    if code is None:  # an interrupt came while LLVM handed it over, where Python cannot raise: it is compiled again
+        raise KeyboardInterrupt
     names = "\n".join((library.name, symbol, environment, "")).encode()
-    files.save(args, names + library._get_compiled_object())
+    files.save(args, names + code)
 
 
 def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | None:
