@@ -279,18 +279,19 @@ def test_a_read_only_install(copied_package: Path, tmp_path: Path) -> None:
 # -- bounds --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("half", ["", "not "])  # for two processes that run tests to share
 @pytest.mark.parametrize(
-    ("test", "cases"),
+    ("test", "cases", "some"),
     [
-        ("test_conv.py::test_every_algorithm", "float32 or plain-int8"),
-        ("test_pool.py::test_every_algorithm", "float32 or plain-int8"),
-        ("test_dimensions.py::test_transposed", "float32 and (depthwise or multiplied)"),
+        ("test_conv.py::test_every_algorithm", "float32 or plain-int8", "separable or image"),
+        ("test_pool.py::test_every_algorithm", "float32 or plain-int8", "lp"),
+        ("test_dimensions.py::test_transposed", "float32 and (depthwise or multiplied)", "depthwise"),
     ],
 )
-def test_every_algorithm_within_bounds(test: str, cases: str) -> None:
+def test_every_algorithm_within_bounds(test: str, cases: str, some: str, half: str) -> None:
     """The named cases once more with Numba's checks of every index."""
-    output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", cases, f"{TESTS / test}", NUMBA_BOUNDSCHECK=1,
-                 NUMBA_NUM_THREADS=1)
+    output = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", f"({cases}) and {half}({some})",
+                 f"{TESTS / test}", NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=1)
     assert " passed" in output
     assert "skipped" not in output
 
