@@ -457,8 +457,11 @@ Runner = Callable[[dict[Unit, list[Work]]], Iterator[Unit]]
 
 @contextmanager
 def _team(count: int, threads: int) -> Iterator[Runner]:
-    """So many processes whose kernels may use so many threads; with one it is this process."""
-    if count < 2 or not sys.executable or getattr(sys, "frozen", False):
+    """So many processes whose kernels may use so many threads; this one where no other can be started.
+
+    This one may have kernels already that are not in the cache: it was another one then, or has been cleared.
+    """
+    if not sys.executable or getattr(sys, "frozen", False):
         from .cpu import notice
 
         with notice.silenced():
@@ -550,6 +553,9 @@ def _serve() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
+    from .cpu import machine
+
+    machine.this_machine(1)  # what the planner of a new process asks for
     while True:
         try:
             works = pickle.load(sys.stdin.buffer)
