@@ -461,7 +461,7 @@ def _team(count: int, threads: int) -> Iterator[Runner]:
 
     This one may have kernels already that are not in the cache: it was another one then, or has been cleared.
     """
-    if not sys.executable or getattr(sys, "frozen", False):
+    if count == 0 or not sys.executable or getattr(sys, "frozen", False):
         from .cpu import notice
 
         with notice.silenced():
