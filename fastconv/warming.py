@@ -352,7 +352,7 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     Returns
     -------
     int
-        How many kernels are in the cache that were not; 0 if all was there.
+        How many kernels it put into the cache; 0 if all were there.
 
     Raises
     ------
@@ -386,18 +386,16 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     folder = _files.cache_folder()
     if problem := _files.problem(folder):
         raise PermissionError(f"kernels would be compiled for nothing: {folder} is {problem}")
-    before, todo = _kernels(), stages(wanted, kinds)
+    new: set[str] = set()
+    todo = stages(wanted, kinds)
     # The planner may follow what was measured on as many threads as there are here.
     threads = 1 if all(isinstance(one, str) for one in wanted) else get_num_threads()
     processes = min(_cores(), max(map(len, todo), default=0))
     with bar(sum(map(len, todo))) as advance, _team(processes, threads) as run:
-        for unit in chain.from_iterable(map(run, todo)):
+        for unit, saved in chain.from_iterable(map(run, todo)):
+            new |= saved
             advance(unit)
-    return len(_kernels() - before)
-
-
-def _kernels() -> set[str]:
-    return {entry.file.name for entry in _files.entries(_files.cache_folder()) if entry.is_kernel}
+    return len(new)
 
 
 def _cores() -> int:
@@ -451,8 +449,10 @@ def _dtypes(dtypes: Any) -> list[np.dtype]:
 
 # -- processes -----------------------------------------------------------------------------------------------
 
-#: What runs the works of each unit, and tells one unit after the other that is done.
-Runner = Callable[[dict[Unit, list[Work]]], Iterator[Unit]]
+#: What runs the works of each unit, and tells one unit after the other that is done, with the names of files that were
+#: written to the cache for it.
+Done = tuple[Unit, set[str]]
+Runner = Callable[[dict[Unit, list[Work]]], Iterator[Done]]
 
 
 @contextmanager
@@ -474,15 +474,14 @@ def _team(count: int, threads: int) -> Iterator[Runner]:
     idle: SimpleQueue[_Process] = SimpleQueue()
     processes: list[_Process] = []
 
-    def one(unit: Unit, works: list[Work]) -> Unit:
+    def one(unit: Unit, works: list[Work]) -> Done:
         process = idle.get()
         try:
-            process.run(unit, works)
+            return unit, process.run(unit, works)
         finally:
             idle.put(process)
-        return unit
 
-    def together(units: dict[Unit, list[Work]]) -> Iterator[Unit]:
+    def together(units: dict[Unit, list[Work]]) -> Iterator[Done]:
         longest_first = sorted(units.items(), key=lambda item: -len(item[1]))
         for done in as_completed([team.submit(one, *item) for item in longest_first]):
             yield done.result()
@@ -499,10 +498,13 @@ def _team(count: int, threads: int) -> Iterator[Runner]:
             process.end()
 
 
-def _here(units: dict[Unit, list[Work]]) -> Iterator[Unit]:
+def _here(units: dict[Unit, list[Work]]) -> Iterator[Done]:
+    from .cpu import disk_cache
+
     for unit, works in units.items():
+        before = set(disk_cache.saved)
         _run(works)
-        yield unit
+        yield unit, disk_cache.saved - before
 
 
 def _run(works: Iterable[Work]) -> None:
@@ -530,16 +532,17 @@ class _Process:
         pickle.dump(message, self._process.stdin)
         self._process.stdin.flush()
 
-    def run(self, unit: Unit, works: list[Work]) -> None:
-        """Wait until these are done; RuntimeError if one fails."""
+    def run(self, unit: Unit, works: list[Work]) -> set[str]:
+        """Wait until these are done, for the names of files that were written; RuntimeError if one fails."""
         assert self._process.stdout is not None
         try:
             self._send(works)
-            failure = pickle.load(self._process.stdout)
+            answer = pickle.load(self._process.stdout)
         except (EOFError, OSError):
-            failure = f"the process ended, with exit status {self._process.wait()}"
-        if failure is not None:
-            raise RuntimeError(f"{told(unit)} cannot be compiled: {failure}")
+            answer = f"the process ended, with exit status {self._process.wait()}"
+        if isinstance(answer, str):
+            raise RuntimeError(f"{told(unit)} cannot be compiled: {answer}")
+        return answer
 
     def end(self) -> None:
         """Whatever it is doing: a file of the cache is whole or not there."""
@@ -553,7 +556,7 @@ def _serve() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
-    from .cpu import machine
+    from .cpu import disk_cache, machine
 
     machine.this_machine(1)  # what the planner of a new process asks for
     while True:
@@ -561,12 +564,13 @@ def _serve() -> None:
             works = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        failure = None
+        answer: set[str] | str
         try:
             _run(works)
+            answer = disk_cache.saved
         except Exception as error:
-            failure = f"{type(error).__name__}: {error}"
-        pickle.dump(failure, answers)
+            answer = f"{type(error).__name__}: {error}"
+        pickle.dump(answer, answers)
         answers.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import operator
 import os
@@ -158,10 +159,25 @@ def test_it_is_this_process_where_no_other_can_be_started(folder, monkeypatch):
     assert fastconv.warmup(("unfold2d", "max_unpool2d")) >= 0
 
 
+def test_what_others_put_into_the_cache_meanwhile_is_not_counted(folder, monkeypatch):
+    fastconv.warmup("unfold2d")
+    (one, *_) = folder.glob("*.nbc")
+
+    @contextlib.contextmanager
+    def interrupted(count, threads):
+        with team(count, threads) as run:
+            yield run
+        one.with_name(f"other{one.name}").write_bytes(one.read_bytes())
+
+    team = warming._team
+    monkeypatch.setattr(warming, "_team", interrupted)
+    assert fastconv.warmup("unfold2d") == 0
+
+
 def test_what_fails_in_another_process(folder):
     unit = "conv", "naive", "float32"
     with warming._team(2, 1) as run:
-        assert list(run({unit: []})) == [unit]
+        assert [done for done, _ in run({unit: []})] == [unit]
         with pytest.raises(RuntimeError, match=r"^conv naive float32 cannot be compiled: ZeroDivisionError: "):
             list(run({unit: [warming.Work(operator.truediv, 1, 0)]}))
         with pytest.raises(RuntimeError, match="the process ended, with exit status 3"):

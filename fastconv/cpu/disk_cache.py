@@ -75,6 +75,10 @@ _SETTINGS = (
 )
 
 
+#: Names of the files that this process has written.
+saved: set[str] = set()
+
+
 class CodeFiles:
     """The files of one kernel: one for each signature, named by its key, guarded by a checksum."""
 
@@ -108,4 +112,6 @@ class CodeFiles:
         """Keep compiled code for other processes."""
         if self._identity:
             data = target.kernels_id(target.processor()) + payload
-            write(self._file(args), hashlib.sha256(data).digest() + data)
+            file = self._file(args)
+            if write(file, hashlib.sha256(data).digest() + data):
+                saved.add(file.name)
