@@ -558,7 +558,7 @@ def _serve() -> None:
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     from .cpu import disk_cache, machine
 
-    machine.this_machine(1)  # what the planner of a new process asks for
+    _ = machine.this_machine(1).peak  # what the planner of a new process asks for
     while True:
         try:
             works = pickle.load(sys.stdin.buffer)

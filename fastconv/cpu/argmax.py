@@ -92,7 +92,7 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
     inner, edge = simd_pool.columns("max", dealt, False), simd_pool.columns("max", dealt, True)
     place_type = place.type
     key = (dealt, far, place.str)
-    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+    settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def copy(x, at, column, nothing, line, to, pitch, groups, lanes):
@@ -112,7 +112,7 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
     def read(line, at, every):
         return simd_pool.load_every(line, at, every) if far else simd.load(line, at)
 
-    @kernel(key=key, error_model="numpy")
+    @kernel(key=key)
     def _argmax(x, out, indices, offsets, first, nothing, sizes, scratches):
         planes, oh, ow = out.shape
         h, w = x.shape[1:]

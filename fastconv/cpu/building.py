@@ -39,7 +39,6 @@ from numba.core.compiler_machinery import FunctionPass, PassManager, register_pa
 from numba.core.cpu import CPUContext
 from numba.core.imputils import lower_builtin
 from numba.core.registry import CPUDispatcher, CPUTarget
-from numba.core.runtime import rtsys
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_override, target_registry
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
@@ -61,12 +60,14 @@ class _Context(CPUContext):
         self._internal_codegen = _Codegen("fastconv")
 
     def load_additional_registries(self) -> None:
-        rtsys.initialize(self)
         from numba.cpython import builtins, iterators, mathimpl, numbers, rangeobj, slicing, tupleobj  # noqa: F401
         from numba.np import arrayobj, npyimpl  # noqa: F401
 
         self.install_registry(mathimpl.registry)
         self.install_registry(npyimpl.registry)
+
+    def post_lowering(self, module: Any, library: Any) -> None:
+        """Numba's runtime, which allocates, is not linked."""
 
 
 class _Codegen(codegen.JITCPUCodegen):
@@ -304,8 +305,9 @@ _define(_largest, ">")
 _REPLACED = {min: _smallest, max: _largest, range: loops.numbers}
 
 
-#: Of all functions. Python's division by zero, which raises, would cost each division a branch and an exception.
-OPTIONS = {"nopython": True, "no_cfunc_wrapper": True, "error_model": "numpy"}
+#: Of all functions. Python's division by zero, which raises, would cost each division a branch and an exception. What
+#: allocates nothing needs no counts of references, which are a tenth of what is lowered (0.07 s of a pooling's 0.7).
+OPTIONS = {"nopython": True, "no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
 
 
 class Function(CPUDispatcher):

@@ -126,7 +126,8 @@ def _factors(spec: ConvSpec, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
     down, across = np.empty(kernels.shape[:2], weight.dtype), np.empty((len(kernels), spec.kw), weight.dtype)
     found = _integer_factors(kernels, down, across)
     if not found and weight.dtype.kind == "f":
-        found = _float_factors(kernels, down, across, float(np.finfo(weight.dtype).eps))
+        room = np.empty(spec.kh), np.empty(spec.kw)
+        found = _float_factors(kernels, down, across, float(np.finfo(weight.dtype).eps), *room)
     if not found:
         return None
     return down.reshape(*weight.shape[:2], spec.kh), across.reshape(*weight.shape[:2], spec.kw)
@@ -178,11 +179,10 @@ def _integer_factors(kernels, down, across):
     return True
 
 
-@compiled(error_model="numpy")
-def _float_factors(kernels, down, across, eps):
+@compiled
+def _float_factors(kernels, down, across, eps, u, v):
     """Factors of floats by least squares: they see the rounding errors of all weights, not of one row and column."""
     planes, kh, kw = kernels.shape
-    u, v = np.empty(kh), np.empty(kw)
     bound = 2 * eps + ROUNDING
     for p in range(planes):
         kernel = kernels[p]
@@ -277,12 +277,14 @@ class Prepared(NamedTuple):
 def _prepared(spec: ConvSpec, threads: int) -> Prepared:
     passes, lanes = _passes(spec, threads), simd.lanes(spec.acc_dtype)
     pads = spec.padding[0][0], spec.padding[1][0]
-    loops = _loops(rows.blocking(passes.down).shape, rows.blocking(passes.across, in_pairs=False).shape)
+    first, second = rows.blocking(passes.down), rows.blocking(passes.across, in_pairs=False)
+    down, across = rows.tiles(first, passes.down, 0), rows.tiles(second, passes.across, pads[1])
+    loops, reach = _loops(first.shape, down.inner, second.shape, across), rows.reach(second.shape, passes.across)
     return Prepared(
         loops=loops.sized(spec.flops),
         floors=(spec.lowest, spec.floor),
         zeros=(np.zeros(spec.w, spec.x_dtype), np.zeros(1, spec.acc_dtype)),
-        numbers=(spec.groups, passes.band, *spec.stride, spec.dilation[1], *pads, lanes),
+        numbers=(spec.groups, passes.band, *spec.stride, spec.dilation[1], *pads, reach, lanes),
         lines=_lines(spec, passes),
         tasks=spec.n * spec.c_out * -(-spec.oh // passes.band),
     )
@@ -299,23 +301,23 @@ def _in_two_passes(spec: ConvSpec, x: np.ndarray, factors: tuple, bias: np.ndarr
 
 
 @lru_cache(maxsize=64)
-def _loops(first: Shape, second: Shape) -> Any:
-    """The kernel for the tiles of both passes."""
-    down_edge, down_inner = row_tile(first, False), row_tile(first, True)
+def _loops(first: Shape, inside: bool, second: Shape, tiles: rows.Tiles) -> Any:
+    """The kernel for the tiles of both passes; whether those of the first lie in the image."""
+    down_tile = row_tile(first, inside)
     edge, inner = row_tile(second, False), row_tile(second, True)
+    all_inner, any_inner = not tiles.edge, tiles.inner  # constants, as in `rows`
     high, low, width = first.rows, second.rows, simd.register_bytes()
     wide, pixels_of = first.pixels(width), second.pixels(width)
 
-    @kernel(key=(first, second))
+    @kernel(key=(first, inside, second, tiles))
     def _separable(x, down, across, bias, floors, out, zeros, scratches, signs, numbers, raised):
         n, c_out, oh, ow = out.shape
         c_in, h, w = x.shape[1:]
-        group, kh, kw = down.shape[1], down.shape[2], across.shape[2]
-        groups, band, sh, sw, dw, pad_top, pad_left, lanes = numbers
+        group, kh = down.shape[1], down.shape[2]
+        groups, band, sh, sw, dw, pad_top, pad_left, reach, lanes = numbers
         lowest, floor = floors
         bands, step, pixels = (oh + band - 1) // band, wide // out.itemsize, pixels_of // out.itemsize
-        reach = pixels * sw - 1 + (kw - 1) * dw  # columns from the first that a tile reads to the last
-        nothing = out.dtype.type(0)
+        kw, nothing = across.shape[2], out.dtype.type(0)
         zero, least = simd.splat(nothing), simd.splat(floor)
         for job in prange(n * c_out * bands):
             i0, plane = min(job % bands * band, oh - band), job // bands
@@ -328,23 +330,17 @@ def _loops(first: Shape, second: Shape) -> Any:
                     for begin in range(0, w, step):
                         col = max(0, min(begin, w - step))
                         corner, to = ((i0 + i) * sh - pad_top, col), (c * band + i) * w + col
-                        if w >= step:
-                            down_inner(
-                                x, at, zeros[0], (h, w), corner, (1, 1), 1, down, (o * group + c) * kh, (1, kh, 1),
-                                nothing, lowest, line, to, w, step,
-                            )  # fmt: skip
-                        else:
-                            down_edge(
-                                x, at, zeros[0], (h, w), corner, (1, 1), 1, down, (o * group + c) * kh, (1, kh, 1),
-                                nothing, lowest, line, to, w, w,
-                            )  # fmt: skip
+                        down_tile(
+                            x, at, zeros[0], (h, w), corner, (1, 1), 1, down, (o * group + c) * kh, (1, kh, 1),
+                            nothing, lowest, line, to, w, w - col,
+                        )  # fmt: skip
             start = (plane * oh + i0) * ow
             for turn in range(0, band, low):
                 i = min(turn, band - low)
                 for begin in range(0, ow, pixels):
                     j = max(0, min(begin, ow - pixels))
                     corner, to = (i, j * sw - pad_left), start + i * ow + j
-                    if corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow:
+                    if all_inner or (any_inner and corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow):
                         inner(
                             line, 0, zeros[1], (band, w), corner, (1, dw), sw, across, o * group * kw, (group, 1, kw),
                             bias[o], lowest, out, to, ow, pixels,

@@ -25,7 +25,6 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.environment import Environment
 from numba.core.registry import CPUDispatcher
-from numba.core.runtime import rtsys
 
 from . import loops
 from .building import OPTIONS, TARGET, Function, Library, Pipeline, compiling, intrinsic
@@ -246,7 +245,6 @@ def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | No
     if data is None:
         return None
     context = TARGET.target_context
-    rtsys.initialize(context)  # what compiled code may call
     try:
         *names, code = data.split(b"\n", 3)
         name, symbol, told = (one.decode() for one in names)

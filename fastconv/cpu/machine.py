@@ -31,8 +31,8 @@ class Machine:
     """
 
     threads: int
-    peak: float = 214e9
-    """Float32 operations a second of multiply-adds in registers, with 16 lanes."""
+    known_peak: float | None = 214e9
+    """The `peak`; None if it is to be measured where it is first needed, as costs of pooling do not need it."""
     blas_flops: float = 90e9
     """Floating-point operations a second of a large float32 matrix product."""
     loop_flops: float = 1.2e9
@@ -66,6 +66,11 @@ class Machine:
     """Seconds to start one parallel loop or one matrix product."""
 
     @property
+    def peak(self) -> float:
+        """Float32 operations a second of multiply-adds in registers, with 16 lanes."""
+        return _peak() if self.known_peak is None else self.known_peak
+
+    @property
     def tile_flops(self) -> float:
         """Float32 operations a second of the register tile, with 16 lanes."""
         return self.tile_share * self.peak
@@ -78,7 +83,7 @@ class Machine:
 
 def this_machine(threads: int | None = None) -> Machine:
     """This machine with so many threads, by default those that a kernel may use now."""
-    return Machine(num_threads() if threads is None else threads, _peak())
+    return Machine(num_threads() if threads is None else threads, None)
 
 
 @lru_cache(maxsize=1)
@@ -153,4 +158,5 @@ def _least_seconds(call, threads: int) -> float:
 def _copy(source, target):
     chunk = 1 << 16
     for part in prange((source.size + chunk - 1) // chunk):
-        target[part * chunk : (part + 1) * chunk] = source[part * chunk : (part + 1) * chunk]
+        for i in range(part * chunk, min(source.size, (part + 1) * chunk)):
+            target[i] = source[i]

@@ -117,7 +117,7 @@ def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
     vectors, finish = ops.vectors, ops.finish
     inner, edge = (simd_pool.columns(name, dealt, at_edge, along=True) for at_edge in (False, True))
     key = (name, dealt, far, together, rest)
-    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+    settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def inside(x, at, stride, groups, step, norm):
@@ -158,7 +158,7 @@ def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
                 value = vectors(values[p], value)
         return value
 
-    @kernel(key=key, error_model="numpy")
+    @kernel(key=key)
     def _across(x, out, counts, constants, sizes, scratches):
         planes, oh, ow = out.shape
         h, w = x.shape[1:]

@@ -108,7 +108,7 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
     # The last vector of a window, of which only some lanes are there.
     part = simd_pool.columns(name, 1, True, powers, along=True)
     key = (name, powers, with_indices)
-    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+    settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def folded(x, at, count, constants, lanes):
@@ -139,7 +139,7 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         (rest,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
         return fold(vectors(rest, value))
 
-    @kernel(key=key, error_model="numpy")
+    @kernel(key=key)
     def _global(x, out, indices, counts, constants, sizes, scratches):
         planes, oh, _ = out.shape
         h, w = x.shape[1:]

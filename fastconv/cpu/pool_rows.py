@@ -122,7 +122,7 @@ def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int) -> Any:
     vectors, finish = ops.vectors, ops.finish
     inner, edge = (simd_pool.columns(name, dealt, at_edge, powers) for at_edge in (False, True))
     key = (name, powers, dealt, far, alone)
-    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+    settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def put(values, target, at, pitch, valid, lanes, counts, row, factor, norm):
@@ -180,7 +180,7 @@ def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int) -> Any:
                 else:
                     simd.store_part(out, at + (i - i0) * next_row + j, value, width)
 
-    @kernel(key=key, error_model="numpy")
+    @kernel(key=key)
     def _rows(x, out, offsets, counts, constants, sizes, scratches):
         planes, oh, ow = out.shape
         window, stride_h, stride_w, dilation, top, left = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]

@@ -155,7 +155,7 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
     vectors, finish = ops.vectors, ops.finish
     inner, edge = (simd_pool.columns(name, 1, at_edge, powers) for at_edge in (False, True))
     key = (name, powers, far)
-    settings: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+    settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def across(x, at, column, columns, constants, level, levels, pitch, dilation, lanes):
@@ -186,7 +186,7 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
             value = vectors(simd.load(level, q + terms[t]), value)
         return value
 
-    @kernel(key=key, error_model="numpy")
+    @kernel(key=key)
     def _running(x, out, terms, counts, constants, sizes, scratches):
         planes, oh, ow = out.shape
         h, w = x.shape[1:]

@@ -222,10 +222,11 @@ class _Emitter:
         return builder.select(builder.icmp_unsigned("<", row, self.h), here, self.data["zeros"])
 
     def weight(self, weights, a, b):
-        """One weight."""
+        """One weight as vectors, by their number of lanes."""
         builder = self.builder
         place = builder.add(builder.mul(a, self.kw), _INT(b) if isinstance(b, int) else b)
-        return builder.load(builder.gep(weights, [place]))
+        one = builder.load(builder.gep(weights, [place]))
+        return {size: _splat(builder, one, size) for size in {size for _, size in self.parts}}
 
     def users(self, y):
         """Rows of the tile that see input row y of it, each with its tap, if the kernel's height is unrolled."""
@@ -236,8 +237,7 @@ class _Emitter:
         """Add `weight` times the vectors to row r of the sums."""
         builder = self.builder
         for v, vector in enumerate(vectors):
-            at, count = r * len(self.parts) + v, vector.type.count
-            weights = _splat(builder, weight, count)
+            at, weights = r * len(self.parts) + v, weight[vector.type.count]
             if self.shape.paired:
                 sums[at] = builder.add(sums[at], pair_products(builder, weights, vector))
             else:

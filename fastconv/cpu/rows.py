@@ -151,6 +151,37 @@ def _best(
     return Blocking(shape, dilation, apart, bands, tiles, least)
 
 
+class Tiles(NamedTuple):
+    """Which tiles there are in a row of them; a kernel has the code of no others."""
+
+    inner: bool
+    """Some lie in the image with all columns that they read."""
+    edge: bool
+    """Some do not."""
+
+
+def tiles(plan: Blocking, plane: Plane, left: int) -> Tiles:
+    """The tiles of rows that have so many columns of padding in front."""
+    pixels, stride = plan.shape.pixels(simd.lanes(plane.acc_dtype)), plane.stride[1]
+    last = max(0, plane.ow - pixels)
+    # The first tile without columns on the left, if there is one; it has the fewest on the right.
+    first = min(last, -(-left // (stride * pixels)) * pixels)
+
+    def is_inner(j: int) -> bool:
+        return left <= j * stride and j * stride - left + reach(plan.shape, plane) < plane.w
+
+    if plane.ow < pixels:
+        return Tiles(False, True)
+    return Tiles(is_inner(first), left > 0 or not is_inner(last))
+
+
+def reach(shape: Shape, plane: Plane) -> int:
+    """Columns from the first that a tile reads to the last."""
+    lanes = simd.lanes(plane.acc_dtype)
+    behind = lanes if shape.kw and shape.stride_w == 2 else (plane.kw - 1) * plane.dilation[1]
+    return shape.pixels(lanes) * plane.stride[1] - 1 + behind
+
+
 def scratch(spec: ConvSpec) -> int:
     """Nothing."""
     return 0
@@ -180,7 +211,9 @@ class Ready:
     __slots__ = ("floor", "launch", "paired", "sizes", "zeros")
 
     def __init__(self, spec: ConvSpec, one_row: bool = False) -> None:
-        plan = blocking(plane(spec), one_row=one_row)
+        one = plane(spec)
+        plan = blocking(one, one_row=one_row)
+        left = spec.padding[1][0]
         bands = spec.n * spec.c_out * plan.bands
         parallel = spec.flops >= PARALLEL_OPERATIONS
         sizes = (
@@ -194,9 +227,10 @@ class Ready:
             plan.dilation,
             spec.dilation[1],
             spec.padding[0][0],
-            spec.padding[1][0],
+            left,
+            reach(plan.shape, one),
         )
-        self.launch = Launch(_loops(plan.shape), spec.flops)
+        self.launch = Launch(_loops(plan.shape, tiles(plan, one, left)), spec.flops)
         self.zeros = np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype)
         self.floor = spec.floor
         self.paired = plan.shape.paired
@@ -227,24 +261,22 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 
 @lru_cache(maxsize=64)
-def _loops(shape: Shape) -> Any:
+def _loops(shape: Shape, tiles: Tiles) -> Any:
     """The kernel for one shape of tile."""
     edge, inner = row_tile(shape, False), row_tile(shape, True)
-    lanes = simd.register_bytes()
-    rows, stride, whole = shape.rows, shape.stride_w, shape.kw > 0
-    pixels_of = shape.pixels(simd.register_bytes())
+    all_inner, any_inner = not tiles.edge, tiles.inner  # constants: a branch that none takes is not compiled
+    rows, pixels_of = shape.rows, shape.pixels(simd.register_bytes())
 
-    @kernel(key=shape)
+    @kernel(key=(shape, tiles))
     def _row_loops(x, weight, bias, floor, out, zeros, sizes):
         c_out, oh, ow = out.shape[1:]
         c_in, h, w = x.shape[1:]
         extent = weight.shape[1:]
         tasks, total, bands, across, apart, groups = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-        sh, sw, dh, dw, pad_top, pad_left = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
+        sh, sw, dh, dw, pad_top, pad_left, reach = (
+            sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11], sizes[12])  # fmt: skip
         pixels, taps = pixels_of // out.itemsize, extent[0] * extent[1] * extent[2]
         size, dilation = (h, w), (dh, dw)
-        # Columns from the first that a tile reads to the last.
-        reach = pixels * sw - 1 + ((extent[2] - 1) * dw if stride == 1 or not whole else lanes // out.itemsize)
         for task in prange(tasks):
             band, stop = total * task // tasks, total * (task + 1) // tasks
             while band < stop:
@@ -262,7 +294,7 @@ def _loops(shape: Shape) -> Any:
                     for tile in range(across):
                         j = max(0, min(tile * pixels, ow - pixels))
                         corner = top, j * sw - pad_left
-                        if corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow:
+                        if all_inner or (any_inner and corner[1] >= 0 and corner[1] + reach < w and j + pixels <= ow):
                             inner(
                                 x, at, zeros, size, corner, dilation, sw, weight, weight_at, extent, bias[o], floor,
                                 out, row + j, apart * ow, ow - j,

@@ -13,7 +13,7 @@ from .runtime import Kernel, Launch, jit
 from .runtime import scratch as runtime_scratch
 
 
-@jit(forceinline=True, error_model="numpy")
+@jit(forceinline=True)
 def inside(start, dilation, size, taps):
     """The taps of a window, first and last + 1, that lie inside an axis."""
     if dilation == 1:
