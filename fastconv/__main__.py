@@ -167,14 +167,16 @@ def _layer(text: str) -> tuple[Any, ...]:
 
 
 def _demo(arguments: Any) -> None:
-    from . import demo
+    from . import demo, team, works
 
-    with limited_threads(arguments.threads):
+    with limited_threads(arguments.threads) as (threads, _):
         photo = demo.load(arguments.image)
-        demo.sheet(demo.panels(photo), arguments.output)
-        for title, comparison in demo.comparisons(photo):
-            print(f"{title}\n")
-            _print(comparison)
+        problems = demo.problems(photo)
+        with team.meanwhile(works.by_every_algorithm(problem.spec for problem in problems), threads):
+            demo.sheet(demo.panels(photo), arguments.output)
+        for problem in problems:
+            print(f"{problem.title}\n")
+            _print(demo.compared(problem))
             print()
     print(f"The photograph and what eight kernels make of it: {arguments.output}")
 

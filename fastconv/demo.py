@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from .api import conv2d
 from .compare import Comparison, compare, extra
 from .pool import avg_pool2d, max_pool2d
+from .spec import ConvSpec, conv_spec
 
 #: Longest side of the photograph: a larger one would be scaled down by the sheet anyway.
 SIDE = 900
@@ -113,13 +113,35 @@ def sheet(shown: list[Panel], file: Any) -> None:
     figure.savefig(file, dpi=150, format="png")
 
 
-def comparisons(photo: np.ndarray) -> Iterator[tuple[str, Comparison]]:
-    """Two problems that favour different variants, the first also against SciPy."""
-    from scipy.signal import correlate2d
+@dataclass(frozen=True)
+class Problem:
+    """A convolution that `compare` shows."""
 
-    grey, kernel = conv2d(photo, LUMA.reshape(1, 3, 1, 1)), gaussian(7, 1.5)
-    peers = {"scipy correlate2d": lambda: correlate2d(grey[0], kernel, mode="valid")[None]}
-    yield "An image filter: the grey photograph blurred by 7 x 7", compare(grey, kernel[None, None], peers=peers)
+    title: str
+    x: np.ndarray
+    weight: np.ndarray
+    padding: int
+
+    @property
+    def spec(self) -> ConvSpec:
+        return conv_spec(self.x.shape, self.weight.shape, (self.x.dtype,), padding=self.padding)
+
+
+def problems(photo: np.ndarray) -> tuple[Problem, Problem]:
+    """Two problems that favour different variants."""
+    grey = np.tensordot(LUMA, photo, 1)[None]
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape, np.float32) for shape in ((1, 64, 56, 56), (64, 64, 3, 3)))
-    yield "A layer of ResNet-50, random data", compare(x, weight, padding=1)
+    return (
+        Problem("An image filter: the grey photograph blurred by 7 x 7", grey, gaussian(7, 1.5)[None, None], 0),
+        Problem("A layer of ResNet-50, random data", x, weight, 1),
+    )
+
+
+def compared(problem: Problem) -> Comparison:
+    """The variants of a problem; those of an image filter also against SciPy."""
+    from scipy.signal import correlate2d
+
+    x, weight = problem.x, problem.weight
+    peers = {"scipy correlate2d": lambda: correlate2d(x[0], weight[0, 0], mode="valid")[None]}
+    return compare(x, weight, padding=problem.padding, peers=peers if len(x) == len(weight) == 1 else {})

@@ -14,7 +14,7 @@ from reference import assert_close
 
 import fastconv
 from fastconv import choice, spec
-from fastconv.cpu import conv_separable
+from fastconv.cpu import conv_separable, rows, simd
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -418,3 +418,25 @@ def test_filters_overflow_no_earlier_than_their_sums(algorithm: str, activation:
     result = fastconv.conv2d(x, np.ones_like(weight), padding=4, algorithm=algorithm, activation=activation)
     assert (result[0, 0, :8, :8] == (0 if activation else -np.inf)).all()
     assert (result[0, 0, 15:, 17:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_which_row_tiles_there_are(dtype):
+    """As `rows`' kernel would find by looking at each."""
+    rng, found = np.random.default_rng(0), set()
+    for _ in range(400):
+        ow, kw, stride, dilation, left = (int(rng.integers(1, most)) for most in (150, 9, 4, 3, 9))
+        left -= 1
+        extent = (ow - 1) * stride + (kw - 1) * dilation + 1
+        w = max(1, extent - left - int(rng.integers(0, 9)))
+        size = np.dtype(dtype), np.dtype(np.int32 if dtype == np.uint8 else dtype)
+        one = rows.Plane(1, 50, w, 3, kw, 48, ow, (1, stride), (1, dilation), 0, *size)
+        plan = rows.blocking(one)
+        pixels, reach = plan.shape.pixels(simd.lanes(one.acc_dtype)), rows.reach(plan.shape, one)
+        inside = set()
+        for tile in range(plan.across):
+            j = max(0, min(tile * pixels, ow - pixels))
+            inside.add(j * stride >= left and j * stride - left + reach < w and j + pixels <= ow)
+        assert rows.tiles(plan, one, left) == (True in inside, False in inside)
+        found.add(frozenset(inside))
+    assert len(found) == 3

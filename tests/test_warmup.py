@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import grad, signal, warming
+from fastconv import grad, signal, team, warming, works
 from fastconv.__main__ import main
 from fastconv.choice import operations
 from fastconv.cpu import notice
@@ -31,7 +31,7 @@ FLOAT = np.dtype(np.float32)
 def folder(tmp_path, monkeypatch):
     """An empty cache, and two processes to fill it, however many cores there are."""
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(warming, "_cores", lambda: 2)
+    monkeypatch.setattr(warming, "cores", lambda: 2)
     return tmp_path / "cache"
 
 
@@ -80,10 +80,10 @@ def test_weights_that_suit_special_algorithms_and_others():
     assert fastconv.plan_conv2d((1, 1, 512, 512), np.ones((1, 1, 31, 31), FLOAT)).algorithm == "separable"
     ran = []
     with pytest.MonkeyPatch.context() as patch:
-        made = warming.recipe
-        patch.setattr(warming, "recipe", lambda spec, algorithm, once: ran.append(algorithm) or
+        made = works.recipe
+        patch.setattr(works, "recipe", lambda spec, algorithm, once: ran.append(algorithm) or
                       made(spec, algorithm, once))  # fmt: skip
-        warming._plan(spec, "auto")
+        works._plan(spec, "auto")
     assert len(ran) == 2
     assert ran[0] == "auto"
     assert ran[1] != "separable"
@@ -112,31 +112,31 @@ OPERATIONS = [name for name in PUBLIC if not name.startswith("plan_")]
 
 @pytest.mark.parametrize("op", OPERATIONS)
 def test_every_operation_has_a_name(op):
-    assert warming.stages([op], [FLOAT])
+    assert works.stages([op], [FLOAT])
 
 
-@pytest.mark.parametrize("family", sorted({warming._family(op) for op in operations()}))
+@pytest.mark.parametrize("family", sorted({works._family(op) for op in operations()}))
 def test_every_algorithm_of_the_tables_runs(family):
-    ops = [op for op in operations() if warming._family(op) == family]
+    ops = [op for op in operations() if works._family(op) == family]
     missing = {name for op in ops for name in fastconv.algorithms(op)}
-    missing -= {algorithm for _, algorithm, _ in warming.stages(ops, [FLOAT])[0]}
+    missing -= {algorithm for _, algorithm, _ in works.stages(ops, [FLOAT])[0]}
     assert missing == ({"across"} if family == "lp_pool" else set())  # which takes no powers
 
 
 def test_names_are_those_of_operations():
-    assert set(warming.names()) == {*OPERATIONS}
+    assert set(works.names()) == {*OPERATIONS}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "uint8", "int8", "int32", "bool"])
 def test_every_dtype_has_works(dtype):
-    found = warming.stages(warming.names(), [np.dtype(dtype)])
+    found = works.stages(works.names(), [np.dtype(dtype)])
     assert {"conv naive", "max_pool naive"} <= {" ".join(unit[:2]) for unit in found[0]}
 
 
 def test_no_two_units_do_the_same_work():
-    for units in warming.stages([*warming.names(), *warming.names()], [FLOAT, FLOAT]):
-        works = [work for several in units.values() for work in several]
-        assert all(works.count(work) == 1 for work in works)
+    for units in works.stages([*works.names(), *works.names()], [FLOAT, FLOAT]):
+        every = [work for several in units.values() for work in several]
+        assert all(every.count(work) == 1 for work in every)
 
 
 # -- in other processes --------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_a_script_from_the_standard_input_needs_no_guard(folder):
     code = """
 import fastconv
 from fastconv import warming
-warming._cores = lambda: 2
+warming.cores = lambda: 2
 print(fastconv.warmup(["unfold2d", "max_unpool2d"]))
 """
     assert another_process(code) == f"{len(kernels(folder))}\n"
@@ -154,7 +154,7 @@ print(fastconv.warmup(["unfold2d", "max_unpool2d"]))
 
 
 def test_it_is_this_process_where_no_other_can_be_started(folder, monkeypatch):
-    monkeypatch.setattr(warming, "_Process", None)
+    monkeypatch.setattr(team, "_Process", None)
     monkeypatch.setattr(sys, "executable", None)
     assert fastconv.warmup(("unfold2d", "max_unpool2d")) >= 0
 
@@ -165,23 +165,39 @@ def test_what_others_put_into_the_cache_meanwhile_is_not_counted(folder, monkeyp
 
     @contextlib.contextmanager
     def interrupted(count, threads):
-        with team(count, threads) as run:
+        with run_team(count, threads) as run:
             yield run
         one.with_name(f"other{one.name}").write_bytes(one.read_bytes())
 
-    team = warming._team
-    monkeypatch.setattr(warming, "_team", interrupted)
+    run_team = warming.team
+    monkeypatch.setattr(warming, "team", interrupted)
     assert fastconv.warmup("unfold2d") == 0
 
 
 def test_what_fails_in_another_process(folder):
     unit = "conv", "naive", "float32"
-    with warming._team(2, 1) as run:
+    with team.team(2, 1) as run:
         assert [done for done, _ in run({unit: []})] == [unit]
         with pytest.raises(RuntimeError, match=r"^conv naive float32 cannot be compiled: ZeroDivisionError: "):
-            list(run({unit: [warming.Work(operator.truediv, 1, 0)]}))
+            list(run({unit: [team.Work(operator.truediv, 1, 0)]}))
         with pytest.raises(RuntimeError, match="the process ended, with exit status 3"):
-            list(run({unit: [warming.Work(operator.call, os._exit, 3)]}))
+            list(run({unit: [team.Work(operator.call, os._exit, 3)]}))
+
+
+def test_kernels_compiled_meanwhile_in_another_process(folder, monkeypatch):
+    monkeypatch.setattr(team, "cores", lambda: 2)
+    units = works.by_every_algorithm([conv_spec((1, 3, 20, 20), (4, 3, 3, 3), (FLOAT,))])
+    assert {"naive", "im2col", "direct"} <= {algorithm for _, algorithm, _ in units}
+    some = {unit: units[unit] for unit in units if unit[1] in ("naive", "im2col")}
+    with team.meanwhile(some | {("conv", "none", "float32"): [team.Work(operator.truediv, 1, 0)]}, 1):
+        pass
+    assert any("naive_loops" in name for name in kernels(folder))
+    with pytest.raises(KeyboardInterrupt), team.meanwhile(units, 1):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(team, "cores", lambda: 1)
+    monkeypatch.setattr(team, "_Process", None)
+    with team.meanwhile(units, 1):
+        pass
 
 
 # -- what is refused -----------------------------------------------------------------------------------------
