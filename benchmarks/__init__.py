@@ -6,7 +6,7 @@ it forks a process for each benchmark: what is imported then, they have.
 
 from pathlib import Path
 
-_TABLES = Path(__file__).resolve().parents[1] / "fastconv" / "cpu"
+_TABLES = Path(__file__).resolve().parents[1] / "fastconv" / "cpu" / "algorithms"
 
 
 def algorithms(kind: str) -> tuple[str, ...]:

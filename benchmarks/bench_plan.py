@@ -12,9 +12,11 @@ import itertools
 import numpy as np
 
 import fastconv
-from fastconv import choice, signal, spec
-from fastconv.pool_spec import pool_spec
-from fastconv.transposed import cheapest
+from fastconv import signal
+from fastconv.planner import choose
+from fastconv.planner.transposed import cheapest
+from fastconv.specs import conv
+from fastconv.specs.pool import pool_spec
 
 from .shapes import LAYERS
 
@@ -57,19 +59,19 @@ class Deciding:
         self._convolution((1, 32, 16, next(HEIGHTS), 56), (64, 32, 3, 3, 3), axes=3, stride=2)
 
     def time_transposed(self):
-        cheapest(spec.conv_spec((1, 64, 2 * next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], stride=2), "auto", True)
+        cheapest(conv.conv_spec((1, 64, 2 * next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], stride=2), "auto", True)
 
     def time_gradient_for_the_weight(self):
-        problem = spec.conv_spec((8, 64, next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], padding=1)
-        choice.choose("conv2d_weight", problem, "auto", "cpu")
+        problem = conv.conv_spec((8, 64, next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], padding=1)
+        choose.choose("conv2d_weight", problem, "auto", "cpu")
 
     def time_pooling(self):
         problem = pool_spec("avg", (1, 64, 2 * next(HEIGHTS), 1024), FLOAT32, 3, 2, 1)
-        choice.choose("avg_pool2d", problem, "auto", "cpu")
+        choose.choose("avg_pool2d", problem, "auto", "cpu")
 
     def _convolution(self, x_shape, weight_shape, *, axes=2, **options):
-        problem = spec.conv_spec(x_shape, weight_shape, [FLOAT32], axes=axes, **options)
-        choice.choose(f"conv{axes}d", problem, "auto", "cpu", once=True)
+        problem = conv.conv_spec(x_shape, weight_shape, [FLOAT32], axes=axes, **options)
+        choose.choose(f"conv{axes}d", problem, "auto", "cpu", once=True)
 
 
 class Overhead:
@@ -85,10 +87,10 @@ class Overhead:
 
     def time_spec_known(self):
         """The checks, for a problem seen before."""
-        spec.conv_spec(X.shape, WEIGHT.shape, DTYPES, **LAYER.options)
+        conv.conv_spec(X.shape, WEIGHT.shape, DTYPES, **LAYER.options)
 
     def time_spec_new(self):
-        spec.conv_spec((1, 3, next(HEIGHTS), 7), WEIGHT.shape, DTYPES, **LAYER.options)
+        conv.conv_spec((1, 3, next(HEIGHTS), 7), WEIGHT.shape, DTYPES, **LAYER.options)
 
     def time_plan(self):
         """Checks, choice and packed weights, for a problem seen before."""

@@ -153,9 +153,9 @@ def planning() -> Run:
     problems = [drawn(seed) for seed in range(UNTIMED + PLANNED)]
 
     def run() -> Samples:
-        from fastconv.plan import recipe
-        from fastconv.pool_spec import pool_spec
-        from fastconv.spec import conv_spec
+        from fastconv.planner.plan import recipe
+        from fastconv.specs.conv import conv_spec
+        from fastconv.specs.pool import pool_spec
 
         samples = {}
         for number, (op, shape, *rest, options) in enumerate(problems):
@@ -279,9 +279,9 @@ def rows(names: list[str]) -> dict[str, Row]:
 
 def problem_of(name: str) -> str:
     """The first problem that an algorithm supports; LookupError if there is none."""
-    from fastconv.choice import name as public_name
-    from fastconv.choice import table
-    from fastconv.spec import conv_spec
+    from fastconv.planner.choose import name as public_name
+    from fastconv.planner.choose import table
+    from fastconv.specs.conv import conv_spec
 
     (module,) = (module for module in table("conv2d") if public_name(module) == name)
     for layer in PROBLEMS.values():

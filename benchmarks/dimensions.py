@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastconv
-from fastconv.timing import in_turns
+from fastconv.planner.measure import in_turns
 
 from .contenders import keep_apart, spread
 from .shapes import random

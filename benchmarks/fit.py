@@ -31,12 +31,12 @@ from scipy.optimize import least_squares
 
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
-from fastconv import choice, plan
 from fastconv.cpu.machine import Machine, this_machine
-from fastconv.cpu.target import package_hash
-from fastconv.pool_spec import PoolSpec, pool_spec
-from fastconv.spec import ConvSpec, conv_spec
-from fastconv.timing import in_turns, random_array
+from fastconv.cpu.system.target import package_hash
+from fastconv.planner import choose, plan
+from fastconv.planner.measure import in_turns, random_array
+from fastconv.specs.conv import ConvSpec, conv_spec
+from fastconv.specs.pool import PoolSpec, pool_spec
 
 #: Estimated, and measured at the first try: so many times the fastest's time is hopeless.
 HOPELESS, HOPELESS_RUN = 20.0, 8.0
@@ -134,7 +134,7 @@ def _pooling(rng: np.random.Generator) -> PoolSpec:
 
 def measure(problem: Problem, threads: int) -> Labelled:
     """Seconds of each algorithm that is worth it."""
-    costs = choice.candidates(problem.spec)
+    costs = choose.candidates(problem.spec)
     least = min(costs.values())
     runs = {}
     for label, cost in costs.items():
@@ -151,8 +151,8 @@ def measure(problem: Problem, threads: int) -> Labelled:
 def estimates(problem: Problem, machine: Machine) -> Labelled:
     """Estimated seconds of every algorithm that `auto` may pick for any weights."""
     op = "conv2d" if isinstance(problem.spec, ConvSpec) else f"{problem.spec.op}_pool2d"
-    able = [module for module in choice.table(op) if not hasattr(module, "fit") and not module.supports(problem.spec)]
-    return {choice.name(module): module.cost(problem.spec, machine) for module in able}
+    able = [module for module in choose.table(op) if not hasattr(module, "fit") and not module.supports(problem.spec)]
+    return {choose.name(module): module.cost(problem.spec, machine) for module in able}
 
 
 def fit(measured: list[tuple[Problem, Labelled]], start: Machine) -> Machine:
@@ -247,7 +247,7 @@ def main() -> None:
         if time.monotonic() > end:
             break
         if arguments.compile:
-            costs = choice.candidates(problem.spec)
+            costs = choose.candidates(problem.spec)
             for label in [label for label, cost in costs.items() if cost <= HOPELESS * min(costs.values())]:
                 problem.run(label)()
         elif problem.name not in known:

@@ -342,7 +342,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="part of a row's name")
     parser.add_argument("--json", metavar="FILE")
     arguments = parser.parse_args()
-    from fastconv.cuda.runtime import SIMULATED, missing
+    from fastconv.cuda.system.kernels import SIMULATED, missing
 
     if SIMULATED or missing():
         print(missing() or "the simulator is no GPU", file=sys.stderr)

@@ -23,7 +23,7 @@ import fastconv
 from benchmarks.contenders import keep_apart, spread
 from benchmarks.shapes import LAYERS, Layer, random
 from fastconv import grad
-from fastconv.checks import pair
+from fastconv.specs.arguments import pair
 
 #: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 5, 51

@@ -35,7 +35,7 @@ import numpy as np
 import fastconv
 from benchmarks.contenders import LIBRARIES, Row, serve
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS, Filter, Layer, Pooling
-from fastconv.spec import conv_spec
+from fastconv.specs.conv import conv_spec
 
 #: Seconds of timing the slowest way gets on one row, and how many turns there are at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 7, 15

@@ -5,7 +5,7 @@ needed.
     python -m benchmarks.ptx --only depthwise --ptx FOLDER
     python -m benchmarks.ptx --tiles --dtypes float32      # of the matrix products, all that any call can launch
 
-A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.streams.Recorder`).
+A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.system.streams.Recorder`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,12 @@ from typing import Any
 
 import numpy as np
 
-from fastconv import _files, choice
-from fastconv.checks import BFLOAT16
-from fastconv.pool_spec import PoolSpec, adaptive_spec, pool_spec
-from fastconv.spec import ConvSpec, conv_spec
-from fastconv.unfold_spec import unfold_spec
+from fastconv.base import files
+from fastconv.planner import choose
+from fastconv.specs.arguments import BFLOAT16
+from fastconv.specs.conv import ConvSpec, conv_spec
+from fastconv.specs.pool import PoolSpec, adaptive_spec, pool_spec
+from fastconv.specs.unfold import unfold_spec
 
 CAPABILITIES = ((8, 0), (9, 0))
 DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)
@@ -81,54 +82,54 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
             precisions = ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",)
             for precision in precisions:
                 spec: ConvSpec | PoolSpec = conv_spec(x, weight, [dtype, dtype], **options, precision=precision)
-                for module in choice.table("conv2d", "cuda"):
+                for module in choose.table("conv2d", "cuda"):
                     if module.supports(spec) is None:
                         yield "conv2d", module, spec
             spec = conv_spec(x, weight, [dtype, dtype], **options)
-            for module in choice.table("conv2d_weight", "cuda"):
+            for module in choose.table("conv2d_weight", "cuda"):
                 if module.supports(spec) is None:
                     yield "conv2d_weight", module, spec
         for x, weight, options in VOLUMES:
             spec = conv_spec(x, weight, [dtype, dtype], axes=3, **options)
-            for module in choice.table("conv3d", "cuda"):
-                if choice.name(module) == "implicit_gemm" and module.supports(spec) is None:
+            for module in choose.table("conv3d", "cuda"):
+                if choose.name(module) == "implicit_gemm" and module.supports(spec) is None:
                     yield "conv3d", module, spec
         for x, weight, options in TRANSPOSED:
             spec = conv_spec(x, weight, [dtype, dtype], axes=3, **options)
             yield "conv_transpose3d", transposed().Convolutions(spec, "implicit_gemm"), spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
-            for module in choice.table(f"{op}_pool2d", "cuda"):
+            for module in choose.table(f"{op}_pool2d", "cuda"):
                 if module.supports(spec) is None:
                     yield f"{op}_pool2d", module, spec
             if op != "lp" and dtype.kind in "fV":
                 yield f"{op}_pool2d gradient", scatter(), spec
         for op in ("max", "avg"):
-            for module in choice.table(f"{op}_pool2d", "cuda"):
-                if choice.name(module) == "global":
+            for module in choose.table(f"{op}_pool2d", "cuda"):
+                if choose.name(module) == "global":
                     yield f"{op}_pool2d", module, adaptive_spec(op, (32, 256, 30, 30), dtype, 7)
         yield "unfold2d", columns(), unfold_spec((32, 64, 56, 56), dtype, 3, 1, 1, 1)
 
 
 def scatter() -> ModuleType:
     """The gradients of pooling, which are no table's."""
-    from fastconv.cuda import scatter
+    from fastconv.cuda.algorithms import pool_gradient
 
-    return scatter
+    return pool_gradient
 
 
 def columns() -> ModuleType:
     """What moves elements."""
-    from fastconv.cuda import columns
+    from fastconv.cuda.shared import im2col
 
-    return columns
+    return im2col
 
 
 def transposed() -> ModuleType:
     """Transposed convolutions, which are made of a table's."""
-    from fastconv import gpu_transposed
+    from fastconv.cuda import conv_transpose
 
-    return gpu_transposed
+    return conv_transpose
 
 
 def modules(operation: str) -> tuple[ModuleType, ...]:
@@ -136,7 +137,7 @@ def modules(operation: str) -> tuple[ModuleType, ...]:
     if operation.endswith("gradient"):
         return (scatter(),)
     apart = {"conv_transpose3d": transposed, "unfold2d": columns}
-    return (apart[operation](),) if operation in apart else choice.table(operation, "cuda")
+    return (apart[operation](),) if operation in apart else choose.table(operation, "cuda")
 
 
 def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:
@@ -144,29 +145,29 @@ def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None)
 
     With a `half`, 0 or 1, every other pair of a tile and a way to load, each with one way to store.
     """
-    from fastconv.cuda import gemm_tile, mma_tile
+    from fastconv.cuda.shared import gemm, mma
 
     for dtype in dtypes:
         for precision in ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",):
             spec = conv_spec((1, 1, 1, 1), (1, 1, 1, 1), [dtype], precision=precision)
-            kind, halves = mma_tile.kind_of(spec), 2 if precision == "tf32x3" else 1
+            kind, halves = mma.kind_of(spec), 2 if precision == "tf32x3" else 1
             results = sorted({spec.out_dtype, spec.acc_dtype}, key=str)  # sums that are shared are added up later
             ways = ("vector", "quad", "single") if kind else ("pixels", "vector", "quad", "single")
             stores = ("any",) if kind else ("pixels", "channels", "any")
             pairs = [(tile, gather) for gather in ways for tile in (
-                mma_tile.tiles(spec, gather != "single") if kind else gemm_tile.tiles(spec))]
+                mma.tiles(spec, gather != "single") if kind else gemm.tiles(spec))]
             for i, (tile, gather) in enumerate(pairs):
                 for number, (store, result) in enumerate(itertools.product(stores, results)):
                     if half is not None and (i % 2 != half or number != i // 2 % (len(stores) * len(results))):
                         continue
                     operands = dtype, spec.acc_dtype, result, gather
-                    yield (mma_tile.warp_gemm(tile, kind, halves, *operands) if kind else
-                           gemm_tile.gemm(tile, *operands, store)), tile.threads
+                    yield (mma.warp_gemm(tile, kind, halves, *operands) if kind else
+                           gemm.gemm(tile, *operands, store)), tile.threads
 
 
 def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) -> list[tuple]:
     """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory). `last`: for channels last."""
-    from fastconv.cuda.streams import Recorder, Tensor, dense, row_major
+    from fastconv.cuda.system.streams import Recorder, Tensor, dense, row_major
 
     stream = Recorder()
 
@@ -249,13 +250,13 @@ def assemble(
 def _known(kernel: Any, capability: tuple[int, int]) -> str:
     """What ptxas says of a kernel, from a folder beside the compiled kernels if it has said so before."""
     made_of = kernel.identity(capability), _compilers()
-    file = _files.cache_folder() / "ptxas" / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.txt"
-    if known := _files.read(file):
+    file = files.cache_folder() / "ptxas" / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.txt"
+    if known := files.read(file):
         return known.decode()
     with tempfile.TemporaryDirectory() as folder:
         said = _asked(kernel, capability, Path(folder))
     _forget(file.parent)
-    _files.write(file, said.encode())
+    files.write(file, said.encode())
     return said
 
 
@@ -284,11 +285,11 @@ def _compilers() -> tuple[str, ...]:
 @cache
 def _forget(folder: Path) -> None:
     """Remove what nobody has asked for in a month: each change of a kernel leaves all of them behind."""
-    _files.remove(entry.file for entry in _files.entries(folder) if time.time() - entry.used > 30 * 86_400)
+    files.remove(entry.file for entry in files.entries(folder) if time.time() - entry.used > 30 * 86_400)
 
 
 def _arch(capability: tuple[int, int]) -> str:
-    from fastconv.cuda.runtime import arch
+    from fastconv.cuda.system.kernels import arch
 
     return arch(capability)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Layer(NamedTuple):
-    """One convolution layer, in the symbols of `fastconv.spec`."""
+    """One convolution layer, in the symbols of `fastconv.specs.conv`."""
 
     name: str
     n: int

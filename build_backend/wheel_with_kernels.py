@@ -43,7 +43,7 @@ def _add_kernels(plain: Path) -> str:
         kernels = tree / "fastconv" / "kernels"
         kernels.mkdir()
         # By the unpacked package itself: its sources are what kernels depend on.
-        code = "import sys\nfrom fastconv import cache\nfrom fastconv.cpu.processor import CLASSES, host\n"
+        code = "import sys\nfrom fastconv import cache\nfrom fastconv.cpu.system.processor import CLASSES, host\n"
         code += "for one in CLASSES.values():\n    if one.features <= host().features:\n"
         code += "        print(one.name, cache.export_kernels(f'{sys.argv[1]}/{one.name}.zip', processor=one.name))\n"
         _run(str(tree), "-c", code, str(kernels))

@@ -1,14 +1,10 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 from . import cache, grad, nn, signal, wisdom
-from .adaptive import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
-from .api import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
-from .compare import compare
-from .conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
-from .pool import avg_pool2d, lp_pool2d, max_pool2d
-from .pool_nd import avg_pool1d, avg_pool3d, lp_pool1d, lp_pool3d, max_pool1d, max_pool3d
-from .shapes import output_shape, receptive_field
-from .transpose import (
+from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
+from .functional.conv import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
+from .functional.conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
+from .functional.conv_transpose import (
     conv_transpose1d,
     conv_transpose2d,
     conv_transpose3d,
@@ -16,8 +12,12 @@ from .transpose import (
     plan_conv_transpose2d,
     plan_conv_transpose3d,
 )
-from .unfold import corr2d_matrix, fold2d, unfold2d
-from .warming import warmup
+from .functional.pool import avg_pool2d, lp_pool2d, max_pool2d
+from .functional.pool_nd import avg_pool1d, avg_pool3d, lp_pool1d, lp_pool3d, max_pool1d, max_pool3d
+from .functional.shapes import output_shape, receptive_field
+from .functional.unfold import corr2d_matrix, fold2d, unfold2d
+from .tools.compare import compare
+from .warming.warmup import warmup
 
 __version__ = "0.1.0"
 __all__ = [

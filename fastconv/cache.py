@@ -23,9 +23,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from . import _files
-from .compare import byte_count
-from .packs import Pack, write_pack
+from .base import files
+from .base.packs import Pack, write_pack
+from .tools.compare import byte_count
 
 __all__ = ["Files", "Info", "clear", "export_kernels", "import_kernels", "info", "prune"]
 
@@ -104,20 +104,20 @@ def info() -> Info:
     limit          256.0 MiB of kernels
     used           from 2026-11-02 09:14 to 2026-11-29 07:22
     """
-    folder = _files.cache_folder()
-    found = _files.entries(folder)
+    folder = files.cache_folder()
+    found = files.entries(folder)
     kernels = [entry for entry in found if entry.is_kernel]
-    places = [] if _files.untrusted(folder) else folder.glob("wisdom/*")
-    learnt = [entry for place in places for entry in _files.entries(place)]
+    places = [] if files.untrusted(folder) else folder.glob("wisdom/*")
+    learnt = [entry for place in places for entry in files.entries(place)]
     used = [datetime.fromtimestamp(entry.used) for entry in kernels]
     return Info(
         folder=folder,
-        problem=_files.problem(folder),
+        problem=files.problem(folder),
         kernels=_files_of(entry for entry in kernels if entry.file.suffix == ".nbc"),
         gpu_kernels=_files_of(entry for entry in kernels if entry.file.suffix == ".cubin"),
         wisdom=_files_of(learnt),
         other=_files_of(entry for entry in found if not entry.is_kernel),
-        limit=_files.limit(),
+        limit=files.limit(),
         used=(used[-1], used[0]) if used else None,
     )
 
@@ -151,13 +151,13 @@ def prune(limit: int | None = None) -> int:
     0
     """
     if limit is None:
-        limit = _files.limit()
+        limit = files.limit()
     elif isinstance(limit, bool) or not hasattr(limit, "__index__"):
         raise TypeError(f"limit must be an integer, got {limit!r}")
     elif limit < 0:
         raise ValueError(f"limit must be a number of bytes, got {limit}")
     _folder()
-    return _files.prune(limit)
+    return files.prune(limit)
 
 
 def clear() -> int:
@@ -175,12 +175,12 @@ def clear() -> int:
     PermissionError
         If the folder is not used; the message says why.
     """
-    from .cpu import target
+    from .cpu.system import target
 
     folder = _folder()
-    _files.remove([folder / target.IMPORTED])
-    _files.remove(folder.glob(f"peak-{'[0-9a-f]' * 16}.txt"))
-    return _files.remove(entry.file for entry in _files.entries(folder) if entry.is_kernel)
+    files.remove([folder / target.IMPORTED])
+    files.remove(folder.glob(f"peak-{'[0-9a-f]' * 16}.txt"))
+    return files.remove(entry.file for entry in files.entries(folder) if entry.is_kernel)
 
 
 def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", problems: Any = None) -> int:
@@ -221,9 +221,9 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
     """
     import subprocess  # late: `import fastconv` has no need of it
 
-    from .cpu import target
-    from .cpu.processor import CLASSES, host
-    from .warming import portable
+    from .cpu.system import target
+    from .cpu.system.processor import CLASSES, host
+    from .warming.warmup import portable
 
     if processor == "host":
         if problems is not None:
@@ -246,11 +246,11 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
 
 
 def _export(file: str | os.PathLike[str], folder: Path, processor: Any) -> int:
-    from .cpu import target
+    from .cpu.system import target
 
     made_for = target.kernels_id(processor)
-    files = sorted(entry.file for entry in _files.entries(folder) if entry.is_kernel)
-    read = ((one.name, _files.read(one, note=False) or b"") for one in files)  # packing them is not using them
+    found = sorted(entry.file for entry in files.entries(folder) if entry.is_kernel)
+    read = ((one.name, files.read(one, note=False) or b"") for one in found)  # packing them is not using them
     kernels = ((name, data) for name, data in read if data[32:48] == made_for or (data and name.endswith(".cubin")))
     return write_pack(file, kernels, target.manifest(processor))
 
@@ -288,8 +288,8 @@ def import_kernels(file: str | os.PathLike[str]) -> int:
     ...
     FileNotFoundError: [Errno 2] No such file or directory: 'no-such.zip'
     """
-    from .cpu import target
-    from .cpu.processor import host
+    from .cpu.system import target
+    from .cpu.system.processor import host
 
     name, folder, pack = os.fspath(file), _folder(), Pack(file)
     if why := target.misfit(pack):
@@ -299,25 +299,25 @@ def import_kernels(file: str | os.PathLike[str]) -> int:
     if damaged := sorted(set(pack.names) - kernels.keys()):
         raise ValueError(f"{name} is damaged: {len(damaged)} of {len(pack.names)} kernels, {damaged[0]} among them")
     for kernel, data in kernels.items():
-        if not _files.write(folder / kernel, data):
+        if not files.write(folder / kernel, data):
             raise OSError(f"{kernel} cannot be written to {folder}")
     processor = target.processor_of(pack)
     if processor == host():
-        _files.remove([folder / target.IMPORTED])
+        files.remove([folder / target.IMPORTED])
     else:
         told = json.dumps({"name": processor.name, "features": sorted(processor.features)})
-        _files.write(folder / target.IMPORTED, told.encode())
+        files.write(folder / target.IMPORTED, told.encode())
     return len(kernels)
 
 
 def _folder() -> Path:
     """The cache's folder; PermissionError if it is not used."""
-    folder = _files.cache_folder()
-    if refused := _files.untrusted(folder):
+    folder = files.cache_folder()
+    if refused := files.untrusted(folder):
         raise PermissionError(f"{folder} is not used: {refused}")
     return folder
 
 
-def _files_of(entries: Iterable[_files.Entry]) -> Files:
+def _files_of(entries: Iterable[files.Entry]) -> Files:
     sizes = [entry.size for entry in entries]
     return Files(len(sizes), sum(sizes))

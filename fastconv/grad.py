@@ -11,15 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from . import (
-    _forks,  # noqa: F401 # must be there before the first fork, which may come before the first call
-    backward,
-    transposed,
-)
-from .checks import array, check_dtype, shape
-from .devices import place
-from .pool_spec import pool_spec
-from .spec import conv_spec
+from .base.devices import place
+from .planner import backward, transposed
+from .specs.arguments import array, check_dtype, shape
+from .specs.conv import conv_spec
+from .specs.pool import pool_spec
 
 __all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d"]
 
@@ -64,7 +60,7 @@ def conv2d_input(
 
     Notes
     -----
-    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.transposed`.
+    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.planner.transposed`.
 
     Examples
     --------
@@ -75,9 +71,9 @@ def conv2d_input(
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     if place(device, grad_output, name="grad_output") == "cuda":
-        from . import gpu_grad
+        from .cuda import gradients
 
-        return gpu_grad.conv2d_input(shape("input_size", input_size), weight, grad_output, options, algorithm, out)
+        return gradients.conv2d_input(shape("input_size", input_size), weight, grad_output, options, algorithm, out)
     weight, grad_output = array("weight", weight), array("grad_output", grad_output)
     dtypes = weight.dtype, grad_output.dtype
     problem = conv_spec(shape("input_size", input_size), weight.shape, dtypes, **options)
@@ -140,9 +136,9 @@ def conv2d_weight(
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     if place(device, input, name="input") == "cuda":
-        from . import gpu_grad
+        from .cuda import gradients
 
-        return gpu_grad.conv2d_weight(input, shape("weight_size", weight_size), grad_output, options, algorithm, out)
+        return gradients.conv2d_weight(input, shape("weight_size", weight_size), grad_output, options, algorithm, out)
     input, grad_output = array("input", input), array("grad_output", grad_output)
     dtypes = input.dtype, grad_output.dtype
     problem = conv_spec(input.shape, shape("weight_size", weight_size), dtypes, **options)
@@ -246,9 +242,9 @@ def avg_pool2d(
 
 def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
     if place(device, input, name="input") == "cuda":
-        from . import gpu_grad
+        from .cuda import gradients
 
-        return gpu_grad.pool2d(op, input, grad_output, options, out)
+        return gradients.pool2d(op, input, grad_output, options, out)
     input, grad_output = array("input", input), array("grad_output", grad_output)
     problem = pool_spec(op, input.shape, check_dtype("input", input.dtype), **options)
     _check_shape(grad_output, problem.output_shape)

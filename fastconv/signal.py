@@ -31,8 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .checks import Pads, Pair
-from .plan import filter_recipe
+from .planner.plan import filter_recipe
+from .specs.arguments import Pads, Pair
 
 __all__ = ["convolve2d", "correlate2d"]
 

@@ -25,8 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ._files import cache_folder, read, write
-from .spec import ConvSpec
+from .base.files import cache_folder, read, write
+from .specs.conv import ConvSpec
 
 __all__ = ["export_wisdom", "forget_wisdom", "import_wisdom"]
 
@@ -184,7 +184,7 @@ def machine() -> dict[str, str]:
     import numba
     import numpy
 
-    from .cpu import target
+    from .cpu.system import target
 
     return {
         "processor": target.processor().name,

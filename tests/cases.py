@@ -12,8 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastconv import choice, spec
-from fastconv.cpu import runtime
+from fastconv.cpu.system import kernels
+from fastconv.planner import choose
+from fastconv.specs import conv
 
 
 @dataclass(frozen=True)
@@ -211,21 +212,21 @@ def values(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> np.ndarray:
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
     """Run kernels in so many threads, also those of small problems; None is as many as there are."""
-    before, worth_it = numba.get_num_threads(), runtime.PARALLEL_OPERATIONS
+    before, worth_it = numba.get_num_threads(), kernels.PARALLEL_OPERATIONS
     numba.set_num_threads(count or numba.config.NUMBA_NUM_THREADS)
-    runtime.PARALLEL_OPERATIONS = 0
+    kernels.PARALLEL_OPERATIONS = 0
     try:
         yield
     finally:
         numba.set_num_threads(before)
-        runtime.PARALLEL_OPERATIONS = worth_it
+        kernels.PARALLEL_OPERATIONS = worth_it
 
 
 def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str | None:
     """Why an algorithm cannot convolve these arrays, None if it can."""
     x, weight = arrays[:2]
-    problem = spec.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
-    (module,) = (module for module in choice.table("conv2d") if choice.name(module) == algorithm)
+    problem = conv.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
+    (module,) = (module for module in choose.table("conv2d") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import gpu
-from fastconv.cuda import arrays, host, machine, runtime, streams
+from fastconv.cuda import calls, machine
+from fastconv.cuda.system import arrays, host_slices, kernels, streams
 
 driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'fastconv[ptx]' (CI does)")
 core = pytest.importorskip("cuda.core")
@@ -111,7 +111,7 @@ class FakeMemory:
 
 def installed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Driver]:
     """The driver, in place of the real one until it is asked for the next time; `folder` is for compiled kernels."""
-    if runtime.SIMULATED or runtime.missing() is None:
+    if kernels.SIMULATED or kernels.missing() is None:
         pytest.skip("there is a GPU, which is better")
     found = Driver()
 
@@ -156,16 +156,16 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Driver]
     monkeypatch.setattr(core, "LEGACY_DEFAULT_STREAM", FakeStream(found, 1))
     monkeypatch.setattr(core, "LegacyPinnedMemoryResource", FakeMemory)
     monkeypatch.setattr(streams, "_launch", lambda: found.launch)
-    monkeypatch.setattr(runtime, "cache_folder", lambda: folder)
-    monkeypatch.setattr(runtime, "write", lambda file, data: False)
-    monkeypatch.setattr(runtime, "require", lambda: None)
-    monkeypatch.setattr(host, "require", lambda: None)
-    monkeypatch.setattr(gpu, "require", lambda: None)
-    monkeypatch.setattr(host, "_FREE", type(host._FREE)())
+    monkeypatch.setattr(kernels, "cache_folder", lambda: folder)
+    monkeypatch.setattr(kernels, "write", lambda file, data: False)
+    monkeypatch.setattr(kernels, "require", lambda: None)
+    monkeypatch.setattr(host_slices, "require", lambda: None)
+    monkeypatch.setattr(calls, "require", lambda: None)
+    monkeypatch.setattr(host_slices, "_FREE", type(host_slices._FREE)())
     caches = arrays.stream_of, machine.this_machine, streams.launch_config, streams._keep_freed_memory
     for cache in caches:
         cache.cache_clear()
-    monkeypatch.setattr(runtime.Kernel, "loaded", _freshly(runtime.Kernel.loaded))
+    monkeypatch.setattr(kernels.Kernel, "loaded", _freshly(kernels.Kernel.loaded))
     gc.freeze()  # `Driver.counts` looks at what is made from here on: all that was compiled before would take seconds
     yield found
     gc.unfreeze()
@@ -176,7 +176,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Driver]
 def _freshly(loaded: Any) -> Any:
     """Kernels loaded by a fake are not left for others to find."""
 
-    def load(self: runtime.Kernel, device: Any, shared: int) -> Any:
+    def load(self: kernels.Kernel, device: Any, shared: int) -> Any:
         self._loaded.clear()
         return loaded(self, device, shared)
 
@@ -195,8 +195,8 @@ def torch_on(stream: int) -> Any:
 def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that are known by their name and number of arguments: for tests of what is asked for around them."""
 
-    def load(self: runtime.Kernel, device: Any, shared: int) -> Any:
+    def load(self: kernels.Kernel, device: Any, shared: int) -> Any:
         count = sum(getattr(kind, "count", 1) for kind in self.signature)
         return SimpleNamespace(entry=self.function.__name__, parameters=count)
 
-    monkeypatch.setattr(runtime.Kernel, "loaded", load)
+    monkeypatch.setattr(kernels.Kernel, "loaded", load)

@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv import _files, cache, packs
+from fastconv import cache
 from fastconv.__main__ import main
-from fastconv.cpu import target
+from fastconv.base import files, packs
+from fastconv.cpu.system import target
 
 HOUR = 3600
 #: A kernel's file: a checksum, for what it is, and code.
@@ -50,11 +51,11 @@ def name(number: int, kind: str = "nbc") -> str:
 
 def fill(folder: Path, count: int = 4) -> list[Path]:
     """Kernels of 1000 bytes, the last used most recently: an hour after the one before it."""
-    files = [folder / name(number) for number in range(count)]
-    for number, file in enumerate(files):
-        assert _files.write(file, DATA)
+    made = [folder / name(number) for number in range(count)]
+    for number, file in enumerate(made):
+        assert files.write(file, DATA)
         used(file, hours_ago=count - number)
-    return files
+    return made
 
 
 def used(file: Path, hours_ago: float) -> None:
@@ -100,10 +101,10 @@ def test_the_folder_is_the_systems_unless_it_is_given(monkeypatch: pytest.Monkey
     import platformdirs
 
     monkeypatch.setenv("FASTCONV_CACHE_DIR", "")
-    assert _files.cache_folder() == Path(platformdirs.user_cache_dir("fastconv", appauthor=False))
+    assert files.cache_folder() == Path(platformdirs.user_cache_dir("fastconv", appauthor=False))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("FASTCONV_CACHE_DIR", "~/kernels")  # as a container's settings write it, without a shell
-    assert _files.cache_folder() == tmp_path / "kernels"
+    assert files.cache_folder() == tmp_path / "kernels"
 
 
 def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +116,8 @@ def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
     for answer in (homeless, lambda *_, **__: Path("~/.cache/fastconv")):  # as its versions differ
         monkeypatch.setattr(platformdirs, "user_cache_path", answer)
         monkeypatch.delenv("FASTCONV_CACHE_DIR", raising=False)
-        assert not _files.write(_files.cache_folder() / name(0), DATA)
-        assert _files.read(_files.cache_folder() / name(0)) is None
+        assert not files.write(files.cache_folder() / name(0), DATA)
+        assert files.read(files.cache_folder() / name(0)) is None
         assert cache.info().problem == "not used: there is no home folder; set FASTCONV_CACHE_DIR"
     assert not Path("~").exists()
 
@@ -124,7 +125,7 @@ def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None
 def test_folders_that_are_made_are_the_users_alone(folder: Path) -> None:
     before = os.umask(0o002)
     try:
-        assert _files.write(folder / "wisdom" / "machine" / "0.json", b"{}")
+        assert files.write(folder / "wisdom" / "machine" / "0.json", b"{}")
     finally:
         os.umask(before)
     for made in (folder, folder / "wisdom", folder / "wisdom" / "machine"):
@@ -140,7 +141,7 @@ def test_info(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not folder.exists()
     oldest, *_, newest = fill(folder)
     for file in (name(9, "cubin"), "wisdom/one/0.json", "wisdom/two/1.json", "peak-0123456789abcdef.txt"):
-        assert _files.write(folder / file, b"12345")
+        assert files.write(folder / file, b"12345")
     used(folder / name(9, "cubin"), hours_ago=2)
     found = cache.info()
     assert (found.kernels, found.gpu_kernels) == (cache.Files(4, 4000), cache.Files(1, 5))
@@ -167,14 +168,14 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
         patch.setattr(tempfile, "mkstemp", full)
         patch.setattr(os, "utime", full)
         patch.setattr(os, "access", lambda *_: False)
-        assert not _files.write(folder / name(1), data)
-        assert _files.read(file) == data
+        assert not files.write(folder / name(1), data)
+        assert files.read(file) == data
         assert cache.info().problem == f"only read: nothing can be written to {folder}"
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(file))
     assert cache.info().problem == "not used: it is not a folder"
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(file / "below"))
     assert cache.info().problem == "not used: Not a directory"
-    assert not _files.write(file / "below" / name(1), data)
+    assert not files.write(file / "below" / name(1), data)
     assert file.read_bytes() == data
 
 
@@ -183,10 +184,10 @@ def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.Monke
 
 def assert_unused(folder: Path, why: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = untouched(folder)
-    assert _files.read(folder / name(0)) is None
-    assert _files.read(folder / "wisdom" / "machine" / "0.json") is None
-    assert not _files.write(folder / name(0), b"new")
-    assert not _files.write(folder / "wisdom" / "other" / "0.json", b"new")
+    assert files.read(folder / name(0)) is None
+    assert files.read(folder / "wisdom" / "machine" / "0.json") is None
+    assert not files.write(folder / name(0), b"new")
+    assert not files.write(folder / "wisdom" / "other" / "0.json", b"new")
     found = cache.info()
     assert found.problem is not None
     assert found.problem.startswith("not used: ")
@@ -195,7 +196,7 @@ def assert_unused(folder: Path, why: str, capsys: pytest.CaptureFixture[str]) ->
     for verb in (["prune"], ["clear"], ["export", str(folder / "pack")], ["import", str(folder / "pack")]):
         code, out, err = command(capsys, *verb)
         assert (code, out) == (2, "")
-        assert err.startswith(f"fastconv: {_files.cache_folder()} is not used: ")
+        assert err.startswith(f"fastconv: {files.cache_folder()} is not used: ")
         assert why in err
     assert untouched(folder) == before
 
@@ -203,7 +204,7 @@ def assert_unused(folder: Path, why: str, capsys: pytest.CaptureFixture[str]) ->
 @pytest.fixture
 def filled(folder: Path) -> Path:
     fill(folder)
-    assert _files.write(folder / "wisdom" / "machine" / "0.json", b"{}")
+    assert files.write(folder / "wisdom" / "machine" / "0.json", b"{}")
     return folder
 
 
@@ -212,7 +213,7 @@ def test_a_folder_that_others_can_write_to(filled: Path, mode: int, capsys: pyte
     filled.chmod(mode)
     assert_unused(filled, f"others can write to it (its mode is {mode:o};", capsys)
     filled.chmod(0o755)
-    assert _files.read(filled / name(0)) == DATA
+    assert files.read(filled / name(0)) == DATA
 
 
 def test_a_folder_of_another_user(
@@ -229,7 +230,7 @@ def test_a_link_counts_as_what_it_leads_to(
     link = filled.with_name("link")
     link.symlink_to(filled)
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(link))
-    assert _files.read(link / name(0)) == DATA
+    assert files.read(link / name(0)) == DATA
     filled.chmod(0o777)
     assert_unused(filled, "others can write to it", capsys)
 
@@ -237,7 +238,7 @@ def test_a_link_counts_as_what_it_leads_to(
 def test_a_private_folder_within_a_public_one(folder: Path) -> None:
     folder.parent.chmod(0o1777)
     (file,) = fill(folder, 1)
-    assert _files.read(file) == DATA
+    assert files.read(file) == DATA
 
 
 def test_a_file_that_another_user_wrote(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,12 +252,12 @@ def test_a_file_that_another_user_wrote(filled: Path, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fstat", foreign)
-        assert _files.read(filled / name(0)) is None
+        assert files.read(filled / name(0)) is None
         assert cache.export_kernels(filled.with_name("pack")) == 0
     (filled / name(0)).chmod(0o666)
-    assert _files.read(filled / name(0)) is None
-    assert _files.write(filled / name(0), b"compiled again")
-    assert _files.read(filled / name(0)) == b"compiled again"
+    assert files.read(filled / name(0)) is None
+    assert files.write(filled / name(0), b"compiled again")
+    assert files.read(filled / name(0)) == b"compiled again"
 
 
 def test_where_owners_cannot_be_told_the_profile_is_trusted(
@@ -265,9 +266,9 @@ def test_where_owners_cannot_be_told_the_profile_is_trusted(
     monkeypatch.delattr(os, "geteuid")
     monkeypatch.setenv("HOME", str(tmp_path))
     (file,) = fill(folder, 1)
-    assert _files.read(file) == DATA
+    assert files.read(file) == DATA
     monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
-    assert _files.read(file) is None
+    assert files.read(file) is None
     assert cache.info().problem == f"not used: it is outside of {tmp_path / 'elsewhere'}"
 
 
@@ -279,7 +280,7 @@ def test_kernels_are_compiled_where_the_folder_is_not_used(tmp_path: Path) -> No
     tmp_path.chmod(0o700)
     assert finish(start(tmp_path, "-c", CALL)) == ""
     assert kernels(tmp_path)
-    assert all(map(_files.KERNEL.fullmatch, kernels(tmp_path))), "what `prune` and packs look for is what is written"
+    assert all(map(files.KERNEL.fullmatch, kernels(tmp_path))), "what `prune` and packs look for is what is written"
 
 
 # -- making it smaller ---------------------------------------------------------------------------------------
@@ -288,7 +289,7 @@ def test_kernels_are_compiled_where_the_folder_is_not_used(tmp_path: Path) -> No
 def test_prune_removes_what_was_used_least_recently(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first, *_, fourth = fill(folder)
     assert cache.prune() == 0
-    _files.read(first)  # now it is the last
+    files.read(first)  # now it is the last
     assert cache.prune(4000) == 0
     assert cache.prune(2999) == 2
     assert left(folder) == {first.name, fourth.name}
@@ -302,59 +303,59 @@ def test_use_is_noted_once_an_hour(folder: Path) -> None:
     for minutes, noted in ((59, False), (61, True)):
         used(file, hours_ago=minutes / 60)
         before = file.stat().st_mtime
-        assert _files.read(file) == DATA
+        assert files.read(file) == DATA
         assert (file.stat().st_mtime > before) == noted
 
 
 def test_packing_is_not_using(folder: Path, tmp_path: Path) -> None:
-    files = fill(folder)
-    before = [file.stat() for file in files]
+    filled = fill(folder)
+    before = [file.stat() for file in filled]
     assert cache.export_kernels(tmp_path / "pack") == 4
-    assert [file.stat().st_mtime for file in files] == [status.st_mtime for status in before]
+    assert [file.stat().st_mtime for file in filled] == [status.st_mtime for status in before]
 
 
 def test_only_kernels_are_pruned_and_cleared(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = {"wisdom/machine/0.json", "notes.txt", "peak-performance.txt", "mine.cubin", "some.nbc", "my.tmp",
             "fastconv-notes.txt"}
     for file in kept | {"peak-0123456789abcdef.txt", name(9, "cubin"), "fastconv-0ld_.tmp"}:
-        assert _files.write(folder / file, b"")
+        assert files.write(folder / file, b"")
         used(folder / file, hours_ago=100)
-    assert _files.write(folder / "fastconv-new.tmp", b"")
+    assert files.write(folder / "fastconv-new.tmp", b"")
     fill(folder)
     assert cache.prune(0) == 5
     assert "fastconv-0ld_.tmp" not in left(folder), "a process that died left it"
     assert "fastconv-new.tmp" in left(folder), "it is being written"
     assert "peak-0123456789abcdef.txt" in left(folder)
     fill(folder)
-    assert _files.write(folder / name(9, "cubin"), b"")
+    assert files.write(folder / name(9, "cubin"), b"")
     assert command(capsys, "clear") == (0, "5 kernels removed\n", "")
-    files = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
-    assert files == kept | {"fastconv-new.tmp"}
+    rest = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert rest == kept | {"fastconv-new.tmp"}
     assert cache.clear() == 0
 
 
 def test_it_prunes_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
-    prune = _files.prune
-    monkeypatch.setattr(_files, "prune", lambda most: (looks.append(most), prune(most)))
-    monkeypatch.setattr(_files, "_unseen", float("inf"))  # as in a new process
+    prune = files.prune
+    monkeypatch.setattr(files, "prune", lambda most: (looks.append(most), prune(most)))
+    monkeypatch.setattr(files, "_unseen", float("inf"))  # as in a new process
     monkeypatch.setenv("FASTCONV_CACHE_BYTES", "32000")
     for number in range(100):
-        assert _files.write(folder / name(number), DATA)
+        assert files.write(folder / name(number), DATA)
         used(folder / name(number), hours_ago=1000 - number)
-        assert sum(file.stat().st_size for file in folder.iterdir()) <= 32000 * (1 + _files.UNSEEN_SHARE) + 1000
+        assert sum(file.stat().st_size for file in folder.iterdir()) <= 32000 * (1 + files.UNSEEN_SHARE) + 1000
     assert name(99) in left(folder)
     assert name(0) not in left(folder)
     assert len(looks) == 34, "before and after every third file: 2000 bytes are a sixteenth of the limit"
     monkeypatch.setenv("FASTCONV_CACHE_BYTES", "0")
-    assert _files.write(folder / name(100), DATA)
+    assert files.write(folder / name(100), DATA)
     assert left(folder) == set()
 
 
 @pytest.mark.parametrize("text", ["lots", "-1", "1e6", "256MB", "1.5", " ", "9" * 30, "²"])
 def test_a_limit_that_is_none(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("FASTCONV_CACHE_BYTES", text)
-    for act in (cache.info, cache.prune, lambda: _files.write(folder / name(0), DATA)):
+    for act in (cache.info, cache.prune, lambda: files.write(folder / name(0), DATA)):
         with pytest.raises(ValueError, match="FASTCONV_CACHE_BYTES must be a number of bytes"):
             act()
     assert command(capsys, "info")[0] == 2
@@ -376,18 +377,19 @@ def test_prune_takes_numbers_of_bytes(limit: Any, error: type[Exception], folder
 def test_many_processes_write_read_and_prune(folder: Path) -> None:
     code = """
 import random, sys
-from fastconv import _files, cache
+from fastconv import cache
+from fastconv.base import files
 mine = random.Random(int(sys.argv[1]))
 for _ in range(400):
     number = mine.randrange(20)
-    file = _files.cache_folder() / f"_kernel-{number:040x}.nbc"
-    data = _files.read(file)
+    file = files.cache_folder() / f"_kernel-{number:040x}.nbc"
+    data = files.read(file)
     assert data is None or data == bytes([number]) * 1000, (number, data)
     if data is None:
-        assert _files.write(file, bytes([number]) * 1000)
+        assert files.write(file, bytes([number]) * 1000)
     if number == 0:
         cache.prune(5000)
-assert _files.prune(0) <= 20
+assert files.prune(0) <= 20
 """
     for process in [start(folder, "-c", code, str(seed), FASTCONV_CACHE_BYTES="10000") for seed in range(4)]:
         finish(process)
@@ -415,7 +417,7 @@ def changed(pack: Path, **manifest: Any) -> Path:
 
 def test_export_and_import(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {file.name: DATA for file in fill(folder)} | {name(7, "cubin"): b"for a GPU"}
-    assert _files.write(folder / name(7, "cubin"), b"for a GPU")
+    assert files.write(folder / name(7, "cubin"), b"for a GPU")
     file = str(tmp_path / "kernels.zip")
     assert command(capsys, "export", file) == (0, "5 kernels exported\n", "")
     assert cache.export_kernels(tmp_path / "again.zip") == 5
@@ -530,7 +532,7 @@ def test_what_is_missing_or_cannot_be_written(
     assert code == 2
     assert "no-such.zip" in err
     assert command(capsys, "export", str(pack.parent / "no-such" / "pack"))[0] == 2
-    monkeypatch.setattr(_files, "write", lambda file, data: False)
+    monkeypatch.setattr(files, "write", lambda file, data: False)
     with pytest.raises(OSError, match=f"cannot be written to {folder}"):
         cache.import_kernels(pack)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import fastconv
 from fastconv.__main__ import main
-from fastconv.cuda.runtime import missing
+from fastconv.cuda.system.kernels import missing
 
 SMALL = ["--input", "1,4,12,12", "--weight", "4,4,3,3"]
 
@@ -157,7 +157,7 @@ def test_demo(capsys, monkeypatch, tmp_path):
 
 
 def test_demo_of_a_photograph_of_ones_own(tmp_path):
-    from fastconv import demo
+    from fastconv.tools import demo
 
     Image.fromarray(np.full((40, 1200), 200, np.uint8)).save(tmp_path / "grey.png")
     photo = demo.load(str(tmp_path / "grey.png"))

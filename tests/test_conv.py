@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, spec
-from fastconv.cpu import conv_separable, rows, simd
+from fastconv.cpu.algorithms import conv_separable
+from fastconv.cpu.shared import row_filter
+from fastconv.cpu.tiles import simd
+from fastconv.planner import choose
+from fastconv.specs import conv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,7 +123,7 @@ def test_nan_and_infinity_stay(algorithm: str, bad: float) -> None:
     result = fastconv.conv2d(x, weight, **case.options, algorithm=algorithm)
     assert 0 < np.count_nonzero(seen) < seen.size
     assert not np.isfinite(result[seen > 0]).any()
-    if algorithm in ("naive", *choice.FILTERS):  # which promise that the others stay as they are
+    if algorithm in ("naive", *choose.FILTERS):  # which promise that the others stay as they are
         np.testing.assert_allclose(result[seen == 0], expected[seen == 0], rtol=0, atol=1e-5)
 
 
@@ -206,7 +209,7 @@ def test_outer_products_in_two_passes(shape: tuple, kernel: tuple, options: dict
     groups = options.get("groups", 1)
     x, weight = values(shape, dtype), outer(*kernel, dtype, (2 * groups, shape[1] // groups))
     bias = values(weight.shape[:1], dtype)
-    problem = spec.conv_spec(x.shape, weight.shape, [x.dtype], **options)
+    problem = conv.conv_spec(x.shape, weight.shape, [x.dtype], **options)
     assert conv_separable.fit(problem, weight.astype(problem.acc_dtype)) is not None
     x, weight, out = fenced(x), fenced(weight), fenced(np.empty(problem.output_shape, problem.out_dtype))
     expected, scale = reference.conv2d(x, weight, bias, **options)
@@ -221,7 +224,7 @@ def test_outer_products_in_two_passes(shape: tuple, kernel: tuple, options: dict
 
 
 def fits(weight: np.ndarray) -> bool:
-    problem = spec.conv_spec((1, 1, 99, 99), (1, 1, *weight.shape), [weight.dtype])
+    problem = conv.conv_spec((1, 1, 99, 99), (1, 1, *weight.shape), [weight.dtype])
     return conv_separable.fit(problem, weight[None, None].astype(problem.acc_dtype)) is not None
 
 
@@ -430,13 +433,13 @@ def test_which_row_tiles_there_are(dtype):
         extent = (ow - 1) * stride + (kw - 1) * dilation + 1
         w = max(1, extent - left - int(rng.integers(0, 9)))
         size = np.dtype(dtype), np.dtype(np.int32 if dtype == np.uint8 else dtype)
-        one = rows.Plane(1, 50, w, 3, kw, 48, ow, (1, stride), (1, dilation), 0, *size)
-        plan = rows.blocking(one)
-        pixels, reach = plan.shape.pixels(simd.lanes(one.acc_dtype)), rows.reach(plan.shape, one)
+        one = row_filter.Plane(1, 50, w, 3, kw, 48, ow, (1, stride), (1, dilation), 0, *size)
+        plan = row_filter.blocking(one)
+        pixels, reach = plan.shape.pixels(simd.lanes(one.acc_dtype)), row_filter.reach(plan.shape, one)
         inside = set()
         for tile in range(plan.across):
             j = max(0, min(tile * pixels, ow - pixels))
             inside.add(j * stride >= left and j * stride - left + reach < w and j + pixels <= ow)
-        assert rows.tiles(plan, one, left) == (True in inside, False in inside)
+        assert row_filter.tiles(plan, one, left) == (True in inside, False in inside)
         found.add(frozenset(inside))
     assert len(found) == 3

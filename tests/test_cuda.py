@@ -13,10 +13,10 @@ import pytest
 
 import fastconv
 from benchmarks import gpu, ptx, shapes
-from fastconv import choice
-from fastconv.cuda.runtime import missing
-from fastconv.pool_spec import pool_spec
-from fastconv.spec import PRECISIONS, conv_spec
+from fastconv.cuda.system.kernels import missing
+from fastconv.planner import choose
+from fastconv.specs.conv import PRECISIONS, conv_spec
+from fastconv.specs.pool import pool_spec
 
 ROOT = Path(__file__).parent.parent
 
@@ -123,12 +123,12 @@ def test_the_planner_knows_every_problem_of_the_benchmark() -> None:
         for precision in PRECISIONS:
             x = gpu.BATCH, layer.c_in, layer.h, layer.w
             spec = conv_spec(x, weight, [np.dtype(np.float32)], **layer.options, precision=precision)
-            costs = choice.candidates(spec, "cuda")
+            costs = choose.candidates(spec, "cuda")
             assert len(costs) >= 2
             assert all(0 < seconds < 1 for label, seconds in costs.items() if label != "naive"), (layer.name, costs)
     for pooling in shapes.POOLINGS.values():
         x = gpu.BATCH, pooling.c, pooling.h, pooling.w
-        costs = choice.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
+        costs = choose.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
         assert len(costs) >= 2
         assert all(0 < seconds < 1 for seconds in costs.values()), (pooling.name, costs)
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv import choice
-from fastconv.pool_spec import pool_spec
-from fastconv.spec import conv_spec
+from fastconv.planner import choose
+from fastconv.specs.conv import conv_spec
+from fastconv.specs.pool import pool_spec
 
 machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
 
@@ -17,12 +17,12 @@ machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' 
 def test_what_the_planner_picks() -> None:
     """By estimates for an H200, for layers whose answer is plain."""
     gpu = machine.Machine()
-    table = choice.table("conv2d", "cuda")
+    table = choose.table("conv2d", "cuda")
 
     def picked(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
         spec = conv_spec(x, weight, [np.dtype(options.pop("dtype", "float32"))], **options)
         able = [module for module in table if module.supports(spec) is None]
-        return choice.name(min(able, key=lambda module: module.cost(spec, gpu)))
+        return choose.name(min(able, key=lambda module: module.cost(spec, gpu)))
 
     assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1) == "winograd"
     assert picked((32, 256, 14, 14), (256, 256, 3, 3), padding=1, precision="tf32") == "implicit_gemm"
@@ -34,8 +34,8 @@ def test_what_the_planner_picks() -> None:
 
     def differentiated(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
         spec = conv_spec(x, weight, [np.dtype(np.float32)], **options)
-        able = [module for module in choice.table("conv2d_weight", "cuda") if module.supports(spec) is None]
-        return choice.name(min(able, key=lambda module: module.cost(spec, gpu)))
+        able = [module for module in choose.table("conv2d_weight", "cuda") if module.supports(spec) is None]
+        return choose.name(min(able, key=lambda module: module.cost(spec, gpu)))
 
     assert differentiated((32, 256, 14, 14), (256, 256, 3, 3), padding=1) == "implicit_gemm"
     assert differentiated((32, 3, 224, 224), (64, 3, 7, 7), padding=3, stride=2) == "implicit_gemm"
@@ -43,8 +43,8 @@ def test_what_the_planner_picks() -> None:
 
     def pooled(x: tuple[int, ...], window: int, **options: Any) -> str:
         spec = pool_spec("max", x, np.dtype(np.float32), window, **options)
-        able = [module for module in choice.table("max_pool2d", "cuda") if module.supports(spec) is None]
-        return choice.name(min(able, key=lambda module: module.cost(spec, gpu)))
+        able = [module for module in choose.table("max_pool2d", "cuda") if module.supports(spec) is None]
+        return choose.name(min(able, key=lambda module: module.cost(spec, gpu)))
 
     assert pooled((32, 64, 112, 112), 2) == pooled((32, 64, 112, 112), 3, stride=2, padding=1) == "rows"
     assert pooled((32, 512, 14, 14), 13, stride=1, padding=6) == "running"

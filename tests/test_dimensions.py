@@ -14,14 +14,16 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, phases, plan, pool_spec, spec, transposed, ways
-from fastconv.cpu import transposed_depthwise, volumes
+from fastconv.cpu.algorithms import transpose_depthwise
+from fastconv.cpu.shared import volumes
+from fastconv.planner import choose, plan, transposed, ways
+from fastconv.specs import conv, phases, pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def unsupported(problem: spec.ConvSpec | pool_spec.PoolSpec, algorithm: str) -> str | None:
-    (module,) = (module for module in choice.table(plan.operation(problem)) if choice.name(module) == algorithm)
+def unsupported(problem: conv.ConvSpec | pool.PoolSpec, algorithm: str) -> str | None:
+    (module,) = (module for module in choose.table(plan.operation(problem)) if choose.name(module) == algorithm)
     return module.supports(problem)
 
 
@@ -53,7 +55,7 @@ def check_conv(x_shape: tuple, weight_shape: tuple, options: dict, algorithm: st
     shapes = x_shape, weight_shape, weight_shape[:1]
     x, weight, bias = (values(shape, dtype, seed) for seed, shape in enumerate(shapes))
     call = getattr(fastconv, f"conv{axes}d")
-    problem = spec.conv_spec(x.shape, weight.shape, [x.dtype], axes=axes, **options)
+    problem = conv.conv_spec(x.shape, weight.shape, [x.dtype], axes=axes, **options)
     if algorithm != "auto" and unsupported(problem, algorithm):
         with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
             call(x, weight, bias, **options, algorithm=algorithm)
@@ -84,7 +86,7 @@ def test_planes_are_gathered_in_parts(bytes_: int, monkeypatch: pytest.MonkeyPat
     volumes.gathered.cache_clear()
     try:
         check_conv(*VOLUMES["plain"], "direct")
-        problem = spec.conv_spec(*VOLUMES["plain"][:2], [np.dtype(np.float32)], axes=3, padding=1)
+        problem = conv.conv_spec(*VOLUMES["plain"][:2], [np.dtype(np.float32)], axes=3, padding=1)
         assert 1 <= volumes.gathered(problem).n < 10
     finally:
         volumes.gathered.cache_clear()
@@ -145,7 +147,7 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
         stride = options.get("stride")
         settings = {name: value for name, value in options.items() if name != "stride"}
         settings |= {"norm_type": args[0]} if args else {}
-        problem = pool_spec.pool_spec(op, x.shape, x.dtype, kernel, stride, axes=axes, **settings)
+        problem = pool.pool_spec(op, x.shape, x.dtype, kernel, stride, axes=axes, **settings)
         if algorithm != "auto" and unsupported(problem, algorithm):
             continue
         guarded = fenced(x)
@@ -194,7 +196,7 @@ def test_threads_change_nothing() -> None:
 def force(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let calls and plans of transposed convolutions go one way, if it can; no earlier recipe is found."""
 
-    def made(problem: spec.ConvSpec, algorithm: str, once: bool) -> ways.Way:
+    def made(problem: conv.ConvSpec, algorithm: str, once: bool) -> ways.Way:
         if way == "depthwise":
             return ways.Depthwise(problem)
         if way == "multiplied":
@@ -213,7 +215,7 @@ def can(way: str, x_shape: tuple, weight_shape: tuple, options: dict) -> bool:
     return seconds.get(way, 0) < np.inf
 
 
-def transpose(x_shape: tuple, weight_shape: tuple, options: dict, dtype: str = "float32") -> spec.ConvSpec:
+def transpose(x_shape: tuple, weight_shape: tuple, options: dict, dtype: str = "float32") -> conv.ConvSpec:
     axes = len(weight_shape) - 2
     return getattr(fastconv, f"plan_conv_transpose{axes}d")(x_shape, np.empty(weight_shape, dtype), **options).spec
 
@@ -282,12 +284,12 @@ def test_depthwise_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = values((2, 3, 40, 41), "float32"), values((3, 1, 5, 4), "float32", 1)
     options = {"stride": 2, "groups": 3}
     problem = transpose(x.shape, weight.shape, options)
-    whole = transposed_depthwise.blocking(problem)
+    whole = transpose_depthwise.blocking(problem)
     force("depthwise", monkeypatch)
     results = [fastconv.conv_transpose2d(x, weight, **options)]
-    monkeypatch.setattr(transposed_depthwise, "PATCH_BYTES", 2000)
-    monkeypatch.setattr(transposed_depthwise, "blocking", transposed_depthwise.blocking.__wrapped__)
-    assert transposed_depthwise.blocking(problem).tall < 40 < whole.tall
+    monkeypatch.setattr(transpose_depthwise, "PATCH_BYTES", 2000)
+    monkeypatch.setattr(transpose_depthwise, "blocking", transpose_depthwise.blocking.__wrapped__)
+    assert transpose_depthwise.blocking(problem).tall < 40 < whole.tall
     for count in (1, None):
         with threads(count):
             results.append(fastconv.conv_transpose2d(x, weight, **options))

@@ -12,7 +12,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, grad, pool_spec, spec
+from fastconv import grad
+from fastconv.planner import choose
+from fastconv.specs import conv, pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,7 +25,7 @@ CASES = CONV
 def problem(case: Conv, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict]:
     """x, weight, the gradient of the output, and the options."""
     x, weight = case.arrays(dtype)[:2]
-    shape = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **case.options).output_shape
+    shape = conv.conv_spec(x.shape, weight.shape, (x.dtype,), **case.options).output_shape
     return x, weight, values(shape, dtype, seed=3), case.options
 
 
@@ -62,9 +64,9 @@ def test_the_oracle_is_the_derivative() -> None:
 def test_weight(case: Conv, algorithm: str) -> None:
     for dtype in ("float32", "float64") if case.plain else ("float32",):
         x, weight, signal, options = problem(case, dtype)
-        problem_spec = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **options)
+        problem_spec = conv.conv_spec(x.shape, weight.shape, (x.dtype,), **options)
         if algorithm != "auto":
-            (module,) = (module for module in choice.table("conv2d_weight") if choice.name(module) == algorithm)
+            (module,) = (module for module in choose.table("conv2d_weight") if choose.name(module) == algorithm)
             if module.supports(problem_spec) is not None:
                 with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                     grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm)
@@ -107,7 +109,7 @@ def test_any_problem(algorithm, n, size, groups, channels, kernel, stride, dilat
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     x, weight = values((n, c_in, *size), "float64"), values((c_out, channels[0], *kernel), "float64", 1)
     try:
-        shape = spec.conv_spec(x.shape, weight.shape, (x.dtype,), **options).output_shape
+        shape = conv.conv_spec(x.shape, weight.shape, (x.dtype,), **options).output_shape
     except ValueError:
         return
     signal = values(shape, "float64", 2)
@@ -130,7 +132,7 @@ def test_not_finite(algorithm, n, size, groups, channels, kernel, stride, dilati
     weight_shape = groups * channels[1], channels[0], *kernel
     x = values((n, groups * channels[0], *size), "float32")
     try:
-        shape = spec.conv_spec(x.shape, weight_shape, (x.dtype,), **options).output_shape
+        shape = conv.conv_spec(x.shape, weight_shape, (x.dtype,), **options).output_shape
     except ValueError:
         return
     signal = values(shape, "float32", 1)
@@ -182,7 +184,7 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
 @pytest.mark.parametrize("case", POOL, ids=lambda case: case.name)
 def test_pooling(case: Pool) -> None:
     x = case.array("float64")
-    shape = pool_spec.pool_spec("max", x.shape, x.dtype, case.kernel, **case.options).output_shape
+    shape = pool.pool_spec("max", x.shape, x.dtype, case.kernel, **case.options).output_shape
     signal = values(shape, "float64", 1)
     out = fenced(np.empty_like(x))
     given_ = [fenced(x), fenced(signal)]

@@ -23,7 +23,7 @@ MODULES = {
 HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL",
          "threadpoolctl", "platformdirs")
 #: The modules that load them, and those that are loaded without.
-LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.gpu")
+LOADED_LATE = ("fastconv.cpu", "fastconv.cuda")
 LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
 
 
@@ -55,80 +55,65 @@ def own(module: str) -> dict[str, bool]:
             for name, late in imports(module).items() if name.split(".")[0] == "fastconv"}
 
 
-#: What the modules below the applications (compare, the command line ...) may import: from these lines down only.
-ALLOWED = {
-    "_forks": set(),
-    "_files": set(),
-    "packs": {"_files"},
-    "checks": {"devices"},
-    "timing": {"checks"},
-    "devices": set(),
-    "toom_cook": set(),
-    "spec": {"checks"},
-    "pool_spec": {"checks", "spec"},
-    "wisdom": {"_files", "spec", "cpu.target"},  # that one late
-    "shapes": {"checks"},
-    "choice": {"checks", "spec", "pool_spec", "wisdom", "cpu", "cpu.machine", "cpu.runtime", "cuda",
-               "cuda.machine"},  # from "cpu" on late
-    "plan": {"checks", "spec", "pool_spec", "choice", "timing", "wisdom"},
-    "gpu": {"checks", "choice", "devices", "spec", "pool_spec", "plan", "cuda.arrays", "cuda.convert",
-            "cuda.host", "cuda.machine", "cuda.pool_global", "cuda.program", "cuda.runtime", "cuda.streams"},
-    "api": {"checks", "choice", "devices", "spec", "plan", "gpu", "_forks"},  # gpu late
-    "pool": {"checks", "devices", "pool_spec", "plan", "gpu"},  # gpu late
-    "adaptive": {"checks", "devices", "pool_spec", "plan", "_forks", "cpu", "cpu.adaptive", "gpu",
-                 "gpu_moves"},  # from "cpu" on late
-    "conv_nd": {"api"},
-    "transpose": {"checks", "devices", "transpose_spec", "transposed", "_forks", "gpu_transposed"},  # that one late
-    "transpose_spec": {"checks", "spec"},
-    "unfold_spec": {"checks", "spec"},
-    "unfold": {"checks", "devices", "unfold_spec", "_forks", "cpu", "cpu.columns", "cpu.simd",
-               "gpu_moves"},  # from "cpu" on late
-    "pool_nd": {"pool"},
-    "signal": {"checks", "spec", "plan", "_forks"},
-    "phases": {"checks", "spec"},
-    "ways": {"checks", "choice", "spec", "plan", "phases", "cpu", "cpu.columns", "cpu.kept", "cpu.machine",
-             "cpu.runtime", "cpu.shuffle", "cpu.simd", "cpu.transposed_depthwise", "cpu.volumes"},  # those of cpu late
-    "transposed": {"checks", "choice", "spec", "plan", "phases", "timing", "ways", "wisdom"},
-    "backward": {"checks", "choice", "spec", "pool_spec", "plan", "wisdom", "cpu.scatter"},  # the last one late
-    "gpu_transposed": {"checks", "choice", "gpu", "phases", "spec", "transpose_spec", "transposed", "cuda.convert",
-                       "cuda.streams"},
-    "gpu_moves": {"checks", "gpu", "pool_spec", "unfold_spec", "cuda.arrays", "cuda.columns", "cuda.convert",
-                  "cuda.host", "cuda.machine", "cuda.streams"},
-    "gpu_grad": {"checks", "choice", "spec", "pool_spec", "plan", "gpu", "gpu_transposed", "cuda.arrays",
-                 "cuda.convert", "cuda.host", "cuda.machine", "cuda.pooling", "cuda.scatter", "cuda.streams"},
-    "grad": {"checks", "devices", "spec", "pool_spec", "transposed", "backward", "gpu_grad", "_forks"},  # gpu_grad late
-    "training": set(),
-    "nn": {"checks", "api", "pool", "grad", "training", "transpose"},
-}
+#: The package from top to bottom: a folder or module imports those below it, and its own.
+FLOORS = (
+    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn",), ("grad", "signal", "wisdom"),
+    ("functional",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
+)  # fmt: skip
+#: A device from top to bottom, its tables being `__init__`.
+DEVICE_FLOORS = {
+    "cpu": (("__init__",), ("algorithms",), ("shared",), ("machine",), ("tiles",), ("system",)),
+    "cuda": (("calls", "conv_transpose", "gradients", "moves"), ("__init__",), ("algorithms",), ("shared",),
+             ("machine",), ("tiles",), ("system",)),
+}  # fmt: skip
+#: What the planner and its table of ways still ask of the devices, when it is called.
+PLANNER_ASKS = {"cpu", "cuda"}
+#: Arrows that are still to be turned.
+UP = {("cache", "tools"), ("planner", "wisdom")}
+
+
+def floor(floors: tuple[tuple[str, ...], ...], room: str) -> int:
+    return next(number for number, rooms in enumerate(floors) if room in rooms)
 
 
 @pytest.mark.parametrize("module", sorted(name.removeprefix("fastconv.") for name in MODULES))
 def test_imports_go_down_only(module: str) -> None:
-    if module in ALLOWED:
-        assert set(own(f"fastconv.{module}")) <= ALLOWED[module]
-    folder = module.partition(".")[0]
-    if folder in ("cpu", "cuda") and folder != module:
-        kinds = f"{folder}.conv_", f"{folder}.pool_", f"{folder}.weight_"
-        algorithms = {name for name in own(f"fastconv.{module}") if name.startswith(kinds)}
-        if module.startswith(f"{folder}.weight_"):  # the definition makes sums again that are not finite
-            algorithms.discard(f"{folder}.weight_naive")
-        assert not algorithms, "algorithms do not know each other, and helpers do not know algorithms"
-        rest = {name for name in own(f"fastconv.{module}") if not name.startswith(f"{folder}.")}
-        assert rest <= {"checks", "spec", "pool_spec", "toom_cook", "_files", "_forks", "packs"}
+    room, _, inner = ("__init__" if module == "fastconv" else module).partition(".")
+    here = floor(FLOORS, room)
+    for name, late in own(f"fastconv.{module}" if module != "fastconv" else module).items():
+        other, _, deeper = name.partition(".")
+        if room == other:
+            if room in DEVICE_FLOORS:
+                floors = DEVICE_FLOORS[room]
+                mine, its = ((one or "__init__").partition(".")[0] for one in (inner, deeper))
+                assert floor(floors, mine) <= floor(floors, its), f"{module} imports {name}"
+            continue
+        asked = late and room == "planner" and other in PLANNER_ASKS
+        told = room == "tools" and other == "__init__"  # the package's version
+        assert asked or told or (room, other) in UP or here < floor(FLOORS, other), f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if ".algorithms." in name))
+def test_algorithms_do_not_know_each_other(module: str) -> None:
+    device = module.split(".")[1]
+    others = {name for name in own(module) if name.startswith(f"{device}.algorithms.")}
+    if ".weight_" in module:  # the definition makes sums again that are not finite
+        others.discard(f"{device}.algorithms.weight_naive")
+    assert not others
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("fastconv.cpu.")))
 def test_the_cache_knows_what_compiled_code_depends_on(module: str) -> None:
     """The key of compiled code has the sources within `cpu`; from elsewhere come types, which are in the signature."""
-    from fastconv.cpu.disk_cache import sources
+    from fastconv.cpu.system.disk_cache import sources
 
     early = {name for name, late in imports(module).items() if not late and name in MODULES}
-    compiled = {MODULES[name] for name in early if name.startswith(("fastconv.cpu.", "fastconv.toom_cook"))}
+    compiled = {MODULES[name] for name in early if name.startswith(("fastconv.cpu.", "fastconv.base.toom_cook"))}
     assert compiled <= sources(MODULES[module])
     tree = ast.parse(MODULES[module].read_text())
-    specs = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module in ("spec", "pool_spec")]
-    above = {alias.name for node in specs for alias in node.names}
-    assert above <= {"ConvSpec", "PoolSpec", "Depth", "FLAT", "Pair"}
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    above = {alias.name for node in froms if (node.module or "").startswith("specs.") for alias in node.names}
+    assert above <= {"ConvSpec", "PoolSpec", "Depth", "FLAT", "Pair", "Sizes"}
 
 
 def test_no_circles() -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import cache, packs
-from fastconv.cpu import target
-from fastconv.cpu.processor import CLASSES, Processor, host
+from fastconv import cache
+from fastconv.base import packs
+from fastconv.cpu.system import target
+from fastconv.cpu.system.processor import CLASSES, Processor, host
 
 ROOT = Path(__file__).resolve().parents[1]
 V3 = CLASSES["x86-64-v3"]

@@ -19,12 +19,14 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import choice, phases, shapes, transposed, ways
-from fastconv.checks import LIMIT
-from fastconv.pool_spec import adaptive_spec, pool_spec
-from fastconv.spec import ConvSpec, conv_spec
-from fastconv.transpose_spec import transpose_spec
-from fastconv.unfold_spec import columns_shape, fold_spec, unfold_spec
+from fastconv.functional import shapes
+from fastconv.planner import choose, transposed, ways
+from fastconv.specs import phases
+from fastconv.specs.arguments import LIMIT
+from fastconv.specs.conv import ConvSpec, conv_spec
+from fastconv.specs.conv_transpose import transpose_spec
+from fastconv.specs.pool import adaptive_spec, pool_spec
+from fastconv.specs.unfold import columns_shape, fold_spec, unfold_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -158,9 +160,9 @@ def convolution(problem: Fields, dtype: np.dtype = FLOAT32) -> ConvSpec:
 
 def decide(op: str, spec: Any, device: str = "cpu", **options: Any) -> None:
     """Choose, and ask what is chosen for its scratch; every algorithm says whether it can."""
-    module, _ = choice.choose(op, spec, "auto", device, **options)
+    module, _ = choose.choose(op, spec, "auto", device, **options)
     module.scratch(spec)
-    for module in choice.table(op, device):
+    for module in choose.table(op, device):
         reason = module.supports(spec)
         assert reason is None or len(reason) > 5
 
@@ -171,7 +173,7 @@ def plan_convolution(problem: Fields, dtype: str) -> None:
         decide(f"conv{problem.axes}d", spec, once=once)
     assert str(spec)
     if problem.axes == 2:
-        choice.choose("conv2d", spec, "auto", "cpu", names=choice.FILTERS, once=True)
+        choose.choose("conv2d", spec, "auto", "cpu", names=choose.FILTERS, once=True)
 
 
 def plan_transposed(problem: Fields) -> None:
@@ -271,10 +273,11 @@ def test_what_is_told_by_sizes(number: int) -> None:
 
 @pytest.mark.parametrize(("axes", "problems"), [case for case in CASES if case.values[0] == 2])
 def test_cuts_for_many_threads(axes: int, problems: list[Fields]) -> None:
-    from fastconv.cpu import conv_dft, conv_direct, conv_fft, conv_pointwise, conv_winograd, winograd_tiling
+    from fastconv.cpu.algorithms import conv_dft, conv_direct, conv_fft, conv_pointwise, conv_winograd
+    from fastconv.cpu.shared import winograd_blocking
 
     cuts = {conv_dft: conv_dft._cut, conv_direct: conv_direct._blocking, conv_fft: conv_fft._steps,
-            conv_pointwise: conv_pointwise._blocking, conv_winograd: winograd_tiling.tiling_of}  # fmt: skip
+            conv_pointwise: conv_pointwise._blocking, conv_winograd: winograd_blocking.tiling_of}  # fmt: skip
     for problem in problems:
         for stride in (1, problem.stride):
 
@@ -292,7 +295,7 @@ def test_cuts_for_many_threads(axes: int, problems: list[Fields]) -> None:
 
 def test_windows_that_miss_the_input() -> None:
     """As counted one by one."""
-    from fastconv.pool_spec import _some_window_misses
+    from fastconv.specs.pool import _some_window_misses
 
     random = np.random.default_rng(0)
     for size, count, pad, stride, dilation in random.integers(1, 30, (3000, 5)).tolist():
@@ -303,7 +306,7 @@ def test_windows_that_miss_the_input() -> None:
 
 def test_adaptive_windows() -> None:
     """As counted one by one."""
-    from fastconv.pool_spec import _windows, bounds
+    from fastconv.specs.pool import _windows, bounds
 
     for size in range(1, 40):
         for outputs in range(2, size + 1):
@@ -315,7 +318,7 @@ def test_adaptive_windows() -> None:
 
 def test_lengths_of_transforms() -> None:
     """The next even number without prime factors above five, as found by trying."""
-    from fastconv.cpu.conv_fft import _fast
+    from fastconv.cpu.algorithms.conv_fft import _fast
 
     fast = sorted(2 ** (k + 1) * 3**m * 5**n for k in range(14) for m in range(9) for n in range(6))
     for length in range(1, 5000):
@@ -324,9 +327,9 @@ def test_lengths_of_transforms() -> None:
 
 def test_outlines_of_winograd() -> None:
     """What planning knows of an algorithm is what its matrices tell, but for what phases have in common."""
-    from fastconv.cpu.linear import operations
-    from fastconv.cpu.winograd_tiling import MOST_ELEMENTS, SIZES, outline
-    from fastconv.toom_cook import axis
+    from fastconv.base.toom_cook import axis
+    from fastconv.cpu.shared.winograd_blocking import MOST_ELEMENTS, SIZES, outline
+    from fastconv.cpu.tiles.linear_map import operations
 
     for m in SIZES:
         for taps in range(2, 17):
@@ -347,7 +350,7 @@ def test_outlines_of_winograd() -> None:
 
 def test_spans_of_rows() -> None:
     """The blocks of `weight_pixels` are those of its tables."""
-    from fastconv.cpu import weight_pixels
+    from fastconv.cpu.algorithms import weight_pixels
 
     random = np.random.default_rng(0)
     for channels, kh, stride, dilation, size in random.integers(1, 9, (300, 5)).tolist():
@@ -364,7 +367,7 @@ def test_phases_are_estimated_as_they_are() -> None:
         parts, told = phases.separate(spec), phases.sample(spec)
         assert (len(parts.parts), parts.complete) == (told.number, told.complete)
         assert sum(share for _, share in told.problems) == told.number
-        exact = sum(min(choice.candidates(part.problem).values()) + ways.PREPARE for part in parts.parts)
+        exact = sum(min(choose.candidates(part.problem).values()) + ways.PREPARE for part in parts.parts)
         made = sum(np.prod(part.problem.output_shape) * 4 for part in parts.parts) * ways.INTERLEAVE
         exact += made * (2 if parts.turns is None else 1)
         assert ways.separate_seconds(spec, False) == pytest.approx(exact, rel=0.1)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv import choice, pool_spec
+from fastconv.planner import choose
+from fastconv.specs import pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -50,8 +51,8 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     options = {name: value for name, value in options.items() if name != "return_indices"}
     if args:
         options["norm_type"] = args[0]
-    problem = pool_spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    (module,) = (module for module in choice.table(f"{op}_pool2d") if choice.name(module) == algorithm)
+    problem = pool.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
+    (module,) = (module for module in choose.table(f"{op}_pool2d") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv.cpu import helpers, machine, runtime
+from fastconv.cpu import machine
+from fastconv.cpu.system import kernels, threads
 
 PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
 #: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
@@ -155,9 +156,9 @@ def test_python_threads_share_work() -> None:
         together.wait(60)
         seen.add(share)
 
-    helpers.in_threads(meet, 2)
+    threads.in_threads(meet, 2)
     assert seen == {0, 1}
-    helpers.in_threads(seen.add, 9)
+    threads.in_threads(seen.add, 9)
     assert seen == set(range(9))
 
     def fail_in_a_helper(share: int) -> None:
@@ -166,11 +167,11 @@ def test_python_threads_share_work() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        helpers.in_threads(fail_in_a_helper, 2)
+        threads.in_threads(fail_in_a_helper, 2)
 
 
 def test_python_threads_in_a_forked_child() -> None:
-    code = "import os, threading\nfrom fastconv.cpu.helpers import in_threads\ntogether = threading.Barrier(2)\n"
+    code = "import os, threading\nfrom fastconv.cpu.system.threads import in_threads\ntogether = threading.Barrier(2)\n"
     code += "work = lambda share: together.wait(60)\nin_threads(work, 2)\nchild = os.fork()\nin_threads(work, 2)\n"
     code += "if child: assert os.waitpid(child, 0)[1] == 0"
     run("-c", code)
@@ -302,7 +303,7 @@ def test_bounds_are_checked_at_all(threads: int) -> None:
     code = """
 import numpy as np
 from numba import prange
-from fastconv.cpu.runtime import kernel
+from fastconv.cpu.system.kernels import kernel
 
 @kernel
 def bad(out):
@@ -324,7 +325,7 @@ def test_ranges_of_kernels_are_those_of_python(tmp_path: Path) -> None:
     script = tmp_path / "ranges.py"  # a kernel's code is in a file
     script.write_text(f"""
 import numpy as np
-from fastconv.cpu.runtime import compiled
+from fastconv.cpu.system.kernels import compiled
 
 def walk(start, stop, step, out):
     n = 0
@@ -342,7 +343,7 @@ def test_a_kernel_has_one_parallel_loop() -> None:
     code = """
 import numpy as np
 from numba import prange
-from fastconv.cpu.runtime import kernel
+from fastconv.cpu.system.kernels import kernel
 
 @kernel
 def twice(out):
@@ -398,7 +399,7 @@ assert simd.register_bytes() == {width}
 @given(calls=st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["f4", "f8", "u1", "i8"])), max_size=12))
 def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[tuple[int, str]]) -> None:
     for size, code in calls:
-        rows = runtime.scratch(size, np.dtype(code))
+        rows = kernels.scratch(size, np.dtype(code))
         assert rows.dtype == code
         assert rows.shape[0] == numba.get_num_threads()
         assert rows.shape[1] >= size
@@ -409,7 +410,7 @@ def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[
 def test_threads_do_not_share_scratch() -> None:
     def fill(number: int) -> bool:
         for _ in range(50):
-            rows = runtime.scratch(1000, np.dtype(np.int64))
+            rows = kernels.scratch(1000, np.dtype(np.int64))
             rows[:] = number
             time.sleep(1e-4)
             if not (rows == number).all():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv import output_shape, receptive_field
-from fastconv.spec import conv_spec
+from fastconv.specs.conv import conv_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from fastconv.cpu import simd
-from fastconv.cpu.linear import linear_map, operations
-from fastconv.cpu.runtime import compiled
-from fastconv.toom_cook import Axis, Matrix, axis
+from fastconv.base.toom_cook import Axis, Matrix, axis
+from fastconv.cpu.system.kernels import compiled
+from fastconv.cpu.tiles import simd
+from fastconv.cpu.tiles.linear_map import linear_map, operations
 
 AXES = [
     pytest.param(found, stride, id=f"F({m},{taps})/{stride}")

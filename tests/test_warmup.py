@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import grad, signal, team, warming, works
+from fastconv import grad, signal
 from fastconv.__main__ import main
-from fastconv.choice import operations
-from fastconv.cpu import notice
-from fastconv.pool_spec import adaptive_spec, pool_spec
-from fastconv.spec import conv_spec
+from fastconv.cpu.system import notice
+from fastconv.planner.choose import operations
+from fastconv.specs.conv import conv_spec
+from fastconv.specs.pool import adaptive_spec, pool_spec
+from fastconv.warming import team, warmup, works
 
 PACKAGE = Path(fastconv.__file__).parent
 FLOAT = np.dtype(np.float32)
@@ -31,7 +32,7 @@ FLOAT = np.dtype(np.float32)
 def folder(tmp_path, monkeypatch):
     """An empty cache, and two processes to fill it, however many cores there are."""
     monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(warming, "cores", lambda: 2)
+    monkeypatch.setattr(warmup, "cores", lambda: 2)
     return tmp_path / "cache"
 
 
@@ -145,8 +146,8 @@ def test_no_two_units_do_the_same_work():
 def test_a_script_from_the_standard_input_needs_no_guard(folder):
     code = """
 import fastconv
-from fastconv import warming
-warming.cores = lambda: 2
+from fastconv.warming import warmup
+warmup.cores = lambda: 2
 print(fastconv.warmup(["unfold2d", "max_unpool2d"]))
 """
     assert another_process(code) == f"{len(kernels(folder))}\n"
@@ -169,8 +170,8 @@ def test_what_others_put_into_the_cache_meanwhile_is_not_counted(folder, monkeyp
             yield run
         one.with_name(f"other{one.name}").write_bytes(one.read_bytes())
 
-    run_team = warming.team
-    monkeypatch.setattr(warming, "team", interrupted)
+    run_team = warmup.team
+    monkeypatch.setattr(warmup, "team", interrupted)
     assert fastconv.warmup("unfold2d") == 0
 
 
@@ -365,15 +366,16 @@ def test_builds_are_watched(folder, monkeypatch, kind):
         began.append(kind)
         yield
 
-    from fastconv.cpu import building, micro, tile
-    from fastconv.cpu.runtime import compiled
+    from fastconv.cpu.system import building, micro
+    from fastconv.cpu.system.kernels import compiled
+    from fastconv.cpu.tiles import register_tile
 
     monkeypatch.setattr(building, "noticed", watched)
     if kind == "kernel":
         compiled(_fill)(np.ones(1))
     else:
         monkeypatch.setattr(micro, "_addresses", {})
-        tile.matrix_product_address(6, 1, FLOAT)
+        register_tile.matrix_product_address(6, 1, FLOAT)
     assert began
 
 

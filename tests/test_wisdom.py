@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from reference import assert_close, conv2d
 
 import fastconv
-from fastconv import choice, plan, wisdom
-from fastconv.spec import ConvSpec, conv_spec
+from fastconv import wisdom
+from fastconv.planner import choose, plan
+from fastconv.specs.conv import ConvSpec, conv_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nothing_known")
 
@@ -81,7 +82,7 @@ def test_auto_follows_what_was_measured_for_this_very_problem(timed: list) -> No
     estimated = chosen()
     assert estimated != "naive"
     assert chosen(measure=True) == "naive"
-    assert timed == [{name for name in fastconv.algorithms() if name in choice.candidates(problem())}]
+    assert timed == [{name for name in fastconv.algorithms() if name in choose.candidates(problem())}]
     assert chosen() == "naive"
     assert fastconv.plan_conv2d(SHAPE[1:], WEIGHT).algorithm == "naive"  # the same problem, without a batch axis
     assert chosen(padding=1) != "naive"
@@ -96,7 +97,7 @@ def test_auto_follows_what_was_measured_for_this_very_problem(timed: list) -> No
 
 
 def test_a_plain_call_follows_it_too(timed: list, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastconv.cpu import conv_naive
+    from fastconv.cpu.algorithms import conv_naive
 
     chosen(measure=True)
     ran: list[str] = []
@@ -118,7 +119,8 @@ def test_other_processes_follow_it(wisdom_folder: Path) -> None:
 import sys
 from pathlib import Path
 import numpy as np, fastconv
-from fastconv import plan, wisdom
+from fastconv import wisdom
+from fastconv.planner import plan
 wisdom._root = lambda: Path({str(wisdom_folder)!r})
 fastconv.set_num_threads(1)
 weight = np.ones({WEIGHT.shape}, np.float32)
@@ -271,7 +273,7 @@ def test_damaged_files_count_as_none(data: bytes) -> None:
     forget_this_process()
     assert wisdom.recall(spec, 1) is None
     assert not list(wisdom.records())
-    assert chosen() == min(choice.candidates(spec), key=choice.candidates(spec).__getitem__)
+    assert chosen() == min(choose.candidates(spec), key=choose.candidates(spec).__getitem__)
 
 
 def test_a_file_under_the_name_of_another_problem_is_not_believed() -> None:

@@ -16,7 +16,7 @@ A convolution for special weights has one function more, and is not among those 
     fit(spec, weight) -> packed weights, or None if these do not suit it
 """
 
-from . import (
+from .algorithms import (
     conv_dense,
     conv_depthwise,
     conv_dft,
@@ -36,11 +36,11 @@ from . import (
     pool_naive,
     pool_rows,
     pool_running,
-    volumes,
     weight_channels,
     weight_naive,
     weight_pixels,
 )
+from .shared import volumes
 
 CONV2D = (
     conv_dense,

@@ -13,11 +13,12 @@ import numba
 import numpy as np
 from numba import prange
 
-from .._files import cache_folder, read, write
-from . import micro, simd
-from .disk_cache import identity
-from .helpers import in_threads
-from .runtime import kernel, num_threads
+from ..base.files import cache_folder, read, write
+from .system import micro
+from .system.disk_cache import identity
+from .system.kernels import kernel, num_threads
+from .system.threads import in_threads
+from .tiles import simd
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (
 Nothing waits for the device.
 """
 
-from . import (
+from .algorithms import (
     conv_depthwise,
     conv_im2col,
     conv_implicit_gemm,
@@ -30,7 +30,7 @@ from . import (
     weight_naive,
     weight_pixels,
 )
-from .volumes import Convolution, Pooling
+from .shared.volumes import Convolution, Pooling
 
 CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
 CONV2D_WEIGHT = (weight_pixels, weight_implicit_gemm, weight_naive)

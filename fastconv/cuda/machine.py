@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .runtime import SIMULATED, missing
-from .streams import GpuStream
+from .system.kernels import SIMULATED, missing
+from .system.streams import GpuStream
 
 
 @dataclass(frozen=True)

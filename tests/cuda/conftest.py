@@ -18,7 +18,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session", autouse=True)
 def device() -> None:
-    from fastconv.cuda.runtime import missing
+    from fastconv.cuda.system.kernels import missing
 
     if reason := missing():
         pytest.skip(reason)
@@ -28,7 +28,7 @@ def device() -> None:
 def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Library:
     """Each library that is there."""
     if SIMULATED:
-        from fastconv.cuda.arrays import SimulatedArray
+        from fastconv.cuda.system.arrays import SimulatedArray
 
         if request.param == "torch":
             monkeypatch.setitem(sys.modules, "torch", fake_torch())

@@ -17,8 +17,8 @@ from small import SIMULATED
 from test_cuda_conv import unsupported
 
 import fastconv
-from fastconv.checks import BFLOAT16
-from fastconv.cuda.arrays import SimulatedArray
+from fastconv.cuda.system.arrays import SimulatedArray
+from fastconv.specs.arguments import BFLOAT16
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
 

@@ -17,14 +17,16 @@ from cases import values
 from small import SIMULATED
 from test_cuda_gemm import run, tensor
 
-from fastconv.cuda import gemm_kernel, gemm_tile, mma_kernel, mma_tile, weight_implicit_gemm
-from fastconv.cuda.streams import SimulatedStream
-from fastconv.spec import conv_spec
+from fastconv.cuda.algorithms import weight_implicit_gemm
+from fastconv.cuda.shared import gemm, mma
+from fastconv.cuda.system.streams import SimulatedStream
+from fastconv.cuda.tiles import gemm_kernel, mma_kernel
+from fastconv.specs.conv import conv_spec
 
 pytestmark = pytest.mark.gpu
 
 if SIMULATED:
-    from fastconv.cuda.simulator import Shared
+    from fastconv.cuda.system.simulator import Shared
 
 #: Of each thread, in order: (what, bytes, address).
 Accesses = defaultdict[int, list[tuple[str, int, int]]]
@@ -71,8 +73,8 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Accesses:
         monkeypatch.setattr(module, "copier", copying)
     # Sums do not matter here, and take the simulator long.
     monkeypatch.setattr(mma_kernel, "mma", lambda kind, number: lambda *words: words[-4:])
-    monkeypatch.setattr(gemm_tile, "gemm", gemm_kernel.gemm.__wrapped__)
-    monkeypatch.setattr(mma_tile, "warp_gemm", mma_kernel.warp_gemm.__wrapped__)
+    monkeypatch.setattr(gemm, "gemm", gemm_kernel.gemm.__wrapped__)
+    monkeypatch.setattr(mma, "warp_gemm", mma_kernel.warp_gemm.__wrapped__)
     monkeypatch.setattr(weight_implicit_gemm, "_weight_gemm", weight_implicit_gemm._weight_gemm.__wrapped__)
     return found
 
@@ -88,18 +90,18 @@ def turns(accesses: list[tuple[str, int, int]]) -> int:
 
 
 @pytest.mark.parametrize(("tiles", "tile", "precision", "last", "channels"), [
-    (gemm_tile, gemm_tile._WIDE[1], "float32", False, 8),  # copied one by one
-    (gemm_tile, gemm_tile._WIDE[0], "float32", True, 8),  # four channels a load: what the pitch is for
-    (gemm_tile, gemm_tile._WIDE[2], "float32", False, 7),  # four pixels a copy, by `pixels`
-    (mma_tile, mma_tile._TILES[2], "tf32", False, 16),  # put together in registers
-    (mma_tile, mma_tile._TILES[1], "tf32x3", True, 16),  # all by copies
+    (gemm, gemm._WIDE[1], "float32", False, 8),  # copied one by one
+    (gemm, gemm._WIDE[0], "float32", True, 8),  # four channels a load: what the pitch is for
+    (gemm, gemm._WIDE[2], "float32", False, 7),  # four pixels a copy, by `pixels`
+    (mma, mma._TILES[2], "tf32", False, 16),  # put together in registers
+    (mma, mma._TILES[1], "tf32x3", True, 16),  # all by copies
 ], ids=["gemm quad", "gemm vector", "gemm pixels", "mma quad", "mma vector"])
 def test_no_bank_conflicts(
     notes: Accesses, tiles: Any, tile: Any, precision: str, last: bool, channels: int
 ) -> None:
     x, weight = values((1, channels, 16, tile.m // 16), "float32"), values((tile.n, channels, 1, 1), "float32", 1)
     spec = conv_spec(x.shape, weight.shape, [x.dtype], precision=precision)
-    options = {"pixels": channels == 7} if tiles is gemm_tile else {}
+    options = {"pixels": channels == 7} if tiles is gemm else {}
     run(tiles, tile, spec, tensor(x, last), weight, np.zeros(tile.n, np.float32), last, SimulatedStream(), **options)
     kinds = instructions(notes, tile.threads)
     assert ("load", 16) in kinds
@@ -108,7 +110,7 @@ def test_no_bank_conflicts(
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
-@pytest.mark.parametrize("tile", gemm_tile._WIDE[1:3], ids=lambda tile: f"{tile.m}x{tile.n}")
+@pytest.mark.parametrize("tile", gemm._WIDE[1:3], ids=lambda tile: f"{tile.m}x{tile.n}")
 def test_no_bank_conflicts_of_weights(notes: Accesses, tile: Any, last: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     x, grad = values((1, tile.m, 4, 4), "float32"), values((1, tile.n, 4, 4), "float32", 1)
     spec = conv_spec(x.shape, (tile.n, tile.m, 1, 1), [x.dtype])

@@ -12,8 +12,9 @@ from reference import assert_close
 from small import CONV, SIMULATED
 
 import fastconv
-from fastconv import choice, spec
-from fastconv.cuda import host
+from fastconv.cuda.system import host_slices
+from fastconv.planner import choose
+from fastconv.specs import conv
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
 
@@ -25,8 +26,8 @@ PROBLEMS = [pytest.param(case, dtype, id=f"{case.name}-{dtype}")
 
 def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str | None:
     x, weight = arrays[:2]
-    problem = spec.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
-    (module,) = (module for module in choice.table("conv2d", "cuda") if choice.name(module) == algorithm)
+    problem = conv.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
+    (module,) = (module for module in choose.table("conv2d", "cuda") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 
@@ -92,16 +93,16 @@ def test_batches_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """More slices than lanes, the last one smaller; also with indices of pooling."""
     x, weight = values((7, 1, 4, 3), "float32"), values((2, 1, 2, 2), "float32", 1)
     taken: list[int] = []
-    original = host.pipeline
+    original = host_slices.pipeline
 
     def watched(*arguments: Any) -> None:
         taken.append(arguments[2])
         original(*arguments)
 
-    monkeypatch.setattr(host, "pipeline", watched)
-    monkeypatch.setattr(host, "SLICE_BYTES", 2 * 4 * (12 + 12))
+    monkeypatch.setattr(host_slices, "pipeline", watched)
+    monkeypatch.setattr(host_slices, "SLICE_BYTES", 2 * 4 * (12 + 12))
     assert_close(fastconv.conv2d(x, weight, device="cuda"), *reference.conv2d(x, weight))
-    monkeypatch.setattr(host, "SLICE_BYTES", 3 * (4 * 12 + 12 * 2))
+    monkeypatch.setattr(host_slices, "SLICE_BYTES", 3 * (4 * 12 + 12 * 2))
     result, indices = fastconv.max_pool2d(x, 2, device="cuda", return_indices=True)
     expected, found = reference.max_pool2d(x, 2)
     assert (result == expected).all()
@@ -138,7 +139,7 @@ def test_arguments_are_checked_before_anything_runs() -> None:
 def test_the_simulator_finds_what_is_out_of_bounds() -> None:
     if not SIMULATED:
         return  # on a GPU, compute-sanitizer does
-    from fastconv.cuda.streams import SimulatedPointer
+    from fastconv.cuda.system.streams import SimulatedPointer
 
     pointer = SimulatedPointer(np.arange(4.0), 1)
     assert pointer[-1] == 0

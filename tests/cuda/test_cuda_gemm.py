@@ -12,12 +12,14 @@ from reference import assert_close
 from small import SIMULATED
 
 import fastconv
-from fastconv.checks import BFLOAT16
-from fastconv.cuda import conv_winograd, gemm_tile, implicit, mma_tile, ptx
-from fastconv.cuda.runtime import storage
-from fastconv.cuda.streams import SimulatedPointer, SimulatedStream, Stream, Tensor
-from fastconv.spec import ConvSpec, conv_spec
-from fastconv.toom_cook import axis
+from fastconv.base.toom_cook import axis
+from fastconv.cuda.algorithms import conv_winograd
+from fastconv.cuda.shared import gather, gemm, mma
+from fastconv.cuda.system.kernels import storage
+from fastconv.cuda.system.streams import SimulatedPointer, SimulatedStream, Stream, Tensor
+from fastconv.cuda.tiles import ptx
+from fastconv.specs.arguments import BFLOAT16
+from fastconv.specs.conv import ConvSpec, conv_spec
 
 pytestmark = pytest.mark.gpu
 
@@ -45,7 +47,7 @@ def read(result: Tensor) -> np.ndarray:
 
 def run(tiles: Any, tile: Any, spec: ConvSpec, x: Tensor, weight: np.ndarray, bias: np.ndarray, last: bool,
         stream: Stream, parts: int = 1, **options: Any) -> np.ndarray:
-    packed = tiles.prepare(spec, tensor(weight), stream, implicit.Cut(tile, parts))
+    packed = tiles.prepare(spec, tensor(weight), stream, gather.Cut(tile, parts))
     out = tensor(np.full(spec.output_shape, 77).astype(spec.out_dtype), last)
     tiles.run(spec, x, packed, stream.upload(bias), out, stream, **options)
     return read(out)
@@ -70,13 +72,13 @@ def problem(name: str, dtype: str) -> tuple[ConvSpec, np.ndarray, np.ndarray, np
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 @pytest.mark.parametrize("name", PROBLEMS)
-@pytest.mark.parametrize("tile", range(len(gemm_tile._SIMULATED)))
+@pytest.mark.parametrize("tile", range(len(gemm._SIMULATED)))
 def test_register_tiles(tile: int, name: str, last: bool, stream: Stream) -> None:
     spec, x, weight, bias, expected, scale = problem(name, "float32")
     given = tensor(x, last)
-    assert not last or x.shape[1] % 4 or implicit.gathering(implicit.order(spec), given) == "vector"
-    assert implicit.pixelwise(spec, given) == (name == "pixels" and not last)
-    result = run(gemm_tile, gemm_tile._SIMULATED[tile], spec, given, weight, bias, last, stream, pixels=True)
+    assert not last or x.shape[1] % 4 or gather.gathering(gather.order(spec), given) == "vector"
+    assert gather.pixelwise(spec, given) == (name == "pixels" and not last)
+    result = run(gemm, gemm._SIMULATED[tile], spec, given, weight, bias, last, stream, pixels=True)
     assert_close(result, expected, scale)
 
 
@@ -90,22 +92,22 @@ def test_warp_tiles(tile: int, dtype: str, channels: int, last: bool, stream: St
     x, weight, bias = (values(shape, dtype, seed) for seed, shape in enumerate(shapes))
     spec = conv_spec(x.shape, weight.shape, [x.dtype], padding=((0, 0), (1, 0)))
     given = tensor(x, last)
-    wide = implicit.order(spec, 16 // x.itemsize)
-    assert implicit.gathering(wide, given, 16 // x.itemsize) == (
+    wide = gather.order(spec, 16 // x.itemsize)
+    assert gather.gathering(wide, given, 16 // x.itemsize) == (
         "single" if channels % 2 else "vector" if last else "quad")
-    result = run(mma_tile, mma_tile._SIMULATED[tile], spec, given, weight, bias.astype(spec.acc_dtype), last, stream)
+    result = run(mma, mma._SIMULATED[tile], spec, given, weight, bias.astype(spec.acc_dtype), last, stream)
     assert_close(result, *reference.conv2d(x, weight, bias, padding=((0, 0), (1, 0))))
 
 
-@pytest.mark.parametrize(("tiles", "dtype", "parts"), [(gemm_tile, "float32", 3), (mma_tile, "int8", 2)])
+@pytest.mark.parametrize(("tiles", "dtype", "parts"), [(gemm, "float32", 3), (mma, "int8", 2)])
 def test_parts_of_sums_are_added(tiles: Any, dtype: str, parts: int, stream: Stream) -> None:
     """An odd number of slabs to parts, on both tiles; the pixel loads, too."""
     for kernel, c in (((3, 2), 7), ((1, 1), 150)):
         x, weight, bias = values((1, c, 4, 5), dtype), values((3, c, *kernel), dtype, 1), values((3,), dtype, 2)
         spec = conv_spec(x.shape, weight.shape, [x.dtype], activation="relu")
-        assert -(-spec.taps // (4 if tiles is gemm_tile else 64)) % parts
-        options = {"pixels": True} if tiles is gemm_tile else {}
-        result = run(tiles, tiles._SIMULATED[-1 if tiles is gemm_tile else 0], spec, tensor(x), weight,
+        assert -(-spec.taps // (4 if tiles is gemm else 64)) % parts
+        options = {"pixels": True} if tiles is gemm else {}
+        result = run(tiles, tiles._SIMULATED[-1 if tiles is gemm else 0], spec, tensor(x), weight,
                      bias.astype(spec.acc_dtype), False, stream, parts, **options)
         expected, scale = reference.conv2d(x, weight, bias)
         assert_close(result, np.maximum(expected, 0), scale)
@@ -120,7 +122,7 @@ def test_bfloat16(stream: Stream) -> None:
 
     x, weight = rounded(values((1, 8, 3, 4), "float32")), rounded(values((5, 8, 2, 2), "float32", 1))
     spec = conv_spec(x.shape, weight.shape, [BFLOAT16])
-    result = run(mma_tile, mma_tile._SIMULATED[0], spec, tensor(halves(x)), halves(weight), np.zeros(5, np.float32),
+    result = run(mma, mma._SIMULATED[0], spec, tensor(halves(x)), halves(weight), np.zeros(5, np.float32),
                  False, stream)
     expected, _ = reference.conv2d(x, weight)
     wide = (result["bfloat16"].astype(np.uint32) << 16).view(np.float32)

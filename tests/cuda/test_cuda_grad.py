@@ -14,12 +14,14 @@ from reference import assert_close
 from small import CONV, POOL, SIMULATED
 
 import fastconv
-from fastconv import choice, grad
-from fastconv.cuda import host, weight_implicit_gemm, weight_pixels
-from fastconv.cuda.arrays import SimulatedArray
+from fastconv import grad
+from fastconv.cuda.algorithms import weight_implicit_gemm, weight_pixels
 from fastconv.cuda.machine import Machine
-from fastconv.pool_spec import pool_spec
-from fastconv.spec import conv_spec
+from fastconv.cuda.system import host_slices
+from fastconv.cuda.system.arrays import SimulatedArray
+from fastconv.planner import choose
+from fastconv.specs.conv import conv_spec
+from fastconv.specs.pool import pool_spec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
 
@@ -64,7 +66,7 @@ def typed(result: np.ndarray, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
 def test_weight(case: Conv, dtype: str, algorithm: str) -> None:
     x, weight, signal, options = problem(case, dtype)
-    (module,) = (module for module in choice.table("conv2d_weight", "cuda") if choice.name(module) == algorithm)
+    (module,) = (module for module in choose.table("conv2d_weight", "cuda") if choose.name(module) == algorithm)
     call = {**options, "device": "cuda", "algorithm": algorithm}
     if module.supports(conv_spec(x.shape, weight.shape, (x.dtype,), **options)) is not None:
         with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
@@ -101,7 +103,7 @@ def test_no_tap_that_does_not_see_it_is_spoiled(algorithm: str) -> None:
 def test_weight_in_slices(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a batch of NumPy's is cut into is added up."""
     x, signal = values((5, 2, 4, 5), "float32"), values((5, 3, 3, 4), "float32", 1)
-    monkeypatch.setattr(host, "SLICE_BYTES", 2 * 4 * (x[0].size + signal[0].size))
+    monkeypatch.setattr(host_slices, "SLICE_BYTES", 2 * 4 * (x[0].size + signal[0].size))
     out = np.empty((3, 2, 2, 2), np.float32)
     assert grad.conv2d_weight(x, out.shape, signal, device="cuda", algorithm=algorithm, out=out) is out
     assert_close(out, *expected(x, out, signal, {})[1])
@@ -138,7 +140,7 @@ def test_every_tile_and_parts_of_sums(tile: int, parts: int, last: bool, monkeyp
 
 def test_input_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     weight, signal = values((3, 2, 3, 2), "float32"), values((5, 3, 2, 3), "float32", 1)
-    monkeypatch.setattr(host, "SLICE_BYTES", 2 * 4 * (2 * 5 * 6 + signal[0].size))
+    monkeypatch.setattr(host_slices, "SLICE_BYTES", 2 * 4 * (2 * 5 * 6 + signal[0].size))
     out = np.empty((5, 2, 5, 6), np.float32)
     assert grad.conv2d_input(out.shape, weight, signal, 2, device="cuda", out=out) is out
     assert_close(out, *expected(out, weight, signal, {"stride": 2})[0])
@@ -167,7 +169,7 @@ def test_pooling(op: str, options: dict[str, Any], case: Pool) -> None:
 
 @pytest.mark.parametrize("op", ["max", "avg"])
 def test_poolings_of_other_dtypes_and_in_slices(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "SLICE_BYTES", 400)
+    monkeypatch.setattr(host_slices, "SLICE_BYTES", 400)
     case = Pool("", (3, 2, 4, 5), (3, 2), {"stride": 1, "padding": 1})
     x, signal = values((3, 2, 4, 5), "int16"), values((3, 2, 4, 6), "int16", 1)
     out = np.empty(x.shape)

@@ -12,7 +12,8 @@ from reference import assert_close
 from small import POOL, SIMULATED
 
 import fastconv
-from fastconv import choice, pool_spec
+from fastconv.planner import choose
+from fastconv.specs import pool
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
 
@@ -36,8 +37,8 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     options = {name: value for name, value in options.items() if name != "return_indices"}
     if args:
         options["norm_type"] = args[0]
-    problem = pool_spec.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    (module,) = (module for module in choice.table(f"{op}_pool2d", "cuda") if choice.name(module) == algorithm)
+    problem = pool.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
+    (module,) = (module for module in choose.table(f"{op}_pool2d", "cuda") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 
@@ -95,7 +96,7 @@ def test_nan_stays_where_it_is_seen(algorithm: str) -> None:
 @pytest.mark.parametrize("size", [3, 4, 9], ids=["a few threads", "a warp", "parts"])
 def test_ties_and_nan_in_shared_windows(size: int, last: bool) -> None:
     """Threads that share a window fold in another order than they read; first and last are by index."""
-    from fastconv.cuda.arrays import SimulatedArray
+    from fastconv.cuda.system.arrays import SimulatedArray
 
     x = values((1, 6, size, size), "float32").round().clip(-1, 1)
     x[0, 1, -1, 0] = x[0, 1, 0, -1] = x[0, 1, 1, 1] = np.nan

@@ -12,7 +12,7 @@ from small import SIMULATED
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not SIMULATED, reason="of the simulator")]
 
 if SIMULATED:
-    from fastconv.cuda.simulator import launch
+    from fastconv.cuda.system.simulator import launch
 
 THREADS = 64
 

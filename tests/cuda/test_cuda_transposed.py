@@ -13,7 +13,7 @@ from reference import assert_close
 from small import SIMULATED
 
 import fastconv
-from fastconv.cuda import host
+from fastconv.cuda.system import host_slices
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
 
@@ -96,7 +96,7 @@ def test_a_signal_without_batch_axis_and_a_plan_of_one() -> None:
 def test_batches_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = values((5, 2, 3, 4), "float32"), values((2, 3, 3, 2), "float32", 1)
     expected, scale = reference.conv_transpose(x, weight, stride=2)
-    monkeypatch.setattr(host, "SLICE_BYTES", 2 * 4 * (x[0].size + expected[0].size))
+    monkeypatch.setattr(host_slices, "SLICE_BYTES", 2 * 4 * (x[0].size + expected[0].size))
     assert_close(fastconv.conv_transpose2d(x, weight, stride=2, device="cuda"), expected, scale)
 
 
@@ -118,7 +118,7 @@ def test_arrays_on_the_device(case: str, last: bool, library: Library) -> None:
 
 @pytest.mark.skipif(not SIMULATED, reason="device arrays of the simulator")
 def test_nothing_is_written_between_the_elements_of_out() -> None:
-    from fastconv.cuda.arrays import SimulatedArray
+    from fastconv.cuda.system.arrays import SimulatedArray
 
     arrays, options = given("volume, everything", "float32")
     expected, scale = reference.conv_transpose(*arrays, **options)

@@ -12,8 +12,9 @@ from reference import assert_close
 from small import SIMULATED
 
 import fastconv
-from fastconv import choice, spec
-from fastconv.pool_spec import pool_spec
+from fastconv.planner import choose
+from fastconv.specs import conv
+from fastconv.specs.pool import pool_spec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
 
@@ -47,9 +48,9 @@ def expect(arrays: list[np.ndarray], activation: str | None = None, **options: A
 
 def check(case: str, algorithm: str, dtype: str = "float32") -> None:
     arrays, options = given(case, dtype)
-    problem = spec.conv_spec(arrays[0].shape, arrays[1].shape, [arrays[0].dtype], axes=3, **options)
+    problem = conv.conv_spec(arrays[0].shape, arrays[1].shape, [arrays[0].dtype], axes=3, **options)
     if algorithm != "auto":
-        (module,) = (found for found in choice.table("conv3d", "cuda") if choice.name(found) == algorithm)
+        (module,) = (found for found in choose.table("conv3d", "cuda") if choose.name(found) == algorithm)
         if module.supports(problem):
             with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                 fastconv.conv3d(*arrays, **options, device="cuda", algorithm=algorithm)
@@ -77,7 +78,7 @@ def test_dtypes(dtype: str) -> None:
 @pytest.mark.skipif(not SIMULATED, reason="device arrays of the simulator")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_arrays_on_the_device(layout: str) -> None:
-    from fastconv.cuda.arrays import SimulatedArray
+    from fastconv.cuda.system.arrays import SimulatedArray
 
     order = LAYOUTS[layout]
     arrays, options = given("plain", "float32")
@@ -103,7 +104,7 @@ def test_pooling(case: str, algorithm: str) -> None:
         x = values(shape, dtype)
         call = {"return_indices": True, "device": "cuda", "algorithm": algorithm}
         problem = pool_spec("max", x.shape, x.dtype, kernel, axes=3, **options)
-        (module,) = (found for found in choice.table("max_pool3d", "cuda") if choice.name(found) == algorithm)
+        (module,) = (found for found in choose.table("max_pool3d", "cuda") if choose.name(found) == algorithm)
         if module.supports(problem):
             with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                 fastconv.max_pool3d(x, kernel, **options, **call)

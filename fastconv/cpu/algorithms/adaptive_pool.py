@@ -1,0 +1,102 @@
+"""Pooling by windows of unequal size: of n elements and m outputs, from floor(i n / m) to ceil((i + 1) n / m).
+
+::
+
+    avg:  out[p, i, j] = mean of x[p, r, c] over rows[i] <= r < rows_end[i], columns[j] <= c < columns_end[j]
+    max:  out[p, i, j] = max of the same; its index is its first occurrence's, or the last NaN's, as in PyTorch
+
+Loop order: one task per row of output; sums and maxima go down the rows of the windows in vectors, then across their
+columns; places are looked for tap by tap. Where windows are equal, the poolings of `POOL2D` are taken instead.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import prange
+
+from ..system.kernels import kernel
+from ..system.kernels import scratch as runtime_scratch
+
+#: First element, and the one behind the last, of each window of an axis.
+Bounds = tuple[np.ndarray, np.ndarray]
+
+
+def average(x: np.ndarray, out: np.ndarray, rows: Bounds, columns: Bounds) -> None:
+    """`x` is (planes, h, w), `out` (planes, oh, ow)."""
+    lines = runtime_scratch(x.shape[2], out.dtype)
+    _adaptive_average.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
+
+
+def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray | None, rows: Bounds, columns: Bounds) -> None:
+    """The same; `indices`, if they are asked for, have the shape of `out`."""
+    if indices is not None:
+        _adaptive_places.sized(16.0 * x.size)(x, out, indices, *rows, *columns)
+        return
+    lines = runtime_scratch(x.shape[2], out.dtype)
+    _adaptive_maximum.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
+
+
+@kernel
+def _adaptive_average(x, out, rows, rows_end, columns, columns_end, lines):
+    planes, oh, ow = out.shape
+    w = x.shape[2]
+    for job in prange(planes * oh):
+        plane, i = job // oh, job % oh
+        line = lines[numba.get_thread_id()][:w]
+        line[:] = x[plane, rows[i]]
+        for r in range(rows[i] + 1, rows_end[i]):
+            seen = x[plane, r]
+            for c in range(w):
+                line[c] += seen[c]
+        high = rows_end[i] - rows[i]
+        for j in range(ow):
+            total = line[columns[j]]
+            for c in range(columns[j] + 1, columns_end[j]):
+                total += line[c]
+            out[plane, i, j] = total / (high * (columns_end[j] - columns[j]))
+
+
+@kernel
+def _adaptive_maximum(x, out, rows, rows_end, columns, columns_end, lines):
+    planes, oh, ow = out.shape
+    w = x.shape[2]
+    for job in prange(planes * oh):
+        plane, i = job // oh, job % oh
+        line = lines[numba.get_thread_id()][:w]
+        line[:] = x[plane, rows[i]]
+        for r in range(rows[i] + 1, rows_end[i]):
+            seen = x[plane, r]
+            for c in range(w):
+                line[c] = line[c] if line[c] >= seen[c] or line[c] != line[c] else seen[c]
+        for j in range(ow):
+            best = line[columns[j]]
+            for c in range(columns[j] + 1, columns_end[j]):
+                best = best if best >= line[c] or best != best else line[c]
+            out[plane, i, j] = best
+
+
+@kernel
+def _adaptive_places(x, out, indices, rows, rows_end, columns, columns_end):
+    planes, oh, ow = out.shape
+    w = x.shape[2]
+    for job in prange(planes * oh):
+        plane, i = job // oh, job % oh
+        for j in range(ow):
+            best, at = x[plane, rows[i], columns[j]], rows[i] * w + columns[j]
+            for r in range(rows[i], rows_end[i]):
+                for c in range(columns[j], columns_end[j]):
+                    value = x[plane, r, c]
+                    if value > best or value != value:
+                        best, at = value, r * w + c
+            out[plane, i, j], indices[plane, i, j] = best, at
+
+
+@kernel
+def unpool(x, indices, out):
+    """out[p, indices[p, k]] = x[p, k], zeros elsewhere; `x`, `indices` are (planes, outputs), `out` (planes, h * w)."""
+    planes, count = x.shape
+    for plane in prange(planes):
+        out[plane] = 0
+        for k in range(count):
+            out[plane, indices[plane, k]] = x[plane, k]

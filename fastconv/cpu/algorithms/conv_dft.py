@@ -1,0 +1,392 @@
+"""Large kernels on short rows: as `fft`, but rows are transformed by a product with a matrix, in registers.
+
+A correlation along a row is a product of spectra; down the kernel's rows and over the channels it stays a sum::
+
+    X[n, c, r, f] = sum over p of forward[p, f] * x[n, c, r, p]
+    Y[n, o, i, f] = sum over c, a of W[o, c, a, f] * X[n, first + c, i * stride_h - top + a * dilation_h, f]
+    out[n, o, i, j] = bias[o] + sum over f of inverse[f, j] * Y[n, o, i, f]
+
+What it changes over `fft`: the transforms. A fast one of L numbers takes some 5 L log2 L operations in short loops with
+strides, by a matrix 2 L for each number that goes in or is wanted, at the full rate of the register tile: up to some
+100 numbers that is less time (rows of 28 by 31x31 a quarter). It reads x in place, computes only columns that are
+there and wanted (with a stride, every other one), and no array is written between the steps: the sums of a few rows
+go back from the first-level cache. Transforming the weights, too, is such a product.
+
+The frequencies are f + 1/2, f = 0 ... L / 2 - 1: for real numbers these are L / 2 complex ones, none of which is real,
+so that all lanes do the same, and L may be any even number. What comes around from a row's other end changes its sign;
+as in `fft`, L is so large that only zeros do. Wider images are cut into blocks of columns.
+
+A NaN, an infinity or an overflow would spread along its row. The sums are looked through for them, and if there is
+one, all is computed again without a transform: so they reach just the outputs that see them, as in `image`.
+
+Measured: 128 planes of 28x28 by 31x31, float32, in 0.40 ms (`fft` 0.99 ms, `depthwise` 1.95 ms; a core of an EPYC
+9004).
+
+Loop order: a task is a band of rows of a block of columns, of one image and group. It transforms the rows of its input
+channels, which then stay in the second-level cache; then for some output channels, for a few rows and a vector of
+frequencies at a time, whose input the first-level cache keeps for all these channels, the sums over the taps
+(`spectral_tile`); and transforms these back.
+
+Source: as `fft`; that short transforms are best as matrix products, Li et al., tcFFT, arXiv:2104.11471.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..shared import row_filter
+from ..shared.patch import zeros
+from ..system import micro
+from ..system.kernels import jit, kernel, num_threads, weights_array
+from ..system.kernels import scratch as runtime_scratch
+from ..tiles import simd
+from ..tiles.spectral_tile import row_product_address, spectral_rows, spectral_tile_address
+
+#: Longest transform: its matrices, 64 KiB each, stay in the second-level cache.
+MOST = 128
+#: Bytes of a task's spectra: half of a 1 MiB second-level cache, and what a thread may take at most.
+GOAL_BYTES, LIMIT_BYTES = 512 << 10, 4 << 20
+#: Output channels whose sums are kept at a time.
+OUTS = 8
+
+
+class Cut(NamedTuple):
+    """How a problem is cut up."""
+
+    length: int
+    """Of a transform: whole register tiles."""
+    block: int
+    """Output columns of a task."""
+    rows: int
+    """Rows of a register tile."""
+    wide: tuple[int, int]
+    """Vectors of the register tiles forth and back."""
+    band: int
+    """Output rows of a task, whole tiles."""
+    shares: int
+    """Tasks that split the output channels of one band."""
+
+
+def supports(spec: ConvSpec) -> str | None:
+    if spec.dtype.kind != "f":
+        return "a transform of integers is not exact"
+    if spec.stride[0] > spec.kh or spec.stride[1] > spec.kw:
+        return f"stride {spec.stride} steps over pixels that the {spec.kh}x{spec.kw} kernel never sees"
+    if not _row(spec)[0]:
+        return f"a row of {spec.w} pixels and a kernel of {spec.kw} need more than {MOST} frequencies"
+    if _memory(spec, _cut(spec, MOST_TASKS)) * spec.acc_dtype.itemsize > LIMIT_BYTES:
+        return f"the spectra of one tile of rows would take more than {LIMIT_BYTES >> 20} MiB"
+    return None
+
+
+#: More than there are threads: the tasks are as small as can be.
+MOST_TASKS = 1 << 30
+
+
+@lru_cache(maxsize=4096)
+def _row(spec: ConvSpec) -> tuple[int, int]:
+    """Length of the transform and output columns of a block that take the least work; zeros if it would be too long.
+
+    Of the numbers of blocks the least is tried for each length of either transform, forth and back.
+    """
+    lanes, reach = simd.lanes(spec.acc_dtype), (spec.kw - 1) * spec.dilation[1] + 1
+    lengths = [vectors * lanes for vectors in range(2, MOST // lanes + 1) if not (vectors % 2 and vectors % 3)]
+    largest = [(length - reach) // spec.stride[1] + 1 for length in lengths] + lengths
+    numbers = {1} | {-(-spec.ow // block) for block in largest if block > 0}
+    best, least = (0, 0), np.inf
+    for blocks in sorted(number for number in numbers if number <= -(-spec.ow // lanes)):
+        block = -(-spec.ow // blocks)
+        length = _whole(_shortest(spec, block), lanes)
+        if length <= MOST:
+            each = _row_work(spec, length, block, lanes)
+            work = -(-spec.ow // block) * (spec.c_in * spec.h * each[0] + spec.c_out * spec.oh * (each[1] + each[2]))
+            if work < least:
+                best, least = (length, block), work
+    return best
+
+
+def _shortest(spec: ConvSpec, block: int) -> int:
+    """Least length of a transform in which no window meets pixels from the other end of the row."""
+    span = (block - 1) * spec.stride[1] + (spec.kw - 1) * spec.dilation[1] + 1
+    if block < spec.ow:
+        return span
+    left = spec.padding[1][0]
+    return max(min(span, spec.w + left), span - left, (block - 1) * spec.stride[1] + 1)
+
+
+def _whole(size: int, lanes: int) -> int:
+    """Whole register tiles of two or three vectors."""
+    vectors = -(-size // lanes)
+    while vectors % 2 and vectors % 3:
+        vectors += 1
+    return vectors * lanes
+
+
+def _wide(size: int, lanes: int) -> int:
+    return 3 if size // lanes % 3 == 0 else 2
+
+
+def _row_work(spec: ConvSpec, length: int, block: int, lanes: int) -> tuple[float, float, float]:
+    """Vector multiply-adds of a row of a block: the transform of an input row; the products, and the transform back,
+    of an output row."""
+    span = (block - 1) * spec.stride[1] + (spec.kw - 1) * spec.dilation[1] + 1
+    vectors = length // lanes
+    taps = spec.c_in // spec.groups * spec.kh
+    return min(span, spec.w) * vectors, 2 * taps * vectors, length * (_whole(block, lanes) // lanes)
+
+
+@lru_cache(maxsize=4096)
+def _cut(spec: ConvSpec, threads: int) -> Cut:
+    """Bands whose spectra fit the cache, enough tasks to go round."""
+    lanes = simd.lanes(spec.acc_dtype)
+    length, block = _row(spec)
+    most = spectral_rows()
+    tile = min((most, most - 1), key=lambda tile: -(-spec.oh // tile) * (tile + 1))
+    cut = Cut(length, block, tile, (_wide(length, lanes), _wide(_whole(block, lanes), lanes)), tile, 1)
+    tiles = -(-spec.oh // tile)
+    room = GOAL_BYTES // (spec.acc_dtype.itemsize * length) - _memory(spec, cut) // length  # beside one tile, in rows
+    count = max(1, min(tiles, room // (spec.c_in // spec.groups * spec.stride[0] * tile) + 1))
+    others = max(1, spec.n * spec.groups * -(-spec.ow // block))
+    # Rows that two bands share are transformed twice: more bands than the cache wants only where threads would idle.
+    bands = max(-(-tiles // count), min(tiles, -(-threads // others)))
+    cut = cut._replace(band=-(-tiles // bands) * tile)
+    tasks = others * -(-spec.oh // cut.band)
+    return cut._replace(shares=1 if tasks >= threads else min(spec.c_out // spec.groups, -(-threads // tasks)))
+
+
+def _lines(spec: ConvSpec, cut: Cut) -> int:
+    """Input rows of a band."""
+    return (cut.band - 1) * spec.stride[0] + (spec.kh - 1) * spec.dilation[0] + 1
+
+
+def _memory(spec: ConvSpec, cut: Cut) -> int:
+    """Numbers in a task's spectra, of its input and of some of its output."""
+    outs = min(OUTS, spec.c_out // spec.groups)
+    return (spec.c_in // spec.groups * _lines(spec, cut) + outs * cut.rows) * cut.length
+
+
+def scratch(spec: ConvSpec) -> int:
+    threads = num_threads()
+    return threads * _memory(spec, _cut(spec, threads)) * spec.acc_dtype.itemsize
+
+
+#: Vector multiply-adds in the time to begin and end a register tile, and those in the time of one whose operands come
+#: from the second-level cache, as they mostly do in the products (fitted on an AMD EPYC 9004).
+TILE, PRODUCT = 20, 1.15
+#: The same of one of a transform, whose rows and sums may come from farther, and may have to be masked; and what
+#: everything takes longer in float64, as matrices and spectra do not fit the first-level cache. (From 100 problems.)
+TRANSFORM, DOUBLE = 1.4, 1.4
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds, from the vector instructions of each step."""
+    cut, lanes = _cut(spec, machine.threads), simd.lanes(spec.acc_dtype)
+    forth, products, back = _row_work(spec, cut.length, cut.block, lanes)
+    blocks, bands = -(-spec.ow // cut.block), -(-spec.oh // cut.band)
+    tiles = spec.n * blocks * bands * -(-cut.band // cut.rows)  # of output rows, in each channel
+    lines = spec.n * blocks * spec.c_in * cut.shares * min(bands * _lines(spec, cut), spec.h + (bands - 1) * spec.kh)
+    vectors, pieces = cut.length // lanes, _whole(cut.block, lanes) // lanes / cut.wide[1]
+    work = TRANSFORM * lines * (forth + TILE * vectors / cut.wide[0] / cut.rows)
+    work += spec.c_out * tiles * (cut.rows * (PRODUCT * products + TRANSFORM * back) + TILE * (vectors + pieces))
+    if spec.acc_dtype.itemsize == 8:
+        work *= DOUBLE
+    return machine.call + work * 32 / machine.tile_flops / machine.threads
+
+
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: products with a matrix, whose results are written."""
+    length, _ = _row(spec)
+    lines, size = spec.c_out * spec.taps // spec.kw, spec.acc_dtype.itemsize
+    products = lines * spec.kw * length // simd.lanes(spec.acc_dtype) * 32 / machine.tile_flops
+    return machine.call + (products + lines * length * size / machine.pack_bandwidth) / machine.threads
+
+
+class Packed(NamedTuple):
+    """A problem made ready to run: all that does not depend on the input."""
+
+    loops: Any
+    forth: tuple[int, int]
+    """Addresses of the micro-kernels that transform rows: `Cut.rows` of them, and one."""
+    products: int
+    back: int
+    """Those of the sums over taps, and of the transform back."""
+    spectra: np.ndarray
+    """Of the kernels: (c_out, c_in / groups * kh, length)."""
+    weight: np.ndarray
+    forward: np.ndarray
+    inverse: np.ndarray
+    offsets: np.ndarray
+    """Distances of the taps (c, a) in the spectra of a task's input."""
+    sizes: tuple[int, ...]
+    tasks: int
+    memory: int
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    cut = _cut(spec, num_threads())
+    packed = _unpacked(spec, cut)
+    spectra = weights_array((spec.c_out, packed.offsets.size, cut.length), spec.acc_dtype)
+    matrix = _matrix(spec.kw, cut.length, spec.dilation[1], spec.acc_dtype)
+    transform = _dft_weights.sized(2 * spectra.size * spec.kw)
+    transform(packed.forth, cut.rows, weight.reshape(-1), matrix.reshape(-1), spectra, spec.kw)
+    return packed._replace(spectra=spectra, weight=weight)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, cut: Cut) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    length, lanes, c_in = cut.length, simd.lanes(spec.acc_dtype), spec.c_in // spec.groups
+    width = _whole(cut.block, lanes)
+    inverse = np.zeros((length, width), spec.acc_dtype)
+    inverse[:, : cut.block] = 2 / length * _matrix(cut.block, length, spec.stride[1], np.dtype(np.float64)).T
+    inverse[1::2] *= -1
+    forward = _matrix(length, length, 1, spec.acc_dtype).copy()
+    forward[:, 1::2] *= -1
+    lines = _lines(spec, cut)
+    channel, row = np.ogrid[:c_in, : spec.kh]
+    tasks = spec.n * spec.groups * -(-spec.ow // cut.block) * -(-spec.oh // cut.band) * cut.shares
+    forth = partial(row_product_address, vectors=cut.wide[0], dtype=spec.acc_dtype)
+    return Packed(
+        loops=_dft_loops.sized(spec.flops),
+        forth=(forth(cut.rows), forth(1)),
+        products=spectral_tile_address(cut.rows, spec.acc_dtype),
+        back=row_product_address(cut.rows, cut.wide[1], spec.acc_dtype),
+        spectra=np.empty(0),
+        weight=np.empty(0),
+        forward=forward.reshape(-1),
+        inverse=inverse.reshape(-1),
+        offsets=(channel * lines * length + row * spec.dilation[0] * length).reshape(-1),
+        sizes=(
+            *(spec.groups, spec.kh, cut.rows, cut.block, cut.band, cut.shares, lines, length, width, lanes),
+            (spec.kw - 1) * spec.dilation[1] + 1,
+            *spec.stride,
+            spec.dilation[0],
+            spec.padding[0][0],
+            spec.padding[1][0],
+        ),
+        tasks=tasks,
+        memory=_memory(spec, cut),
+    )
+
+
+@lru_cache(maxsize=256)
+def _matrix(size: int, length: int, step: int, dtype: np.dtype) -> np.ndarray:
+    """Cosines and sines in turns of the frequencies f + 1/2 (columns) at position * step (rows)."""
+    half_turns = np.outer(np.arange(size, dtype=np.int64) * step, np.arange(1, length, 2)) % (2 * length)
+    angles = half_turns * (np.pi / length)
+    return np.stack((np.cos(angles), np.sin(angles)), -1).reshape(size, length).astype(dtype)
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    finite = np.empty(packed.tasks, np.bool_)
+    packed.loops(
+        packed.forth,
+        packed.products,
+        packed.back,
+        x,
+        packed.forward,
+        packed.inverse,
+        packed.offsets,
+        packed.spectra,
+        bias,
+        spec.floor,
+        out,
+        runtime_scratch(packed.memory, x.dtype),
+        finite,
+        packed.sizes,
+    )
+    if not finite.all():
+        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+
+
+@jit
+def _dft_rows(forth, tile, x, at, row_step, count, steps, matrix, matrix_at, length, to, out):
+    """Transform `count` rows of `steps` numbers; the last tile is moved back to end where they end."""
+    zero, least = out.dtype.type(0), out.dtype.type(-np.inf)
+    several, one = forth
+    call, high = (several, tile) if count >= tile else (one, 1)
+    for i in range(0, count, high):
+        r = min(i, count - high)
+        micro.call(call, x, at + r * row_step, row_step, steps, matrix, matrix_at, length, zero, least, out,
+                   to + r * length, length, high, length)  # fmt: skip
+
+
+@kernel
+def _dft_weights(forth, tile, weight, matrix, spectra, kw):
+    c_out, taps, length = spectra.shape
+    for o in prange(c_out):
+        _dft_rows(forth, tile, weight, o * taps * kw, kw, taps, kw, matrix, 0, length, o * taps * length, spectra)
+
+
+@jit
+def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes):
+    """One task; False if a sum is not finite."""
+    groups, kh, tile, block, band, shares, lines, length, width, lanes, reach = sizes[:11]
+    stride_h, stride_w, dilation, top, left = sizes[11:]
+    c_all, h, w = x.shape[1:]
+    c_out, oh, ow = out.shape[1:]
+    c_in, outs, taps = c_all // groups, c_out // groups, offsets.size
+    high, across = (oh + band - 1) // band, (ow + block - 1) // block
+    share, job = job % shares, job // shares
+    i0, job = job % high * band, job // high
+    j0, job = job % across * block, job // across
+    group, image = job % groups, job // groups
+    columns = min(block, ow - j0)
+
+    # The rectangle that the task sees of the image: columns first ... last of `begin` on, rows above ... below.
+    begin, start = j0 * stride_w - left, i0 * stride_h - top
+    first = max(0, -begin)
+    last = min((columns - 1) * stride_w + reach, w - begin)
+    above = min(max(0, -start), lines)
+    below = max(above, min(lines, h - start)) if first < last else above
+    for c in range(c_in):
+        to = c * lines * length
+        zeros(memory, to, above * length, lanes)
+        zeros(memory, to + below * length, (lines - below) * length, lanes)
+        at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
+        _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
+                  to + above * length, memory)  # fmt: skip
+
+    zero, sums = simd.splat(x.dtype.type(0)), c_in * lines * length
+    signs = zero
+    end = (share + 1) * outs // shares
+    for o0 in range(share * outs // shares, end, OUTS):
+        some = min(OUTS, end - o0)
+        for t in range(0, min(band, oh - i0), tile):
+            a, b = 0, taps
+            if c_in == 1:  # taps that all see rows of zeros are left out
+                a = min(max(0, -((t + tile - 1) * stride_h - above) // dilation), kh - 1)
+                b = max(a + 1, min(kh, -((t * stride_h - below) // dilation)))
+            weights = ((group * outs + o0) * taps + a) * length
+            micro.call(products, memory, t * stride_h * length, stride_h * length, offsets[a:b], spectra, weights,
+                       length, memory, sums, length, length, some, taps * length, tile * length)  # fmt: skip
+            for s in range(sums, sums + some * tile * length, lanes):
+                signs = simd.fma(simd.load(memory, s), zero, signs)
+            for k in range(some):
+                o = group * outs + o0 + k
+                to = ((image * c_out + o) * oh + i0 + t) * ow + j0
+                micro.call(back, memory, sums + k * tile * length, length, length, inverse, 0, width, bias[o], floor,
+                           out, to, ow, oh - i0 - t, columns)  # fmt: skip
+    simd.store(memory, sums, signs)
+    sign = x.dtype.type(0)
+    for lane in range(lanes):
+        sign += memory[sums + lane]
+    return sign == sign
+
+
+@kernel
+def _dft_loops(
+    forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, scratches, finite, sizes
+):
+    for job in prange(finite.size):
+        memory = scratches[numba.get_thread_id()]
+        finite[job] = _dft_task(
+            job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes
+        )

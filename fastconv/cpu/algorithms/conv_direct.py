@@ -1,0 +1,254 @@
+"""Blocked direct convolution on the register tile: no unrolled matrix; any kernel, stride, dilation and groups.
+
+::
+
+    out[o, i, j] = bias[o] + sum over t of weight[o, t] * patch[offset[t], i rows and j columns on]        t = (c, a, b)
+
+What it changes over `im2col`: the columns are never built. A task computes a block of output rows and columns of one
+image and group: it copies each input element it needs once into a small patch (`patch`: padding written out, every tap
+at a fixed distance), then runs panels of output channels, rows, tiles. The patch stays in the second-level cache and a
+panel of weights streams through the first. Where there are fewer blocks than threads, tasks share a block's panels.
+
+Tiles: where a group has enough output channels these lie in the vectors' lanes, and a tile is up to 14 pixels of a row
+by 2 vectors of channels: a broadcast may read any address, so every stride and every small image is as fast, and widths
+of 7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a tile is
+all the group's channels by a few vectors of a row.
+
+It wins for kernels that `winograd` cannot do, and for small channel counts. Measured: see README.
+
+Source: Georganas et al., Anatomy of high-performance deep learning convolutions on SIMD architectures, SC 2018.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..shared import panels, patch
+from ..system import micro
+from ..system.kernels import jit, kernel, num_threads
+from ..system.kernels import scratch as runtime_scratch
+from ..tiles import simd
+
+#: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
+#: cache of 1 MiB with the weights.
+PATCH_BYTES = 320 << 10
+#: Most bytes of what one output sees: beyond, dilation or padding are so large that nearly all of it were zeros.
+LIMIT_BYTES = 64 << 20
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    tiles: panels.Tiles
+    panels: int
+    """Panels in a group."""
+    block_h: int
+    block_w: int
+    """Output rows and columns of one task."""
+    shares: int
+    """Tasks that split the panels of one block."""
+
+
+def supports(spec: ConvSpec) -> str | None:
+    if (spec.kh, spec.kw) == (1, 1):
+        return "a 1x1 kernel has one tap, which needs no patch: that is 'pointwise'"
+    if patch.size(spec, 1, 1) * spec.acc_dtype.itemsize > LIMIT_BYTES:
+        return f"what one output sees, padding and dilation counted, would take more than {LIMIT_BYTES >> 20} MiB"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _blocking(spec: ConvSpec, threads: int) -> Blocking:
+    """Blocks whose patch fits the cache, enough of them to go round."""
+    lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
+    in_lanes = channels < lanes and spec.ow >= lanes // 2
+    tiles = panels.pixel_tiles(spec, spec.ow) if in_lanes else panels.channel_tiles(spec, spec.ow)
+    count = -(-channels // tiles.panel)
+    block_w = min(-(-spec.ow // tiles.pixels), max(1, 112 // tiles.pixels)) * tiles.pixels
+    rows, down, phases, pitch = patch.shape(spec, 1, block_w)
+    row_bytes = spec.c_in // spec.groups * down * phases * pitch * spec.acc_dtype.itemsize
+    block_h = PATCH_BYTES // row_bytes - rows + 1
+    across = spec.n * spec.groups * -(-spec.ow // block_w)
+    if threads > 1:
+        block_h = min(block_h, -(-spec.oh * across // (4 * threads)))
+    block_h = max(1, min(block_h, spec.oh))
+    tasks = max(1, across * -(-spec.oh // block_h))  # an empty batch has a plan, too
+    shares = 1 if tasks >= threads else min(count, -(-threads // tasks))
+    return Blocking(tiles, count, block_h, block_w, shares)
+
+
+def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
+    """Elements of a patch, with room behind for a tile to read."""
+    return patch.size(spec, plan.block_h, plan.block_w) + plan.tiles.pixels
+
+
+def _blocks(spec: ConvSpec, plan: Blocking) -> int:
+    return spec.n * spec.groups * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w)
+
+
+def scratch(spec: ConvSpec) -> int:
+    """Bytes of the patches of all threads."""
+    threads = num_threads()
+    return threads * _patch_size(spec, _blocking(spec, threads)) * spec.x_dtype.itemsize
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: the tiles' multiply-adds, whole tiles counted, and the copying into patches."""
+    plan = _blocking(spec, machine.threads)
+    tiles = plan.tiles
+    pixels = spec.oh * -(-spec.ow // tiles.pixels) * tiles.pixels
+    products = spec.n * spec.groups * plan.panels * tiles.panel * pixels * spec.taps
+    epilogues = spec.n * spec.groups * plan.panels * pixels * tiles.panel / simd.lanes(spec.acc_dtype)
+    copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
+    seconds = 2 * products / panels.rate(spec, machine) + epilogues * machine.tile_row
+    seconds += copied / machine.patch_bandwidth
+    return CALL * machine.call + seconds / machine.threads
+
+
+#: What a call takes of what it takes elsewhere: tables and a patch are set up.
+CALL = 1.8
+
+prepare_cost = panels.prepare_cost
+
+
+class Packed(NamedTuple):
+    """A problem made ready to run: all that does not depend on the input."""
+
+    loops: Any
+    micro: tuple[int, int, int]
+    """Addresses of `patch.fill`, `panels.pack_panel` and the register tile."""
+    tasks: int
+    weight: np.ndarray
+    raw: np.ndarray
+    """See `panels.pack`."""
+    offsets: np.ndarray
+    row_phases: np.ndarray
+    phases: np.ndarray
+    floor: np.generic
+    sizes: tuple[int, ...]
+    patch_size: int
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    plan = _blocking(spec, num_threads())
+    packed, raw = panels.pack(spec, plan.tiles, weight, _blocks(spec, plan) // spec.groups)
+    return _unpacked(spec, plan)._replace(weight=packed, raw=raw)
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    tiles = plan.tiles
+    rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
+    return Packed(
+        loops=_direct_loops.sized(spec.flops),
+        micro=(
+            patch.fill_address(spec.x_dtype),
+            panels.pack_address(spec.acc_dtype),
+            panels.tile_address(spec, tiles),
+        ),
+        tasks=_blocks(spec, plan) * plan.shares,
+        weight=np.empty(0),
+        raw=np.empty(0),
+        offsets=patch.offsets(spec, plan.block_h, plan.block_w),
+        row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
+        phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
+        floor=spec.floor,
+        sizes=(
+            spec.groups,
+            plan.panels,
+            plan.block_h,
+            plan.block_w,
+            plan.shares,
+            rows,
+            pitch,
+            spec.c_in // spec.groups,
+            *spec.stride,
+            spec.padding[0][0],
+            spec.padding[1][0],
+        ),
+        patch_size=_patch_size(spec, plan),
+    )
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
+    patches = runtime_scratch(packed.patch_size, x.dtype)
+    packed.loops(
+        packed.tasks,
+        packed.micro,
+        x,
+        packed.offsets,
+        packed.weight,
+        packed.raw,
+        biases,
+        packed.floor,
+        out,
+        patches,
+        packed.row_phases,
+        packed.phases,
+        packed.sizes,
+    )
+
+
+@jit
+def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes):
+    h, w = x.shape[2:]
+    c_out, oh, ow = out.shape[1:]
+    taps, panel = packed.shape[2:]
+    groups, in_group, block_h, block_w, shares, rows, pitch, c_group = sizes[:8]
+    stride, pad = sizes[8:10], sizes[10:]
+    high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
+    share, block = job % shares, job // shares
+    j0, i0 = block % wide * block_w, block // wide % high * block_h
+    group, image = block // (wide * high) % groups, block // (wide * high * groups)
+    first, top, left = (image * groups + group) * c_group * h * w, i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
+    fill, pack, tile = addresses
+    micro.call(
+        fill, x, first, h, w, top, left, c_group, rows, row_phases, phases, *stride, pitch, seen, 0
+    )
+    channels = c_out // groups
+    for p in range(share * in_group // shares, (share + 1) * in_group // shares):
+        plane = group * channels + p * panel
+        inside = min(panel, channels - p * panel)
+        number = group * in_group + p
+        weights = number * taps * panel
+        if raw.size:
+            weights = slot * taps * panel
+            micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
+        for i in range(min(block_h, oh - i0)):
+            base = i * row_phases.size * phases.size * pitch
+            to, width = ((image * c_out + plane) * oh + i0 + i) * ow + j0, min(block_w, ow - j0)
+            micro.call(
+                tile,
+                seen,
+                base,
+                offsets,
+                packed,
+                weights,
+                bias,
+                number * panel,
+                floor,
+                out,
+                to,
+                oh * ow,
+                inside,
+                width,
+                width,
+                0,
+            )
+
+
+@kernel
+def _direct_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out, patches, row_phases, phases, sizes):
+    for job in prange(tasks):
+        slot = numba.get_thread_id()
+        seen = patches[slot]
+        _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, row_phases, phases, sizes)

@@ -1,0 +1,350 @@
+"""Large kernels: the rows transformed by FFT, the sum over the kernel's rows and the channels made in the spectrum.
+
+A correlation along a row is a product of spectra; down the kernel's rows and over the channels it stays a sum::
+
+    Y[n, o, i, f] = sum over c, a of W[o, c, a, f] * X[n, first + c, i * stride_h - top + a * dilation_h, f]
+    out[n, o, i, j] = bias[o] + inverse FFT of Y[n, o, i] at j * stride_w
+
+    X = FFT of the rows of x, W = FFT of the rows of the kernels, turned around and placed such that `left` falls away
+
+What it changes over `image`: an output costs 2 * kh multiply-adds in place of kh * kw, and a share of two short FFTs,
+which are made once however many rows and output channels use them. Two-dimensional FFTs would take a sum over channels
+only, but their second half costs as much as the sum over 60 rows of a kernel, and gives no choice of stride.
+
+Zeros around a row are shared by both its ends, for an FFT is circular: 28 columns padded by 15 on both sides need 43,
+not 58. The columns that a horizontal stride steps over are computed and dropped.
+
+A NaN, an infinity or an overflow would spread along its row. The result is looked through for them, and if there is
+one, computed again without a transform: so they reach just the outputs that see them, as in `image`.
+
+Loop order: steps of some images, channels and a band of rows whose spectra stay in the second-level cache; in a step
+SciPy's transforms (pocketfft), then each output channel and tile of rows (`spectral_tile`). Threads share the steps:
+SciPy's own threads do two transforms of 150 us on two cores no faster than one core does.
+
+Measured: 512x512 with 31x31, float32, in 1.35 ms, of which the two transforms take half (`image` 5.0 ms, OpenCV's DFT
+3.7 ms; a core of an EPYC 9005).
+
+Source: Mathieu, Henaff and LeCun, Fast training of convolutional networks through FFTs, arXiv:1312.5851, for sums over
+channels in the spectrum.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+import numba
+import numpy as np
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..shared import row_filter
+from ..system import kernels, micro
+from ..system.kernels import compiled, num_threads
+from ..system.kernels import scratch as runtime_scratch
+from ..system.threads import in_threads
+from ..tiles import simd
+from ..tiles.spectral_tile import spectral_rows, spectral_tile_address
+
+#: Bytes of spectra in one step: beside its transforms the calls into SciPy (10 us) are cheap, and caches hold it.
+STEP_BYTES = 2 << 20
+#: Most scratch a step may need, and all threads together.
+LIMIT_BYTES, ALL_LIMIT_BYTES = 64 << 20, 256 << 20
+#: A Python thread takes 0.1 ms to wake: so many times the operations that are worth one of Numba's.
+WAKE = 40
+
+
+class Steps(NamedTuple):
+    """How a problem is cut up."""
+
+    length: int
+    """Of the FFT."""
+    pitch: int
+    """Real numbers from one row of a spectrum to the next: whole vectors."""
+    tile: int
+    """Rows of a register tile."""
+    images: int
+    groups: int
+    band: int
+    """Images, groups and output rows of a step; the rows are whole tiles."""
+    lines: int
+    """Input rows of a step."""
+
+
+def supports(spec: ConvSpec) -> str | None:
+    if spec.dtype.kind != "f":
+        return "an FFT of integers is not exact"
+    if spec.stride[0] > spec.kh or spec.stride[1] > spec.kw:
+        return f"stride {spec.stride} steps over pixels that the {spec.kh}x{spec.kw} kernel never sees"
+    if _shortest(spec) * spec.acc_dtype.itemsize > LIMIT_BYTES or _step_bytes(spec, _steps(spec, 1)) > LIMIT_BYTES:
+        return f"the spectra of one tile of rows would take more than {LIMIT_BYTES >> 20} MiB"
+    return None
+
+
+def _shortest(spec: ConvSpec) -> int:
+    """Least length of an FFT in which no window meets pixels from the other end of the row."""
+    left = spec.padding[1][0]
+    columns = (spec.ow - 1) * spec.stride[1] + 1
+    end = columns - left + (spec.kw - 1) * spec.dilation[1]
+    return max(spec.w + left, end, columns)
+
+
+def _fast(length: int) -> int:
+    """The next even number without prime factors above five: of each product of threes and fives the next power of two
+    times it, of which there are some hundred up to the longest that `supports` lets pass."""
+    best = 2 << (length - 1).bit_length()
+    fives = 2
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << (-(-length // odd) - 1).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
+
+
+@lru_cache(maxsize=4096)
+def _steps(spec: ConvSpec, threads: int) -> Steps:
+    """Steps that fit the cache, enough of them to go round."""
+    length = _fast(_shortest(spec))
+    lanes = simd.lanes(spec.acc_dtype)
+    pitch = -(-(length // 2 + 1) * 2 // lanes) * lanes
+    most = spectral_rows()
+    tile = min((most, most // 2), key=lambda tile: -(-spec.oh // tile) * (tile + 1))
+    goal = STEP_BYTES // (pitch * spec.acc_dtype.itemsize)  # rows of spectra, of x and of the output
+    steps = _cut(spec, Steps(length, pitch, tile, 1, 1, 1, 1), goal)
+    while _count(spec, steps) < threads and goal > 1:
+        goal //= 2
+        steps = _cut(spec, steps, goal)
+    return steps
+
+
+def _cut(spec: ConvSpec, steps: Steps, goal: int) -> Steps:
+    """Steps of about so many rows."""
+    tile, down, reach = steps.tile, spec.stride[0], (spec.kh - 1) * spec.dilation[0] + 1
+    c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
+
+    def lines(band: int) -> int:
+        return (band - 1) * down + reach
+
+    whole = -(-spec.oh // tile) * tile
+    band = (goal - c_in * lines(1)) // (c_in * down + c_out)
+    # The rows that two bands share are transformed twice: no shorter than the kernel.
+    band = min(whole, -(-max(band, reach // down, 1) // tile) * tile)
+    band = -(-whole // tile // -(-whole // band)) * tile  # bands of equal height
+    each = c_in * lines(band) + c_out * band
+    groups = max(1, min(spec.groups, goal // each)) if band == whole else 1
+    images = max(1, min(spec.n, goal // (each * groups))) if groups == spec.groups and band == whole else 1
+    return steps._replace(images=images, groups=groups, band=band, lines=lines(band))
+
+
+def _count(spec: ConvSpec, steps: Steps) -> int:
+    """How many steps there are."""
+    return -(-spec.oh // steps.band) * -(-spec.n // steps.images) * -(-spec.groups // steps.groups)
+
+
+def _shares(spec: ConvSpec, threads: int) -> int:
+    """How many threads are worth it, and may take the memory."""
+    most = max(1, int(min(threads, spec.flops / max(1, WAKE * kernels.PARALLEL_OPERATIONS))))
+    return max(1, min(most, ALL_LIMIT_BYTES // _step_bytes(spec, _steps(spec, 1)), _count(spec, _steps(spec, most))))
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: transforms of all rows, multiply-adds in the spectrum, and calls into SciPy."""
+    shares = _shares(spec, machine.threads)
+    steps = _steps(spec, shares)
+    size, lanes = spec.acc_dtype.itemsize, simd.lanes(spec.acc_dtype)
+    bands = -(-spec.oh // steps.band)
+    lines = spec.n * (spec.c_in * spec.h + spec.c_out * spec.oh)
+    transforms = lines * steps.length * size / machine.fft_bandwidth
+    sums = spec.n * spec.c_out * bands * steps.band * steps.pitch * spec.c_in // spec.groups * spec.kh
+    products = 1.5 * 4 * sums / (machine.row_tile_flops * lanes / 16)  # what is loaded comes from farther than there
+    return (4 * _count(spec, steps) * machine.call + transforms + products) / shares
+
+
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: the transforms of all kernels' rows, in memory that is new: three times what they take in
+    place (measured on an AMD EPYC 9004)."""
+    size = spec.c_out * spec.taps // spec.kw * _steps(spec, 1).length * spec.acc_dtype.itemsize
+    return 4 * machine.call + 3 * size / machine.fft_bandwidth
+
+
+def scratch(spec: ConvSpec) -> int:
+    shares = _shares(spec, num_threads())
+    return shares * _step_bytes(spec, _steps(spec, shares))
+
+
+def _step_bytes(spec: ConvSpec, steps: Steps) -> int:
+    """Bytes of both spectra, each also as SciPy takes or returns it, and of the padded input."""
+    seen, sums = _sizes(spec, steps)
+    return (3 * seen + 2 * sums) * spec.acc_dtype.itemsize
+
+
+def _sizes(spec: ConvSpec, steps: Steps) -> tuple[int, int]:
+    """Real numbers in the spectra of a step's input and output."""
+    row = steps.images * steps.groups * steps.pitch
+    return row * (spec.c_in // spec.groups) * steps.lines, row * (spec.c_out // spec.groups) * steps.band
+
+
+@lru_cache(maxsize=1024)
+def _offsets(spec: ConvSpec, steps: Steps) -> np.ndarray:
+    """Distances of the taps (c, a) in the spectra of a step's input."""
+    channel, row = np.ogrid[: spec.c_in // spec.groups, : spec.kh]
+    return (channel * steps.lines * steps.pitch + row * spec.dilation[0] * steps.pitch).reshape(-1)
+
+
+class Packed(NamedTuple):
+    """The kernels' spectra, (c_out, c_in / groups * kh, pitch), the kernels, and the address of the register tile."""
+
+    spectra: np.ndarray
+    weight: np.ndarray
+    products: int
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    from scipy.fft import rfft
+
+    steps = _steps(spec, 1)  # all that matters here is the same for any number of threads
+    taps = spec.c_in // spec.groups * spec.kh
+    spectra = np.zeros((spec.c_out, taps, steps.pitch), spec.acc_dtype)
+    # Taps that share a place never see the image.
+    places = (spec.padding[1][0] - np.arange(spec.kw) * spec.dilation[1]) % steps.length
+    block = max(1, STEP_BYTES // (taps * steps.pitch * spec.acc_dtype.itemsize))
+    for o in range(0, spec.c_out, block):
+        part = weight[o : o + block].reshape(-1, taps, spec.kw)
+        turned = np.zeros((*part.shape[:2], steps.length), spec.acc_dtype)
+        turned[..., places] = part
+        _complex(spectra[o : o + block])[..., : steps.length // 2 + 1] = rfft(turned)
+    return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype))
+
+
+def _complex(numbers: np.ndarray) -> np.ndarray:
+    """Pairs of real numbers as complex ones, no copy."""
+    return numbers.view(np.complex64 if numbers.itemsize == 4 else np.complex128)
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    shares = _shares(spec, num_threads())
+    steps = _steps(spec, shares)
+    corners = list(product(range(0, spec.n, steps.images), range(0, spec.groups, steps.groups),
+                           range(0, spec.oh, steps.band)))  # fmt: skip
+    each = sum(_sizes(spec, steps))
+    memory = runtime_scratch(-(-shares * each // numba.get_num_threads()), x.dtype).reshape(-1)
+    finite = [True] * shares
+
+    def work(share: int) -> None:
+        mine = corners[share * len(corners) // shares : (share + 1) * len(corners) // shares]
+        finite[share] = _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
+
+    in_threads(work, shares)
+    if not all(finite):
+        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, SciPy would warn and the loops do not
+def _transformed(
+    spec: ConvSpec,
+    steps: Steps,
+    corners: list[tuple[int, int, int]],
+    memory: np.ndarray,
+    x: np.ndarray,
+    packed: Packed,
+    bias: np.ndarray,
+    out: np.ndarray,
+) -> bool:
+    """Convolve steps, given by their first image, group and row; False, and at once, if a sum is not finite."""
+    from scipy.fft import irfft, rfft
+
+    bins, lanes = steps.length // 2 + 1, simd.lanes(spec.acc_dtype)
+    c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
+    sizes = _sizes(spec, steps)
+    seen = memory[: sizes[0]].reshape(steps.images, -1, steps.lines, steps.pitch)
+    sums = memory[sizes[0] : sum(sizes)].reshape(steps.images, -1, steps.band, steps.pitch)
+    seen[..., 2 * bins :] = 0
+    line, plane, move = steps.pitch, steps.lines * steps.pitch, steps.band * spec.stride[0]
+    before = -1, -1
+
+    for n, g, i in corners:
+        images, last = slice(n, min(n + steps.images, spec.n)), min(g + steps.groups, spec.groups)
+        ins, outs = slice(g * c_in, last * c_in), slice(g * c_out, last * c_out)
+        count = images.stop - n, outs.stop - outs.start
+        kept = max(0, steps.lines - move) if before == (n, g) else 0
+        before = n, g
+        seen[:, :, :kept] = seen[:, :, move : move + kept]
+        first = i * spec.stride[0] - spec.padding[0][0]
+        low, high = (min(max(edge, kept), steps.lines) for edge in (-first, spec.h - first))
+        seen[:, :, kept:low] = 0
+        seen[:, :, high:] = 0
+        if low < high:
+            spectra = _complex(seen)[: count[0], : last * c_in - ins.start, low:high, :bins]
+            spectra[...] = rfft(x[images, ins, first + low : first + high], steps.length)
+        band = min(steps.band, spec.oh - i)
+        _fft_products(
+            packed.products,
+            steps.tile,
+            memory,
+            _offsets(spec, steps),
+            packed.spectra,
+            count,
+            (c_in, c_out, outs.start),
+            (plane, line, line * spec.stride[0], line * steps.band),
+            (seen.shape[1], sums.shape[1], sizes[0]),
+            band,
+        )
+        values = irfft(_complex(sums)[: count[0], : count[1], :band, :bins], steps.length, overwrite_x=True)
+        signs = np.empty((*count, band, lanes), x.dtype)
+        _fft_finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
+        if signs.any():
+            return False
+    return True
+
+
+@compiled(nogil=True)
+def _fft_products(products, tile, memory, offsets, weight, count, channels, steps, sizes, band):
+    images, planes = count
+    c_in, c_out, first = channels
+    plane, line, row_step, plane_out = steps
+    planes_in, planes_out, out = sizes
+    tiles, taps = (band + tile - 1) // tile, weight.shape[1]
+    for job in range(images * planes * tiles):
+        t, o, image = job % tiles, job // tiles % planes, job // (tiles * planes)
+        x_at = (image * planes_in + o // c_out * c_in) * plane + t * tile * row_step
+        to = out + (image * planes_out + o) * plane_out + t * tile * line
+        at = (first + o) * taps * line
+        micro.call(products, memory, x_at, row_step, offsets, weight, at, line, memory, to, line, line, 1, 0, 0)
+
+
+@compiled(nogil=True)
+def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
+    """Rows of values, every step-th column, with bias and activation to a place in `out`.
+
+    `signs` are the sums of 0 * value: NaN where a value is not finite.
+    """
+    images, planes, band = values.shape[:3]
+    c_out, oh, ow = out.shape[1:]
+    zero, least = simd.splat(values.dtype.type(0)), simd.splat(floor)
+    for job in range(images * planes * band):
+        i, o, image = job % band, job // band % planes, job // (band * planes)
+        shift = bias[corner[1] + o]
+        to = (((corner[0] + image) * c_out + corner[1] + o) * oh + corner[2] + i) * ow
+        total = zero
+        if step == 1:
+            at, whole = job * values.shape[3], ow // lanes * lanes
+            for j in range(0, whole, lanes):
+                value = simd.load(values, at + j)
+                total = simd.fma(value, zero, total)
+                simd.store(out, to + j, simd.larger(value + simd.splat(shift), least))
+            if whole < ow:
+                value = simd.load_part(values, at + whole, ow - whole)
+                total = simd.fma(value, zero, total)
+                simd.store_part(out, to + whole, simd.larger(value + simd.splat(shift), least), ow - whole)
+            simd.store(signs, job * lanes, total)
+        else:
+            sign = values.dtype.type(0)
+            row, goal = values[image, o, i], out[corner[0] + image, corner[1] + o, corner[2] + i]
+            for j in range(ow):
+                sign += 0 * row[j * step]
+                value = row[j * step] + shift
+                goal[j] = floor if value < floor else value
+            signs[image, o, i, :] = sign

@@ -1,0 +1,355 @@
+"""Winograd's minimal filtering: transform tiles of input and weights, multiply element by element, transform back.
+
+Each axis has an algorithm ``y = A (G g * B x)`` of `toom_cook`; applied to rows and columns of a tile, the convolution
+becomes a product element by element, and the sum over channels a matrix product for each element e::
+
+    U[e] = G_h weight G_w^T      V[e, t] = B_h x_t B_w^T      M[e, t, o] = sum over c of V[e, t, c] * U[e, c, o]
+    out tile t = A_h M A_w^T + bias
+
+What it changes over `direct`: the multiplications. F(4x4, 3x3) makes 36 for 16 outputs instead of 144, F(4x4, 5x5) 64
+instead of 400, F(4x4, 3x3) at stride 2 81 instead of 144, F(4, 7) along one axis 10 instead of 28. The price: the
+transforms, which want some 32 channels on both sides to be shared by, and a larger rounding error, which the sizes are
+chosen by: at most about 1e-5 of the largest output in float32 (see `winograd_tiling`).
+A dilation d is d x d convolutions of every d-th pixel: a tile takes its pixels d apart.
+
+Layouts: a region of x with channels in lanes (rows, columns, lanes), one block of channels at a time;
+V (elements, c_in / lanes, tiles, lanes); U (groups, panels, elements, c_in, panel); M (elements, tiles, panel).
+
+Loop order: tasks are blocks of tiles (of one image, or several where these are small); a task transforms its inputs,
+then for each panel of output channels runs the products and transforms the result. V stays in the second-level cache
+where the weights do, too; where they do not, a block has at least so many tiles that streaming the weights is hidden.
+In a plain call all tiles of which are one block, a panel of weights is transformed just before it is used, and never
+goes to memory: 512 channels at 7x7 take 2.0 ms in place of 3.6, 1.3 of them without the weights (a core of an EPYC
+9004).
+
+Sources: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308; Huang et al., A
+decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..shared.panels import panel_biases
+from ..shared.patch import zeros
+from ..shared.winograd_blocking import (
+    Outline,
+    Tiling,
+    algorithms,
+    best_axes,
+    buffers,
+    estimate,
+    fitting,
+    one_block,
+    padded_tiles,
+    region_shape,
+    steps,
+    tiling_of,
+)
+from ..system import micro
+from ..system.kernels import is_used_once, jit, kernel, masked_threads, num_threads, weights_array
+from ..system.kernels import scratch as runtime_scratch
+from ..tiles import simd
+from ..tiles.linear_map import map_address
+from ..tiles.register_tile import matrix_product_address
+
+
+def supports(spec: ConvSpec) -> str | None:
+    if spec.dtype.kind != "f":
+        return "the transforms of integers are not integers"
+    if (spec.kh, spec.kw) == (1, 1):
+        return "a 1x1 kernel has nothing to save"
+    if any(step > 1 and gap > 1 for step, gap in zip(spec.stride, spec.dilation, strict=True)):
+        return "no stride and dilation on the same axis"
+    if not algorithms((spec.kh, spec.kw), spec.stride):
+        return f"no algorithm for a {spec.kh}x{spec.kw} kernel with stride {spec.stride} is accurate enough"
+    if not fitting(spec):
+        return f"one tile with {spec.c_in // spec.groups} channels and dilation {spec.dilation} would not fit the cache"
+    return None
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    return estimate(spec, machine, best_axes(spec))
+
+
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds: U is written, which takes longer than the transforms, unless it is to cache."""
+    axes = best_axes(spec)
+    size = axes[0].elements * axes[1].elements * spec.c_out * spec.taps // (spec.kh * spec.kw) * spec.acc_dtype.itemsize
+    alone = one_block(spec, 1) is not None  # for whichever number of threads: the choice must not depend on it
+    return machine.call + size / (machine.pack_bandwidth * (IN_CACHE if alone else 1)) / machine.threads
+
+
+#: How much faster U is written to a thread's cache, one panel at a time (2 to 4 times, on an AMD EPYC 9004).
+IN_CACHE = 2.5
+
+
+def scratch(spec: ConvSpec) -> int:
+    threads = num_threads()
+    tiling = tiling_of(spec, threads)
+    return threads * (sum(buffers(spec, tiling)) + sum(_panel_buffers(spec, tiling))) * spec.acc_dtype.itemsize
+
+
+class Packed(NamedTuple):
+    """All that does not depend on the input."""
+
+    tiling: Tiling
+    loops: Any
+    micro: tuple[int, tuple[int, ...]]
+    """Addresses of the register tile and of `Transforms`."""
+    weight: np.ndarray
+    """U; or room for a panel of it in each thread, if a task is to transform the panels when it comes to them."""
+    raw: np.ndarray
+    """The weights, if they are to be transformed by the tasks: for one call with one block of tiles, so that each is
+    used once, while it is in the cache. Empty otherwise."""
+    offsets: np.ndarray
+    """Distance of each channel in V."""
+    geometry: tuple
+    scratch: int
+
+
+def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
+    tiling, lanes = tiling_of(spec, num_threads()), simd.lanes(spec.acc_dtype)
+    down, across = tiling.axes
+    # One row more than needed, for the reason that `steps` gives.
+    depth, panel = spec.c_in // spec.groups + 1, tiling.vectors * lanes
+    shape = down.elements * across.elements, depth, panel
+    if is_used_once() and (alone := one_block(spec, num_threads())):
+        packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
+        return _unpacked(spec, alone)._replace(weight=packed, raw=weight)
+    packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
+    transform = _winograd_weights.sized(16 * packed.size)
+    sizes, transforms = _panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
+    scratches = runtime_scratch(sum(sizes), spec.acc_dtype)
+    transform(transforms, weight, packed, scratches, sizes, across.elements, lanes)
+    return _unpacked(spec, tiling)._replace(weight=packed)
+
+
+#: Channels whose weights are transformed together: what lies between rows and columns stays in the first-level cache.
+TOGETHER = 8
+
+
+def _panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
+    """Elements of a panel's columns and of their half-way transforms, for `lanes` channels."""
+    lanes = simd.lanes(spec.acc_dtype)
+    half = TOGETHER * spec.kh * tiling.axes[1].elements * tiling.vectors * lanes
+    return lanes * spec.kh * spec.kw * tiling.vectors * lanes, half
+
+
+@lru_cache(maxsize=1024)
+def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
+    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
+    sizes, (down, across) = (*buffers(spec, tiling), *_panel_buffers(spec, tiling)), tiling.axes
+    transforms = tuple(_transforms(down, across, spec.acc_dtype))
+    return Packed(
+        tiling,
+        _winograd_tiles.sized(spec.flops),
+        (matrix_product_address(tiling.rows, tiling.vectors, spec.acc_dtype), transforms),
+        np.empty(0, spec.acc_dtype),
+        np.empty((0, 0, 0, 0), spec.acc_dtype),
+        channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
+        (
+            (spec.padding[0][0], spec.padding[1][0]),
+            (tiling.high, tiling.wide),
+            tiling.block,
+            (tiling.rows, tiling.shares, lanes),
+            region_shape(spec, tiling),
+            tuple(itertools.accumulate(sizes, initial=0))[:-1],
+            steps(spec, tiling),
+            (spec.stride, spec.dilation, down.m, across.m, down.elements, across.elements),
+        ),
+        sum(sizes),
+    )
+
+
+def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    biases = panel_biases(spec, packed.weight.shape[-1], bias)
+    scratches = runtime_scratch(packed.scratch, x.dtype)
+    operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
+    packed.loops(*packed.micro, *operands, packed.geometry)
+
+
+class Transforms(NamedTuple):
+    """Addresses of the micro-kernels."""
+
+    in_down: int
+    in_across: int
+    out_down: int
+    out_across: int
+    weights_down: int
+    weights_across: int
+
+
+@lru_cache(maxsize=64)
+def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
+    first, second = down.exact(), across.exact()
+    maps = first.b, second.b, first.a, second.a, first.g, second.g
+    return Transforms(*(map_address(matrix, dtype, finish=number == 3) for number, matrix in enumerate(maps)))
+
+
+@jit
+def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes):
+    """The weights of `valid` output channels from `channel` on, as (elements, depth, panel) from `goal` on."""
+    depth, panel = packed.shape[3:]
+    c_in, kh, kw = weight.shape[1:]
+    taps = kh * kw
+    zeros(columns, 0, lanes * taps * panel, lanes)  # for the channels that fill the last panel
+    for c0 in range(0, c_in, lanes):
+        some = min(lanes, c_in - c0)
+        for v in range(0, valid, lanes):
+            first, count = ((channel + v) * c_in + c0) * taps, min(lanes, valid - v)
+            for t in range(0, some * taps, lanes):
+                there = min(lanes, some * taps - t)
+                simd.transpose(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel)
+        for c in range(0, some, TOGETHER):  # the kernels' rows, then their columns
+            count, line, plane, below = min(TOGETHER, some - c), wide * lanes, wide * kh * lanes, wide * depth * panel
+            if taps == max(kh, kw):  # along one axis: there is no other transform
+                only, apart = (transforms[5], depth * panel) if kh == 1 else (transforms[4], below)
+                for v in range(0, panel, lanes):
+                    at, to = c * taps * panel + v, goal + (c0 + c) * panel + v
+                    micro.call(only, columns, at, panel, packed, to, apart, count, taps * panel, panel)
+                continue
+            for v in range(0, panel, lanes):
+                for a in range(kh):
+                    at, to = (c * taps + a * kw) * panel + v, v // lanes * plane + a * line
+                    leap = panel // lanes * plane
+                    micro.call(transforms[5], columns, at, panel, half, to, lanes, count, taps * panel, leap)
+            for e in range(wide):
+                to, vectors = goal + (e * depth + c0 + c) * panel, count * panel // lanes
+                micro.call(transforms[4], half, e * lanes, line, packed, to, below, vectors, plane, lanes)
+
+
+@kernel
+def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, lanes):
+    """U from the weights."""
+    groups, panels, elements, depth, panel = packed.shape
+    channels = weight.shape[0] // groups
+    for job in prange(groups * panels):
+        first = job % panels * panel
+        channel, goal = job // panels * channels + first, job * elements * depth * panel
+        valid, memory = min(panel, channels - first), scratches[numba.get_thread_id()]
+        columns, half = memory[: sizes[0]], memory[sizes[0] :]
+        _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes)
+
+
+@jit
+def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_tiles, to, step, lanes):
+    """Transform the tiles of a region into V."""
+    stride, dilation, m_down, m_across, e_down, e_across = geometry
+    line = columns * lanes
+    for i in range(high * dilation[0]):
+        first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
+        micro.call(transforms[0], region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
+        hop, leap = stride[1] * m_across * dilation[1] * lanes, dilation[1] * lanes
+        for e in range(e_down):
+            for j in range(dilation[1]):
+                at, goal = e * line + stride[1] * j * lanes, to + e * e_across * step + j * lanes
+                micro.call(transforms[1], work, at, leap, v_tiles, goal, step, wide, hop, leap)
+        to += wide * leap
+
+
+@jit
+def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work, region, shift, floor, lanes):
+    """Transform one row of tiles from M into rows of output, channels in lanes."""
+    _, dilation, m_down, m_across, _, e_across = geometry
+    line, row = wide * m_across * dilation[1], e_across * lanes
+    for i in range(dilation[0]):
+        for j in range(wide * dilation[1]):
+            micro.call(transforms[2], m_tiles, at, e_across * step, work, 0, row, e_across, step, lanes)
+            to = (i * line + j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
+            apart, leap = dilation[1] * lanes, dilation[0] * line * lanes
+            micro.call(transforms[3], work, 0, lanes, region, to, apart, m_down, row, leap, shift, floor)
+            at += panel
+
+
+@kernel
+def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry):
+    """The convolution: V, the products M and the output of a block of tiles after the other."""
+    pad, grid, block, (rows, shares, lanes), (region_h, region_w), begins, (v_step, m_step), tile = geometry
+    stride, dilation, m_down, m_across, _, e_across = tile
+    n, c_all, h, w = x.shape
+    c_out, oh, ow = out.shape[1:]
+    elements, depth, panel = packed.shape[2:]
+    groups, panels = bias.shape[0], bias.shape[1] // panel
+    c_in, channels = c_all // groups, c_out // groups
+    images, down, across = block
+    bn, bh, bw = (n + images - 1) // images, (grid[0] + down - 1) // down, (grid[1] + across - 1) // across
+    tiles = (m_step - lanes) // panel
+    super_h, super_w = m_down * dilation[0], m_across * dilation[1]
+    least = simd.splat(floor)
+    for job in prange(bn * groups * bh * bw * shares):
+        share, index = job % shares, job // shares
+        s0, t0 = index % bw * across, index // bw % bh * down
+        group, n0 = index // (bw * bh) % groups, index // (bw * bh * groups) * images
+        n1, t1, s1 = min(n0 + images, n), min(t0 + down, grid[0]), min(s0 + across, grid[1])
+        high, wide = t1 - t0, s1 - s0
+        each = high * wide * dilation[0] * dilation[1]  # tiles of an image
+        buffers = scratches[numba.get_thread_id()]
+        region, work = buffers[: begins[1]], buffers[begins[1] : begins[2]]
+        v_tiles, m_tiles = buffers[begins[2] : begins[3]], buffers[begins[3] : begins[4]]
+        corner = stride[0] * t0 * super_h - pad[0], stride[1] * s0 * super_w - pad[1]
+        seen = region_h - stride[0] * super_h * (down - high), region_w - stride[1] * super_w * (across - wide)
+        for image in range(n0, n1):
+            for c in range(0, c_in, lanes):
+                at = (image * c_all + group * c_in + c) * h * w
+                _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes)
+                to = (c // lanes * tiles + (image - n0) * each) * lanes
+                _winograd_input(transforms, region, seen[1], high, wide, tile, work, v_tiles, to, v_step, lanes)
+        for p in range(share * panels // shares, (share + 1) * panels // shares):
+            first = (group * panels + p) * elements * depth * panel
+            if raw.size:
+                first = numba.get_thread_id() * elements * depth * panel
+                channel = group * channels + p * panel
+                valid = min(panel, channels - p * panel)
+                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] :]
+                _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes)
+            count = ((n1 - n0) * each + rows - 1) // rows
+            for e in range(elements):
+                weights = first + e * depth * panel
+                micro.call(products, v_tiles, e * v_step, offsets, packed, weights, m_tiles, e * m_step, count)
+            for v in range(0, min(panel, channels - p * panel), lanes):
+                channel, count = p * panel + v, min(lanes, channels - p * panel - v)
+                shift = simd.load(bias, group * panels * panel + channel)
+                for image in range(n0, n1):
+                    plane = (image * c_out + group * channels + channel) * oh
+                    for t in range(high):
+                        at = ((image - n0) * each + t * wide * dilation[0] * dilation[1]) * panel + v
+                        _winograd_output(
+                            transforms, m_tiles, at, panel, m_step, wide, tile, work, region, shift, least, lanes
+                        )
+                        top, left = (t0 + t) * super_h, s0 * super_w
+                        for i in range(min(super_h, oh - top)):
+                            for j in range(0, min(wide * super_w, ow - left), lanes):
+                                length = min(lanes, min(wide * super_w, ow - left) - j)
+                                source = (i * wide * super_w + j) * lanes
+                                to = (plane + top + i) * ow + left + j
+                                simd.transpose(region, source, lanes, length, count, out, to, oh * ow)
+
+
+@jit
+def _region(x, at, count, corner, shape, region, lanes):
+    """Copy a rectangle of `count` channels, whose planes begin at `at`, channels innermost; zeros outside the image."""
+    h, w = x.shape[2:]
+    zero = simd.splat(x.dtype.type(0))
+    first = min(max(0, -corner[1]), shape[1])
+    last = max(min(shape[1], w - corner[1]), first)
+    for i in range(shape[0]):
+        row = corner[0] + i
+        inside = 0 <= row < h
+        for j in range(first if inside else shape[1]):
+            simd.store(region, (i * shape[1] + j) * lanes, zero)
+        for j in range(last, shape[1] if inside else last):
+            simd.store(region, (i * shape[1] + j) * lanes, zero)
+        if inside:
+            for j in range(first, last, lanes):
+                source, to = at + row * w + corner[1] + j, (i * shape[1] + j) * lanes
+                simd.transpose(x, source, h * w, count, min(lanes, last - j), region, to, lanes)

@@ -1,0 +1,94 @@
+"""The gradients of pooling for its input: each output's gradient goes back to the elements of its window.
+
+::
+
+    max:  out[p, at] = sum of grad[p, i, j] over the windows whose maximum lies at the flat index `at`
+    avg:  out[p, u, v] = sum of grad[p, i, j] / (high[i] * wide[j]) over the windows that (u, v) is in
+
+Loop order: one task per plane, which nobody else writes to. For averages each row of outputs is first spread along a
+line, which is then added to the rows of its windows, in vectors: kw + kh additions an output, not kw * kh.
+
+Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numba import prange
+
+from ...specs.pool import PoolSpec
+from ..system.kernels import jit, kernel
+from ..system.kernels import scratch as runtime_scratch
+
+
+def max_pool(indices: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
+    """`indices` and `grad` are (planes, oh, ow), `out` is (planes, h, w)."""
+    _scatter_max.sized(8 * (grad.size + out.size))(indices, grad, out)
+
+
+def avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
+    """`grad` is (planes, oh, ow), `out` is (planes, h, w)."""
+    (top, bottom), (left, right) = spec.padding
+    if spec.divisor is not None:
+        high, wide = np.full(spec.oh, spec.divisor, np.float64), np.ones(spec.ow)
+    else:
+        # Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
+        rows, columns = (-top, spec.h + bottom), (-left, spec.w + right)
+        if not spec.count_include_pad:
+            rows, columns = (0, spec.h), (0, spec.w)
+        high = _taps(spec.oh, spec.stride[0], top, spec.kh, spec.dilation[0], *rows)
+        wide = _taps(spec.ow, spec.stride[1], left, spec.kw, spec.dilation[1], *columns)
+    lines = runtime_scratch(spec.w, out.dtype)
+    window = (spec.kh, spec.kw)
+    loops = _scatter_avg.sized(4 * grad.size * (spec.kw + spec.kh))
+    loops(grad, out, high, wide, window, spec.stride, (top, left), spec.dilation, lines)
+
+
+def _taps(count: int, stride: int, pad: int, taps: int, dilation: int, first: int, end: int) -> np.ndarray:
+    """How many taps of each window of an axis lie in [first, end)."""
+    start = np.arange(count, dtype=np.int64) * stride - pad
+    low = np.maximum(0, -((start - first) // dilation))
+    return (np.minimum(taps, (end - 1 - start) // dilation + 1) - low).astype(np.float64)
+
+
+@kernel
+def _scatter_max(indices, grad, out):
+    planes, oh, ow = grad.shape
+    w = out.shape[2]
+    for plane in prange(planes):
+        out[plane] = 0
+        for i in range(oh):
+            for j in range(ow):
+                at = indices[plane, i, j]
+                out[plane, at // w, at % w] += grad[plane, i, j]
+
+
+@jit
+def _inside(start, dilation, size, taps):
+    """The taps of a window, first and last + 1, that lie inside an axis: not all, so that a window may be huge."""
+    return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
+
+
+@kernel
+def _scatter_avg(grad, out, high, wide, window, stride, pad, dilation, lines):
+    planes, oh, ow = grad.shape
+    h, w = out.shape[1:]
+    for plane in prange(planes):
+        line = lines[numba.get_thread_id()]
+        out[plane] = 0
+        for i in range(oh):
+            for v in range(w):
+                line[v] = 0
+            for j in range(ow):
+                value = out.dtype.type(grad[plane, i, j] / (high[i] * wide[j]))
+                left = j * stride[1] - pad[1]
+                b0, b1 = _inside(left, dilation[1], w, window[1])
+                for b in range(b0, b1):
+                    line[left + b * dilation[1]] += value
+            top = i * stride[0] - pad[0]
+            a0, a1 = _inside(top, dilation[0], h, window[0])
+            for a in range(a0, a1):
+                row = top + a * dilation[0]
+                for v in range(w):
+                    out[plane, row, v] += line[v]

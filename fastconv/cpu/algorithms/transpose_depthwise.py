@@ -1,0 +1,340 @@
+"""Transposed depthwise convolution with a stride: bilinear upsampling, the decoders and gradients of depthwise layers.
+
+::
+
+    out[n, c, u, v] = bias[c] + sum over (a, i), (b, j) of weight[c, a, b] * y[n, c // multiplier, i, j]
+                      with i * stride_h + a * dilation_h = u + top, and b, j and v alike
+
+The columns v of one remainder by the stride, a phase, see the same taps: lane l of a vector is column v + l * stride_w,
+and what it sees lies in y side by side. A register tile has a vector for each phase of a few rows that see the same
+taps, too: a weight is loaded once for all of them. The phases are put in turns while they are in registers, so that the
+output is written once and never read.
+
+What it changes over a convolution for each phase (`fastconv.specs.phases`): these write their results to memory, and
+another loop puts them in turns, which takes longer than the sums. Here nothing but the output is written, weights are
+read as they lie, and no tap is multiplied that the definition does not have: a NaN in y reaches what sees it, nothing
+else.
+
+Loop order: tasks are blocks of rows of a plane; in each what they see of y is copied into a patch with zeros around,
+then come the phases of rows, groups of rows, tiles along them. The last tile and group are moved back to end where the
+output ends.
+
+Source: Shi et al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009, for the phases.
+Measured: 64 channels of 28 x 28, 4x4, stride 2, one core of an AMD EPYC 9004: 63 us, of which writing the output takes
+15 (as phases that are put in turns afterwards 140; with AVX2's registers 67).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+
+from ...specs.arguments import Pair
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..system import micro
+from ..system.building import intrinsic
+from ..system.kernels import Launch, jit, kernel, scratch
+from ..tiles import simd
+from ..tiles.plane_tile import _join
+from ..tiles.register_tile import _plain
+from ..tiles.simd import _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked, registers
+
+#: Horizontal strides up to this have a tile: the sums of all phases stay in registers.
+MOST_PHASES = 8
+#: Bytes of a patch: it stays in the first-level cache, or nearly.
+PATCH_BYTES = 32 << 10
+#: Largest patch: beyond, dilation is so large that nearly all of it were zeros.
+LIMIT_BYTES = 8 << 20
+#: Cycles of a vector that is loaded and multiplied (most cross a cache line), of a tap's other loads and its loop, of a
+#: vector put in its turn and written, whole or under a mask, and to begin and end a tile (fitted on an AMD EPYC 9004).
+PRODUCT, TAP, WRITE, MASKED, TILE = 1.7, 3, 4, 12, 20
+
+
+class Blocking(NamedTuple):
+    """How a problem is cut up."""
+
+    rows: int
+    vectors: int
+    """Of a tile, for each phase."""
+    tall: int
+    """Rows of the output that a task makes."""
+    pitch: int
+    """Elements of a row of the patch."""
+    left: int
+    """Column of y at which the patch begins, perhaps before the first."""
+    seen: int
+    """Rows of the patch."""
+
+
+def supports(spec: ConvSpec) -> bool:
+    """Whether this can make the transpose of `spec`."""
+    able = spec.axes < 3 and spec.c_out == spec.groups and max(spec.stride) > 1 and spec.stride[1] <= MOST_PHASES
+    return able and scratch_bytes(spec) <= LIMIT_BYTES
+
+
+def _reach(spec: ConvSpec) -> Pair:
+    """How many rows and columns before its own an element of a phase sees."""
+    down, across = ((taps - 1) * gap // step for taps, gap, step in zip((spec.kh, spec.kw), spec.dilation, spec.stride,
+                                                                         strict=True))  # fmt: skip
+    return down, across
+
+
+@lru_cache(maxsize=1024)
+def blocking(spec: ConvSpec) -> Blocking:
+    """The tile that takes least time, and blocks whose patch fits a cache."""
+    unit = 4
+    while unit > 1 and unit * spec.stride[1] * 4 > registers() * 3:
+        unit //= 2
+    options = [(unit, 1), (1, unit), (1, 1)] if spec.h // spec.stride[0] >= unit else [(1, unit), (1, 1)]
+    rows, vectors = min(options, key=lambda option: _cycles(spec, *option))
+    lanes, (down, across), step = simd.lanes(spec.acc_dtype), _reach(spec), spec.stride[1]
+    pad = spec.padding[1][0]
+    left = pad // step - across
+    last = max((spec.w - 1 + pad) // step, (step - 1 + pad) // step + vectors * lanes - 1)
+    pitch = -(-(last - left + 1) // lanes) * lanes
+    tall = max(PATCH_BYTES // (pitch * spec.acc_dtype.itemsize) - down - 1, 2 * rows) * spec.stride[0]
+    return Blocking(rows, vectors, min(tall, spec.h), pitch, left, tall // spec.stride[0] + down + 2)
+
+
+def _cycles(spec: ConvSpec, rows: int, vectors: int) -> float:
+    """Estimated for one plane, of a core that begins a vector multiply-add in each."""
+    lanes, (down, across) = simd.lanes(spec.acc_dtype), spec.stride
+    tiles = min(down, spec.h) * -(-spec.h // (down * rows)) * -(-spec.w // (across * vectors * lanes))
+    taps = -(-spec.kh // down) * spec.kw
+    write = WRITE if spec.w >= across * vectors * lanes else MASKED
+    return tiles * (taps * (TAP + PRODUCT * rows * vectors) + across * rows * vectors * write + TILE)
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds, on one thread."""
+    plan = blocking(spec)
+    return machine.call + spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors) * 32 / machine.row_tile_flops
+
+
+def scratch_bytes(spec: ConvSpec) -> int:
+    """Of one thread's patch."""
+    plan = blocking(spec)
+    return (plan.pitch * plan.seen + simd.lanes(spec.acc_dtype)) * spec.acc_dtype.itemsize
+
+
+class Ready:
+    """A problem made ready to run."""
+
+    def __init__(self, spec: ConvSpec) -> None:
+        plan, (down, _) = blocking(spec), _reach(spec)
+        self._patch, self._dtype = scratch_bytes(spec) // spec.acc_dtype.itemsize, spec.acc_dtype
+        self._tables = _tables(spec, plan.pitch)
+        blocks = -(-spec.h // plan.tall)
+        pads = spec.padding[0][0], spec.padding[1][0]
+        geometry = blocks, spec.stride[0], *pads, down, plan.left, plan.pitch
+        self._sizes = *geometry, spec.stride[1], simd.lanes(spec.acc_dtype)
+        self._tile = _phase_tile_address(spec.stride[1], plan.rows, plan.vectors, spec.acc_dtype)
+        operations = 32 * spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors)  # that a core does in this time
+        self._launch = Launch(_transposed_depthwise, operations)
+
+    def run(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+        """`y`, `weight` and `out` have the shapes of the convolution's output, weight and input."""
+        patches = scratch(self._patch, self._dtype)
+        self._launch.call(self._tile, y, weight, bias, out, patches, *self._tables, self._sizes)
+
+
+def _tables(spec: ConvSpec, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The taps of each phase, row phases first: distances in the patch, their numbers in the kernel; where each begins.
+
+    A tap a of the rows of remainder r sees row m - (a * dilation - r) / stride of y, m being the quotient.
+    """
+    axes = zip((spec.kh, spec.kw), spec.stride, spec.dilation, strict=True)
+    rows, columns = ([[(tap, (tap * gap - r) // step) for tap in range(taps) if (tap * gap - r) % step == 0]
+                      for r in range(step)] for taps, step, gap in axes)  # fmt: skip
+    offsets, order, starts = [], [], [0]
+    for row in rows:
+        for column in columns:
+            offsets += [-(up * pitch + back) for _, up in row for _, back in column]
+            order += [a * spec.kw + b for a, _ in row for b, _ in column]
+            starts.append(len(order))
+    return np.array(offsets, np.int64), np.array(order, np.int64), np.array(starts, np.int64)
+
+
+@kernel
+def _transposed_depthwise(tile, y, weight, bias, out, patches, offsets, order, starts, sizes):
+    n, channels, h, w = out.shape
+    seen, high, wide = y.shape[1:]
+    blocks, step, top, side, reach, left, pitch, phases, lanes = sizes
+    taps = weight.shape[2] * weight.shape[3]
+    begin = min(max(0, -left), pitch)
+    count = max(0, min(wide - left, pitch) - begin)
+    zero = simd.splat(out.dtype.type(0))
+    for job in prange(n * channels * blocks):
+        plane, block = job // blocks, job % blocks
+        c = plane % channels
+        source = (plane // channels * seen + c // (channels // seen)) * high
+        patch = patches[numba.get_thread_id()]
+        first, stop = h * block // blocks, h * (block + 1) // blocks
+        lowest = (first + top) // step - reach
+        rows_seen = (stop - 1 + top) // step - lowest + 1
+        for q in range(0, rows_seen * pitch, lanes):
+            simd.store(patch, q, zero)
+        for i in range(max(0, -lowest), min(rows_seen, high - lowest)):
+            at = (source + lowest + i) * wide + begin + left
+            _copy_row(y, at, patch, i * pitch + begin, count, lanes)
+        for u in range(first, min(first + step, stop)):
+            phase, row = (u + top) % step * phases, (u + top) // step - lowest
+            several, to = (stop - u + step - 1) // step, (plane * h + u) * w
+            micro.call(tile, patch, row * pitch - left, pitch, weight, c * taps, offsets, order, starts, phase, side,
+                       bias[c], out, to, step * w, several, w)  # fmt: skip
+
+
+@jit
+def _copy_row(source, at, patch, to, count, lanes):
+    """Copy `count` elements; the last vector overlaps the one before, or ends in zeros."""
+    if count < lanes:
+        simd.store(patch, to, simd.load_part(source, at, count))
+        return
+    for q in range(0, count - lanes, lanes):
+        simd.store(patch, to + q, simd.load(source, at + q))
+    simd.store(patch, to + count - lanes, simd.load(source, at + count - lanes))
+
+
+def _phase_tile_address(phases: int, rows: int, vectors: int, dtype: np.dtype) -> int:
+    """That of `_phase_tile`, for kernels that call it."""
+    row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
+    types_ = row, place, place, row, place, table, table, table, place, place, micro.scalar(dtype), row, *[place] * 4
+    return micro.address(_phase_tile, (phases, rows, vectors), types_)
+
+
+def _phase_tile(phases: int, rows: int, vectors: int) -> Any:
+    """A micro-kernel for rows of one phase, a few by a few vectors of all phases of columns at a time::
+
+        tile(patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high,
+             wide)
+
+    `phase` is the number of the rows' first phase; what row r and column v see lies at `at` + r * pitch +
+    (v + side) // phases. Row r of `high` begins at ``out[out_at + r * apart]`` and has `wide` elements; the last tiles
+    are moved back to end with them.
+    """
+    if _plain():
+        return _plain_phase_tile(phases)
+
+    @intrinsic
+    def register_tile(
+        typingctx, patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart,
+        high, wide,
+    ):  # fmt: skip
+        count = Vector(out.dtype).count
+        columns = phases * vectors * count
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            _, at_, pitch_, _, weight_at_, _, _, _, phase_, side_, bias_, _, out_at_, apart_, high_, wide_ = args
+            data = [_data(context, builder, sig.args[k], args[k]) for k in (0, 3, 5, 6, 7, 11)]
+            image, weights, distances, numbers, bounds, goal = data
+            taps = builder.gep(weights, [weight_at_]), distances, numbers, bounds
+            bias_vector = _splat(builder, bias_, count)
+            last_row, last = builder.sub(high_, _INT(rows)), builder.sub(wide_, _INT(columns))
+            with (
+                cgutils.for_range_slice(builder, _INT(0), high_, _INT(rows)) as (g, _),
+                cgutils.for_range_slice(builder, _INT(0), wide_, _INT(columns)) as (j, _),
+            ):
+                row, v = _least(builder, g, last_row), _least(builder, j, last)
+                v = builder.select(builder.icmp_signed("<", v, _INT(0)), _INT(0), v)
+                place, line = builder.add(v, side_), builder.add(at_, builder.mul(row, pitch_))
+                here = builder.gep(image, [builder.add(line, builder.udiv(place, _INT(phases)))])
+                residue = builder.urem(place, _INT(phases))
+                sums = [
+                    _phase_sums(builder, (phases, rows, vectors), q, here, pitch_, taps, phase_, residue, bias_vector)
+                    for q in range(phases)
+                ]
+                results, places = [], []
+                for r in range(rows):
+                    for k in range(vectors):
+                        results += _join(builder, [held[r * vectors + k] for held in sums])
+                        places += [(r, (k * phases + q) * count) for q in range(phases)]
+                begin = builder.add(builder.add(out_at_, builder.mul(row, apart_)), v)
+                _write(builder, results, places, builder.gep(goal, [begin]), apart_, builder.sub(wide_, v), columns)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            patch, integer, integer, weight, integer, offsets, order, starts, integer, integer, bias, out,
+            *[integer] * 4,
+        ), codegen  # fmt: skip
+
+    return register_tile
+
+
+def _least(builder: Any, one: ir.Value, other: ir.Value) -> ir.Value:
+    return builder.select(builder.icmp_signed("<", one, other), one, other)
+
+
+def _phase_sums(
+    builder: Any, shape: tuple[int, int, int], q: int, image: ir.Value, pitch: ir.Value, taps: tuple[ir.Value, ...],
+    phase: ir.Value, residue: ir.Value, bias: ir.Value,
+) -> list[ir.Value]:  # fmt: skip
+    """Emit the loop over the taps of the q-th column's phase: its sums, row by row."""
+    (phases, rows, vectors), (weights, distances, numbers, bounds), count = shape, taps, bias.type.count
+    remainder = builder.add(residue, _INT(q))
+    over = builder.icmp_signed(">=", remainder, _INT(phases))
+    remainder = builder.select(over, builder.sub(remainder, _INT(phases)), remainder)
+    start = builder.gep(image, [builder.zext(over, _INT)])
+    number = builder.add(phase, remainder)
+    tap, end = (builder.load(builder.gep(bounds, [builder.add(number, _INT(k))])) for k in (0, 1))
+    before, head = builder.block, builder.append_basic_block("taps")
+    body, done = builder.append_basic_block("tap"), builder.append_basic_block("done")
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(_INT)
+    held = [builder.phi(bias.type) for _ in range(rows * vectors)]
+    builder.cbranch(builder.icmp_signed("<", i, end), body, done)
+    builder.position_at_end(body)
+    place = builder.gep(start, [builder.load(builder.gep(distances, [i]))])
+    scalar = builder.load(builder.gep(weights, [builder.load(builder.gep(numbers, [i]))]))
+    factor = _splat(builder, scalar, count)
+    i.add_incoming(tap, before)
+    i.add_incoming(builder.add(i, _INT(1)), body)
+    for k, total in enumerate(held):
+        index = builder.add(builder.mul(pitch, _INT(k // vectors)), _INT(k % vectors * count))
+        total.add_incoming(bias, before)
+        total.add_incoming(_fma(builder, factor, _load(builder, place, index, count), total), body)
+    builder.branch(head)
+    builder.position_at_end(done)
+    return held
+
+
+def _write(
+    builder: Any, results: list[ir.Value], places: list[Pair], goal: ir.Value, apart: ir.Value, valid: ir.Value,
+    columns: int,
+) -> None:  # fmt: skip
+    """Store vectors at their places (row, column), as far as the column is valid."""
+    indices = [builder.add(builder.mul(apart, _INT(r)), _INT(column)) for r, column in places]
+    with builder.if_else(builder.icmp_signed(">=", valid, _INT(columns)), likely=True) as (whole, part):
+        with whole:  # masks cost, also where all their bits are set
+            for value, index in zip(results, indices, strict=True):
+                _store(builder, value, goal, index)
+        with part:
+            for value, index, (_, column) in zip(results, indices, places, strict=True):
+                mask = _mask(builder, value.type.count, builder.sub(valid, _INT(column)))
+                _store_masked(builder, value, goal, index, mask)
+
+
+def _plain_phase_tile(phases: int) -> Any:
+    """The same sums, one at a time."""
+
+    @jit(key=(phases,))
+    def plain_tile(
+        patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high, wide
+    ):
+        for r in range(high):
+            for v in range(wide):
+                number, place = phase + (v + side) % phases, at + r * pitch + (v + side) // phases
+                total = bias
+                for i in range(starts[number], starts[number + 1]):
+                    total += weight[weight_at + order[i]] * patch[place + offsets[i]]
+                out[out_at + r * apart + v] = total
+
+    return plain_tile

@@ -1,0 +1,1 @@
+"""What several algorithms share, in Numba's Python."""

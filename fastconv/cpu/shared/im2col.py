@@ -1,0 +1,171 @@
+"""An image unrolled into columns ("im2col"), and columns summed up to an image ("col2im").
+
+::
+
+    columns[(c, a, b), p] = x[c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
+    out[c, row, col] = sum of columns[(c, a, b), p] over all (a, b) and p = (i, j) that lie there
+
+`conv_im2col` multiplies blocks of the former; `unfold2d` and `fold2d` are both.
+
+Loop order: unrolling has one task per row of the columns, runs of contiguous copies; summing up has one per plane,
+which nobody else writes to, and adds rows to rows.
+
+Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import prange
+
+from ..system.kernels import jit, kernel
+from ..tiles import simd
+
+
+@kernel
+def unroll(x, columns, start, window, stride, pad, dilation):
+    """Columns of a block of positions, from `start` on, of an image; `window` is (kh, kw, ow)."""
+    kh, kw, ow = window
+    h, w = x.shape[1:]
+    count = columns.shape[1]
+    stop = start + count
+    image, flat = x.reshape(-1), columns.reshape(-1)
+    for tap in prange(columns.shape[0]):
+        c, a, b = tap // (kh * kw), tap // kw % kh, tap % kw
+        for i in range(start // ow, (stop - 1) // ow + 1):
+            row = i * stride[0] - pad[0] + a * dilation[0]
+            shift = b * dilation[1] - pad[1]
+            # The columns j of this output row that lie in the block, and of those the ones that see the input.
+            begin, end = max(start - i * ow, 0), min(stop - i * ow, ow)
+            first, last = end, end
+            if 0 <= row < h:
+                first = min(max(begin, -(shift // stride[1])), end)
+                last = max(min(end, (w - 1 - shift) // stride[1] + 1), first)
+            to = tap * count + i * ow - start
+            for j in range(begin, first):
+                flat[to + j] = 0
+            seen = (c * h + row) * w + shift
+            if stride[1] == 1:
+                _copy(image, seen + first, flat, to + first, last - first)
+            else:
+                for j in range(first, last):
+                    flat[to + j] = image[seen + j * stride[1]]
+            for j in range(last, end):
+                flat[to + j] = 0
+
+
+@jit(forceinline=True)
+def _copy(source, at, target, to, count):
+    """target[to + q] = source[at + q] for q < count, as flat indices."""
+    # Unsigned, so that none can count from the end: LLVM makes vectors of the loop.
+    first, start = np.uint64(at), np.uint64(to)
+    for q in range(np.uint64(max(count, 0))):
+        target[start + q] = source[first + q]
+
+
+@kernel
+def fold(columns, out, window, stride, pad, dilation, lanes):
+    """The sums; `window` is (kh, kw, oh, ow), of the convolution that unrolling goes with."""
+    kh, kw, oh, ow = window
+    channels, h, w = out.shape
+    for c in prange(channels):
+        out[c] = 0
+        for a in range(kh):
+            for b in range(kw):
+                tap = (c * kh + a) * kw + b
+                shift = b * dilation[1] - pad[1]
+                first = min(max(0, -(shift // stride[1])), ow)
+                last = max(min(ow, (w - 1 - shift) // stride[1] + 1), first)
+                for i in range(oh):
+                    row = i * stride[0] - pad[0] + a * dilation[0]
+                    if 0 <= row < h:
+                        if stride[1] == 1:
+                            at = (tap * oh + i) * ow + first
+                            _add(columns, at, out, (c * h + row) * w + first + shift, last - first, lanes)
+                        else:
+                            line, values = out[c, row], columns[tap, i * ow : (i + 1) * ow]
+                            for j in range(first, last):
+                                line[j * stride[1] + shift] += values[j]
+
+
+@jit(forceinline=True)
+def _add(source, at, target, to, count, lanes):
+    """target[to + q] += source[at + q] for q < count, as flat indices."""
+    q = 0
+    while q + lanes <= count:
+        simd.store(target, to + q, simd.load(target, to + q) + simd.load(source, at + q))
+        q += lanes
+    if q < count:
+        some = count - q
+        total = simd.load_part(target, to + q, some) + simd.load_part(source, at + q, some)
+        simd.store_part(target, to + q, total, some)
+
+
+#: Channels whose sums take turns: neighbouring positions add to the same elements, and a sum waits for the one before;
+#: their rows, often a power of two apart, share sets of the first-level cache, which has eight places in each.
+IN_TURNS = 8
+
+
+@kernel
+def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, lanes):
+    """The sums where columns lie the other way, (image, position, channel, a, b), and a bias: of one group's channels
+    of images from `first` on; `out` is (image, group, channel, row, column)."""
+    kh, kw, oh, ow = window
+    groups, channels, h, w = out.shape[1:]
+    taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
+    blocks = (channels + IN_TURNS - 1) // IN_TURNS
+    flat, sums = columns.reshape(-1), out.reshape(-1)
+    for job in prange(images * blocks):
+        image, begin = job // blocks, job % blocks * IN_TURNS
+        end = min(begin + IN_TURNS, channels)
+        plane = ((first + image) * groups + group) * channels
+        for c in range(begin, end):
+            out[first + image, group, c] = bias[group * channels + c]
+        for p in range(oh * ow):
+            i, j = p // ow, p % ow
+            left = j * stride[1] - pad[1]
+            for a in range(kh):
+                row = i * stride[0] - pad[0] + a * dilation[0]
+                if not 0 <= row < h:
+                    continue
+                for c in range(begin, end):
+                    at = (image * oh * ow + p) * taps + (c * kh + a) * kw
+                    to = ((plane + c) * h + row) * w + left
+                    if dilation[1] == 1:
+                        b = max(0, -left)
+                        _add(columns, at + b, out, to + b, min(kw, w - left) - b, lanes)
+                    else:
+                        for b in range(kw):
+                            if 0 <= left + b * dilation[1] < w:
+                                sums[to + b * dilation[1]] += flat[at + b]
+
+
+@kernel
+def fold_product(weight, y, bias, out, groups, window, stride, pad, dilation, lanes):
+    """``fold(weight.T @ y) + bias`` of all images, no columns made: for small ones, with a horizontal stride of 1."""
+    kh, kw, oh, ow = window
+    c_in, h, w = out.shape[1:]
+    c_out = y.shape[1]
+    channels, depth, size = c_in // groups, c_out // groups, oh * ow
+    flat_weight = weight.reshape(-1)
+    for job in prange(out.shape[0] * c_in):
+        image, c = job // c_in, job % c_in
+        first_o = c // channels * depth
+        out[image, c] = bias[c]
+        for a in range(kh):
+            for b in range(kw):
+                tap = ((first_o * channels + c % channels) * kh + a) * kw + b
+                shift = b * dilation[1] - pad[1]
+                first = min(max(0, -shift), ow)
+                last = max(min(ow, w - shift), first)
+                for i in range(oh):
+                    row = i * stride[0] - pad[0] + a * dilation[0]
+                    if 0 <= row < h:
+                        to = (job * h + row) * w + shift
+                        at = (image * c_out + first_o) * size + i * ow
+                        for j in range(first, last, lanes):
+                            total = simd.load_part(out, to + j, last - j)
+                            for o in range(depth):
+                                factor = simd.splat(flat_weight[tap + o * channels * kh * kw])
+                                total = simd.fma(simd.load_part(y, at + o * size + j, last - j), factor, total)
+                            simd.store_part(out, to + j, total, last - j)

@@ -1,0 +1,259 @@
+"""What convolutions of images need around them to be others: for transposed ones weights are exchanged and phases
+interleaved, for those of volumes planes are gathered and spread.
+
+::
+
+    exchanged[g, c, p, o, t] = weight[g, o, c, order[p, t]]    order: which tap of the kernel
+    out[plane, z, u, v] = phases[plane, (r(z), r(u), r(v)), m(z), m(u), m(v)]
+
+    gathered[p, c, e] = x[n, c, k * stride - front + e * dilation], zeros outside         (n, k) = divmod(start + p, od)
+    out[n, o, k] = made[p, o]                                                            (n, k) likewise
+
+where r and m are remainder and quotient of a position by the stride of its axis, its padding counted; the phases of a
+plane, or the planes of a phase, lie one behind the other. All only move elements, so they are called with integers of
+the elements' size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+
+from ...specs.arguments import Sizes
+from ...specs.conv import Depth
+from ..system.building import intrinsic
+from ..system.kernels import kernel, scratch
+from ..tiles import simd
+from ..tiles.plane_tile import _join
+from ..tiles.simd import _I32, _INT, Vector, _data, _load, _store
+from . import patch
+
+
+def _in_turns(second: int) -> Any:
+    """Two vectors, element by element in turns: the first vector of what comes out, or the second."""
+
+    @intrinsic
+    def in_turns(typingctx: Any, even: Any, odd: Any) -> Any:
+        lanes = range(second * even.count // 2, (second + 1) * even.count // 2)
+        order = [lane for k in lanes for lane in (k, even.count + k)]
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_I32, even.count), order))
+
+        return even(even, even), codegen
+
+    return in_turns
+
+
+first_half, second_half = _in_turns(0), _in_turns(1)
+
+
+def _lines(taps: int) -> Any:
+    """Rows of a block of so many lanes, those of `taps` numbers of an order, element by element in turns::
+
+        target[to + l * taps + t] = block[order[begin + t] * lanes + l]
+
+    Written by whole vectors; to turn the block round would write lines so short under masks.
+    """
+
+    @intrinsic
+    def lines(typingctx: Any, block: Any, order: Any, begin: Any, target: Any, to: Any, lanes: Any) -> Any:
+        count = Vector(block.dtype).count
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            source, numbers, goal = (_data(context, builder, sig.args[k], args[k]) for k in (0, 1, 3))
+            rows = [builder.load(builder.gep(numbers, [builder.add(args[2], _INT(t))])) for t in range(taps)]
+            vectors = [_load(builder, source, builder.mul(row, _INT(count)), count) for row in rows]
+            for k, vector in enumerate(_join(builder, vectors)):
+                _store(builder, vector, goal, builder.add(args[4], _INT(k * count)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(block, order, integer, target, integer, integer), codegen
+
+    return lines
+
+
+one_line, two_lines, four_lines, eight_lines = (_lines(taps) for taps in (1, 2, 4, 8))
+
+
+#: With fewer channels to exchange, as of a depthwise layer, elements are moved one by one.
+FEW = 4
+
+
+@kernel
+def _shuffle_exchange(weight, order, table, exchanged, blocks, lanes):
+    groups, depth, channels, kernel_size = weight.shape
+    flat, strips, turned = simd.flat(weight), (depth + lanes - 1) // lanes, kernel_size * lanes
+    for job in prange(groups * strips):
+        g, first = job // strips, job % strips * lanes
+        rows = min(lanes, depth - first)
+        if depth < FEW:
+            for c in range(channels):
+                for o in range(depth):
+                    at = ((g * depth + o) * channels + c) * kernel_size
+                    for p in range(table.shape[0]):
+                        begin, taps = table[p, 2], table[p, 3]
+                        to = table[p, 0] + (g * channels + c) * table[p, 1] + o * taps
+                        for t in range(taps):
+                            exchanged[to + t] = flat[at + order[begin + t]]
+            continue
+        # A block of (taps, lanes) of one channel, and behind it some of them in the order that is asked for.
+        block = blocks[numba.get_thread_id()]
+        for c in range(channels):
+            for k in range(0, kernel_size, lanes):
+                at = ((g * depth + first) * channels + c) * kernel_size + k
+                columns = min(lanes, kernel_size - k)
+                simd.transpose(flat, at, channels * kernel_size, rows, columns, block, k * lanes, lanes)
+            for p in range(table.shape[0]):
+                begin, taps = table[p, 2], table[p, 3]
+                to = table[p, 0] + (g * channels + c) * table[p, 1] + first * taps
+                if rows == lanes and taps == 1:
+                    one_line(block, order, begin, exchanged, to, lanes)
+                    continue
+                if rows == lanes and taps == 2:
+                    two_lines(block, order, begin, exchanged, to, lanes)
+                    continue
+                if rows == lanes and taps == 4:
+                    four_lines(block, order, begin, exchanged, to, lanes)
+                    continue
+                if rows == lanes and taps == 8:
+                    eight_lines(block, order, begin, exchanged, to, lanes)
+                    continue
+                for t in range(0, taps, lanes):
+                    some = min(lanes, taps - t)
+                    for k in range(some):
+                        simd.store(block, turned + k * lanes, simd.load(block, order[begin + t + k] * lanes))
+                    simd.transpose(block, turned, lanes, some, rows, exchanged, to + t, taps)
+
+
+@kernel
+def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
+    planes, d, h, w = out.shape
+    s_d, s_h, s_w = strides
+    n_d, n_h, n_w = phases.shape[2:]
+    size = n_d * n_h * n_w
+    apart = size * planes if by_phase else size  # from one phase to the next
+    flat_phases, flat_out = simd.flat(phases), simd.flat(out)
+    skipped = min(-pad[2] % s_w, w)  # columns before the first of phase 0
+    begin = (skipped + pad[2]) // s_w - first[2]
+    r_w, m_w = pad[2] % s_w, pad[2] // s_w - first[2]
+    for job in prange(planes * d):
+        plane, z = job // d, job % d
+        r_d, m_d = (z + pad[0]) % s_d, (z + pad[0]) // s_d - first[0]
+        r_h, m_h = pad[1] % s_h, pad[1] // s_h - first[1]
+        origin = plane * (size if by_phase else size * s_d * s_h * s_w)
+        for u in range(h):
+            row = origin + (r_d * s_h + r_h) * s_w * apart + (m_d * n_h + m_h) * n_w
+            to = (job * h + u) * w
+            r_h += 1
+            if r_h == s_h:
+                r_h, m_h = 0, m_h + 1
+            for v in range(skipped):
+                flat_out[to + v] = flat_phases[row + (r_w + v) * apart + m_w]
+            at, to, wide = row + begin, to + skipped, w - skipped
+            if s_w == 2 and wide >= 2 * lanes:
+                pairs = wide // 2
+                for begun in range(0, pairs, lanes):
+                    j = min(begun, pairs - lanes)  # the last vectors overlap those before: masks cost more
+                    even, odd = simd.load(flat_phases, at + j), simd.load(flat_phases, at + apart + j)
+                    simd.store(flat_out, to + 2 * j, first_half(even, odd))
+                    simd.store(flat_out, to + 2 * j + lanes, second_half(even, odd))
+                if wide % 2:
+                    flat_out[to + wide - 1] = flat_phases[at + pairs]
+            elif s_w == 2:
+                even = simd.load_part(flat_phases, at, (wide + 1) // 2)
+                odd = simd.load_part(flat_phases, at + apart, wide // 2)
+                simd.store_part(flat_out, to, first_half(even, odd), min(wide, lanes))
+                if wide > lanes:
+                    simd.store_part(flat_out, to + lanes, second_half(even, odd), wide - lanes)
+            else:
+                for r in range(min(s_w, wide)):
+                    for j in range((wide - r + s_w - 1) // s_w):
+                        flat_out[to + r + j * s_w] = flat_phases[at + r * apart + j]
+
+
+@kernel
+def _shuffle_gather(x, gathered, start, out_depth, stride, front, dilation, lanes):
+    channels, d, pixels = x.shape[1:]
+    planes, _, kd, _ = gathered.shape
+    for job in prange(planes * channels):
+        image, k = (start + job // channels) // out_depth, (start + job // channels) % out_depth
+        for e in range(kd):
+            z, to = k * stride - front + e * dilation, (job * kd + e) * pixels
+            if 0 <= z < d:
+                at = ((image * channels + job % channels) * d + z) * pixels
+                patch.copy_row(x, at, 1, gathered, to, pixels, lanes)
+            else:
+                patch.zeros(gathered, to, pixels, lanes)
+
+
+@kernel
+def _shuffle_spread(made, start, out, lanes):
+    planes, channels, pixels = made.shape
+    depth = out.shape[2]
+    for job in prange(planes * channels):
+        image, k = (start + job // channels) // depth, (start + job // channels) % depth
+        to = ((image * channels + job % channels) * depth + k) * pixels
+        patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)
+
+
+#: What moving an element costs, in the operations that `Kernel.sized` counts: in a new order (measured: 10 to 15 GB/s),
+#: and by planes (25 GB/s).
+MOVE_OPERATIONS, COPY_OPERATIONS = 16.0, 8.0
+
+
+class Exchange:
+    """The module's first equation for several orders at once, for weights (g, o, c, taps) of one shape."""
+
+    def __init__(self, groups: int, depth: int, channels: int, orders: Sequence[np.ndarray]) -> None:
+        self._order = np.concatenate([order.reshape(-1) for order in orders])
+        self._shapes = [(groups, channels, len(order), depth, order.shape[1]) for order in orders]
+        self._starts = np.cumsum([0, *map(math.prod, self._shapes)])
+        self.size = int(self._starts[-1])
+        table, begin = [], 0  # of each phase: where it begins, how far channels are apart, its first tap, its taps
+        for start, (_, _, phases, _, taps) in zip(self._starts[:-1], self._shapes, strict=True):
+            for phase in range(phases):
+                table.append((start + phase * depth * taps, phases * depth * taps, begin, taps))
+                begin += taps
+        self._table = np.array(table, np.int64)
+        self._loops = _shuffle_exchange.sized(MOVE_OPERATIONS * self.size)
+
+    def run(self, weight: np.ndarray, exchanged: np.ndarray) -> None:
+        """Fill a flat array of `size`."""
+        lanes = simd.lanes(weight.dtype)
+        blocks = scratch((weight.shape[-1] + lanes) * lanes, weight.dtype)
+        self._loops(weight, self._order, self._table, exchanged, blocks, lanes)
+
+    def parts(self, exchanged: np.ndarray) -> list[np.ndarray]:
+        """What lies in it: an array [g, c, p, o, t] for each order."""
+        ends = zip(self._starts[:-1], self._starts[1:], self._shapes, strict=True)
+        return [exchanged[start:end].reshape(shape) for start, end, shape in ends]
+
+
+def interleave(
+    phases: np.ndarray, strides: Sizes, pad: Sizes, first: Sizes, out: np.ndarray, by_phase: bool
+) -> None:
+    """The module's second equation, `first` being the quotient of the first position of each axis.
+
+    `phases` is (planes, phases, ...) or, `by_phase`, (phases, planes, ...).
+    """
+    loops = _shuffle_interleave.sized(MOVE_OPERATIONS * out.size)
+    loops(phases, strides, pad, first, out, by_phase, simd.lanes(out.dtype))
+
+
+def gather(x: np.ndarray, gathered: np.ndarray, start: int, depth: Depth) -> None:
+    """The module's third equation; `x` is (n, c, d, pixels), `gathered` (planes, c, kd, pixels)."""
+    loops = _shuffle_gather.sized(COPY_OPERATIONS * gathered.size)
+    loops(x, gathered, start, depth.od, depth.stride, depth.padding[0], depth.dilation, simd.lanes(x.dtype))
+
+
+def spread(made: np.ndarray, start: int, out: np.ndarray) -> None:
+    """The module's fourth equation; `made` is (planes, c, pixels), `out` (n, c, od, pixels)."""
+    _shuffle_spread.sized(COPY_OPERATIONS * made.size)(made, start, out, simd.lanes(made.dtype))

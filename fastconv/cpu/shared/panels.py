@@ -1,0 +1,155 @@
+"""Register tiles and the panels of weights that go with them: what `conv_direct`, `conv_pointwise` and `conv_winograd`
+share.
+
+A panel is the output channels of one tile. What a tile reads of it lies side by side, (taps, panel), so that weights
+stream through the first-level cache.
+
+Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import prange
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..system import micro
+from ..system.kernels import is_used_once, jit, kernel, masked_threads, weights_array
+from ..tiles import register_tile, simd
+from .patch import zeros
+
+
+class Tiles(NamedTuple):
+    """The shape of a tile."""
+
+    x_in_lanes: bool
+    """Whether a vector holds pixels of a row (and a tile's rows are output channels), or output channels (pixels)."""
+    rows: int
+    vectors: int
+    panel: int
+    """Output channels of a tile."""
+    pixels: int
+    """Pixels of a tile, along a row of output."""
+
+
+#: Below this many operations a tile of the exact width is not worth compiling: one of three is taken, with idle rows.
+SMALL = 1e7
+#: What a tile of channels takes beside its multiply-adds, in their time: to end the loop, transpose and write a vector
+#: of sums; and in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10
+#: pixels take 3% less time than those of 13, of which 3 are idle, and 1% less than those of 7.)
+WRITE, READ = 9.0, 0.5
+
+
+def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
+    """Output channels in lanes, and a row of `width` pixels in tiles as high as takes the least time."""
+    most, lanes = register_tile.tile_shape()[0], simd.lanes(spec.acc_dtype)
+    vectors = 1 if spec.c_out // spec.groups <= lanes else register_tile.tile_shape()[1]
+
+    def time(rows: int) -> float:
+        return -(-width // rows) * ((rows + READ) * spec.taps + lanes * WRITE)
+
+    low = most // 2
+    heights = (low, most * 3 // 4, most) if spec.flops < SMALL else range(low, most + 1)
+    pixels = min(reversed(heights), key=time)
+    return Tiles(False, pixels, vectors, vectors * lanes, pixels)
+
+
+def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
+    """Pixels in lanes: 4 or 8 channels by as many vectors of a row as registers allow, or by one for short rows."""
+    lanes, channels, sums = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups, simd.registers() * 3 // 4
+    rows = 4 if channels <= 4 or sums < 16 else 8
+    vectors = 1 if width <= lanes else sums // rows
+    return Tiles(True, rows, vectors, rows, vectors * lanes)
+
+
+def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int = 1) -> int:
+    """The address of the register tile of this shape."""
+    kind = tiles.rows, tiles.vectors, tiles.x_in_lanes
+    return register_tile.tile_address(*kind, ahead, step, spec.x_dtype, spec.acc_dtype)
+
+
+def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (c_out, c_in / groups, kh, kw) in two forms: panels (groups, panels, taps, panel), and as they came.
+
+    For a plan they are put into panels here. For one call, if all `blocks` are one and so a panel is used by one task,
+    the kernel does it, when it comes to a panel, in room for one that each thread has, (threads, 1, taps, panel): what
+    was packed is then still in the second-level cache. The form that is not used is empty.
+    """
+    channels = spec.c_out // spec.groups
+    if blocks == 1 and is_used_once():
+        return weights_array((masked_threads(), 1, spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
+    packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
+    order = _panels_pack.sized(packed.size * PACK_OPERATIONS)
+    order(pack_address(spec.acc_dtype), weight.reshape(-1), packed, channels)
+    return packed, weight.reshape(-1)[:0]
+
+
+#: What packing one weight costs, in the operations that `Kernel.sized` counts.
+PACK_OPERATIONS = 16
+
+
+#: Time of integers in that of floats: they take a multiplication and an addition (measured on an AMD EPYC 9004).
+INTEGERS = 1.45
+
+
+def rate(spec: ConvSpec, machine: Machine) -> float:
+    """Operations per second of a tile in the dtype that is computed in."""
+    floats = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
+    return floats if spec.acc_dtype.kind == "f" else floats / INTEGERS
+
+
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds of `pack`."""
+    size = spec.c_out * spec.taps * spec.acc_dtype.itemsize
+    return machine.call + size / machine.pack_bandwidth / machine.threads
+
+
+def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
+    """The biases of whole panels, zeros in those that nothing fills."""
+    channels = spec.c_out // spec.groups
+    padded = np.zeros((spec.groups, -(-channels // panel) * panel), bias.dtype)
+    padded[:, :channels] = bias.reshape(spec.groups, channels)
+    return padded
+
+
+@kernel
+def _panels_pack(pack, weight, packed, channels):
+    groups, panels, taps, panel = packed.shape
+    for job in prange(groups * panels):
+        group, p = job // panels, job % panels
+        rows = min(panel, channels - p * panel)
+        micro.call(pack, weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel)
+
+
+#: Vectors by which rows of weights are fetched ahead.
+FETCH = 8
+
+
+@lru_cache(maxsize=16)
+def pack_address(dtype: np.dtype) -> int:
+    """That of `pack_panel`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(pack_panel, (simd.lanes(dtype),), (row, place, place, row, place, place, place))
+
+
+def pack_panel(lanes: int) -> Any:
+    """A micro-kernel that packs the weights of `rows` channels from `channel` on: ``pack(weight, channel, rows, packed,
+    to, taps, panel)`` puts them as (taps, panel) from `to` on; zeros fill the panel."""
+
+    @jit(key=(lanes,))
+    def pack(weight, channel, rows, packed, to, taps, panel):
+        for k in range(0, rows, lanes):
+            count = min(lanes, rows - k)
+            for t in range(0, taps, lanes):
+                at = (channel + k) * taps + t
+                for r in range(count):
+                    simd.fetch(weight, at + r * taps + FETCH * lanes)
+                simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
+        for t in range(taps if rows < panel else 0):
+            zeros(packed, to + t * panel + rows, panel - rows, lanes)
+
+    return pack

@@ -1,0 +1,213 @@
+"""What the pooling algorithms share: the part of a window inside the input, divisors, and how values are combined."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...specs.pool import PoolSpec
+from ..system.kernels import Kernel, Launch, jit
+from ..system.kernels import scratch as runtime_scratch
+from ..tiles import simd, simd_pool
+
+
+@jit(forceinline=True)
+def inside(start, dilation, size, taps):
+    """The taps of a window, first and last + 1, that lie inside an axis."""
+    if dilation == 1:
+        return max(0, -start), min(taps, size - start)
+    return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
+
+
+#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs. With larger
+#: ones the elements of each tap are loaded one by one. AVX-512 shuffles any two vectors in one instruction.
+MOST_DEALT = 8 if simd.register_bytes() == 64 else 4
+
+
+#: Vectors loaded and combined in the time that a shuffle takes.
+DEAL = 0.3
+
+
+class Lines(NamedTuple):
+    """Where the columns that `width` neighbouring outputs see lie in a row, dealt to one line for each remainder by the
+    stride, so that neighbouring outputs read neighbouring elements. Beyond MOST_DEALT they stay as they are."""
+
+    dealt: int
+    """Lines a row."""
+    every: int
+    """Distance of neighbouring outputs' elements."""
+    left: int
+    """Columns of padding before the input, as far as a tap that is not left out can be there."""
+    number: int
+    """Taps of a window; the first and last that are in the padding in all windows are left out."""
+    dilation: int
+    groups: int
+    """Elements of a line."""
+    pitch: int
+    """The same with room for vectors that begin at the last element."""
+
+    @property
+    def last(self) -> int:
+        """Column of a window's last tap, from its first."""
+        return (self.number - 1) * self.dilation
+
+    @property
+    def taps(self) -> np.ndarray:
+        """Columns of all taps, likewise."""
+        return np.arange(self.number, dtype=np.int64) * self.dilation
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Their distances in the lines."""
+        return self.taps % self.dealt * self.pitch + self.taps // self.dealt
+
+
+def lines(spec: PoolSpec, width: int) -> Lines:
+    lanes, dilation = simd.lanes(spec.x_dtype), spec.dilation[1]
+    stride = spec.stride[1] if spec.ow > 1 else 1
+    dealt, every = (stride, 1) if stride <= MOST_DEALT else (1, stride)
+    left = spec.padding[1][0]
+    skipped = max(0, -((left - (spec.ow - 1) * stride) // -dilation))
+    left -= skipped * dilation
+    number = min(spec.kw - skipped, (spec.w - 1 + left) // dilation + 1)
+    groups = (width - 1) * every + (number - 1) * dilation // dealt + 1
+    pitch = -(-(groups + lanes * every) // lanes) * lanes
+    return Lines(dealt, every, left, number, dilation, groups, pitch)
+
+
+def counts(spec: PoolSpec) -> np.ndarray:
+    """The divisors of a mean, as two factors: one for each row of the output, then one for each column; and some more,
+    so that a vector of them can be read that begins at the last. Those of Lp pooling are divided by the window's size.
+    """
+    if spec.op == "max":
+        return np.empty(0, spec.x_dtype)
+    factors = np.ones(spec.oh + spec.ow + simd.lanes(spec.x_dtype), spec.x_dtype)
+    rows, columns = factors[: spec.oh], factors[spec.oh : spec.oh + spec.ow]
+    lp = spec.op == "lp"
+    if spec.divisor is None:
+        _count(spec, 0, spec.kh, spec.h, rows, spec.kh if lp else 1)
+        _count(spec, 1, spec.kw, spec.w, columns, spec.kw if lp else 1)
+    else:
+        rows[:], columns[:] = spec.divisor / (spec.kh if lp else 1), 1 / (spec.kw if lp else 1)
+    return factors
+
+
+def _count(spec: PoolSpec, axis: int, taps: int, size: int, result: np.ndarray, divisor: int) -> None:
+    """How many taps of each window along one axis count, divided by `divisor`. Behind the padding only ceil_mode lets a
+    window reach."""
+    outs = result.size
+    (before, after), dilation, stride = spec.padding[axis], spec.dilation[axis], spec.stride[axis]
+    low, high = (-before, size + after) if spec.count_include_pad else (0, size)
+    result[:] = taps / divisor
+    # Windows from `begin` to `end` are inside: of a long axis nearly all.
+    begin = min(outs, max(0, -(-(low + before) // stride)))
+    end = max(begin, min(outs, (high - 1 - (taps - 1) * dilation + before) // stride + 1))
+    for edge in (slice(begin), slice(end, outs)):
+        start = np.arange(*edge.indices(outs), dtype=np.int64) * stride - before
+        first = np.maximum(0, -((start - low) // dilation))
+        result[edge] = (np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1) / divisor
+
+
+class Prepared:
+    """All that a call of a pooling needs beside its arrays."""
+
+    __slots__ = ("_arguments", "_launch", "_none", "scratch")
+
+    def __init__(
+        self,
+        *,
+        loops: Kernel,
+        arguments: tuple[Any, ...],
+        dtype: np.dtype,
+        scratch: int,
+        work: float,
+    ) -> None:
+        self.scratch = scratch
+        """Elements for each thread."""
+        self._launch = Launch(loops, work)
+        self._arguments = arguments
+        self._none = None if scratch else np.empty((1, 0), dtype)
+
+    def run(self, *arrays: np.ndarray) -> None:
+        """Pool: the first of the arrays into the others."""
+        scratches = runtime_scratch(self.scratch, arrays[0].dtype) if self._none is None else self._none
+        self._launch.call(*arrays, *self._arguments, scratches)
+
+
+def _zero(dtype: np.dtype) -> np.generic:
+    return dtype.type(0)
+
+
+def _least(dtype: np.dtype) -> np.generic:
+    """What loses against every value of a dtype."""
+    return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
+
+
+class Combine(NamedTuple):
+    """How a window becomes one value: `raised` makes something of each element, `finish` the output of the result."""
+
+    name: str
+    nothing: Any
+    raised: Any
+    vectors: Any
+    finish: Any
+
+
+@jit(forceinline=True)
+def _plus(a, b):
+    return a + b
+
+
+@jit(forceinline=True)
+def _untouched(vector, norm):
+    return vector
+
+
+@jit(forceinline=True)
+def _as_it_is(value, counts, row, column, norm):
+    return value
+
+
+@jit(forceinline=True)
+def _divided(total, counts, row, column, norm):
+    return total / (simd.load(counts, column) * simd.splat(counts[row]))
+
+
+@jit(forceinline=True)
+def _root(total, counts, row, column, norm):
+    return simd_pool.root(_divided(total, counts, row, column, norm), norm)
+
+
+@lru_cache(maxsize=4)
+def combine(name: str, powers: bool) -> Combine:
+    if name == "max":
+        return Combine("max", _least, _untouched, simd.larger, _as_it_is)
+    if powers:
+        return Combine("sum", _zero, simd_pool.power, _plus, _root)
+    return Combine("sum", _zero, _untouched, _plus, _divided)
+
+
+def kind(spec: PoolSpec) -> tuple[str, bool]:
+    """What `combine` makes the kernels of a pooling from: they share all with those of the same kind."""
+    return "max" if spec.op == "max" else "sum", spec.op == "lp" and spec.norm != 1
+
+
+def constants(spec: PoolSpec) -> tuple[np.generic, np.generic]:
+    """What loses against every value, and the power, in the dtype that is computed in."""
+    return combine(*kind(spec)).nothing(spec.x_dtype), spec.x_dtype.type(spec.norm)
+
+
+#: Vectors loaded and combined in the time that one double, or a vector of floats for each of its bytes, takes to be
+#: raised to a power.
+POWER, POWER_BYTE = 30, 0.6
+
+
+def powering(spec: PoolSpec) -> tuple[float, float]:
+    """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
+    if spec.op != "lp" or spec.norm == 1:
+        return 0, 0
+    lanes = simd.lanes(spec.x_dtype)
+    each = POWER * lanes if spec.x_dtype.itemsize == 8 else POWER_BYTE * 4 * lanes
+    return (0 if spec.norm in (2, 3) else each), (5 if spec.norm == 2 else each)

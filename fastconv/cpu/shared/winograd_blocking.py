@@ -1,0 +1,308 @@
+"""How `conv_winograd` cuts a problem up: sizes of tiles, tiles of a block, blocks of an image, and what each takes.
+
+The sizes along both axes are those that are estimated to take the least time of all that are accurate enough. Blocks
+are as large as the second-level cache allows, or, where the weights do not fit in there, as hides their streaming.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import product
+from typing import NamedTuple
+
+from ...base.toom_cook import Axis, axis
+from ...specs.conv import ConvSpec, Pair
+from ..machine import Machine, this_machine
+from ..tiles import simd
+from ..tiles.register_tile import tile_shape
+from .panels import SMALL
+
+#: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
+V_BYTES = 512 << 10
+#: The same where the weights do not fit beside it, if that makes STREAM_TILES tiles: then a weight is used often enough
+#: to come from memory meanwhile.
+V_MOST, STREAM_TILES = 4 << 20, 56
+#: Outputs of a tile, along one axis.
+SIZES = (2, 3, 4)
+#: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
+LIMIT = 20
+#: Most elements of a tile, along one axis: F(4, 16) with stride 4 has 28. Of windows of 64 taps every 32 it would be
+#: 96: the code that is compiled for a kernel grows with it, and `direct` is estimated to be faster.
+MOST_ELEMENTS = 32
+#: Of F(m, r) without stride: `Axis.amplification`, squared, times m * r; and vector instructions to multiply by A and
+#: by B, as `linear.operations` counts them: nothing is worked out exactly for an algorithm that is not taken.
+UNITS = {
+    (1, 1): (1, 0, 0),
+    (2, 1): (2, 0, 0),
+    (2, 2): (8, 2, 2),
+    (2, 3): (10, 4, 4),
+    (2, 4): (51.222222, 6, 11),
+    (2, 5): (77.777778, 8, 22),
+    (2, 6): (231.354167, 10, 29),
+    (2, 7): (346.708333, 12, 30),
+    (2, 8): (3644.658653, 14, 62),
+    (2, 9): (7305.009138, 16, 82),
+    (3, 1): (7, 2, 2),
+    (3, 2): (10, 4, 4),
+    (3, 3): (54, 7, 11),
+    (3, 4): (83.333333, 10, 22),
+    (3, 5): (249.060833, 12, 29),
+    (3, 6): (371.375, 14, 30),
+    (3, 7): (4202.878614, 17, 62),
+    (3, 8): (8019.196698, 20, 82),
+    (4, 1): (8, 4, 4),
+    (4, 2): (51.222222, 8, 11),
+    (4, 3): (83.333333, 12, 22),
+    (4, 4): (254.131944, 14, 29),
+    (4, 5): (381.375, 16, 30),
+    (4, 6): (4482.491265, 20, 62),
+    (4, 7): (8324.910881, 24, 82),
+}
+
+
+class Outline(NamedTuple):
+    """What is known of a `toom_cook.axis` before its matrices are worked out: all that planning needs."""
+
+    m: int
+    """Outputs of a tile."""
+    taps: int
+    stride: int
+    elements: int
+    """Multiplications of a tile, and as many inputs."""
+    amplification: float
+    """`Axis.amplification`."""
+    outof: int
+    into: int
+    """Vector instructions to multiply by A and by B; by A up to a tenth less, where phases have something in common."""
+
+    def exact(self) -> Axis:
+        """The algorithm."""
+        found = axis(self.m, self.taps, self.stride)
+        assert found is not None
+        return found
+
+
+def outline(m: int, taps: int, stride: int) -> Outline | None:
+    """The outline for m outputs of a correlation; None where it saves nothing or is too large."""
+    elements = min(stride, taps) * (m - 1) + taps
+    if (taps > 1 and (stride >= taps or elements >= m * taps)) or elements > MOST_ELEMENTS:
+        return None
+    phases = min(stride, taps)  # each has the algorithm of its taps, and A adds them up
+    least, more = divmod(taps, phases)
+    if (m, least + (more > 0)) not in UNITS:
+        return None
+    grown, outof, into = ((phases - more) * few + (more * UNITS[m, least + 1][k] if more else 0)
+                          for k, few in enumerate(UNITS[m, least]))  # fmt: skip
+    amplification = math.sqrt(grown / (m * taps))
+    return Outline(m, taps, stride, elements, amplification, int(outof) + m * (phases - 1), int(into))
+
+
+class Tiling(NamedTuple):
+    """How a problem is cut up. A supertile is what a tile covers, or with dilation, dilation tiles that interlock."""
+
+    axes: tuple[Outline, Outline]
+    high: int
+    """Supertiles down an image."""
+    wide: int
+    """Supertiles across an image."""
+    block: tuple[int, int, int]
+    """Images, supertile rows and supertile columns of one task."""
+    rows: int
+    """Tiles in one register tile."""
+    vectors: int
+    """Vectors of output channels in one register tile: a panel."""
+    panels: int
+    """Panels in a group."""
+    shares: int
+    """Tasks that split the panels of one block."""
+
+
+@lru_cache(maxsize=4096)
+def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Outline, Outline], ...]:
+    """What can be done along both axes with little enough error."""
+    sides = []
+    for taps, step in zip(kernel, stride, strict=True):
+        found = [outline(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
+        sides.append([one for one in found if one])
+    # Tiles are square: others measured up to 4% faster, which is not worth compiling a kernel for.
+    return tuple(
+        (a, b) for a, b in product(*sides) if (a.m == b.m or 1 in kernel) and a.amplification * b.amplification <= LIMIT
+    )
+
+
+@lru_cache(maxsize=4096)
+def fitting(spec: ConvSpec) -> tuple[tuple[Outline, Outline], ...]:
+    """Those of them of which one supertile fits into the scratch a thread may take."""
+    fitting = []
+    for axes in algorithms((spec.kh, spec.kw), spec.stride):
+        tiling = Tiling(axes, 1, 1, (1, 1, 1), 1, 1, 1, 1)
+        if sum(buffers(spec, tiling)) * spec.acc_dtype.itemsize <= V_MOST:
+            fitting.append(axes)
+    return tuple(fitting)
+
+
+def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Outline, Outline]) -> float:
+    """Estimated seconds, from the vector instructions of each step."""
+    tiling, lanes, size = _cut(spec, machine.threads, axes), simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
+    c_in, c_out = spec.c_in // spec.groups, tiling.panels * tiling.vectors * lanes
+    elements = axes[0].elements * axes[1].elements
+    tiles = spec.n * tiling.high * tiling.wide * spec.dilation[0] * spec.dilation[1]
+    blocks = max(1, _blocks(spec, tiling))
+    padded = blocks * -(-tiles // blocks // tiling.rows) * tiling.rows
+    products = elements * padded * c_in * c_out / lanes
+    into, outof = _transform_work(axes, spec.stride)
+    transforms = tiles * (-(-c_in // lanes) * into * tiling.shares + c_out / lanes * outof)
+    weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
+    second = 32 / machine.tile_flops  # a vector instruction
+    return machine.call + spec.groups * ((products + transforms) * second + weights) / machine.threads
+
+
+@lru_cache(maxsize=256)
+def _transform_work(axes: tuple[Outline, Outline], stride: Pair) -> tuple[float, float]:
+    """Vector instructions to transform one tile of input and of output, for a vector of channels."""
+    down, across = axes
+
+    def work(operations: int, reads: int, writes: int) -> int:
+        return operations + reads + 2 * writes
+
+    pixels = down.m * stride[0] * across.m * stride[1]
+    into = across.m * stride[1] * work(down.into, down.elements, down.elements)
+    into += down.elements * work(across.into, across.elements, across.elements)
+    outof = across.elements * work(down.outof, down.elements, down.m)
+    outof += down.m * work(across.outof, across.elements, across.m)
+    return into + TRANSPOSE_WORK * pixels, outof + TRANSPOSE_WORK * down.m * across.m
+
+
+#: Vector instructions to transpose one vector of pixels into channels or back.
+TRANSPOSE_WORK = 8
+
+
+def buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
+    """Elements of a task's region, workspace, V and M."""
+    lanes = simd.lanes(spec.acc_dtype)
+    down, across = tiling.axes
+    rows, columns = region_shape(spec, tiling)
+    elements = down.elements * across.elements
+    region = max(rows, down.m * spec.dilation[0]) * max(columns, tiling.block[2] * across.m * spec.dilation[1])
+    work = max(down.elements * columns, across.elements * down.m)
+    v_step, m_step = steps(spec, tiling)
+    return region * lanes, work * lanes, elements * v_step, elements * m_step
+
+
+def region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
+    """Rows and columns of the input that a block sees."""
+    high, wide = (
+        (count * one.m * gap - 1) * step + (taps - 1) * gap + 1
+        for count, one, gap, step, taps in zip(
+            tiling.block[1:], tiling.axes, spec.dilation, spec.stride, (spec.kh, spec.kw), strict=True
+        )
+    )
+    return high, wide
+
+
+def padded_tiles(spec: ConvSpec, tiling: Tiling) -> int:
+    """Tiles of a block, register tiles filled up."""
+    images, down, across = tiling.block
+    return -(-images * down * across * spec.dilation[0] * spec.dilation[1] // tiling.rows) * tiling.rows
+
+
+def steps(spec: ConvSpec, tiling: Tiling) -> Pair:
+    """Distance of two elements in V and in M. One vector more than needed: with powers of two, what one tile writes
+    would compete for the same few places in the cache."""
+    lanes, tiles = simd.lanes(spec.acc_dtype), padded_tiles(spec, tiling)
+    return (-(-spec.c_in // spec.groups // lanes) * tiles + 1) * lanes, (tiles * tiling.vectors + 1) * lanes
+
+
+def _blocks(spec: ConvSpec, tiling: Tiling) -> int:
+    images, down, across = tiling.block
+    return -(-spec.n // images) * -(-tiling.high // down) * -(-tiling.wide // across)
+
+
+@lru_cache(maxsize=4096)
+def best_axes(spec: ConvSpec) -> tuple[Outline, Outline]:
+    """The cheapest sizes on one thread: results must not depend on the number of threads."""
+    machine = this_machine(1)
+    return min(fitting(spec), key=lambda axes: estimate(spec, machine, axes))
+
+
+def tiling_of(spec: ConvSpec, threads: int) -> Tiling:
+    return _cut(spec, threads, best_axes(spec))
+
+
+@lru_cache(maxsize=4096)
+def one_block(spec: ConvSpec, threads: int) -> Tiling | None:
+    """A tiling by which all tiles are one block, whose panels the threads split, if the cache allows it."""
+    tiling = tiling_of(spec, 1)
+    if _blocks(spec, tiling) != 1:
+        return None
+    return tiling._replace(shares=min(tiling.panels, -(-threads // spec.groups)))
+
+
+@lru_cache(maxsize=4096)
+def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
+    """Blocks of tiles for given sizes."""
+    high, wide = (
+        -(-size // (one.m * gap)) for size, one, gap in zip((spec.oh, spec.ow), axes, spec.dilation, strict=True)
+    )
+    lanes, interlocked = simd.lanes(spec.acc_dtype), spec.dilation[0] * spec.dilation[1]
+    most, most_vectors = tile_shape()
+    c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
+    vectors = 1 if c_out <= lanes else most_vectors
+    panels = -(-c_out // (vectors * lanes))
+    element_bytes = axes[0].elements * axes[1].elements * spec.acc_dtype.itemsize
+    tile_bytes = element_bytes * -(-c_in // lanes) * lanes
+    goal = V_BYTES // tile_bytes
+    if element_bytes * c_in * c_out > V_BYTES:
+        goal = max(goal, min(STREAM_TILES, V_MOST // tile_bytes))
+    goal = max(goal, most)
+    split = threads > max(1, spec.n * spec.groups * high)
+    if split:  # enough tasks to go round, but none smaller than a register tile
+        goal = max(min(goal, -(-spec.n * spec.groups * high * wide * interlocked // (2 * threads))), min(most, goal))
+    goal = max(1, goal // interlocked)
+    across = -(-wide // -(-wide // goal))
+    down = max(1, min(high, goal // across))
+    down = -(-high // -(-high // down))
+    images = max(1, min(spec.n, goal // (across * down)))
+    heights = (most // 2 + 1,) if spec.flops < SMALL else (most, most // 2 + 1, most // 2)
+
+    def tiling(images: int, down: int) -> Tiling:
+        tiles = images * down * across * interlocked
+        rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
+        whole = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1)
+        tasks = max(1, _blocks(spec, whole) * spec.groups)  # one for an empty batch, too
+        return whole._replace(shares=1 if tasks >= threads else min(panels, -(-threads // tasks)))
+
+    if threads == 1 or split:
+        return tiling(images, down)
+
+    def last(tiling: Tiling) -> float:
+        """When the last thread ends, in times that one more tile takes; each thread gets the same number of tasks."""
+        each = -(-_blocks(spec, tiling) * spec.groups * tiling.shares // threads)
+        work = padded_tiles(spec, tiling) // tiling.rows * (tiling.rows + 1)
+        begin = STREAM_BEGIN if element_bytes * c_in * c_out > V_MOST else 1
+        return each * (work * (INPUT_SHARE + (1 - INPUT_SHARE) / tiling.shares) + begin / tiling.shares)
+
+    # Bands of one image, or of several whole ones: those that keep all threads busy to the end.
+    several = [tiling(some, high) for some in _sizes(spec.n, images)] if images > 1 and down == high else []
+    return min([*several, *[tiling(1, rows) for rows in _sizes(high, down)]], key=last)
+
+
+#: Sizes of blocks that are compared: all that there are up to 256 rows of tiles.
+MOST_SIZES = 32
+
+
+def _sizes(size: int, most: int) -> Iterator[int]:
+    """The sizes of parts of `size`, all about as large, from `most` down."""
+    for _ in range(MOST_SIZES):
+        most = -(-size // -(-size // most))
+        yield most
+        if most == 1:
+            return
+        most -= 1
+
+
+#: Of a task's time, the share of the input's transforms, which tasks that split its panels all do; and the tiles in the
+#: time that streaming the weights costs a task, where they come from memory.
+INPUT_SHARE, STREAM_BEGIN = 0.2, 9

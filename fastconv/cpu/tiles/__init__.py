@@ -1,0 +1,1 @@
+"""Register tiles and vector instructions: what emits LLVM IR, each with its twin in plain loops."""

@@ -1,0 +1,385 @@
+"""Register tiles: the inner loops of the convolutions, sums that stay in vector registers from first to last tap.
+
+Written in LLVM's vector types with the parts of `simd`. Both tiles also exist as plain loops, which take their place
+where ``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results but for the order of rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+
+from ..system import micro
+from ..system.building import intrinsic
+from ..system.kernels import jit
+from .simd import (
+    _INT,
+    Vector,
+    _convert,
+    _data,
+    _fma,
+    _load,
+    _mask,
+    _plus,
+    _prefetch,
+    _splat,
+    _store,
+    _store_masked,
+    _transposed,
+    register_bytes,
+    registers,
+)
+
+
+def _plain() -> bool:
+    checked = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined] # Numba sets it from the environment
+    return checked or os.environ.get("FASTCONV_SIMD") == "0"
+
+
+def tile_shape() -> tuple[int, int]:
+    """Largest (rows, vectors) of `tile` whose sums, operands and one broadcast stay in registers.
+
+    32 registers hold 14 x 2 sums, 2 vectors and a broadcast; 16 hold 6 x 2. Of the shapes that fit, the ones with two
+    or three vectors a row load least for each multiply-add: 98% of the ceiling in cache (AMD EPYC 9005), as do 9 x 3
+    and 6 x 4; 7 x 4 spills (83%), one vector a row is bound by loads (80%).
+    """
+    return (14, 2) if registers() == 32 else (6, 2)
+
+
+#: Products a sum takes before it is added to a total and begins anew: rounding errors grow with the parts and their
+#: number, not with all products (measured: of 4,608 products at once 5 times the error). To end the loop, put the sums
+#: aside and begin again takes 200 cycles, 3% of the time of a part.
+PART = 256
+
+
+#: Steps of a sum by which weights are fetched ahead. From memory, or a cache that is shared, the hardware alone brings
+#: them late: 1024 to 2048 channels at 7x7 gain 12%, `conv_winograd` of 512 channels at 7x7 9%; 16 to 128 do alike.
+AHEAD = 48
+
+
+def _reduction(builder, rows, vectors, steps, zero, factors):
+    """Emit the reduction loop: sums[r][v] = sum over i < steps of scalar[r] * vector[v], for `factors(i)` = (functions
+    that emit scalar r and vector v as vectors).
+
+    ONE flat loop, within one over parts: with nested loops over channels and taps LLVM hoists the broadcasts and spills
+    the sums (measured: a third of the speed).
+    """
+    totals = _memory(builder, zero.type, rows, vectors)
+    several = builder.icmp_signed(">", steps, _INT(PART))
+    entry = builder.block
+    names = ("part", "taps", "tested", "folded", "begun", "grown", "whole", "added", "done")
+    part, taps, tested, folded, begun, grown, whole, added, done = map(builder.append_basic_block, names)
+    builder.branch(part)
+
+    builder.position_at_end(part)
+    first = builder.phi(_INT)
+    first.add_incoming(_INT(0), entry)
+    end = builder.add(first, _INT(PART))
+    end = builder.select(builder.icmp_signed("<", end, steps), end, steps)
+    builder.branch(taps)
+
+    builder.position_at_end(taps)
+    i = builder.phi(_INT)
+    sums = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
+    scalar, vector = factors(i)
+    wide = [vector(v) for v in range(vectors)]
+    following = builder.add(i, _INT(1))
+    for r in range(rows):
+        one = scalar(r)
+        for v in range(vectors):
+            value = _fma(builder, one, wide[v], sums[r][v])
+            sums[r][v].add_incoming(zero, part)
+            sums[r][v].add_incoming(value, taps)
+            sums[r][v] = value
+    i.add_incoming(first, part)
+    i.add_incoming(following, taps)
+    builder.cbranch(builder.icmp_signed("<", following, end), taps, tested)
+
+    builder.position_at_end(tested)
+    builder.cbranch(builder.icmp_signed("<", end, steps), folded, whole)
+    builder.position_at_end(folded)
+    builder.cbranch(builder.icmp_signed(">", first, _INT(0)), grown, begun)
+    for block in (begun, grown):
+        builder.position_at_end(block)
+        for place, value in zip(chain(*totals), chain(*sums), strict=True):
+            builder.store(value if block is begun else _plus(builder, builder.load(place), value), place)
+        builder.branch(part)
+        first.add_incoming(end, block)
+    builder.position_at_end(whole)
+    builder.cbranch(several, added, done)
+    builder.position_at_end(added)
+    larger = [
+        [_plus(builder, builder.load(place), value) for place, value in zip(*row, strict=True)]
+        for row in zip(totals, sums, strict=True)
+    ]
+    builder.branch(done)
+
+    builder.position_at_end(done)
+    for r in range(rows):
+        for v in range(vectors):
+            result = builder.phi(zero.type)
+            result.add_incoming(sums[r][v], whole)
+            result.add_incoming(larger[r][v], added)
+            sums[r][v] = result
+    return sums
+
+
+def _memory(builder, kind: ir.VectorType, rows: int, vectors: int) -> list[list[ir.Value]]:
+    """Places for vectors on the stack.
+
+    LLVM must not take them for variables: it would write zeros to them before the first part, and spill others. So what
+    gives their address is an instruction that it does not look into.
+    """
+    with builder.goto_entry_block():
+        memory = builder.alloca(ir.ArrayType(kind, rows * vectors))
+        memory.align = register_bytes()
+    pointer = memory.type
+    hidden = builder.asm(ir.FunctionType(pointer, [pointer]), "", "=r,0", [memory], False)
+    zero = ir.IntType(32)(0)
+    places = [builder.gep(hidden, [zero, ir.IntType(32)(k)]) for k in range(rows * vectors)]
+    return [places[r * vectors : (r + 1) * vectors] for r in range(rows)]
+
+
+def _table_size(context, builder, table_type, table):
+    return builder.extract_value(context.make_array(table_type)(context, builder, table).shape, 0)
+
+
+def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
+    """That of `matrix_product`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    types_ = row, place, micro.array(np.intp), row, place, row, place, place
+    return micro.address(matrix_product, (rows, vectors), types_)
+
+
+def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, x: np.dtype, acc: np.dtype) -> int:
+    """That of `tile`, for kernels that call it."""
+    row, place = micro.array(acc), micro.PLACE
+    types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 6
+    return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step), types_)
+
+
+def matrix_product(rows: int, vectors: int) -> Any:
+    """A matrix product whose left factor has blocks of lanes: the sums of `conv_winograd`, `count` blocks of rows.
+
+    The returned micro-kernel is called as ``matrix_product(x, at, offsets, packed, packed_at, out, out_at, count)`` and
+    computes, for b < count, r < `rows` and l < `vectors` * lanes::
+
+        out[out_at + (b * rows + r) * vectors * lanes + l] = sum over i of
+                    x[at + offsets[i] + (b * rows + r) * lanes] * packed[packed_at + i * vectors * lanes + l]
+    """
+    if _plain():
+        return _plain_product(rows, vectors)
+
+    @intrinsic
+    def register_product(typingctx, x, at, offsets, packed, packed_at, out, out_at, count):
+        lanes = Vector(out.dtype).count
+
+        def codegen(context, builder, sig, args):
+            x_, start, table, packed_, first, out_, to, blocks = args
+            image = builder.gep(_data(context, builder, x, x_), [start])
+            weights = builder.gep(_data(context, builder, packed, packed_), [first])
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            distances = _data(context, builder, offsets, table)
+            zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), lanes), None)
+            steps = _table_size(context, builder, offsets, table)
+            with cgutils.for_range(builder, blocks) as loop:
+                block = builder.gep(image, [builder.mul(loop.index, _INT(rows * lanes))])
+
+                def factors(i):
+                    here = builder.gep(block, [builder.load(builder.gep(distances, [i]))])
+                    there = builder.gep(weights, [builder.mul(i, _INT(vectors * lanes))])
+                    _prefetch(builder, there, AHEAD * vectors * lanes, vectors * lanes)
+                    return (
+                        lambda r: _splat(builder, builder.load(builder.gep(here, [_INT(r * lanes)])), lanes),
+                        lambda v: _load(builder, there, _INT(v * lanes), lanes),
+                    )
+
+                sums = _reduction(builder, rows, vectors, steps, zero, factors)
+                place = builder.mul(loop.index, _INT(rows * vectors * lanes))
+                for number, value in enumerate(chain(*sums)):
+                    _store(builder, value, goal, builder.add(place, _INT(number * lanes)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(x, integer, offsets, packed, integer, out, integer, integer), codegen
+
+    return register_product
+
+
+def _plain_product(rows: int, vectors: int) -> Any:
+    """The same product as loops over one sum at a time."""
+    register_width = register_bytes()
+
+    @jit(key=(rows, vectors))
+    def plain_product(x, at, offsets, packed, packed_at, out, out_at, count):
+        lanes = register_width // out.itemsize
+        for r in range(count * rows):
+            for lane in range(vectors * lanes):
+                total = out.dtype.type(0)
+                for i in range(offsets.size):
+                    total += x[at + offsets[i] + r * lanes] * packed[packed_at + i * vectors * lanes + lane]
+                out[out_at + r * vectors * lanes + lane] = total
+
+    return plain_product
+
+
+def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> Any:
+    """Matrix products of `rows` x (`vectors` * lanes) sums kept in registers, and what follows on them: a row of tiles.
+
+    The returned micro-kernel is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at,
+    pitch, channels, width, room, back)``. Tiles are `pixels` wide, `vectors` * lanes if x_in_lanes, else `rows`, and
+    follow each other at the pixels j = 0, pixels, 2 * pixels, ... < width. Each computes, r counting rows and l lanes
+    of all vectors::
+
+        x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + j * step + l]
+        otherwise:    sum[r, l] = sum over i of
+                              x[at + offsets[i] + (j + r) * step] * packed[packed_at + i * vectors * lanes + l]
+
+    then adds the bias of the output channel (r if x_in_lanes, else l), raises what is below `floor` to it and writes
+
+        x_in_lanes:   out[out_at + r * pitch + j + l]
+        otherwise:    out[out_at + l * pitch + j + r]      (transposed in registers)
+
+    for the first `channels` output channels and the pixels before `room`. Channels and pixels beyond are computed from
+    whatever lies there, so `x` needs room behind: a tile's pixels. With `back` the last tile ends with the row, and
+    begins earlier: it computes some pixels twice, and if the row is shorter than a tile, some in front of it.
+
+    Transposed, whole vectors are written, which is faster than a part of one: where `room` allows, what lies behind a
+    tile is overwritten with anything. Whoever allows that computes it afterwards.
+
+    With `ahead` (and x_in_lanes) what lies behind each vector of x, the next tile's, is fetched into the first-level
+    cache: for an x that is read in place, from as many pages as there are channels, which no hardware foresees.
+    """
+    if _plain():
+        return _plain_tile(rows, vectors, x_in_lanes, step)
+
+    @intrinsic
+    def register_tile(
+        typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room,
+        back,
+    ):  # fmt: skip
+        kind = Vector(out.dtype)
+        count = kind.count
+        pixels = vectors * count if x_in_lanes else rows
+
+        def one_tile(context, builder, operands, image, goal, valid):
+            """Emit the tile whose pixels begin at `image` and `goal`."""
+            packed_, first, distances, steps, biases, least, pitch_ = operands
+            zero = ir.Constant(least.type, None)
+            panel = rows if x_in_lanes else vectors * count
+            apart = 1 if x_in_lanes else step
+            weights = builder.gep(packed_, [first])
+
+            def factors(i):
+                here = builder.gep(image, [builder.load(builder.gep(distances, [i]))]), x
+                there = builder.gep(weights, [builder.mul(i, _INT(panel))]), packed
+                in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
+
+                if not x_in_lanes:
+                    _prefetch(builder, there[0], AHEAD * panel, panel)
+                elif ahead:
+                    _prefetch(builder, here[0], vectors * count, vectors * count)
+
+                def scalar(r):
+                    value = builder.load(builder.gep(in_rows[0], [_INT(r * apart)]))
+                    return _splat(builder, _convert(builder, value, in_rows[1].dtype, out.dtype, count), count)
+
+                def vector(v):
+                    value = _load(builder, in_lanes[0], _INT(v * count), count)
+                    return _convert(builder, value, in_lanes[1].dtype, out.dtype, count)
+
+                return scalar, vector
+
+            sums = _reduction(builder, rows, vectors, steps, zero, factors)
+            for r in range(rows):
+                for v in range(vectors):
+                    if x_in_lanes:
+                        added = _splat(builder, builder.load(builder.gep(biases, [_INT(r)])), count)
+                    else:
+                        added = _load(builder, biases, _INT(v * count), count)
+                    sums[r][v] = _raised(builder, _plus(builder, sums[r][v], added), least)
+            for v in range(vectors):
+                column = [sums[r][v] for r in range(rows)]
+                if x_in_lanes:
+                    _write(builder, column, goal, pitch_, (0, v * count), valid)
+                    continue
+                for r in range(0, rows, count):
+                    block = [column[r + k] if r + k < rows else zero for k in range(count)]
+                    _write(builder, _transposed(builder, block), goal, pitch_, (v * count, r), valid)
+
+        def codegen(context, builder, sig, args):
+            x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide, end, last = args
+            image = builder.gep(_data(context, builder, x, x_), [start])
+            goal = builder.gep(_data(context, builder, out, out_), [to])
+            biases = builder.gep(_data(context, builder, bias, bias_), [shift])
+            distances, steps = _data(context, builder, offsets, table), _table_size(context, builder, offsets, table)
+            least = _splat(builder, lowest, count)
+            operands = _data(context, builder, packed, packed_), first, distances, steps, biases, least, pitch_
+            latest = builder.sub(wide, _INT(pixels))
+            goes_back = builder.icmp_signed("!=", last, _INT(0))
+            with cgutils.for_range_slice(builder, _INT(0), wide, _INT(pixels), _INT) as (begin, _):
+                behind = builder.and_(goes_back, builder.icmp_signed(">", begin, latest))
+                j = builder.select(behind, latest, begin)
+                here, there = builder.gep(image, [builder.mul(j, _INT(step))]), builder.gep(goal, [j])
+                one_tile(context, builder, operands, here, there, (high, builder.sub(end, j)))
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            x, integer, offsets, packed, integer, bias, integer, out.dtype, out, *[integer] * 6
+        ), codegen
+
+    return register_tile
+
+
+def _raised(builder, value, lowest):
+    """The larger of two scalars or vectors; a NaN stays."""
+    is_int = isinstance(getattr(value.type, "element", value.type), ir.IntType)
+    below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
+    return builder.select(below, lowest, value)
+
+
+def _write(builder, vectors, goal, pitch, origin, valid):
+    """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
+    count = vectors[0].type.count
+    ends = _INT(origin[0] + len(vectors)), _INT(origin[1] + count)
+    places = [builder.add(builder.mul(_INT(origin[0] + k), pitch), _INT(origin[1])) for k in range(len(vectors))]
+    inside = [builder.icmp_signed(">=", size, end) for size, end in zip(valid, ends, strict=True)]
+    with builder.if_else(builder.and_(*inside), likely=True) as (whole, part):
+        with whole:  # masks cost, also where all their bits are set
+            for place, vector in zip(places, vectors, strict=True):
+                _store(builder, vector, goal, place)
+        with part:
+            mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
+            for k, (place, vector) in enumerate(zip(places, vectors, strict=True)):
+                with builder.if_then(builder.icmp_signed("<", _INT(origin[0] + k), valid[0]), likely=True):
+                    _store_masked(builder, vector, goal, place, mask)
+
+
+def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:
+    """The same products as loops over one sum at a time."""
+    register_width = register_bytes()
+
+    @jit(key=(rows, vectors, x_in_lanes, step))
+    def plain_tile(
+        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room, back
+    ):
+        lanes = vectors * (register_width // out.itemsize)
+        pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
+        for begin in range(0, width, pixels):
+            first = min(begin, width - pixels) if back else begin
+            for o in range(min(panel, channels)):
+                for j in range(first, min(first + pixels, room)):
+                    total = out.dtype.type(0)
+                    for i in range(offsets.size):
+                        total += x[at + offsets[i] + j * step] * packed[packed_at + i * panel + o]
+                    total += bias[bias_at + o]
+                    out[out_at + o * pitch + j] = floor if total < floor else total
+
+    return plain_tile

@@ -1,0 +1,441 @@
+"""Vector instructions for kernels. What else emits LLVM IR is made of these parts: `tile`, `row_tile`, `plane_tile`,
+`spectral_tile`, `linear` and, for pooling, `simd_pool`.
+
+Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a
+Numba type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``;
+``load_part`` and ``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of
+the convolutions, which keep many of these in registers, are made of the same parts in `tile`.
+
+LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON.
+"""
+
+from __future__ import annotations
+
+import operator
+from functools import lru_cache
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import models, register_model
+
+from ..system.building import intrinsic
+from ..system.target import features
+
+_INT = ir.IntType(64)
+_I32 = ir.IntType(32)
+_BIT = ir.IntType(1)
+
+
+@lru_cache(maxsize=1)
+def register_bytes() -> int:
+    """Width of the processor's vector registers: 64 with AVX-512, 32 with AVX2, 16 otherwise (SSE, NEON)."""
+    if "avx512f" in features():
+        return 64
+    return 32 if "avx2" in features() else 16
+
+
+@lru_cache(maxsize=1)
+def registers() -> int:
+    """How many vector registers the host has: 32 with AVX-512 and NEON, 16 otherwise."""
+    return 32 if register_bytes() == 64 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 16
+
+
+def lanes(dtype: Any) -> int:
+    """Elements of `dtype` in one vector register."""
+    return register_bytes() // np.dtype(dtype).itemsize
+
+
+# -- vectors as a Numba type -----------------------------------------------------------------------------------
+
+
+class Vector(types.Type):
+    """One register full of a scalar type; or, to go with the lanes of another vector, `count` of them."""
+
+    def __init__(self, scalar: Any, count: int | None = None) -> None:
+        self.scalar = scalar
+        self.count = count or register_bytes() // (scalar.bitwidth // 8)
+        super().__init__(name=f"vector({scalar} x {self.count})")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.scalar).get_value_type(), kind.count))
+
+
+class _VectorOperator(AbstractTemplate):
+    """Both operands vectors, or one of them a scalar that becomes one."""
+
+    def generic(self, args, kws):
+        if len(args) == 2 and any(isinstance(arg, Vector) for arg in args):
+            kind = args[0] if isinstance(args[0], Vector) else args[1]
+            return signature(kind, kind, kind)
+        return None
+
+
+def _define_operator(function: Any, floats: str, integers: str) -> None:
+    infer_global(function)(type(f"_Vector{floats}", (_VectorOperator,), {}))
+
+    def lower(context, builder, sig, args):
+        is_float = isinstance(sig.return_type.scalar, types.Float)
+        return getattr(builder, floats if is_float else integers)(*args)
+
+    lower_builtin(function, Vector, Vector)(lower)
+
+
+_define_operator(operator.add, "fadd", "add")
+_define_operator(operator.sub, "fsub", "sub")
+_define_operator(operator.mul, "fmul", "mul")
+_define_operator(operator.truediv, "fdiv", "sdiv")
+
+
+def _splat(builder: ir.IRBuilder, scalar: ir.Value, count: int) -> ir.Value:
+    """A vector whose elements all are `scalar`."""
+    kind = ir.VectorType(scalar.type, count)
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, _I32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, count), None))
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
+    return builder.call(function, args)
+
+
+def _suffix(kind: ir.Type) -> str:
+    """LLVM's name of a type in the name of an overloaded intrinsic."""
+    if isinstance(kind, ir.VectorType):
+        return f"v{kind.count}{_suffix(kind.element)}"
+    return {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(kind) or f"i{kind.width}"
+
+
+def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a * b + c; floats rounded once, where the processor can."""
+    if isinstance(a.type.element, ir.IntType):
+        return builder.add(builder.mul(a, b), c)
+    return _call(builder, f"llvm.fmuladd.{_suffix(a.type)}", a.type, [a, b, c])
+
+
+def _call_once_emitted(builder: ir.IRBuilder, name: str, args: list[ir.Value], emit: Any) -> None:
+    """Call what ``emit(builder, *args)`` emits, as a function that all of a kernel's code shares: it is long."""
+    module = builder.module
+    if name not in module.globals:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [value.type for value in args]), name)
+        function.linkage = "linkonce_odr"
+        function.attributes.add("noinline")
+        inner = ir.IRBuilder(function.append_basic_block("entry"))
+        emit(inner, *function.args)
+        inner.ret_void()
+    builder.call(module.globals[name], args)
+
+
+def _plus(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
+    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
+
+
+def _data(context, builder, array_type, array) -> ir.Value:
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def _vector_pointer(builder, data, index, count):
+    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(data.type.pointee, count).as_pointer())
+
+
+def _load(builder, data, index, count):
+    result = builder.load(_vector_pointer(builder, data, index, count))
+    result.align = 1
+    return result
+
+
+def _store(builder, value, data, index):
+    builder.store(value, _vector_pointer(builder, data, index, value.type.count)).align = 1
+
+
+def _mask(builder, count, valid):
+    """Bits of the first `valid` of `count` lanes."""
+    numbers = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
+    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(valid, _I32), count))
+
+
+def _load_masked(builder, data, index, mask, others=None):
+    """A vector of which only the lanes in `mask` are read; the rest is of `others`, zeros if there are none."""
+    kind = ir.VectorType(data.type.pointee, mask.type.count)
+    pointer = _vector_pointer(builder, data, index, kind.count)
+    arguments = [pointer, _I32(1), mask, others or ir.Constant(kind, None)]
+    return _call(builder, f"llvm.masked.load.{_suffix(kind)}.p0", kind, arguments)
+
+
+def _store_masked(builder, value, data, index, mask):
+    pointer = _vector_pointer(builder, data, index, value.type.count)
+    _call(builder, f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), [value, pointer, _I32(1), mask])
+
+
+def _prefetch(builder, data, first, count, level=3):
+    """Fetch `count` elements from the `first` on, which need not exist, into the caches (level 2: not the first)."""
+    for at in range(first, first + count, 64 * 8 // _bits(data.type.pointee)):
+        place = builder.bitcast(builder.gep(data, [_INT(at)]), ir.IntType(8).as_pointer())
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(level), _I32(1)])
+
+
+def _bits(kind: ir.Type) -> int:
+    return {ir.FloatType(): 32, ir.DoubleType(): 64}.get(kind) or kind.width
+
+
+def _convert(builder, value, source: Any, target: Any, count: int):
+    """`value`, a scalar or vector of Numba type `source`, as `target`: integers only grow, floats stay."""
+    if source == target:
+        return value
+    element = ir.IntType(target.bitwidth)
+    kind = ir.VectorType(element, count) if isinstance(value.type, ir.VectorType) else element
+    return builder.sext(value, kind) if source.signed else builder.zext(value, kind)
+
+
+@intrinsic
+def flat(typingctx, array):
+    """A C-contiguous array as one row; what ``array.reshape(-1)`` is, for which Numba compiles 0.08 s."""
+    row = types.Array(array.dtype, 1, "C")
+
+    def codegen(context, builder, sig, args):
+        whole, made = context.make_array(array)(context, builder, args[0]), context.make_array(row)(context, builder)
+        made.data, made.nitems, made.itemsize = whole.data, whole.nitems, whole.itemsize
+        made.shape, made.strides = (cgutils.pack_array(builder, [size]) for size in (whole.nitems, whole.itemsize))
+        made.meminfo, made.parent = (ir.Constant(part.type, None) for part in (made.meminfo, made.parent))
+        return made._getvalue()
+
+    return row(array), codegen
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The vector at a flat index of a C-contiguous array."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        return _load(builder, _data(context, builder, array, args[0]), args[1], kind.count)
+
+    return kind(array, types.int64), codegen
+
+
+@intrinsic
+def load_part(typingctx, array, index, valid):
+    """The first `valid` elements at a flat index, zeros behind them; nothing else is read."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        mask = _mask(builder, kind.count, args[2])
+        return _load_masked(builder, _data(context, builder, array, args[0]), args[1], mask)
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Write a vector at a flat index of a C-contiguous array."""
+
+    def codegen(context, builder, sig, args):
+        _store(builder, args[2], _data(context, builder, array, args[0]), args[1])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic
+def store_part(typingctx, array, index, vector, valid):
+    """Write the first `valid` elements of a vector; nothing else is touched."""
+
+    def codegen(context, builder, sig, args):
+        mask = _mask(builder, vector.count, args[3])
+        _store_masked(builder, args[2], _data(context, builder, array, args[0]), args[1], mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64), codegen
+
+
+@intrinsic
+def load_even(typingctx, array, index, valid):
+    """Every second element from a flat index on, as one vector; zeros from the `valid`-th on, and nothing there is
+    read."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        data, count = _data(context, builder, array, args[0]), kind.count
+        last = builder.sub(builder.shl(args[2], _INT(1)), _INT(1))
+        near = _load_masked(builder, data, args[1], _mask(builder, count, last))
+        beyond = builder.add(args[1], _INT(count))
+        far = _load_masked(builder, data, beyond, _mask(builder, count, builder.sub(last, _INT(count))))
+        even = ir.Constant(ir.VectorType(_I32, count), list(range(0, 2 * count, 2)))
+        return builder.shuffle_vector(near, far, even)
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def fetch(typingctx, array, index):
+    """Bring the cache line of a flat index, which need not exist, into the second-level cache."""
+
+    def codegen(context, builder, sig, args):
+        _prefetch(builder, builder.gep(_data(context, builder, array, args[0]), [args[1]]), 0, 1, level=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
+def splat(typingctx, scalar):
+    """A vector whose elements all are `scalar`."""
+    kind = Vector(scalar)
+    return kind(scalar), lambda context, builder, sig, args: _splat(builder, args[0], kind.count)
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """a * b + c of three vectors; floats rounded once."""
+    return a(a, b, c), lambda context, builder, sig, args: _fma(builder, *args)
+
+
+def _wins(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
+    """Where `a` is larger than `b`, or NaN."""
+    if isinstance(scalar, types.Float):
+        return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+    compare = builder.icmp_signed if scalar.signed else builder.icmp_unsigned
+    return compare(">", a, b)
+
+
+def _larger(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
+    if not isinstance(scalar, types.Float):
+        return builder.select(_wins(builder, scalar, a, b), a, b)
+    # NEON has this in one instruction. x86 takes `b` for its maximum if either is NaN, so only NaNs in `a` are looked
+    # for, beside a maximum that waits for `b`. Without "nsz" it would also tell zeros by their signs.
+    kind = ir.FunctionType(a.type, [a.type, a.type])
+    maximum = cgutils.get_or_insert_function(builder.module, kind, f"llvm.maximum.{_suffix(a.type)}")
+    return builder.call(maximum, [a, b], fastmath=("nsz",))
+
+
+@intrinsic
+def larger(typingctx, a, b):
+    """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)
+
+    In a chain of maxima what was found before is `b`: the other is ready sooner.
+    """
+    return a(a, b), lambda context, builder, sig, args: _larger(builder, a.scalar, *args)
+
+
+@intrinsic
+def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
+    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
+    c]``.
+
+    Exactly `rows` x `columns` elements are read and written (both at least 1).
+    """
+    count = Vector(source.dtype).count
+
+    def emit(builder, data, start, step, height, width, goal, begin, stride):
+        full = builder.and_(*(builder.icmp_signed(">=", size, _INT(count)) for size in (height, width)))
+        with builder.if_else(full, likely=True) as (whole, part):
+            with whole:  # masks cost, also where all their bits are set
+                square = [_load(builder, data, place, count) for place in _steps(builder, start, step, count)]
+                from_whole = builder.block
+            with part:
+                mask, ragged, place = _mask(builder, count, width), [], start
+                for row in range(count):  # the last one again for those that are not there
+                    ragged.append(_load_masked(builder, data, place, mask))
+                    another = builder.icmp_signed("<", _INT(row + 1), height)
+                    place = builder.select(another, builder.add(place, step), place)
+                from_part = builder.block
+        vectors = []
+        for one, other in zip(square, ragged, strict=True):
+            vector = builder.phi(one.type)
+            vector.add_incoming(one, from_whole)
+            vector.add_incoming(other, from_part)
+            vectors.append(vector)
+        done = _transposed(builder, vectors)
+        places = _steps(builder, begin, stride, count)
+        with builder.if_else(full, likely=True) as (whole, part):
+            with whole:
+                for place, vector in zip(places, done, strict=True):
+                    _store(builder, vector, goal, place)
+            with part:
+                mask = _mask(builder, count, height)
+                for column, (place, vector) in enumerate(zip(places, done, strict=True)):
+                    inside = builder.icmp_signed("<", _INT(column), width)
+                    with builder.if_then(inside):
+                        _store_masked(builder, vector, goal, place, mask)
+
+    def codegen(context, builder, sig, args):
+        data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[5])
+        operands = [data, *args[1:5], goal, *args[6:]]
+        _call_once_emitted(builder, f"fastconv.transpose.{_suffix(data.type.pointee)}", operands, emit)
+        return context.get_dummy_value()
+
+    integers = [types.int64] * 4
+    return types.void(source, *integers, target, types.int64, types.int64), codegen
+
+
+def _steps(builder: ir.IRBuilder, first: ir.Value, step: ir.Value, count: int) -> list[ir.Value]:
+    """first, first + step, ...: by additions, as multiplications would take half the time of a transpose."""
+    places = [first]
+    while len(places) < count:
+        places.append(builder.add(places[-1], step))
+    return places
+
+
+def _transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
+    """Transpose a square block in log2(size) rounds: each swaps the off-diagonal quarters of blocks half as large."""
+    size = len(vectors)
+    half = size // 2
+    while half:
+        done = list(vectors)
+        low = [lane if not lane & half else size + lane - half for lane in range(size)]
+        high = [lane + half if not lane & half else size + lane for lane in range(size)]
+        for row in range(size):
+            if not row & half:
+                a, b = vectors[row], vectors[row + half]
+                for at, order in ((row, low), (row + half, high)):
+                    lanes_ = ir.Constant(ir.VectorType(_I32, size), order)
+                    done[at] = builder.shuffle_vector(a, b, lanes_)
+        vectors, half = done, half // 2
+    return vectors
+
+
+# -- the machine's ceiling -------------------------------------------------------------------------------------
+
+#: Independent sums in `fma_chains`: more than latency times throughput of any current core, fewer than its registers.
+CEILING_CHAINS = 12
+
+
+@intrinsic
+def fma_chains(typingctx, steps, scalar, results, number):
+    """`steps` rounds of CEILING_CHAINS vector multiply-adds that do not wait for each other; writes a scalar."""
+    count = Vector(scalar).count
+
+    def codegen(context, builder, sig, args):
+        factor = _splat(builder, args[1], count)
+        entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step = builder.phi(_INT)
+        step.add_incoming(_INT(0), entry)
+        sums = [builder.phi(factor.type) for _ in range(CEILING_CHAINS)]
+        for number, value in enumerate(sums):
+            value.add_incoming(ir.Constant(factor.type, [args[1].type(float(number))] * count), entry)
+        new = [_fma(builder, value, factor, factor) for value in sums]
+        for value, following in zip(sums, new, strict=True):
+            value.add_incoming(following, loop)
+        following = builder.add(step, _INT(1))
+        step.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, args[0]), loop, done)
+        builder.position_at_end(done)
+        total = new[0]
+        for value in new[1:]:
+            total = builder.fadd(total, value)
+        place = builder.gep(_data(context, builder, results, args[2]), [args[3]])
+        builder.store(builder.extract_element(total, _I32(0)), place)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, scalar, results, types.int64), codegen

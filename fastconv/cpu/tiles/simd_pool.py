@@ -1,0 +1,389 @@
+"""Vector instructions for pooling: rows made one and their columns dealt out by the stride, the largest and its place,
+powers and roots.
+
+The same parts as `simd`, and like those for kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from ..system.building import intrinsic
+from .simd import (
+    _I32,
+    _INT,
+    Vector,
+    _call,
+    _data,
+    _fma,
+    _larger,
+    _load,
+    _load_masked,
+    _mask,
+    _plus,
+    _splat,
+    _store,
+    _store_masked,
+    _suffix,
+    _wins,
+)
+
+
+@intrinsic
+def lanes_of(typingctx, array):
+    """Elements of an array in a vector, as a constant: addresses of neighbouring vectors need no arithmetic then."""
+    count = Vector(array.dtype).count
+    return types.int64(array), lambda context, builder, sig, args: _INT(count)
+
+
+@intrinsic
+def load_every(typingctx, array, index, stride):
+    """The elements at a flat index and every `stride` behind it, one by one."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.gep(_data(context, builder, array, args[0]), [args[1]])
+        vector = ir.Constant(ir.VectorType(pointer.type.pointee, kind.count), ir.Undefined)
+        for lane in range(kind.count):
+            element = builder.load(builder.gep(pointer, [builder.mul(args[2], _INT(lane))]))
+            vector = builder.insert_element(vector, element, _I32(lane))
+        return vector
+
+    return kind(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_every_inside(typingctx, array, index, stride, first, last, fill):
+    """The same, but of the columns from that index on only those from `first` to before `last` are read; the others
+    count as `fill`."""
+    kind = Vector(array.dtype)
+
+    def codegen(context, builder, sig, args):
+        data, (index, stride, first, last, fill) = _data(context, builder, array, args[0]), args[1:]
+        vector = ir.Constant(ir.VectorType(data.type.pointee, kind.count), ir.Undefined)
+        for lane in range(kind.count):
+            column = builder.mul(stride, _INT(lane))
+            inside = builder.and_(builder.icmp_signed(">=", column, first), builder.icmp_signed("<", column, last))
+            there = builder.select(inside, column, first)  # some column is there
+            element = builder.load(builder.gep(data, [builder.add(index, there)]))
+            vector = builder.insert_element(vector, builder.select(inside, element, fill), _I32(lane))
+        return vector
+
+    return kind(array, *[types.int64] * 4, array.dtype), codegen
+
+
+@intrinsic
+def load_beside(typingctx, array, index, vector):
+    """As many elements at a flat index as `vector` has lanes."""
+    kind = Vector(array.dtype, vector.count)
+
+    def codegen(context, builder, sig, args):
+        return _load(builder, _data(context, builder, array, args[0]), args[1], kind.count)
+
+    return kind(array, types.int64, vector), codegen
+
+
+@intrinsic
+def splat_beside(typingctx, scalar, vector):
+    """`scalar` in as many lanes as `vector` has."""
+    kind = Vector(scalar, vector.count)
+    return kind(scalar, vector), lambda context, builder, sig, args: _splat(builder, args[0], kind.count)
+
+
+@intrinsic
+def store_places(typingctx, array, index, vector, first, step, valid):
+    """Write ``first + lane * step + vector[lane]`` for the first `valid` lanes, widened to the array's int64."""
+
+    def codegen(context, builder, sig, args):
+        data, count = _data(context, builder, array, args[0]), vector.count
+        value = args[2] if vector.scalar.bitwidth == 64 else builder.sext(args[2], ir.VectorType(_INT, count))
+        numbers = ir.Constant(ir.VectorType(_INT, count), list(range(count)))
+        value = builder.add(value, builder.mul(numbers, _splat(builder, args[4], count)))
+        value = builder.add(value, _splat(builder, args[3], count))
+        whole = builder.icmp_signed(">=", args[5], _INT(count))
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                _store(builder, value, data, args[1])
+            with otherwise:
+                _store_masked(builder, value, data, args[1], _mask(builder, count, args[5]))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def where_larger(typingctx, a, b, x, y):
+    """`x` where `a` is larger than `b` or NaN, else `y`; x and y of as many lanes."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(_wins(builder, a.scalar, *args[:2]), *args[2:])
+
+    return x(a, b, x, y), codegen
+
+
+#: Ways to make one value of several: the elementwise maximum, the sum.
+_COMBINE = {"max": _larger, "sum": lambda builder, scalar, a, b: _plus(builder, a, b)}
+
+
+@lru_cache(maxsize=8)
+def fold(op: str) -> Any:
+    """A function for kernels, ``fold(vector)``: the "max" or "sum" of a vector's elements, halving it until one is
+    left."""
+    combine = _COMBINE[op]
+
+    @intrinsic
+    def fold_lanes(typingctx, vector):
+        def codegen(context, builder, sig, args):
+            (value,), size = args, vector.count
+            while size > 1:
+                size //= 2
+                halves = [ir.Constant(ir.VectorType(_I32, size), list(range(at, at + size))) for at in (0, size)]
+                value = combine(builder, vector.scalar, *(builder.shuffle_vector(value, value, h) for h in halves))
+            return builder.extract_element(value, _I32(0))
+
+        return vector.scalar(vector), codegen
+
+    return fold_lanes
+
+
+@intrinsic
+def put_lane(typingctx, vector, lane, scalar):
+    """The vector with another element in one lane."""
+
+    def codegen(context, builder, sig, args):
+        before, lane, scalar = args
+        numbers = ir.Constant(ir.VectorType(_I32, vector.count), list(range(vector.count)))
+        here = builder.icmp_signed("==", numbers, _splat(builder, builder.trunc(lane, _I32), vector.count))
+        return builder.select(here, _splat(builder, scalar, vector.count), before)  # an insertion goes through memory
+
+    return vector(vector, types.int64, vector.scalar), codegen
+
+
+def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
+    """The `norm`-th powers: 2 and 3 by multiplications."""
+    squares = [builder.fmul(vector, vector) for vector in vectors]
+    cubes = [builder.fmul(square, vector) for square, vector in zip(squares, vectors, strict=True)]
+    two, three = (builder.fcmp_ordered("==", norm, norm.type(number)) for number in (2.0, 3.0))
+    low = [builder.select(two, square, cube) for square, cube in zip(squares, cubes, strict=True)]
+    entry = builder.block
+    with builder.if_then(builder.not_(builder.or_(two, three))):
+        high = [_raised_to(builder, vector, norm) for vector in vectors]
+        other = builder.block
+    return [_joined(builder, (one, entry), (another, other)) for one, another in zip(low, high, strict=True)]
+
+
+def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
+    """The `norm`-th root; NaN of negative numbers."""
+    square = _call(builder, f"llvm.sqrt.{_suffix(vector.type)}", vector.type, [vector])
+    entry = builder.block
+    with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(2.0))):
+        root = _raised_to(builder, vector, builder.fdiv(norm.type(1.0), norm))
+        other = builder.block
+    return _joined(builder, (square, entry), (root, other))
+
+
+#: Taylor's coefficients: of log2((1 + s) / (1 - s)) / s in s * s, to 1e-10 between the roots of 1/2 and 2; of 2**f in
+#: f, to 1e-8 between -1/2 and 1/2.
+_LOG2 = [2 / math.log(2) / k for k in (1, 3, 5, 7, 9, 11)]
+_EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(8)]
+
+
+def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
+    """The power of a positive scalar; of floats as 2 ** (exponent * log2(vector)), in doubles, all together."""
+    if vector.type.element != ir.FloatType():
+        result = vector
+        for lane in range(vector.type.count):  # not LLVM's intrinsic, which it may call where it is not needed
+            element = builder.extract_element(vector, _I32(lane))
+            element = _call(builder, "pow", element.type, [element, exponent])
+            result = builder.insert_element(result, element, _I32(lane))
+        return result
+    count = vector.type.count
+    double, integers = ir.VectorType(ir.DoubleType(), count), ir.VectorType(_INT, count)
+
+    def constant(value: float | int, kind: ir.Type = double) -> ir.Value:
+        return ir.Constant(kind, [value] * count)
+
+    def polynomial(coefficients: list[float], at: ir.Value) -> ir.Value:
+        total = constant(coefficients[-1])
+        for coefficient in coefficients[-2::-1]:
+            total = _fma(builder, total, at, constant(coefficient))
+        return total
+
+    def call(function: str, *args: ir.Value) -> ir.Value:
+        return _call(builder, f"llvm.{function}.{_suffix(args[0].type)}", args[0].type, list(args))
+
+    x, power = builder.fpext(vector, double), builder.fpext(exponent, ir.DoubleType())
+    # x = m * 2 ** e with m from the root of 1/2, whose bits these are, to the root of 2
+    bits = builder.bitcast(call("fabs", x), integers)
+    e = builder.ashr(builder.sub(bits, constant(0x3FE6A09E667F3BCD, integers)), constant(52, integers))
+    m = builder.bitcast(builder.sub(bits, builder.shl(e, constant(52, integers))), double)
+    s = builder.fdiv(builder.fsub(m, constant(1.0)), builder.fadd(m, constant(1.0)))
+    log = _fma(builder, polynomial(_LOG2, builder.fmul(s, s)), s, builder.sitofp(e, double))
+    y = builder.fmul(log, _splat(builder, power, count))
+    y = call("minnum", call("maxnum", y, constant(-200.0)), constant(200.0))  # beyond a float's range on either side
+    whole = call("rint", y)
+    scale = builder.shl(builder.add(builder.fptosi(whole, integers), constant(1023, integers)), constant(52, integers))
+    result = builder.fmul(polynomial(_EXP2, builder.fsub(y, whole)), builder.bitcast(scale, double))
+    result = builder.fptrunc(result, vector.type)
+
+    zero, infinite = ir.Constant(vector.type, [0.0] * count), ir.Constant(vector.type, [math.inf] * count)
+    result = builder.select(builder.fcmp_ordered("==", vector, zero), zero, result)
+    # What a negative number's power is depends on the exponent: even, odd or broken.
+    half = builder.fmul(power, ir.DoubleType()(0.5))
+    even, integer = (
+        builder.fcmp_ordered("==", value, _call(builder, "llvm.floor.f64", value.type, [value]))
+        for value in (half, power)
+    )
+    odd = builder.and_(integer, builder.not_(even))
+    broken = builder.select(integer, result, ir.Constant(vector.type, [math.nan] * count))
+    other = builder.select(odd, builder.fneg(result), broken)
+    result = builder.select(builder.fcmp_ordered("<", vector, zero), other, result)
+    beyond = builder.select(odd, vector, infinite)
+    result = builder.select(builder.fcmp_ordered("==", call("fabs", vector), infinite), beyond, result)
+    return builder.select(builder.fcmp_unordered("uno", vector, vector), vector, result)
+
+
+def _joined(builder, *values: tuple[ir.Value, ir.Block]) -> ir.Value:
+    result = builder.phi(values[0][0].type)
+    for value, block in values:
+        result.add_incoming(value, block)
+    return result
+
+
+@intrinsic
+def power(typingctx, vector, norm):
+    """The elements' `norm`-th powers."""
+    return vector(vector, norm), lambda context, builder, sig, args: _power(builder, [args[0]], args[1])[0]
+
+
+@intrinsic
+def root(typingctx, vector, norm):
+    """The elements' `norm`-th roots; NaN of negative numbers."""
+    return vector(vector, norm), lambda context, builder, sig, args: _root(builder, *args)
+
+
+@lru_cache(maxsize=32)
+def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool = False) -> Any:
+    """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
+
+    ``columns(x, at, step, rows, norm)`` is a tuple of vectors, of which the p-th holds at lane l::
+
+        op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
+
+    or of the `norm`-th powers of those, if asked for. With `edge` two more arguments, `first` and `last`, say which of
+    the ``stride * lanes`` columns are there, and a third what the others count as; they are not read. Where the "rows"
+    lie `along` one row, each `step` columns behind the one before, that is said of the first, in
+    numbers of 32 bits.
+    """
+    combine = _COMBINE[op]
+
+    def define(typingctx, x, more):
+        kind = Vector(x.dtype)
+        count, result = kind.count, types.UniTuple(kind, stride)
+
+        def codegen(context, builder, sig, args):
+            data, fixed, others = _data(context, builder, x, args[0]), [None] * stride, None
+            if edge:
+                others = _splat(builder, args[7], count)
+                fixed = _between(builder, *args[5:7], count, stride)
+
+            def row(r):
+                behind = builder.mul(r, args[2])
+                at = builder.add(args[1], behind)
+                if edge and along:
+                    masks = _within(builder, builder.sub(behind, args[5]), builder.sub(args[6], args[5]), count, stride)
+                else:
+                    masks = fixed
+                vectors = [
+                    _load_masked(builder, data, builder.add(at, _INT(v * count)), mask, others)
+                    if edge
+                    else _load(builder, data, builder.add(at, _INT(v * count)), count)
+                    for v, mask in enumerate(masks)
+                ]
+                return _power(builder, vectors, args[4]) if powers else vectors
+
+            top = row(_INT(0))
+            entry, test = builder.block, builder.append_basic_block("test")
+            body, done = builder.append_basic_block("row"), builder.append_basic_block("done")
+            builder.branch(test)
+            builder.position_at_end(test)
+            r, vectors = builder.phi(_INT), [builder.phi(vector.type) for vector in top]
+            builder.cbranch(builder.icmp_signed("<", r, args[3]), body, done)
+            builder.position_at_end(body)
+            here = row(r)
+            for vector, begin, value in zip(vectors, top, here, strict=True):
+                vector.add_incoming(begin, entry)
+                vector.add_incoming(combine(builder, x.dtype, value, vector), builder.block)
+            r.add_incoming(_INT(1), entry)
+            r.add_incoming(builder.add(r, _INT(1)), builder.block)
+            builder.branch(test)
+            builder.position_at_end(done)
+            return context.make_tuple(builder, result, _dealt(builder, vectors))
+
+        return result(x, *[types.int64] * 3, x.dtype, *more), codegen
+
+    if edge:
+
+        @intrinsic
+        def edge_columns(typingctx, x, at, step, rows, norm, first, last, fill):
+            return define(typingctx, x, [types.int64, types.int64, x.dtype])
+
+        return edge_columns
+
+    @intrinsic
+    def inner_columns(typingctx, x, at, step, rows, norm):
+        return define(typingctx, x, [])
+
+    return inner_columns
+
+
+def _between(builder, first, last, count: int, vectors: int) -> list[ir.Value]:
+    """Masks of the lanes of so many vectors, counted through, from `first` to before `last`."""
+    lane = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
+    sides = [builder.trunc(_clamped(builder, side, vectors * count), _I32) for side in (first, last)]
+    masks = []
+    for v in range(vectors):
+        low, high = (_splat(builder, builder.sub(side, _I32(v * count)), count) for side in sides)
+        masks.append(builder.and_(builder.icmp_signed(">=", lane, low), builder.icmp_signed("<", lane, high)))
+    return masks
+
+
+def _within(builder, start, size, count: int, vectors: int) -> list[ir.Value]:
+    """Masks of the lanes of so many vectors, counted through from `start` on, from 0 to before `size`; that is one
+    comparison of unsigned numbers, of 32 bits."""
+    start, size = (_splat(builder, builder.trunc(number, _I32), count) for number in (start, size))
+    numbers = [ir.Constant(ir.VectorType(_I32, count), list(range(v * count, (v + 1) * count))) for v in range(vectors)]
+    return [builder.icmp_unsigned("<", builder.add(start, number), size) for number in numbers]
+
+
+def _clamped(builder, value, most: int):
+    """An integer, but at least 0 and at most `most`."""
+    value = builder.select(builder.icmp_signed("<", value, _INT(0)), _INT(0), value)
+    return builder.select(builder.icmp_signed(">", value, _INT(most)), _INT(most), value)
+
+
+def _dealt(builder, vectors: list[ir.Value]) -> list[ir.Value]:
+    """The elements of consecutive vectors dealt out in turns, as cards are, to as many vectors."""
+    hands, count = len(vectors), vectors[0].type.count
+    dealt = []
+    for hand in range(hands):
+        have = 0  # the first lanes of `result` are those already dealt
+        result = vectors[0]
+        for number, vector in enumerate(vectors):
+            end = len(range(hand, (number + 1) * count, hands))
+            if number == 0:
+                order = [min(hand + lane * hands, count - 1) for lane in range(count)]
+            else:
+                order = [
+                    lane if not have <= lane < end else count + hand + lane * hands - number * count
+                    for lane in range(count)
+                ]
+            result = builder.shuffle_vector(result, vector, ir.Constant(ir.VectorType(_I32, count), order))
+            have = end
+        dealt.append(result)
+    return dealt

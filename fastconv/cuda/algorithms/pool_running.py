@@ -1,0 +1,234 @@
+"""Large windows, first along the rows and then down the columns, by doubling: work grows with the logarithm of the
+window.
+
+Maxima and sums of p taps are put together from those of half as many (d is the dilation, o is max or +), and a window
+of k taps from those of the binary digits of k, one behind the other::
+
+    m_1(i) = x(i),   m_2p(i) = m_p(i) o m_p(i + p d)
+    window(i) = m_p(i) o m_q(i + p d) o m_r(i + (p + q) d) ...                           k = p + q + r + ..., p < q < r
+
+A block takes a strip of one axis with what its windows see beside it to shared memory, doubles it there log2(k) times,
+all threads at once, and writes one result a window: so each pass reads and writes memory once whatever the window is.
+Sums are of pairs of pairs, without the subtractions of a running sum, whose error grows and which spread NaN and
+infinity.
+
+Along the rows a strip is one row. Down the columns it is LANES neighbouring columns, so that whole sectors are read.
+Both are the same kernel, which sees memory as (outer, axis, inner). The first pass leaves values (and with them
+columns, where indices are asked for) in scratch memory, the second makes the result.
+
+Sources: van Herk (1992) and Gil and Werman (1993) for the problem, Hillis and Steele (1986) for doubling. It wins from
+windows of about 6x6 with small strides on. Not measured yet on a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...specs.pool import PoolSpec
+from ..machine import Machine
+from ..shared.pooling import NORMS, computed, finish
+from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
+from ..system.streams import Stream, Tensor, dense
+from ..tiles.elements import narrow, widen
+
+#: Of a strip in shared memory: two that take turns, and one of the windows so far.
+COPIES = 3
+#: Threads of a block, for strips that are long enough, and of a warp.
+THREADS, WARP = pick(256, 4), pick(32, 4)
+#: Neighbouring columns of a strip on its way down: a sector of 32 bytes.
+LANES = pick(8, 2)
+#: Bytes of shared memory of a block, and positions on the axis that it holds at most if the window lets it.
+SHARED, POSITIONS = 48 << 10, pick(1024, 12)
+
+
+def supports(spec: PoolSpec) -> str | None:
+    if spec.op == "lp" and spec.norm not in NORMS:
+        return f"it is for the norms {', '.join(map(str, NORMS))}, got {spec.norm}"
+    for axis, lanes, lines in ((1, 1, spec.h), (0, LANES, -(-spec.ow // LANES))):
+        windows, _ = _strip(spec, axis, lanes, True)
+        if windows < 1:
+            return f"the window spans more than shared memory holds: {_reach(spec, axis) + 1} on one axis"
+        if spec.planes * lines * -(-(spec.oh, spec.ow)[axis] // windows) > MOST_BLOCKS:
+            return f"its blocks are numbered in 32 bits, too few for {spec.planes} planes"
+    return None
+
+
+def _computed(spec: PoolSpec) -> np.dtype:
+    kind = computed(spec.dtype if spec.op == "max" else spec.out_dtype)
+    return np.dtype(np.uint8) if kind == np.bool_ else kind
+
+
+def _reach(spec: PoolSpec, axis: int) -> int:
+    return ((spec.kh, spec.kw)[axis] - 1) * spec.dilation[axis]
+
+
+def _strip(spec: PoolSpec, axis: int, lanes: int, with_indices: bool) -> tuple[int, int]:
+    """Windows of a strip, and the positions that they see."""
+    bytes_each = COPIES * lanes * (_computed(spec).itemsize + (8 if with_indices and spec.op == "max" else 0))
+    step, reach, windows = spec.stride[axis], _reach(spec, axis), (spec.oh, spec.ow)[axis]
+    room = SHARED // bytes_each - 16
+    positions = min(room, max(POSITIONS // lanes, 2 * reach))
+    count = min(windows, (positions - reach - 1) // step + 1) if positions > reach else 0
+    return count, (count - 1) * step + reach + 1
+
+
+def cost(spec: PoolSpec, machine: Machine) -> float:
+    seconds = 2 * machine.launch
+    size = _computed(spec).itemsize
+    for axis, (rows, cols) in ((1, (spec.h, spec.w)), (0, (spec.h, spec.ow))):
+        count, seen = _strip(spec, axis, 1 if axis else LANES, True)
+        strips = -(-(spec.oh, spec.ow)[axis] // count)
+        elements = spec.planes * (rows if axis else cols) * strips * seen
+        steps = math.log2(2 * max((spec.kh, spec.kw)[axis], 1)) + 1
+        shared = elements * (3 * steps / 32 + 10 * steps / 128) / (machine.processors * machine.clock)
+        seconds += max(shared, elements * 2 * size / machine.bandwidth)
+    return seconds
+
+
+def scratch(spec: PoolSpec) -> int:
+    index = 8 if spec.op == "max" else 0
+    return spec.planes * spec.h * spec.ow * (_computed(spec).itemsize + index)
+
+
+def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
+    (top, bottom), (left, right) = spec.padding
+    n, c, oh, ow = out.shape
+    kind, indexed = _computed(spec), indices is not None
+    between = dense(stream.empty(n * c * spec.h * ow, kind), (n, c, spec.h, ow))
+    columns = dense(stream.empty(n * c * spec.h * ow if indexed else 0, np.int64), between.shape)
+    norm = spec.norm if spec.op == "lp" else 0.0
+
+    def launch(axis, source, source_index, target, target_index, final):
+        lanes = 1 if axis else LANES
+        count, seen = _strip(spec, axis, lanes, indexed)
+        kernel = _running_pass(spec.op, source.dtype, kind, target.dtype, axis, lanes, indexed, norm, final)
+        inner = 1 if axis else ow
+        lines = n * c * (spec.h if axis else 1) * -(-inner // lanes)
+        strips = -(-(oh, ow)[axis] // count)
+        taps, step, gap, pad = (spec.kh, spec.kw)[axis], spec.stride[axis], spec.dilation[axis], (top, left)[axis]
+        counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
+        before = (top, left) if spec.count_include_pad else (0, 0)
+        memory = (2 * seen + count) * lanes * (kind.itemsize + (8 if indexed else 0)) + 16
+        arguments = (
+            source.pointer, source.strides, source_index.pointer, target.pointer, target.strides, target_index.pointer,
+            target_index.strides, (strips, lines, c, spec.h), ((spec.h, spec.w)[axis], (oh, ow)[axis], inner, spec.w),
+            (taps, step, gap, pad), (count, seen),
+        )
+        if final and spec.op != "max":
+            arguments += ((spec.kh, spec.kw), spec.stride, (top, left), spec.dilation, before, counted,
+                          0 if spec.divisor is None else spec.divisor)
+        else:
+            arguments += ((1, 1),) * 6 + (0,)
+        threads = min(THREADS, -(-seen * lanes // WARP) * WARP)
+        stream.launch(kernel, strips * lines, threads, *arguments, shared=memory)
+
+    launch(1, x, columns, between, columns, False)
+    launch(0, between, columns, out, columns if indices is None else indices, True)
+
+
+@factory
+def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final):
+    number, value_type = kind.type, scalar(kind)
+    maximum, along_rows, square = op == "max", axis == 1, norm == 2.0 and not final
+    load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
+    lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
+    bytes_each = kind.itemsize
+
+    def running_pass(x, x_steps, x_index, out, out_steps, out_index, index_steps, lines, axes, taps_of_axis, strip,
+                     window, stride, pads, dilation, before, counted, divisor):
+        (strips, _, channels, rows), (size, windows, inner, width) = lines, axes
+        (taps, step, gap, pad), (count, seen) = taps_of_axis, strip
+        block, thread, threads = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
+        line, w0 = block // strips, block % strips * count
+        if along_rows:
+            row, plane, lane0 = line % rows, line // rows, np.int64(0)
+        else:
+            groups = (inner + lanes - 1) // lanes
+            row, plane, lane0 = np.int64(0), line // groups, line % groups * lanes
+        n, c = plane // channels, plane % channels
+
+        # The copies of values, and behind them those of indices; `so_far` is where those of the windows begin.
+        total, results = seen * lanes, count * lanes
+        so_far = 2 * total
+        values = cuda.shared.array(0, value_type)
+        found = cuda.shared.array(0, INT64)
+        behind = ((so_far + results) * bytes_each + 7) // 8
+
+        for at in range(thread, total, threads):
+            position, lane = w0 * step - pad + at // lanes, lane0 + at % lanes
+            value, index = lowest, np.int64(-1)
+            if 0 <= position < size and lane < inner:
+                offset = n * x_steps[0] + c * x_steps[1]
+                if along_rows:
+                    offset += row * x_steps[2] + position * x_steps[3]
+                    index = position
+                else:
+                    offset += position * x_steps[2] + lane * x_steps[3]
+                    if indexed:
+                        index = position * width + x_index[offset]
+                value = load(x[offset])
+                if square:
+                    value = number(value * value)
+            values[np.uint64(at)] = value
+            if indexed:
+                found[np.uint64(behind + at)] = index
+        for at in range(thread, results, threads):
+            values[np.uint64(so_far + at)] = lowest
+            if indexed:
+                found[np.uint64(behind + so_far + at)] = np.int64(-1)
+        cuda.syncthreads()
+
+        here, there, reach, done = np.int64(0), total, np.int64(1), np.int64(0)
+        while reach <= taps:
+            if taps & reach:  # a digit: append what it spans to each window
+                for at in range(thread, results, threads):
+                    one, other = so_far + at, here + (at // lanes * step + done * gap) * lanes + at % lanes
+                    a, b = values[np.uint64(one)], values[np.uint64(other)]
+                    if not maximum:
+                        values[np.uint64(one)] = number(a + b)
+                    elif indexed:
+                        i, k = found[np.uint64(behind + one)], found[np.uint64(behind + other)]
+                        if k >= 0 and (b > a or b != b or i < 0):
+                            values[np.uint64(one)], found[np.uint64(behind + one)] = b, k
+                    elif b > a or b != b:
+                        values[np.uint64(one)] = b
+                done += reach
+            if 2 * reach <= taps:
+                ahead = reach * gap * lanes
+                for at in range(thread, total, threads):
+                    # Behind the strip there is nothing, and no window of this strip that would see it.
+                    one, other = here + at, here + min(at + ahead, total - 1)
+                    a, b = values[np.uint64(one)], values[np.uint64(other)]
+                    if not maximum:
+                        a = number(a + b)
+                    elif indexed:
+                        i, k = found[np.uint64(behind + one)], found[np.uint64(behind + other)]
+                        if k >= 0 and (b > a or b != b or i < 0):
+                            a, i = b, k
+                        found[np.uint64(behind + there + at)] = i
+                    elif b > a or b != b:
+                        a = b
+                    values[np.uint64(there + at)] = a
+                cuda.syncthreads()
+                here, there = there, here
+            reach *= 2
+
+        for at in range(thread, results, threads):
+            k, lane = w0 + at // lanes, lane0 + at % lanes
+            if k < windows and lane < inner:
+                i, j = (row, k) if along_rows else (k, lane)
+                value = values[np.uint64(so_far + at)]
+                if final and not maximum:
+                    top, left = i * stride[0] - pads[0], j * stride[1] - pads[1]
+                    value = finished(value, top, left, window, dilation, before, counted, False, divisor)
+                out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(value)
+                if indexed:
+                    place = n * index_steps[0] + c * index_steps[1] + i * index_steps[2] + j * index_steps[3]
+                    out_index[place] = found[np.uint64(behind + so_far + at)]
+
+    pair, index = integers(2), pointer(np.int64)
+    signature = (pointer(dtype), integers(4), index, pointer(out_dtype), integers(4), index, integers(4),
+                 integers(4), integers(4), integers(4), *(pair,) * 7, INT64)
+    return signature, running_pass

@@ -1,0 +1,81 @@
+"""The gradient for a convolution's weight by its definition: one thread an element, which sums over the batch.
+
+Index equation (symbols in `spec`)::
+
+    out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]
+    row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
+
+Loop order: images, rows, columns; a row is summed up on its own, as the more products a sum has taken, the more it
+loses of the next. Neighbouring threads have neighbouring taps, which read neighbouring elements of x and one of grad.
+A layer has few weights and long sums, so most of a GPU idles: it is what the others are read against.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..system.kernels import INT64, cuda, factory, integers, pick, pointer
+from ..system.streams import Stream, Tensor
+from ..tiles.elements import narrow, widen
+
+#: Threads of a block: one warp, so that few weights still spread over the multiprocessors.
+BLOCK = pick(32, 8)
+
+
+def supports(spec: ConvSpec) -> str | None:
+    return None
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    moved = spec.dtype.itemsize * spec.n * (spec.c_in * spec.h * spec.w + spec.c_out * spec.oh * spec.ow)
+    return machine.naive(spec.c_out * spec.taps, spec.n * spec.oh * spec.ow, spec.dtype, moved)
+
+
+def scratch(spec: ConvSpec) -> int:
+    return 0
+
+
+def run(spec: ConvSpec, x: Tensor, grad: Tensor, out: Tensor, stream: Stream) -> None:
+    (top, _), (left, _) = spec.padding
+    stream.launch(
+        _naive_weight(x.dtype, spec.acc_dtype, out.dtype), -(-out.size // BLOCK), BLOCK,
+        x.pointer, x.strides, grad.pointer, grad.strides, out.pointer, out.strides,
+        (out.size, spec.c_in // spec.groups, spec.kh, spec.kw), spec.c_out // spec.groups,
+        (spec.n, spec.oh, spec.ow), (spec.h, spec.w), spec.stride, (top, left), spec.dilation,
+    )
+
+
+@factory
+def _naive_weight(dtype, acc_dtype, out_dtype):
+    acc, load, store = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype)
+
+    def naive_weight(x, x_steps, grad, grad_steps, out, out_steps, weights, o_group, outputs, image, stride, pad,
+                     dilation):
+        size, c_group, kh, kw = weights
+        (images, oh, ow), (h, w) = outputs, image
+        at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
+        if at >= size:
+            return
+        b, a, c, o = at % kw, at // kw % kh, at // kw // kh % c_group, at // kw // kh // c_group
+        total = acc(0)
+        for n in range(images):
+            plane = n * x_steps[0] + (o // o_group * c_group + c) * x_steps[1]
+            signal = n * grad_steps[0] + o * grad_steps[1]
+            for i in range(oh):
+                row = i * stride[0] - pad[0] + a * dilation[0]
+                if 0 <= row < h:
+                    part = acc(0)
+                    for j in range(ow):
+                        col = j * stride[1] - pad[1] + b * dilation[1]
+                        if 0 <= col < w:
+                            value = load(x[plane + row * x_steps[2] + col * x_steps[3]])
+                            part = acc(part + load(grad[signal + i * grad_steps[2] + j * grad_steps[3]]) * value)
+                    total = acc(total + part)
+        out[o * out_steps[0] + c * out_steps[1] + a * out_steps[2] + b * out_steps[3]] = store(total)
+
+    pair, four = integers(2), integers(4)
+    signature = (pointer(dtype), four, pointer(dtype), four, pointer(out_dtype), four, four, INT64, integers(3),
+                 *(pair,) * 4)
+    return signature, naive_weight

@@ -1,0 +1,1 @@
+"""What several of the GPU's algorithms share."""

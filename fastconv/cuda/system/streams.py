@@ -1,0 +1,373 @@
+"""Memory of a device, and the streams that give it and launch kernels: a GPU's, the simulator's, one that only lists.
+
+A launch takes bare pointers and integers. Arrays of callers come as `Tensor`, a pointer with sizes and steps.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .kernels import MOST_BLOCKS, Kernel, checked, storage
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory in a row on the device, freed when nobody holds it, in the order of its stream."""
+
+    pointer: Any
+    size: int
+    """Elements."""
+    dtype: np.dtype
+    owner: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A view of memory on the device: where element (0, 0, 0, 0) is, and steps in elements from one to the next.
+
+    Axes are (n, c, h, w), for pooling as well, of volumes (n, c, d, h, w); axes the caller left out have size 1.
+    """
+
+    pointer: Any
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    owner: Any = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether the elements lie in a row in the order of the axes."""
+        return _matches(self.shape, self.strides, tuple(range(len(self.shape)))[::-1])
+
+    @property
+    def channels_last(self) -> bool:
+        """Whether they lie in a row in the order (n, h, w, c), or (n, d, h, w, c)."""
+        return _matches(self.shape, self.strides, (1, *range(len(self.shape) - 1, 1, -1), 0))
+
+    def part(self, *slices: slice) -> Tensor:
+        """What slices with positive steps leave of the axes behind the channels, in place."""
+        chosen = [range(size)[some] for size, some in zip(self.shape[2:], slices, strict=True)]
+        steps = self.strides[2:]
+        first = behind(self, sum(some.start * step for some, step in zip(chosen, steps, strict=True)))
+        strides = [some.step * step for some, step in zip(chosen, steps, strict=True)]
+        return replace(first, shape=(*self.shape[:2], *map(len, chosen)), strides=(*self.strides[:2], *strides))
+
+
+def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    step = 1
+    for axis in order:
+        if shape[axis] != 1:
+            if strides[axis] != step:
+                return False
+            step *= shape[axis]
+    return True
+
+
+@lru_cache(maxsize=4096)
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Steps of an array in C order."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def dense(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
+    """A buffer as a tensor in C order."""
+    return Tensor(buffer.pointer, buffer.dtype, shape, row_major(shape), buffer)
+
+
+def volume(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes or steps of a tensor with an axis of depth: that of images has one element, its step means nothing."""
+    return axes if len(axes) == 5 else (*axes[:2], 1, *axes[2:])
+
+
+def behind(x: Tensor, elements: int) -> Tensor:
+    """A tensor that begins so many elements behind another."""
+    simulated = isinstance(x.pointer, SimulatedPointer)
+    return replace(x, pointer=x.pointer.moved(elements) if simulated else x.pointer + elements * x.dtype.itemsize)
+
+
+class SimulatedPointer:
+    """Memory of this process under the interface of a pointer; an index outside of it is an error."""
+
+    __slots__ = ("array", "base", "start")
+
+    def __init__(self, array: np.ndarray, start: int = 0, base: int = 0) -> None:
+        self.array, self.start, self.base = array, start, base or array.ctypes.data
+
+    def address(self, index: Any = 0) -> int:
+        """Of an element, as a GPU would have it."""
+        return self.base + (self.start + int(index)) * self.array.itemsize
+
+    def moved(self, offset: Any) -> SimulatedPointer:
+        """Pointer to ``self[offset]``."""
+        return SimulatedPointer(self.array, self.start + int(offset), self.base)
+
+    def _at(self, index: Any) -> int:
+        at = int(index) + self.start
+        if not 0 <= at < self.array.size:
+            raise IndexError(f"a kernel reached for element {at} of {self.array.size}")
+        return at
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.array[self._at(index)]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.array[self._at(index)] = value
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+class Stream(ABC):
+    """Where kernels are launched, in order, and memory is taken from."""
+
+    lasts = False
+    """Whether memory taken from it outlives the work that is on it: that of a plan."""
+
+    @abstractmethod
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        """Start a kernel; an empty grid starts nothing. `shared` are bytes of dynamic shared memory."""
+
+    @abstractmethod
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        """Memory for so many elements, contents unknown; also the way to scratch memory."""
+
+    @abstractmethod
+    def upload(self, array: np.ndarray) -> Buffer:
+        """A copy of an array in C order on the device. The array may be changed once this returns."""
+
+    @abstractmethod
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        """Memory of zeros."""
+
+    def lasting(self) -> Stream:
+        """The same stream; its memory may be used from other streams too, and is freed when all of them are done."""
+        return self
+
+    def current(self) -> AbstractContextManager:
+        """Make the stream's device the current one, and afterwards the one that was."""
+        return nullcontext()
+
+    def wait(self) -> None:  # noqa: B027 # only a device is not done at once
+        """Until all that was launched is done. For planning; no call waits for the device."""
+
+
+def sizes(value: Any) -> tuple[int, int, int]:
+    """Of a grid or a block, in three directions."""
+    given = (value,) if isinstance(value, int) else tuple(value)
+    return (*given, 1, 1)[:3]
+
+
+def _launchable(
+    kernel: Kernel, grid: Any, block: Any, arguments: tuple, shared: int
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Sizes of grid and block, if a GPU would take them; where there is none, nobody else says so."""
+    blocks, threads = sizes(grid), sizes(block)
+    if len(arguments) != len(kernel.signature):
+        raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
+    if not (blocks[0] <= MOST_BLOCKS and max(blocks[1:]) <= 65535):
+        raise ValueError(f"{kernel} has a grid of {blocks} blocks")
+    if math.prod(threads) > 1024 or threads[2] > 64 or shared > 163 << 10:
+        raise ValueError(f"{kernel} has blocks of {threads} threads and {shared} bytes")
+    return blocks, threads
+
+
+class Recorder(Stream):
+    """Launches nothing, and lists what would be: so the kernels of a problem are found without a GPU."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple[Kernel, tuple[int, int, int], tuple[int, int, int], int]] = []
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        self.launches.append((kernel, *_launchable(kernel, grid, block, arguments, shared), shared))
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        return Buffer(0, size, np.dtype(dtype))
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        return Buffer(0, array.size, array.dtype)
+
+    zeros = empty
+
+
+class SimulatedStream(Stream):
+    """Numba's simulator, one launch at a time."""
+
+    _LOCK = threading.RLock()
+
+    def __init__(self, lasts: bool = False) -> None:
+        self.lasts = lasts
+
+    def lasting(self) -> SimulatedStream:
+        return SimulatedStream(True)
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        blocks, threads = _launchable(kernel, grid, block, arguments, shared)
+        if 0 in blocks:
+            return
+        values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
+                  for kind, value in zip(kernel.signature, arguments, strict=True)]
+        from . import simulator  # which Numba has only where it was asked for
+
+        with self._LOCK:
+            simulator.launch(kernel.function, blocks, threads, shared, tuple(values))
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        dtype = np.dtype(dtype)
+        raw = np.full(size * dtype.itemsize, 0xA5, np.uint8)  # whoever reads before writing is found out
+        return self._buffer(raw.view(storage(dtype)), dtype)
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        return self._buffer(np.ascontiguousarray(array).reshape(-1).view(storage(array.dtype)).copy(), array.dtype)
+
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        return self.upload(np.zeros(size, dtype))
+
+    def _buffer(self, flat: np.ndarray, dtype: np.dtype) -> Buffer:
+        return Buffer(SimulatedPointer(flat), flat.size, dtype, flat)
+
+
+#: The simulator passes numbers on as they are; integers are Python's.
+_AS_NUMPY = {"int32": int, "int64": int, "uint8": int, "uint32": int, "uint64": int,
+             "float32": np.float32, "float64": np.float64}
+
+
+class GpuStream(Stream):
+    """A stream of a device."""
+
+    def __init__(self, device: Any, stream: Any, lasts: bool = False) -> None:
+        self.device, self.stream, self.lasts = device, stream, lasts
+
+    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        blocks = sizes(grid)
+        if 0 not in blocks:
+            loaded = kernel.loaded(self.device, shared)
+            self.start(loaded, launch_config(blocks, sizes(block), shared), kernel.pack(arguments))
+
+    def start(self, loaded: Any, config: Any, packed: list) -> None:
+        """Launch what is ready."""
+        _launch()(self.stream, config, loaded, *packed)
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        dtype = np.dtype(dtype)
+        memory = _Memory(max(size, 1) * dtype.itemsize, self)
+        return Buffer(memory.address, size, dtype, memory)
+
+    def zeros(self, size: int, dtype: Any) -> Buffer:
+        from cuda.bindings import driver
+
+        buffer = self.empty(size, dtype)
+        if size:
+            checked(driver.cuMemsetD8Async(buffer.pointer, 0, size * buffer.dtype.itemsize, self.handle))
+        return buffer
+
+    def lasting(self) -> GpuStream:
+        return GpuStream(self.device, self.stream, True)
+
+    def current(self) -> _Current:
+        return _Current(self.device)
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        from cuda.bindings import driver
+
+        array = np.ascontiguousarray(array)
+        buffer = self.empty(array.size, array.dtype)
+        if array.size:
+            # From memory that is not pinned, the driver has read the array when the call returns.
+            checked(driver.cuMemcpyHtoDAsync(buffer.pointer, array.ctypes.data, array.nbytes, self.handle))
+        return buffer
+
+    def wait(self) -> None:
+        self.stream.sync()
+
+    @cached_property
+    def handle(self) -> Any:
+        from cuda.bindings import driver
+
+        return driver.CUstream(int(self.stream.handle))
+
+
+class _Current(AbstractContextManager):
+    """A device is the current one, and afterwards the one that was."""
+
+    __slots__ = ("_before", "_device")
+
+    def __init__(self, device: Any) -> None:
+        self._device = device
+
+    def __enter__(self) -> None:
+        from cuda.bindings import driver
+
+        status, before = driver.cuCtxGetCurrent()
+        self._before = before if int(status) == 0 and int(before) else None
+        self._device.set_current()
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            from cuda.bindings import driver
+
+            driver.cuCtxSetCurrent(self._before)
+
+
+class _Memory:
+    """Memory of a device from the driver's pool, also within the capture of a graph."""
+
+    def __init__(self, size: int, stream: GpuStream) -> None:
+        from cuda.bindings import driver
+
+        _keep_freed_memory(stream.device.device_id)
+        status, address = driver.cuMemAllocAsync(size, stream.handle)
+        if int(status) == 2:
+            raise MemoryError(f"GPU {stream.device.device_id} has no {size} bytes left")
+        checked((status,))
+        self.address, self._driver = int(address), driver
+        self._stream = None if stream.lasts else stream
+
+    def __del__(self) -> None:
+        if hasattr(self, "address"):
+            if self._stream is None:
+                self._driver.cuMemFree(self.address)  # waits for all who may use it
+            else:
+                self._driver.cuMemFreeAsync(self.address, self._stream.handle)
+
+
+#: Bytes that the driver's pool keeps when they are free.
+KEPT = 1 << 30
+
+
+@cache
+def _keep_freed_memory(device: int) -> None:
+    """By default the pool gives everything back whenever something is waited for, and taking it anew is slow."""
+    from cuda.bindings import driver
+
+    pool = checked(driver.cuDeviceGetMemPool(driver.CUdevice(device)))
+    threshold = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+    if int(checked(driver.cuMemPoolGetAttribute(pool, threshold))) < KEPT:
+        checked(driver.cuMemPoolSetAttribute(pool, threshold, driver.cuuint64_t(KEPT)))
+
+
+@lru_cache(maxsize=1)
+def _launch() -> Any:
+    from cuda.core import launch
+
+    return launch
+
+
+@lru_cache(maxsize=4096)
+def launch_config(grid: tuple[int, int, int], block: tuple[int, int, int], shared: int) -> Any:
+    from cuda.core import LaunchConfig
+
+    return LaunchConfig(grid=grid, block=block, shmem_size=shared)

@@ -1,0 +1,1 @@
+"""Tiles of matrix products in registers and on tensor cores, and PTX instructions."""

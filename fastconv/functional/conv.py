@@ -1,0 +1,339 @@
+"""The public convolutions: what they promise. What they check is in `spec`, what they run is in `plan`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
+from ..base.devices import place
+from ..planner.choose import algorithms, get_num_threads, set_num_threads
+from ..planner.plan import Plan, fastest, filter_recipe, recipe
+from ..specs.arguments import BFLOAT16, array, check_dtype, copied, flag, shape
+from ..specs.conv import ConvSpec, conv_spec, filter_spec
+
+__all__ = [
+    "Plan",
+    "algorithms",
+    "conv2d",
+    "corr2d",
+    "get_num_threads",
+    "plan_conv2d",
+    "set_num_threads",
+]
+
+
+def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> Any:
+    """Valid 2-D cross-correlation of one image with one kernel, plus a scalar.
+
+    Parameters
+    ----------
+    x : array_like, shape (H, W)
+        The image.
+    kernel : array_like, shape (KH, KW)
+        The kernel, no larger than the image.
+    bias : scalar
+        Added to every element. A Python int does not change the dtype, a float only that of integers, as in NumPy.
+    device : {"cpu", "cuda"}, optional
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (H - KH + 1, W - KW + 1)
+        dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a shape or dtype does not fit.
+
+    Notes
+    -----
+    ``out[i, j] = bias + sum over a, b of kernel[a, b] * x[i + a, j + b]``. A NaN or an infinity reaches just the
+    outputs that see it. With kernels from about 9x9 on floats go through a transform, which rounds to 1e-5 of the
+    largest output in float32.
+
+    Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.corr2d(np.arange(9).reshape(3, 3), [[0, 1], [2, 3]])
+    array([[19, 25],
+           [37, 43]])
+    """
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from ..cuda import calls
+
+        x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
+        dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
+        problem = filter_spec((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
+        _check_bias(bias, offset, problem)
+        return calls.DevicePlan(problem, kernel, offset, "auto", wait=False).run_on_gpu(x, None)[0, 0]
+    x, kernel = array("x", x), array("kernel", kernel)
+    dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
+    x, weight = x[None, None], kernel[None, None]
+    this = filter_recipe(x.shape, weight.shape, dtypes)
+    _check_bias(bias, offset, this.spec)
+    return this.run(x, this.pack(weight, offset), None, ())[0, 0]
+
+
+def _filter_operands(
+    x_dtype: np.dtype, kernel_dtype: np.dtype, bias: Any
+) -> tuple[tuple[np.dtype, ...], np.ndarray | None]:
+    """The dtypes that an image filter's is made of, and its bias, None if there is nothing to add."""
+    dtypes: tuple[np.dtype, ...] = x_dtype, kernel_dtype
+    if type(bias) is int and not bias:  # no need to add the default
+        return dtypes, None
+    offset = array("bias", bias)
+    if offset.ndim:
+        raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
+    # NumPy's rule for Python numbers: an int never changes the dtype, a float only that of integers.
+    if not isinstance(bias, int) and BFLOAT16 not in dtypes:
+        dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
+    return dtypes, offset.reshape(1)
+
+
+def _check_bias(bias: Any, offset: np.ndarray | None, spec: ConvSpec) -> None:
+    """A Python int, which does not change the dtype, must fit it."""
+    if offset is not None and isinstance(bias, int) and spec.acc_dtype.kind == "i":
+        limits = np.iinfo(spec.acc_dtype)
+        if not limits.min <= bias <= limits.max:
+            raise ValueError(f"bias must fit the result's dtype {spec.acc_dtype}, got {bias}")
+
+
+def conv2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    precision: str = "float32",
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """2-D convolution layer: cross-correlation over channels, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        The input. Any strides and byte order; it is never changed.
+    weight : array_like, shape (C_out, C / groups, KH, KW)
+        The kernels.
+    bias : array_like, shape (C_out,), optional
+        Added to every element of its output channel.
+    stride, dilation : int or (int, int)
+        Step of the window and spacing of its taps, vertical first.
+    padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
+        Zeros around the input: on all sides; (vertical, horizontal); ((top, bottom), (left, right)); none; or as
+        many as make the output ``ceil(size / stride)``, the odd one at the end ("same") or start ("same_lower").
+    groups : int
+        The channels are split into this many independent convolutions.
+    activation : {"relu"}, optional
+        Applied to the result while it is still in registers: "relu" raises negative values to zero (a NaN stays).
+    algorithm : str
+        "auto" or one of `algorithms`.
+    precision : {"float32", "tf32", "tf32x3"}
+        How float32 operands are multiplied: in full; or, on a GPU only, by its tensor cores with 10 bits of each
+        factor, or with both factors split in two for nearly all bits at a third of that speed.
+    device : {"cpu", "cuda"}, optional
+        Where it runs; where `x` is by default. Arrays on a GPU (PyTorch, CuPy, Numba, or anything with
+        ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without waiting,
+        in any strides and also in bfloat16. With "cuda" NumPy arrays are copied to the GPU and back.
+    out : ndarray, optional
+        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On a
+        GPU of any strides.
+
+    Returns
+    -------
+    ndarray, or an array of the kind of `x` on its GPU, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+        Operands of different dtypes promote as in NumPy. float32 and float64 are computed in their own precision,
+        float16 in float32; bool, int8 and uint8 add up to int32 and wider integers to int64 (modulo 2**32, 2**64).
+
+    Raises
+    ------
+    ValueError
+        If shapes, values or `out` do not fit, or a forced `algorithm` cannot do the problem.
+    TypeError
+        If an argument has the wrong type or an array an unsupported dtype.
+    MemoryError
+        If the result is larger than this machine's memory.
+    RuntimeError
+        If the GPU, its driver or the extra ``fastconv[cuda]`` is missing for ``device="cuda"``.
+
+    Notes
+    -----
+    The index equation is in `fastconv.specs.conv`.
+
+    Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> x = np.stack([np.arange(9.0).reshape(3, 3), np.arange(1.0, 10.0).reshape(3, 3)])
+    >>> weight = np.array([[[[0.0, 1.0], [2.0, 3.0]], [[1.0, 2.0], [3.0, 4.0]]]])
+    >>> fastconv.conv2d(x, weight)
+    array([[[ 56.,  72.],
+            [104., 120.]]])
+    """
+    options = stride, padding, dilation, groups, activation, precision, algorithm, device, out
+    return convolve(2, x, weight, bias, *options)
+
+
+def convolve(
+    axes: int,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    activation: str | None,
+    precision: str,
+    algorithm: str,
+    device: str | None,
+    out: Any,
+) -> Any:
+    """What `conv2d` does, along so many spatial axes."""
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from ..cuda import calls
+
+        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}  # fmt: skip
+        return calls.conv2d(x, weight, bias, options, algorithm, out)
+    x, weight = array("x", x), array("weight", weight)
+    bias = None if bias is None else array("bias", bias)
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    problem = conv_spec(
+        x.shape,
+        weight.shape,
+        tuple([operand.dtype for operand in inputs]),
+        axes=axes,
+        bias_shape=None if bias is None else bias.shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        activation=activation,
+        precision=precision,
+    )
+    this = recipe(problem, algorithm, once=True)
+    return this.run(x, this.pack(weight, bias), out, inputs)
+
+
+def plan_conv2d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    precision: str = "float32",
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> Plan:
+    """Check, decide and pack a `conv2d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
+    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
+        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does
+        not change the plan.
+    dtype : dtype, optional
+        Of the inputs to come; the weight's by default.
+    measure : bool
+        Whether to time the algorithms, each compiled if need be, instead of estimating which is the fastest. The answer
+        is remembered on disk (`fastconv.wisdom`), and ``algorithm="auto"`` follows it from then on: a second time costs
+        nothing. It holds for this problem, dtype and number of threads.
+
+    Returns
+    -------
+    Plan
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``algorithm``,
+        ``flops``, ``scratch_bytes`` and ``output_shape``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> plan = fastconv.plan_conv2d((1, 3, 8, 8), np.ones((4, 3, 3, 3), np.float32), padding="same")
+    >>> plan.output_shape, plan.flops
+    ((1, 4, 8, 8), 13824)
+    >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
+    array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
+    """
+    options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
+    return plan_convolution(2, x_shape, weight, bias, dtype, *options)
+
+
+def plan_convolution(
+    axes: int,
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    activation: str | None,
+    precision: str,
+    algorithm: str,
+    device: str | None,
+    measure: bool,
+) -> Plan:
+    """What `plan_conv2d` does, along so many spatial axes."""
+    if place(device, weight if device is None else None) == "cuda":
+        from ..cuda import calls
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}  # fmt: skip
+        return calls.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
+    weight = copied("weight", array("weight", weight))
+    bias = None if bias is None else copied("bias", array("bias", bias))
+    try:
+        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
+    except TypeError as error:
+        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
+    problem = conv_spec(
+        shape("x_shape", x_shape),
+        weight.shape,
+        [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype],
+        axes=axes,
+        bias_shape=None if bias is None else bias.shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        activation=activation,
+        precision=precision,
+    )
+    if flag("measure", measure):
+        if algorithm != "auto":
+            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
+        fastest(problem, weight, bias)  # is remembered, and so found by "auto"
+    return Plan(problem, weight, bias, algorithm)

@@ -1,0 +1,399 @@
+"""The public transposed convolutions. What they compute, and how, is in `transposed`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base.devices import place
+from ..planner import transposed
+from ..planner.transposed import TransposedPlan
+from ..specs.arguments import array, check_dtype, copied, flag, shape
+from ..specs.conv_transpose import Geometry, transpose_spec
+
+__all__ = [
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "plan_conv_transpose1d",
+    "plan_conv_transpose2d",
+    "plan_conv_transpose3d",
+]
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """2-D transposed convolution layer, as in PyTorch: every element of `x` adds the kernels times itself.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        The input.
+    weight : array_like, shape (C, C_out / groups, KH, KW)
+        The kernels.
+    bias : array_like, shape (C_out,), optional
+        Added to every element of its output channel.
+    stride, dilation : int or (int, int)
+        Distance in the output of what neighbouring elements of `x` add, and of what neighbouring taps do.
+    padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
+        As much is cut off the sides of the output; "same" cuts it to ``H * stride``, the odd one at the end ("same") or
+        start ("same_lower").
+    output_padding : int or (int, int)
+        Added to the output's size at the end; less than the stride or the dilation.
+    groups : int
+        The channels are split into this many independent operations.
+    output_size : int or (int, int), optional
+        Of the output, instead of `output_padding`, which it then tells (as in PyTorch's layer). Where it is smaller
+        than all that the kernels reach, it tells the padding instead of `padding` (as in ONNX): half of it on each
+        side, the odd one at the start, or at the end with "same".
+    algorithm, device, out
+        As in `conv2d`, whose algorithms do the work.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, OH, OW) or (C_out, OH, OW)
+        dtype as in `conv2d`. Per axis ``OH = (H - 1) * stride + window + output_padding`` less the padding of both
+        sides, where ``window = dilation * (KH - 1) + 1``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    The index equation is in `fastconv.planner.transposed`. It is the gradient of a convolution for its input. A NaN or
+    an infinity in `x` reaches just what the kernels at its place reach; where a convolution runs by "winograd", as in
+    `conv2d`, also the rest of its tile.
+
+    Source: Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, arXiv:1603.07285, chapter 4.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.conv_transpose2d([[[1.0, 2.0, 3.0]]], [[[[1.0, 10.0]]]])
+    array([[[ 1., 12., 23., 30.]]])
+    >>> fastconv.conv_transpose2d([[[1.0, 2.0, 3.0]]], [[[[1.0, 10.0]]]], stride=(1, 2))
+    array([[[ 1., 10.,  2., 20.,  3., 30.]]])
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _transpose(2, x, weight, bias, geometry, groups, algorithm, device, out)
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """1-D transposed convolution layer: `conv_transpose2d` of signals, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, W) or (C, W)
+        The input.
+    weight : array_like, shape (C, C_out / groups, KW)
+        The kernels.
+    bias, stride, padding, output_padding, groups, dilation, output_size, algorithm, device, out
+        As in `conv_transpose2d`, with one axis.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, OW) or (C_out, OW)
+        dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose2d`.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.conv_transpose1d([[1.0, 2.0, 3.0]], [[[1.0, 10.0]]], stride=2)
+    array([[ 1., 10.,  2., 20.,  3., 30.]])
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _transpose(1, x, weight, bias, geometry, groups, algorithm, device, out)
+
+
+def conv_transpose3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """3-D transposed convolution layer: `conv_transpose2d` of volumes, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, D, H, W) or (C, D, H, W)
+        The input.
+    weight : array_like, shape (C, C_out / groups, KD, KH, KW)
+        The kernels.
+    bias, stride, padding, output_padding, groups, dilation, output_size, algorithm, device, out
+        As in `conv_transpose2d`, with three axes.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW)
+        dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.conv_transpose3d(np.ones((1, 1, 2, 2)), np.ones((1, 1, 2, 1, 2)))
+    array([[[[1., 2., 1.],
+             [1., 2., 1.]],
+    <BLANKLINE>
+            [[1., 2., 1.],
+             [1., 2., 1.]]]])
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _transpose(3, x, weight, bias, geometry, groups, algorithm, device, out)
+
+
+def plan_conv_transpose2d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose2d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose2d`. Weight and bias are copied: changing them later does not change the plan.
+    dtype : dtype, optional
+        Of the inputs to come; the weight's by default.
+    device : {"cpu", "cuda"}, optional
+        Where it runs; where `weight` is by default.
+    measure : bool
+        Whether to time the ways to compute it, each compiled if need be, instead of estimating which is the fastest.
+        What is found of the convolutions among them is remembered on disk, as by `plan_conv2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``spec``,
+        ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose2d`.
+
+    Notes
+    -----
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> plan = fastconv.plan_conv_transpose2d((1, 1, 2), [[[[1.0, 10.0]]]], stride=(1, 2))
+    >>> plan.output_shape, plan.flops
+    ((1, 1, 4), 8)
+    >>> plan([[[1.0, 2.0]]])
+    array([[[ 1., 10.,  2., 20.]]])
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(2, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+
+
+def plan_conv_transpose1d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose1d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, W) or (C, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose1d`.
+    dtype, device, measure
+        As in `plan_conv_transpose2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        As `plan_conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose1d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv_transpose1d((1, 80, 100), np.ones((80, 8, 4), np.float32), stride=2).output_shape
+    (1, 8, 202)
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(1, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+
+
+def plan_conv_transpose3d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose3d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose3d`.
+    dtype, device, measure
+        As in `plan_conv_transpose2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        As `plan_conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose3d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv_transpose3d((1, 8, 4, 5, 6), np.ones((8, 3, 2, 2, 2), np.float32), stride=2).output_shape
+    (1, 3, 8, 10, 12)
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(3, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+
+
+def _transpose(
+    axes: int,
+    x: Any,
+    weight: Any,
+    bias: Any,
+    geometry: Geometry,
+    groups: Any,
+    algorithm: str,
+    device: str | None,
+    out: Any,
+) -> Any:
+    """`conv_transpose2d` along so many axes."""
+    if place(device, x) == "cuda":
+        from ..cuda import conv_transpose
+
+        return conv_transpose.conv_transpose(axes, x, weight, bias, geometry, groups, algorithm, out)
+    x, weight = array("x", x), array("weight", weight)
+    bias = None if bias is None else array("bias", bias)
+    problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
+    return transposed.transposed_recipe(problem, algorithm).run(weight, x, bias, out)
+
+
+def _plan(
+    axes: int,
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    geometry: Geometry,
+    groups: Any,
+    algorithm: str,
+    device: str | None,
+    measure: bool,
+) -> Any:
+    """`plan_conv_transpose2d` along so many axes."""
+    if place(device, weight if device is None else None) == "cuda":
+        from ..cuda import conv_transpose
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        return conv_transpose.plan_conv_transpose(axes, x_shape, weight, bias, dtype, geometry, groups, algorithm)
+    weight = copied("weight", array("weight", weight))
+    bias = None if bias is None else copied("bias", array("bias", bias))
+    try:
+        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
+    except TypeError as error:
+        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
+    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, geometry, groups)
+    if flag("measure", measure):
+        if algorithm != "auto":
+            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
+        return TransposedPlan.measured(problem, weight, bias)
+    return TransposedPlan(problem, weight, bias, algorithm)

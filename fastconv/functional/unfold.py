@@ -1,0 +1,204 @@
+"""Convolution as a matrix product, for all to see: unrolled windows, and the correlation as a sparse matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
+from ..base.devices import place
+from ..specs.arguments import allocate, array, check_dtype, check_out, kernel_ready, shape
+from ..specs.unfold import columns_shape, fold_spec, unfold_spec
+
+__all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
+
+#: Operations that take as long as an element's way through memory, by which it is decided whether threads pay.
+MOVED = 8.0
+
+
+def unfold2d(
+    x: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """The windows of an image as columns ("im2col"), as PyTorch's `unfold`.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W) or (C, H, W)
+        The input.
+    kernel_size, stride, padding, dilation
+        The windows, as in `conv2d`.
+    device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
+        A column for each position of the window, of the dtype of `x`. A convolution is
+        ``weight.reshape(C_out, -1) @ columns``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.unfold2d(np.arange(9).reshape(1, 3, 3), 2)
+    array([[0, 1, 3, 4],
+           [1, 2, 4, 5],
+           [3, 4, 6, 7],
+           [4, 5, 7, 8]])
+    """
+    if place(device, x) == "cuda":
+        from ..cuda import moves
+
+        return moves.unfold2d(x, (kernel_size, stride, padding, dilation), out)
+    x = array("x", x)
+    dtype = check_dtype("x", x.dtype)
+    problem = unfold_spec(x.shape, dtype, kernel_size, stride, padding, dilation)
+    columns = columns_shape(problem)
+    result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
+    if result.size:
+        from ..cpu.shared import im2col as kernels
+
+        images, target = kernel_ready(x, dtype).reshape(problem.kernel_shapes[0]), result
+        if dtype.kind != "f" or dtype.itemsize == 2:  # elements are moved, whatever they are
+            images, target = images.view(f"u{dtype.itemsize}"), result.view(f"u{dtype.itemsize}")
+        pads = problem.padding[0][0], problem.padding[1][0]
+        loops = kernels.unroll.sized(MOVED * target.size / problem.n)
+        for image, one in zip(images, target.reshape(problem.n, *columns[-2:]), strict=True):
+            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation)
+    return result
+
+
+def fold2d(
+    columns: Any,
+    output_size: Any,
+    kernel_size: Any,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Columns summed up to an image ("col2im"), as PyTorch's `fold`: the transpose of `unfold2d`.
+
+    Parameters
+    ----------
+    columns : array_like, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
+        What `unfold2d` gives.
+    output_size : int or (int, int)
+        Height and width of the image.
+    kernel_size, stride, padding, dilation
+        The windows, as in `conv2d`.
+    device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C, H, W) or (C, H, W)
+        Each pixel is the sum of its copies in all windows; dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`, and if `columns` has not the shape that goes with the windows.
+
+    Examples
+    --------
+    How many windows see each pixel:
+
+    >>> import numpy as np, fastconv
+    >>> fastconv.fold2d(np.ones((4, 4)), 3, 2)
+    array([[[1., 2., 1.],
+            [2., 4., 2.],
+            [1., 2., 1.]]])
+    """
+    if place(device, columns, "columns") == "cuda":
+        from ..cuda import moves
+
+        return moves.fold2d(columns, output_size, (kernel_size, stride, padding, dilation), out)
+    columns = array("columns", columns)
+    dtype = check_dtype("columns", columns.dtype)
+    problem = fold_spec(columns.shape, dtype, output_size, kernel_size, stride, padding, dilation)
+    size = problem.x_shape
+    result = allocate(size, problem.out_dtype) if out is None else check_out(out, size, problem.out_dtype, (columns,))
+    if result.size:
+        from ..cpu.shared import im2col as kernels
+        from ..cpu.tiles import simd
+
+        sums = result if result.dtype == problem.acc_dtype else allocate(size, problem.acc_dtype)
+        given = kernel_ready(columns, problem.acc_dtype).reshape(problem.n, *columns.shape[-2:])
+        lanes = simd.lanes(problem.acc_dtype)
+        window, pads = (problem.kh, problem.kw, problem.oh, problem.ow), (problem.padding[0][0], problem.padding[1][0])
+        for one, image in zip(given, sums.reshape(problem.kernel_shapes[0]), strict=True):
+            kernels.fold.sized(MOVED * one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
+        if sums is not result:
+            result[...] = sums
+    return result
+
+
+def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:
+    """The sparse matrix M of a correlation: ``M @ x.ravel()`` is ``corr2d(x, kernel).ravel()``.
+
+    Parameters
+    ----------
+    kernel : array_like, shape (KH, KW)
+        The kernel.
+    input_shape : (int, int)
+        Shape (H, W) of the images, no smaller than the kernel.
+
+    Returns
+    -------
+    scipy.sparse.csr_array, shape (OH * OW, H * W)
+        Of the kernel's dtype: one row for each output, with the kernel's elements in the columns of the pixels it sees.
+        A fully connected layer has a number for each of the matrix's elements; this one has KH * KW, shared by all
+        rows (translation invariance), and zeros elsewhere (locality).
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `corr2d`.
+
+    Notes
+    -----
+    Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.corr2d_matrix([[1, -1]], (2, 3)).toarray()
+    array([[ 1, -1,  0,  0,  0,  0],
+           [ 0,  1, -1,  0,  0,  0],
+           [ 0,  0,  0,  1, -1,  0],
+           [ 0,  0,  0,  0,  1, -1]])
+    """
+    from scipy.sparse import csr_array  # late: it takes long to load
+
+    kernel = array("kernel", kernel)
+    if kernel.ndim != 2 or not kernel.size:
+        raise ValueError(f"kernel must have two axes of at least one element, got shape {kernel.shape}")
+    size = shape("input_shape", input_shape)
+    if len(size) != 2 or size[0] < kernel.shape[0] or size[1] < kernel.shape[1]:
+        raise ValueError(f"input_shape must be (H, W), no smaller than the kernel {kernel.shape}, got {size}")
+    (h, w), (kh, kw) = size, kernel.shape
+    oh, ow = h - kh + 1, w - kw + 1
+    entries = allocate((oh, ow, kh, kw), np.dtype(np.int64), "the matrix")
+    i, j, a, b = np.ogrid[:oh, :ow, :kh, :kw]
+    entries[...] = (i + a) * w + j + b
+    values = np.broadcast_to(kernel, entries.shape).reshape(-1)
+    return csr_array((values, entries.reshape(-1), np.arange(0, entries.size + 1, kernel.size)), shape=(oh * ow, h * w))

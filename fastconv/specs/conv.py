@@ -1,0 +1,368 @@
+"""What a call means, checked once: shapes, dtypes, padding, defaults and every error message.
+
+A call becomes a frozen `ConvSpec` (or `PoolSpec`, see `pool_spec.py`); planner and kernels trust it. Nothing here
+imports Numba.
+
+The definition all algorithms compute (cross-correlation, NCHW; taps outside the input count as zero)::
+
+    y[n, o, i, j] = bias[o] + sum over c, a, b of
+                    weight[o, c, a, b] * x[n, group(o) * c_in / groups + c,
+                                           i * stride_h - top + a * dilation_h,
+                                           j * stride_w - left + b * dilation_w]
+
+Symbols, here and everywhere in the package:
+
+====================  ==================================================================
+``n``                 images in the batch
+``c_in, c_out``       channels of the input and of the output
+``h, w``              height and width of the input
+``kh, kw``            height and width of the kernel (or pooling window)
+``oh, ow``            height and width of the output
+``groups``            the channels are split in this many independent convolutions
+``stride, dilation``  pairs (vertical, horizontal)
+``padding``           ((top, bottom), (left, right))
+``weight``            (c_out, c_in / groups, kh, kw)
+====================  ==================================================================
+
+A signal, with one spatial axis, is an image of height 1. A volume, with three, has a `Depth` besides: sizes d, kd, od,
+and a sum over kd planes z = k * stride_d - front + e * dilation_d.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import Field, dataclass
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from .arguments import (
+    BFLOAT16,
+    Pads,
+    Pair,
+    Sides,
+    Sizes,
+    check_bytes,
+    extent,
+    frozen_padding,
+    integer,
+    paddings,
+    per_axis,
+)
+
+#: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
+PRECISIONS = ("float32", "tf32", "tf32x3")
+
+# -- spatial axes --------------------------------------------------------------------------------------------
+
+
+class Depth(NamedTuple):
+    """The axis of a volume before its height; by default that of an image, which is one plane."""
+
+    d: int = 1
+    kd: int = 1
+    stride: int = 1
+    padding: Pair = (0, 0)
+    """(front, back)."""
+    dilation: int = 1
+    od: int = 1
+
+
+FLAT = Depth()
+
+#: How an input of so many spatial axes is laid out.
+LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+
+
+def volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
+    """Something for each spatial axis as one for depth, height and width."""
+    depth, high, wide = (missing,) * (3 - len(sizes)) + sizes
+    return depth, high, wide
+
+
+def _by(sizes: Sizes) -> str:
+    return "x".join(map(str, sizes))
+
+# -- convolution ---------------------------------------------------------------------------------------------
+
+
+class HashedOnce:
+    """Remembers the hash of a dataclass: every call looks its spec up in several tables."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field]]
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(tuple(map(self.__dict__.__getitem__, self.__dataclass_fields__)))
+
+
+@dataclass(frozen=True)
+class ConvSpec(HashedOnce):
+    """One convolution, all defaults filled in and all checks passed. The module names the symbols.
+
+    `batched` is False where the caller gave an input without the axis N; `n` is then 1.
+    `dtype` is the promoted dtype of the operands, `axes` the number of spatial axes, of which `depth` is only there in
+    a volume.
+    """
+
+    batched: bool
+    n: int
+    c_in: int
+    h: int
+    w: int
+    c_out: int
+    kh: int
+    kw: int
+    groups: int
+    stride: Pair
+    padding: Pads
+    dilation: Pair
+    oh: int
+    ow: int
+    dtype: np.dtype
+    activation: str | None = None
+    axes: int = 2
+    depth: Depth = FLAT
+    precision: str = "float32"
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        """The sizes, and those options that are not the defaults; the same for no two problems."""
+        sizes = f"{_by(self.x_shape)} {self.dtype}, weight {_by(self.weight_shape)}"
+        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None, "precision": "float32"}
+        given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
+        values = {label: _short(given.get(label, getattr(self, label))) for label in defaults}
+        return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
+
+    @cached_property
+    def floor(self) -> np.generic:
+        """The least value an output may have: zero for "relu"."""
+        return self.acc_dtype.type(0) if self.activation == "relu" else self.lowest
+
+    @cached_property
+    def lowest(self) -> np.generic:
+        """Below every value, but for a NaN."""
+        return self.acc_dtype.type(-np.inf if self.acc_dtype.kind == "f" else np.iinfo(self.acc_dtype).min)
+
+    @cached_property
+    def x_dtype(self) -> np.dtype:
+        """What the kernels read: float16 as float32, bool as uint8, integers beyond 8 bits as int64."""
+        return _storage(self.dtype)
+
+    @cached_property
+    def acc_dtype(self) -> np.dtype:
+        """What the kernels add up in, and the dtype of the weights they read."""
+        return _accumulator(self.dtype)
+
+    @cached_property
+    def out_dtype(self) -> np.dtype:
+        """What the caller gets: floats stay as they are, integers come as they were added up."""
+        return self.dtype if self.dtype.kind in "fV" else self.acc_dtype
+
+    @cached_property
+    def strides(self) -> Sizes:
+        """The stride of every spatial axis."""
+        return (self.depth.stride, *self.stride)[3 - self.axes :]
+
+    @cached_property
+    def paddings(self) -> Sides:
+        """The padding of every spatial axis."""
+        return (self.depth.padding, *self.padding)[3 - self.axes :]
+
+    @cached_property
+    def dilations(self) -> Sizes:
+        """The dilation of every spatial axis."""
+        return (self.depth.dilation, *self.dilation)[3 - self.axes :]
+
+    @cached_property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of the input as the caller gives it."""
+        sizes = (self.depth.d, self.h, self.w)[3 - self.axes :]
+        return (self.n, self.c_in, *sizes)[0 if self.batched else 1 :]
+
+    @cached_property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as the caller gives it."""
+        return (self.c_out, self.c_in // self.groups, *(self.depth.kd, self.kh, self.kw)[3 - self.axes :])
+
+    @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output as the caller gets it."""
+        sizes = (self.depth.od, self.oh, self.ow)[3 - self.axes :]
+        return (self.n, self.c_out, *sizes)[0 if self.batched else 1 :]
+
+    @cached_property
+    def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Shapes of input, weight and output as algorithms take them: with all axes, and D only in a volume."""
+        depth, first = self.depth, 2 if self.axes < 3 else 1
+        return (
+            (self.n, self.c_in, *(1, depth.d, self.h, self.w)[first:]),
+            (self.c_out, self.c_in // self.groups, *(1, depth.kd, self.kh, self.kw)[first:]),
+            (self.n, self.c_out, *(1, depth.od, self.oh, self.ow)[first:]),
+        )
+
+    @cached_property
+    def taps(self) -> int:
+        """Products summed for one output element."""
+        return self.c_in // self.groups * self.depth.kd * self.kh * self.kw
+
+    @cached_property
+    def flops(self) -> int:
+        """Multiplications and additions of the definition."""
+        return 2 * self.n * self.c_out * self.depth.od * self.oh * self.ow * self.taps
+
+    @cached_property
+    def padded(self) -> bool:
+        """Whether any side is padded."""
+        return any(side for axis in self.paddings for side in axis)
+
+
+def _short(value: Any) -> Any:
+    """Tuples of equals as one of them."""
+    while isinstance(value, tuple) and value.count(value[0]) == len(value):
+        value = value[0]
+    return value
+
+
+def _storage(dtype: np.dtype) -> np.dtype:
+    if dtype.kind in "fV":
+        return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+    if dtype.itemsize == 1:
+        return np.dtype(np.int8) if dtype.kind == "i" else np.dtype(np.uint8)
+    return np.dtype(np.int64)
+
+
+def _accumulator(dtype: np.dtype) -> np.dtype:
+    if dtype.kind in "fV":
+        return _storage(dtype)
+    return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
+
+
+def conv_spec(
+    x_shape: Sequence[int],
+    weight_shape: Sequence[int],
+    dtypes: Sequence[np.dtype],
+    *,
+    axes: int = 2,
+    bias_shape: Sequence[int] | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: Any = 1,
+    activation: Any = None,
+    precision: Any = "float32",
+) -> ConvSpec:
+    """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias."""
+    if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # as they mostly are
+        stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
+        padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
+    return _conv_spec(
+        axes,
+        tuple(x_shape),
+        tuple(weight_shape),
+        tuple(dtypes),
+        None if bias_shape is None else tuple(bias_shape),
+        stride,
+        padding,
+        dilation,
+        groups,
+        None if activation is None else _activation(activation),
+        precision if precision == "float32" else _precision(precision),
+    )
+
+
+def _precision(value: object) -> str:
+    if isinstance(value, str) and value in PRECISIONS:
+        return value
+    raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {value!r}")
+
+
+def filter_spec(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: Sequence[np.dtype], padding: Any = 0
+) -> ConvSpec:
+    """Check image filters: `conv_spec` of shapes that are those of images and kernels behind two axes of one or two."""
+    for name, given in (("x", x_shape[2:]), ("kernel", weight_shape[2:])):
+        if len(given) != 2 or 0 in given:
+            raise ValueError(f"{name} must have two axes of at least one element, got shape {given}")
+    return conv_spec(x_shape, weight_shape, dtypes, padding=padding)
+
+
+def _activation(value: object) -> str:
+    if isinstance(value, str) and value == "relu":
+        return value
+    raise ValueError(f"activation must be None or 'relu', got {value!r}")
+
+
+@lru_cache(maxsize=4096)
+def _conv_spec(
+    axes: int,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    dtypes: tuple[np.dtype, ...],
+    bias_shape: tuple[int, ...] | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    activation: str | None,
+    precision: str,
+) -> ConvSpec:
+    """The checks. Numbers come as ints, no bool among them, which would pass for 0 or 1 in the cache."""
+    stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
+    padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
+    layout = LAYOUTS[axes]
+    if len(x_shape) not in (axes + 1, axes + 2):
+        raise ValueError(f"x must have shape {layout} or {layout.replace('N, ', '')}, got {x_shape}")
+    if len(weight_shape) != axes + 2:
+        kernel_axes = ", ".join(f"K{name}" for name in "DHW"[3 - axes :])
+        raise ValueError(f"weight must have shape (C_out, C_in / groups, {kernel_axes}), got {weight_shape}")
+    batched = len(x_shape) == axes + 2
+    n, (c_in, *size) = x_shape[0] if batched else 1, x_shape[-axes - 1 :]
+    if min(c_in, *size) < 1:
+        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
+    if min(weight_shape) < 1:
+        raise ValueError(f"weight must have no empty axis, got shape {weight_shape}")
+    c_out, c_group, *kernel = weight_shape
+    if c_in % groups or c_out % groups:
+        raise ValueError(f"groups must divide the channels: got groups={groups} for {c_in} channels in, {c_out} out")
+    if c_in != c_group * groups:
+        raise ValueError(
+            f"x has {c_in} channels, but weight of shape {weight_shape} with groups={groups} needs {c_group * groups}"
+        )
+    if bias_shape is not None and bias_shape != (c_out,):
+        raise ValueError(f"bias must have shape ({c_out},), one value an output channel, got {bias_shape}")
+    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    pads = paddings(padding, tuple(size), window, stride)
+    outs = tuple([extent(*axis) for axis in zip(size, window, pads, stride, strict=True)])
+    if min(outs) < 1:
+        room = tuple([extended + sum(sides) for extended, sides in zip(size, pads, strict=True)])
+        raise ValueError(
+            f"the kernel covers {_by(window)} pixels (dilation counted), more than the padded input's {_by(room)}"
+        )
+    dtype = _promoted(dtypes)
+    if precision != "float32" and dtype != np.float32:
+        raise ValueError(f"precision={precision!r} is for operands of float32, got {dtype}")
+    d, h, w = volume(tuple(size))
+    kd, kh, kw = volume(tuple(kernel))
+    od, oh, ow = volume(outs)
+    step, *steps = volume(stride)
+    sides, *across = volume(pads, (0, 0))
+    gap, *gaps = volume(dilation)
+    spec = ConvSpec(
+        batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
+        oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision,
+    )  # fmt: skip
+    check_bytes(spec.output_shape, spec.out_dtype, "the output")
+    return spec
+
+
+def _promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
+    if BFLOAT16 in dtypes:
+        if any(dtype != BFLOAT16 for dtype in dtypes):
+            raise TypeError("bfloat16 operands mix with none of another dtype, got "
+                            f"{', '.join('bfloat16' if dtype == BFLOAT16 else str(dtype) for dtype in dtypes)}")
+        return BFLOAT16
+    return np.result_type(*dtypes).newbyteorder("=")

@@ -1,0 +1,121 @@
+"""What a call of a transposed convolution means, checked once: the `ConvSpec` of the convolution that is transposed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from .arguments import Pair, Sizes, frozen_padding, integer, paddings, per_axis
+from .conv import ConvSpec, conv_spec
+
+#: Stride, padding, output_padding, dilation and output_size of a call.
+Geometry = tuple[Any, Any, Any, Any, Any]
+
+
+def transpose_spec(
+    axes: int,
+    x_shape: tuple[int, ...],
+    x_dtype: np.dtype,
+    weight: Any,
+    bias: Any,
+    geometry: Geometry,
+    groups: Any,
+) -> ConvSpec:
+    """The convolution that is transposed; ValueError or TypeError if an argument, or all together, do not fit."""
+    stride, padding, output_padding, dilation, output_size = geometry
+    return _problem(
+        axes,
+        x_shape,
+        weight.shape,
+        None if bias is None else bias.shape,
+        (x_dtype, weight.dtype) if bias is None else (x_dtype, weight.dtype, bias.dtype),
+        per_axis("stride", stride, 1, axes),
+        frozen_padding(padding, axes),
+        per_axis("output_padding", output_padding, 0, axes),
+        per_axis("dilation", dilation, 1, axes),
+        None if output_size is None else per_axis("output_size", output_size, 1, axes),
+        integer("groups", groups, 1),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _problem(
+    axes: int,
+    x_shape: tuple[int, ...],
+    weight_shape: tuple[int, ...],
+    bias_shape: tuple[int, ...] | None,
+    dtypes: tuple[np.dtype, ...],
+    stride: Sizes,
+    padding: Any,
+    extra: Sizes,
+    dilation: Sizes,
+    wanted: Sizes | None,
+    groups: int,
+) -> ConvSpec:
+    """The convolution that is transposed; ValueError if the arguments do not fit together."""
+    if len(x_shape) not in (axes + 1, axes + 2) or min(x_shape[-axes - 1 :]) < 1:
+        raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
+                         f"shape {x_shape}")
+    if len(weight_shape) != axes + 2 or min(weight_shape) < 1:
+        raise ValueError(f"weight must have shape (C, C_out / groups, kernel) with {axes} axes of a kernel, none "
+                         f"empty; got {weight_shape}")
+    channels, c_group, *kernel = weight_shape
+    if x_shape[-axes - 1] != channels:
+        raise ValueError(f"x has {x_shape[-axes - 1]} channels, but weight of shape {weight_shape} needs {channels}")
+    if channels % groups:
+        raise ValueError(f"groups must divide the channels: got groups={groups} for {channels} channels in")
+    if bias_shape is not None and bias_shape != (c_group * groups,):
+        raise ValueError(f"bias must have shape ({c_group * groups},), one value an output channel, got {bias_shape}")
+    if wanted is not None and any(extra):
+        raise ValueError(f"output_padding {extra} and output_size {wanted} exclude each other")
+    for number, step, gap in zip(extra, stride, dilation, strict=True):
+        if number >= max(step, gap):
+            raise ValueError(f"output_padding must be less than the stride or the dilation, got {number} with stride "
+                             f"{step} and dilation {gap}")
+    size = x_shape[-axes:]
+    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    reach = tuple([(count - 1) * step + wide for count, step, wide in zip(size, stride, window, strict=True)])
+    outputs, pads = _outputs(size, reach, stride, dilation, padding, extra, wanted)
+    problem = conv_spec(
+        (*x_shape[: -axes - 1], c_group * groups, *outputs),
+        weight_shape,
+        dtypes,
+        axes=axes,
+        stride=stride,
+        padding=pads,
+        dilation=dilation,
+        groups=groups,
+    )
+    # An output padding beyond the stride could give the convolution a larger output than `x`.
+    d, h, w = (*(1,) * (3 - axes), *size)
+    return replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d))
+
+
+def _outputs(
+    size: Sizes, reach: Sizes, stride: Sizes, dilation: Sizes, padding: Any, extra: Sizes, wanted: Sizes | None
+) -> tuple[Sizes, tuple[Pair, ...]]:
+    """Sizes of the output, and what is cut off the sides of all that the kernels reach."""
+    named = padding in ("same", "same_lower")
+    if named and wanted is None:
+        wanted = tuple([count * step + more for count, step, more in zip(size, stride, extra, strict=True)])
+    pads = paddings("valid" if named else padding, size, size, stride)
+    if wanted is None:
+        outputs = tuple([full + more - sum(cut) for full, more, cut in zip(reach, extra, pads, strict=True)])
+        if min(outputs) < 1:
+            raise ValueError(f"padding {padding!r} cuts off all of an output of {reach} (plus output_padding {extra})")
+        return outputs, pads
+    cuts = []
+    for goal, full, step, gap, cut in zip(wanted, reach, stride, dilation, pads, strict=True):
+        if not any(cut):  # none is given, or it is to be found
+            less = max(0, full - goal)
+            cut = (less // 2, less - less // 2) if padding == "same" else (less - less // 2, less // 2)
+        if not 0 <= goal - full + sum(cut) < max(step, gap):
+            least = full - sum(cut) if any(cut) else 1
+            most = full - sum(cut) + max(step, gap) - 1
+            raise ValueError(f"output_size must be from {least} to {most} on an axis of stride {step}, dilation {gap}, "
+                             f"padding {cut}, got {goal}")
+        cuts.append(cut)
+    return wanted, tuple(cuts)

@@ -1,0 +1,322 @@
+"""What a pooling means, checked once, as `spec.py` does for a convolution; that file names the symbols.
+
+A call becomes a frozen `PoolSpec`. Windows may reach into the padding, but each touches
+the input. Nothing here imports Numba.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+
+from .arguments import (
+    AXES,
+    BFLOAT16,
+    Pads,
+    Pair,
+    check_bytes,
+    extent,
+    flag,
+    frozen_padding,
+    integer,
+    paddings,
+    pair,
+    per_axis,
+)
+from .conv import FLAT, LAYOUTS, Depth, HashedOnce, volume
+
+
+@dataclass(frozen=True)
+class PoolSpec(HashedOnce):
+    """One pooling, all defaults filled in and all checks passed. The module names the symbols.
+
+    `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
+    a volume if the pooling has three `axes`.
+    `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
+    If it is `adaptive`, window i of m along an axis of n elements goes from floor(i n / m) to ceil((i + 1) n / m), and
+    `kh` and `kw` are the largest; the algorithms of the tables do not take it.
+    """
+
+    op: str
+    lead: tuple[int, ...]
+    h: int
+    w: int
+    kh: int
+    kw: int
+    stride: Pair
+    padding: Pads
+    dilation: Pair
+    oh: int
+    ow: int
+    dtype: np.dtype
+    count_include_pad: bool = True
+    divisor: int | None = None
+    norm: float = 1.0
+    axes: int = 2
+    depth: Depth = FLAT
+    adaptive: bool = False
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def planes(self) -> int:
+        """Images times channels: each plane is pooled on its own."""
+        return math.prod(self.lead)
+
+    @cached_property
+    def x_dtype(self) -> np.dtype:
+        """What the kernels read and, but for the indices, write."""
+        if self.op == "max":
+            return np.dtype(np.uint8) if self.dtype.kind == "b" else _compute_float(self.dtype)
+        return _compute_float(self.out_dtype)
+
+    @cached_property
+    def out_dtype(self) -> np.dtype:
+        """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
+        return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
+
+    @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output as the caller gets it."""
+        return (*self.lead, *(self.depth.od, self.oh, self.ow)[3 - self.axes :])
+
+    @cached_property
+    def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of input and output as algorithms take them: planes or, with three axes, volumes."""
+        depth, first = self.depth, 2 if self.axes < 3 else 1
+        return (
+            (self.planes, *(1, depth.d, self.h, self.w)[first:]),
+            (self.planes, *(1, depth.od, self.oh, self.ow)[first:]),
+        )
+
+    @cached_property
+    def flops(self) -> int:
+        """One comparison or addition a tap."""
+        return self.planes * self.depth.od * self.oh * self.ow * self.depth.kd * self.kh * self.kw
+
+
+def _compute_float(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
+
+
+def pool_spec(
+    op: str,
+    x_shape: Sequence[int],
+    dtype: np.dtype,
+    kernel_size: object,
+    stride: object = None,
+    padding: object = 0,
+    dilation: object = 1,
+    *,
+    axes: int = 2,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: object = None,
+    norm_type: object = 1.0,
+) -> PoolSpec:
+    """Check a pooling along so many axes. `op` is "max", "avg" or "lp"."""
+    if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
+        kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
+        stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)
+    return _pool_spec(
+        axes,
+        op,
+        tuple(x_shape),
+        dtype,
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        flag("ceil_mode", ceil_mode),
+        flag("count_include_pad", count_include_pad),
+        None if divisor_override is None else integer("divisor_override", divisor_override, 1),
+        norm_type if type(norm_type) is float else _norm(norm_type),
+    )
+
+
+def _norm(value: object) -> float:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"norm_type must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"norm_type must be positive and finite, got {value!r} (for infinity, use max_pool2d)")
+    return number
+
+
+@lru_cache(maxsize=4096)
+def _pool_spec(
+    axes: int,
+    op: str,
+    x_shape: tuple[int, ...],
+    dtype: np.dtype,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
+    norm: float,
+) -> PoolSpec:
+    """The checks, of numbers as for `_conv_spec`."""
+    kernel, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
+    stride = kernel if stride is None else per_axis("stride", stride, 1, axes)
+    padding, norm = frozen_padding(padding, axes), _norm(norm)
+    if len(x_shape) not in (axes, axes + 1, axes + 2):
+        layout = LAYOUTS[axes]
+        without = layout.replace("N, ", ""), layout.replace("N, C, ", "")
+        raise ValueError(f"x must have shape {layout}, {without[0]} or {without[1]}, got {x_shape}")
+    lead, size = x_shape[:-axes], x_shape[-axes:]
+    if min(x_shape[-axes - 1 :]) < 1:
+        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
+    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    pads = paddings(padding, size, window, stride)
+    for name, extended, reach, sides in zip(AXES[axes], size, window, pads, strict=True):
+        if max(sides) >= reach:
+            raise ValueError(
+                f"padding must be below the window so that every window touches the input: got {sides} on the "
+                f"{name} axis for a window of {reach} (dilation counted)"
+            )
+        if extended + sum(sides) < reach:
+            raise ValueError(f"the window covers {reach} pixels of the {name} axis (dilation counted), more than the "
+                             f"padded input's {extended + sum(sides)}")
+    outs = tuple([extent(*axis, ceil_mode=ceil_mode) for axis in zip(size, window, pads, stride, strict=True)])
+    d, h, w = volume(size)
+    kd, kh, kw = volume(kernel)
+    od, oh, ow = volume(outs)
+    step, *steps = volume(stride)
+    before, *across = volume(pads, (0, 0))
+    apart, *gaps = volume(dilation)
+    spec = PoolSpec(
+        op, lead, h, w, kh, kw, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]), oh, ow, dtype,
+        count_include_pad, divisor, norm, axes, Depth(d, kd, step, before, apart, od),
+    )  # fmt: skip
+    check_bytes(spec.output_shape, np.dtype(np.float64), "the output")
+    for name, extended, count, sides, step, gap in zip(AXES[axes], size, outs, pads, stride, dilation, strict=True):
+        if _some_window_misses(extended, count, sides[0], step, gap):
+            raise ValueError(f"every window must touch the input, but with dilation {gap} and padding {sides} on the "
+                             f"{name} axis of {extended} pixels the taps of one step over it")
+    return spec
+
+
+def _some_window_misses(size: int, count: int, pad: int, stride: int, dilation: int) -> bool:
+    """Whether a window that starts in the padding has no tap inside: only if the dilation exceeds the input."""
+    if dilation <= size or not pad:
+        return False
+    first = -pad % dilation  # the first tap of window k that is not in the padding is (first + k * stride) % dilation
+    if first >= size:
+        return True
+    missing = _first_between(stride % dilation, dilation, size - first, dilation - 1 - first)
+    return missing is not None and missing < min(count, -(-pad // stride))
+
+
+def _first_between(step: int, period: int, low: int, high: int) -> int | None:
+    """The least k with low <= k * step % period <= high, for 0 < low <= high < period; None if there is none.
+
+    As Euclid's algorithm: where no multiple of the step lies between, it is asked how often the period must be gone
+    round, which is the same question for the step as period.
+    """
+    if not step:
+        return None
+    k = -(-low // step)
+    if k * step <= high:
+        return k
+    rounds = _first_between(period % step, step, -high % step, -low % step)
+    return None if rounds is None else -(-(low + rounds * period) // step)
+
+
+# -- told by the size of the output --------------------------------------------------------------------------
+
+
+def adaptive_spec(op: str, x_shape: tuple[int, ...], dtype: np.dtype, output_size: Any) -> PoolSpec:
+    """Check such a pooling. Where windows are equal and equally far apart, it is one like any other."""
+    size = output_size if type(output_size) is int else _output_size(x_shape, output_size)
+    return _problem(op, x_shape, dtype, size)
+
+
+def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
+    if len(x_shape) not in (2, 3, 4) or min(x_shape[-3:]) < 1:
+        raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), no axis but N empty, got {x_shape}")
+    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(sizes) != 2:
+        raise ValueError(f"output_size must be an integer or a pair (vertical, horizontal), got {output_size!r}")
+    high, wide = (
+        old if new is None else integer("output_size", new, 1) for old, new in zip(x_shape[-2:], sizes, strict=True)
+    )
+    return high, wide
+
+
+@lru_cache(maxsize=1024)
+def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pair) -> PoolSpec:
+    """An integer is checked here: once."""
+    if isinstance(size, int):
+        size = _output_size(x_shape, size)
+    axes = [_windows(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
+    (kh, stride_h), (kw, stride_w) = axes
+    if stride_h and stride_w:
+        return pool_spec(op, x_shape, dtype, (kh, kw), (stride_h, stride_w))
+    outputs = pool_spec(op, (*x_shape[:-2], *size), dtype, 1)
+    return replace(outputs, h=x_shape[-2], w=x_shape[-1], kh=kh, kw=kw, adaptive=True)
+
+
+def _windows(size: int, outputs: int) -> Pair:
+    """The largest window of an axis, and the stride, or 0 where windows may be unequal or at unequal distances."""
+    if outputs == 1:
+        return size, 1
+    if outputs > size:
+        return 2, 0
+    step, rest = divmod(size, outputs)
+    # Window i has one element more at either end if that is no multiple of `outputs`; these are multiples of the gcd.
+    more = 0 if not rest else 1 if rest == math.gcd(size, outputs) else 2
+    return step + more, step if rest <= 1 else 0
+
+
+def bounds(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """First element, and the one behind the last, of each window of an axis."""
+    i = np.arange(outputs, dtype=np.int64)
+    return i * size // outputs, -(-(i + 1) * size // outputs)
+
+
+# -- unpooling -----------------------------------------------------------------------------------------------
+
+
+def unpooled_shape(
+    x: Any, places: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
+) -> tuple[int, ...]:
+    """Shape of what `max_unpool2d` makes; ValueError or TypeError if an argument does not fit."""
+    if len(x.shape) not in (2, 3, 4) or min(x.shape[-3:]) < 1:
+        raise ValueError(f"x must have shape (N, C, OH, OW), (C, OH, OW) or (OH, OW), no axis but N empty, got "
+                         f"{x.shape}")
+    if places.shape != x.shape:
+        raise ValueError(f"indices has shape {places.shape}, but x has shape {x.shape}")
+    if places.dtype.kind not in "iu":
+        raise TypeError(f"indices must be integers, got dtype {places.dtype}")
+    kernel = pair("kernel_size", kernel_size, 1)
+    steps = kernel if stride is None else pair("stride", stride, 1)
+    pads = pair("padding", padding, 0)
+    natural = tuple(
+        [(count - 1) * step - 2 * pad + taps
+         for count, step, pad, taps in zip(x.shape[-2:], steps, pads, kernel, strict=True)]
+    )  # fmt: skip
+    size = natural if output_size is None else pair("output_size", output_size, 1)
+    for given, usual, step in zip(size, natural, steps, strict=True):
+        if given < 1 or abs(given - usual) >= step:
+            raise ValueError(f"output_size must be positive and differ by less than the stride {steps} from {natural}, "
+                             f"got {size}")
+    return (*x.shape[:-2], *size)
+
+
+def check_places(places: np.ndarray, shape: tuple[int, ...]) -> None:
+    """ValueError unless all indices are of a plane."""
+    low, high, size = int(places.min()), int(places.max()), math.prod(shape[-2:])
+    if low < 0 or high >= size:
+        raise ValueError(f"indices must be from 0 to {size - 1}, got {low if low < 0 else high}")

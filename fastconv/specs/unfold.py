@@ -1,0 +1,41 @@
+"""What unfolding and folding mean, checked once: the convolution whose windows the columns are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arguments import pair
+from .conv import ConvSpec, conv_spec
+
+
+def unfold_spec(
+    x_shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, stride: Any, padding: Any, dilation: Any
+) -> ConvSpec:
+    """A convolution with these windows; ValueError or TypeError if an argument does not fit."""
+    channels = x_shape[-3] if len(x_shape) in (3, 4) else 1
+    weight = (1, max(channels, 1), *pair("kernel_size", kernel_size, 1))
+    return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation)
+
+
+def fold_spec(
+    given: tuple[int, ...], dtype: np.dtype, output_size: Any, kernel_size: Any, stride: Any, padding: Any,
+    dilation: Any,
+) -> ConvSpec:
+    """That whose windows columns of the `given` shape are; ValueError or TypeError if an argument does not fit."""
+    kernel = pair("kernel_size", kernel_size, 1)
+    if len(given) not in (2, 3) or not given[-2] or given[-2] % (kernel[0] * kernel[1]):
+        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with a window of {kernel}, "
+                         f"got {given}")
+    shape = (*given[:-2], given[-2] // (kernel[0] * kernel[1]), *pair("output_size", output_size, 1))
+    problem = unfold_spec(shape, dtype, kernel, stride, padding, dilation)
+    if given != columns_shape(problem):
+        raise ValueError(f"columns has shape {given}, but windows at {problem.oh}x{problem.ow} positions make "
+                         f"{columns_shape(problem)}")
+    return problem
+
+
+def columns_shape(problem: ConvSpec) -> tuple[int, ...]:
+    """As the caller has it: without the axis of images where the images lack it."""
+    return (problem.n, problem.taps, problem.oh * problem.ow)[0 if problem.batched else 1 :]

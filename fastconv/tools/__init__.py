@@ -1,0 +1,1 @@
+"""Applications of the rest: the command line, comparisons, the demonstration."""

@@ -1,0 +1,1 @@
+"""Kernels compiled in advance, on all cores."""

@@ -1,0 +1,187 @@
+"""Processes that run works meanwhile or in parallel: compiling holds a lock, so that threads would wait for each other.
+
+They are started as ``python -c``, and not by `multiprocessing`, which imports the user's main module in each of them: a
+script without ``if __name__ == "__main__"`` would begin again there, and one from the standard input cannot be imported
+at all.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+
+class Work(NamedTuple):
+    """A problem, the function that runs it, and an algorithm, which may be "auto"."""
+
+    run: Callable[[Any, str], None]
+    spec: Any
+    algorithm: str = "auto"
+
+
+#: What compiles the same code: a family of operations, an algorithm and a dtype. Those without an algorithm have no
+#: table, and use kernels of those with one.
+Unit = tuple[str, str, str]
+
+
+def told(unit: Unit) -> str:
+    """A unit in words."""
+    return " ".join(filter(None, unit))
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+#: What runs the works of each unit, and tells one unit after the other that is done, with the names of files that were
+#: written to the cache for it.
+Done = tuple[Unit, set[str]]
+Runner = Callable[[dict[Unit, list[Work]]], Iterator[Done]]
+
+
+@contextmanager
+def team(count: int, threads: int) -> Iterator[Runner]:
+    """So many processes whose kernels may use so many threads; this one where no other can be started.
+
+    This one may have kernels already that are not in the cache: it was another one then, or has been cleared.
+    """
+    if count == 0 or not _can_start():
+        from ..cpu.system import notice
+
+        with notice.silenced():
+            yield _here
+        return
+    # Late, as below: `import fastconv` needs none of it.
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+    from queue import SimpleQueue
+
+    idle: SimpleQueue[_Process] = SimpleQueue()
+    processes: list[_Process] = []
+
+    def one(unit: Unit, works: list[Work]) -> Done:
+        process = idle.get()
+        try:
+            return unit, process.run(unit, works)
+        finally:
+            idle.put(process)
+
+    def together(units: dict[Unit, list[Work]]) -> Iterator[Done]:
+        longest_first = sorted(units.items(), key=lambda item: -len(item[1]))
+        for done in as_completed([pool.submit(one, *item) for item in longest_first]):
+            yield done.result()
+
+    pool = ThreadPoolExecutor(count)
+    try:
+        for _ in range(count):
+            processes.append(_Process(threads))
+            idle.put(processes[-1])
+        yield together
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.end()
+
+
+def _can_start() -> bool:
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+@contextmanager
+def meanwhile(units: dict[Unit, list[Work]], threads: int) -> Iterator[None]:
+    """Run works in another process beside what is done in this one, which then waits for it, if there is a core for it.
+
+    It is for their kernels only: a failure says nothing, as this process will meet it, too.
+    """
+    if cores() < 2 or not _can_start():
+        yield
+        return
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    with team(1, threads) as run:
+        pool = ThreadPoolExecutor(1)
+        done = pool.submit(lambda: list(run(units)))
+        pool.shutdown(wait=False)
+        yield
+        wait([done])
+
+
+def _here(units: dict[Unit, list[Work]]) -> Iterator[Done]:
+    from ..cpu.system import disk_cache
+
+    for unit, works in units.items():
+        before = set(disk_cache.saved)
+        _run(works)
+        yield unit, disk_cache.saved - before
+
+
+def _run(works: Iterable[Work]) -> None:
+    for run, spec, algorithm in works:
+        run(spec, algorithm)
+
+
+class _Process:
+    """Another process, which runs works, and answers when they are done."""
+
+    def __init__(self, threads: int) -> None:
+        import subprocess
+
+        begin = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from fastconv.warming import team; "
+        # NumPy's products are small here, and its threads would be one for each core in each process.
+        settings = {"NUMBA_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", "FASTCONV_QUIET": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", begin + "team._serve()"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | settings,
+        )  # fmt: skip
+        self._send(sys.path)
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        pickle.dump(message, self._process.stdin)
+        self._process.stdin.flush()
+
+    def run(self, unit: Unit, works: list[Work]) -> set[str]:
+        """Wait until these are done, for the names of files that were written; RuntimeError if one fails."""
+        assert self._process.stdout is not None
+        try:
+            self._send(works)
+            answer = pickle.load(self._process.stdout)
+        except (EOFError, OSError):
+            answer = f"the process ended, with exit status {self._process.wait()}"
+        if isinstance(answer, str):
+            raise RuntimeError(f"{told(unit)} cannot be compiled: {answer}")
+        return answer
+
+    def end(self) -> None:
+        """Whatever it is doing: a file of the cache is whole or not there."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def _serve() -> None:
+    """What `_Process` starts: run works as they come from the standard input, until it ends."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
+    answers, sys.stdout = sys.stdout.buffer, sys.stderr
+    from ..cpu import machine
+    from ..cpu.system import disk_cache
+
+    _ = machine.this_machine(1).peak  # what the planner of a new process asks for
+    while True:
+        try:
+            works = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        answer: set[str] | str
+        try:
+            _run(works)
+            answer = disk_cache.saved
+        except Exception as error:
+            answer = f"{type(error).__name__}: {error}"
+        pickle.dump(answer, answers)
+        answers.flush()

@@ -1,0 +1,140 @@
+"""Compiling kernels in advance, on all cores, so that later processes find them in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..base import files
+from ..planner.choose import get_num_threads
+from ..planner.plan import Plan
+from ..planner.transposed import TransposedPlan
+from ..specs.arguments import check_dtype, flag
+from ..specs.conv import ConvSpec
+from ..specs.pool import PoolSpec
+from .team import Unit, cores, team, told
+from .works import Transposed, names, stages
+
+__all__ = ["warmup"]
+
+
+def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool = False) -> int:
+    """Compile kernels in advance, on all cores, so that later processes find them in the cache.
+
+    Parameters
+    ----------
+    problems : str, spec or plan, or an iterable of them, optional
+        What is to be ready: operations by name, as "conv2d" or "max_pool3d", by all their algorithms for common sizes
+        of problems; or single problems, by just the algorithms that ``algorithm="auto"`` picks for a plan and for a
+        plain call: plans, also of transposed convolutions, and specs of convolutions and poolings. By default all
+        operations.
+    dtypes : dtype, or an iterable of them
+        For which dtypes of arrays operations are compiled. (A problem has its own.)
+    progress : bool
+        Whether to show a bar. It needs the extra ``fastconv[cli]``.
+
+    Returns
+    -------
+    int
+        How many kernels it put into the cache; 0 if all were there.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an operation is unknown, or anything is none of the above. Nothing is compiled then.
+    PermissionError
+        If nothing can be written to the cache; the message says why.
+    ImportError
+        If there is to be a bar, but rich is missing.
+    RuntimeError
+        If a problem fails, as for lack of memory.
+
+    Notes
+    -----
+    Each problem runs on arrays of its size. There is a process for each core, but no more than there is work for; where
+    one is enough, or Python's interpreter is not to be found, it is this one.
+
+    A pooling's name covers its gradient and `return_indices`; "conv2d_input" and "conv2d_weight" are the gradients of
+    `conv2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> plan = fastconv.plan_conv2d((1, 8, 12, 12), np.ones((4, 8, 3, 3), np.float32))
+    >>> new = fastconv.warmup(["unfold2d", plan])
+    >>> fastconv.warmup(["unfold2d", plan])
+    0
+    """
+    wanted, kinds, bar = _problems_of(problems), _dtypes(dtypes), _bar if flag("progress", progress) else _no_bar
+    files.limit()  # ValueError if it is none
+    folder = files.cache_folder()
+    if problem := files.problem(folder):
+        raise PermissionError(f"kernels would be compiled for nothing: {folder} is {problem}")
+    new: set[str] = set()
+    todo = stages(wanted, kinds)
+    # The planner may follow what was measured on as many threads as there are here.
+    threads = 1 if all(isinstance(one, str) for one in wanted) else get_num_threads()
+    processes = min(cores(), max(map(len, todo), default=0))
+    with bar(sum(map(len, todo))) as advance, team(processes, threads) as run:
+        for unit, saved in chain.from_iterable(map(run, todo)):
+            new |= saved
+            advance(unit)
+    return len(new)
+
+
+def portable(problems: Any) -> list[Any]:
+    """Problems as another process can have them: of plans, what they are for. ValueError or TypeError as `warmup`."""
+    return [Transposed(one.spec) if isinstance(one, TransposedPlan) else one.spec if isinstance(one, Plan) else one
+            for one in _problems_of(problems)]  # fmt: skip
+
+
+def _problems_of(problems: Any) -> list[Any]:
+    if problems is None:
+        return list(names())
+    kinds = str, ConvSpec, PoolSpec, Plan, TransposedPlan, Transposed
+    if isinstance(problems, kinds):
+        problems = (problems,)
+    elif not isinstance(problems, Iterable):
+        raise TypeError(f"problems must be names of operations, specs or plans, got {problems!r}")
+    found = list(problems)
+    for one in found:
+        if not isinstance(one, kinds):
+            raise TypeError(f"problems must be names of operations, specs or plans, got {one!r}")
+        if isinstance(one, str) and one not in names():
+            raise ValueError(f"problems must name operations, {', '.join(map(repr, names()))}, got {one!r}")
+        if isinstance(one, ConvSpec | PoolSpec):
+            check_dtype("problems", one.dtype)
+    return found
+
+
+def _dtypes(dtypes: Any) -> list[np.dtype]:
+    single = isinstance(dtypes, (str, type, np.dtype)) or not isinstance(dtypes, Iterable)
+    found = []
+    for one in (dtypes,) if single else dtypes:
+        try:
+            if one is None:  # which NumPy takes for float64
+                raise TypeError("None is none")
+            found.append(check_dtype("dtypes", np.dtype(one)))
+        except TypeError as error:
+            raise TypeError(f"dtypes must name supported dtypes, got {one!r}: {error}") from None
+    return found
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[Unit], None]]:
+    """A bar on the terminal or in the notebook, with the unit that was done last; it is told each that is done."""
+    try:
+        from rich.progress import Progress
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("progress=True needs rich: pip install 'fastconv[cli]'") from None
+    with Progress() as bar:
+        task = bar.add_task("", total=total)
+        yield lambda unit: bar.update(task, description=told(unit).ljust(36), advance=1)
+
+
+def _no_bar(total: int) -> AbstractContextManager[Callable[[Unit], None]]:
+    return nullcontext(lambda unit: None)
