@@ -31,8 +31,8 @@ import numpy as np
 
 from fastconv.base import files
 from fastconv.planner import choose
-from fastconv.specs.arguments import BFLOAT16
 from fastconv.specs.conv import ConvSpec, conv_spec
+from fastconv.specs.dtypes import BFLOAT16
 from fastconv.specs.pool import PoolSpec, adaptive_spec, pool_spec
 from fastconv.specs.unfold import unfold_spec
 

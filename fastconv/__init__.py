@@ -1,21 +1,23 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 from . import cache, grad, nn, signal, wisdom
-from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
-from .functional.conv import algorithms, conv2d, corr2d, get_num_threads, plan_conv2d, set_num_threads
-from .functional.conv_nd import conv1d, conv3d, plan_conv1d, plan_conv3d
-from .functional.conv_transpose import (
-    conv_transpose1d,
-    conv_transpose2d,
-    conv_transpose3d,
+from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
+from .functional.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d
+from .functional.conv import conv1d, conv2d, conv3d, corr2d
+from .functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
+from .functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
+from .functional.max_pool import max_pool1d, max_pool2d, max_pool3d, max_unpool2d
+from .functional.plans import (
+    plan_conv1d,
+    plan_conv2d,
+    plan_conv3d,
     plan_conv_transpose1d,
     plan_conv_transpose2d,
     plan_conv_transpose3d,
 )
-from .functional.pool import avg_pool2d, lp_pool2d, max_pool2d
-from .functional.pool_nd import avg_pool1d, avg_pool3d, lp_pool1d, lp_pool3d, max_pool1d, max_pool3d
 from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
+from .planner.choose import algorithms, get_num_threads, set_num_threads
 from .tools.compare import compare
 from .warming.warmup import warmup
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from .base import files
 from .base.packs import Pack, write_pack
-from .tools.compare import byte_count
+from .base.units import byte_count
 
 __all__ = ["Files", "Info", "clear", "export_kernels", "import_kernels", "info", "prune"]
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from .base.devices import place
 from .planner import backward, transposed
-from .specs.arguments import array, check_dtype, shape
+from .specs.arguments import shape
+from .specs.arrays import array
 from .specs.conv import conv_spec
+from .specs.dtypes import check_dtype
 from .specs.pool import pool_spec
 
 __all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d"]

@@ -1,45 +1,19 @@
-"""What measuring has taught: the fastest algorithm of a problem, remembered on disk. The words are FFTW's.
+"""Wisdom: what measuring has taught, to be taken elsewhere or forgotten. The words are FFTW's.
 
 ``plan_conv2d(..., measure=True)`` and ``compare(..., remember=True)`` time the algorithms and remember which won;
 ``algorithm="auto"`` then takes that one for the same problem, dtype and number of threads, in this process and in
-those that start later. Wisdom holds for one machine: the processor with its features, and the versions of this package
-(all of its sources), Numba, llvmlite and NumPy. Other wisdom is not looked at.
-
-On disk it is a folder a machine with a small file a problem, so that processes never wait for each other and nothing is
-read before it is asked for. A file that is damaged counts as none; where none can be written, wisdom lasts as long as
-the process.
-
-Source: Frigo and Johnson, The design and implementation of FFTW3, 2005.
+those that start later (`fastconv.planner.remember`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
-from typing import Any
 
-from .base.files import cache_folder, read, write
-from .specs.conv import ConvSpec
+from .planner import remember
 
 __all__ = ["export_wisdom", "forget_wisdom", "import_wisdom"]
 
-#: Rises whenever something is learnt or forgotten: whoever keeps a choice keeps this number with it.
-generation = 0
-
-#: What this process has learnt, by `_key`.
-_learned: dict[tuple[str, int], dict[str, Any]] = {}
-
 _FORMAT = "fastconv wisdom 1"
-
-
-# -- the public functions ------------------------------------------------------------------------------------
 
 
 def export_wisdom() -> str:
@@ -56,8 +30,8 @@ def export_wisdom() -> str:
     >>> wisdom.import_wisdom(wisdom.export_wisdom()) >= 0
     True
     """
-    problems = sorted(records(), key=lambda record: (record["problem"], record["threads"]))
-    return json.dumps({"format": _FORMAT, "machine": machine(), "problems": problems}, indent=1)
+    problems = sorted(remember.records(), key=lambda record: (record["problem"], record["threads"]))
+    return json.dumps({"format": _FORMAT, "machine": remember.machine(), "problems": problems}, indent=1)
 
 
 def import_wisdom(text: str) -> int:
@@ -94,14 +68,15 @@ def import_wisdom(text: str) -> int:
         told = json.loads(text)
         if not isinstance(told, dict) or told.get("format") != _FORMAT or not isinstance(told.get("problems"), list):
             raise ValueError(f"it does not say {_FORMAT!r}")
-        if not all(map(_sound, told["problems"])):
+        if not all(map(remember.is_sound, told["problems"])):
             raise ValueError("a problem is damaged")
     except (ValueError, RecursionError) as error:
         raise ValueError(f"text is not wisdom that was exported: {error}") from None
-    if told.get("machine") != machine():
-        raise ValueError(f"text is the wisdom of another machine or version: {told.get('machine')}, here {machine()}")
+    if told.get("machine") != remember.machine():
+        machines = f"{told.get('machine')}, here {remember.machine()}"
+        raise ValueError(f"text is the wisdom of another machine or version: {machines}")
     for record in told["problems"]:
-        _keep(record)
+        remember.keep(record)
     return len(told["problems"])
 
 
@@ -114,130 +89,4 @@ def forget_wisdom() -> int:
         How many problems were forgotten.
 
     """
-    global generation
-    names = {_file(*key).name for key in _learned}
-    for file in _root().glob("*/*"):
-        if file.suffix == ".json":
-            names.add(file.name)
-        with suppress(OSError):
-            file.unlink()
-    for folder in _root().glob("*"):
-        with suppress(OSError):  # not empty: someone is writing
-            folder.rmdir()
-    _learned.clear()
-    generation += 1
-    return len(names)
-
-
-# -- for the planner -----------------------------------------------------------------------------------------
-
-
-def recall(spec: ConvSpec, threads: int) -> str | None:
-    """The algorithm that won when this problem was measured on so many threads, if it was."""
-    folder = os.path.join(_root(), _machine_name())  # sooner than with a Path: every new problem asks
-    if not _learned and not os.path.isdir(folder):
-        return None
-    key = _key(spec, threads)
-    record = _learned.get(key) or _read(os.path.join(folder, _name(*key)))
-    if record is None or (record["problem"], record["threads"]) != key:
-        return None
-    return record["algorithm"]
-
-
-def remember(spec: ConvSpec, threads: int, seconds: Mapping[str, float]) -> str:
-    """Remember the fastest of these algorithms, and return it."""
-    problem, _ = _key(spec, threads)
-    winner = min(seconds, key=seconds.__getitem__)
-    _keep({"problem": problem, "threads": threads, "algorithm": winner, "seconds": dict(seconds)})
-    return winner
-
-
-def records() -> Iterator[dict[str, Any]]:
-    """What is remembered for this machine, each problem once, in no order."""
-    known = dict(_learned)
-    yield from known.values()
-    for file in _folder().glob("*.json"):
-        record = _read(file)
-        if record is not None and (record["problem"], record["threads"]) not in known:
-            yield record
-
-
-def _key(spec: ConvSpec, threads: int) -> tuple[str, int]:
-    return str(spec if spec.batched else replace(spec, batched=True)), threads
-
-
-def _keep(record: dict[str, Any]) -> None:
-    global generation
-    key = record["problem"], record["threads"]
-    _learned[key] = record
-    write(_file(*key), json.dumps(record).encode())
-    generation += 1
-
-
-# -- on disk -------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def machine() -> dict[str, str]:
-    """For what wisdom holds."""
-    import llvmlite
-    import numba
-    import numpy
-
-    from .cpu.system import target
-
-    return {
-        "processor": target.processor().name,
-        "features": hashlib.sha256(" ".join(sorted(target.processor().features)).encode()).hexdigest()[:16],
-        "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
-        "fastconv": target.package_hash()[:16],
-        "numba": numba.__version__,
-        "llvmlite": llvmlite.__version__,
-        "numpy": numpy.__version__,
-    }
-
-
-@lru_cache(maxsize=1)
-def _machine_name() -> str:
-    return hashlib.sha256(json.dumps(machine()).encode()).hexdigest()[:16]
-
-
-def _root() -> Path:
-    return cache_folder() / "wisdom"
-
-
-def _folder() -> Path:
-    return _root() / _machine_name()
-
-
-def _file(problem: str, threads: int) -> Path:
-    return _folder() / _name(problem, threads)
-
-
-def _name(problem: str, threads: int) -> str:
-    return f"{hashlib.sha256(f'{threads} {problem}'.encode()).hexdigest()[:32]}.json"
-
-
-def _read(file: Path | str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(read(Path(file)) or b"")
-    except (ValueError, RecursionError):
-        return None
-    return record if _sound(record) else None
-
-
-def _sound(record: Any) -> bool:
-    """Whether this is what `remember` writes."""
-    if not isinstance(record, dict) or record.keys() != {"problem", "threads", "algorithm", "seconds"}:
-        return False
-    seconds = record["seconds"]
-    return (
-        isinstance(record["problem"], str)
-        and record["problem"].isascii()
-        and type(record["threads"]) is int
-        and record["threads"] >= 1
-        and isinstance(record["algorithm"], str)
-        and isinstance(seconds, dict)
-        and all(isinstance(value, float) and 0 < value < math.inf for value in seconds.values())
-        and record["algorithm"] in seconds
-    )
+    return remember.forget()

@@ -9,7 +9,7 @@ import pytest
 from cases import threads
 from hypothesis import settings
 
-from fastconv import wisdom
+from fastconv.planner import remember
 
 # The same examples on every run: a failure found today must not have hidden yesterday.
 settings.register_profile("fastconv", deadline=None, max_examples=100, derandomize=True, print_blob=True)
@@ -28,5 +28,5 @@ def wisdom_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Wisdom of the tests' own: the user's is neither followed nor changed."""
     folder = tmp_path_factory.mktemp("wisdom")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wisdom, "_root", lambda: folder)
+        patch.setattr(remember, "_root", lambda: folder)
         yield folder

@@ -114,7 +114,7 @@ def main() -> None:
         pool.submit(forked, partial(right, work)).result()
     fork_while_busy(work)
     at_once(work)
-    from fastconv.cpu.system.kernels import threading_layer
+    from fastconv.cpu.system.threads import threading_layer
 
     print(threading_layer())
 

@@ -140,7 +140,7 @@ def test_info(capsys):
 
 
 def test_demo(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(sys.modules["fastconv.compare"], "SECONDS_EACH", 0.05)
+    monkeypatch.setattr(sys.modules["fastconv.tools.compare"], "SECONDS_EACH", 0.05)
     sheet = tmp_path / "sheet.png"
     out = run(capsys, "demo", "--output", str(sheet))
     assert "scipy correlate2d" in out

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import fastconv
-from fastconv.tools.compare import Comparison
+from fastconv.tools.comparison import Comparison
 
 
 def operands(x_shape, weight_shape, dtype="float32"):

@@ -15,7 +15,8 @@ import fastconv
 from benchmarks import gpu, ptx, shapes
 from fastconv.cuda.system.kernels import missing
 from fastconv.planner import choose
-from fastconv.specs.conv import PRECISIONS, conv_spec
+from fastconv.specs.conv import conv_spec
+from fastconv.specs.dtypes import PRECISIONS
 from fastconv.specs.pool import pool_spec
 
 ROOT = Path(__file__).parent.parent

@@ -101,5 +101,6 @@ def test_a_lesson_that_is_not_there_and_one_that_lacks_a_library(
 
 def test_an_installed_package_has_them() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert "fastconv.examples" in tools["packages"]
+    folders = {file.parent.relative_to(ROOT).as_posix() for file in (ROOT / "fastconv").rglob("__init__.py")}
+    assert {name.replace(".", "/") for name in tools["packages"]} == folders | {"fastconv/examples"}
     assert tools["package-dir"]["fastconv.examples"] == "examples"

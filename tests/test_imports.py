@@ -68,8 +68,6 @@ DEVICE_FLOORS = {
 }  # fmt: skip
 #: What the planner and its table of ways still ask of the devices, when it is called.
 PLANNER_ASKS = {"cpu", "cuda"}
-#: Arrows that are still to be turned.
-UP = {("cache", "tools"), ("planner", "wisdom")}
 
 
 def floor(floors: tuple[tuple[str, ...], ...], room: str) -> int:
@@ -90,7 +88,7 @@ def test_imports_go_down_only(module: str) -> None:
             continue
         asked = late and room == "planner" and other in PLANNER_ASKS
         told = room == "tools" and other == "__init__"  # the package's version
-        assert asked or told or (room, other) in UP or here < floor(FLOORS, other), f"{module} imports {name}"
+        assert asked or told or here < floor(FLOORS, other), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if ".algorithms." in name))

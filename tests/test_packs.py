@@ -28,14 +28,15 @@ needs_v3 = pytest.mark.skipif(not host().features >= V3.features, reason="this p
 #: Calls whose results are checked against NumPy's, and how many files the cache holds afterwards.
 CODE = """
 import os, sys, numpy as np, fastconv
-from fastconv.cpu import simd, target
+from fastconv.cpu.system import target
+from fastconv.cpu.tiles import simd
 rng = np.random.default_rng(0)
 x, weight = rng.standard_normal((1, 8, 20, 20), np.float32), rng.standard_normal((8, 8, 1, 1), np.float32)
 y = fastconv.conv2d(x, weight)
 np.testing.assert_allclose(y, np.einsum("oi,nihw->nohw", weight[:, :, 0, 0], x), rtol=1e-4, atol=1e-5)
 windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3))[:, :, ::2, ::2]
 np.testing.assert_array_equal(fastconv.max_pool2d(x, 3, stride=2), windows.max((-1, -2)))
-print(target.processor().name, simd.register_bytes(), len(list(target._files.cache_folder().glob("*.nbc"))))
+print(target.processor().name, simd.register_bytes(), len(list(target.files.cache_folder().glob("*.nbc"))))
 """
 
 
@@ -88,7 +89,8 @@ def test_an_imported_pack_is_loaded_and_nothing_compiled(v3_pack: Path, tmp_path
 @pytest.mark.parametrize("damage", ["", '{"name', "[]", '{"name": 1, "features": 2}'])
 def test_a_damaged_note_of_what_was_imported_counts_as_none(tmp_path: Path, damage: str) -> None:
     (tmp_path / target.IMPORTED).write_text(damage)
-    code = "from fastconv import cache\nfrom fastconv.cpu import target\nprint(target.processor().name, cache.clear())"
+    code = "from fastconv import cache\nfrom fastconv.cpu.system import target\n"
+    code += "print(target.processor().name, cache.clear())"
     assert run(code, tmp_path) == [host().name, "0"]
     assert not list(tmp_path.iterdir())
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import fastconv
 from fastconv.cpu import machine
-from fastconv.cpu.system import kernels, threads
+from fastconv.cpu.system import memory, threads
 
 PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
 #: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
@@ -245,12 +245,12 @@ def copied_package(tmp_path: Path) -> Path:
 def test_a_changed_helper_in_another_file_is_seen(copied_package: Path, tmp_path: Path) -> None:
     helper = copied_package / "cpu" / "helper.py"
     (copied_package / "cpu" / "user.py").write_text(
-        "from .helper import constant\nfrom .runtime import compiled\n\n@compiled\n"
+        "from .helper import constant\nfrom .system.kernels import compiled\n\n@compiled\n"
         "def fill(out):\n    out[0] = constant()\n"
     )
     code = "import numpy as np\nfrom fastconv.cpu.user import fill\nout = np.zeros(1)\nfill(out)\nprint(out[0])"
     for value in (1.0, 2.0):
-        helper.write_text(f"from .runtime import jit\n@jit\ndef constant():\n    return {value}\n")
+        helper.write_text(f"from .system.kernels import jit\n@jit\ndef constant():\n    return {value}\n")
         assert run_code(code, package=copied_package, FASTCONV_CACHE_DIR=tmp_path / "cache").strip() == str(value)
 
 
@@ -258,8 +258,8 @@ def test_code_of_one_factory_compiled_in_several_processes(copied_package: Path,
     """Code is linked by name: what two processes compiled must not have the same name in a third that loads both."""
     long = "".join(f"        if x[{k}] > {k}.5:\n            total += x[{k}] * x[{k + 1}]\n" for k in range(200))
     (copied_package / "cpu" / "user.py").write_text(
-        "from .runtime import compiled, jit\ndef filler(value):\n    @jit(key=(value,))\n    def inner(x, total):\n"
-        f"{long}        return total + value\n    @compiled(key=(value,))\n    def fill(out):\n"
+        "from .system.kernels import compiled, jit\ndef filler(value):\n    @jit(key=(value,))\n"
+        f"    def inner(x, total):\n{long}        return total + value\n    @compiled(key=(value,))\n    def fill(out):\n"
         "        out[0] = inner(out, 0.0) + inner(out[1:], 0.0)\n    return fill\n"
     )
     code = "import numpy as np\nfrom fastconv.cpu.user import filler\nfor value in {}:\n    out = np.zeros(300)\n"
@@ -374,7 +374,7 @@ def test_kernels_are_as_wide_as_the_processor_numba_compiles_for(width: int) -> 
     code = f"""
 import numpy as np
 import fastconv
-from fastconv.cpu import simd
+from fastconv.cpu.tiles import simd
 
 rng = np.random.default_rng(0)
 x, weight = rng.integers(0, 9, (1, 8, 12, 21)), rng.integers(0, 9, (8, 8, 3, 3))
@@ -399,7 +399,7 @@ assert simd.register_bytes() == {width}
 @given(calls=st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["f4", "f8", "u1", "i8"])), max_size=12))
 def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[tuple[int, str]]) -> None:
     for size, code in calls:
-        rows = kernels.scratch(size, np.dtype(code))
+        rows = memory.scratch_rows(size, np.dtype(code))
         assert rows.dtype == code
         assert rows.shape[0] == numba.get_num_threads()
         assert rows.shape[1] >= size
@@ -410,7 +410,7 @@ def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[
 def test_threads_do_not_share_scratch() -> None:
     def fill(number: int) -> bool:
         for _ in range(50):
-            rows = kernels.scratch(1000, np.dtype(np.int64))
+            rows = memory.scratch_rows(1000, np.dtype(np.int64))
             rows[:] = number
             time.sleep(1e-4)
             if not (rows == number).all():

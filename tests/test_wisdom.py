@@ -20,7 +20,7 @@ from reference import assert_close, conv2d
 
 import fastconv
 from fastconv import wisdom
-from fastconv.planner import choose, plan
+from fastconv.planner import choose, plan, remember
 from fastconv.specs.conv import ConvSpec, conv_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nothing_known")
@@ -56,8 +56,8 @@ def problem(**options: Any) -> ConvSpec:
 
 def forget_this_process() -> None:
     """As if a new process had started."""
-    wisdom._learned.clear()
-    wisdom.generation += 1
+    remember._learned.clear()
+    remember.generation += 1
 
 
 def chosen(**options: Any) -> str:
@@ -71,7 +71,7 @@ def test_measured_plans_are_right_and_their_algorithm_is_one_of_the_fast_ones() 
     x, weight = np.random.default_rng(0).random((2, 16, 24, 24), np.float32), np.ones((16, 16, 3, 3), np.float32)
     planned = fastconv.plan_conv2d(x.shape, weight, padding=1, measure=True)
     assert_close(planned(x), *conv2d(x, weight, padding=1))
-    (record,) = wisdom.records()
+    (record,) = remember.records()
     assert record["algorithm"] == planned.algorithm
     assert record["seconds"][planned.algorithm] == min(record["seconds"].values())
     assert "naive" not in record["seconds"], "not to be tried: it is estimated to be hopeless"
@@ -120,12 +120,13 @@ import sys
 from pathlib import Path
 import numpy as np, fastconv
 from fastconv import wisdom
+from fastconv.planner import remember
 from fastconv.planner import plan
-wisdom._root = lambda: Path({str(wisdom_folder)!r})
+remember._root = lambda: Path({str(wisdom_folder)!r})
 fastconv.set_num_threads(1)
 weight = np.ones({WEIGHT.shape}, np.float32)
 if sys.argv[1] == "measure":
-    wisdom.remember(fastconv.plan_conv2d({SHAPE}, weight).spec, 1, {{"naive": 1e-9, "direct": 1.0}})
+    remember.learn(fastconv.plan_conv2d({SHAPE}, weight).spec, 1, {{"naive": 1e-9, "direct": 1.0}})
 print(fastconv.plan_conv2d({SHAPE}, weight).algorithm)
 """
 
@@ -144,7 +145,7 @@ print(fastconv.plan_conv2d({SHAPE}, weight).algorithm)
 def test_nothing_to_compute_is_not_measured(timed: list) -> None:
     fastconv.plan_conv2d((0, *SHAPE[1:]), WEIGHT, measure=True)
     assert not timed
-    assert not list(wisdom.records())
+    assert not list(remember.records())
 
 
 @pytest.mark.parametrize("value", [1, 0, None, "yes", [True]])
@@ -172,10 +173,10 @@ def test_compare_can_remember() -> None:
     x = np.random.default_rng(0).random(SHAPE, np.float32)
     result = fastconv.conv2d(x, WEIGHT)
     comparison = fastconv.compare(x, WEIGHT, repeats=3, threads=1, peers={"instant": lambda: result})
-    assert not list(wisdom.records())
+    assert not list(remember.records())
     comparison = fastconv.compare(x, WEIGHT, repeats=3, threads=1, peers={"instant": lambda: result}, remember=True)
     fastest = next(row.algorithm for row in comparison.rows if row.algorithm != "instant")  # which is no algorithm
-    (record,) = wisdom.records()
+    (record,) = remember.records()
     assert (record["algorithm"], record["threads"]) == (fastest, 1)
     assert chosen() == fastest
 
@@ -185,7 +186,7 @@ def test_compare_can_remember() -> None:
 
 def learn(winner: str = "naive", count: int = 1, **options: Any) -> ConvSpec:
     spec = problem(**options)
-    wisdom.remember(spec, count, {winner: 1e-6, "im2col": 2e-6})
+    remember.learn(spec, count, {winner: 1e-6, "im2col": 2e-6})
     return spec
 
 
@@ -193,14 +194,14 @@ def test_export_forget_import() -> None:
     spec, other = learn(), learn("direct", padding=1)
     learn("im2col", count=2)
     text = wisdom.export_wisdom()
-    assert json.loads(text)["machine"] == wisdom.machine()
+    assert json.loads(text)["machine"] == remember.machine()
     assert wisdom.forget_wisdom() == 3
-    assert wisdom.recall(spec, 1) is None
+    assert remember.recall(spec, 1) is None
     assert wisdom.export_wisdom() != text
     assert wisdom.import_wisdom(text) == 3
     forget_this_process()  # so that it comes from the disk
-    assert (wisdom.recall(spec, 1), wisdom.recall(spec, 2), wisdom.recall(spec, 3)) == ("naive", "im2col", None)
-    assert wisdom.recall(other, 1) == "direct"
+    assert (remember.recall(spec, 1), remember.recall(spec, 2), remember.recall(spec, 3)) == ("naive", "im2col", None)
+    assert remember.recall(other, 1) == "direct"
     assert wisdom.export_wisdom() == text
 
 
@@ -208,9 +209,9 @@ def test_what_is_imported_replaces_what_was_known() -> None:
     spec = learn("naive")
     text = wisdom.export_wisdom()
     learn("direct")
-    assert wisdom.recall(spec, 1) == "direct"
+    assert remember.recall(spec, 1) == "direct"
     wisdom.import_wisdom(text)
-    assert wisdom.recall(spec, 1) == "naive"
+    assert remember.recall(spec, 1) == "naive"
 
 
 def test_wisdom_of_another_machine_is_refused() -> None:
@@ -259,7 +260,7 @@ def test_damaged_wisdom_is_refused_whole(data: st.DataObject) -> None:
         wisdom.import_wisdom(json.dumps(told))
     except ValueError as error:
         assert "not wisdom" in str(error)  # noqa: PT017 # or it happens to be sound
-        assert not list(wisdom.records())
+        assert not list(remember.records())
     else:
         json.loads(wisdom.export_wisdom())
 
@@ -268,20 +269,20 @@ def test_damaged_wisdom_is_refused_whole(data: st.DataObject) -> None:
 def test_damaged_files_count_as_none(data: bytes) -> None:
     wisdom.forget_wisdom()
     spec = learn("im2col")
-    (file,) = wisdom._folder().glob("*.json")
+    (file,) = remember._folder().glob("*.json")
     file.write_bytes(data)
     forget_this_process()
-    assert wisdom.recall(spec, 1) is None
-    assert not list(wisdom.records())
+    assert remember.recall(spec, 1) is None
+    assert not list(remember.records())
     assert chosen() == min(choose.candidates(spec), key=choose.candidates(spec).__getitem__)
 
 
 def test_a_file_under_the_name_of_another_problem_is_not_believed() -> None:
     spec, other = learn("im2col"), problem(padding=1)
-    wisdom._file(*wisdom._key(spec, 1)).rename(wisdom._file(*wisdom._key(other, 1)))
+    remember._file(*remember._key(spec, 1)).rename(remember._file(*remember._key(other, 1)))
     forget_this_process()
-    assert wisdom.recall(spec, 1) is None
-    assert wisdom.recall(other, 1) is None
+    assert remember.recall(spec, 1) is None
+    assert remember.recall(other, 1) is None
 
 
 def test_an_algorithm_that_cannot_or_is_not_there_is_not_taken() -> None:
@@ -297,13 +298,13 @@ def test_where_nothing_can_be_written_it_lasts_as_long_as_the_process(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("not a folder")
-    monkeypatch.setattr(wisdom, "_root", lambda: file / "wisdom")
+    monkeypatch.setattr(remember, "_root", lambda: file / "wisdom")
     spec = learn("im2col")
-    assert wisdom.recall(spec, 1) == "im2col"
+    assert remember.recall(spec, 1) == "im2col"
     assert chosen() == "im2col"
     assert len(json.loads(wisdom.export_wisdom())["problems"]) == 1
     assert wisdom.forget_wisdom() == 1
-    assert wisdom.recall(spec, 1) is None
+    assert remember.recall(spec, 1) is None
     assert file.read_text() == "not a folder"
 
 
@@ -333,7 +334,7 @@ def test_many_threads_learn_and_plan_at_once() -> None:
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(work, range(300))) <= {"im2col", estimated}
     learn("naive")
-    assert chosen() == wisdom.recall(spec, 1) == "naive"
+    assert chosen() == remember.recall(spec, 1) == "naive"
 
 
 def test_a_forked_child_learns_for_itself_and_its_parent_sees_the_file() -> None:
@@ -342,7 +343,7 @@ def test_a_forked_child_learns_for_itself_and_its_parent_sees_the_file() -> None
         learn("im2col", padding=(2, 3))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert wisdom.recall(problem(padding=(2, 3)), 1) == "im2col"
+    assert remember.recall(problem(padding=(2, 3)), 1) == "im2col"
 
 
 def test_problems_have_names_of_their_own() -> None:
@@ -360,4 +361,4 @@ def test_problems_have_names_of_their_own() -> None:
         conv_spec((4, 1, 10, 11), (8, 1, 3, 3), [FLOAT]),
         conv_spec((1, 4, 11, 10), (8, 4, 3, 3), [FLOAT]),
     ]
-    assert len({wisdom._key(spec, 1) for spec in specs}) == len(specs) == len(set(specs))
+    assert len({remember._key(spec, 1) for spec in specs}) == len(specs) == len(set(specs))

@@ -16,8 +16,8 @@ from numba import prange
 from ..base.files import cache_folder, read, write
 from .system import micro
 from .system.disk_cache import identity
-from .system.kernels import kernel, num_threads
-from .system.threads import in_threads
+from .system.kernels import kernel
+from .system.threads import in_threads, num_threads
 from .tiles import simd
 
 

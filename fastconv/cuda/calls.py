@@ -16,9 +16,11 @@ import numpy as np
 from ..base.devices import on_gpu
 from ..planner.choose import choose, operation
 from ..planner.plan import Plan
-from ..specs.arguments import BFLOAT16, allocate, array, check_dtype, flag, result_array
+from ..specs.arguments import flag
 from ..specs.arguments import shape as check_shape
+from ..specs.arrays import allocate, array, result_array
 from ..specs.conv import ConvSpec, conv_spec
+from ..specs.dtypes import BFLOAT16, check_dtype
 from ..specs.pool import PoolSpec, adaptive_spec, pool_spec
 from .algorithms import pool_global
 from .machine import this_machine

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from ..planner.choose import choose
-from ..planner.plan import computed_array, hand_over
-from ..specs.arguments import BFLOAT16, result_array
+from ..specs.arrays import computed_array, hand_over, result_array
 from ..specs.conv import ConvSpec, conv_spec
+from ..specs.dtypes import BFLOAT16
 from ..specs.pool import PoolSpec, pool_spec
 from .algorithms import pool_gradient
 from .calls import Operand, check_together, operand, pooled_dtype

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..specs.arguments import result_array
+from ..specs.arrays import result_array
 from ..specs.pool import check_places, unpooled_shape
 from ..specs.unfold import columns_shape, fold_spec, unfold_spec
 from .calls import Operand, check_together, operand, pooled_dtype

@@ -1,8 +1,7 @@
-"""Poolings told by the size of their output, and the way back from maxima to their places."""
+"""Poolings that are told the size of their output."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,12 @@ import numpy as np
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from ..base.devices import place
 from ..planner.plan import recipe
-from ..specs.arguments import allocate, array, check_dtype, flag, kernel_ready, result_array
-from ..specs.pool import PoolSpec, adaptive_spec, bounds, check_places, unpooled_shape
+from ..specs.arguments import flag
+from ..specs.arrays import allocate, array, kernel_ready, result_array
+from ..specs.dtypes import check_dtype
+from ..specs.pool import PoolSpec, adaptive_spec, bounds
 
-__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d", "max_unpool2d"]
+__all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d"]
 
 
 def adaptive_avg_pool2d(
@@ -133,69 +134,3 @@ def _bounds(problem: PoolSpec) -> tuple[Any, Any]:
 def _planes(x: np.ndarray, problem: PoolSpec) -> np.ndarray:
     return kernel_ready(x, problem.x_dtype).reshape(-1, *x.shape[-2:])
 
-
-def max_unpool2d(
-    x: Any,
-    indices: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    *,
-    output_size: Any = None,
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
-    """Maxima put back to where `max_pool2d` found them, zeros elsewhere, as in PyTorch.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, OH, OW), (C, OH, OW) or (OH, OW)
-        The maxima.
-    indices : array_like of int, shape of `x`
-        Their flat places in the H * W plane. Of several values for a place the last is kept; on a GPU any of them.
-    kernel_size, stride, padding : int or (int, int)
-        Of the pooling. They tell the size, ``(OH - 1) * stride - 2 * padding + kernel_size``.
-    output_size : (int, int), optional
-        The size instead; by less than the stride another than that.
-    device, out
-        As in `conv2d`.
-
-    Returns
-    -------
-    ndarray, shape (..., H, W)
-        Of the dtype of `x`.
-
-    Raises
-    ------
-    ValueError, TypeError, MemoryError
-        If an argument does not fit, or an index is outside the plane. (Of arrays on a GPU the indices are not looked at
-        beforehand, and values whose index is outside are left out.)
-
-    Notes
-    -----
-    Source: Zeiler and Fergus, Visualizing and understanding convolutional networks, arXiv:1311.2901.
-
-    Examples
-    --------
-    >>> import fastconv
-    >>> values, indices = fastconv.max_pool2d([[1.0, 2.0, 5.0, 4.0]], (1, 2), return_indices=True)
-    >>> fastconv.max_unpool2d(values, indices, (1, 2))
-    array([[0., 2., 5., 0.]])
-    """
-    if place(device, x) == "cuda":
-        from ..cuda import moves
-
-        return moves.max_unpool2d(x, indices, (kernel_size, stride, padding, output_size), out)
-    x, places = array("x", x), array("indices", indices)
-    shape = unpooled_shape(x, places, kernel_size, stride, padding, output_size)
-    result = result_array(shape, check_dtype("x", x.dtype), out, (x, places))
-    if places.size:
-        check_places(places, shape)
-        from ..cpu.algorithms import adaptive_pool
-
-        planes = math.prod(x.shape[:-2])
-        values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
-        bits = f"u{result.itemsize}"  # elements are moved, whatever they are
-        found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
-        adaptive_pool.unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
-    return result

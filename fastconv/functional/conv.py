@@ -1,4 +1,9 @@
-"""The public convolutions: what they promise. What they check is in `spec`, what they run is in `plan`."""
+"""Convolutions of images, signals (one spatial axis) and volumes (three): the public functions.
+
+Arguments that have a number for each axis take one for a signal and (depth, vertical, horizontal) for a volume; padding
+by side is ``((left, right),)`` and ``((front, back), (top, bottom), (left, right))``. What a call means is checked in
+`fastconv.specs.conv`.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,12 @@ import numpy as np
 
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from ..base.devices import place
-from ..planner.choose import algorithms, get_num_threads, set_num_threads
-from ..planner.plan import Plan, fastest, filter_recipe, recipe
-from ..specs.arguments import BFLOAT16, array, check_dtype, copied, flag, shape
+from ..planner.plan import filter_recipe, recipe
+from ..specs.arrays import array
 from ..specs.conv import ConvSpec, conv_spec, filter_spec
+from ..specs.dtypes import BFLOAT16
 
-__all__ = [
-    "Plan",
-    "algorithms",
-    "conv2d",
-    "corr2d",
-    "get_num_threads",
-    "plan_conv2d",
-    "set_num_threads",
-]
+__all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
 
 
 def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> Any:
@@ -228,43 +225,41 @@ def convolve(
     return this.run(x, this.pack(weight, bias), out, inputs)
 
 
-def plan_conv2d(
-    x_shape: Any,
+def conv1d(
+    x: Any,
     weight: Any,
     bias: Any = None,
     *,
-    dtype: Any = None,
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
     activation: str | None = None,
-    precision: str = "float32",
     algorithm: str = "auto",
     device: str | None = None,
-    measure: bool = False,
-) -> Plan:
-    """Check, decide and pack a `conv2d` once, to call it many times.
+    out: Any = None,
+) -> Any:
+    """1-D convolution layer: `conv2d` on signals, as in PyTorch.
 
     Parameters
     ----------
-    x_shape : sequence of int
-        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
-        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does
-        not change the plan.
-    dtype : dtype, optional
-        Of the inputs to come; the weight's by default.
-    measure : bool
-        Whether to time the algorithms, each compiled if need be, instead of estimating which is the fastest. The answer
-        is remembered on disk (`fastconv.wisdom`), and ``algorithm="auto"`` follows it from then on: a second time costs
-        nothing. It holds for this problem, dtype and number of threads.
+    x : array_like, shape (N, C, W) or (C, W)
+        The input. Any strides and byte order; it is never changed.
+    weight : array_like, shape (C_out, C / groups, KW)
+        The kernels.
+    bias, groups, activation, device, out
+        As in `conv2d`.
+    stride, dilation : int
+        Step of the window and spacing of its taps.
+    padding : int, ((int, int),), "valid", "same" or "same_lower"
+        Zeros around the input, as in `conv2d`.
+    algorithm : str
+        "auto" or one of ``algorithms("conv1d")``.
 
     Returns
     -------
-    Plan
-        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``algorithm``,
-        ``flops``, ``scratch_bytes`` and ``output_shape``.
+    ndarray, shape (N, C_out, OW) or (C_out, OW)
+        dtype as in `conv2d`.
 
     Raises
     ------
@@ -273,67 +268,71 @@ def plan_conv2d(
 
     Notes
     -----
-    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+    Source: van den Oord et al., WaveNet, arXiv:1609.03499, for dilated ones.
 
     Examples
     --------
     >>> import numpy as np, fastconv
-    >>> plan = fastconv.plan_conv2d((1, 3, 8, 8), np.ones((4, 3, 3, 3), np.float32), padding="same")
-    >>> plan.output_shape, plan.flops
-    ((1, 4, 8, 8), 13824)
-    >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
-    array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
+    >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
+    array([[1., 2., 4.]])
     """
-    options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
-    return plan_convolution(2, x_shape, weight, bias, dtype, *options)
+    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
+    return convolve(1, x, weight, bias, *options)
 
 
-def plan_convolution(
-    axes: int,
-    x_shape: Any,
+def conv3d(
+    x: Any,
     weight: Any,
-    bias: Any,
-    dtype: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-    activation: str | None,
-    precision: str,
-    algorithm: str,
-    device: str | None,
-    measure: bool,
-) -> Plan:
-    """What `plan_conv2d` does, along so many spatial axes."""
-    if place(device, weight if device is None else None) == "cuda":
-        from ..cuda import calls
+    bias: Any = None,
+    *,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """3-D convolution layer: `conv2d` on volumes, as in PyTorch.
 
-        if flag("measure", measure):
-            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
-        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
-                   "activation": activation, "precision": precision}  # fmt: skip
-        return calls.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
-    weight = copied("weight", array("weight", weight))
-    bias = None if bias is None else copied("bias", array("bias", bias))
-    try:
-        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
-    except TypeError as error:
-        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    problem = conv_spec(
-        shape("x_shape", x_shape),
-        weight.shape,
-        [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype],
-        axes=axes,
-        bias_shape=None if bias is None else bias.shape,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        activation=activation,
-        precision=precision,
-    )
-    if flag("measure", measure):
-        if algorithm != "auto":
-            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        fastest(problem, weight, bias)  # is remembered, and so found by "auto"
-    return Plan(problem, weight, bias, algorithm)
+    Parameters
+    ----------
+    x : array_like, shape (N, C, D, H, W) or (C, D, H, W)
+        The input. Any strides and byte order; it is never changed.
+    weight : array_like, shape (C_out, C / groups, KD, KH, KW)
+        The kernels.
+    bias, groups, activation, device, out
+        As in `conv2d`.
+    stride, dilation : int or (int, int, int)
+        Step of the window and spacing of its taps.
+    padding : int, (int, int, int), three pairs, "valid", "same" or "same_lower"
+        Zeros around the input, as in `conv2d`.
+    algorithm : str
+        "auto" or one of ``algorithms("conv3d")``.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, OD, OH, OW) or (C_out, OD, OH, OW)
+        dtype as in `conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    The index equation is in `fastconv.cpu.shared.volumes`.
+
+    Source: Tran et al., Learning spatiotemporal features with 3D convolutional networks, arXiv:1412.0767.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> x = np.arange(8.0).reshape(1, 2, 2, 2)
+    >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
+    array([[[[12., 16.]]]])
+    """
+    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
+    return convolve(3, x, weight, bias, *options)

@@ -1,25 +1,15 @@
-"""The public transposed convolutions. What they compute, and how, is in `transposed`."""
+"""Transposed convolutions of signals, images and volumes: the public functions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..base.devices import place
 from ..planner import transposed
-from ..planner.transposed import TransposedPlan
-from ..specs.arguments import array, check_dtype, copied, flag, shape
+from ..specs.arrays import array
 from ..specs.conv_transpose import Geometry, transpose_spec
 
-__all__ = [
-    "conv_transpose1d",
-    "conv_transpose2d",
-    "conv_transpose3d",
-    "plan_conv_transpose1d",
-    "plan_conv_transpose2d",
-    "plan_conv_transpose3d",
-]
+__all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
 def conv_transpose2d(
@@ -190,160 +180,6 @@ def conv_transpose3d(
     return _transpose(3, x, weight, bias, geometry, groups, algorithm, device, out)
 
 
-def plan_conv_transpose2d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
-    measure: bool = False,
-) -> TransposedPlan:
-    """Check, decide and pack a `conv_transpose2d` once, to call it many times.
-
-    Parameters
-    ----------
-    x_shape : sequence of int
-        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
-        As in `conv_transpose2d`. Weight and bias are copied: changing them later does not change the plan.
-    dtype : dtype, optional
-        Of the inputs to come; the weight's by default.
-    device : {"cpu", "cuda"}, optional
-        Where it runs; where `weight` is by default.
-    measure : bool
-        Whether to time the ways to compute it, each compiled if need be, instead of estimating which is the fastest.
-        What is found of the convolutions among them is remembered on disk, as by `plan_conv2d`.
-
-    Returns
-    -------
-    TransposedPlan
-        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``spec``,
-        ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
-
-    Raises
-    ------
-    ValueError, TypeError, MemoryError
-        As `conv_transpose2d`.
-
-    Notes
-    -----
-    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
-
-    Examples
-    --------
-    >>> import numpy as np, fastconv
-    >>> plan = fastconv.plan_conv_transpose2d((1, 1, 2), [[[[1.0, 10.0]]]], stride=(1, 2))
-    >>> plan.output_shape, plan.flops
-    ((1, 1, 4), 8)
-    >>> plan([[[1.0, 2.0]]])
-    array([[[ 1., 10.,  2., 20.]]])
-    """
-    geometry = stride, padding, output_padding, dilation, output_size
-    return _plan(2, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
-
-
-def plan_conv_transpose1d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
-    measure: bool = False,
-) -> TransposedPlan:
-    """Check, decide and pack a `conv_transpose1d` once, to call it many times.
-
-    Parameters
-    ----------
-    x_shape : sequence of int
-        Shape of the inputs to come, (N, C, W) or (C, W).
-    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
-        As in `conv_transpose1d`.
-    dtype, device, measure
-        As in `plan_conv_transpose2d`.
-
-    Returns
-    -------
-    TransposedPlan
-        As `plan_conv_transpose2d`.
-
-    Raises
-    ------
-    ValueError, TypeError, MemoryError
-        As `conv_transpose1d`.
-
-    Examples
-    --------
-    >>> import numpy as np, fastconv
-    >>> fastconv.plan_conv_transpose1d((1, 80, 100), np.ones((80, 8, 4), np.float32), stride=2).output_shape
-    (1, 8, 202)
-    """
-    geometry = stride, padding, output_padding, dilation, output_size
-    return _plan(1, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
-
-
-def plan_conv_transpose3d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
-    *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
-    measure: bool = False,
-) -> TransposedPlan:
-    """Check, decide and pack a `conv_transpose3d` once, to call it many times.
-
-    Parameters
-    ----------
-    x_shape : sequence of int
-        Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
-    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
-        As in `conv_transpose3d`.
-    dtype, device, measure
-        As in `plan_conv_transpose2d`.
-
-    Returns
-    -------
-    TransposedPlan
-        As `plan_conv_transpose2d`.
-
-    Raises
-    ------
-    ValueError, TypeError, MemoryError
-        As `conv_transpose3d`.
-
-    Examples
-    --------
-    >>> import numpy as np, fastconv
-    >>> fastconv.plan_conv_transpose3d((1, 8, 4, 5, 6), np.ones((8, 3, 2, 2, 2), np.float32), stride=2).output_shape
-    (1, 3, 8, 10, 12)
-    """
-    geometry = stride, padding, output_padding, dilation, output_size
-    return _plan(3, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
-
-
 def _transpose(
     axes: int,
     x: Any,
@@ -365,35 +201,3 @@ def _transpose(
     problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
     return transposed.transposed_recipe(problem, algorithm).run(weight, x, bias, out)
 
-
-def _plan(
-    axes: int,
-    x_shape: Any,
-    weight: Any,
-    bias: Any,
-    dtype: Any,
-    geometry: Geometry,
-    groups: Any,
-    algorithm: str,
-    device: str | None,
-    measure: bool,
-) -> Any:
-    """`plan_conv_transpose2d` along so many axes."""
-    if place(device, weight if device is None else None) == "cuda":
-        from ..cuda import conv_transpose
-
-        if flag("measure", measure):
-            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
-        return conv_transpose.plan_conv_transpose(axes, x_shape, weight, bias, dtype, geometry, groups, algorithm)
-    weight = copied("weight", array("weight", weight))
-    bias = None if bias is None else copied("bias", array("bias", bias))
-    try:
-        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
-    except TypeError as error:
-        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, geometry, groups)
-    if flag("measure", measure):
-        if algorithm != "auto":
-            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        return TransposedPlan.measured(problem, weight, bias)
-    return TransposedPlan(problem, weight, bias, algorithm)

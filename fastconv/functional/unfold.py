@@ -8,7 +8,9 @@ import numpy as np
 
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from ..base.devices import place
-from ..specs.arguments import allocate, array, check_dtype, check_out, kernel_ready, shape
+from ..specs.arguments import shape
+from ..specs.arrays import allocate, array, check_out, kernel_ready
+from ..specs.dtypes import check_dtype
 from ..specs.unfold import columns_shape, fold_spec, unfold_spec
 
 __all__ = ["corr2d_matrix", "fold2d", "unfold2d"]

@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from .. import grad as gradients
+from ..functional.avg_pool import avg_pool2d
 from ..functional.conv import conv2d
 from ..functional.conv_transpose import conv_transpose2d
-from ..functional.pool import avg_pool2d, max_pool2d
+from ..functional.max_pool import max_pool2d
 from ..specs.arguments import integer, pair
 from .training import SGD, Adam, CrossEntropyLoss, MSELoss, Parameter
 

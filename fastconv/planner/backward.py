@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import wisdom
-from ..specs.arguments import is_small, kernel_ready, result_array
+from ..specs.arrays import computed_array, hand_over, is_small, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.pool import PoolSpec
+from . import remember
 from .choose import check_name, choose, runtime
-from .plan import computed_array, hand_over, recipe
+from .plan import recipe
 
 
 class WeightRecipe:
@@ -44,7 +44,7 @@ class WeightRecipe:
 def weight_recipe(spec: ConvSpec, algorithm: str) -> WeightRecipe:
     """The recipe for an algorithm that is asked for by name, or the cheapest; kept for the next call."""
     check_name(algorithm)
-    return _weight_recipe(spec, algorithm, runtime().num_threads(), wisdom.generation)
+    return _weight_recipe(spec, algorithm, runtime().num_threads(), remember.generation)
 
 
 @lru_cache(maxsize=4096)

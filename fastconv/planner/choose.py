@@ -10,10 +10,10 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from .. import wisdom
 from ..specs.arguments import integer
 from ..specs.conv import ConvSpec
 from ..specs.pool import PoolSpec
+from . import remember
 
 #: The table of each operation; a signal is an image of height 1.
 _OPS = {
@@ -110,7 +110,7 @@ def choose(
     if algorithm != "auto":
         return _named(op, spec, algorithm, device), None
     threads = runtime().num_threads() if device == "cpu" else 0
-    return _cheapest(op, spec, device, threads, wisdom.generation, names, once)
+    return _cheapest(op, spec, device, threads, remember.generation, names, once)
 
 
 def check_name(algorithm: object) -> None:
@@ -152,7 +152,7 @@ def _cheapest(
         raise ValueError(f"no algorithm can do this; of {name(last)!r}: {last.supports(spec)}")
     remembered = None
     if isinstance(spec, ConvSpec) and op == operation(spec) and device == "cpu":
-        remembered = wisdom.recall(spec, threads)
+        remembered = remember.recall(spec, threads)
     best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
     least = min(costs.values())
     cheaper = min((label for label in others if others[label] < least), key=others.__getitem__, default=None)
@@ -211,14 +211,10 @@ def _machine(device: str) -> Any:
 
 @lru_cache(maxsize=1)
 def runtime() -> Any:
-    """`cpu.runtime`; an import statement would look it up at every call, for longer than the rest of a choice.
+    """`cpu.system.threads`, which an import statement would look up at every call, for longer than a choice takes."""
+    from ..cpu.system import threads
 
-    Whatever may be the first to load `cpu` imports ``from .cpu``, not ``from .cpu.runtime``: of threads that began
-    with a package and with a module of it at once, Python until 3.12 lets one have what is loaded by half.
-    """
-    from ..cpu.system import kernels
-
-    return kernels
+    return threads
 
 
 # -- threads -------------------------------------------------------------------------------------------------

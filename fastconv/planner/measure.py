@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..specs.arguments import allocate, check_dtype
+from ..specs.arrays import allocate
+from ..specs.dtypes import check_dtype
 
 
 def medians(

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .. import wisdom
-from ..specs.arguments import allocate, array, check_dtype, check_memory, check_out, is_small, kernel_ready
+from ..specs.arrays import allocate, array, check_memory, check_out, computed_array, hand_over, is_small, kernel_ready
 from ..specs.conv import ConvSpec, filter_spec
+from ..specs.dtypes import check_dtype
 from ..specs.pool import PoolSpec
+from . import remember
 from .choose import EXACT, FILTERS, SMALL, candidates, check_name, choose, get_num_threads, name, operation, runtime
 from .measure import medians, random_array
 
@@ -29,7 +30,7 @@ def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
     """The algorithm that measures fastest, timed now on random data unless it is remembered."""
     threads = get_num_threads()
     costs = candidates(spec)
-    remembered = wisdom.recall(spec, threads)
+    remembered = remember.recall(spec, threads)
     if remembered in costs:
         return remembered
     least = min(costs.values())
@@ -41,7 +42,7 @@ def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
         if costs[label] <= HOPELESS * least:
             runs[label] = partial(Plan(spec, weight, bias, label), x, out)
             runs[label]()  # compiles
-    return wisdom.remember(spec, threads, medians(runs, MEASURED_CALLS, MEASURED_SECONDS, HOPELESS_RUN))
+    return remember.learn(spec, threads, medians(runs, MEASURED_CALLS, MEASURED_SECONDS, HOPELESS_RUN))
 
 
 # -- running -------------------------------------------------------------------------------------------------
@@ -87,20 +88,6 @@ class _Recipe:
         return images.reshape(self._seen), target.reshape(self._written), result
 
 
-def computed_array(result: np.ndarray, computed: np.dtype) -> np.ndarray:
-    """What a kernel writes: the result itself, or an array of the dtype that is computed in."""
-    if result.dtype == computed:
-        return result
-    return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
-
-
-def hand_over(target: np.ndarray, result: np.ndarray) -> None:
-    """Put what a kernel wrote where it belongs, if it is not there already."""
-    if target is not result and result.dtype != np.bool_:
-        with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
-            result[...] = target.reshape(result.shape)
-
-
 class ConvRecipe(_Recipe):
     """A convolution and its algorithm."""
 
@@ -123,7 +110,7 @@ class ConvRecipe(_Recipe):
         module = self.module if special is None or packed is None else special
         if packed is None:
             prepare = module.prepare
-            packed = runtime().used_once(prepare, self.spec, weight) if self._once else prepare(self.spec, weight)
+            packed = _memory().used_once(prepare, self.spec, weight) if self._once else prepare(self.spec, weight)
         return module, packed, self._no_bias if bias is None else kernel_ready(bias, self._computed)
 
     def run(
@@ -137,6 +124,14 @@ class ConvRecipe(_Recipe):
             if not self._same:
                 hand_over(target, result)
         return result
+
+
+@lru_cache(maxsize=1)
+def _memory() -> Any:
+    """`cpu.system.memory`, which an import statement would look up at every call."""
+    from ..cpu.system import memory
+
+    return memory
 
 
 #: The algorithm, the weights as it packed them, and the bias.
@@ -172,7 +167,7 @@ def recipe(spec: ConvSpec | PoolSpec, algorithm: str, once: bool = False) -> Any
     With `once` for a plain call, which packs the weights each time: that counts, and what is packed is for one call.
     """
     check_name(algorithm)
-    return _recipe(spec, algorithm, None, once, runtime().num_threads(), wisdom.generation)
+    return _recipe(spec, algorithm, None, once, runtime().num_threads(), remember.generation)
 
 
 @lru_cache(maxsize=4096)
@@ -203,7 +198,7 @@ def filter_recipe(
     exact: bool = False,
 ) -> Any:
     """The recipe for image filters, checked by `filter_spec`; with `exact` for an algorithm of `EXACT`."""
-    choice = runtime().num_threads(), wisdom.generation
+    choice = runtime().num_threads(), remember.generation
     return _filter_recipe(x_shape, weight_shape, dtypes, padding, exact, *choice)
 
 

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import wisdom
-from ..specs.arguments import allocate, is_small, kernel_ready, result_array
+from ..specs.arrays import allocate, is_small, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.phases import separate, together
+from . import remember
 from .choose import check_name, runtime
 from .measure import medians, random_array
 from .plan import HOPELESS_RUN, MEASURED_CALLS, MEASURED_SECONDS, fastest, planned_array
@@ -72,7 +72,7 @@ class TransposedRecipe:
 def transposed_recipe(spec: ConvSpec, algorithm: str) -> TransposedRecipe:
     """The recipe for an algorithm that is asked for by name, or the cheapest; it is kept for the next call."""
     check_name(algorithm)
-    return _recipe(spec, algorithm, runtime().num_threads(), wisdom.generation)
+    return _recipe(spec, algorithm, runtime().num_threads(), remember.generation)
 
 
 @lru_cache(maxsize=1024)

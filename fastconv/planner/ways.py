@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from ..specs.arguments import Pair, kernel_ready
+from ..specs.arguments import Pair
+from ..specs.arrays import computed_array, hand_over, kernel_ready
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.phases import Parts, Turns, joint, sample
 from .choose import candidates, choose, name, operation
-from .plan import Operands, alike, computed_array, conversion_bytes, hand_over, recipe
+from .plan import Operands, alike, conversion_bytes, recipe
 
 #: Seconds to exchange and pack one weight, for `product_seconds` (0.5 to 1.5 ns measured, AMD EPYC 9004).
 MOVE = 1e-9
@@ -96,13 +97,13 @@ class Convolutions:
 
     def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> Iterator[Operands]:
         """Weights and biases of the convolutions."""
-        from ..cpu.system.memory import kept
+        from ..cpu.system.memory import buffer
 
         exchange = self._exchange
         if exchange is None:
             return
         size, dtype = (exchange.size,), weight.dtype
-        exchanged = kept("weights", size, dtype) if self._once else np.empty(size, dtype)
+        exchanged = buffer("weights", size, dtype) if self._once else np.empty(size, dtype)
         exchange.run(_bits(weight.reshape(self._shape)), _bits(exchanged))
         for part, this, kernels in zip(self._parts.parts, self._recipes, exchange.parts(exchanged), strict=True):
             biases = bias if bias is None else np.repeat(bias, len(part.order))
@@ -119,7 +120,7 @@ class Convolutions:
             self._run(operands, bias, y, result)
 
     def _run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
-        from ..cpu.system.memory import kept
+        from ..cpu.system.memory import buffer
 
         spec, (convolutions, turns, complete, whole) = self._spec, self._parts
         shape, _, signals = spec.kernel_shapes
@@ -136,7 +137,7 @@ class Convolutions:
                 images[part.at] = this.run(seen, packed, None, ())
             else:
                 if results is None:
-                    results = kept("phases", (len(convolutions), *shape), spec.out_dtype)
+                    results = buffer("phases", (len(convolutions), *shape), spec.out_dtype)
                 this.run(seen, packed, results[number], ())
         if results is not None and turns is not None:
             _interleave(results if several else results[0], turns, images, several)
@@ -302,14 +303,14 @@ class Product:
 
     def _multiply(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray, target: np.ndarray) -> None:
         """With a product for some images of a group."""
-        from ..cpu.system.memory import kept
+        from ..cpu.system.memory import buffer
 
         sums, dtype, (_, _, depth, positions) = target.reshape(self._images), target.dtype, self._signals
         signals, first = y.reshape(self._signals), 0
         for images, number, this in self._parts:
             for _ in range(number):
-                turned = kept("turned", (images, positions, depth), dtype)
-                columns = kept("columns", (images * positions, self._weights[2]), dtype)
+                turned = buffer("turned", (images, positions, depth), dtype)
+                columns = buffer("columns", (images * positions, self._weights[2]), dtype)
                 for group, matrix in enumerate(weight.reshape(self._weights)):
                     turned[...] = signals[first : first + images, group].swapaxes(1, 2)
                     this.run(matrix, this.pack(turned.reshape(-1, depth), None), columns, ())

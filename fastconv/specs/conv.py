@@ -33,56 +33,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import Field, dataclass
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .arguments import (
-    BFLOAT16,
-    Pads,
-    Pair,
-    Sides,
-    Sizes,
-    check_bytes,
-    extent,
-    frozen_padding,
-    integer,
-    paddings,
-    per_axis,
-)
-
-#: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
-PRECISIONS = ("float32", "tf32", "tf32x3")
+from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
+from .arrays import check_bytes
+from .axes import FLAT, LAYOUTS, Depth, _by, volume
+from .dtypes import BFLOAT16, PRECISIONS, _accumulator, _storage
 
 # -- spatial axes --------------------------------------------------------------------------------------------
 
-
-class Depth(NamedTuple):
-    """The axis of a volume before its height; by default that of an image, which is one plane."""
-
-    d: int = 1
-    kd: int = 1
-    stride: int = 1
-    padding: Pair = (0, 0)
-    """(front, back)."""
-    dilation: int = 1
-    od: int = 1
-
-
-FLAT = Depth()
-
-#: How an input of so many spatial axes is laid out.
-LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
-
-
-def volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
-    """Something for each spatial axis as one for depth, height and width."""
-    depth, high, wide = (missing,) * (3 - len(sizes)) + sizes
-    return depth, high, wide
-
-
-def _by(sizes: Sizes) -> str:
-    return "x".join(map(str, sizes))
 
 # -- convolution ---------------------------------------------------------------------------------------------
 
@@ -225,20 +186,6 @@ def _short(value: Any) -> Any:
     while isinstance(value, tuple) and value.count(value[0]) == len(value):
         value = value[0]
     return value
-
-
-def _storage(dtype: np.dtype) -> np.dtype:
-    if dtype.kind in "fV":
-        return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-    if dtype.itemsize == 1:
-        return np.dtype(np.int8) if dtype.kind == "i" else np.dtype(np.uint8)
-    return np.dtype(np.int64)
-
-
-def _accumulator(dtype: np.dtype) -> np.dtype:
-    if dtype.kind in "fV":
-        return _storage(dtype)
-    return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
 
 
 def conv_spec(

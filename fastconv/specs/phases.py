@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arguments import MAX_BYTES, Pair, Sides, Sizes
-from .conv import ConvSpec, Depth, volume
+from .arguments import Pair, Sides, Sizes
+from .arrays import MAX_BYTES
+from .axes import Depth, volume
+from .conv import ConvSpec
 
 #: Of the axes of images and channels.
 _ALL = slice(None), slice(None)

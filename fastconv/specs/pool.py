@@ -14,21 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import (
-    AXES,
-    BFLOAT16,
-    Pads,
-    Pair,
-    check_bytes,
-    extent,
-    flag,
-    frozen_padding,
-    integer,
-    paddings,
-    pair,
-    per_axis,
-)
-from .conv import FLAT, LAYOUTS, Depth, HashedOnce, volume
+from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddings, pair, per_axis
+from .arrays import check_bytes
+from .axes import AXES, FLAT, LAYOUTS, Depth, volume
+from .conv import HashedOnce
+from .dtypes import BFLOAT16
 
 
 @dataclass(frozen=True)

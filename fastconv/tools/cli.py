@@ -19,11 +19,14 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .. import __version__, cache, wisdom
+from ..base.units import byte_count
 from ..functional.shapes import receptive_field
+from ..planner import remember
 from ..planner.choose import get_num_threads
 from ..planner.measure import random_array
 from ..specs.conv import conv_spec
-from .compare import Comparison, aligned, byte_count, compare, limited_threads
+from .compare import compare, limited_threads
+from .comparison import Comparison, aligned
 
 #: The names under which LLVM knows the vector extensions worth telling.
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "amx-int8", "amx-bf16", "neon", "sve")
@@ -208,8 +211,8 @@ def _print(comparison: Comparison) -> None:
 
 def _info(_: Any) -> None:
     from ..cpu.machine import copy_bandwidth, fma_ceiling
-    from ..cpu.system.kernels import threading_layer
     from ..cpu.system.target import processor
+    from ..cpu.system.threads import threading_layer
 
     layer, threads = threading_layer(), get_num_threads()
     single, double = (fma_ceiling(np.dtype(dtype), threads) / 1e9 for dtype in ("float32", "float64"))
@@ -224,7 +227,7 @@ def _info(_: Any) -> None:
         "multiply-adds": f"{single:,.0f} GFLOP/s in float32, {double:,.0f} in float64, measured on these threads",
         "memory": f"{copy_bandwidth(threads) / 1e9:,.0f} GB/s read and written, measured by copying",
         "cache": _cached(),
-        "wisdom": f"{sum(1 for _ in wisdom.records())} problems measured",
+        "wisdom": f"{sum(1 for _ in remember.records())} problems measured",
         "CUDA": _gpu(),
     }
     for label, text in lines.items():
@@ -291,7 +294,7 @@ def _wisdom(arguments: Any) -> None:
         print(f"{wisdom.forget_wisdom()} problems forgotten")
     else:
         lines = [("problem", "threads", "fastest", "microseconds")]
-        for record in sorted(wisdom.records(), key=lambda record: (record["problem"], record["threads"])):
+        for record in sorted(remember.records(), key=lambda record: (record["problem"], record["threads"])):
             best = record["algorithm"]
             took = f"{1e6 * record['seconds'][best]:,.1f}"
             lines.append((record["problem"], str(record["threads"]), best, took))

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from ..functional.avg_pool import avg_pool2d
 from ..functional.conv import conv2d
-from ..functional.pool import avg_pool2d, max_pool2d
+from ..functional.max_pool import max_pool2d
 from ..specs.conv import ConvSpec, conv_spec
-from .compare import Comparison, compare, extra
+from .compare import compare
+from .comparison import Comparison
+from .extras import extra
 
 #: Longest side of the photograph: a larger one would be scaled down by the sheet anyway.
 SIDE = 900

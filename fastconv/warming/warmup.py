@@ -13,8 +13,9 @@ from ..base import files
 from ..planner.choose import get_num_threads
 from ..planner.plan import Plan
 from ..planner.transposed import TransposedPlan
-from ..specs.arguments import check_dtype, flag
+from ..specs.arguments import flag
 from ..specs.conv import ConvSpec
+from ..specs.dtypes import check_dtype
 from ..specs.pool import PoolSpec
 from .team import Unit, cores, team, told
 from .works import Transposed, names, stages

@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import grad
-from ..functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d, max_unpool2d
+from ..functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
+from ..functional.max_pool import max_unpool2d
 from ..functional.unfold import fold2d, unfold2d
 from ..planner import backward
 from ..planner.choose import FILTERS, algorithms, candidates, choose, name, operation, operations, table

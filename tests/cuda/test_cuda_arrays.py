@@ -18,7 +18,7 @@ from test_cuda_conv import unsupported
 
 import fastconv
 from fastconv.cuda.system.arrays import SimulatedArray
-from fastconv.specs.arguments import BFLOAT16
+from fastconv.specs.dtypes import BFLOAT16
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")]
 

@@ -18,8 +18,8 @@ from fastconv.cuda.shared import gather, gemm, mma
 from fastconv.cuda.system.kernels import storage
 from fastconv.cuda.system.streams import SimulatedPointer, SimulatedStream, Stream, Tensor
 from fastconv.cuda.tiles import ptx
-from fastconv.specs.arguments import BFLOAT16
 from fastconv.specs.conv import ConvSpec, conv_spec
+from fastconv.specs.dtypes import BFLOAT16
 
 pytestmark = pytest.mark.gpu
 

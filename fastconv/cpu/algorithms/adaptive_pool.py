@@ -16,7 +16,7 @@ import numpy as np
 from numba import prange
 
 from ..system.kernels import kernel
-from ..system.kernels import scratch as runtime_scratch
+from ..system.memory import scratch_rows
 
 #: First element, and the one behind the last, of each window of an axis.
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -24,7 +24,7 @@ Bounds = tuple[np.ndarray, np.ndarray]
 
 def average(x: np.ndarray, out: np.ndarray, rows: Bounds, columns: Bounds) -> None:
     """`x` is (planes, h, w), `out` (planes, oh, ow)."""
-    lines = runtime_scratch(x.shape[2], out.dtype)
+    lines = scratch_rows(x.shape[2], out.dtype)
     _adaptive_average.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
 
 
@@ -33,7 +33,7 @@ def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray | None, rows: Bo
     if indices is not None:
         _adaptive_places.sized(16.0 * x.size)(x, out, indices, *rows, *columns)
         return
-    lines = runtime_scratch(x.shape[2], out.dtype)
+    lines = scratch_rows(x.shape[2], out.dtype)
     _adaptive_maximum.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
 
 

@@ -29,7 +29,8 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import panels
 from ..system import micro
-from ..system.kernels import Launch, is_used_once, kernel, weights_array
+from ..system.kernels import Launch, kernel
+from ..system.memory import is_used_once, weights_array
 from ..tiles import simd
 from ..tiles.gradient_tiles import scalar_products_address
 

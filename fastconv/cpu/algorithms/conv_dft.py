@@ -44,8 +44,9 @@ from ..machine import Machine
 from ..shared import row_filter
 from ..shared.patch import zeros
 from ..system import micro
-from ..system.kernels import jit, kernel, num_threads, weights_array
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import jit, kernel
+from ..system.memory import scratch_rows, weights_array
+from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.spectral_tile import row_product_address, spectral_rows, spectral_tile_address
 
@@ -298,7 +299,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         bias,
         spec.floor,
         out,
-        runtime_scratch(packed.memory, x.dtype),
+        scratch_rows(packed.memory, x.dtype),
         finite,
         packed.sizes,
     )

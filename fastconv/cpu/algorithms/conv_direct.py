@@ -32,8 +32,9 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import panels, patch
 from ..system import micro
-from ..system.kernels import jit, kernel, num_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import jit, kernel
+from ..system.memory import scratch_rows
+from ..system.threads import num_threads
 from ..tiles import simd
 
 #: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
@@ -180,7 +181,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
-    patches = runtime_scratch(packed.patch_size, x.dtype)
+    patches = scratch_rows(packed.patch_size, x.dtype)
     packed.loops(
         packed.tasks,
         packed.micro,

@@ -41,9 +41,9 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import row_filter
 from ..system import kernels, micro
-from ..system.kernels import compiled, num_threads
-from ..system.kernels import scratch as runtime_scratch
-from ..system.threads import in_threads
+from ..system.kernels import compiled
+from ..system.memory import scratch_rows
+from ..system.threads import in_threads, num_threads
 from ..tiles import simd
 from ..tiles.spectral_tile import spectral_rows, spectral_tile_address
 
@@ -230,7 +230,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     corners = list(product(range(0, spec.n, steps.images), range(0, spec.groups, steps.groups),
                            range(0, spec.oh, steps.band)))  # fmt: skip
     each = sum(_sizes(spec, steps))
-    memory = runtime_scratch(-(-shares * each // numba.get_num_threads()), x.dtype).reshape(-1)
+    memory = scratch_rows(-(-shares * each // numba.get_num_threads()), x.dtype).reshape(-1)
     finite = [True] * shares
 
     def work(share: int) -> None:

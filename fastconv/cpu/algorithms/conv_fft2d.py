@@ -39,8 +39,9 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch, row_filter
 from ..system import micro
-from ..system.kernels import compiled, jit, kernel, num_threads, weights_array
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import compiled, jit, kernel
+from ..system.memory import scratch_rows, weights_array
+from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.butterfly import Transform, down, filtered_address, radices, transform, up
 
@@ -184,7 +185,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec)
     sizes = _sizes(plan, spec.acc_dtype)
     spectra = weights_array((spec.c_out * 2 * math.prod(plan.size),), spec.acc_dtype)
-    memory = runtime_scratch(sizes[2], spec.acc_dtype)[0]
+    memory = scratch_rows(sizes[2], spec.acc_dtype)[0]
     ready = _ready(plan.size, spec.acc_dtype)
     _fft2d_weights(weight, spectra, memory, plan.size, sizes, ready, simd.lanes(spec.acc_dtype), patch.ONE_PHASE)
     return Packed(spectra, weight)
@@ -194,7 +195,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     sizes = _sizes(plan, spec.acc_dtype)
     pairs = (math.prod(plan.blocks) + 1) // 2
-    scratches = runtime_scratch(sizes[2], spec.acc_dtype)
+    scratches = scratch_rows(sizes[2], spec.acc_dtype)
     signs = np.empty((spec.n * spec.c_out * pairs, lanes), spec.acc_dtype)
     corner = spec.padding[0][0], spec.padding[1][0]
     inner = plan.size[0] - spec.kh + 1, plan.size[1] - spec.kw + 1

@@ -38,8 +38,9 @@ from ..machine import Machine, this_machine
 from ..shared import panels
 from ..shared.patch import copy_row, zeros
 from ..system import micro
-from ..system.kernels import jit, kernel, num_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import jit, kernel
+from ..system.memory import scratch_rows
+from ..system.threads import num_threads
 from ..tiles import simd
 
 #: Bytes of x in one task. From 64 KiB to 640 KiB it makes a difference of 3%.
@@ -192,7 +193,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
-    patches = runtime_scratch(packed.patch_size, x.dtype)
+    patches = scratch_rows(packed.patch_size, x.dtype)
     weights = packed.weight, packed.raw
     loops, tasks = packed.loops, packed.tasks
     loops(tasks, packed.micro, x, packed.offsets, *weights, biases, spec.floor, out, patches, packed.sizes)

@@ -31,8 +31,9 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
 from ..system import micro
-from ..system.kernels import kernel, num_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import kernel
+from ..system.memory import scratch_rows
+from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.plane_tile import join_row, plane_tile_address, split_row, tile_vectors
 
@@ -125,7 +126,7 @@ def _ready(spec: ConvSpec, threads: int) -> tuple[int, tuple]:
 def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     size, geometry = _ready(spec, num_threads())
     loops = _polyphase.sized(spec.flops)
-    loops(x, packed, bias, spec.floor, out, runtime_scratch(size, x.dtype), *geometry)
+    loops(x, packed, bias, spec.floor, out, scratch_rows(size, x.dtype), *geometry)
 
 
 _take_apart, _put_together, _put_last = split_row(PHASES), join_row(PHASES, True), join_row(PHASES, False)

@@ -39,8 +39,9 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import row_filter
-from ..system.kernels import compiled, kernel, num_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import compiled, kernel
+from ..system.memory import scratch_rows
+from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.row_tile import Shape, row_tile
 
@@ -294,7 +295,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
 def _in_two_passes(spec: ConvSpec, x: np.ndarray, factors: tuple, bias: np.ndarray, out: np.ndarray) -> bool:
     """Convolve; False if a sum is not finite."""
     this = _prepared(spec, num_threads())
-    lines = runtime_scratch(this.lines, spec.acc_dtype)
+    lines = scratch_rows(this.lines, spec.acc_dtype)
     signs = np.empty((this.tasks, simd.lanes(spec.acc_dtype)), spec.acc_dtype)
     raised = spec.activation is not None
     this.loops(x, *factors, bias, this.floors, out, this.zeros, lines, signs, this.numbers, raised)

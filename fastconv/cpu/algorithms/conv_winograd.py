@@ -55,8 +55,9 @@ from ..shared.winograd_blocking import (
     tiling_of,
 )
 from ..system import micro
-from ..system.kernels import is_used_once, jit, kernel, masked_threads, num_threads, weights_array
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import jit, kernel
+from ..system.memory import is_used_once, scratch_rows, weights_array
+from ..system.threads import masked_threads, num_threads
 from ..tiles import simd
 from ..tiles.linear_map import map_address
 from ..tiles.register_tile import matrix_product_address
@@ -128,7 +129,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
     transform = _winograd_weights.sized(16 * packed.size)
     sizes, transforms = _panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
-    scratches = runtime_scratch(sum(sizes), spec.acc_dtype)
+    scratches = scratch_rows(sum(sizes), spec.acc_dtype)
     transform(transforms, weight, packed, scratches, sizes, across.elements, lanes)
     return _unpacked(spec, tiling)._replace(weight=packed)
 
@@ -173,7 +174,7 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     biases = panel_biases(spec, packed.weight.shape[-1], bias)
-    scratches = runtime_scratch(packed.scratch, x.dtype)
+    scratches = scratch_rows(packed.scratch, x.dtype)
     operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
     packed.loops(*packed.micro, *operands, packed.geometry)
 

@@ -30,7 +30,8 @@ from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
 from ..shared.pooling import DEAL, Lines, Prepared, combine, constants, counts, kind, lines, powering
-from ..system.kernels import jit, kernel, num_threads
+from ..system.kernels import jit, kernel
+from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
 #: What masks add to the cost of a load.

@@ -26,7 +26,8 @@ from numba import prange
 from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared.pooling import Prepared, combine, constants, counts, inside, kind, powering
-from ..system.kernels import jit, kernel, num_threads
+from ..system.kernels import jit, kernel
+from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
 #: Elements that a task folds, if it folds more than one window.

@@ -19,7 +19,7 @@ from numba import prange
 
 from ...specs.pool import PoolSpec
 from ..system.kernels import jit, kernel
-from ..system.kernels import scratch as runtime_scratch
+from ..system.memory import scratch_rows
 
 
 def max_pool(indices: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
@@ -39,7 +39,7 @@ def avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
             rows, columns = (0, spec.h), (0, spec.w)
         high = _taps(spec.oh, spec.stride[0], top, spec.kh, spec.dilation[0], *rows)
         wide = _taps(spec.ow, spec.stride[1], left, spec.kw, spec.dilation[1], *columns)
-    lines = runtime_scratch(spec.w, out.dtype)
+    lines = scratch_rows(spec.w, out.dtype)
     window = (spec.kh, spec.kw)
     loops = _scatter_avg.sized(4 * grad.size * (spec.kw + spec.kh))
     loops(grad, out, high, wide, window, spec.stride, (top, left), spec.dilation, lines)

@@ -34,7 +34,8 @@ from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
 from ..shared.pooling import DEAL, Lines, Prepared, combine, constants, counts, inside, kind, lines, powering
-from ..system.kernels import jit, kernel, num_threads
+from ..system.kernels import jit, kernel
+from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.

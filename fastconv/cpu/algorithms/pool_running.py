@@ -35,7 +35,8 @@ from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
 from ..shared.pooling import Prepared, combine, constants, counts, kind, powering
-from ..system.kernels import jit, kernel, num_threads
+from ..system.kernels import jit, kernel
+from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
 #: A level is made of so many windows of the one before: loads cost less than storing a level.

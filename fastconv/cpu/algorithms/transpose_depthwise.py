@@ -40,7 +40,8 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system import micro
 from ..system.building import intrinsic
-from ..system.kernels import Launch, jit, kernel, scratch
+from ..system.kernels import Launch, jit, kernel
+from ..system.memory import scratch_rows
 from ..tiles import simd
 from ..tiles.plane_tile import _join
 from ..tiles.register_tile import _plain
@@ -141,7 +142,7 @@ class Ready:
 
     def run(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
         """`y`, `weight` and `out` have the shapes of the convolution's output, weight and input."""
-        patches = scratch(self._patch, self._dtype)
+        patches = scratch_rows(self._patch, self._dtype)
         self._launch.call(self._tile, y, weight, bias, out, patches, *self._tables, self._sizes)
 
 

@@ -38,8 +38,9 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared.patch import transposed_address, zeros
 from ..system import micro
-from ..system.kernels import Launch, jit, kernel, masked_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import Launch, jit, kernel
+from ..system.memory import scratch_rows
+from ..system.threads import masked_threads
 from ..tiles import simd
 from ..tiles.gradient_tiles import added_product_address
 from ..tiles.register_tile import tile_shape
@@ -249,7 +250,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
 def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
     threads = masked_threads()
     this = _prepared(spec, threads)
-    memory = runtime_scratch(this.row, spec.acc_dtype).reshape(-1)
+    memory = scratch_rows(this.row, spec.acc_dtype).reshape(-1)
     first, second, third, end = this.edges
     packed_x, packed_grad, totals = memory[:first], memory[first:second], memory[second:third]
     lines = memory[third:end].reshape(threads, -1)

@@ -36,8 +36,9 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
 from ..system import micro
-from ..system.kernels import Launch, jit, kernel, masked_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import Launch, jit, kernel
+from ..system.memory import scratch_rows
+from ..system.threads import masked_threads
 from ..tiles import simd, simd_pool
 from ..tiles.gradient_tiles import outer_sums_address, split
 from . import weight_naive
@@ -281,7 +282,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
 
 def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
     this = _prepared(spec, masked_threads())
-    lines, finite = runtime_scratch(this.scratch, spec.acc_dtype), np.empty(this.tasks, np.bool_)
+    lines, finite = scratch_rows(this.scratch, spec.acc_dtype), np.empty(this.tasks, np.bool_)
     this.launch.call(this.deal, this.products, x, grad, out, finite, lines, *this.tables, this.sizes)
     if not finite.all():
         weight_naive.make_again(spec, x, grad, out)

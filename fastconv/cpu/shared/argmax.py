@@ -22,8 +22,9 @@ import numpy as np
 from numba import prange
 
 from ...specs.pool import PoolSpec
-from ..system.kernels import jit, kernel, num_threads
-from ..system.kernels import scratch as runtime_scratch
+from ..system.kernels import jit, kernel
+from ..system.memory import scratch_rows
+from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 from .pooling import Lines, combine, inside, lines
 
@@ -81,7 +82,7 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
 
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray) -> None:
     this = _prepared(spec, num_threads())
-    scratches = runtime_scratch(this.scratch, spec.x_dtype)
+    scratches = scratch_rows(this.scratch, spec.x_dtype)
     this.loops.sized(spec.flops)(x, out, indices, this.offsets, this.first, this.nothing, this.sizes, scratches)
 
 

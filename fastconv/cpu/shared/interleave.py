@@ -26,9 +26,10 @@ from llvmlite import ir
 from numba import prange, types
 
 from ...specs.arguments import Sizes
-from ...specs.conv import Depth
+from ...specs.axes import Depth
 from ..system.building import intrinsic
-from ..system.kernels import kernel, scratch
+from ..system.kernels import kernel
+from ..system.memory import scratch_rows
 from ..tiles import simd
 from ..tiles.plane_tile import _join
 from ..tiles.simd import _I32, _INT, Vector, _data, _load, _store
@@ -228,7 +229,7 @@ class Exchange:
     def run(self, weight: np.ndarray, exchanged: np.ndarray) -> None:
         """Fill a flat array of `size`."""
         lanes = simd.lanes(weight.dtype)
-        blocks = scratch((weight.shape[-1] + lanes) * lanes, weight.dtype)
+        blocks = scratch_rows((weight.shape[-1] + lanes) * lanes, weight.dtype)
         self._loops(weight, self._order, self._table, exchanged, blocks, lanes)
 
     def parts(self, exchanged: np.ndarray) -> list[np.ndarray]:

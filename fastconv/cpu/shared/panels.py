@@ -18,7 +18,9 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system import micro
-from ..system.kernels import is_used_once, jit, kernel, masked_threads, weights_array
+from ..system.kernels import jit, kernel
+from ..system.memory import is_used_once, weights_array
+from ..system.threads import masked_threads
 from ..tiles import register_tile, simd
 from .patch import zeros
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..system.kernels import Kernel, Launch, jit
-from ..system.kernels import scratch as runtime_scratch
+from ..system.memory import scratch_rows
 from ..tiles import simd, simd_pool
 
 
@@ -132,7 +132,7 @@ class Prepared:
 
     def run(self, *arrays: np.ndarray) -> None:
         """Pool: the first of the arrays into the others."""
-        scratches = runtime_scratch(self.scratch, arrays[0].dtype) if self._none is None else self._none
+        scratches = scratch_rows(self.scratch, arrays[0].dtype) if self._none is None else self._none
         self._launch.call(*arrays, *self._arguments, scratches)
 
 

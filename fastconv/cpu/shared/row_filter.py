@@ -24,7 +24,8 @@ from numba import prange
 
 from ...specs.conv import ConvSpec, Pair
 from ..machine import Machine
-from ..system.kernels import MOST_THREADS, PARALLEL_OPERATIONS, Launch, kernel
+from ..system.kernels import PARALLEL_OPERATIONS, Launch, kernel
+from ..system.threads import MOST_THREADS
 from ..tiles import simd
 from ..tiles.byte_pairs import pairs, pairs_pay
 from ..tiles.row_tile import UNROLLED, Shape, row_tile

@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.conv import FLAT, ConvSpec
+from ...specs.axes import FLAT
+from ...specs.conv import ConvSpec
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
-from ..system.memory import kept
+from ..system.memory import buffer
 from .interleave import gather, spread
 
 #: Bytes of gathered planes and results of one call of an algorithm, at most, if there is more than one plane of output:
@@ -138,8 +139,8 @@ class Convolution:
         part, planes = gathered(spec), spec.n * spec.depth.od
         # As integers: elements are moved, whatever they are.
         bits, out_bits = f"u{x.itemsize}", f"u{out.itemsize}"
-        seen = kept("gathered", part.kernel_shapes[0], x.dtype)
-        made = kept("made", part.kernel_shapes[2], out.dtype)
+        seen = buffer("gathered", part.kernel_shapes[0], x.dtype)
+        made = buffer("made", part.kernel_shapes[2], out.dtype)
         volumes = x.view(bits).reshape(spec.n, spec.c_in, spec.depth.d, -1)
         gathered_planes = seen.view(bits).reshape(part.n, spec.c_in, spec.depth.kd, -1)
         made_planes = made.view(out_bits).reshape(part.n, spec.c_out, -1)
@@ -187,7 +188,7 @@ class Pooling:
         each, d, od = _together(spec), spec.depth.d, spec.depth.od
         flat, deep = _flat(spec, each), _deep(spec, each)
         over_depth = _fastest(self.table, deep)
-        pooled = kept("pooled", (each, d, spec.oh * spec.ow), x.dtype)
+        pooled = buffer("pooled", (each, d, spec.oh * spec.ow), x.dtype)
         places = None if indices is None else np.empty(pooled.shape, np.int64)
         for start in range(0, spec.planes, each):
             start = min(start, spec.planes - each)  # the last part may do some volumes again

@@ -1,33 +1,103 @@
-"""Memory that lies between two steps of a call, kept for the calling thread's next: fresh memory costs a page fault
-every 4 KiB, and is cold in the caches."""
+"""Memory that is kept for the calling thread's next call: fresh memory costs a page fault every 4 KiB, and is cold.
+
+There is scratch of Numba's threads, weights that are packed for one call, and what lies between two steps.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-#: Arrays up to this size are kept.
+from .threads import masked_threads
+
+#: Bytes of the largest array that is kept, a guess at what a process can spare for good.
 KEPT_BYTES = 32 << 20
+#: So many ready-made views of scratch are kept, too: calls of a few microseconds find theirs without making it.
+KEPT_VIEWS = 256
 
 
 class _Kept(threading.local):
     def __init__(self) -> None:
+        self.scratch = np.empty(0, np.uint8)
+        self.views: dict[tuple, np.ndarray] = {}
+        self.weights = np.empty(0, np.uint8)
+        self.once = False
         self.buffers: dict[str, np.ndarray] = {}
 
 
 _kept = _Kept()
 
 
-def kept(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def buffer(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array, valid until this thread asks for one of the same step again."""
     size = math.prod(shape) * dtype.itemsize
-    buffer = _kept.buffers.get(step)
-    if buffer is None or buffer.nbytes < size:
-        memory = np.empty(size + 64, np.uint8)
-        start = -memory.ctypes.data % 64  # at the beginning of a cache line
-        buffer = memory[start : start + size]
+    memory = _kept.buffers.get(step)
+    if memory is None or memory.nbytes < size:
+        memory = _aligned(size)
         if size <= KEPT_BYTES:
-            _kept.buffers[step] = buffer
-    return buffer[:size].view(dtype).reshape(shape)
+            _kept.buffers[step] = memory
+    return memory[:size].view(dtype).reshape(shape)
+
+
+def scratch_rows(size: int, dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array of one row of at least `size` elements for each of Numba's threads.
+
+    Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
+    """
+    # Not `num_threads`: another thread may raise that limit before the kernel starts.
+    key = size, dtype, masked_threads()
+    view = _kept.views.get(key)
+    return _new_rows(*key) if view is None else view
+
+
+def _new_rows(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
+    item = np.dtype(dtype).itemsize
+    row = -(-size * item // 64) * 64  # rows begin at cache lines
+    needed = row * threads
+    keep = needed <= KEPT_BYTES
+    memory = _kept.scratch
+    if memory.nbytes < needed or not keep:
+        memory = _aligned(needed)
+        if keep:
+            _kept.scratch, _kept.views = memory, {}  # views of the old one would keep it alive
+    view = memory[:needed].view(dtype).reshape(threads, row // item)
+    if keep:
+        if len(_kept.views) >= KEPT_VIEWS:
+            _kept.views.clear()
+        _kept.views[size, dtype, threads] = view
+    return view
+
+
+def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array for packed weights: new, or within `used_once` in memory kept for this thread's calls."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not _kept.once or size > KEPT_BYTES:
+        return _aligned(size).view(dtype).reshape(shape)
+    if _kept.weights.nbytes < size:
+        _kept.weights = _aligned(size)
+    return _kept.weights[:size].view(dtype).reshape(shape)
+
+
+def used_once(prepare: Callable[..., Any], *args: Any) -> Any:
+    """``prepare(*args)`` for a result that is used before this thread's next call of `used_once`, and not after it."""
+    _kept.once = True
+    try:
+        return prepare(*args)
+    finally:
+        _kept.once = False
+
+
+def is_used_once() -> bool:
+    """Whether what is prepared now is for one call."""
+    return _kept.once
+
+
+def _aligned(size: int) -> np.ndarray:
+    """So many bytes from the beginning of a cache line on."""
+    memory = np.empty(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size]

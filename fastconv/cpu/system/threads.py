@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+
+import llvmlite.binding as llvm
+import numba
+from numba.np.ufunc import parallel as _numba_parallel
 
 from ...base import forks
 
@@ -42,3 +49,94 @@ def in_threads(work: Callable[[int], None], shares: int) -> None:
         for error in failures:
             if error is not None:
                 raise error
+
+
+#: As many threads as Numba can ever use in this process.
+MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set when Numba is imported
+
+
+_launching = threading.Lock()
+
+
+_layer: str | None = None
+
+
+_parallel_for: int | None = None
+
+
+_limit: int | None = None
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Let this package use at most so many of Numba's threads; None for all of them."""
+    global _limit
+    _limit = threads
+
+
+def num_threads() -> int:
+    """Threads a kernel called now may use: Numba's for this Python thread, or fewer by `set_num_threads`."""
+    limit = _limit
+    if limit == 1:
+        return 1
+    threads = masked_threads()
+    return threads if limit is None else min(threads, limit)
+
+
+def masked_threads() -> int:
+    """`numba.get_num_threads`, which takes two locks at every call to see that the threads are started, without."""
+    if _layer is None:
+        threading_layer()
+    return _numba_parallel._get_num_threads()  # type: ignore[attr-defined] # it is set when the threads start
+
+
+def threading_layer() -> str:
+    """Numba's threading layer: "tbb", "omp" or "workqueue". The first call starts its threads."""
+    global _layer, _parallel_for
+    if _layer is None:
+        with forks.gate:  # a child forked meanwhile would find Numba's locks held
+            numba.get_num_threads()
+            _layer = numba.threading_layer()
+            _parallel_for = llvm.address_of_symbol("numba_parallel_for")
+            if _layer == "tbb":  # when it is freed it waits for its threads: for ever, at times, where there were forks
+                pool = sys.modules["numba.np.ufunc.tbbpool"]
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
+    return _layer
+
+
+def _load_tbb() -> None:
+    """Load the tbb that pip put into this environment, where the dynamic linker does not look for it."""
+    for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(os.path.join(prefix, "lib", "libtbb.so.12"))
+            return
+
+
+def _load_openmp() -> None:
+    """Load GNU OpenMP such that its idle threads soon sleep.
+
+    By default they spin for milliseconds, on the cores that NumPy's BLAS needs next: `im2col`, which alternates
+    between the two, ran 12 times slower. 300 turns of spinning still catch the next of several small kernels.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        return
+    os.environ["GOMP_SPINCOUNT"] = "300"  # the library reads it while it is loaded, and only then
+    with contextlib.suppress(OSError):
+        ctypes.CDLL("libgomp.so.1")
+    del os.environ["GOMP_SPINCOUNT"]
+
+
+def _may_launch() -> bool:
+    """Whether a parallel kernel may run now; see the module's table. If so, `_launch` must follow."""
+    if _layer == "tbb":
+        return True
+    return not forks.threads_lost and (_layer != "workqueue" or _launching.acquire(blocking=False))
+
+
+def _launch(loops: Callable[..., None], threads: int, args: tuple) -> None:
+    """Run a parallel kernel on so many of Numba's threads; a fork waits for it."""
+    try:
+        with forks.kernel_running:
+            loops(_parallel_for, threads, *args)
+    finally:
+        if _layer == "workqueue":
+            _launching.release()

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ...specs.arguments import BFLOAT16
+from ...specs.dtypes import BFLOAT16
 from ..system.kernels import cuda, factory, integers, pick, pointer
 from ..system.streams import Buffer, Stream, Tensor, dense, volume
 from ..tiles.elements import narrow, widen

@@ -44,8 +44,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...specs.arguments import BFLOAT16
 from ...specs.conv import ConvSpec
+from ...specs.dtypes import BFLOAT16
 from ..machine import Machine
 from ..system.kernels import SIMULATED, Kernel, cuda, factory, integers, pick, pointer, storage
 from ..system.streams import Buffer, Stream, Tensor

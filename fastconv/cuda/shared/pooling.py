@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.arguments import BFLOAT16
+from ...specs.dtypes import BFLOAT16
 from ..system.kernels import device_function, pick
 from ..system.streams import Tensor
 

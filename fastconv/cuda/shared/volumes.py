@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.conv import FLAT, ConvSpec
+from ...specs.axes import FLAT
+from ...specs.conv import ConvSpec
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
 from ..system.kernels import cuda, factory, integers, pick, pointer, storage

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.arguments import BFLOAT16, check_dtype
+from ...specs.dtypes import BFLOAT16, check_dtype
 from .kernels import SIMULATED, cuda, storage
 from .streams import GpuStream, SimulatedPointer, SimulatedStream, Stream, Tensor, row_major
 

@@ -40,7 +40,7 @@ import numpy as np
 from numba import config, cuda, types
 
 from ...base.files import cache_folder, read, write
-from ...specs.arguments import BFLOAT16
+from ...specs.dtypes import BFLOAT16
 
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]

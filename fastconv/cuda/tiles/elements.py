@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from ...specs.arguments import BFLOAT16
+from ...specs.dtypes import BFLOAT16
 from ..system.kernels import SIMULATED, device_function
 
 if SIMULATED:

@@ -1,0 +1,194 @@
+"""Average poolings of signals, images and volumes; arguments are as those of `max_pool`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base.devices import place
+from ..planner.plan import recipe
+from ..specs.arrays import array
+from ..specs.dtypes import check_dtype
+from ..specs.pool import pool_spec
+
+__all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d"]
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Mean over windows, each channel on its own, as in PyTorch and, with dilation, in ONNX.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, dilation, ceil_mode, algorithm, device, out
+        As in `max_pool2d`, but the padding is of zeros.
+    count_include_pad : bool
+        Whether zeros of the padding count as elements of the window.
+    divisor_override : int, optional
+        Divide every sum by this instead of by the number of elements.
+
+    Returns
+    -------
+    ndarray, shape (..., OH, OW)
+        Of the dtype of `x`; float64 for integers and bool.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.avg_pool2d(np.arange(9).reshape(3, 3), 2, stride=1)
+    array([[2., 3.],
+           [5., 6.]])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("avg", 2, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+
+
+def avg_pool1d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Mean over windows of signals: `avg_pool2d` along one axis, as in PyTorch.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, dilation
+        As in `max_pool1d`.
+    padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
+        As in `avg_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (..., OW)
+        Of the dtype of `x`; float64 for integers and bool.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `avg_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.avg_pool1d([3, 1, 4, 2], 2)
+    array([2., 3.])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("avg", 1, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+
+
+def avg_pool3d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Mean over windows of volumes: `avg_pool2d` along three axes, as in PyTorch.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, dilation
+        As in `max_pool3d`.
+    padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
+        As in `avg_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (..., OD, OH, OW)
+        Of the dtype of `x`; float64 for integers and bool.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `avg_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.avg_pool3d(np.arange(8).reshape(2, 2, 2), (2, 1, 2))
+    array([[[2.5],
+            [4.5]]])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("avg", 3, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+
+
+def sum_pool(
+    op: str,
+    axes: int,
+    x: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+    algorithm: str,
+    device: str | None,
+    out: Any,
+) -> Any:
+    """What `avg_pool2d` or `lp_pool2d` does, along so many spatial axes."""
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from ..cuda import calls
+
+        options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
+                   "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
+                   "divisor_override": divisor_override, "norm_type": norm_type}  # fmt: skip
+        return calls.pool2d(op, x, options, False, algorithm, out)
+    x = array("x", x)
+    problem = pool_spec(
+        op,
+        x.shape,
+        check_dtype("x", x.dtype),
+        kernel_size,
+        stride,
+        padding,
+        dilation,
+        axes=axes,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
+        norm_type=norm_type,
+    )
+    return recipe(problem, algorithm).run(x, False, out)

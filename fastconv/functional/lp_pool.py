@@ -1,0 +1,149 @@
+"""Poolings by the p-norm of each window, of signals, images and volumes; arguments are as those of `max_pool`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .avg_pool import sum_pool
+
+__all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
+
+
+def lp_pool2d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Power mean times window size over windows: ``(sum of x ** p) ** (1 / p)``, as in PyTorch.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
+        As in `avg_pool2d`, of whose result for ``x ** p`` this is the p-th root after multiplying by the window's
+        ``KH * KW`` elements. Where the divisor is that number, as it is by default in every window that `ceil_mode`
+        does not let hang over the end, this is the sum.
+    norm_type : float
+        The power p, positive: 1 gives the sum, 2 the Euclidean norm.
+
+    Returns
+    -------
+    ndarray, shape (..., OH, OW)
+        Of the dtype of `x`; float64 for integers and bool. NaN where a sum of odd powers is negative and has no root.
+        Powers are made in that dtype (of float16 in float32), as in PyTorch: those of float32 beyond 3e38 are infinite.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: Sermanet, Chintala and LeCun, Convolutional neural networks applied to house numbers digit
+    classification, arXiv:1204.3968.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.lp_pool2d([[3.0, 4.0]], 2, (1, 2))
+    array([[5.]])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("lp", 2, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)
+
+
+def lp_pool1d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Power mean times window size over windows of signals: `lp_pool2d` along one axis, as in PyTorch.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, dilation
+        As in `max_pool1d`.
+    norm_type, padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
+        As in `lp_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (..., OW)
+        Of the dtype of `x`; float64 for integers and bool.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `lp_pool2d`.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.lp_pool1d([3.0, 4.0], 2, 2)
+    array([5.])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("lp", 1, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)
+
+
+def lp_pool3d(
+    x: Any,
+    norm_type: float,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Power mean times window size over windows of volumes: `lp_pool2d` along three axes, as in PyTorch.
+
+    Parameters
+    ----------
+    x, kernel_size, stride, dilation
+        As in `max_pool3d`.
+    norm_type, padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
+        As in `lp_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (..., OD, OH, OW)
+        Of the dtype of `x`; float64 for integers and bool.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `lp_pool2d`.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> fastconv.lp_pool3d([[[2.0, 4.0]], [[5.0, 6.0]]], 2, (2, 1, 2))
+    array([[[9.]]])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return sum_pool("lp", 3, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)

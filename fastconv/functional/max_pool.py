@@ -1,0 +1,268 @@
+"""Max poolings of signals (one spatial axis), images and volumes (three), and the way back for images.
+
+Arguments that have a number for each axis take one for a signal and (depth, vertical, horizontal) for a volume; padding
+by side is ``((left, right),)`` and ``((front, back), (top, bottom), (left, right))``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..base.devices import place
+from ..planner.plan import recipe
+from ..specs.arguments import flag
+from ..specs.arrays import array, kernel_ready, result_array
+from ..specs.dtypes import check_dtype
+from ..specs.pool import check_places, pool_spec, unpooled_shape
+
+__all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
+
+
+def max_pool2d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Maximum over windows, each channel on its own, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W), (C, H, W) or (H, W)
+        The input, of any real dtype. Any strides and byte order; it is never changed.
+    kernel_size : int or (int, int)
+        The window, vertical first.
+    stride : int or (int, int), optional
+        Step of the window; the window itself by default.
+    padding
+        The forms of `conv2d`, with minus infinity; on each side less than the window, so that every window touches
+        the input.
+    dilation : int or (int, int)
+        Spacing of the window's taps.
+    ceil_mode : bool
+        Keep a last window that hangs over the end.
+    return_indices : bool
+        Return the pair (values, indices); an index is flat in the H * W plane, int64.
+    algorithm, device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (..., OH, OW), or two of them
+        Of the dtype of `x`. A NaN in the window is its maximum.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: Scherer, Müller and Behnke, Evaluation of pooling operations in convolutional architectures, 2010.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.max_pool2d(np.arange(9).reshape(3, 3), 2, stride=1)
+    array([[4, 5],
+           [7, 8]])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool(2, x, *window, return_indices, algorithm, device, out)
+
+
+def max_pool1d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Maximum over windows of signals: `max_pool2d` along one axis, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, W), (C, W) or (W)
+        The input, of any real dtype.
+    kernel_size, stride, dilation : int
+        Window, step (the window by default) and spacing of its taps.
+    padding, ceil_mode, algorithm, device, out
+        As in `max_pool2d`.
+    return_indices : bool
+        Return the pair (values, indices); an index is flat in the signal, int64.
+
+    Returns
+    -------
+    ndarray, shape (..., OW), or two of them
+        Of the dtype of `x`. A NaN in the window is its maximum.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.max_pool1d([3, 1, 4, 1, 5], 3, stride=1)
+    array([4, 4, 5])
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool(1, x, *window, return_indices, algorithm, device, out)
+
+
+def max_pool3d(
+    x: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    algorithm: str = "auto",
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Maximum over windows of volumes: `max_pool2d` along three axes, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, D, H, W), (C, D, H, W) or (D, H, W)
+        The input, of any real dtype.
+    kernel_size, stride, dilation : int or (int, int, int)
+        Window, step (the window by default) and spacing of its taps.
+    padding, ceil_mode, algorithm, device, out
+        As in `max_pool2d`.
+    return_indices : bool
+        Return the pair (values, indices); an index is flat in the D * H * W volume, int64.
+
+    Returns
+    -------
+    ndarray, shape (..., OD, OH, OW), or two of them
+        Of the dtype of `x`. A NaN in the window is its maximum.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> values, indices = fastconv.max_pool3d(np.arange(8).reshape(2, 2, 2), 2, return_indices=True)
+    >>> values, indices
+    (array([[[7]]]), array([[[7]]]))
+    """
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return max_pool(3, x, *window, return_indices, algorithm, device, out)
+
+
+def max_unpool2d(
+    x: Any,
+    indices: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    *,
+    output_size: Any = None,
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Maxima put back to where `max_pool2d` found them, zeros elsewhere, as in PyTorch.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, OH, OW), (C, OH, OW) or (OH, OW)
+        The maxima.
+    indices : array_like of int, shape of `x`
+        Their flat places in the H * W plane. Of several values for a place the last is kept; on a GPU any of them.
+    kernel_size, stride, padding : int or (int, int)
+        Of the pooling. They tell the size, ``(OH - 1) * stride - 2 * padding + kernel_size``.
+    output_size : (int, int), optional
+        The size instead; by less than the stride another than that.
+    device, out
+        As in `conv2d`.
+
+    Returns
+    -------
+    ndarray, shape (..., H, W)
+        Of the dtype of `x`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        If an argument does not fit, or an index is outside the plane. (Of arrays on a GPU the indices are not looked at
+        beforehand, and values whose index is outside are left out.)
+
+    Notes
+    -----
+    Source: Zeiler and Fergus, Visualizing and understanding convolutional networks, arXiv:1311.2901.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> values, indices = fastconv.max_pool2d([[1.0, 2.0, 5.0, 4.0]], (1, 2), return_indices=True)
+    >>> fastconv.max_unpool2d(values, indices, (1, 2))
+    array([[0., 2., 5., 0.]])
+    """
+    if place(device, x) == "cuda":
+        from ..cuda import moves
+
+        return moves.max_unpool2d(x, indices, (kernel_size, stride, padding, output_size), out)
+    x, places = array("x", x), array("indices", indices)
+    shape = unpooled_shape(x, places, kernel_size, stride, padding, output_size)
+    result = result_array(shape, check_dtype("x", x.dtype), out, (x, places))
+    if places.size:
+        check_places(places, shape)
+        from ..cpu.algorithms import adaptive_pool
+
+        planes = math.prod(x.shape[:-2])
+        values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
+        bits = f"u{result.itemsize}"  # elements are moved, whatever they are
+        found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
+        adaptive_pool.unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
+    return result
+
+
+def max_pool(
+    axes: int,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+    algorithm: str,
+    device: str | None,
+    out: Any,
+) -> Any:
+    """What `max_pool2d` does, along so many spatial axes."""
+    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
+        from ..cuda import calls
+
+        options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
+                   "dilation": dilation, "ceil_mode": ceil_mode}  # fmt: skip
+        return calls.pool2d("max", x, options, return_indices, algorithm, out)
+    x = array("x", x)
+    return_indices = flag("return_indices", return_indices)
+    window = kernel_size, stride, padding, dilation
+    problem = pool_spec("max", x.shape, check_dtype("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
+    return recipe(problem, algorithm).run(x, return_indices, out)

@@ -1,0 +1,415 @@
+"""Plans: convolutions that are checked, decided and packed once, to be called again and again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base.devices import place
+from ..planner.plan import Plan, fastest
+from ..planner.transposed import TransposedPlan
+from ..specs.arguments import flag, shape
+from ..specs.arrays import array, copied
+from ..specs.conv import conv_spec
+from ..specs.conv_transpose import Geometry, transpose_spec
+from ..specs.dtypes import check_dtype
+
+__all__ = [
+    "plan_conv1d",
+    "plan_conv2d",
+    "plan_conv3d",
+    "plan_conv_transpose1d",
+    "plan_conv_transpose2d",
+    "plan_conv_transpose3d",
+]
+
+
+def plan_conv2d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    precision: str = "float32",
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> Plan:
+    """Check, decide and pack a `conv2d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
+    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
+        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does
+        not change the plan.
+    dtype : dtype, optional
+        Of the inputs to come; the weight's by default.
+    measure : bool
+        Whether to time the algorithms, each compiled if need be, instead of estimating which is the fastest. The answer
+        is remembered on disk (`fastconv.wisdom`), and ``algorithm="auto"`` follows it from then on: a second time costs
+        nothing. It holds for this problem, dtype and number of threads.
+
+    Returns
+    -------
+    Plan
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``algorithm``,
+        ``flops``, ``scratch_bytes`` and ``output_shape``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv2d`.
+
+    Notes
+    -----
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> plan = fastconv.plan_conv2d((1, 3, 8, 8), np.ones((4, 3, 3, 3), np.float32), padding="same")
+    >>> plan.output_shape, plan.flops
+    ((1, 4, 8, 8), 13824)
+    >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
+    array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
+    """
+    options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
+    return plan_convolution(2, x_shape, weight, bias, dtype, *options)
+
+
+def plan_convolution(
+    axes: int,
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    activation: str | None,
+    precision: str,
+    algorithm: str,
+    device: str | None,
+    measure: bool,
+) -> Plan:
+    """What `plan_conv2d` does, along so many spatial axes."""
+    if place(device, weight if device is None else None) == "cuda":
+        from ..cuda import calls
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+                   "activation": activation, "precision": precision}  # fmt: skip
+        return calls.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
+    weight = copied("weight", array("weight", weight))
+    bias = None if bias is None else copied("bias", array("bias", bias))
+    try:
+        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
+    except TypeError as error:
+        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
+    problem = conv_spec(
+        shape("x_shape", x_shape),
+        weight.shape,
+        [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype],
+        axes=axes,
+        bias_shape=None if bias is None else bias.shape,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        activation=activation,
+        precision=precision,
+    )
+    if flag("measure", measure):
+        if algorithm != "auto":
+            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
+        fastest(problem, weight, bias)  # is remembered, and so found by "auto"
+    return Plan(problem, weight, bias, algorithm)
+
+
+def plan_conv1d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> Plan:
+    """Check, decide and pack a `conv1d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, W) or (C, W).
+    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+        As in `conv1d`.
+    dtype, measure
+        As in `plan_conv2d`.
+
+    Returns
+    -------
+    Plan
+        As `plan_conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv1d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv1d((1, 80, 100), np.ones((8, 80, 3), np.float32), padding="same").output_shape
+    (1, 8, 100)
+    """
+    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
+    return plan_convolution(1, x_shape, weight, bias, dtype, *options)
+
+
+def plan_conv3d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    activation: str | None = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> Plan:
+    """Check, decide and pack a `conv3d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
+    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+        As in `conv3d`.
+    dtype, measure
+        As in `plan_conv2d`.
+
+    Returns
+    -------
+    Plan
+        As `plan_conv2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv3d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv3d((1, 3, 8, 9, 10), np.ones((4, 3, 3, 3, 3), np.float32), padding="same").output_shape
+    (1, 4, 8, 9, 10)
+    """
+    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
+    return plan_convolution(3, x_shape, weight, bias, dtype, *options)
+
+
+def plan_conv_transpose2d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose2d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose2d`. Weight and bias are copied: changing them later does not change the plan.
+    dtype : dtype, optional
+        Of the inputs to come; the weight's by default.
+    device : {"cpu", "cuda"}, optional
+        Where it runs; where `weight` is by default.
+    measure : bool
+        Whether to time the ways to compute it, each compiled if need be, instead of estimating which is the fastest.
+        What is found of the convolutions among them is remembered on disk, as by `plan_conv2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``spec``,
+        ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose2d`.
+
+    Notes
+    -----
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> plan = fastconv.plan_conv_transpose2d((1, 1, 2), [[[[1.0, 10.0]]]], stride=(1, 2))
+    >>> plan.output_shape, plan.flops
+    ((1, 1, 4), 8)
+    >>> plan([[[1.0, 2.0]]])
+    array([[[ 1., 10.,  2., 20.]]])
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(2, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+
+
+def plan_conv_transpose1d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose1d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, W) or (C, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose1d`.
+    dtype, device, measure
+        As in `plan_conv_transpose2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        As `plan_conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose1d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv_transpose1d((1, 80, 100), np.ones((80, 8, 4), np.float32), stride=2).output_shape
+    (1, 8, 202)
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(1, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+
+
+def plan_conv_transpose3d(
+    x_shape: Any,
+    weight: Any,
+    bias: Any = None,
+    *,
+    dtype: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+    output_size: Any = None,
+    algorithm: str = "auto",
+    device: str | None = None,
+    measure: bool = False,
+) -> TransposedPlan:
+    """Check, decide and pack a `conv_transpose3d` once, to call it many times.
+
+    Parameters
+    ----------
+    x_shape : sequence of int
+        Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
+    weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
+        As in `conv_transpose3d`.
+    dtype, device, measure
+        As in `plan_conv_transpose2d`.
+
+    Returns
+    -------
+    TransposedPlan
+        As `plan_conv_transpose2d`.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `conv_transpose3d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> fastconv.plan_conv_transpose3d((1, 8, 4, 5, 6), np.ones((8, 3, 2, 2, 2), np.float32), stride=2).output_shape
+    (1, 3, 8, 10, 12)
+    """
+    geometry = stride, padding, output_padding, dilation, output_size
+    return _plan(3, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+
+
+def _plan(
+    axes: int,
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    geometry: Geometry,
+    groups: Any,
+    algorithm: str,
+    device: str | None,
+    measure: bool,
+) -> Any:
+    """`plan_conv_transpose2d` along so many axes."""
+    if place(device, weight if device is None else None) == "cuda":
+        from ..cuda import conv_transpose
+
+        if flag("measure", measure):
+            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
+        return conv_transpose.plan_conv_transpose(axes, x_shape, weight, bias, dtype, geometry, groups, algorithm)
+    weight = copied("weight", array("weight", weight))
+    bias = None if bias is None else copied("bias", array("bias", bias))
+    try:
+        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
+    except TypeError as error:
+        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
+    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, geometry, groups)
+    if flag("measure", measure):
+        if algorithm != "auto":
+            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
+        return TransposedPlan.measured(problem, weight, bias)
+    return TransposedPlan(problem, weight, bias, algorithm)

@@ -1,0 +1,156 @@
+"""Checks of arrays, copies that kernels can take, and arrays for results: every error message about one."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from ..base.devices import on_gpu
+from .dtypes import _SUPPORTED, check_dtype
+
+
+def array(name: str, value: object) -> np.ndarray:
+    """`value` as an ndarray of a supported dtype (not copied, not converted)."""
+    if type(value) is np.ndarray and value.dtype.char in _SUPPORTED:  # nearly always
+        return value
+    try:
+        result = np.asarray(value)
+        check_dtype(name, result.dtype)
+    except ValueError as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}") from None
+    except TypeError:
+        if on_gpu(value):
+            raise TypeError(f"{name} is on a GPU, but the input is not: copy either to where the other is") from None
+        raise
+    return result
+
+
+def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """`x` as the kernels take it: C-contiguous, aligned, native `dtype`, of a type that reads as writeable.
+
+    Numba compiles a second copy of a kernel for read-only arrays. No kernel writes to its inputs, so a
+    read-only array is passed under a second, writeable header instead; its data is neither copied nor changed.
+    """
+    if x.dtype == dtype and x.flags.carray:  # C-contiguous, aligned and writeable
+        return x
+    if x.dtype == np.bool_ and dtype == np.uint8:
+        x = x.view(np.uint8)
+    if x.dtype != dtype or not (x.flags.c_contiguous and x.flags.aligned):
+        x, given = allocate(x.shape, dtype, "a copy of the input"), x
+        x[...] = given
+    if not x.flags.writeable:
+        x = np.asarray(_Header(x))
+    return x
+
+
+#: Arrays of up to this many bytes are asked for without looking at how much memory there is.
+_SMALL_BYTES = 1 << 20
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
+    """An empty array; MemoryError if this machine could never fill it."""
+    if not is_small(shape, dtype):
+        check_bytes(shape, dtype, what)
+        check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}")
+    return np.empty(shape, dtype)
+
+
+def check_memory(size: int, what: str) -> None:
+    """MemoryError if so many bytes are more than this machine could ever fill.
+
+    An operating system that overcommits hands out such an array, and kills the process when it is filled.
+    """
+    if size > _physical_memory():
+        raise MemoryError(f"{what} needs {size / 2**30:.1f} GiB, more than this machine's memory")
+
+
+def copied(name: str, given: np.ndarray) -> np.ndarray:
+    """A copy that no one else changes."""
+    result = allocate(given.shape, given.dtype, f"a copy of {name}")
+    result[...] = given
+    return result
+
+
+def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Whether any machine has room for such an array."""
+    return 0 < math.prod(shape) * dtype.itemsize <= _SMALL_BYTES
+
+
+#: The largest array NumPy can describe.
+MAX_BYTES = 2**63 - 1
+
+
+@lru_cache(maxsize=1)
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return MAX_BYTES
+
+
+class _Header:
+    """The memory of a read-only array under an array interface that does not say so."""
+
+    def __init__(self, owner: np.ndarray) -> None:
+        self.owner = owner
+        self.__array_interface__ = owner.__array_interface__ | {"data": (owner.ctypes.data, False)}
+
+
+def result_array(
+    shape: tuple[int, ...], dtype: np.dtype, out: object, inputs: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Where a result goes: a new array, or `out` if it can be."""
+    return allocate(shape, dtype) if out is None else check_out(out, shape, dtype, inputs)
+
+
+def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:
+    """`out` if a kernel may write the result there; TypeError or ValueError otherwise."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if out.dtype != dtype:
+        raise ValueError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
+    if not out.flags.carray:
+        if not (out.flags.c_contiguous and out.flags.aligned):
+            raise ValueError("out must be C-contiguous and aligned")
+        raise ValueError("out is read-only")
+    for given in inputs:
+        if _overlap(given, out):
+            raise ValueError("out shares memory with an input")
+    return out
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
+    if a is not b and a.flags.owndata and b.flags.owndata:  # each has memory of its own
+        return False
+    if not np.may_share_memory(a, b):  # compares the first and last byte, and is done in most cases
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)  # type: ignore[arg-type] # any int will do
+    except np.exceptions.TooHardError:
+        return True
+
+
+def check_bytes(shape: Sequence[int], dtype: np.dtype, what: str) -> None:
+    """MemoryError if NumPy cannot describe an array of this shape, for which an empty axis counts as one."""
+    if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_BYTES:
+        raise MemoryError(f"{what} of shape {tuple(shape)} and dtype {dtype} is larger than any array can be")
+
+
+def computed_array(result: np.ndarray, computed: np.dtype) -> np.ndarray:
+    """What a kernel writes: the result itself, or an array of the dtype that is computed in."""
+    if result.dtype == computed:
+        return result
+    return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
+
+
+def hand_over(target: np.ndarray, result: np.ndarray) -> None:
+    """Put what a kernel wrote where it belongs, if it is not there already."""
+    if target is not result and result.dtype != np.bool_:
+        with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
+            result[...] = target.reshape(result.shape)

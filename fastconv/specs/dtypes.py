@@ -1,0 +1,37 @@
+"""The dtypes that are taken, those that kernels store and add up in, and how float32 is multiplied."""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: The dtype of bfloat16, which NumPy lacks, on a GPU: two bytes of a kind of their own.
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+
+
+#: Type codes of bool, the integers and float16/32/64.
+_SUPPORTED = frozenset("?bBhHiIlLqQefd")
+
+
+def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
+    """`dtype` in native byte order if it is a bool, an integer or float16/32/64; TypeError otherwise."""
+    if dtype.char not in _SUPPORTED:
+        raise TypeError(f"{name} has dtype {dtype}; supported are bool, the integers, float16, float32 and float64")
+    return dtype if dtype.isnative else dtype.newbyteorder("=")
+
+
+#: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
+PRECISIONS = ("float32", "tf32", "tf32x3")
+
+
+def _storage(dtype: np.dtype) -> np.dtype:
+    if dtype.kind in "fV":
+        return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+    if dtype.itemsize == 1:
+        return np.dtype(np.int8) if dtype.kind == "i" else np.dtype(np.uint8)
+    return np.dtype(np.int64)
+
+
+def _accumulator(dtype: np.dtype) -> np.dtype:
+    if dtype.kind in "fV":
+        return _storage(dtype)
+    return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
