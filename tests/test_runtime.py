@@ -259,8 +259,8 @@ def test_code_of_one_factory_compiled_in_several_processes(copied_package: Path,
     long = "".join(f"        if x[{k}] > {k}.5:\n            total += x[{k}] * x[{k + 1}]\n" for k in range(200))
     (copied_package / "cpu" / "user.py").write_text(
         "from .system.kernels import compiled, jit\ndef filler(value):\n    @jit(key=(value,))\n"
-        f"    def inner(x, total):\n{long}        return total + value\n    @compiled(key=(value,))\n    def fill(out):\n"
-        "        out[0] = inner(out, 0.0) + inner(out[1:], 0.0)\n    return fill\n"
+        f"    def inner(x, total):\n{long}        return total + value\n    @compiled(key=(value,))\n"
+        "    def fill(out):\n        out[0] = inner(out, 0.0) + inner(out[1:], 0.0)\n    return fill\n"
     )
     code = "import numpy as np\nfrom fastconv.cpu.user import filler\nfor value in {}:\n    out = np.zeros(300)\n"
     code += "    filler(value)(out)\n    print(out[0], end=' ')"

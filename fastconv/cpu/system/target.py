@@ -71,7 +71,7 @@ def versions() -> dict[str, str]:
 
 def manifest(processor: Processor) -> dict[str, Any]:
     """What a pack of kernels for a processor says of itself."""
-    sources = hash_of([*PACKAGE.glob("cpu/*.py"), PACKAGE / "toom_cook.py"])[:16]
+    sources = hash_of([*PACKAGE.glob("cpu/**/*.py"), PACKAGE / "base" / "toom_cook.py"])[:16]
     told = {"name": processor.name, "features": sorted(processor.features)}
     return {"kernels": sources, **versions(), "processor": told}
 
