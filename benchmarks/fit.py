@@ -46,7 +46,7 @@ CALLS, SECONDS = 41, 0.15
 PULL = 1.0
 
 #: What is known of a machine, and not fitted.
-HELD = ("threads", "peak")
+HELD = ("threads", "known_peak")
 
 Labelled = dict[str, float]
 

@@ -44,7 +44,8 @@ def _adaptive_average(x, out, rows, rows_end, columns, columns_end, lines):
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         line = lines[numba.get_thread_id()][:w]
-        line[:] = x[plane, rows[i]]
+        for c in range(w):
+            line[c] = x[plane, rows[i], c]
         for r in range(rows[i] + 1, rows_end[i]):
             seen = x[plane, r]
             for c in range(w):
@@ -64,7 +65,8 @@ def _adaptive_maximum(x, out, rows, rows_end, columns, columns_end, lines):
     for job in prange(planes * oh):
         plane, i = job // oh, job % oh
         line = lines[numba.get_thread_id()][:w]
-        line[:] = x[plane, rows[i]]
+        for c in range(w):
+            line[c] = x[plane, rows[i], c]
         for r in range(rows[i] + 1, rows_end[i]):
             seen = x[plane, r]
             for c in range(w):
