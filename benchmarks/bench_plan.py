@@ -13,8 +13,8 @@ import numpy as np
 
 import fastconv
 from fastconv import signal
-from fastconv.planner import choose
-from fastconv.planner.transposed import cheapest
+from fastconv.cpu.recipes import planner
+from fastconv.cpu.transposed import cheapest
 from fastconv.specs import conv
 from fastconv.specs.pool import pool_spec
 
@@ -63,15 +63,15 @@ class Deciding:
 
     def time_gradient_for_the_weight(self):
         problem = conv.conv_spec((8, 64, next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], padding=1)
-        choose.choose("conv2d_weight", problem, "auto", "cpu")
+        planner.choose(problem, "auto", op="conv2d_weight")
 
     def time_pooling(self):
         problem = pool_spec("avg", (1, 64, 2 * next(HEIGHTS), 1024), FLOAT32, 3, 2, 1)
-        choose.choose("avg_pool2d", problem, "auto", "cpu")
+        planner.choose(problem, "auto", op="avg_pool2d")
 
     def _convolution(self, x_shape, weight_shape, *, axes=2, **options):
         problem = conv.conv_spec(x_shape, weight_shape, [FLOAT32], axes=axes, **options)
-        choose.choose(f"conv{axes}d", problem, "auto", "cpu", once=True)
+        planner.choose(problem, "auto", op=f"conv{axes}d", for_one_call=True)
 
 
 class Overhead:

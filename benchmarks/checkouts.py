@@ -7,8 +7,27 @@ import compileall
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
+#: Functions that are not public: the modules that have them, here and in earlier commits.
+INTERNAL = {
+    "conv_spec": ("fastconv.specs.conv", "fastconv.spec"),
+    "in_turns": ("fastconv.planner.measure", "fastconv.timing"),
+    "pair": ("fastconv.specs.arguments", "fastconv.checks"),
+    "pool_spec": ("fastconv.specs.pool", "fastconv.pool_spec"),
+    "recipe": ("fastconv.cpu.recipes", "fastconv.plan"),
+}
+
+
+def internal(name: str) -> Any:
+    """A function of `INTERNAL`, of whichever checkout is measured."""
+    for module in INTERNAL[name]:
+        with suppress(ModuleNotFoundError):
+            return getattr(import_module(module), name)
+    raise LookupError(f"this checkout has no {name}")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import gc
 import json
 import os
 import resource
@@ -31,7 +32,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.checkouts import checkout, copied
+from benchmarks.checkouts import checkout, copied, internal
 from benchmarks.shapes import FILTERS, LAYERS, NETWORKS, Layer, random
 
 #: Seconds by the clock and of the processor: "wall" and "cpu".
@@ -153,9 +154,8 @@ def planning() -> Run:
     problems = [drawn(seed) for seed in range(UNTIMED + PLANNED)]
 
     def run() -> Samples:
-        from fastconv.planner.plan import recipe
-        from fastconv.specs.conv import conv_spec
-        from fastconv.specs.pool import pool_spec
+        recipe, conv_spec, pool_spec = map(internal, ("recipe", "conv_spec", "pool_spec"))
+        gc.disable()  # as `timeit` does: a round of it over all that Numba made takes longer than any of these
 
         samples = {}
         for number, (op, shape, *rest, options) in enumerate(problems):
@@ -279,11 +279,11 @@ def rows(names: list[str]) -> dict[str, Row]:
 
 def problem_of(name: str) -> str:
     """The first problem that an algorithm supports; LookupError if there is none."""
+    from fastconv.cpu.recipes import planner
     from fastconv.planner.choose import name as public_name
-    from fastconv.planner.choose import table
     from fastconv.specs.conv import conv_spec
 
-    (module,) = (module for module in table("conv2d") if public_name(module) == name)
+    (module,) = (module for module in planner.table("conv2d") if public_name(module) == name)
     for layer in PROBLEMS.values():
         x, weight, _ = layer.arrays()
         if module.supports(conv_spec(x.shape, weight.shape, [x.dtype], **layer.options)) is None:

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 import fastconv
+from benchmarks.checkouts import internal
 from benchmarks.shapes import Filter, Layer, Pooling
-from fastconv.specs.arguments import pair
 
 #: A turn's calls: one that is not timed, which brings data back into the caches and wakes threads, then as many as fit
 #: into so many seconds, but at most so many.
@@ -100,7 +100,7 @@ def torch_calls(row: Row, threads: int) -> dict[str, Call]:
 def _onnx_model(layer: Layer, x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> bytes:
     from onnx import TensorProto, helper, numpy_helper
 
-    ph, pw = pair("padding", layer.padding, 0)
+    ph, pw = internal("pair")("padding", layer.padding, 0)
     node = helper.make_node(
         "Conv",
         ["x", "weight", "bias"],

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastconv
-from fastconv.planner.measure import in_turns
+from benchmarks.checkouts import internal
 
 from .contenders import keep_apart, spread
 from .shapes import random
@@ -151,7 +151,7 @@ def main() -> None:
         error = float(np.abs(result - expected).max() / np.abs(expected).max())
         line = f"{name:<16} {row.operation:<20}"
         if not arguments.check:
-            taken = in_turns(ways, CALLS, SECONDS, rest=REST if arguments.threads > 1 else 0)
+            taken = internal("in_turns")(ways, CALLS, SECONDS, rest=REST if arguments.threads > 1 else 0)
             ours, theirs = (statistics.median(taken[who]) * 1e3 for who in ways)
             least = min(taken["torch"]) / min(taken["fastconv"])
             ratios.append(theirs / ours)

@@ -32,8 +32,10 @@ from scipy.optimize import least_squares
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
 from fastconv.cpu.machine import Machine, this_machine
+from fastconv.cpu.plans import CpuPlan
+from fastconv.cpu.recipes import planner, recipe
 from fastconv.cpu.system.target import package_hash
-from fastconv.planner import choose, plan
+from fastconv.planner import choose
 from fastconv.planner.measure import in_turns, random_array
 from fastconv.specs.conv import ConvSpec, conv_spec
 from fastconv.specs.pool import PoolSpec, pool_spec
@@ -63,11 +65,11 @@ class Problem(NamedTuple):
         spec = self.spec
         if isinstance(spec, ConvSpec):
             weight = random_array((spec.c_out, spec.c_in // spec.groups, spec.kh, spec.kw), spec.dtype, seed=1)
-            planned = plan.Plan(spec, weight, None, algorithm)
+            planned = CpuPlan(spec, weight, None, algorithm)
             return partial(planned, random_array(spec.x_shape, spec.dtype), np.empty(spec.output_shape, spec.out_dtype))
         x = random_array((*spec.lead, spec.h, spec.w), spec.dtype)
         out = np.empty(spec.output_shape, spec.out_dtype)
-        return partial(plan.recipe(spec, algorithm).run, x, False, out)
+        return partial(recipe(spec, algorithm).run, x, False, out)
 
 
 # -- the problems --------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ def _pooling(rng: np.random.Generator) -> PoolSpec:
 
 def measure(problem: Problem, threads: int) -> Labelled:
     """Seconds of each algorithm that is worth it."""
-    costs = choose.candidates(problem.spec)
+    costs = planner.candidates(problem.spec)
     least = min(costs.values())
     runs = {}
     for label, cost in costs.items():
@@ -151,7 +153,7 @@ def measure(problem: Problem, threads: int) -> Labelled:
 def estimates(problem: Problem, machine: Machine) -> Labelled:
     """Estimated seconds of every algorithm that `auto` may pick for any weights."""
     op = "conv2d" if isinstance(problem.spec, ConvSpec) else f"{problem.spec.op}_pool2d"
-    able = [module for module in choose.table(op) if not hasattr(module, "fit") and not module.supports(problem.spec)]
+    able = [module for module in planner.table(op) if not hasattr(module, "fit") and not module.supports(problem.spec)]
     return {choose.name(module): module.cost(problem.spec, machine) for module in able}
 
 
@@ -247,7 +249,7 @@ def main() -> None:
         if time.monotonic() > end:
             break
         if arguments.compile:
-            costs = choose.candidates(problem.spec)
+            costs = planner.candidates(problem.spec)
             for label in [label for label, cost in costs.items() if cost <= HOPELESS * min(costs.values())]:
                 problem.run(label)()
         elif problem.name not in known:

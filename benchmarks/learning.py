@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastconv
+from benchmarks.checkouts import internal
 from benchmarks.contenders import keep_apart, spread
 from benchmarks.shapes import LAYERS, Layer, random
 from fastconv import grad
-from fastconv.specs.arguments import pair
 
 #: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 5, 51
@@ -65,7 +65,7 @@ def theirs(layer: Layer, threads: int) -> Steps:
     with torch.inference_mode():
         shape = torch.nn.functional.conv2d(x, weight, **layer.options).shape
     signal = torch.from_numpy(random(tuple(shape), np.float32))
-    pad = pair("padding", layer.padding, 0)
+    pad = internal("pair")("padding", layer.padding, 0)
     options = [0], [layer.stride] * 2, list(pad), [layer.dilation] * 2, False, [0, 0], layer.groups
 
     def backward(*wanted: bool) -> Any:

@@ -33,9 +33,9 @@ from typing import Any
 import numpy as np
 
 import fastconv
+from benchmarks.checkouts import internal
 from benchmarks.contenders import LIBRARIES, Row, serve
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS, Filter, Layer, Pooling
-from fastconv.specs.conv import conv_spec
 
 #: Seconds of timing the slowest way gets on one row, and how many turns there are at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 7, 15
@@ -150,7 +150,7 @@ def reference_and_work(row: Row) -> tuple[np.ndarray, str, dict[str, float]]:
     if isinstance(problem, Layer):
         x, weight, bias = problem.arrays()
         algorithm = fastconv.plan_conv2d(x.shape, weight, **problem.options).algorithm
-        flops = conv_spec(x.shape, weight.shape, [x.dtype], **problem.options).flops
+        flops = internal("conv_spec")(x.shape, weight.shape, [x.dtype], **problem.options).flops
         doubles = (array.astype(np.float64) for array in (x, weight, bias))
         return fastconv.conv2d(*doubles, **problem.options, algorithm="im2col"), algorithm, {"flops": flops}
     if isinstance(problem, Pooling):

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from fastconv.base import files
+from fastconv.cuda.operands import planner as gpu
 from fastconv.planner import choose
 from fastconv.specs.conv import ConvSpec, conv_spec
 from fastconv.specs.dtypes import BFLOAT16
@@ -82,16 +83,16 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
             precisions = ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",)
             for precision in precisions:
                 spec: ConvSpec | PoolSpec = conv_spec(x, weight, [dtype, dtype], **options, precision=precision)
-                for module in choose.table("conv2d", "cuda"):
+                for module in gpu.table("conv2d"):
                     if module.supports(spec) is None:
                         yield "conv2d", module, spec
             spec = conv_spec(x, weight, [dtype, dtype], **options)
-            for module in choose.table("conv2d_weight", "cuda"):
+            for module in gpu.table("conv2d_weight"):
                 if module.supports(spec) is None:
                     yield "conv2d_weight", module, spec
         for x, weight, options in VOLUMES:
             spec = conv_spec(x, weight, [dtype, dtype], axes=3, **options)
-            for module in choose.table("conv3d", "cuda"):
+            for module in gpu.table("conv3d"):
                 if choose.name(module) == "implicit_gemm" and module.supports(spec) is None:
                     yield "conv3d", module, spec
         for x, weight, options in TRANSPOSED:
@@ -99,13 +100,13 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
             yield "conv_transpose3d", transposed().Convolutions(spec, "implicit_gemm"), spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
-            for module in choose.table(f"{op}_pool2d", "cuda"):
+            for module in gpu.table(f"{op}_pool2d"):
                 if module.supports(spec) is None:
                     yield f"{op}_pool2d", module, spec
             if op != "lp" and dtype.kind in "fV":
                 yield f"{op}_pool2d gradient", scatter(), spec
         for op in ("max", "avg"):
-            for module in choose.table(f"{op}_pool2d", "cuda"):
+            for module in gpu.table(f"{op}_pool2d"):
                 if choose.name(module) == "global":
                     yield f"{op}_pool2d", module, adaptive_spec(op, (32, 256, 30, 30), dtype, 7)
         yield "unfold2d", columns(), unfold_spec((32, 64, 56, 56), dtype, 3, 1, 1, 1)
@@ -127,9 +128,9 @@ def columns() -> ModuleType:
 
 def transposed() -> ModuleType:
     """Transposed convolutions, which are made of a table's."""
-    from fastconv.cuda import conv_transpose
+    from fastconv.cuda import plans
 
-    return conv_transpose
+    return plans
 
 
 def modules(operation: str) -> tuple[ModuleType, ...]:
@@ -137,7 +138,7 @@ def modules(operation: str) -> tuple[ModuleType, ...]:
     if operation.endswith("gradient"):
         return (scatter(),)
     apart = {"conv_transpose3d": transposed, "unfold2d": columns}
-    return (apart[operation](),) if operation in apart else choose.table(operation, "cuda")
+    return (apart[operation](),) if operation in apart else gpu.table(operation)
 
 
 def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:

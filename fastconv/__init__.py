@@ -15,9 +15,9 @@ from .functional.plans import (
     plan_conv_transpose2d,
     plan_conv_transpose3d,
 )
+from .functional.settings import algorithms, get_num_threads, set_num_threads
 from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
-from .planner.choose import algorithms, get_num_threads, set_num_threads
 from .tools.compare import compare
 from .warming.warmup import warmup
 

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .base.devices import place
-from .planner import backward, transposed
+from .functional.device import backend
 from .specs.arguments import shape
-from .specs.arrays import array
 from .specs.conv import conv_spec
-from .specs.dtypes import check_dtype
+from .specs.dtypes import native
 from .specs.pool import pool_spec
 
 __all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d"]
@@ -62,7 +58,7 @@ def conv2d_input(
 
     Notes
     -----
-    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.planner.transposed`.
+    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.cpu.transposed`.
 
     Examples
     --------
@@ -72,15 +68,11 @@ def conv2d_input(
     array([[[ 1.,  0., -1.]]])
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if place(device, grad_output, name="grad_output") == "cuda":
-        from .cuda import gradients
-
-        return gradients.conv2d_input(shape("input_size", input_size), weight, grad_output, options, algorithm, out)
-    weight, grad_output = array("weight", weight), array("grad_output", grad_output)
-    dtypes = weight.dtype, grad_output.dtype
-    problem = conv_spec(shape("input_size", input_size), weight.shape, dtypes, **options)
-    _check_shape(grad_output, problem.output_shape)
-    return transposed.transposed_recipe(problem, algorithm).run(weight, grad_output, None, out)
+    calls = backend(device, grad_output, "grad_output")
+    weight, grad_output = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
+    spec = conv_spec(shape("input_size", input_size), weight.shape, (weight.dtype, grad_output.dtype), **options)
+    _check_shape(grad_output, spec.output_shape)
+    return calls.input_gradient(spec, weight, grad_output, algorithm, out)
 
 
 def conv2d_weight(
@@ -137,15 +129,11 @@ def conv2d_weight(
     array([[[[3., 6.]]]])
     """
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    if place(device, input, name="input") == "cuda":
-        from .cuda import gradients
-
-        return gradients.conv2d_weight(input, shape("weight_size", weight_size), grad_output, options, algorithm, out)
-    input, grad_output = array("input", input), array("grad_output", grad_output)
-    dtypes = input.dtype, grad_output.dtype
-    problem = conv_spec(input.shape, shape("weight_size", weight_size), dtypes, **options)
-    _check_shape(grad_output, problem.output_shape)
-    return backward.weight_recipe(problem, algorithm).run(input, grad_output, out)
+    calls = backend(device, input, "input")
+    input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
+    spec = conv_spec(input.shape, shape("weight_size", weight_size), (input.dtype, grad_output.dtype), **options)
+    _check_shape(grad_output, spec.output_shape)
+    return calls.weight_gradient(spec, input, grad_output, algorithm, out)
 
 
 def max_pool2d(
@@ -243,16 +231,13 @@ def avg_pool2d(
 
 
 def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
-    if place(device, input, name="input") == "cuda":
-        from .cuda import gradients
-
-        return gradients.pool2d(op, input, grad_output, options, out)
-    input, grad_output = array("input", input), array("grad_output", grad_output)
-    problem = pool_spec(op, input.shape, check_dtype("input", input.dtype), **options)
-    _check_shape(grad_output, problem.output_shape)
-    return backward.pool2d(problem, input, grad_output, out)
+    calls = backend(device, input, "input")
+    input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
+    spec = pool_spec(op, input.shape, native("input", input.dtype), **options)
+    _check_shape(grad_output, spec.output_shape)
+    return calls.pool_gradient(spec, input, grad_output, out)
 
 
-def _check_shape(grad_output: np.ndarray, expected: tuple[int, ...]) -> None:
+def _check_shape(grad_output: Any, expected: tuple[int, ...]) -> None:
     if grad_output.shape != expected:
         raise ValueError(f"grad_output has shape {grad_output.shape}, but the layer's output has shape {expected}")

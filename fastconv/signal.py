@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .planner.plan import filter_recipe
+from .functional.device import cpu
 from .specs.arguments import Pads, Pair
 
 __all__ = ["convolve2d", "correlate2d"]
@@ -235,7 +235,7 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, pads: Pads | None) -> np.n
         re, im = weight[:, 0]
         x, weight = x.swapaxes(0, 1), np.array([[re, -im], [im, re]])
     # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
-    this = filter_recipe(x.shape, weight.shape, (x.dtype,), 0 if pads is None else pads, exact=True)
+    this = cpu().filter_recipe(x.shape, weight.shape, (x.dtype,), 0 if pads is None else pads, exact=True)
     planes = this.run(x, this.pack(weight, None), None, ())
     if len(x) == len(weight) == 1:
         return planes[0, 0]

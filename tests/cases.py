@@ -12,6 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from fastconv.cpu.recipes import planner
 from fastconv.cpu.system import kernels
 from fastconv.planner import choose
 from fastconv.specs import conv
@@ -226,7 +227,7 @@ def unsupported(algorithm: str, arrays: list[np.ndarray], **options: Any) -> str
     """Why an algorithm cannot convolve these arrays, None if it can."""
     x, weight = arrays[:2]
     problem = conv.conv_spec(x.shape, weight.shape, [array.dtype for array in arrays], **options)
-    (module,) = (module for module in choose.table("conv2d") if choose.name(module) == algorithm)
+    (module,) = (module for module in planner.table("conv2d") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastconv.cuda import calls, machine
+from fastconv.cuda import machine, operands
 from fastconv.cuda.system import arrays, host_slices, kernels, streams
 
 driver = pytest.importorskip("cuda.bindings.driver", reason="pip install 'fastconv[ptx]' (CI does)")
@@ -160,7 +160,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Driver]
     monkeypatch.setattr(kernels, "write", lambda file, data: False)
     monkeypatch.setattr(kernels, "require", lambda: None)
     monkeypatch.setattr(host_slices, "require", lambda: None)
-    monkeypatch.setattr(calls, "require", lambda: None)
+    monkeypatch.setattr(operands, "require", lambda: None)
     monkeypatch.setattr(host_slices, "_FREE", type(host_slices._FREE)())
     caches = arrays.stream_of, machine.this_machine, streams.launch_config, streams._keep_freed_memory
     for cache in caches:

@@ -14,7 +14,7 @@ import pytest
 import fastconv
 from benchmarks import algorithms, before, cold, fit, peers, shapes
 from fastconv.cpu.machine import Machine, this_machine
-from fastconv.planner import choose
+from fastconv.cpu.recipes import planner
 from fastconv.specs.conv import ConvSpec
 
 
@@ -68,7 +68,7 @@ def test_fit_finds_the_rates_that_explain_the_times():
 def test_fit_reports_what_the_planner_takes():
     """On any number of threads, for the planner decides as on one."""
     for problem in fit.problems(10):
-        costs = choose.candidates(problem.spec)
+        costs = planner.candidates(problem.spec)
         label, speed = fit.chosen(problem, dict.fromkeys(costs, 2.0), Machine(64, this_machine(1).peak))
         assert (label, speed) == (min(costs, key=costs.__getitem__), 1.0)
 
@@ -77,7 +77,7 @@ def test_fit_measures_whatever_is_in_the_tables():
     for problem in fit.problems(5):
         if problem.name in ("odd_tiny", "max_lenet_2x2_s2", "layer 0"):
             times = fit.measure(problem, 1)
-            assert times.keys() <= choose.candidates(problem.spec).keys()
+            assert times.keys() <= planner.candidates(problem.spec).keys()
             assert all(0 < seconds < 10 for seconds in times.values())
     assert len({problem.name for problem in fit.problems(5)}) == len(list(fit.problems(5)))
 

@@ -13,8 +13,8 @@ import pytest
 
 import fastconv
 from benchmarks import gpu, ptx, shapes
+from fastconv.cuda.operands import planner
 from fastconv.cuda.system.kernels import missing
-from fastconv.planner import choose
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.dtypes import PRECISIONS
 from fastconv.specs.pool import pool_spec
@@ -124,12 +124,12 @@ def test_the_planner_knows_every_problem_of_the_benchmark() -> None:
         for precision in PRECISIONS:
             x = gpu.BATCH, layer.c_in, layer.h, layer.w
             spec = conv_spec(x, weight, [np.dtype(np.float32)], **layer.options, precision=precision)
-            costs = choose.candidates(spec, "cuda")
+            costs = planner.candidates(spec)
             assert len(costs) >= 2
             assert all(0 < seconds < 1 for label, seconds in costs.items() if label != "naive"), (layer.name, costs)
     for pooling in shapes.POOLINGS.values():
         x = gpu.BATCH, pooling.c, pooling.h, pooling.w
-        costs = choose.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options), "cuda")
+        costs = planner.candidates(pool_spec("max", x, np.dtype(np.float32), **pooling.options))
         assert len(costs) >= 2
         assert all(0 < seconds < 1 for seconds in costs.values()), (pooling.name, costs)
 

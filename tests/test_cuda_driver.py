@@ -17,9 +17,9 @@ from fake_driver import Driver, Interface, Tensor, driver, installed, not_compil
 
 import fastconv
 from fastconv import grad
-from fastconv.cuda import calls, machine
+from fastconv.cuda import machine, plans
+from fastconv.cuda.operands import planner as gpu
 from fastconv.cuda.system import host_slices, streams
-from fastconv.planner import choose
 from fastconv.specs.conv import conv_spec
 
 
@@ -63,7 +63,7 @@ def test_no_algorithm_waits_or_copies(
     if last:
         x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
     groups = x.shape[1] // weight.shape[1]
-    able = choose.candidates(conv_spec(x.shape, weight.shape, [x.dtype], groups=groups), "cuda")
+    able = gpu.candidates(conv_spec(x.shape, weight.shape, [x.dtype], groups=groups))
     assert len(able) >= 3
     for algorithm in able:
         plan = fastconv.plan_conv2d(x.shape, Tensor(weight), groups=groups, algorithm=algorithm)
@@ -179,7 +179,7 @@ def test_a_plan_repeats_its_launches(
 
 def test_a_plan_forgets_layouts_when_they_are_many(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
-    monkeypatch.setattr(calls, "MOST_LAYOUTS", 2)
+    monkeypatch.setattr(plans, "MOST_LAYOUTS", 2)
     not_compiled(monkeypatch)
     plan = fastconv.plan_conv2d(X.shape, Tensor(WEIGHT), algorithm="naive")
     for step in range(1, 6):
@@ -215,7 +215,7 @@ def test_gradients_neither_wait_nor_copy(fake: Driver, monkeypatch: pytest.Monke
     not_compiled(monkeypatch)
     x, signal = (Tensor(np.ones(shape, np.float32)) for shape in ((2, 4, 6, 5), (2, 8, 5, 4)))
     pooled = Tensor(np.ones((2, 4, 5, 4), np.float32))
-    for algorithm in choose.algorithms("conv2d_weight", "cuda"):
+    for algorithm in gpu.algorithms("conv2d_weight"):
         result = grad.conv2d_weight(x, (8, 4, 2, 2), signal, algorithm=algorithm)
         assert type(result) is Tensor
         assert result.shape == (8, 4, 2, 2)

@@ -14,16 +14,18 @@ from numpy.lib.stride_tricks import sliding_window_view
 from reference import assert_close
 
 import fastconv
+from fastconv.cpu import transposed, ways
 from fastconv.cpu.algorithms import transpose_depthwise
+from fastconv.cpu.recipes import planner
 from fastconv.cpu.shared import volumes
-from fastconv.planner import choose, plan, transposed, ways
+from fastconv.planner import choose
 from fastconv.specs import conv, phases, pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def unsupported(problem: conv.ConvSpec | pool.PoolSpec, algorithm: str) -> str | None:
-    (module,) = (module for module in choose.table(plan.operation(problem)) if choose.name(module) == algorithm)
+    (module,) = (module for module in planner.table(choose.operation(problem)) if choose.name(module) == algorithm)
     return module.supports(problem)
 
 

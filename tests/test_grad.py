@@ -13,6 +13,7 @@ from reference import assert_close
 
 import fastconv
 from fastconv import grad
+from fastconv.cpu.recipes import planner
 from fastconv.planner import choose
 from fastconv.specs import conv, pool
 
@@ -66,7 +67,7 @@ def test_weight(case: Conv, algorithm: str) -> None:
         x, weight, signal, options = problem(case, dtype)
         problem_spec = conv.conv_spec(x.shape, weight.shape, (x.dtype,), **options)
         if algorithm != "auto":
-            (module,) = (module for module in choose.table("conv2d_weight") if choose.name(module) == algorithm)
+            (module,) = (module for module in planner.table("conv2d_weight") if choose.name(module) == algorithm)
             if module.supports(problem_spec) is not None:
                 with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                     grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm)

@@ -12,6 +12,7 @@ from cases import CONV, example, threads, unsupported, values
 from reference import assert_close
 
 import fastconv
+from fastconv.cpu.recipes import planner
 from fastconv.planner import choose
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,7 +41,7 @@ def test_auto_is_the_cheapest_that_can() -> None:
 
     planned = fastconv.plan_conv2d(X.shape, WEIGHT)
     assert this_machine() == this_machine(1)
-    able = [module for module in choose.table("conv2d") if module.supports(planned.spec) is None]
+    able = [module for module in planner.table("conv2d") if module.supports(planned.spec) is None]
     cheapest = min(able, key=lambda module: module.cost(planned.spec, this_machine()))
     assert planned.algorithm == choose.name(cheapest)
     assert all(0 < module.cost(planned.spec, this_machine()) < 10 for module in able)
@@ -170,7 +171,7 @@ def test_dtype_of_the_plan() -> None:
 
 @pytest.mark.parametrize("op", ["conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d"])
 def test_the_tables_keep_their_contract(op: str) -> None:
-    modules = choose.table(op)
+    modules = planner.table(op)
     assert choose.name(modules[-1]) == "naive"
     assert fastconv.algorithms(op) == tuple(map(choose.name, modules))
     for module in modules:
@@ -213,13 +214,13 @@ def test_plain_calls_leave_plans_and_other_threads_alone(algorithm: str) -> None
 
 def test_a_plain_call_counts_what_preparing_costs() -> None:
     spec = fastconv.plan_conv2d((8, 64, 59, 59), np.ones((64, 64, 3, 3), np.float32)).spec
-    planned, plain = choose.candidates(spec), choose.candidates(spec, once=True)
+    planned, plain = planner.candidates(spec), planner.candidates(spec, for_one_call=True)
     assert planned.keys() == plain.keys()
     assert all(plain[label] >= planned[label] for label in planned)
     assert all(plain[label] > planned[label] for label in ("direct", "winograd", "fft"))
     assert plain["winograd"] - planned["winograd"] > plain["direct"] - planned["direct"]  # it writes more
     for once, costs in ((False, planned), (True, plain)):
-        module, _ = choose.choose("conv2d", spec, "auto", "cpu", once=once)
+        module, _ = planner.choose(spec, "auto", op="conv2d", for_one_call=once)
         assert choose.name(module) == min(costs, key=costs.__getitem__)
 
 

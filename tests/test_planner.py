@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 
 import fastconv
+from fastconv.cpu import transposed, ways
+from fastconv.cpu.recipes import planner
 from fastconv.functional import shapes
-from fastconv.planner import choose, transposed, ways
+from fastconv.planner import choose
 from fastconv.specs import phases
 from fastconv.specs.arguments import LIMIT
 from fastconv.specs.conv import ConvSpec, conv_spec
@@ -160,9 +162,12 @@ def convolution(problem: Fields, dtype: np.dtype = FLOAT32) -> ConvSpec:
 
 def decide(op: str, spec: Any, device: str = "cpu", **options: Any) -> None:
     """Choose, and ask what is chosen for its scratch; every algorithm says whether it can."""
-    module, _ = choose.choose(op, spec, "auto", device, **options)
+    chooser = planner
+    if device == "cuda":
+        from fastconv.cuda.operands import planner as chooser
+    module, _ = chooser.choose(spec, "auto", op=op, **options)
     module.scratch(spec)
-    for module in choose.table(op, device):
+    for module in chooser.table(op):
         reason = module.supports(spec)
         assert reason is None or len(reason) > 5
 
@@ -170,10 +175,10 @@ def decide(op: str, spec: Any, device: str = "cpu", **options: Any) -> None:
 def plan_convolution(problem: Fields, dtype: str) -> None:
     spec = convolution(problem, np.dtype(dtype))
     for once in (False, True):
-        decide(f"conv{problem.axes}d", spec, once=once)
+        decide(f"conv{problem.axes}d", spec, for_one_call=once)
     assert str(spec)
     if problem.axes == 2:
-        choose.choose("conv2d", spec, "auto", "cpu", names=choose.FILTERS, once=True)
+        planner.choose(spec, "auto", op="conv2d", names=choose.FILTERS, for_one_call=True)
 
 
 def plan_transposed(problem: Fields) -> None:
@@ -367,7 +372,7 @@ def test_phases_are_estimated_as_they_are() -> None:
         parts, told = phases.separate(spec), phases.sample(spec)
         assert (len(parts.parts), parts.complete) == (told.number, told.complete)
         assert sum(share for _, share in told.problems) == told.number
-        exact = sum(min(choose.candidates(part.problem).values()) + ways.PREPARE for part in parts.parts)
+        exact = sum(min(planner.candidates(part.problem).values()) + ways.PREPARE for part in parts.parts)
         made = sum(np.prod(part.problem.output_shape) * 4 for part in parts.parts) * ways.INTERLEAVE
         exact += made * (2 if parts.turns is None else 1)
         assert ways.separate_seconds(spec, False) == pytest.approx(exact, rel=0.1)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
+from fastconv.cpu.recipes import planner
 from fastconv.planner import choose
 from fastconv.specs import pool
 
@@ -52,7 +53,7 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     if args:
         options["norm_type"] = args[0]
     problem = pool.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    (module,) = (module for module in choose.table(f"{op}_pool2d") if choose.name(module) == algorithm)
+    (module,) = (module for module in planner.table(f"{op}_pool2d") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 

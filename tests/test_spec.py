@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv.planner import choose
+from fastconv.cpu.recipes import planner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -236,7 +236,7 @@ ONE_BAD = [
 
 @pytest.fixture
 def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (*choose.table("conv2d"), *choose.table("max_pool2d")):
+    for module in (*planner.table("conv2d"), *planner.table("max_pool2d")):
         monkeypatch.setattr(module, "run", lambda *args: pytest.fail("a kernel ran"))
 
 

@@ -18,8 +18,8 @@ import pytest
 import fastconv
 from fastconv import grad, signal
 from fastconv.__main__ import main
+from fastconv.cpu.recipes import planner
 from fastconv.cpu.system import notice
-from fastconv.planner.choose import operations
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.pool import adaptive_spec, pool_spec
 from fastconv.warming import team, warmup, works
@@ -116,9 +116,9 @@ def test_every_operation_has_a_name(op):
     assert works.stages([op], [FLOAT])
 
 
-@pytest.mark.parametrize("family", sorted({works._family(op) for op in operations()}))
+@pytest.mark.parametrize("family", sorted({works._family(op) for op in planner.operations()}))
 def test_every_algorithm_of_the_tables_runs(family):
-    ops = [op for op in operations() if works._family(op) == family]
+    ops = [op for op in planner.operations() if works._family(op) == family]
     missing = {name for op in ops for name in fastconv.algorithms(op)}
     missing -= {algorithm for _, algorithm, _ in works.stages(ops, [FLOAT])[0]}
     assert missing == ({"across"} if family == "lp_pool" else set())  # which takes no powers

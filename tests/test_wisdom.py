@@ -20,7 +20,9 @@ from reference import assert_close, conv2d
 
 import fastconv
 from fastconv import wisdom
-from fastconv.planner import choose, plan, remember
+from fastconv.cpu import plans
+from fastconv.cpu.recipes import planner
+from fastconv.planner import remember
 from fastconv.specs.conv import ConvSpec, conv_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread", "nothing_known")
@@ -45,8 +47,8 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
         asked.append(set(runs))
         return {label: 1e-3 if label == "naive" else 2e-3 for label in runs}
 
-    monkeypatch.setattr(plan, "medians", medians)
-    monkeypatch.setattr(plan, "HOPELESS", 1e9)
+    monkeypatch.setattr(plans, "medians", medians)
+    monkeypatch.setattr(plans, "HOPELESS", 1e9)
     return asked
 
 
@@ -82,7 +84,7 @@ def test_auto_follows_what_was_measured_for_this_very_problem(timed: list) -> No
     estimated = chosen()
     assert estimated != "naive"
     assert chosen(measure=True) == "naive"
-    assert timed == [{name for name in fastconv.algorithms() if name in choose.candidates(problem())}]
+    assert timed == [{name for name in fastconv.algorithms() if name in planner.candidates(problem())}]
     assert chosen() == "naive"
     assert fastconv.plan_conv2d(SHAPE[1:], WEIGHT).algorithm == "naive"  # the same problem, without a batch axis
     assert chosen(padding=1) != "naive"
@@ -121,7 +123,7 @@ from pathlib import Path
 import numpy as np, fastconv
 from fastconv import wisdom
 from fastconv.planner import remember
-from fastconv.planner import plan
+from fastconv.cpu import plans
 remember._root = lambda: Path({str(wisdom_folder)!r})
 fastconv.set_num_threads(1)
 weight = np.ones({WEIGHT.shape}, np.float32)
@@ -163,7 +165,7 @@ def test_measuring_finds_an_algorithm_and_does_not_take_one() -> None:
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "uint8", "bool", "int64"])
 def test_any_dtype_can_be_measured(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "MEASURED_CALLS", 2)
+    monkeypatch.setattr(plans, "MEASURED_CALLS", 2)
     planned = fastconv.plan_conv2d(SHAPE, WEIGHT.astype(dtype), measure=True)
     x = np.ones(SHAPE, dtype)
     assert_close(planned(x), *conv2d(x, WEIGHT.astype(dtype)))
@@ -274,7 +276,7 @@ def test_damaged_files_count_as_none(data: bytes) -> None:
     forget_this_process()
     assert remember.recall(spec, 1) is None
     assert not list(remember.records())
-    assert chosen() == min(choose.candidates(spec), key=choose.candidates(spec).__getitem__)
+    assert chosen() == min(planner.candidates(spec), key=planner.candidates(spec).__getitem__)
 
 
 def test_a_file_under_the_name_of_another_problem_is_not_believed() -> None:

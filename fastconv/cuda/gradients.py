@@ -1,6 +1,6 @@
-"""Gradients on a GPU, from arguments to results: what `backward` is for the CPU, and `gpu` for the operations.
+"""Gradients on a GPU.
 
-Loaded at the first call for ``device="cuda"``. As there, arrays of NumPy are copied to the GPU and back in slices, and
+Arrays of NumPy are copied to the GPU and back in slices, and
 arrays on a GPU are used in place, on their owner's current stream, without waiting for the device.
 """
 
@@ -12,40 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from ..planner.choose import choose
 from ..specs.arrays import computed_array, hand_over, result_array
-from ..specs.conv import ConvSpec, conv_spec
+from ..specs.conv import ConvSpec
 from ..specs.dtypes import BFLOAT16
-from ..specs.pool import PoolSpec, pool_spec
-from .algorithms import pool_gradient
-from .calls import Operand, check_together, operand, pooled_dtype
-from .conv_transpose import TransposedDevicePlan
+from ..specs.pool import PoolSpec
+from .algorithms import pool_gradient as kernels
 from .machine import this_machine
+from .operands import Operand, check_together, planner
+from .plans import TransposedDevicePlan
 from .shared.convert import converted
 from .shared.pooling import lanes_last
 from .system import arrays, host_slices
 from .system.arrays import Array
 from .system.streams import Buffer, Stream, Tensor, dense
 
-
-def _fits(grad: Operand, given: Operand, name: str, shape: tuple[int, ...]) -> None:
-    """TypeError or ValueError unless `grad` has the output's shape and is where the other operand is."""
-    if grad.shape != shape:
-        raise ValueError(f"grad_output has shape {grad.shape}, but the layer's output has shape {shape}")
-    check_together(grad, "grad_output", given, name)
-
-
 # -- convolution ---------------------------------------------------------------------------------------------
 
 
-def conv2d_weight(
-    x: Any, weight_size: tuple[int, ...], grad: Any, options: dict[str, Any], algorithm: str, out: Any
-) -> Any:
-    """`fastconv.grad.conv2d_weight` on the GPU, by options of `conv_spec`."""
-    x, grad = operand("input", x), operand("grad_output", grad)
-    spec = conv_spec(x.shape, weight_size, (x.dtype, grad.dtype), **options)
-    _fits(grad, x, "input", spec.output_shape)
-    module, _ = choose("conv2d_weight", spec, algorithm, "cuda")
+def weight_gradient(spec: ConvSpec, x: Any, grad: Any, algorithm: str, out: Any) -> Any:
+    """The gradient of a convolution for its weight; `grad` is the one for its output."""
+    check_together(grad, "grad_output", x, "input")
+    module, _ = planner.choose(spec, algorithm, op="conv2d_weight")
     if isinstance(x, np.ndarray):
         return _weight_of_host(spec, module, x, grad, out)
     return _weight_on_device(spec, module, x, grad, out)
@@ -87,13 +74,9 @@ def _weight_of_host(spec: ConvSpec, module: Any, x: np.ndarray, grad: np.ndarray
     return result
 
 
-def conv2d_input(
-    input_size: tuple[int, ...], weight: Any, grad: Any, options: dict[str, Any], algorithm: str, out: Any
-) -> Any:
-    """`fastconv.grad.conv2d_input` on the GPU, by options of `conv_spec`."""
-    weight, grad = operand("weight", weight), operand("grad_output", grad)
-    spec = conv_spec(input_size, weight.shape, (weight.dtype, grad.dtype), **options)
-    _fits(grad, weight, "weight", spec.output_shape)
+def input_gradient(spec: ConvSpec, weight: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
+    """The gradient of a convolution for its input; `grad` is the one for its output."""
+    check_together(grad, "grad_output", weight, "weight")
     return TransposedDevicePlan(spec, weight, None, algorithm, wait=False).run_on_gpu(grad, out)
 
 
@@ -106,11 +89,9 @@ def _items(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
 # -- pooling -------------------------------------------------------------------------------------------------
 
 
-def pool2d(op: str, x: Any, grad: Any, options: dict[str, Any], out: Any) -> Any:
-    """`fastconv.grad.max_pool2d` and `avg_pool2d` on the GPU, by options of `pool_spec`."""
-    x, grad = operand("input", x), operand("grad_output", grad)
-    spec = pool_spec(op, x.shape, pooled_dtype("input", x), **options)
-    _fits(grad, x, "input", spec.output_shape)
+def pool_gradient(spec: PoolSpec, x: Any, grad: Any, out: Any) -> Any:
+    """The gradient of a pooling of `x` for its input; `grad` is the one for its output, and gives the dtype."""
+    check_together(grad, "grad_output", x, "input")
     dtype = grad.dtype.newbyteorder("=") if grad.dtype.kind == "f" else grad.dtype
     if dtype != BFLOAT16 and dtype.kind != "f":
         dtype = np.dtype(np.float64)
@@ -122,13 +103,13 @@ def pool2d(op: str, x: Any, grad: Any, options: dict[str, Any], out: Any) -> Any
 def _gradient(spec: PoolSpec, image: Tensor | None, grad: Tensor, out: Tensor, stream: Stream) -> None:
     """The kernels. `image` is what was pooled, for maxima."""
     if image is None:
-        pool_gradient.avg_pool(spec, grad, out, stream)
+        kernels.avg_pool(spec, grad, out, stream)
         return
-    values = pool_gradient.like(image, grad.shape, spec.out_dtype, stream)
-    indices = pool_gradient.like(image, grad.shape, np.dtype(np.int64), stream)
-    module, _ = choose("max_pool2d", spec, "auto", "cuda")
+    values = kernels.like(image, grad.shape, spec.out_dtype, stream)
+    indices = kernels.like(image, grad.shape, np.dtype(np.int64), stream)
+    module, _ = planner.choose(spec, "auto")
     module.run(spec, image, values, indices, stream)
-    pool_gradient.max_pool(spec, indices, grad, out, stream)
+    kernels.max_pool(spec, indices, grad, out, stream)
 
 
 def _pool_on_device(spec: PoolSpec, x: Array, grad: Array, dtype: np.dtype, out: Any) -> Any:
@@ -168,4 +149,4 @@ def _pool_of_host(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, dtype: np.dty
     return result
 
 
-__all__ = ["conv2d_input", "conv2d_weight", "pool2d"]
+__all__ = ["input_gradient", "pool_gradient", "weight_gradient"]

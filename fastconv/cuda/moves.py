@@ -1,6 +1,6 @@
-"""What moves elements on a GPU, from arguments to results: `unfold2d`, `fold2d` and `max_unpool2d`.
+"""What moves elements on a GPU: `unfold2d`, `fold2d` and `max_unpool2d`.
 
-Loaded at the first call for ``device="cuda"``. As in `gpu`, arrays of NumPy are copied to the GPU and back in slices of
+Arrays of NumPy are copied to the GPU and back in slices of
 the batch, and arrays on a GPU are used in place, on their owner's current stream, without waiting for the device.
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..specs.arrays import result_array
-from ..specs.pool import check_places, unpooled_shape
-from ..specs.unfold import columns_shape, fold_spec, unfold_spec
-from .calls import Operand, check_together, operand, pooled_dtype
+from ..specs.conv import ConvSpec
+from ..specs.unfold import columns_shape
 from .machine import this_machine
+from .operands import Operand, check_together
 from .shared import im2col
 from .shared.convert import converted
 from .system import arrays, host_slices
@@ -39,32 +39,23 @@ class Given:
     """That it is converted to on the way."""
 
 
-def unfold2d(x: Any, window: tuple[Any, ...], out: Any) -> Any:
-    """`fastconv.unfold2d` on the GPU. `window` is kernel_size, stride, padding and dilation."""
-    x = operand("x", x)
-    dtype = pooled_dtype("x", x)
-    spec = unfold_spec(x.shape, dtype, *window)
+def unfold(spec: ConvSpec, x: Operand, out: Any) -> Any:
+    """The windows of images as columns."""
     inner = 1, None, *columns_shape(spec)[-2:]
-    images = Given(x, (None, spec.c_in, spec.h, spec.w), dtype)
-    return _run([images], columns_shape(spec), inner, dtype, out, partial(im2col.unroll, spec))
+    images = Given(x, (None, spec.c_in, spec.h, spec.w), spec.dtype)
+    return _run([images], columns_shape(spec), inner, spec.dtype, out, partial(im2col.unroll, spec))
 
 
-def fold2d(given: Any, output_size: Any, window: tuple[Any, ...], out: Any) -> Any:
-    """`fastconv.fold2d` on the GPU."""
-    given = operand("columns", given)
-    spec = fold_spec(given.shape, pooled_dtype("columns", given), output_size, *window)
+def fold(spec: ConvSpec, columns: Operand, out: Any) -> Any:
+    """Columns summed up to images."""
     inner = None, spec.c_in, spec.h, spec.w
-    lines = Given(given, (1, None, *given.shape[-2:]), spec.dtype)
+    lines = Given(columns, (1, None, *columns.shape[-2:]), spec.dtype)
     return _run([lines], spec.x_shape, inner, spec.out_dtype, out, partial(im2col.fold, spec))
 
 
-def max_unpool2d(x: Any, indices: Any, window: tuple[Any, ...], out: Any) -> Any:
-    """`fastconv.max_unpool2d` on the GPU. `window` is kernel_size, stride, padding and output_size."""
-    x, places = operand("x", x), operand("indices", indices)
+def unpool(x: Operand, places: Operand, shape: tuple[int, ...], dtype: np.dtype, out: Any) -> Any:
+    """Maxima put back to their places in planes of zeros."""
     check_together(x, "x", places, "indices")
-    dtype, shape = pooled_dtype("x", x), unpooled_shape(x, places, *window)
-    if isinstance(places, np.ndarray) and places.size:
-        check_places(places, shape)
     channels = (1, *shape[:-2])[-1]
     maxima, plane = (None, channels, *x.shape[-2:]), (None, channels, *shape[-2:])
     inputs = [Given(x, maxima, dtype), Given(places, maxima, np.dtype(np.int64))]
@@ -126,4 +117,4 @@ def _images(given: tuple[int, ...], shape: Shape) -> int:
     return given[-behind - 1] if len(given) > behind else 1
 
 
-__all__ = ["fold2d", "max_unpool2d", "unfold2d"]
+__all__ = ["fold", "unfold", "unpool"]

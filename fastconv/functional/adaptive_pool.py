@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import place
-from ..planner.plan import recipe
 from ..specs.arguments import flag
-from ..specs.arrays import allocate, array, kernel_ready, result_array
-from ..specs.dtypes import check_dtype
-from ..specs.pool import PoolSpec, adaptive_spec, bounds
+from ..specs.dtypes import native
+from ..specs.pool import adaptive_spec
+from .device import backend
 
 __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d"]
 
@@ -57,23 +52,7 @@ def adaptive_avg_pool2d(
     array([[2., 3., 4., 5.],
            [6., 7., 8., 9.]])
     """
-    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
-        from ..cuda import calls
-
-        return calls.adaptive_pool2d("avg", x, output_size, False, out)
-    x = array("x", x)
-    problem = adaptive_spec("avg", x.shape, check_dtype("x", x.dtype), output_size)
-    if not problem.adaptive:
-        return recipe(problem, "auto").run(x, False, out)
-    result = result_array(problem.output_shape, problem.out_dtype, out, (x,))
-    if result.size:
-        from ..cpu.algorithms import adaptive_pool
-
-        sums = result if result.dtype == problem.x_dtype else allocate(result.shape, problem.x_dtype)
-        adaptive_pool.average(_planes(x, problem), sums.reshape(-1, problem.oh, problem.ow), *_bounds(problem))
-        if sums is not result:
-            result[...] = sums
-    return result
+    return _adaptive_pool("avg", x, output_size, False, device, out)
 
 
 def adaptive_max_pool2d(
@@ -105,32 +84,11 @@ def adaptive_max_pool2d(
     array([[ 5,  7],
            [ 9, 11]])
     """
-    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
-        from ..cuda import calls
-
-        return calls.adaptive_pool2d("max", x, output_size, return_indices, out)
-    x = array("x", x)
-    return_indices = flag("return_indices", return_indices)
-    problem = adaptive_spec("max", x.shape, check_dtype("x", x.dtype), output_size)
-    if not problem.adaptive:
-        return recipe(problem, "auto").run(x, return_indices, out)
-    result = result_array(problem.output_shape, problem.out_dtype, out, (x,))
-    indices = allocate(problem.output_shape, np.dtype(np.int64)) if return_indices else None
-    if result.size:
-        from ..cpu.algorithms import adaptive_pool
-
-        best = allocate(result.shape, problem.x_dtype)
-        places = None if indices is None else indices.reshape(-1, problem.oh, problem.ow)
-        adaptive_pool.maximum(_planes(x, problem), best.reshape(-1, problem.oh, problem.ow), places, *_bounds(problem))
-        result[...] = best
-    return result if indices is None else (result, indices)
+    return _adaptive_pool("max", x, output_size, return_indices, device, out)
 
 
-def _bounds(problem: PoolSpec) -> tuple[Any, Any]:
-    """Of the windows of rows, and of columns."""
-    return bounds(problem.h, problem.oh), bounds(problem.w, problem.ow)
-
-
-def _planes(x: np.ndarray, problem: PoolSpec) -> np.ndarray:
-    return kernel_ready(x, problem.x_dtype).reshape(-1, *x.shape[-2:])
-
+def _adaptive_pool(op: str, x: Any, output_size: Any, return_indices: bool, device: str | None, out: Any) -> Any:
+    calls = backend(device, x)
+    x = calls.operand("x", x)
+    spec = adaptive_spec(op, x.shape, native("x", x.dtype), output_size)
+    return calls.pool(spec, x, flag("return_indices", return_indices), "auto", out)

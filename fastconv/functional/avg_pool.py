@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from ..base.devices import place
-from ..planner.plan import recipe
-from ..specs.arrays import array
-from ..specs.dtypes import check_dtype
+from ..specs.dtypes import native
 from ..specs.pool import pool_spec
+from .device import backend
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d"]
 
@@ -169,18 +165,12 @@ def sum_pool(
     out: Any,
 ) -> Any:
     """What `avg_pool2d` or `lp_pool2d` does, along so many spatial axes."""
-    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
-        from ..cuda import calls
-
-        options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
-                   "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
-                   "divisor_override": divisor_override, "norm_type": norm_type}  # fmt: skip
-        return calls.pool2d(op, x, options, False, algorithm, out)
-    x = array("x", x)
-    problem = pool_spec(
+    calls = backend(device, x)
+    x = calls.operand("x", x)
+    spec = pool_spec(
         op,
         x.shape,
-        check_dtype("x", x.dtype),
+        native("x", x.dtype),
         kernel_size,
         stride,
         padding,
@@ -191,4 +181,4 @@ def sum_pool(
         divisor_override=divisor_override,
         norm_type=norm_type,
     )
-    return recipe(problem, algorithm).run(x, False, out)
+    return calls.pool(spec, x, False, algorithm, out)

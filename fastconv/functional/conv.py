@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import place
-from ..planner.plan import filter_recipe, recipe
 from ..specs.arrays import array
-from ..specs.conv import ConvSpec, conv_spec, filter_spec
+from ..specs.conv import ConvSpec, conv_spec
 from ..specs.dtypes import BFLOAT16
+from .device import backend
 
 __all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
 
@@ -60,20 +58,12 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
     array([[19, 25],
            [37, 43]])
     """
-    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
-        from ..cuda import calls
-
-        x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
-        dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
-        problem = filter_spec((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
-        _check_bias(bias, offset, problem)
-        return calls.DevicePlan(problem, kernel, offset, "auto", wait=False).run_on_gpu(x, None)[0, 0]
-    x, kernel = array("x", x), array("kernel", kernel)
+    calls = backend(device, x)
+    x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
     dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
-    x, weight = x[None, None], kernel[None, None]
-    this = filter_recipe(x.shape, weight.shape, dtypes)
+    this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
     _check_bias(bias, offset, this.spec)
-    return this.run(x, this.pack(weight, offset), None, ())[0, 0]
+    return calls.filtered(this, x, kernel, offset)
 
 
 def _filter_operands(
@@ -199,19 +189,13 @@ def convolve(
     out: Any,
 ) -> Any:
     """What `conv2d` does, along so many spatial axes."""
-    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
-        from ..cuda import calls
-
-        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
-                   "activation": activation, "precision": precision}  # fmt: skip
-        return calls.conv2d(x, weight, bias, options, algorithm, out)
-    x, weight = array("x", x), array("weight", weight)
-    bias = None if bias is None else array("bias", bias)
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    problem = conv_spec(
+    calls = backend(device, x)
+    x, weight = calls.operand("x", x), calls.operand("weight", weight)
+    bias = None if bias is None else calls.operand("bias", bias)
+    spec = conv_spec(
         x.shape,
         weight.shape,
-        tuple([operand.dtype for operand in inputs]),
+        (x.dtype, weight.dtype) if bias is None else (x.dtype, weight.dtype, bias.dtype),
         axes=axes,
         bias_shape=None if bias is None else bias.shape,
         stride=stride,
@@ -221,8 +205,7 @@ def convolve(
         activation=activation,
         precision=precision,
     )
-    this = recipe(problem, algorithm, once=True)
-    return this.run(x, this.pack(weight, bias), out, inputs)
+    return calls.conv(spec, x, weight, bias, algorithm, out)
 
 
 def conv1d(

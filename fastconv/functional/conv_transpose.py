@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..base.devices import place
-from ..planner import transposed
-from ..specs.arrays import array
 from ..specs.conv_transpose import Geometry, transpose_spec
+from .device import backend
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
@@ -66,7 +64,7 @@ def conv_transpose2d(
 
     Notes
     -----
-    The index equation is in `fastconv.planner.transposed`. It is the gradient of a convolution for its input. A NaN or
+    The index equation is in `fastconv.cpu.transposed`. It is the gradient of a convolution for its input. A NaN or
     an infinity in `x` reaches just what the kernels at its place reach; where a convolution runs by "winograd", as in
     `conv2d`, also the rest of its tile.
 
@@ -191,13 +189,9 @@ def _transpose(
     device: str | None,
     out: Any,
 ) -> Any:
-    """`conv_transpose2d` along so many axes."""
-    if place(device, x) == "cuda":
-        from ..cuda import conv_transpose
-
-        return conv_transpose.conv_transpose(axes, x, weight, bias, geometry, groups, algorithm, out)
-    x, weight = array("x", x), array("weight", weight)
-    bias = None if bias is None else array("bias", bias)
-    problem = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
-    return transposed.transposed_recipe(problem, algorithm).run(weight, x, bias, out)
-
+    """What `conv_transpose2d` does, along so many spatial axes."""
+    calls = backend(device, x)
+    x, weight = calls.operand("x", x), calls.operand("weight", weight)
+    bias = None if bias is None else calls.operand("bias", bias)
+    spec = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
+    return calls.conv_transpose(spec, x, weight, bias, algorithm, out)

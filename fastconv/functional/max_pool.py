@@ -6,17 +6,14 @@ by side is ``((left, right),)`` and ``((front, back), (top, bottom), (left, righ
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from ..base.devices import place
-from ..planner.plan import recipe
 from ..specs.arguments import flag
-from ..specs.arrays import array, kernel_ready, result_array
-from ..specs.dtypes import check_dtype
+from ..specs.dtypes import native
 from ..specs.pool import check_places, pool_spec, unpooled_shape
+from .device import backend
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
 
@@ -222,23 +219,12 @@ def max_unpool2d(
     >>> fastconv.max_unpool2d(values, indices, (1, 2))
     array([[0., 2., 5., 0.]])
     """
-    if place(device, x) == "cuda":
-        from ..cuda import moves
-
-        return moves.max_unpool2d(x, indices, (kernel_size, stride, padding, output_size), out)
-    x, places = array("x", x), array("indices", indices)
+    calls = backend(device, x)
+    x, places = calls.operand("x", x), calls.operand("indices", indices)
     shape = unpooled_shape(x, places, kernel_size, stride, padding, output_size)
-    result = result_array(shape, check_dtype("x", x.dtype), out, (x, places))
-    if places.size:
+    if isinstance(places, np.ndarray) and places.size:
         check_places(places, shape)
-        from ..cpu.algorithms import adaptive_pool
-
-        planes = math.prod(x.shape[:-2])
-        values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
-        bits = f"u{result.itemsize}"  # elements are moved, whatever they are
-        found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
-        adaptive_pool.unpool.sized(8.0 * flat.size)(values.view(bits), found, flat.view(bits))
-    return result
+    return calls.unpool(x, places, shape, native("x", x.dtype), out)
 
 
 def max_pool(
@@ -255,14 +241,8 @@ def max_pool(
     out: Any,
 ) -> Any:
     """What `max_pool2d` does, along so many spatial axes."""
-    if (device is not None or type(x) is not np.ndarray) and place(device, x) == "cuda":
-        from ..cuda import calls
-
-        options = {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding,
-                   "dilation": dilation, "ceil_mode": ceil_mode}  # fmt: skip
-        return calls.pool2d("max", x, options, return_indices, algorithm, out)
-    x = array("x", x)
-    return_indices = flag("return_indices", return_indices)
+    calls = backend(device, x)
+    x = calls.operand("x", x)
     window = kernel_size, stride, padding, dilation
-    problem = pool_spec("max", x.shape, check_dtype("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
-    return recipe(problem, algorithm).run(x, return_indices, out)
+    spec = pool_spec("max", x.shape, native("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
+    return calls.pool(spec, x, flag("return_indices", return_indices), algorithm, out)

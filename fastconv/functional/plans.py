@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..base.devices import place
-from ..planner.plan import Plan, fastest
-from ..planner.transposed import TransposedPlan
+from ..planner.plan import Plan
 from ..specs.arguments import flag, shape
-from ..specs.arrays import array, copied
-from ..specs.conv import conv_spec
+from ..specs.conv import ConvSpec, conv_spec
 from ..specs.conv_transpose import Geometry, transpose_spec
-from ..specs.dtypes import check_dtype
+from .device import backend
 
 __all__ = [
     "plan_conv1d",
@@ -102,38 +100,23 @@ def plan_convolution(
     measure: bool,
 ) -> Plan:
     """What `plan_conv2d` does, along so many spatial axes."""
-    if place(device, weight if device is None else None) == "cuda":
-        from ..cuda import calls
 
-        if flag("measure", measure):
-            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
-        options = {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
-                   "activation": activation, "precision": precision}  # fmt: skip
-        return calls.plan_conv2d(x_shape, weight, bias, dtype, options, algorithm)
-    weight = copied("weight", array("weight", weight))
-    bias = None if bias is None else copied("bias", array("bias", bias))
-    try:
-        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
-    except TypeError as error:
-        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    problem = conv_spec(
-        shape("x_shape", x_shape),
-        weight.shape,
-        [x_dtype, weight.dtype] if bias is None else [x_dtype, weight.dtype, bias.dtype],
-        axes=axes,
-        bias_shape=None if bias is None else bias.shape,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        activation=activation,
-        precision=precision,
-    )
-    if flag("measure", measure):
-        if algorithm != "auto":
-            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        fastest(problem, weight, bias)  # is remembered, and so found by "auto"
-    return Plan(problem, weight, bias, algorithm)
+    def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> ConvSpec:
+        return conv_spec(
+            x_shape,
+            weight.shape,
+            (x_dtype, weight.dtype) if bias is None else (x_dtype, weight.dtype, bias.dtype),
+            axes=axes,
+            bias_shape=None if bias is None else bias.shape,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            activation=activation,
+            precision=precision,
+        )
+
+    return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure)
 
 
 def plan_conv1d(
@@ -243,7 +226,7 @@ def plan_conv_transpose2d(
     algorithm: str = "auto",
     device: str | None = None,
     measure: bool = False,
-) -> TransposedPlan:
+) -> Plan:
     """Check, decide and pack a `conv_transpose2d` once, to call it many times.
 
     Parameters
@@ -285,7 +268,7 @@ def plan_conv_transpose2d(
     array([[[ 1., 10.,  2., 20.]]])
     """
     geometry = stride, padding, output_padding, dilation, output_size
-    return _plan(2, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+    return _plan_transpose(2, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
 
 
 def plan_conv_transpose1d(
@@ -303,7 +286,7 @@ def plan_conv_transpose1d(
     algorithm: str = "auto",
     device: str | None = None,
     measure: bool = False,
-) -> TransposedPlan:
+) -> Plan:
     """Check, decide and pack a `conv_transpose1d` once, to call it many times.
 
     Parameters
@@ -332,7 +315,7 @@ def plan_conv_transpose1d(
     (1, 8, 202)
     """
     geometry = stride, padding, output_padding, dilation, output_size
-    return _plan(1, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+    return _plan_transpose(1, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
 
 
 def plan_conv_transpose3d(
@@ -350,7 +333,7 @@ def plan_conv_transpose3d(
     algorithm: str = "auto",
     device: str | None = None,
     measure: bool = False,
-) -> TransposedPlan:
+) -> Plan:
     """Check, decide and pack a `conv_transpose3d` once, to call it many times.
 
     Parameters
@@ -379,10 +362,10 @@ def plan_conv_transpose3d(
     (1, 3, 8, 10, 12)
     """
     geometry = stride, padding, output_padding, dilation, output_size
-    return _plan(3, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
+    return _plan_transpose(3, x_shape, weight, bias, dtype, geometry, groups, algorithm, device, measure)
 
 
-def _plan(
+def _plan_transpose(
     axes: int,
     x_shape: Any,
     weight: Any,
@@ -394,22 +377,30 @@ def _plan(
     device: str | None,
     measure: bool,
 ) -> Any:
-    """`plan_conv_transpose2d` along so many axes."""
-    if place(device, weight if device is None else None) == "cuda":
-        from ..cuda import conv_transpose
+    """What `plan_conv_transpose2d` does, along so many spatial axes."""
 
-        if flag("measure", measure):
-            raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
-        return conv_transpose.plan_conv_transpose(axes, x_shape, weight, bias, dtype, geometry, groups, algorithm)
-    weight = copied("weight", array("weight", weight))
-    bias = None if bias is None else copied("bias", array("bias", bias))
-    try:
-        x_dtype = weight.dtype if dtype is None else check_dtype("dtype", np.dtype(dtype))
-    except TypeError as error:
-        raise TypeError(f"dtype must name a supported dtype, got {dtype!r}: {error}") from None
-    problem = transpose_spec(axes, shape("x_shape", x_shape), x_dtype, weight, bias, geometry, groups)
-    if flag("measure", measure):
-        if algorithm != "auto":
-            raise ValueError(f"measure=True finds an algorithm, but algorithm={algorithm!r} is asked for")
-        return TransposedPlan.measured(problem, weight, bias)
-    return TransposedPlan(problem, weight, bias, algorithm)
+    def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> ConvSpec:
+        return transpose_spec(axes, x_shape, x_dtype, weight, bias, geometry, groups)
+
+    return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure, transposed=True)
+
+
+def _plan(
+    spec: Callable[..., ConvSpec],
+    x_shape: Any,
+    weight: Any,
+    bias: Any,
+    dtype: Any,
+    algorithm: str,
+    device: str | None,
+    measure: bool,
+    *,
+    transposed: bool = False,
+) -> Any:
+    """A plan of what `spec` makes of the input's shape and dtype, weight and bias."""
+    calls = backend(device, weight if device is None else None)
+    weight = calls.operand("weight", weight)
+    bias = None if bias is None else calls.operand("bias", bias)
+    x_dtype = weight.dtype if dtype is None else calls.planned_dtype(dtype)
+    problem = spec(shape("x_shape", x_shape), x_dtype, weight, bias)
+    return calls.plan(problem, weight, bias, algorithm, flag("measure", measure), transposed)

@@ -6,17 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import place
 from ..specs.arguments import shape
-from ..specs.arrays import allocate, array, check_out, kernel_ready
-from ..specs.dtypes import check_dtype
-from ..specs.unfold import columns_shape, fold_spec, unfold_spec
+from ..specs.arrays import allocate, array
+from ..specs.dtypes import native
+from ..specs.unfold import fold_spec, unfold_spec
+from .device import backend
 
 __all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
-
-#: Operations that take as long as an element's way through memory, by which it is decided whether threads pay.
-MOVED = 8.0
 
 
 def unfold2d(
@@ -64,26 +60,10 @@ def unfold2d(
            [3, 4, 6, 7],
            [4, 5, 7, 8]])
     """
-    if place(device, x) == "cuda":
-        from ..cuda import moves
-
-        return moves.unfold2d(x, (kernel_size, stride, padding, dilation), out)
-    x = array("x", x)
-    dtype = check_dtype("x", x.dtype)
-    problem = unfold_spec(x.shape, dtype, kernel_size, stride, padding, dilation)
-    columns = columns_shape(problem)
-    result = allocate(columns, dtype) if out is None else check_out(out, columns, dtype, (x,))
-    if result.size:
-        from ..cpu.shared import im2col as kernels
-
-        images, target = kernel_ready(x, dtype).reshape(problem.kernel_shapes[0]), result
-        if dtype.kind != "f" or dtype.itemsize == 2:  # elements are moved, whatever they are
-            images, target = images.view(f"u{dtype.itemsize}"), result.view(f"u{dtype.itemsize}")
-        pads = problem.padding[0][0], problem.padding[1][0]
-        loops = kernels.unroll.sized(MOVED * target.size / problem.n)
-        for image, one in zip(images, target.reshape(problem.n, *columns[-2:]), strict=True):
-            loops(image, one, 0, (problem.kh, problem.kw, problem.ow), problem.stride, pads, problem.dilation)
-    return result
+    calls = backend(device, x)
+    x = calls.operand("x", x)
+    spec = unfold_spec(x.shape, native("x", x.dtype), kernel_size, stride, padding, dilation)
+    return calls.unfold(spec, x, out)
 
 
 def fold2d(
@@ -130,28 +110,11 @@ def fold2d(
             [2., 4., 2.],
             [1., 2., 1.]]])
     """
-    if place(device, columns, "columns") == "cuda":
-        from ..cuda import moves
-
-        return moves.fold2d(columns, output_size, (kernel_size, stride, padding, dilation), out)
-    columns = array("columns", columns)
-    dtype = check_dtype("columns", columns.dtype)
-    problem = fold_spec(columns.shape, dtype, output_size, kernel_size, stride, padding, dilation)
-    size = problem.x_shape
-    result = allocate(size, problem.out_dtype) if out is None else check_out(out, size, problem.out_dtype, (columns,))
-    if result.size:
-        from ..cpu.shared import im2col as kernels
-        from ..cpu.tiles import simd
-
-        sums = result if result.dtype == problem.acc_dtype else allocate(size, problem.acc_dtype)
-        given = kernel_ready(columns, problem.acc_dtype).reshape(problem.n, *columns.shape[-2:])
-        lanes = simd.lanes(problem.acc_dtype)
-        window, pads = (problem.kh, problem.kw, problem.oh, problem.ow), (problem.padding[0][0], problem.padding[1][0])
-        for one, image in zip(given, sums.reshape(problem.kernel_shapes[0]), strict=True):
-            kernels.fold.sized(MOVED * one.size)(one, image, window, problem.stride, pads, problem.dilation, lanes)
-        if sums is not result:
-            result[...] = sums
-    return result
+    calls = backend(device, columns, "columns")
+    columns = calls.operand("columns", columns)
+    window = kernel_size, stride, padding, dilation
+    spec = fold_spec(columns.shape, native("columns", columns.dtype), output_size, *window)
+    return calls.fold(spec, columns, out)
 
 
 def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:

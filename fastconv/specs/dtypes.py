@@ -19,6 +19,19 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
 
+def native(name: str, dtype: np.dtype) -> np.dtype:
+    """`dtype` in native byte order if kernels of some device take it; TypeError otherwise."""
+    return dtype if dtype == BFLOAT16 else check_dtype(name, dtype)
+
+
+def named_dtype(name: str, value: object) -> np.dtype:
+    """A supported dtype that is told by name; TypeError naming the argument otherwise."""
+    try:
+        return check_dtype(name, np.dtype(value))  # type: ignore[call-overload] # the TypeError is what is asked for
+    except TypeError as error:
+        raise TypeError(f"{name} must name a supported dtype, got {value!r}: {error}") from None
+
+
 #: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
 PRECISIONS = ("float32", "tf32", "tf32x3")
 

@@ -20,9 +20,9 @@ import numpy as np
 
 from .. import __version__, cache, wisdom
 from ..base.units import byte_count
+from ..functional.settings import get_num_threads
 from ..functional.shapes import receptive_field
 from ..planner import remember
-from ..planner.choose import get_num_threads
 from ..planner.measure import random_array
 from ..specs.conv import conv_spec
 from .compare import compare, limited_threads

@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from ..functional.conv import conv2d
+from ..functional.device import cpu
 from ..functional.plans import plan_conv2d
-from ..planner.choose import algorithms, candidates, get_num_threads, name, table
+from ..functional.settings import algorithms, get_num_threads
+from ..planner.choose import name
 from ..planner.measure import medians
 from ..planner.remember import learn
 from ..specs.arguments import flag, integer
@@ -26,11 +28,6 @@ from .comparison import Comparison, Row
 
 #: Seconds of timing a variant gets; one call at least, however slow it is.
 SECONDS_EACH = 0.5
-
-# -- the result ----------------------------------------------------------------------------------------------
-
-
-# -- comparing -----------------------------------------------------------------------------------------------
 
 
 def compare(
@@ -101,7 +98,7 @@ def compare(
         auto = plan()
         problem = auto.spec
         reference = _reference(problem, x, weight, bias, layer)
-        reasons = {name(module): module.supports(problem) for module in table("conv2d")}
+        reasons = {name(module): module.supports(problem) for module in cpu().planner.table("conv2d")}
         plans = {label: plan(algorithm=label) for label, reason in reasons.items() if reason is None}
         out = allocate(problem.output_shape, problem.out_dtype)
         runs = {label: partial(variant, x, out=out) for label, variant in plans.items()} | peers
@@ -110,7 +107,7 @@ def compare(
         seconds = medians(right, repeats, SECONDS_EACH)
         peak, bandwidth = _ceilings(problem.acc_dtype, used)
         if remember:
-            may = candidates(problem)
+            may = cpu().planner.candidates(problem)
             learn(problem, used, {label: time for label, time in seconds.items() if label in may})
 
     rows = [Row(label, reason=reason) for label, reason in reasons.items() if reason is not None]

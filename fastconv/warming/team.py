@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from ..specs.conv import ConvSpec
+
 
 class Work(NamedTuple):
     """A problem, the function that runs it, and an algorithm, which may be "auto"."""
@@ -21,6 +23,12 @@ class Work(NamedTuple):
     run: Callable[[Any, str], None]
     spec: Any
     algorithm: str = "auto"
+
+
+class Transposed(NamedTuple):
+    """What there is to know of a plan of a transposed convolution."""
+
+    spec: ConvSpec
 
 
 #: What compiles the same code: a family of operations, an algorithm and a dtype. Those without an algorithm have no

@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..base import files
-from ..planner.choose import get_num_threads
+from ..functional.settings import get_num_threads
 from ..planner.plan import Plan
-from ..planner.transposed import TransposedPlan
 from ..specs.arguments import flag
 from ..specs.conv import ConvSpec
 from ..specs.dtypes import check_dtype
 from ..specs.pool import PoolSpec
-from .team import Unit, cores, team, told
-from .works import Transposed, names, stages
+from .team import Transposed, Unit, cores, team, told
 
 __all__ = ["warmup"]
 
@@ -70,6 +68,8 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     >>> fastconv.warmup(["unfold2d", plan])
     0
     """
+    from .works import stages  # late: it loads the CPU's kernels
+
     wanted, kinds, bar = _problems_of(problems), _dtypes(dtypes), _bar if flag("progress", progress) else _no_bar
     files.limit()  # ValueError if it is none
     folder = files.cache_folder()
@@ -89,14 +89,16 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
 
 def portable(problems: Any) -> list[Any]:
     """Problems as another process can have them: of plans, what they are for. ValueError or TypeError as `warmup`."""
-    return [Transposed(one.spec) if isinstance(one, TransposedPlan) else one.spec if isinstance(one, Plan) else one
-            for one in _problems_of(problems)]  # fmt: skip
+    plans = {True: Transposed, False: lambda spec: spec}
+    return [plans[one.is_transposed](one.spec) if isinstance(one, Plan) else one for one in _problems_of(problems)]
 
 
 def _problems_of(problems: Any) -> list[Any]:
+    from .works import names
+
     if problems is None:
         return list(names())
-    kinds = str, ConvSpec, PoolSpec, Plan, TransposedPlan, Transposed
+    kinds = str, ConvSpec, PoolSpec, Plan, Transposed
     if isinstance(problems, kinds):
         problems = (problems,)
     elif not isinstance(problems, Iterable):

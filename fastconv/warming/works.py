@@ -14,22 +14,23 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import grad
+from ..cpu import calls
+from ..cpu.recipes import check_precision, planner, recipe, weight_recipe
+from ..cpu.transposed import TransposedPlan, transposed_recipe
 from ..functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
 from ..functional.max_pool import max_unpool2d
 from ..functional.unfold import fold2d, unfold2d
-from ..planner import backward
-from ..planner.choose import FILTERS, algorithms, candidates, choose, name, operation, operations, table
-from ..planner.plan import Plan, recipe
-from ..planner.transposed import TransposedPlan, transposed_recipe
+from ..planner.choose import FILTERS, name, operation
+from ..planner.plan import Plan
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.pool import PoolSpec, adaptive_spec, pool_spec
 from ..specs.unfold import columns_shape
-from .team import Unit, Work
+from .team import Transposed, Unit, Work
 
 # -- problems ------------------------------------------------------------------------------------------------
 
@@ -140,7 +141,7 @@ _call = partial(_plan, once=True)
 
 def _weight_gradient(spec: ConvSpec, algorithm: str) -> None:
     x, grad = np.zeros(spec.x_shape, spec.dtype), np.zeros(spec.output_shape, spec.dtype)
-    backward.weight_recipe(spec, algorithm).run(x, grad, None)
+    weight_recipe(spec, algorithm).run(x, grad, None)
 
 
 def _transposed_plan(spec: ConvSpec, algorithm: str) -> None:
@@ -163,7 +164,7 @@ def _pool(spec: PoolSpec, algorithm: str) -> None:
 
 
 def _pool_gradient(spec: PoolSpec, _: str) -> None:
-    backward.pool2d(spec, _pooled(spec), np.zeros(spec.output_shape, spec.dtype), None)
+    calls.pool_gradient(spec, _pooled(spec), np.zeros(spec.output_shape, spec.dtype), None)
 
 
 def _unpool(spec: PoolSpec, _: str) -> None:
@@ -218,9 +219,9 @@ def _near(op: str, specs: Sequence[Any], *runs: Callable[[Any, str], None], spec
     """Each algorithm runs those of the problems for which `NEAR` allows it; those for special weights, which layers do
     not have, take part only if that is said."""
     kinds = (False, True) if special else (False,)
-    every = [dict(chain.from_iterable(candidates(spec, op=op, special=kind).items() for kind in kinds))
+    every = [dict(chain.from_iterable(planner.candidates(spec, op=op, special=kind).items() for kind in kinds))
              for spec in specs]  # fmt: skip
-    for label in algorithms(op):
+    for label in planner.algorithms(op):
         times = {spec: costs[label] / min(costs.values())
                  for spec, costs in zip(specs, every, strict=True) if label in costs}  # fmt: skip
         most = max(NEAR, min(times.values(), default=0.0))
@@ -273,17 +274,11 @@ BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
 
 def names() -> tuple[str, ...]:
     """Names of the operations whose kernels can be compiled in advance."""
-    return (*operations(), *BESIDES)
+    return (*planner.operations(), *BESIDES)
 
 
 def _of_operation(op: str, dtype: np.dtype) -> Works:
     return BESIDES.get(op, _of_table)(op, int(re.findall(r"(\d)d", op)[0]), dtype)
-
-
-class Transposed(NamedTuple):
-    """What there is to know of a plan of a transposed convolution."""
-
-    spec: ConvSpec
 
 
 def _of_spec(spec: ConvSpec | PoolSpec) -> Works:
@@ -291,10 +286,10 @@ def _of_spec(spec: ConvSpec | PoolSpec) -> Works:
     if isinstance(spec, PoolSpec) and spec.adaptive:
         yield _unit(f"adaptive_{spec.op}_pool", "", spec), Work(_pool, spec)
         return
+    check_precision(spec)
     for run, once in ((_plan, False), (_call, True)) if isinstance(spec, ConvSpec) else ((_pool, False),):
-        op = operation(spec)
-        module, _ = choose(op, spec, "auto", "cpu", once=once)
-        yield _unit(_family(op), name(module), spec), Work(run, spec)
+        module, _ = planner.choose(spec, "auto", for_one_call=once)
+        yield _unit(_family(operation(spec)), name(module), spec), Work(run, spec)
 
 
 def by_every_algorithm(specs: Iterable[ConvSpec]) -> dict[Unit, list[Work]]:
@@ -302,7 +297,7 @@ def by_every_algorithm(specs: Iterable[ConvSpec]) -> dict[Unit, list[Work]]:
     found: dict[Unit, list[Work]] = {}
     for spec in specs:
         op = operation(spec)
-        for label in (name(module) for module in table(op) if module.supports(spec) is None):
+        for label in (name(module) for module in planner.table(op) if module.supports(spec) is None):
             found.setdefault(_unit(_family(op), label, spec), []).append(Work(_plan, spec, label))
     return found
 
@@ -319,7 +314,7 @@ def stages(problems: Iterable[Any], dtypes: Sequence[np.dtype]) -> list[dict[Uni
         works: Works
         if isinstance(problem, str):
             works = chain.from_iterable(_of_operation(problem, dtype) for dtype in dtypes)
-        elif isinstance(problem, TransposedPlan | Transposed):
+        elif isinstance(problem, Transposed) or (isinstance(problem, Plan) and problem.is_transposed):
             works = _of_transposed_spec(problem.spec)
         else:
             works = _of_spec(problem.spec if isinstance(problem, Plan) else problem)

@@ -17,6 +17,7 @@ import fastconv
 from fastconv import grad
 from fastconv.cuda.algorithms import weight_implicit_gemm, weight_pixels
 from fastconv.cuda.machine import Machine
+from fastconv.cuda.operands import planner as gpu
 from fastconv.cuda.system import host_slices
 from fastconv.cuda.system.arrays import SimulatedArray
 from fastconv.planner import choose
@@ -66,7 +67,7 @@ def typed(result: np.ndarray, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize(("case", "dtype"), PROBLEMS)
 def test_weight(case: Conv, dtype: str, algorithm: str) -> None:
     x, weight, signal, options = problem(case, dtype)
-    (module,) = (module for module in choose.table("conv2d_weight", "cuda") if choose.name(module) == algorithm)
+    (module,) = (module for module in gpu.table("conv2d_weight") if choose.name(module) == algorithm)
     call = {**options, "device": "cuda", "algorithm": algorithm}
     if module.supports(conv_spec(x.shape, weight.shape, (x.dtype,), **options)) is not None:
         with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):

@@ -12,6 +12,7 @@ from reference import assert_close
 from small import POOL, SIMULATED
 
 import fastconv
+from fastconv.cuda.operands import planner as gpu
 from fastconv.planner import choose
 from fastconv.specs import pool
 
@@ -38,7 +39,7 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
     if args:
         options["norm_type"] = args[0]
     problem = pool.pool_spec(op, x.shape, x.dtype, kernel, options.pop("stride", None), **options)
-    (module,) = (module for module in choose.table(f"{op}_pool2d", "cuda") if choose.name(module) == algorithm)
+    (module,) = (module for module in gpu.table(f"{op}_pool2d") if choose.name(module) == algorithm)
     return module.supports(problem)
 
 

@@ -12,6 +12,7 @@ from reference import assert_close
 from small import SIMULATED
 
 import fastconv
+from fastconv.cuda.operands import planner as gpu
 from fastconv.planner import choose
 from fastconv.specs import conv
 from fastconv.specs.pool import pool_spec
@@ -50,7 +51,7 @@ def check(case: str, algorithm: str, dtype: str = "float32") -> None:
     arrays, options = given(case, dtype)
     problem = conv.conv_spec(arrays[0].shape, arrays[1].shape, [arrays[0].dtype], axes=3, **options)
     if algorithm != "auto":
-        (module,) = (found for found in choose.table("conv3d", "cuda") if choose.name(found) == algorithm)
+        (module,) = (found for found in gpu.table("conv3d") if choose.name(found) == algorithm)
         if module.supports(problem):
             with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                 fastconv.conv3d(*arrays, **options, device="cuda", algorithm=algorithm)
@@ -104,7 +105,7 @@ def test_pooling(case: str, algorithm: str) -> None:
         x = values(shape, dtype)
         call = {"return_indices": True, "device": "cuda", "algorithm": algorithm}
         problem = pool_spec("max", x.shape, x.dtype, kernel, axes=3, **options)
-        (module,) = (found for found in choose.table("max_pool3d", "cuda") if choose.name(found) == algorithm)
+        (module,) = (found for found in gpu.table("max_pool3d") if choose.name(found) == algorithm)
         if module.supports(problem):
             with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
                 fastconv.max_pool3d(x, kernel, **options, **call)

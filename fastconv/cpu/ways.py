@@ -20,12 +20,21 @@ from typing import Any
 
 import numpy as np
 
+from ..planner.choose import name
 from ..specs.arguments import Pair
 from ..specs.arrays import computed_array, hand_over, kernel_ready
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.phases import Parts, Turns, joint, sample
-from .choose import candidates, choose, name, operation
-from .plan import Operands, alike, conversion_bytes, recipe
+from .algorithms import transpose_depthwise
+from .machine import this_machine
+from .plans import conversion_bytes
+from .recipes import Operands, alike, planner, recipe
+from .shared.im2col import fold, fold_product, fold_taps
+from .shared.interleave import Exchange, interleave
+from .shared.volumes import one_input
+from .system.kernels import Launch
+from .system.memory import buffer
+from .tiles.simd import lanes
 
 #: Seconds to exchange and pack one weight, for `product_seconds` (0.5 to 1.5 ns measured, AMD EPYC 9004).
 MOVE = 1e-9
@@ -69,7 +78,7 @@ def separate_seconds(spec: ConvSpec, once: bool, most: float = math.inf) -> floa
 
 def _seconds(problem: ConvSpec, once: bool) -> float:
     """Of one convolution."""
-    return min(candidates(problem, once=once).values()) + PREPARE
+    return min(planner.candidates(problem, for_one_call=once).values()) + PREPARE
 
 
 def _made(problem: ConvSpec) -> int:
@@ -81,15 +90,13 @@ class Convolutions:
     """One after the other, and their results put where they belong."""
 
     def __init__(self, spec: ConvSpec, parts: Parts, algorithm: str, once: bool) -> None:
-        from ..cpu.shared import interleave
-
         self._spec, self._parts, self._once = spec, parts, once
         chosen = {kernel: recipe(problem, algorithm, once=once) for kernel, problem in decisive(spec, parts).items()}
         self._recipes = [alike(chosen[part.problem.kh, part.problem.kw], part.problem, algorithm, once)
                          for part in parts.parts]  # fmt: skip
         sizes = spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups
         self._shape = *sizes, spec.depth.kd * spec.kh * spec.kw
-        self._exchange = interleave.Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
+        self._exchange = Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
 
     @property
     def name(self) -> str:
@@ -97,8 +104,6 @@ class Convolutions:
 
     def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> Iterator[Operands]:
         """Weights and biases of the convolutions."""
-        from ..cpu.system.memory import buffer
-
         exchange = self._exchange
         if exchange is None:
             return
@@ -114,14 +119,10 @@ class Convolutions:
         if self._spec.axes < 3:
             self._run(operands, bias, y, result)
             return
-        from ..cpu.shared.volumes import one_input
-
         with one_input():
             self._run(operands, bias, y, result)
 
     def _run(self, operands: Iterable[Any], bias: np.ndarray | None, y: np.ndarray, result: np.ndarray) -> None:
-        from ..cpu.system.memory import buffer
-
         spec, (convolutions, turns, complete, whole) = self._spec, self._parts
         shape, _, signals = spec.kernel_shapes
         y, images = kernel_ready(y, spec.x_dtype).reshape(signals), result.reshape(shape)  # converted once for all
@@ -173,8 +174,6 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
     """Put the phases, which are channels of `results` or its first axis, in turns."""
-    from ..cpu.shared.interleave import interleave
-
     missing = (1,) * (5 - images.ndim)
     out = images.reshape(-1, *missing, *images.shape[2:])
     many = math.prod(turns.phases)
@@ -192,14 +191,12 @@ def product_seconds(spec: ConvSpec, once: bool) -> float:
 
     It spares a call to move the weights, which is counted here as what that takes, below zero.
     """
-    from ..cpu import machine as rates
-
     depth, positions = spec.c_out // spec.groups, spec.oh * spec.ow
     columns = spec.c_in // spec.groups * spec.kh * spec.kw * positions
     large = columns * spec.acc_dtype.itemsize > COLUMNS_BYTES
     if not spec.n or spec.dtype.kind != "f" or spec.axes == 3 or large:
         return math.inf
-    machine = rates.this_machine(1)
+    machine = this_machine(1)
     if is_small(spec):
         return machine.call + _direct_seconds(spec)
     all_columns = spec.n * spec.groups * columns
@@ -230,16 +227,12 @@ def _pixel_product(spec: ConvSpec, images: int) -> ConvSpec:
 
 def _pixel_seconds(problem: ConvSpec) -> float:
     """Estimated, of such a product, its positions packed for one call."""
-    from ..cpu.machine import this_machine
-
-    machine, (pointwise, _) = this_machine(1), choose(operation(problem), problem, "pointwise", "cpu")
+    machine, (pointwise, _) = this_machine(1), planner.choose(problem, "pointwise")
     return pointwise.cost(problem, machine) + pointwise.prepare_cost(problem, machine)
 
 
 def _direct_seconds(spec: ConvSpec) -> float:
     """Estimated, of `columns.fold_product`."""
-    from ..cpu.tiles.simd import lanes
-
     sums = spec.n * spec.c_in * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes(spec.acc_dtype))
     return sums * (SUM + PRODUCT * (spec.c_out // spec.groups))
 
@@ -259,17 +252,13 @@ class Product:
     name = "columns"
 
     def __init__(self, spec: ConvSpec) -> None:
-        from ..cpu.shared.im2col import fold, fold_product, fold_taps
-        from ..cpu.system.kernels import Launch
-        from ..cpu.tiles import simd
-
         self._spec = spec
         channels, pads = spec.c_in // spec.groups, (spec.padding[0][0], spec.padding[1][0])
-        window, lanes = (spec.kh, spec.kw, spec.oh, spec.ow), simd.lanes(spec.acc_dtype)
+        window = spec.kh, spec.kw, spec.oh, spec.ow
         self._weights = spec.groups, spec.c_out // spec.groups, channels * spec.kh * spec.kw
         self._signals = spec.n, spec.groups, spec.c_out // spec.groups, spec.oh * spec.ow
         self._images = spec.n, spec.groups, channels, spec.h, spec.w
-        self._geometry = window, spec.stride, pads, spec.dilation, lanes
+        self._geometry = window, spec.stride, pads, spec.dilation, lanes(spec.acc_dtype)
         self._pixel = spec.oh * spec.ow == 1
         kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
         self._column = self._pixel and kernel  # one is an image
@@ -303,8 +292,6 @@ class Product:
 
     def _multiply(self, weight: np.ndarray, y: np.ndarray, bias: np.ndarray, target: np.ndarray) -> None:
         """With a product for some images of a group."""
-        from ..cpu.system.memory import buffer
-
         sums, dtype, (_, _, depth, positions) = target.reshape(self._images), target.dtype, self._signals
         signals, first = y.reshape(self._signals), 0
         for images, number, this in self._parts:
@@ -349,9 +336,6 @@ class Product:
 @lru_cache(maxsize=1024)
 def depthwise_seconds(spec: ConvSpec) -> float:
     """Estimated, of `cpu.transposed_depthwise`; infinite where it cannot."""
-    from ..cpu.algorithms import transpose_depthwise
-    from ..cpu.machine import this_machine
-
     return transpose_depthwise.cost(spec, this_machine(1)) if transpose_depthwise.supports(spec) else math.inf
 
 
@@ -361,9 +345,7 @@ class Depthwise:
     name = "transposed_depthwise"
 
     def __init__(self, spec: ConvSpec) -> None:
-        from ..cpu.algorithms.transpose_depthwise import Ready
-
-        self._spec, self._ready = spec, Ready(spec)
+        self._spec, self._ready = spec, transpose_depthwise.Ready(spec)
         self._no_bias = np.zeros(spec.c_in, spec.acc_dtype)
 
     def packed(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[tuple[np.ndarray, np.ndarray]]:
@@ -381,9 +363,7 @@ class Depthwise:
 
     def scratch_bytes(self) -> int:
         """Of a thread's patch, and of what is converted."""
-        from ..cpu.algorithms.transpose_depthwise import scratch_bytes
-
-        return scratch_bytes(self._spec) + _converted(self._spec)
+        return transpose_depthwise.scratch_bytes(self._spec) + _converted(self._spec)
 
 
 def _converted(spec: ConvSpec) -> int:

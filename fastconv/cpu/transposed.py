@@ -25,13 +25,14 @@ from typing import Any
 
 import numpy as np
 
+from ..planner.choose import check_name
+from ..planner.measure import medians, random_array
+from ..planner.plan import Plan
 from ..specs.arrays import allocate, is_small, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.phases import separate, together
-from . import remember
-from .choose import check_name, runtime
-from .measure import medians, random_array
-from .plan import HOPELESS_RUN, MEASURED_CALLS, MEASURED_SECONDS, fastest, planned_array
+from .plans import HOPELESS_RUN, MEASURED_CALLS, MEASURED_SECONDS, fastest, planned_array
+from .recipes import planner
 from .ways import (
     Convolutions,
     Depthwise,
@@ -46,7 +47,7 @@ from .ways import (
 
 
 class TransposedRecipe:
-    """A transposed convolution and what computes it: all of a call but the arrays, as `plan.ConvRecipe` is."""
+    """A transposed convolution and what computes it: all of a call but the arrays, as `ConvRecipe` is."""
 
     __slots__ = ("_small", "_way", "spec")
 
@@ -72,7 +73,7 @@ class TransposedRecipe:
 def transposed_recipe(spec: ConvSpec, algorithm: str) -> TransposedRecipe:
     """The recipe for an algorithm that is asked for by name, or the cheapest; it is kept for the next call."""
     check_name(algorithm)
-    return _recipe(spec, algorithm, runtime().num_threads(), remember.generation)
+    return _recipe(spec, algorithm, *planner.state())
 
 
 @lru_cache(maxsize=1024)
@@ -106,27 +107,10 @@ def cheapest(spec: ConvSpec, algorithm: str, once: bool) -> Any:
 # -- plans ---------------------------------------------------------------------------------------------------
 
 
-class TransposedPlan:
-    """A transposed convolution that is checked, decided and packed, to be called again and again.
+class TransposedPlan(Plan):
+    """A transposed convolution whose weights are packed."""
 
-    Made by `plan_conv_transpose2d` and its like. Calls share nothing that is written to, so several threads may call
-    one plan at once.
-
-    Attributes
-    ----------
-    spec : ConvSpec
-        The convolution that is transposed: its output has the shape of the plan's input, and its input of the plan's
-        output.
-    algorithm : str
-        What runs: the names of one or several convolutions, "columns" for a matrix product whose columns are summed up,
-        or "transposed_depthwise".
-    flops : int
-        Multiplications and additions of the definition, whichever algorithm runs.
-    scratch_bytes : int
-        Memory a call needs beside input and output.
-    output_shape : tuple of int
-        Shape of the result.
-    """
+    is_transposed = True
 
     def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str):
         self._prepare(spec, weight, bias, _way(spec, algorithm, False))
@@ -157,16 +141,6 @@ class TransposedPlan:
         return self._way.name
 
     @property
-    def flops(self) -> int:
-        """Multiplications and additions of the definition, whichever algorithm runs."""
-        return self.spec.flops
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        """Shape of the result."""
-        return self.spec.x_shape
-
-    @property
     def scratch_bytes(self) -> int:
         """Memory a call needs beside input and output, in bytes."""
         return self._way.scratch_bytes()
@@ -183,15 +157,6 @@ class TransposedPlan:
         if result.size:
             self._way.run(self._operands, self._bias, x, result)
         return result
-
-    def __repr__(self) -> str:
-        spec = self.spec
-        return (
-            f"<Plan conv_transpose{spec.axes}d {spec.output_shape} * {spec.weight_shape} -> {spec.x_shape}, "
-            f"{spec.dtype}, stride={spec.strides}, padding={spec.paddings}, dilation={spec.dilations}, "
-            f"groups={spec.groups}: algorithm={self.algorithm!r}, flops={self.flops}, "
-            f"scratch_bytes={self.scratch_bytes}>"
-        )
 
 
 def _ways(spec: ConvSpec) -> list[Way]:

@@ -1,0 +1,95 @@
+"""Plans of convolutions on the CPU, and which algorithm measures fastest for one."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..planner import remember
+from ..planner.choose import name
+from ..planner.measure import medians, random_array
+from ..planner.plan import Plan
+from ..specs.arrays import allocate, array
+from ..specs.conv import ConvSpec
+from ..specs.dtypes import check_dtype
+from .recipes import planner, recipe
+from .system.threads import num_threads
+
+
+def planned_array(x: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A plan's input; ValueError or TypeError if it does not fit."""
+    x = array("x", x)
+    if x.shape != shape:
+        raise ValueError(f"x has shape {x.shape}, but the plan is for {shape}")
+    if x.dtype != dtype and not np.can_cast(check_dtype("x", x.dtype), dtype):
+        raise TypeError(f"x has dtype {x.dtype}, but the plan is for {dtype}")
+    return x
+
+
+def conversion_bytes(spec: ConvSpec) -> int:
+    """Memory for copies of input and output in the dtypes that are computed in."""
+    converted = 0
+    if spec.dtype != spec.x_dtype and spec.dtype.kind != "b":
+        converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
+    if spec.out_dtype != spec.acc_dtype:
+        converted += math.prod(spec.output_shape) * spec.acc_dtype.itemsize
+    return converted
+
+
+class CpuPlan(Plan):
+    """A convolution whose weights are packed."""
+
+    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str):
+        self.spec = spec
+        self._recipe = recipe(spec, algorithm)
+        self._operands = self._recipe.pack(weight, bias)
+        self._module = self._operands[0]
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm that runs."""
+        return name(self._module)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory a call needs beside input and output, in bytes."""
+        return conversion_bytes(self.spec) + self._module.scratch(self.spec)
+
+    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
+        """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
+
+        Returns `out` if it is given, a new array otherwise; ValueError or TypeError if either does not fit.
+        """
+        x = planned_array(x, self.spec.x_shape, self.spec.dtype)
+        return self._recipe.run(x, self._operands, out, (x,))
+
+
+# -- measuring -----------------------------------------------------------------------------------------------
+
+#: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take
+#: `HOPELESS_RUN` times the fastest's at the first try.
+HOPELESS, HOPELESS_RUN = 10.0, 3.0
+#: Calls of each algorithm that is measured, or as many as fit into so many seconds.
+MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
+
+
+def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
+    """The algorithm that measures fastest, timed now on random data unless it is remembered."""
+    threads = num_threads()
+    costs = planner.candidates(spec)
+    remembered = remember.recall(spec, threads)
+    if remembered in costs:
+        return remembered
+    least = min(costs.values())
+    if not math.prod(spec.output_shape):
+        return min(costs, key=costs.__getitem__)
+    x, out = random_array(spec.x_shape, spec.dtype), allocate(spec.output_shape, spec.out_dtype)
+    runs = {}
+    for label in sorted(costs, key=costs.__getitem__):
+        if costs[label] <= HOPELESS * least:
+            runs[label] = partial(CpuPlan(spec, weight, bias, label), x, out)
+            runs[label]()  # compiles
+    return remember.learn(spec, threads, medians(runs, MEASURED_CALLS, MEASURED_SECONDS, HOPELESS_RUN))

@@ -1,0 +1,36 @@
+"""Arguments as the GPU's calls take them, and the planner of its tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..base.devices import on_gpu
+from ..planner.choose import Planner
+from ..specs.arrays import array
+from . import TABLES
+from .machine import this_machine
+from .system import arrays
+from .system.arrays import Array
+from .system.kernels import require
+
+Operand = np.ndarray | Array
+
+#: Chooses among the tables' algorithms; nothing measured is remembered.
+planner = Planner(TABLES, this_machine)
+
+
+def operand(name: str, value: Any) -> Operand:
+    """An argument as the functions here take it: looked at, not copied. RuntimeError if there is no GPU."""
+    require()
+    return arrays.view(name, value) if on_gpu(value) else array(name, value)
+
+
+def check_together(a: Operand, a_name: str, b: Operand, b_name: str) -> None:
+    """TypeError or ValueError unless both are of NumPy or on the same GPU."""
+    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
+        names = (a_name, b_name) if isinstance(a, np.ndarray) else (b_name, a_name)
+        raise TypeError(f"{names[0]} is a NumPy array, but {names[1]} is on a GPU: copy either to where the other is")
+    if isinstance(a, Array) and isinstance(b, Array) and a.device != b.device:
+        raise ValueError(f"{a_name} is on GPU {a.device}, {b_name} on GPU {b.device}")
