@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import gc
 import json
 import os
 import resource
@@ -158,6 +159,7 @@ def planning() -> Run:
         from fastconv.spec import conv_spec
 
         samples = {}
+        gc.disable()  # as `timeit` does: a round of it through all that Numba made takes longer than any of these
         for number, (op, shape, *rest, options) in enumerate(problems):
             wall, cpu = time.perf_counter(), time.thread_time()
             if op == "conv2d":
