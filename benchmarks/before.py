@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -58,6 +59,9 @@ SLOWER = 0.95
 Table = dict[str, list[Ways]]
 #: The contenders, in the order in which their processes begin.
 BOTH = "fastconv", "before"
+#: What keeps freed memory in the processes. By default glibc gives large blocks back or not by what was freed before,
+#: and then fresh pages, not the kernels, decide how long a call takes that returns a new array (up to a tenth of it).
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 def measured(
@@ -125,6 +129,7 @@ def apart(table: Table) -> list[str]:
 
 
 def main() -> None:
+    os.environ |= KEPT_MEMORY  # of the processes to come
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("path", metavar="PATH", type=checkout, help="a folder with another checkout's fastconv/")
     parser.add_argument("--threads", type=int, nargs="*", help="one table for each number (default: 1, and all)")

@@ -158,6 +158,7 @@ def planning() -> Run:
         gc.disable()  # as `timeit` does: a round of it over all that Numba made takes longer than any of these
 
         samples = {}
+        gc.disable()  # as `timeit` does: a round of it through all that Numba made takes longer than any of these
         for number, (op, shape, *rest, options) in enumerate(problems):
             wall, cpu = time.perf_counter(), time.thread_time()
             if op == "conv2d":

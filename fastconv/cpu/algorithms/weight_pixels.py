@@ -275,7 +275,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
         products=outer_sums_address(plan.rows, plan.columns, spec.acc_dtype),
         tasks=spec.groups * shares,
         scratch=seen + signal + sums,
-        tables=(*_tables(spec), down, across, edges, patch.ONE_PHASE, np.array((0, spec.ow))),
+        tables=(*_tables(spec), down, across, edges),
         sizes=(*numbers, *spec.stride, *pads, seen, signal, lanes),
     )
 
@@ -284,7 +284,7 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
     this = _prepared(spec, masked_threads())
     lines, finite = scratch_rows(this.scratch, spec.acc_dtype), np.empty(this.tasks, np.bool_)
     this.launch.call(this.deal, this.products, x, grad, out, finite, lines, *this.tables, this.sizes)
-    if not finite.all():
+    if np.count_nonzero(finite) < this.tasks:
         weight_naive.make_again(spec, x, grad, out)
 
 
@@ -294,6 +294,17 @@ def _clear(target, begin, end, lanes):
     zero = simd.splat(target.dtype.type(0))
     for q in range(begin, end, lanes):
         simd.store(target, q, zero)
+
+
+@jit(forceinline=True)
+def _copy(source, at, target, to, count, lanes):
+    """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
+    if count < lanes:
+        simd.store_part(target, to, simd.load_part(source, at, count), count)
+        return
+    for q in range(0, count - lanes, lanes):
+        simd.store(target, to + q, simd.load(source, at + q))
+    simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
 
 
 def _deal_address(dtype: np.dtype) -> int:
@@ -310,16 +321,6 @@ def _deal(lanes: int) -> Any:
     The plane of h rows and w columns begins at `at`, (top, left) is the first row and column, perhaps outside. Rows
     outside become zeros; columns outside, where `edges` of the column phases are, are left as they are.
     """
-
-    @jit(key=(lanes,), forceinline=True)
-    def copy(source, at, target, to, count):
-        """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
-        if count < lanes:
-            simd.store_part(target, to, simd.load_part(source, at, count), count)
-            return
-        for q in range(0, count - lanes, lanes):
-            simd.store(target, to + q, simd.load(source, at + q))
-        simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
 
     @jit(key=(lanes,), forceinline=True)
     def copy_turns(source, at, target, to, other, count):
@@ -355,14 +356,13 @@ def _deal(lanes: int) -> Any:
                             target[line + g * plane + first] = x[at + 2 * first + g]
                         if last > max(end, first):
                             target[line + g * plane + last - 1] = x[at + 2 * last - 2 + g]
+                elif stride_w == 1:  # all columns are of one phase
+                    _copy(x, at + edges[0], target, line + edges[0], edges[1] - edges[0], lanes)
                 else:
                     for g in range(phases.size):
                         begin, count = edges[2 * g], edges[2 * g + 1] - edges[2 * g]
                         here, there = at + phases[g] + begin * stride_w, line + g * plane + begin
-                        if stride_w == 1:
-                            copy(x, here, target, there, count)
-                        else:
-                            patch.copy_row(x, here, stride_w, target, there, count, lanes)
+                        patch.copy_row(x, here, stride_w, target, there, count, lanes)
 
     return deal_rows
 
@@ -370,7 +370,7 @@ def _deal(lanes: int) -> Any:
 @jit
 def _pixels_task(
     job, deal, products, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, edges,
-    one, whole, sizes,
+    sizes,
 ):  # fmt: skip
     """One task; False if a sum is not finite."""
     groups, shares, block_h, pitch, plane, margin, signal = sizes[:7]
@@ -388,14 +388,18 @@ def _pixels_task(
     _clear(line, sums + first * each_tile, sums + last * each_tile, lanes)
     for image in range(n):
         for i0 in range(0, oh, block_h):
+            high = min(block_h, oh - i0)
             for c in range(c_group):
                 at, to = (image * groups * c_group + group * c_group + c) * h * w, c * each
-                rows = plane // pitch - (block_h - min(block_h, oh - i0))
+                rows = plane // pitch - (block_h - high)
                 micro.call(deal, x, at, h, w, i0 * stride[0] - pad[0], -pad[1], rows, row_phases, phases, edges,
                            stride[0], stride[1], pitch, plane, line, to)  # fmt: skip
-            for o in range(channels):
-                at, to = (image * c_out + group * channels + o) * oh * ow, signals + o * signal + margin
-                micro.call(deal, grad, at, oh, ow, i0, 0, block_h, one, one, whole, 1, 1, pitch, 0, line, to)
+            for o in range(channels):  # rows of one phase, for which a call of `deal` takes longer than the copies
+                at, to = ((image * c_out + group * channels + o) * oh + i0) * ow, signals + o * signal + margin
+                for i in range(high):
+                    _copy(grad, at + i * ow, line, to + i * pitch, ow, lanes)
+                for i in range(high, block_h):
+                    patch.zeros(line, to + i * pitch, ow, lanes)
             for t in range(first, last):
                 r, s = t // right.shape[0], t % right.shape[0]
                 micro.call(products, line, signals, left[r], line, begin[r, 0], right[s], begin[r, 1], line,
@@ -418,11 +422,11 @@ _total = simd_pool.fold("sum")
 @kernel
 def _weight_pixels(
     deal, products, x, grad, out, finite, lines, left, begin, right, left_taps, right_taps, row_phases, phases, edges,
-    one, whole, sizes,
+    sizes,
 ):  # fmt: skip
     for job in prange(finite.size):
         line = lines[numba.get_thread_id()]
         finite[job] = _pixels_task(
             job, deal, products, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases,
-            edges, one, whole, sizes,
+            edges, sizes,
         )  # fmt: skip
