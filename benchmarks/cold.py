@@ -155,7 +155,6 @@ def planning() -> Run:
 
     def run() -> Samples:
         recipe, conv_spec, pool_spec = map(internal, ("recipe", "conv_spec", "pool_spec"))
-        gc.disable()  # as `timeit` does: a round of it over all that Numba made takes longer than any of these
 
         samples = {}
         gc.disable()  # as `timeit` does: a round of it through all that Numba made takes longer than any of these

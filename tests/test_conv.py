@@ -425,7 +425,7 @@ def test_filters_overflow_no_earlier_than_their_sums(algorithm: str, activation:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 def test_which_row_tiles_there_are(dtype):
-    """As `rows`' kernel would find by looking at each."""
+    """As `row_filter`'s kernel would find by looking at each."""
     rng, found = np.random.default_rng(0), set()
     for _ in range(400):
         ow, kw, stride, dilation, left = (int(rng.integers(1, most)) for most in (150, 9, 4, 3, 9))

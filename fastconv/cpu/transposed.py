@@ -10,8 +10,8 @@ u of each remainder by the stride see only some of the taps, always the same: ea
 stride, and their results are interleaved. No zeros are inserted, nothing is multiplied by them. Where the stride
 divides the kernel, all remainders see equally many taps, and together they are one convolution with as many times the
 channels, if that takes less time than one for each (`fastconv.specs.phases`). Small images and many weights are better
-multiplied as they are, and the columns of the product summed up (`cpu.columns`): that moves no weights. Depthwise with
-a stride, a kernel of its own makes all phases at once (`cpu.transposed_depthwise`). These are the `ways`.
+multiplied as they are, and the columns of the product summed up (`im2col`): that moves no weights. Depthwise with
+a stride, a kernel of its own makes all phases at once (`transpose_depthwise`). These are the `ways`.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
 al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.

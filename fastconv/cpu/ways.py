@@ -38,7 +38,7 @@ from .tiles.simd import lanes
 
 #: Seconds to exchange and pack one weight, for `product_seconds` (0.5 to 1.5 ns measured, AMD EPYC 9004).
 MOVE = 1e-9
-#: Seconds of a vector's sum and of each of its products in `columns.fold_product`; and of a product's calls.
+#: Seconds of a vector's sum and of each of its products in `im2col.fold_product`; and of a product's calls.
 SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
 #: Bytes of the columns of one image, at most.
 COLUMNS_BYTES = 32 << 20
@@ -232,13 +232,13 @@ def _pixel_seconds(problem: ConvSpec) -> float:
 
 
 def _direct_seconds(spec: ConvSpec) -> float:
-    """Estimated, of `columns.fold_product`."""
+    """Estimated, of `im2col.fold_product`."""
     sums = spec.n * spec.c_in * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes(spec.acc_dtype))
     return sums * (SUM + PRODUCT * (spec.c_out // spec.groups))
 
 
 def is_small(spec: ConvSpec) -> bool:
-    """Whether `columns.fold_product` takes no longer than a product's calls for each image and group."""
+    """Whether `im2col.fold_product` takes no longer than a product's calls for each image and group."""
     return spec.stride[1] == 1 and _direct_seconds(spec) <= CALLS * spec.n * spec.groups
 
 
@@ -335,7 +335,7 @@ class Product:
 
 @lru_cache(maxsize=1024)
 def depthwise_seconds(spec: ConvSpec) -> float:
-    """Estimated, of `cpu.transposed_depthwise`; infinite where it cannot."""
+    """Estimated, of `transpose_depthwise`; infinite where it cannot."""
     return transpose_depthwise.cost(spec, this_machine(1)) if transpose_depthwise.supports(spec) else math.inf
 
 

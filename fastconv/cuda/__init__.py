@@ -1,6 +1,6 @@
 """The GPU's algorithms: a table for each kind of operation, most specialised first, the readable definition last.
 
-The same contract as in `cpu`, with a stream more; arrays are `runtime.Tensor` (a pointer, a shape, steps in elements)::
+The same contract as in `cpu`, with a stream more; arrays are `streams.Tensor` (a pointer, a shape, steps in elements)::
 
     supports(spec) -> None, or the reason why not, in words a user can act on
     cost(spec, machine) -> estimated seconds

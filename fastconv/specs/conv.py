@@ -1,6 +1,6 @@
 """What a call means, checked once: shapes, dtypes, padding, defaults and every error message.
 
-A call becomes a frozen `ConvSpec` (or `PoolSpec`, see `pool_spec.py`); planner and kernels trust it. Nothing here
+A call becomes a frozen `ConvSpec` (or a `PoolSpec`); planner and kernels trust it. Nothing here
 imports Numba.
 
 The definition all algorithms compute (cross-correlation, NCHW; taps outside the input count as zero)::

@@ -1,4 +1,4 @@
-"""Which convolutions a transposed convolution is made of: the geometry of `transposed`.
+"""Which convolutions a transposed convolution is made of: its geometry.
 
 Along an axis, position u of the result is reached by tap a from element i of `y` with u + pad = i * stride + a *
 dilation. So the positions of one remainder by the stride see some of the taps only, always the same: a phase.

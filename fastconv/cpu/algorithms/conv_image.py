@@ -5,7 +5,7 @@
     out[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, first + c, row(i, a), col(j, b)]
 
 What it changes over `naive`: vectors run along the rows of the output instead of one sum at a time, and neighbouring
-rows share what is loaded (the loop nest of `rows`). Every product of the definition is made and no other, so that a NaN
+rows share what is loaded (the loop nest of `row_filter`). Every product of the definition is made and no other, so that a NaN
 or an infinity reaches just the outputs that see it; it is what `corr2d` and `signal` use.
 
 It does everything, and wins for one or few channels, and for 8-bit integers, whose products go in pairs. Measured:

@@ -98,7 +98,7 @@ def _passes(spec: ConvSpec, threads: int) -> Passes:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds of the two passes, which both are `rows`', and of the look through the result; if it fits."""
+    """Estimated seconds of the two passes, which both are `row_filter`', and of the look through the result; if it fits."""
     down, across, _ = _passes(spec, machine.threads)
     planes, lanes = spec.n * spec.c_out, simd.lanes(spec.acc_dtype)
     passes = row_filter.seconds(down, planes * across.depth, machine)
@@ -307,7 +307,7 @@ def _loops(first: Shape, inside: bool, second: Shape, tiles: row_filter.Tiles) -
     """The kernel for the tiles of both passes; whether those of the first lie in the image."""
     down_tile = row_tile(first, inside)
     edge, inner = row_tile(second, False), row_tile(second, True)
-    all_inner, any_inner = not tiles.edge, tiles.inner  # constants, as in `rows`
+    all_inner, any_inner = not tiles.edge, tiles.inner  # constants, as in `row_filter`
     high, low, width = first.rows, second.rows, simd.register_bytes()
     wide, pixels_of = first.pixels(width), second.pixels(width)
 

@@ -9,7 +9,7 @@ becomes a product element by element, and the sum over channels a matrix product
 What it changes over `direct`: the multiplications. F(4x4, 3x3) makes 36 for 16 outputs instead of 144, F(4x4, 5x5) 64
 instead of 400, F(4x4, 3x3) at stride 2 81 instead of 144, F(4, 7) along one axis 10 instead of 28. The price: the
 transforms, which want some 32 channels on both sides to be shared by, and a larger rounding error, which the sizes are
-chosen by: at most about 1e-5 of the largest output in float32 (see `winograd_tiling`).
+chosen by: at most about 1e-5 of the largest output in float32 (see `winograd_blocking`).
 A dilation d is d x d convolutions of every d-th pixel: a tile takes its pixels d apart.
 
 Layouts: a region of x with channels in lanes (rows, columns, lanes), one block of channels at a time;

@@ -10,7 +10,7 @@
 
 What it changes over `naive`: a rectangular window is separable, so kh * kw operations an output become about kh *
 stride_w + kw; and all loops run over vectors. The columns are dealt out to one line for each remainder by the stride
-(in registers, up to `window.MOST_DEALT`), so that across, too, neighbouring outputs read neighbouring elements.
+(in registers, up to `pooling.MOST_DEALT`), so that across, too, neighbouring outputs read neighbouring elements.
 
 Loop order: one task per block of rows (and of columns, where rows are long) of a plane: down, for all rows of the
 block, into lines that stay in the first-level cache, then across. Where windows do not overlap, no line is needed: the

@@ -9,7 +9,7 @@ looked at in reading order, all kh * kw of them: compared to `naive`, as many ou
 second vector holds how far behind the window's first tap the best one lies; it changes where the best does.
 
 Loop order: one task per block of rows (and columns) of a plane; for each row of the output the rows of its windows are
-copied into lines, padded with what loses to everything (`window.Lines`); then vectors of outputs, and taps.
+copied into lines, padded with what loses to everything (`pooling.Lines`); then vectors of outputs, and taps.
 """
 
 from __future__ import annotations

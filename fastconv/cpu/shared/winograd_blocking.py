@@ -32,7 +32,7 @@ LIMIT = 20
 #: 96: the code that is compiled for a kernel grows with it, and `direct` is estimated to be faster.
 MOST_ELEMENTS = 32
 #: Of F(m, r) without stride: `Axis.amplification`, squared, times m * r; and vector instructions to multiply by A and
-#: by B, as `linear.operations` counts them: nothing is worked out exactly for an algorithm that is not taken.
+#: by B, as `linear_map.operations` counts them: nothing is worked out exactly for an algorithm that is not taken.
 UNITS = {
     (1, 1): (1, 0, 0),
     (2, 1): (2, 0, 0),

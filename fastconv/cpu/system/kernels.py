@@ -67,7 +67,7 @@ _making = threading.Lock()
 class Kernel:
     """A compiled loop nest over ``prange``; a call runs it on as many threads as may be used now.
 
-    Arguments are arrays as `checks.kernel_ready` makes them, numbers and tuples of numbers.
+    Arguments are arrays as `arrays.kernel_ready` makes them, numbers and tuples of numbers.
     """
 
     def __init__(self, py_func: Callable, key: tuple = (), **options: Any) -> None:
@@ -106,7 +106,7 @@ class Launch:
 
     A problem of too few operations for threads runs on the calling thread, and its compiled code is called directly:
     Numba's look at the type of every argument would take longer (0.4 us) than many a small problem. That code does not
-    check types: only what `checks.kernel_ready` made, and constants, may be passed.
+    check types: only what `arrays.kernel_ready` made, and constants, may be passed.
     """
 
     __slots__ = ("_kernel", "call")

@@ -1,7 +1,7 @@
 """More register tiles: those that add to sums kept elsewhere, which the gradients for a weight are summed with, part by
 part; and one of scalar products, for `conv_dense`.
 
-Made of the parts of `simd` and `tile`, and like the tiles there they also exist as plain loops.
+Made of the parts of `simd` and `register_tile`, and like the tiles there they also exist as plain loops.
 """
 
 from __future__ import annotations

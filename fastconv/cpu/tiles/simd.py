@@ -1,10 +1,10 @@
-"""Vector instructions for kernels. What else emits LLVM IR is made of these parts: `tile`, `row_tile`, `plane_tile`,
-`spectral_tile`, `linear` and, for pooling, `simd_pool`.
+"""Vector instructions for kernels. What else emits LLVM IR is made of these parts: the other
+files of this folder.
 
 Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a
 Numba type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``;
 ``load_part`` and ``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of
-the convolutions, which keep many of these in registers, are made of the same parts in `tile`.
+the convolutions, which keep many of these in registers, are made of the same parts in `register_tile`.
 
 LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON.
 """

@@ -1,6 +1,6 @@
 """Implicit GEMM: the convolution as a matrix product whose left factor, the unrolled input, is never written down.
 
-Index equation (`implicit` has it in full)::
+Index equation (`gather` has it in full)::
 
     out[(n, i, j), o] = bias[o] + sum over k = (c, a, b) of x[n, c, row(i, a), col(j, b)] * weight[o, c, a, b]
 
@@ -8,7 +8,7 @@ What it changes over `im2col`: a block of threads unrolls just what its next ste
 memory. The input is read where it lies, NCHW or channels last or any other strides, and no memory is taken. Any
 kernel, stride, dilation, groups and padding; the cost of zeros around the image is their multiplications.
 
-Which tile multiplies: `gemm_tile` on the arithmetic units, for float32 and float64 and whole integers; `mma_tile` on
+Which tile multiplies: `gemm` on the arithmetic units, for float32 and float64 and whole integers; `mma` on
 tensor cores for float16, bfloat16 and 8-bit integers, and for float32 with precision "tf32" or "tf32x3".
 
 It wins for most layers with a stride, a dilation or a kernel other than 3x3, and wherever tensor cores multiply.

@@ -7,7 +7,7 @@ Index equation, for each element e of a transformed tile (16 or 36 of them) and 
     out[o, tile t] = A M[:, o, t] A^T + bias[o]                                         pass 3
 
 What it changes over `implicit_gemm`: the multiplications, 16 or 36 for 4 or 16 outputs instead of 36 or 144. Pass 2 is
-a 1x1 convolution of one row of tiles, with a group for each element: it runs on `gemm_tile` as it is. Passes 1 and 3
+a 1x1 convolution of one row of tiles, with a group for each element: it runs on `gemm` as it is. Passes 1 and 3
 keep a tile in a thread's registers; neighbouring threads have neighbouring tiles, or channels where these lie side by
 side.
 

@@ -6,13 +6,13 @@ output's pixels of the whole batch::
     out[o, (c, a, b)] = sum over k = (n, i, j) of A[(c, a, b), k] * grad[n, o, i, j]
     A[(c, a, b), k] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w], zero outside
 
-What it changes over `gemm_tile`, whose register tile it has: both factors are gathered, and k counts pixels. A layer
-has few weights and very long sums, so many blocks share the sums of a tile: each takes a part of k, and `partial` adds
+What it changes over `gemm`, whose register tile it has: both factors are gathered, and k counts pixels. A layer
+has few weights and very long sums, so many blocks share the sums of a tile: each takes a part of k, and `partial_sums` adds
 the parts in order. Nothing is packed or unrolled: packing grad, as the forward tile does with its weights, would write
 and read all of it once more at each call.
 
 Gathering: a thread has one pixel of each slab, whose place it counts up from slab to slab, and of it a few rows and
-columns. Where a row lies is the pixel's place plus an offset that the row alone decides, from a table (`implicit` does
+columns. Where a row lies is the pixel's place plus an offset that the row alone decides, from a table (`gather` does
 the same for k). The lanes of a warp are 8 neighbouring pixels of 4 rows, whole sectors of x and grad; or, where
 channels lie side by side (channels last), 16 neighbouring channels of 2 pixels, and rows count channels first. Rows of
 the slabs in shared memory are padded by 4, or by 16, so that either way a warp stores into 32 different banks.
@@ -74,7 +74,7 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def _tiles(spec: ConvSpec) -> tuple[Tile, ...]:
-    """Those of `gemm_tile`, but for the largest, which has no register left for two gathers: it would spill."""
+    """Those of `gemm`, but for the largest, which has no register left for two gathers: it would spill."""
     return tuple(tile for tile in tiles(spec) if tile.m * tile.n < 128 * 128)
 
 

@@ -10,7 +10,7 @@ output channel; it loads each element of grad once, the kh * kw elements of x th
 loaded into the first-level cache, and keeps kh * kw sums in registers. Neighbouring threads have neighbouring pixels,
 or neighbouring channels where these lie side by side (channels last), so that a warp reads whole rows. A block adds up
 its threads' sums in shared memory, halving their number each time; blocks that share the pixels of a channel leave
-their parts to `partial`, and the order is always the same.
+their parts to `partial_sums`, and the order is always the same.
 
 x is read for every output channel of a group and grad for every input channel: it wins where there are few of them, as
 in depthwise layers. Not measured yet on a GPU.

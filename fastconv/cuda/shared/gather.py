@@ -1,4 +1,4 @@
-"""The convolution as a matrix product that is never written down: what the tiles of `products` have in common.
+"""The convolution as a matrix product that is never written down: what the tiles of `product` have in common.
 
 Index equation, for each group: rows are output pixels, columns output channels, the sum runs over channels and taps::
 

@@ -10,7 +10,7 @@ multiply-adds. Its rows are two runs of four, 4 * lanes apart, so that the lanes
 no bank conflict. Rows of the pixels' slab are padded by 4, so that neither do the stores conflict when 4 channels of a
 pixel come at once (a test counts the conflicts of all accesses).
 
-Fetching: `implicit` explains the four ways. Storing: four pixels or four channels as one 128-bit store where they
+Fetching: `gather` explains the four ways. Storing: four pixels or four channels as one 128-bit store where they
 follow each other, else one by one. Bias and activation are applied to the sums in registers.
 
 What it changes over `im2col`'s product: no columns; twice the sums a thread; 128-bit loads; the overlap of (1) and (2).

@@ -1,4 +1,4 @@
-"""The warp tile on tensor cores: what `gemm_tile` does, with `mma.sync` in place of multiply-adds.
+"""The warp tile on tensor cores: what `gemm` does, with `mma.sync` in place of multiply-adds.
 
 A word is four bytes along k: one float32, two halves or four 8-bit integers; one instruction multiplies 16 rows by 8
 words with 8 words by 8 columns, whatever is in them, and so does this file. A slab is 16 words: two such steps.

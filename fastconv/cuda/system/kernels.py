@@ -63,7 +63,7 @@ def pick(real: int, simulated: int) -> int:
 
 
 def storage(dtype: np.dtype) -> np.dtype:
-    """What a pointer to `dtype` points at: bool is a byte, halves are their bits (`dtypes` reads and writes them)."""
+    """What a pointer to `dtype` points at: bool is a byte, halves are their bits (`elements` reads and writes them)."""
     if dtype == np.bool_:
         return np.dtype(np.uint8)
     return np.dtype(np.uint16) if dtype == np.float16 or dtype == BFLOAT16 else dtype

@@ -1,4 +1,4 @@
-"""The kernel of `gemm_tile`: a slab of both factors in shared memory is multiplied while the next is on its way.
+"""The kernel of `gemm`: a slab of both factors in shared memory is multiplied while the next is on its way.
 
 A round of the loop is: what was copied for this slab has arrived, for all threads (the only barrier; behind it nobody
 reads the other half of shared memory); start to fetch the next slab; multiply. Operands of the dtype that is computed

@@ -1,4 +1,4 @@
-"""The kernel of `mma_tile`: a ring of slabs in shared memory, which copies fill while tensor cores multiply.
+"""The kernel of `mma`: a ring of slabs in shared memory, which copies fill while tensor cores multiply.
 
 Of each slab the weights, and pixels whose 16 bytes follow each other in memory ("vector"), are copied to shared memory
 without passing through registers (`cp.async`), two slabs before they are multiplied. Other pixels are put together in

@@ -1,7 +1,7 @@
 """What CUDA Python has no words for: 128-bit loads and stores, copies to shared memory on their own (`cp.async`),
 rounding to TF32, and the tensor cores' `mma.sync`.
 
-Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`runtime.SIMULATED`)
+Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`kernels.SIMULATED`)
 plain Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
 
 Source: NVIDIA, PTX ISA, the sections on ld, cp.async, cvt and mma.
