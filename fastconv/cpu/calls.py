@@ -17,6 +17,7 @@ from ..specs.pool import PoolSpec, bounds
 from ..specs.unfold import columns_shape
 from .algorithms import adaptive_pool
 from .algorithms import pool_gradient as gradients
+from .algorithms import unpool as unpooling
 from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, planner, recipe, weight_recipe
 from .shared import im2col
@@ -135,7 +136,7 @@ def unpool(x: np.ndarray, places: np.ndarray, shape: tuple[int, ...], dtype: np.
         values, flat = kernel_ready(x, result.dtype).reshape(planes, -1), result.reshape(planes, -1)
         bits = f"u{result.itemsize}"  # elements are moved, whatever they are
         found = kernel_ready(places, np.dtype(np.int64)).reshape(planes, -1)
-        adaptive_pool.unpool.sized(MOVED * flat.size)(values.view(bits), found, flat.view(bits))
+        unpooling.unpool.sized(MOVED * flat.size)(values.view(bits), found, flat.view(bits))
     return result
 
 

@@ -51,7 +51,7 @@ class Machine:
     tile_row: float = 2e-9
     """Seconds to write one vector of a finished tile."""
     row_tile_share: float = 0.93
-    """The same of the row tile where nothing but multiply-adds takes time; `row_filter` counts the rest in their time."""
+    """The same of the row tile where nothing but multiply-adds takes time; `row_filter` counts the rest."""
     tile: float = 10e-9
     """Seconds to begin and end a tile."""
     stream: float = 50e9

@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 
 from ..base.devices import on_gpu
-from .dtypes import _SUPPORTED, check_dtype
+from .dtypes import SUPPORTED, check_dtype
 
 
 def array(name: str, value: object) -> np.ndarray:
     """`value` as an ndarray of a supported dtype (not copied, not converted)."""
-    if type(value) is np.ndarray and value.dtype.char in _SUPPORTED:  # nearly always
+    if type(value) is np.ndarray and value.dtype.char in SUPPORTED:  # nearly always
         return value
     try:
         result = np.asarray(value)

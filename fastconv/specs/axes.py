@@ -35,5 +35,5 @@ def volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
     return depth, high, wide
 
 
-def _by(sizes: Sizes) -> str:
+def by(sizes: Sizes) -> str:
     return "x".join(map(str, sizes))

@@ -39,8 +39,8 @@ import numpy as np
 
 from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
 from .arrays import check_bytes
-from .axes import FLAT, LAYOUTS, Depth, _by, volume
-from .dtypes import BFLOAT16, PRECISIONS, _accumulator, _storage
+from .axes import FLAT, LAYOUTS, Depth, by, volume
+from .dtypes import BFLOAT16, PRECISIONS, accumulator, storage
 
 # -- spatial axes --------------------------------------------------------------------------------------------
 
@@ -92,7 +92,7 @@ class ConvSpec(HashedOnce):
 
     def __str__(self) -> str:
         """The sizes, and those options that are not the defaults; the same for no two problems."""
-        sizes = f"{_by(self.x_shape)} {self.dtype}, weight {_by(self.weight_shape)}"
+        sizes = f"{by(self.x_shape)} {self.dtype}, weight {by(self.weight_shape)}"
         defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None, "precision": "float32"}
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
         values = {label: _short(given.get(label, getattr(self, label))) for label in defaults}
@@ -111,12 +111,12 @@ class ConvSpec(HashedOnce):
     @cached_property
     def x_dtype(self) -> np.dtype:
         """What the kernels read: float16 as float32, bool as uint8, integers beyond 8 bits as int64."""
-        return _storage(self.dtype)
+        return storage(self.dtype)
 
     @cached_property
     def acc_dtype(self) -> np.dtype:
         """What the kernels add up in, and the dtype of the weights they read."""
-        return _accumulator(self.dtype)
+        return accumulator(self.dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
@@ -287,7 +287,7 @@ def _conv_spec(
     if min(outs) < 1:
         room = tuple([extended + sum(sides) for extended, sides in zip(size, pads, strict=True)])
         raise ValueError(
-            f"the kernel covers {_by(window)} pixels (dilation counted), more than the padded input's {_by(room)}"
+            f"the kernel covers {by(window)} pixels (dilation counted), more than the padded input's {by(room)}"
         )
     dtype = _promoted(dtypes)
     if precision != "float32" and dtype != np.float32:

@@ -9,12 +9,12 @@ BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
 #: Type codes of bool, the integers and float16/32/64.
-_SUPPORTED = frozenset("?bBhHiIlLqQefd")
+SUPPORTED = frozenset("?bBhHiIlLqQefd")
 
 
 def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order if it is a bool, an integer or float16/32/64; TypeError otherwise."""
-    if dtype.char not in _SUPPORTED:
+    if dtype.char not in SUPPORTED:
         raise TypeError(f"{name} has dtype {dtype}; supported are bool, the integers, float16, float32 and float64")
     return dtype if dtype.isnative else dtype.newbyteorder("=")
 
@@ -36,7 +36,7 @@ def named_dtype(name: str, value: object) -> np.dtype:
 PRECISIONS = ("float32", "tf32", "tf32x3")
 
 
-def _storage(dtype: np.dtype) -> np.dtype:
+def storage(dtype: np.dtype) -> np.dtype:
     if dtype.kind in "fV":
         return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     if dtype.itemsize == 1:
@@ -44,7 +44,7 @@ def _storage(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.int64)
 
 
-def _accumulator(dtype: np.dtype) -> np.dtype:
+def accumulator(dtype: np.dtype) -> np.dtype:
     if dtype.kind in "fV":
-        return _storage(dtype)
+        return storage(dtype)
     return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)

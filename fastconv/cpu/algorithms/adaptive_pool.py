@@ -93,12 +93,3 @@ def _adaptive_places(x, out, indices, rows, rows_end, columns, columns_end):
                         best, at = value, r * w + c
             out[plane, i, j], indices[plane, i, j] = best, at
 
-
-@kernel
-def unpool(x, indices, out):
-    """out[p, indices[p, k]] = x[p, k], zeros elsewhere; `x`, `indices` are (planes, outputs), `out` (planes, h * w)."""
-    planes, count = x.shape
-    for plane in prange(planes):
-        out[plane] = 0
-        for k in range(count):
-            out[plane, indices[plane, k]] = x[plane, k]

@@ -32,7 +32,7 @@ from ..system import micro
 from ..system.kernels import Launch, kernel
 from ..system.memory import is_used_once, weights_array
 from ..tiles import simd
-from ..tiles.gradient_tiles import scalar_products_address
+from ..tiles.dot_tile import scalar_products_address
 
 
 def _shape(images: int) -> tuple[int, int]:

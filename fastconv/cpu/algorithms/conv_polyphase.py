@@ -35,7 +35,8 @@ from ..system.kernels import kernel
 from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
-from ..tiles.plane_tile import join_row, plane_tile_address, split_row, tile_vectors
+from ..tiles.deal import join_row, split_row
+from ..tiles.plane_tile import plane_tile_address, tile_vectors
 
 #: Phases: with four, loads are no limit, and a tile of 4x6 vectors fills 32 registers, one of 4x3 fills 16.
 PHASES = 4

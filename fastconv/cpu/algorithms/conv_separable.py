@@ -98,7 +98,7 @@ def _passes(spec: ConvSpec, threads: int) -> Passes:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds of the two passes, which both are `row_filter`', and of the look through the result; if it fits."""
+    """Estimated seconds of both passes, which `row_filter` tells, and of the look through the result; if it fits."""
     down, across, _ = _passes(spec, machine.threads)
     planes, lanes = spec.n * spec.c_out, simd.lanes(spec.acc_dtype)
     passes = row_filter.seconds(down, planes * across.depth, machine)

@@ -27,25 +27,21 @@ Measured: 64 channels of 28 x 28, 4x4, stride 2, one core of an AMD EPYC 9004: 6
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
-from numba.core import cgutils
+from numba import prange
 
 from ...specs.arguments import Pair
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system import micro
-from ..system.building import intrinsic
 from ..system.kernels import Launch, jit, kernel
 from ..system.memory import scratch_rows
 from ..tiles import simd
-from ..tiles.plane_tile import _join
-from ..tiles.register_tile import _plain
-from ..tiles.simd import _INT, Vector, _data, _fma, _load, _mask, _splat, _store, _store_masked, registers
+from ..tiles.phase_tile import phase_tile_address
+from ..tiles.simd import registers
 
 #: Horizontal strides up to this have a tile: the sums of all phases stay in registers.
 MOST_PHASES = 8
@@ -136,7 +132,7 @@ class Ready:
         pads = spec.padding[0][0], spec.padding[1][0]
         geometry = blocks, spec.stride[0], *pads, down, plan.left, plan.pitch
         self._sizes = *geometry, spec.stride[1], simd.lanes(spec.acc_dtype)
-        self._tile = _phase_tile_address(spec.stride[1], plan.rows, plan.vectors, spec.acc_dtype)
+        self._tile = phase_tile_address(spec.stride[1], plan.rows, plan.vectors, spec.acc_dtype)
         operations = 32 * spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors)  # that a core does in this time
         self._launch = Launch(_transposed_depthwise, operations)
 
@@ -202,140 +198,3 @@ def _copy_row(source, at, patch, to, count, lanes):
         simd.store(patch, to + q, simd.load(source, at + q))
     simd.store(patch, to + count - lanes, simd.load(source, at + count - lanes))
 
-
-def _phase_tile_address(phases: int, rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `_phase_tile`, for kernels that call it."""
-    row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
-    types_ = row, place, place, row, place, table, table, table, place, place, micro.scalar(dtype), row, *[place] * 4
-    return micro.address(_phase_tile, (phases, rows, vectors), types_)
-
-
-def _phase_tile(phases: int, rows: int, vectors: int) -> Any:
-    """A micro-kernel for rows of one phase, a few by a few vectors of all phases of columns at a time::
-
-        tile(patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high,
-             wide)
-
-    `phase` is the number of the rows' first phase; what row r and column v see lies at `at` + r * pitch +
-    (v + side) // phases. Row r of `high` begins at ``out[out_at + r * apart]`` and has `wide` elements; the last tiles
-    are moved back to end with them.
-    """
-    if _plain():
-        return _plain_phase_tile(phases)
-
-    @intrinsic
-    def register_tile(
-        typingctx, patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart,
-        high, wide,
-    ):  # fmt: skip
-        count = Vector(out.dtype).count
-        columns = phases * vectors * count
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            _, at_, pitch_, _, weight_at_, _, _, _, phase_, side_, bias_, _, out_at_, apart_, high_, wide_ = args
-            data = [_data(context, builder, sig.args[k], args[k]) for k in (0, 3, 5, 6, 7, 11)]
-            image, weights, distances, numbers, bounds, goal = data
-            taps = builder.gep(weights, [weight_at_]), distances, numbers, bounds
-            bias_vector = _splat(builder, bias_, count)
-            last_row, last = builder.sub(high_, _INT(rows)), builder.sub(wide_, _INT(columns))
-            with (
-                cgutils.for_range_slice(builder, _INT(0), high_, _INT(rows)) as (g, _),
-                cgutils.for_range_slice(builder, _INT(0), wide_, _INT(columns)) as (j, _),
-            ):
-                row, v = _least(builder, g, last_row), _least(builder, j, last)
-                v = builder.select(builder.icmp_signed("<", v, _INT(0)), _INT(0), v)
-                place, line = builder.add(v, side_), builder.add(at_, builder.mul(row, pitch_))
-                here = builder.gep(image, [builder.add(line, builder.udiv(place, _INT(phases)))])
-                residue = builder.urem(place, _INT(phases))
-                sums = [
-                    _phase_sums(builder, (phases, rows, vectors), q, here, pitch_, taps, phase_, residue, bias_vector)
-                    for q in range(phases)
-                ]
-                results, places = [], []
-                for r in range(rows):
-                    for k in range(vectors):
-                        results += _join(builder, [held[r * vectors + k] for held in sums])
-                        places += [(r, (k * phases + q) * count) for q in range(phases)]
-                begin = builder.add(builder.add(out_at_, builder.mul(row, apart_)), v)
-                _write(builder, results, places, builder.gep(goal, [begin]), apart_, builder.sub(wide_, v), columns)
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(
-            patch, integer, integer, weight, integer, offsets, order, starts, integer, integer, bias, out,
-            *[integer] * 4,
-        ), codegen  # fmt: skip
-
-    return register_tile
-
-
-def _least(builder: Any, one: ir.Value, other: ir.Value) -> ir.Value:
-    return builder.select(builder.icmp_signed("<", one, other), one, other)
-
-
-def _phase_sums(
-    builder: Any, shape: tuple[int, int, int], q: int, image: ir.Value, pitch: ir.Value, taps: tuple[ir.Value, ...],
-    phase: ir.Value, residue: ir.Value, bias: ir.Value,
-) -> list[ir.Value]:  # fmt: skip
-    """Emit the loop over the taps of the q-th column's phase: its sums, row by row."""
-    (phases, rows, vectors), (weights, distances, numbers, bounds), count = shape, taps, bias.type.count
-    remainder = builder.add(residue, _INT(q))
-    over = builder.icmp_signed(">=", remainder, _INT(phases))
-    remainder = builder.select(over, builder.sub(remainder, _INT(phases)), remainder)
-    start = builder.gep(image, [builder.zext(over, _INT)])
-    number = builder.add(phase, remainder)
-    tap, end = (builder.load(builder.gep(bounds, [builder.add(number, _INT(k))])) for k in (0, 1))
-    before, head = builder.block, builder.append_basic_block("taps")
-    body, done = builder.append_basic_block("tap"), builder.append_basic_block("done")
-    builder.branch(head)
-    builder.position_at_end(head)
-    i = builder.phi(_INT)
-    held = [builder.phi(bias.type) for _ in range(rows * vectors)]
-    builder.cbranch(builder.icmp_signed("<", i, end), body, done)
-    builder.position_at_end(body)
-    place = builder.gep(start, [builder.load(builder.gep(distances, [i]))])
-    scalar = builder.load(builder.gep(weights, [builder.load(builder.gep(numbers, [i]))]))
-    factor = _splat(builder, scalar, count)
-    i.add_incoming(tap, before)
-    i.add_incoming(builder.add(i, _INT(1)), body)
-    for k, total in enumerate(held):
-        index = builder.add(builder.mul(pitch, _INT(k // vectors)), _INT(k % vectors * count))
-        total.add_incoming(bias, before)
-        total.add_incoming(_fma(builder, factor, _load(builder, place, index, count), total), body)
-    builder.branch(head)
-    builder.position_at_end(done)
-    return held
-
-
-def _write(
-    builder: Any, results: list[ir.Value], places: list[Pair], goal: ir.Value, apart: ir.Value, valid: ir.Value,
-    columns: int,
-) -> None:  # fmt: skip
-    """Store vectors at their places (row, column), as far as the column is valid."""
-    indices = [builder.add(builder.mul(apart, _INT(r)), _INT(column)) for r, column in places]
-    with builder.if_else(builder.icmp_signed(">=", valid, _INT(columns)), likely=True) as (whole, part):
-        with whole:  # masks cost, also where all their bits are set
-            for value, index in zip(results, indices, strict=True):
-                _store(builder, value, goal, index)
-        with part:
-            for value, index, (_, column) in zip(results, indices, places, strict=True):
-                mask = _mask(builder, value.type.count, builder.sub(valid, _INT(column)))
-                _store_masked(builder, value, goal, index, mask)
-
-
-def _plain_phase_tile(phases: int) -> Any:
-    """The same sums, one at a time."""
-
-    @jit(key=(phases,))
-    def plain_tile(
-        patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high, wide
-    ):
-        for r in range(high):
-            for v in range(wide):
-                number, place = phase + (v + side) % phases, at + r * pitch + (v + side) // phases
-                total = bias
-                for i in range(starts[number], starts[number + 1]):
-                    total += weight[weight_at + order[i]] * patch[place + offsets[i]]
-                out[out_at + r * apart + v] = total
-
-    return plain_tile

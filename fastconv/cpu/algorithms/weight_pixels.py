@@ -40,7 +40,8 @@ from ..system.kernels import Launch, jit, kernel
 from ..system.memory import scratch_rows
 from ..system.threads import masked_threads
 from ..tiles import simd, simd_pool
-from ..tiles.gradient_tiles import outer_sums_address, split
+from ..tiles.deal import split
+from ..tiles.gradient_tiles import outer_sums_address
 from . import weight_naive
 
 #: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache if they can, in the second anyway.

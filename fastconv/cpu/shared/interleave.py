@@ -18,71 +18,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
+from numba import prange
 
 from ...specs.arguments import Sizes
-from ...specs.axes import Depth
-from ..system.building import intrinsic
 from ..system.kernels import kernel
 from ..system.memory import scratch_rows
 from ..tiles import simd
-from ..tiles.plane_tile import _join
-from ..tiles.simd import _I32, _INT, Vector, _data, _load, _store
-from . import patch
-
-
-def _in_turns(second: int) -> Any:
-    """Two vectors, element by element in turns: the first vector of what comes out, or the second."""
-
-    @intrinsic
-    def in_turns(typingctx: Any, even: Any, odd: Any) -> Any:
-        lanes = range(second * even.count // 2, (second + 1) * even.count // 2)
-        order = [lane for k in lanes for lane in (k, even.count + k)]
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            return builder.shuffle_vector(*args, ir.Constant(ir.VectorType(_I32, even.count), order))
-
-        return even(even, even), codegen
-
-    return in_turns
-
-
-first_half, second_half = _in_turns(0), _in_turns(1)
-
-
-def _lines(taps: int) -> Any:
-    """Rows of a block of so many lanes, those of `taps` numbers of an order, element by element in turns::
-
-        target[to + l * taps + t] = block[order[begin + t] * lanes + l]
-
-    Written by whole vectors; to turn the block round would write lines so short under masks.
-    """
-
-    @intrinsic
-    def lines(typingctx: Any, block: Any, order: Any, begin: Any, target: Any, to: Any, lanes: Any) -> Any:
-        count = Vector(block.dtype).count
-
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            source, numbers, goal = (_data(context, builder, sig.args[k], args[k]) for k in (0, 1, 3))
-            rows = [builder.load(builder.gep(numbers, [builder.add(args[2], _INT(t))])) for t in range(taps)]
-            vectors = [_load(builder, source, builder.mul(row, _INT(count)), count) for row in rows]
-            for k, vector in enumerate(_join(builder, vectors)):
-                _store(builder, vector, goal, builder.add(args[4], _INT(k * count)))
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(block, order, integer, target, integer, integer), codegen
-
-    return lines
-
-
-one_line, two_lines, four_lines, eight_lines = (_lines(taps) for taps in (1, 2, 4, 8))
-
+from ..tiles.deal import eight_lines, first_half, four_lines, one_line, second_half, two_lines
 
 #: With fewer channels to exchange, as of a depthwise layer, elements are moved one by one.
 FEW = 4
@@ -180,31 +125,6 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
                         flat_out[to + r + j * s_w] = flat_phases[at + r * apart + j]
 
 
-@kernel
-def _shuffle_gather(x, gathered, start, out_depth, stride, front, dilation, lanes):
-    channels, d, pixels = x.shape[1:]
-    planes, _, kd, _ = gathered.shape
-    for job in prange(planes * channels):
-        image, k = (start + job // channels) // out_depth, (start + job // channels) % out_depth
-        for e in range(kd):
-            z, to = k * stride - front + e * dilation, (job * kd + e) * pixels
-            if 0 <= z < d:
-                at = ((image * channels + job % channels) * d + z) * pixels
-                patch.copy_row(x, at, 1, gathered, to, pixels, lanes)
-            else:
-                patch.zeros(gathered, to, pixels, lanes)
-
-
-@kernel
-def _shuffle_spread(made, start, out, lanes):
-    planes, channels, pixels = made.shape
-    depth = out.shape[2]
-    for job in prange(planes * channels):
-        image, k = (start + job // channels) // depth, (start + job // channels) % depth
-        to = ((image * channels + job % channels) * depth + k) * pixels
-        patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)
-
-
 #: What moving an element costs, in the operations that `Kernel.sized` counts: in a new order (measured: 10 to 15 GB/s),
 #: and by planes (25 GB/s).
 MOVE_OPERATIONS, COPY_OPERATIONS = 16.0, 8.0
@@ -248,13 +168,3 @@ def interleave(
     loops = _shuffle_interleave.sized(MOVE_OPERATIONS * out.size)
     loops(phases, strides, pad, first, out, by_phase, simd.lanes(out.dtype))
 
-
-def gather(x: np.ndarray, gathered: np.ndarray, start: int, depth: Depth) -> None:
-    """The module's third equation; `x` is (n, c, d, pixels), `gathered` (planes, c, kd, pixels)."""
-    loops = _shuffle_gather.sized(COPY_OPERATIONS * gathered.size)
-    loops(x, gathered, start, depth.od, depth.stride, depth.padding[0], depth.dilation, simd.lanes(x.dtype))
-
-
-def spread(made: np.ndarray, start: int, out: np.ndarray) -> None:
-    """The module's fourth equation; `made` is (planes, c, pixels), `out` (n, c, od, pixels)."""
-    _shuffle_spread.sized(COPY_OPERATIONS * made.size)(made, start, out, simd.lanes(made.dtype))

@@ -32,7 +32,7 @@ from ...specs.conv import ConvSpec
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
 from ..system.memory import buffer
-from .interleave import gather, spread
+from .planes import gather, spread
 
 #: Bytes of gathered planes and results of one call of an algorithm, at most, if there is more than one plane of output:
 #: some of a third-level cache.

@@ -1,19 +1,7 @@
-"""Threads, forks and compiled code: everything about running a Numba kernel that is not its loops.
+"""Kernels: functions with a parallel loop, compiled once, that run on Numba's threads or on the calling one.
 
-**Threads.** A kernel is compiled once, and `Kernel.__call__` runs it on Numba's threads where the threading layer can
-take it now, on the calling thread otherwise. What the layers can take (Numba 0.62-0.68, Linux):
-
-=========== ============================== ==============================================================
-layer       several Python threads         in a child forked after the parent has run in parallel
-=========== ============================== ==============================================================
-tbb         safe                           safe
-omp (GNU)   safe                           the child is killed at its first parallel launch: run serially
-workqueue   the process is aborted: one    its threads are gone: run serially
-            launch at a time, others run
-            serially
-=========== ============================== ==============================================================
-
-How kernels are compiled, and kept on disk: `building`, `launching`, `micro`, `disk_cache`.
+How they are compiled, and kept on disk: `building`, `launching`, `micro`, `disk_cache`; when they may run on threads:
+`threads`.
 """
 
 from __future__ import annotations
@@ -27,7 +15,7 @@ import numba
 from numba import types
 
 from . import building, launching
-from .threads import _launch, _load_openmp, _load_tbb, _may_launch, num_threads
+from .threads import launch_on_threads, may_launch, num_threads
 
 # -- kernels -------------------------------------------------------------------------------------------------
 
@@ -87,10 +75,10 @@ class Kernel:
 
     def __call__(self, *args: Any) -> None:
         threads = num_threads()
-        if threads == 1 or not _may_launch():
+        if threads == 1 or not may_launch():
             self.launch(0, 1, *args)
         else:
-            _launch(self.launch, threads, args)
+            launch_on_threads(self.launch, threads, args)
 
     def serial(self, *args: Any) -> None:
         """Run on the calling thread."""
@@ -127,13 +115,3 @@ def kernel(py_func: Callable | None = None, **options: Any) -> Any:
     if py_func is None:
         return lambda function: Kernel(function, **options)
     return Kernel(py_func, **options)
-
-
-# -- scratch ---------------------------------------------------------------------------------------------------
-
-# -- threads and forks ---------------------------------------------------------------------------------------
-
-# On import, because whatever asks Numba for its number of threads first settles the layer.
-_load_tbb()
-_load_openmp()
-

@@ -1,4 +1,18 @@
-"""Python threads, for algorithms whose time goes into compiled code that is not this package's own."""
+"""Threads and forks: how many threads there are, when a kernel may run on Numba's, and Python's own.
+
+A kernel is compiled once, and `Kernel.__call__` runs it on Numba's threads where the threading layer can
+take it now, on the calling thread otherwise. What the layers can take (Numba 0.62-0.68, Linux):
+
+=========== ============================== ==============================================================
+layer       several Python threads         in a child forked after the parent has run in parallel
+=========== ============================== ==============================================================
+tbb         safe                           safe
+omp (GNU)   safe                           the child is killed at its first parallel launch: run serially
+workqueue   the process is aborted: one    its threads are gone: run serially
+            launch at a time, others run
+            serially
+=========== ============================== ==============================================================
+"""
 
 from __future__ import annotations
 
@@ -125,14 +139,14 @@ def _load_openmp() -> None:
     del os.environ["GOMP_SPINCOUNT"]
 
 
-def _may_launch() -> bool:
-    """Whether a parallel kernel may run now; see the module's table. If so, `_launch` must follow."""
+def may_launch() -> bool:
+    """Whether a parallel kernel may run now; see the module's table. If so, `launch_on_threads` must follow."""
     if _layer == "tbb":
         return True
     return not forks.threads_lost and (_layer != "workqueue" or _launching.acquire(blocking=False))
 
 
-def _launch(loops: Callable[..., None], threads: int, args: tuple) -> None:
+def launch_on_threads(loops: Callable[..., None], threads: int, args: tuple) -> None:
     """Run a parallel kernel on so many of Numba's threads; a fork waits for it."""
     try:
         with forks.kernel_running:
@@ -140,3 +154,8 @@ def _launch(loops: Callable[..., None], threads: int, args: tuple) -> None:
     finally:
         if _layer == "workqueue":
             _launching.release()
+
+
+# On import, because whatever asks Numba for its number of threads first settles the layer.
+_load_tbb()
+_load_openmp()

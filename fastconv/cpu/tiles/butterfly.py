@@ -33,7 +33,8 @@ from numba.core import cgutils
 from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
-from .simd import _INT, Vector, _data, _fma, _load, _splat, _store
+from . import emit
+from .simd import Vector
 
 #: Elements of the last step: with their sums they fill 32 registers.
 LAST = 8
@@ -122,7 +123,9 @@ def _turned_sums(builder, a: Complex, b: Complex, eighths: int, sign: int) -> tu
         (minus(b[0], b[1]), plus(b[1], b[0])) if eighths == 1 else (plus(b[0], b[1]), minus(b[1], b[0]))
     )
     scales = [_constant(a[0].type, scale) for scale in (math.sqrt(0.5), -math.sqrt(0.5))]
-    sums = [tuple(_fma(builder, scale, part, start) for part, start in zip(turned, a, strict=True)) for scale in scales]
+    sums = [
+        tuple(emit.fma(builder, scale, part, start) for part, start in zip(turned, a, strict=True)) for scale in scales
+    ]
     return (sums[0], sums[1]) if eighths == 1 else (sums[1], sums[0])
 
 
@@ -142,9 +145,9 @@ def _odd(builder, values: list[Complex], sign: int) -> list[Complex]:
             angle = 2 * math.pi * (k * q % n) / n
             cosine, sine = (_constant(first[0].type, value) for value in (math.cos(angle), math.sin(angle)))
             for part in (0, 1):
-                even[part] = _fma(builder, cosine, sums[k - 1][part], even[part])
+                even[part] = emit.fma(builder, cosine, sums[k - 1][part], even[part])
                 value = differences[k - 1][part]
-                odd[part] = builder.fmul(sine, value) if k == 1 else _fma(builder, sine, value, odd[part])
+                odd[part] = builder.fmul(sine, value) if k == 1 else emit.fma(builder, sine, value, odd[part])
         results[q], results[n - q] = _turned_sums(builder, tuple(even), tuple(odd), 2, sign)
     return results
 
@@ -158,8 +161,8 @@ def _times(builder, value: Complex, factor: Complex, conjugate: bool = False) ->
     (a, b), (c, d) = value, factor
     crossed, straight = builder.fmul(b, d), builder.fmul(a, d)
     if conjugate:
-        return _fma(builder, a, c, crossed), _fma(builder, b, c, builder.fneg(straight))
-    return _fma(builder, a, c, builder.fneg(crossed)), _fma(builder, b, c, straight)
+        return emit.fma(builder, a, c, crossed), emit.fma(builder, b, c, builder.fneg(straight))
+    return emit.fma(builder, a, c, builder.fneg(crossed)), emit.fma(builder, b, c, straight)
 
 
 class _Elements:
@@ -167,16 +170,16 @@ class _Elements:
 
     def __init__(self, builder, data: ir.Value, at: ir.Value, step: ir.Value, imaginary: ir.Value, radix: int) -> None:
         self.builder, self.data = builder, data
-        reals = [builder.add(at, builder.mul(step, _INT(k))) for k in range(radix)]
+        reals = [builder.add(at, builder.mul(step, emit.INT(k))) for k in range(radix)]
         self.places = [(place, builder.add(place, imaginary)) for place in reals]
 
     def load(self, count: int) -> list[Complex]:
-        return [tuple(_load(self.builder, self.data, part, count) for part in place) for place in self.places]
+        return [tuple(emit.load(self.builder, self.data, part, count) for part in place) for place in self.places]
 
     def store(self, values: list[Complex]) -> None:
         for place, value in zip(self.places, values, strict=True):
             for part, vector in zip(place, value, strict=True):
-                _store(self.builder, vector, self.data, part)
+                emit.store(self.builder, vector, self.data, part)
 
 
 # -- micro-kernels -------------------------------------------------------------------------------------------
@@ -195,21 +198,24 @@ def step(radix: int, down: bool, last: bool) -> Any:
 
         def codegen(context, builder, sig, args):
             memory_, at_, stride_, behind, size_, length_, factors_, first_ = args
-            data, table = _data(context, builder, memory, memory_), _data(context, builder, factors, factors_)
-            m = builder.sdiv(length_, _INT(radix))
+            data, table = (
+                emit.data_of(context, builder, memory, memory_),
+                emit.data_of(context, builder, factors, factors_),
+            )
+            m = builder.sdiv(length_, emit.INT(radix))
             hop = builder.mul(m, stride_)
             with (
-                cgutils.for_range_slice(builder, _INT(0), size_, length_) as (begin, _),
+                cgutils.for_range_slice(builder, emit.INT(0), size_, length_) as (begin, _),
                 cgutils.for_range(builder, m) as loop,
             ):
                 start = builder.add(at_, builder.mul(builder.add(begin, loop.index), stride_))
                 elements = _Elements(builder, data, start, hop, behind, radix)
-                numbers = builder.add(first_, builder.mul(loop.index, _INT(2 * (radix - 1))))
+                numbers = builder.add(first_, builder.mul(loop.index, emit.INT(2 * (radix - 1))))
                 here = builder.gep(table, [numbers])
 
                 def factor(q: int) -> Complex:
-                    parts = (builder.load(builder.gep(here, [_INT(2 * q - 2 + part)])) for part in (0, 1))
-                    return tuple(_splat(builder, part, count) for part in parts)
+                    parts = (builder.load(builder.gep(here, [emit.INT(2 * q - 2 + part)])) for part in (0, 1))
+                    return tuple(emit.splat(builder, part, count) for part in parts)
 
                 values = elements.load(count)
                 if not (last or down):
@@ -239,14 +245,17 @@ def filtered() -> Any:
 
         def codegen(context, builder, sig, args):
             memory_, at_, stride_, behind, size_, weights_, first_ = args
-            data, table = _data(context, builder, memory, memory_), _data(context, builder, weights, weights_)
-            with cgutils.for_range_slice(builder, _INT(0), size_, _INT(LAST)) as (begin, _):
+            data, table = (
+                emit.data_of(context, builder, memory, memory_),
+                emit.data_of(context, builder, weights, weights_),
+            )
+            with cgutils.for_range_slice(builder, emit.INT(0), size_, emit.INT(LAST)) as (begin, _):
                 start = builder.add(at_, builder.mul(begin, stride_))
                 elements = _Elements(builder, data, start, stride_, behind, LAST)
-                here = builder.gep(table, [builder.add(first_, builder.mul(begin, _INT(2 * count)))])
+                here = builder.gep(table, [builder.add(first_, builder.mul(begin, emit.INT(2 * count)))])
                 values = _transformed(builder, elements.load(count), -1)
                 for q in range(LAST):
-                    weight = tuple(_load(builder, here, _INT((2 * q + part) * count), count) for part in (0, 1))
+                    weight = tuple(emit.load(builder, here, emit.INT((2 * q + part) * count), count) for part in (0, 1))
                     values[q] = _times(builder, values[q], weight)
                 elements.store(_transformed(builder, values, 1))
             return context.get_dummy_value()

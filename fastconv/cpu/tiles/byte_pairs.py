@@ -13,8 +13,8 @@ import numpy as np
 from llvmlite import ir
 
 from ..system.target import features
-from .register_tile import _plain
-from .simd import _call, register_bytes
+from . import emit
+from .simd import register_bytes
 
 #: The instruction, by lanes.
 _PAIR_PRODUCTS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
@@ -24,7 +24,7 @@ def pairs_pay() -> bool:
     """Whether the host has these."""
     x86 = llvm.get_process_triple().startswith(("x86_64", "amd64", "i686"))
     whole = register_bytes() < 64 or "avx512bw" in features()
-    return x86 and whole and not _plain()
+    return x86 and whole and not emit.is_plain()
 
 
 def pairs(weight: np.ndarray) -> np.ndarray:
@@ -44,4 +44,4 @@ def pair_products(builder, a: ir.Value, b: ir.Value) -> ir.Value:
     """In every lane the product of the lower halves plus that of the upper ones."""
     kind = ir.VectorType(ir.IntType(16), 2 * a.type.count)
     halves = [builder.bitcast(value, kind) for value in (a, b)]
-    return _call(builder, f"llvm.x86.{_PAIR_PRODUCTS[a.type.count]}", a.type, halves)
+    return emit.call(builder, f"llvm.x86.{_PAIR_PRODUCTS[a.type.count]}", a.type, halves)

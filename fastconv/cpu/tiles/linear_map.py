@@ -19,8 +19,8 @@ from numba.core import cgutils
 
 from ..system import micro
 from ..system.building import intrinsic
-from .register_tile import _raised
-from .simd import Vector, _data, _fma, _load, _steps, _store
+from . import emit
+from .simd import Vector
 
 Row = tuple[Fraction, ...]
 
@@ -45,18 +45,18 @@ def linear_map(matrix: tuple[Row, ...], finish: bool) -> Any:
     def codegen(context, builder, sig, args):
         x, at, step, y, to, stride, count, hop, leap, *finishing = args
         lanes = Vector(sig.args[0].dtype).count
-        data, goal = (_data(context, builder, kind, one) for kind, one in ((sig.args[0], x), (sig.args[3], y)))
+        data, goal = (emit.data_of(context, builder, kind, one) for kind, one in ((sig.args[0], x), (sig.args[3], y)))
         # The places of the first round are worked out once: each round adds one distance to all of them.
-        sources = [builder.gep(data, [place]) for place in _steps(builder, at, step, len(matrix[0]))]
-        targets = [builder.gep(goal, [place]) for place in _steps(builder, to, stride, len(matrix))]
+        sources = [builder.gep(data, [place]) for place in emit.steps(builder, at, step, len(matrix[0]))]
+        targets = [builder.gep(goal, [place]) for place in emit.steps(builder, to, stride, len(matrix))]
         with cgutils.for_range(builder, count) as loop:
             away, beyond = builder.mul(loop.index, hop), builder.mul(loop.index, leap)
-            vectors = [_load(builder, source, away, lanes) for source in sources]
+            vectors = [emit.load(builder, source, away, lanes) for source in sources]
             for target, value in zip(targets, _product(builder, matrix, vectors), strict=True):
                 if finish:
                     shift, floor = finishing
-                    value = _raised(builder, builder.fadd(value, shift), floor)
-                _store(builder, value, target, beyond)
+                    value = emit.clamped(builder, builder.fadd(value, shift), floor)
+                emit.store(builder, value, target, beyond)
         return context.get_dummy_value()
 
     places = types.int64, types.int64
@@ -152,5 +152,5 @@ def _dot(builder, row: Row, vectors):
         elif abs(value) == 1:
             total = builder.fadd(total, vector) if value == 1 else builder.fsub(total, vector)
         else:
-            total = _fma(builder, vector, factor, total)
+            total = emit.fma(builder, vector, factor, total)
     return total

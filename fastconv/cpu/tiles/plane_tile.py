@@ -10,7 +10,6 @@ only the upper rows see, then, in a flat loop, those that all see, then those of
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,8 @@ from numba.core import cgutils
 from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
-from .register_tile import _plain, _raised
-from .simd import (
-    _I32,
-    _INT,
-    Vector,
-    _data,
-    _fma,
-    _load,
-    _mask,
-    _splat,
-    _store,
-    _store_masked,
-    register_bytes,
-    registers,
-)
+from . import emit
+from .simd import Vector, register_bytes, registers
 
 
 def tile_vectors(wide: int) -> int:
@@ -58,7 +44,7 @@ def plane_tile(rows: int, vectors: int) -> Any:
     `offsets` has the distances of the rows of x that a tile sees, `rows` - 1 more than there are taps, which are as
     many as `rows` at least; `weight` has (channels, taps) from `weight_at` on. `out` has room for whole tiles.
     """
-    if _plain():
+    if emit.is_plain():
         return _plain_plane_tile(rows, vectors)
 
     @intrinsic
@@ -67,18 +53,23 @@ def plane_tile(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, sig, args):
             x_, start, table_, depth, step, weight_, first, out_, to, pitch_, count_ = args
-            table = _data(context, builder, offsets, table_)
+            table = emit.data_of(context, builder, offsets, table_)
             total = builder.extract_value(context.make_array(offsets)(context, builder, table_).shape, 0)
-            taps = builder.sub(total, _INT(rows - 1))
-            weights = builder.gep(_data(context, builder, weight, weight_), [first])
+            taps = builder.sub(total, emit.INT(rows - 1))
+            weights = builder.gep(emit.data_of(context, builder, weight, weight_), [first])
             with cgutils.for_range(builder, count_) as tiles:
-                across = builder.mul(tiles.index, _INT(vectors * lanes))
-                image = builder.gep(_data(context, builder, x, x_), [builder.add(start, across)])
+                across = builder.mul(tiles.index, emit.INT(vectors * lanes))
+                image = builder.gep(emit.data_of(context, builder, x, x_), [builder.add(start, across)])
                 sums = _tile_sums(builder, (rows, vectors), lanes, image, table, (depth, step), weights, taps)
-                goal = builder.gep(_data(context, builder, out, out_), [builder.add(to, across)])
+                goal = builder.gep(emit.data_of(context, builder, out, out_), [builder.add(to, across)])
                 for r in range(rows):
                     for v in range(vectors):
-                        _store(builder, sums[r][v], goal, builder.add(builder.mul(pitch_, _INT(r)), _INT(v * lanes)))
+                        emit.store(
+                            builder,
+                            sums[r][v],
+                            goal,
+                            builder.add(builder.mul(pitch_, emit.INT(r)), emit.INT(v * lanes)),
+                        )
             return context.get_dummy_value()
 
         integer = types.int64
@@ -94,36 +85,36 @@ def _tile_sums(builder, shape, lanes, image, table, channels, weights, taps):
     begin, over = builder.block, builder.append_basic_block("channels")
     builder.branch(over)
     builder.position_at_end(over)
-    c = builder.phi(_INT)
-    c.add_incoming(_INT(0), begin)
+    c = builder.phi(emit.INT)
+    c.add_incoming(emit.INT(0), begin)
     heads = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
     sums = [list(row) for row in heads]
     here, there = builder.gep(image, [builder.mul(c, step)]), builder.gep(weights, [builder.mul(c, taps)])
     # The rows first..last of the tile that see the input rows from one bound to the next.
-    bounds = [_INT(y) for y in range(rows)] + [builder.add(taps, _INT(y)) for y in range(rows)]
+    bounds = [emit.INT(y) for y in range(rows)] + [builder.add(taps, emit.INT(y)) for y in range(rows)]
     seen = [(0, y) for y in range(rows)] + [(y, rows - 1) for y in range(1, rows)]
     for number, (top, bottom) in enumerate(seen):
         before, loop = builder.block, builder.append_basic_block("taps")
         after = builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        i = builder.phi(_INT)
+        i = builder.phi(emit.INT)
         i.add_incoming(bounds[number], before)
         held = {(r, v): builder.phi(zero.type) for r in range(top, bottom + 1) for v in range(vectors)}
         place = builder.gep(here, [builder.load(builder.gep(table, [i]))])
-        wide = [_load(builder, place, _INT(v * lanes), lanes) for v in range(vectors)]
-        following = builder.add(i, _INT(1))
+        wide = [emit.load(builder, place, emit.INT(v * lanes), lanes) for v in range(vectors)]
+        following = builder.add(i, emit.INT(1))
         for r in range(top, bottom + 1):
-            scalar = builder.load(builder.gep(there, [builder.sub(i, _INT(r))]))
-            one = _splat(builder, scalar, lanes)
+            scalar = builder.load(builder.gep(there, [builder.sub(i, emit.INT(r))]))
+            one = emit.splat(builder, scalar, lanes)
             for v in range(vectors):
                 held[r, v].add_incoming(sums[r][v], before)
-                sums[r][v] = _fma(builder, one, wide[v], held[r, v])
+                sums[r][v] = emit.fma(builder, one, wide[v], held[r, v])
                 held[r, v].add_incoming(sums[r][v], loop)
         i.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, bounds[number + 1]), loop, after)
         builder.position_at_end(after)
-    next_c = builder.add(c, _INT(1))
+    next_c = builder.add(c, emit.INT(1))
     c.add_incoming(next_c, builder.block)
     for r in range(rows):
         for v in range(vectors):
@@ -152,102 +143,3 @@ def _plain_plane_tile(rows: int, vectors: int) -> Any:
 
     return plain_tile
 
-
-@lru_cache(maxsize=8)
-def split_row(phases: int) -> Any:
-    """A function for kernels that takes `phases` * lanes elements apart, every `phases`-th into one vector::
-
-        y[to + i * stride + q] = x[at + q * phases + i]        q a lane
-
-    It is called as ``f(x, at, y, to, stride)``; `phases` is a power of two.
-    """
-
-    @intrinsic
-    def split(typingctx, x, at, y, to, stride):
-        count = Vector(x.dtype).count
-
-        def codegen(context, builder, sig, args):
-            x_, start, y_, begin, apart = args
-            data, goal = _data(context, builder, x, x_), _data(context, builder, y, y_)
-            vectors = [_load(builder, data, builder.add(start, _INT(v * count)), count) for v in range(phases)]
-            for i, value in enumerate(_split(builder, vectors)):
-                _store(builder, value, goal, builder.add(begin, builder.mul(apart, _INT(i))))
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(x, integer, y, integer, integer), codegen
-
-    return split
-
-
-@lru_cache(maxsize=16)
-def join_row(phases: int, whole: bool) -> Any:
-    """The way back: puts the phases' elements in a row, adds a shift and raises it to a floor::
-
-        out[to + q * phases + i] = max(floor, shift + x[at + i * step + q])
-
-    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes `phases` * lanes
-    elements if `whole`, else the first `valid` of them.
-    """
-
-    @intrinsic
-    def join(typingctx, x, at, step, out, to, valid, shift, floor):
-        count = Vector(x.dtype).count
-
-        def codegen(context, builder, sig, args):
-            x_, start, apart, out_, begin, valid_, added, least = args
-            data, goal = _data(context, builder, x, x_), _data(context, builder, out, out_)
-            vectors = [
-                _load(builder, data, builder.add(start, builder.mul(apart, _INT(i))), count) for i in range(phases)
-            ]
-            for v, value in enumerate(_join(builder, vectors)):
-                result, place = _raised(builder, builder.fadd(value, added), least), builder.add(begin, _INT(v * count))
-                if whole:
-                    _store(builder, result, goal, place)
-                else:
-                    mask = _mask(builder, count, builder.sub(valid_, _INT(v * count)))
-                    _store_masked(builder, result, goal, place, mask)
-            return context.get_dummy_value()
-
-        integer = types.int64
-        return types.void(x, integer, integer, out, integer, integer, shift, floor), codegen
-
-    return join
-
-
-def _shuffle(builder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
-    """Elements of two vectors, laid end to end."""
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
-
-
-def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """A row of elements as its phases: the even ones' phases and the odd ones' phases, in turns."""
-    if len(vectors) == 1:
-        return vectors
-    count, pairs = vectors[0].type.count, list(zip(vectors[::2], vectors[1::2], strict=True))
-    even, odd = (
-        _split(builder, [_shuffle(builder, a, b, list(range(first, 2 * count, 2))) for a, b in pairs])
-        for first in (0, 1)
-    )
-    return [phase for pair in zip(even, odd, strict=True) for phase in pair]
-
-
-def _join(builder, phases: list[ir.Value]) -> list[ir.Value]:
-    """The inverse of `_split`; of any number of phases."""
-    many, count = len(phases), phases[0].type.count
-    row = []
-    if many % 2:
-        for first in range(0, many * count, count):
-            value = phases[0]
-            for number in range(1, many):  # one phase after the other is put in its places
-                turns = [divmod(first + lane, many) for lane in range(count)]
-                kept = [lane if number > 1 else at for lane, (at, _) in enumerate(turns)]
-                order = [count + at if of == number else old for (at, of), old in zip(turns, kept, strict=True)]
-                value = _shuffle(builder, value, phases[number], order)
-            row.append(value)
-        return row
-    for even, odd in zip(_join(builder, phases[::2]), _join(builder, phases[1::2]), strict=True):
-        for first in (0, count // 2):
-            order = [lane for pair in range(first, first + count // 2) for lane in (pair, count + pair)]
-            row.append(_shuffle(builder, even, odd, order))
-    return row

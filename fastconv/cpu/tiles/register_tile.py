@@ -6,40 +6,19 @@ where ``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results b
 
 from __future__ import annotations
 
-import os
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 
 from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
-from .simd import (
-    _INT,
-    Vector,
-    _convert,
-    _data,
-    _fma,
-    _load,
-    _mask,
-    _plus,
-    _prefetch,
-    _splat,
-    _store,
-    _store_masked,
-    _transposed,
-    register_bytes,
-    registers,
-)
-
-
-def _plain() -> bool:
-    checked = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined] # Numba sets it from the environment
-    return checked or os.environ.get("FASTCONV_SIMD") == "0"
+from . import emit
+from .simd import Vector, register_bytes, registers
 
 
 def tile_shape() -> tuple[int, int]:
@@ -63,7 +42,7 @@ PART = 256
 AHEAD = 48
 
 
-def _reduction(builder, rows, vectors, steps, zero, factors):
+def reduction(builder, rows, vectors, steps, zero, factors):
     """Emit the reduction loop: sums[r][v] = sum over i < steps of scalar[r] * vector[v], for `factors(i)` = (functions
     that emit scalar r and vector v as vectors).
 
@@ -71,29 +50,29 @@ def _reduction(builder, rows, vectors, steps, zero, factors):
     the sums (measured: a third of the speed).
     """
     totals = _memory(builder, zero.type, rows, vectors)
-    several = builder.icmp_signed(">", steps, _INT(PART))
+    several = builder.icmp_signed(">", steps, emit.INT(PART))
     entry = builder.block
     names = ("part", "taps", "tested", "folded", "begun", "grown", "whole", "added", "done")
     part, taps, tested, folded, begun, grown, whole, added, done = map(builder.append_basic_block, names)
     builder.branch(part)
 
     builder.position_at_end(part)
-    first = builder.phi(_INT)
-    first.add_incoming(_INT(0), entry)
-    end = builder.add(first, _INT(PART))
+    first = builder.phi(emit.INT)
+    first.add_incoming(emit.INT(0), entry)
+    end = builder.add(first, emit.INT(PART))
     end = builder.select(builder.icmp_signed("<", end, steps), end, steps)
     builder.branch(taps)
 
     builder.position_at_end(taps)
-    i = builder.phi(_INT)
+    i = builder.phi(emit.INT)
     sums = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
     scalar, vector = factors(i)
     wide = [vector(v) for v in range(vectors)]
-    following = builder.add(i, _INT(1))
+    following = builder.add(i, emit.INT(1))
     for r in range(rows):
         one = scalar(r)
         for v in range(vectors):
-            value = _fma(builder, one, wide[v], sums[r][v])
+            value = emit.fma(builder, one, wide[v], sums[r][v])
             sums[r][v].add_incoming(zero, part)
             sums[r][v].add_incoming(value, taps)
             sums[r][v] = value
@@ -104,18 +83,18 @@ def _reduction(builder, rows, vectors, steps, zero, factors):
     builder.position_at_end(tested)
     builder.cbranch(builder.icmp_signed("<", end, steps), folded, whole)
     builder.position_at_end(folded)
-    builder.cbranch(builder.icmp_signed(">", first, _INT(0)), grown, begun)
+    builder.cbranch(builder.icmp_signed(">", first, emit.INT(0)), grown, begun)
     for block in (begun, grown):
         builder.position_at_end(block)
         for place, value in zip(chain(*totals), chain(*sums), strict=True):
-            builder.store(value if block is begun else _plus(builder, builder.load(place), value), place)
+            builder.store(value if block is begun else emit.plus(builder, builder.load(place), value), place)
         builder.branch(part)
         first.add_incoming(end, block)
     builder.position_at_end(whole)
     builder.cbranch(several, added, done)
     builder.position_at_end(added)
     larger = [
-        [_plus(builder, builder.load(place), value) for place, value in zip(*row, strict=True)]
+        [emit.plus(builder, builder.load(place), value) for place, value in zip(*row, strict=True)]
         for row in zip(totals, sums, strict=True)
     ]
     builder.branch(done)
@@ -173,7 +152,7 @@ def matrix_product(rows: int, vectors: int) -> Any:
         out[out_at + (b * rows + r) * vectors * lanes + l] = sum over i of
                     x[at + offsets[i] + (b * rows + r) * lanes] * packed[packed_at + i * vectors * lanes + l]
     """
-    if _plain():
+    if emit.is_plain():
         return _plain_product(rows, vectors)
 
     @intrinsic
@@ -182,28 +161,28 @@ def matrix_product(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, sig, args):
             x_, start, table, packed_, first, out_, to, blocks = args
-            image = builder.gep(_data(context, builder, x, x_), [start])
-            weights = builder.gep(_data(context, builder, packed, packed_), [first])
-            goal = builder.gep(_data(context, builder, out, out_), [to])
-            distances = _data(context, builder, offsets, table)
+            image = builder.gep(emit.data_of(context, builder, x, x_), [start])
+            weights = builder.gep(emit.data_of(context, builder, packed, packed_), [first])
+            goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
+            distances = emit.data_of(context, builder, offsets, table)
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), lanes), None)
             steps = _table_size(context, builder, offsets, table)
             with cgutils.for_range(builder, blocks) as loop:
-                block = builder.gep(image, [builder.mul(loop.index, _INT(rows * lanes))])
+                block = builder.gep(image, [builder.mul(loop.index, emit.INT(rows * lanes))])
 
                 def factors(i):
                     here = builder.gep(block, [builder.load(builder.gep(distances, [i]))])
-                    there = builder.gep(weights, [builder.mul(i, _INT(vectors * lanes))])
-                    _prefetch(builder, there, AHEAD * vectors * lanes, vectors * lanes)
+                    there = builder.gep(weights, [builder.mul(i, emit.INT(vectors * lanes))])
+                    emit.prefetch(builder, there, AHEAD * vectors * lanes, vectors * lanes)
                     return (
-                        lambda r: _splat(builder, builder.load(builder.gep(here, [_INT(r * lanes)])), lanes),
-                        lambda v: _load(builder, there, _INT(v * lanes), lanes),
+                        lambda r: emit.splat(builder, builder.load(builder.gep(here, [emit.INT(r * lanes)])), lanes),
+                        lambda v: emit.load(builder, there, emit.INT(v * lanes), lanes),
                     )
 
-                sums = _reduction(builder, rows, vectors, steps, zero, factors)
-                place = builder.mul(loop.index, _INT(rows * vectors * lanes))
+                sums = reduction(builder, rows, vectors, steps, zero, factors)
+                place = builder.mul(loop.index, emit.INT(rows * vectors * lanes))
                 for number, value in enumerate(chain(*sums)):
-                    _store(builder, value, goal, builder.add(place, _INT(number * lanes)))
+                    emit.store(builder, value, goal, builder.add(place, emit.INT(number * lanes)))
             return context.get_dummy_value()
 
         integer = types.int64
@@ -256,7 +235,7 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
     With `ahead` (and x_in_lanes) what lies behind each vector of x, the next tile's, is fetched into the first-level
     cache: for an x that is read in place, from as many pages as there are channels, which no hardware foresees.
     """
-    if _plain():
+    if emit.is_plain():
         return _plain_tile(rows, vectors, x_in_lanes, step)
 
     @intrinsic
@@ -278,55 +257,58 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
 
             def factors(i):
                 here = builder.gep(image, [builder.load(builder.gep(distances, [i]))]), x
-                there = builder.gep(weights, [builder.mul(i, _INT(panel))]), packed
+                there = builder.gep(weights, [builder.mul(i, emit.INT(panel))]), packed
                 in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
 
                 if not x_in_lanes:
-                    _prefetch(builder, there[0], AHEAD * panel, panel)
+                    emit.prefetch(builder, there[0], AHEAD * panel, panel)
                 elif ahead:
-                    _prefetch(builder, here[0], vectors * count, vectors * count)
+                    emit.prefetch(builder, here[0], vectors * count, vectors * count)
 
                 def scalar(r):
-                    value = builder.load(builder.gep(in_rows[0], [_INT(r * apart)]))
-                    return _splat(builder, _convert(builder, value, in_rows[1].dtype, out.dtype, count), count)
+                    value = builder.load(builder.gep(in_rows[0], [emit.INT(r * apart)]))
+                    return emit.splat(builder, emit.convert(builder, value, in_rows[1].dtype, out.dtype, count), count)
 
                 def vector(v):
-                    value = _load(builder, in_lanes[0], _INT(v * count), count)
-                    return _convert(builder, value, in_lanes[1].dtype, out.dtype, count)
+                    value = emit.load(builder, in_lanes[0], emit.INT(v * count), count)
+                    return emit.convert(builder, value, in_lanes[1].dtype, out.dtype, count)
 
                 return scalar, vector
 
-            sums = _reduction(builder, rows, vectors, steps, zero, factors)
+            sums = reduction(builder, rows, vectors, steps, zero, factors)
             for r in range(rows):
                 for v in range(vectors):
                     if x_in_lanes:
-                        added = _splat(builder, builder.load(builder.gep(biases, [_INT(r)])), count)
+                        added = emit.splat(builder, builder.load(builder.gep(biases, [emit.INT(r)])), count)
                     else:
-                        added = _load(builder, biases, _INT(v * count), count)
-                    sums[r][v] = _raised(builder, _plus(builder, sums[r][v], added), least)
+                        added = emit.load(builder, biases, emit.INT(v * count), count)
+                    sums[r][v] = emit.clamped(builder, emit.plus(builder, sums[r][v], added), least)
             for v in range(vectors):
                 column = [sums[r][v] for r in range(rows)]
                 if x_in_lanes:
-                    _write(builder, column, goal, pitch_, (0, v * count), valid)
+                    emit.write(builder, column, goal, pitch_, (0, v * count), valid)
                     continue
                 for r in range(0, rows, count):
                     block = [column[r + k] if r + k < rows else zero for k in range(count)]
-                    _write(builder, _transposed(builder, block), goal, pitch_, (v * count, r), valid)
+                    emit.write(builder, emit.transposed(builder, block), goal, pitch_, (v * count, r), valid)
 
         def codegen(context, builder, sig, args):
             x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide, end, last = args
-            image = builder.gep(_data(context, builder, x, x_), [start])
-            goal = builder.gep(_data(context, builder, out, out_), [to])
-            biases = builder.gep(_data(context, builder, bias, bias_), [shift])
-            distances, steps = _data(context, builder, offsets, table), _table_size(context, builder, offsets, table)
-            least = _splat(builder, lowest, count)
-            operands = _data(context, builder, packed, packed_), first, distances, steps, biases, least, pitch_
-            latest = builder.sub(wide, _INT(pixels))
-            goes_back = builder.icmp_signed("!=", last, _INT(0))
-            with cgutils.for_range_slice(builder, _INT(0), wide, _INT(pixels), _INT) as (begin, _):
+            image = builder.gep(emit.data_of(context, builder, x, x_), [start])
+            goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
+            biases = builder.gep(emit.data_of(context, builder, bias, bias_), [shift])
+            distances, steps = (
+                emit.data_of(context, builder, offsets, table),
+                _table_size(context, builder, offsets, table),
+            )
+            least = emit.splat(builder, lowest, count)
+            operands = emit.data_of(context, builder, packed, packed_), first, distances, steps, biases, least, pitch_
+            latest = builder.sub(wide, emit.INT(pixels))
+            goes_back = builder.icmp_signed("!=", last, emit.INT(0))
+            with cgutils.for_range_slice(builder, emit.INT(0), wide, emit.INT(pixels), emit.INT) as (begin, _):
                 behind = builder.and_(goes_back, builder.icmp_signed(">", begin, latest))
                 j = builder.select(behind, latest, begin)
-                here, there = builder.gep(image, [builder.mul(j, _INT(step))]), builder.gep(goal, [j])
+                here, there = builder.gep(image, [builder.mul(j, emit.INT(step))]), builder.gep(goal, [j])
                 one_tile(context, builder, operands, here, there, (high, builder.sub(end, j)))
             return context.get_dummy_value()
 
@@ -336,30 +318,6 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
         ), codegen
 
     return register_tile
-
-
-def _raised(builder, value, lowest):
-    """The larger of two scalars or vectors; a NaN stays."""
-    is_int = isinstance(getattr(value.type, "element", value.type), ir.IntType)
-    below = builder.icmp_signed("<", value, lowest) if is_int else builder.fcmp_ordered("<", value, lowest)
-    return builder.select(below, lowest, value)
-
-
-def _write(builder, vectors, goal, pitch, origin, valid):
-    """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
-    count = vectors[0].type.count
-    ends = _INT(origin[0] + len(vectors)), _INT(origin[1] + count)
-    places = [builder.add(builder.mul(_INT(origin[0] + k), pitch), _INT(origin[1])) for k in range(len(vectors))]
-    inside = [builder.icmp_signed(">=", size, end) for size, end in zip(valid, ends, strict=True)]
-    with builder.if_else(builder.and_(*inside), likely=True) as (whole, part):
-        with whole:  # masks cost, also where all their bits are set
-            for place, vector in zip(places, vectors, strict=True):
-                _store(builder, vector, goal, place)
-        with part:
-            mask = _mask(builder, count, builder.sub(valid[1], _INT(origin[1])))
-            for k, (place, vector) in enumerate(zip(places, vectors, strict=True)):
-                with builder.if_then(builder.icmp_signed("<", _INT(origin[0] + k), valid[0]), likely=True):
-                    _store_masked(builder, vector, goal, place, mask)
 
 
 def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:

@@ -31,25 +31,9 @@ from numba import types
 
 from ..system.building import intrinsic
 from ..system.kernels import jit
+from . import emit
 from .byte_pairs import joined, pair_products
-from .register_tile import _plain, _raised
-from .simd import (
-    _BIT,
-    _I32,
-    _INT,
-    Vector,
-    _call,
-    _convert,
-    _data,
-    _fma,
-    _load,
-    _load_masked,
-    _mask,
-    _splat,
-    _store,
-    _store_masked,
-    register_bytes,
-)
+from .simd import Vector, register_bytes
 
 #: Square kernels of these sizes are unrolled whole, and the height of all up to the largest; the rest share one loop.
 UNROLLED = (3, 5, 7)
@@ -97,7 +81,7 @@ def row_tile(shape: Shape, inside: bool) -> Any:
     lane l of the sums goes to ``out[out_at + r * pitch + l]``, for l < wide. With `inside` no column lies outside the
     image and all lanes are wanted.
     """
-    if _plain():
+    if emit.is_plain():
         return _plain_row_tile(shape)
 
     @intrinsic
@@ -109,7 +93,7 @@ def row_tile(shape: Shape, inside: bool) -> Any:
             names = ("x", "plane", "zeros", "size", "corner", "dilation", "stride_w", "weight", "weight_at", "extent")
             arg = dict(zip((*names, "bias", "floor", "out", "out_at", "pitch", "wide"), args, strict=True))
             data = {
-                name: _data(context, builder, array, arg[name])
+                name: emit.data_of(context, builder, array, arg[name])
                 for name, array in (("x", x), ("zeros", zeros), ("weight", weight), ("out", out))
             }
             _Emitter(shape, inside, builder, x.dtype, out.dtype, data, arg).emit()
@@ -140,27 +124,31 @@ class _Emitter:
 
     def emit(self) -> None:
         builder, arg, parts, rows = self.builder, self.arg, self.parts, range(self.shape.rows)
-        sums = [_splat(builder, arg["bias"], size) for _ in rows for _, size in parts]
+        sums = [emit.splat(builder, arg["bias"], size) for _ in rows for _, size in parts]
         deep = self.shape.deep
-        sums = self.loop(_INT(0), self.channels, sums, self.channel) if deep else self.channel(_INT(0), sums)
+        sums = self.loop(emit.INT(0), self.channels, sums, self.channel) if deep else self.channel(emit.INT(0), sums)
         goal = builder.gep(self.data["out"], [arg["out_at"]])
-        results = [_raised(builder, value, _splat(builder, arg["floor"], value.type.count)) for value in sums]
-        places = [builder.add(builder.mul(_INT(r), arg["pitch"]), _INT(start)) for r in rows for start, _ in parts]
+        results = [emit.clamped(builder, value, emit.splat(builder, arg["floor"], value.type.count)) for value in sums]
+        places = [
+            builder.add(builder.mul(emit.INT(r), arg["pitch"]), emit.INT(start)) for r in rows for start, _ in parts
+        ]
 
         def whole() -> None:
             for value, place in zip(results, places, strict=True):
-                _store(builder, value, goal, place)
+                emit.store(builder, value, goal, place)
 
         if self.inside:
             whole()
             return
-        with builder.if_else(builder.icmp_signed(">=", arg["wide"], _INT(sum(parts[-1])))) as (then, otherwise):
+        with builder.if_else(builder.icmp_signed(">=", arg["wide"], emit.INT(sum(parts[-1])))) as (then, otherwise):
             with then:
                 whole()
             with otherwise:
-                masks = [_mask(builder, size, builder.sub(arg["wide"], _INT(start))) for start, size in parts]
+                masks = [
+                    emit.first_lanes(builder, size, builder.sub(arg["wide"], emit.INT(start))) for start, size in parts
+                ]
                 for at, (value, place) in enumerate(zip(results, places, strict=True)):
-                    _store_masked(builder, value, goal, place, masks[at % len(parts)])
+                    emit.store_masked(builder, value, goal, place, masks[at % len(parts)])
 
     def loop(self, start, stop, carried, body):
         """``for k in range(start, stop): carried = body(k, carried)``, as SSA."""
@@ -168,13 +156,13 @@ class _Emitter:
         before, head = builder.block, builder.append_basic_block("head")
         builder.branch(head)
         builder.position_at_end(head)
-        k = builder.phi(_INT)
+        k = builder.phi(emit.INT)
         held = [builder.phi(value.type) for value in carried]
         turn, done = builder.append_basic_block("turn"), builder.append_basic_block("done")
         builder.cbranch(builder.icmp_signed("<", k, stop), turn, done)
         builder.position_at_end(turn)
         new = body(k, list(held))
-        following, end = builder.add(k, _INT(1)), builder.block
+        following, end = builder.add(k, emit.INT(1)), builder.block
         builder.branch(head)
         for phi, first, last in zip([k, *held], [start, *carried], [following, *new], strict=True):
             phi.add_incoming(first, before)
@@ -189,14 +177,14 @@ class _Emitter:
         image = builder.gep(self.data["x"], [builder.add(self.arg["plane"], builder.mul(c, area))])
         taps = builder.mul(c, builder.mul(self.kh, self.kw))
         weights = builder.gep(self.data["weight"], [builder.add(self.arg["weight_at"], taps)])
-        known = {y: self.row(image, _INT(y)) for y in self.shape.inputs()}
+        known = {y: self.row(image, emit.INT(y)) for y in self.shape.inputs()}
 
         def single(b, sums):
             return self.taps(image, known, weights, (b,), sums)
 
         def pair(k, sums):
-            b = builder.shl(k, _INT(1))
-            return self.taps(image, known, weights, (b, builder.add(b, _INT(1))), sums)
+            b = builder.shl(k, emit.INT(1))
+            return self.taps(image, known, weights, (b, builder.add(b, emit.INT(1))), sums)
 
         if shape.kw and shape.stride_w == 1:
             together = 2 if shape.paired else 1
@@ -207,10 +195,10 @@ class _Emitter:
         if shape.kw:
             return self.window(known, weights, sums)
         if shape.columns == 1 and not shape.paired:
-            return self.loop(_INT(0), self.kw, sums, single)
-        pairs = builder.ashr(self.kw, _INT(1))
-        sums = self.loop(_INT(0), pairs, sums, pair)
-        return self.loop(builder.shl(pairs, _INT(1)), self.kw, sums, single)
+            return self.loop(emit.INT(0), self.kw, sums, single)
+        pairs = builder.ashr(self.kw, emit.INT(1))
+        sums = self.loop(emit.INT(0), pairs, sums, pair)
+        return self.loop(builder.shl(pairs, emit.INT(1)), self.kw, sums, single)
 
     def row(self, image, y):
         """Where input row y of the tile begins; zeros if it lies outside the image."""
@@ -224,9 +212,9 @@ class _Emitter:
     def weight(self, weights, a, b):
         """One weight as vectors, by their number of lanes."""
         builder = self.builder
-        place = builder.add(builder.mul(a, self.kw), _INT(b) if isinstance(b, int) else b)
+        place = builder.add(builder.mul(a, self.kw), emit.INT(b) if isinstance(b, int) else b)
         one = builder.load(builder.gep(weights, [place]))
-        return {size: _splat(builder, one, size) for size in {size for _, size in self.parts}}
+        return {size: emit.splat(builder, one, size) for size in {size for _, size in self.parts}}
 
     def users(self, y):
         """Rows of the tile that see input row y of it, each with its tap, if the kernel's height is unrolled."""
@@ -241,7 +229,7 @@ class _Emitter:
             if self.shape.paired:
                 sums[at] = builder.add(sums[at], pair_products(builder, weights, vector))
             else:
-                sums[at] = _fma(builder, weights, vector, sums[at])
+                sums[at] = emit.fma(builder, weights, vector, sums[at])
 
     def paired(self, columns):
         """The vectors of two columns as one, the first in the lower halves of its lanes; those of one as they are."""
@@ -260,7 +248,7 @@ class _Emitter:
             else:
                 start, shift = builder.add(self.left, builder.mul(group[0], self.across)), 0
             bits = [self.validity(start, part) for part in self.loads()]
-            loaded.append((builder.add(start, _INT(shift)), len(group), bits, shift))
+            loaded.append((builder.add(start, emit.INT(shift)), len(group), bits, shift))
         kept: dict[Any, Any] = {}
 
         def add(row, users, sums):
@@ -274,7 +262,7 @@ class _Emitter:
                     if not isinstance(a, int):
                         weight = self.weight(weights, a, b)
                     elif (weight := kept.get((a, k))) is None:
-                        weight = kept[a, k] = self.weight(weights, _INT(a), b)
+                        weight = kept[a, k] = self.weight(weights, emit.INT(a), b)
                     self.add(sums, r, weight, vectors[k])
             return sums
 
@@ -283,15 +271,17 @@ class _Emitter:
                 sums = add(row, self.users(y), sums)
             return sums
         for y in range(shape.rows - 1):  # rows that only the upper part of the tile sees
-            sums = add(self.row(image, _INT(y)), [(r, builder.sub(_INT(y), _INT(r))) for r in rows if r <= y], sums)
+            sums = add(
+                self.row(image, emit.INT(y)), [(r, builder.sub(emit.INT(y), emit.INT(r))) for r in rows if r <= y], sums
+            )
 
         def middle(y, sums):
-            return add(self.row(image, y), [(r, builder.sub(y, _INT(r))) for r in rows], sums)
+            return add(self.row(image, y), [(r, builder.sub(y, emit.INT(r))) for r in rows], sums)
 
-        sums = self.loop(_INT(shape.rows - 1), self.kh, sums, middle)
+        sums = self.loop(emit.INT(shape.rows - 1), self.kh, sums, middle)
         for y in range(shape.rows - 1):  # and the lower part
-            below = builder.add(self.kh, _INT(y))
-            users = [(r, builder.sub(below, _INT(r))) for r in rows if r > y]
+            below = builder.add(self.kh, emit.INT(y))
+            users = [(r, builder.sub(below, emit.INT(r))) for r in rows if r > y]
             sums = add(self.row(image, below), users, sums)
         return sums
 
@@ -314,7 +304,7 @@ class _Emitter:
                     vectors = [self.shifted(split, v, b // 2) for v in range(len(self.parts))]
                     for r, a in self.users(y):
                         if (weight := kept.get((a, b))) is None:
-                            weight = kept[a, b] = self.weight(weights, _INT(a), b)
+                            weight = kept[a, b] = self.weight(weights, emit.INT(a), b)
                         self.add(sums, r, weight, vectors)
         return sums
 
@@ -335,7 +325,7 @@ class _Emitter:
         return self.shuffled(near, far, list(range(odd, 2 * near.type.count, 2)))
 
     def shuffled(self, a, b, order):
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(emit.I32, len(order)), order))
 
     def loads(self):
         """Where the loads of a row begin, seen from its first column, and how many elements they are."""
@@ -348,24 +338,24 @@ class _Emitter:
         if self.inside or not self.shape.stride_w:
             return None
         builder = self.builder
-        first = builder.add(start, _INT(part[0]))
+        first = builder.add(start, emit.INT(part[0]))
 
         def below(value):
-            low = _call(builder, "llvm.smax.i64", _INT, [value, _INT(0)])
-            return builder.shl(_INT(-1), _call(builder, "llvm.smin.i64", _INT, [low, _INT(63)]))
+            low = emit.call(builder, "llvm.smax.i64", emit.INT, [value, emit.INT(0)])
+            return builder.shl(emit.INT(-1), emit.call(builder, "llvm.smin.i64", emit.INT, [low, emit.INT(63)]))
 
         return builder.and_(below(builder.neg(first)), builder.not_(below(builder.sub(self.w, first))))
 
     def load(self, row, start, part, bits, shift):
         """A vector of an input row, zeros outside it; `bits` begin `shift` columns before."""
-        builder, place, size = self.builder, self.builder.add(start, _INT(part[0])), part[1]
+        builder, place, size = self.builder, self.builder.add(start, emit.INT(part[0])), part[1]
         if self.inside:
-            return self.wide(_load(builder, row, place, size))
-        mask = builder.trunc(builder.lshr(bits, _INT(shift)), ir.IntType(size))
-        return self.wide(_load_masked(builder, row, place, builder.bitcast(mask, ir.VectorType(_BIT, size))))
+            return self.wide(emit.load(builder, row, place, size))
+        mask = builder.trunc(builder.lshr(bits, emit.INT(shift)), ir.IntType(size))
+        return self.wide(emit.load_masked(builder, row, place, builder.bitcast(mask, ir.VectorType(emit.BIT, size))))
 
     def wide(self, vector):
-        return _convert(self.builder, vector, *self.types, vector.type.count)
+        return emit.convert(self.builder, vector, *self.types, vector.type.count)
 
     def vectors(self, row, start, columns, bits, shift):
         """The vectors of an input row as each of the columns of the kernel that are taken together sees them."""
@@ -381,10 +371,10 @@ class _Emitter:
         """Elements `stride_w` apart, one by one; those outside the image from the zeros."""
         builder, result = self.builder, ir.Constant(ir.VectorType(row.type.pointee, part[1]), None)
         for lane in range(part[1]):
-            column = builder.add(start, builder.mul(_INT(part[0] + lane), self.arg["stride_w"]))
+            column = builder.add(start, builder.mul(emit.INT(part[0] + lane), self.arg["stride_w"]))
             within = builder.icmp_unsigned("<", column, self.w)
             place = builder.select(within, builder.gep(row, [column]), self.data["zeros"])
-            result = builder.insert_element(result, builder.load(place), _I32(lane))
+            result = builder.insert_element(result, builder.load(place), emit.I32(lane))
         return self.wide(result)
 
 

@@ -26,10 +26,7 @@ from numba.extending import models, register_model
 
 from ..system.building import intrinsic
 from ..system.target import features
-
-_INT = ir.IntType(64)
-_I32 = ir.IntType(32)
-_BIT = ir.IntType(1)
+from . import emit
 
 
 @lru_cache(maxsize=1)
@@ -95,107 +92,6 @@ _define_operator(operator.mul, "fmul", "mul")
 _define_operator(operator.truediv, "fdiv", "sdiv")
 
 
-def _splat(builder: ir.IRBuilder, scalar: ir.Value, count: int) -> ir.Value:
-    """A vector whose elements all are `scalar`."""
-    kind = ir.VectorType(scalar.type, count)
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, _I32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, count), None))
-
-
-def _call(builder: ir.IRBuilder, name: str, result: ir.Type, args: list[ir.Value]) -> ir.Value:
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, [a.type for a in args]), name)
-    return builder.call(function, args)
-
-
-def _suffix(kind: ir.Type) -> str:
-    """LLVM's name of a type in the name of an overloaded intrinsic."""
-    if isinstance(kind, ir.VectorType):
-        return f"v{kind.count}{_suffix(kind.element)}"
-    return {ir.FloatType(): "f32", ir.DoubleType(): "f64"}.get(kind) or f"i{kind.width}"
-
-
-def _fma(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """a * b + c; floats rounded once, where the processor can."""
-    if isinstance(a.type.element, ir.IntType):
-        return builder.add(builder.mul(a, b), c)
-    return _call(builder, f"llvm.fmuladd.{_suffix(a.type)}", a.type, [a, b, c])
-
-
-def _call_once_emitted(builder: ir.IRBuilder, name: str, args: list[ir.Value], emit: Any) -> None:
-    """Call what ``emit(builder, *args)`` emits, as a function that all of a kernel's code shares: it is long."""
-    module = builder.module
-    if name not in module.globals:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [value.type for value in args]), name)
-        function.linkage = "linkonce_odr"
-        function.attributes.add("noinline")
-        inner = ir.IRBuilder(function.append_basic_block("entry"))
-        emit(inner, *function.args)
-        inner.ret_void()
-    builder.call(module.globals[name], args)
-
-
-def _plus(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
-    return builder.add(a, b) if isinstance(a.type.element, ir.IntType) else builder.fadd(a, b)
-
-
-def _data(context, builder, array_type, array) -> ir.Value:
-    return context.make_array(array_type)(context, builder, array).data
-
-
-def _vector_pointer(builder, data, index, count):
-    return builder.bitcast(builder.gep(data, [index]), ir.VectorType(data.type.pointee, count).as_pointer())
-
-
-def _load(builder, data, index, count):
-    result = builder.load(_vector_pointer(builder, data, index, count))
-    result.align = 1
-    return result
-
-
-def _store(builder, value, data, index):
-    builder.store(value, _vector_pointer(builder, data, index, value.type.count)).align = 1
-
-
-def _mask(builder, count, valid):
-    """Bits of the first `valid` of `count` lanes."""
-    numbers = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
-    return builder.icmp_signed("<", numbers, _splat(builder, builder.trunc(valid, _I32), count))
-
-
-def _load_masked(builder, data, index, mask, others=None):
-    """A vector of which only the lanes in `mask` are read; the rest is of `others`, zeros if there are none."""
-    kind = ir.VectorType(data.type.pointee, mask.type.count)
-    pointer = _vector_pointer(builder, data, index, kind.count)
-    arguments = [pointer, _I32(1), mask, others or ir.Constant(kind, None)]
-    return _call(builder, f"llvm.masked.load.{_suffix(kind)}.p0", kind, arguments)
-
-
-def _store_masked(builder, value, data, index, mask):
-    pointer = _vector_pointer(builder, data, index, value.type.count)
-    _call(builder, f"llvm.masked.store.{_suffix(value.type)}.p0", ir.VoidType(), [value, pointer, _I32(1), mask])
-
-
-def _prefetch(builder, data, first, count, level=3):
-    """Fetch `count` elements from the `first` on, which need not exist, into the caches (level 2: not the first)."""
-    for at in range(first, first + count, 64 * 8 // _bits(data.type.pointee)):
-        place = builder.bitcast(builder.gep(data, [_INT(at)]), ir.IntType(8).as_pointer())
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, _I32(0), _I32(level), _I32(1)])
-
-
-def _bits(kind: ir.Type) -> int:
-    return {ir.FloatType(): 32, ir.DoubleType(): 64}.get(kind) or kind.width
-
-
-def _convert(builder, value, source: Any, target: Any, count: int):
-    """`value`, a scalar or vector of Numba type `source`, as `target`: integers only grow, floats stay."""
-    if source == target:
-        return value
-    element = ir.IntType(target.bitwidth)
-    kind = ir.VectorType(element, count) if isinstance(value.type, ir.VectorType) else element
-    return builder.sext(value, kind) if source.signed else builder.zext(value, kind)
-
-
 @intrinsic
 def flat(typingctx, array):
     """A C-contiguous array as one row; what ``array.reshape(-1)`` is, for which Numba compiles 0.08 s."""
@@ -217,7 +113,7 @@ def load(typingctx, array, index):
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
-        return _load(builder, _data(context, builder, array, args[0]), args[1], kind.count)
+        return emit.load(builder, emit.data_of(context, builder, array, args[0]), args[1], kind.count)
 
     return kind(array, types.int64), codegen
 
@@ -228,8 +124,8 @@ def load_part(typingctx, array, index, valid):
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
-        mask = _mask(builder, kind.count, args[2])
-        return _load_masked(builder, _data(context, builder, array, args[0]), args[1], mask)
+        mask = emit.first_lanes(builder, kind.count, args[2])
+        return emit.load_masked(builder, emit.data_of(context, builder, array, args[0]), args[1], mask)
 
     return kind(array, types.int64, types.int64), codegen
 
@@ -239,7 +135,7 @@ def store(typingctx, array, index, vector):
     """Write a vector at a flat index of a C-contiguous array."""
 
     def codegen(context, builder, sig, args):
-        _store(builder, args[2], _data(context, builder, array, args[0]), args[1])
+        emit.store(builder, args[2], emit.data_of(context, builder, array, args[0]), args[1])
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector), codegen
@@ -250,8 +146,8 @@ def store_part(typingctx, array, index, vector, valid):
     """Write the first `valid` elements of a vector; nothing else is touched."""
 
     def codegen(context, builder, sig, args):
-        mask = _mask(builder, vector.count, args[3])
-        _store_masked(builder, args[2], _data(context, builder, array, args[0]), args[1], mask)
+        mask = emit.first_lanes(builder, vector.count, args[3])
+        emit.store_masked(builder, args[2], emit.data_of(context, builder, array, args[0]), args[1], mask)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64), codegen
@@ -264,12 +160,14 @@ def load_even(typingctx, array, index, valid):
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
-        data, count = _data(context, builder, array, args[0]), kind.count
-        last = builder.sub(builder.shl(args[2], _INT(1)), _INT(1))
-        near = _load_masked(builder, data, args[1], _mask(builder, count, last))
-        beyond = builder.add(args[1], _INT(count))
-        far = _load_masked(builder, data, beyond, _mask(builder, count, builder.sub(last, _INT(count))))
-        even = ir.Constant(ir.VectorType(_I32, count), list(range(0, 2 * count, 2)))
+        data, count = emit.data_of(context, builder, array, args[0]), kind.count
+        last = builder.sub(builder.shl(args[2], emit.INT(1)), emit.INT(1))
+        near = emit.load_masked(builder, data, args[1], emit.first_lanes(builder, count, last))
+        beyond = builder.add(args[1], emit.INT(count))
+        far = emit.load_masked(
+            builder, data, beyond, emit.first_lanes(builder, count, builder.sub(last, emit.INT(count)))
+        )
+        even = ir.Constant(ir.VectorType(emit.I32, count), list(range(0, 2 * count, 2)))
         return builder.shuffle_vector(near, far, even)
 
     return kind(array, types.int64, types.int64), codegen
@@ -280,7 +178,7 @@ def fetch(typingctx, array, index):
     """Bring the cache line of a flat index, which need not exist, into the second-level cache."""
 
     def codegen(context, builder, sig, args):
-        _prefetch(builder, builder.gep(_data(context, builder, array, args[0]), [args[1]]), 0, 1, level=2)
+        emit.prefetch(builder, builder.gep(emit.data_of(context, builder, array, args[0]), [args[1]]), 0, 1, level=2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64), codegen
@@ -290,31 +188,13 @@ def fetch(typingctx, array, index):
 def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
     kind = Vector(scalar)
-    return kind(scalar), lambda context, builder, sig, args: _splat(builder, args[0], kind.count)
+    return kind(scalar), lambda context, builder, sig, args: emit.splat(builder, args[0], kind.count)
 
 
 @intrinsic
 def fma(typingctx, a, b, c):
     """a * b + c of three vectors; floats rounded once."""
-    return a(a, b, c), lambda context, builder, sig, args: _fma(builder, *args)
-
-
-def _wins(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Where `a` is larger than `b`, or NaN."""
-    if isinstance(scalar, types.Float):
-        return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
-    compare = builder.icmp_signed if scalar.signed else builder.icmp_unsigned
-    return compare(">", a, b)
-
-
-def _larger(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
-    if not isinstance(scalar, types.Float):
-        return builder.select(_wins(builder, scalar, a, b), a, b)
-    # NEON has this in one instruction. x86 takes `b` for its maximum if either is NaN, so only NaNs in `a` are looked
-    # for, beside a maximum that waits for `b`. Without "nsz" it would also tell zeros by their signs.
-    kind = ir.FunctionType(a.type, [a.type, a.type])
-    maximum = cgutils.get_or_insert_function(builder.module, kind, f"llvm.maximum.{_suffix(a.type)}")
-    return builder.call(maximum, [a, b], fastmath=("nsz",))
+    return a(a, b, c), lambda context, builder, sig, args: emit.fma(builder, *args)
 
 
 @intrinsic
@@ -323,7 +203,7 @@ def larger(typingctx, a, b):
 
     In a chain of maxima what was found before is `b`: the other is ready sooner.
     """
-    return a(a, b), lambda context, builder, sig, args: _larger(builder, a.scalar, *args)
+    return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args)
 
 
 @intrinsic
@@ -336,16 +216,16 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
     count = Vector(source.dtype).count
 
     def emit(builder, data, start, step, height, width, goal, begin, stride):
-        full = builder.and_(*(builder.icmp_signed(">=", size, _INT(count)) for size in (height, width)))
+        full = builder.and_(*(builder.icmp_signed(">=", size, emit.INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
-                square = [_load(builder, data, place, count) for place in _steps(builder, start, step, count)]
+                square = [emit.load(builder, data, place, count) for place in emit.steps(builder, start, step, count)]
                 from_whole = builder.block
             with part:
-                mask, ragged, place = _mask(builder, count, width), [], start
+                mask, ragged, place = emit.first_lanes(builder, count, width), [], start
                 for row in range(count):  # the last one again for those that are not there
-                    ragged.append(_load_masked(builder, data, place, mask))
-                    another = builder.icmp_signed("<", _INT(row + 1), height)
+                    ragged.append(emit.load_masked(builder, data, place, mask))
+                    another = builder.icmp_signed("<", emit.INT(row + 1), height)
                     place = builder.select(another, builder.add(place, step), place)
                 from_part = builder.block
         vectors = []
@@ -354,53 +234,27 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
             vector.add_incoming(one, from_whole)
             vector.add_incoming(other, from_part)
             vectors.append(vector)
-        done = _transposed(builder, vectors)
-        places = _steps(builder, begin, stride, count)
+        done = emit.transposed(builder, vectors)
+        places = emit.steps(builder, begin, stride, count)
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:
                 for place, vector in zip(places, done, strict=True):
-                    _store(builder, vector, goal, place)
+                    emit.store(builder, vector, goal, place)
             with part:
-                mask = _mask(builder, count, height)
+                mask = emit.first_lanes(builder, count, height)
                 for column, (place, vector) in enumerate(zip(places, done, strict=True)):
-                    inside = builder.icmp_signed("<", _INT(column), width)
+                    inside = builder.icmp_signed("<", emit.INT(column), width)
                     with builder.if_then(inside):
-                        _store_masked(builder, vector, goal, place, mask)
+                        emit.store_masked(builder, vector, goal, place, mask)
 
     def codegen(context, builder, sig, args):
-        data, goal = _data(context, builder, source, args[0]), _data(context, builder, target, args[5])
+        data, goal = emit.data_of(context, builder, source, args[0]), emit.data_of(context, builder, target, args[5])
         operands = [data, *args[1:5], goal, *args[6:]]
-        _call_once_emitted(builder, f"fastconv.transpose.{_suffix(data.type.pointee)}", operands, emit)
+        emit.call_once_emitted(builder, f"fastconv.transpose.{emit.suffix(data.type.pointee)}", operands, emit)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
     return types.void(source, *integers, target, types.int64, types.int64), codegen
-
-
-def _steps(builder: ir.IRBuilder, first: ir.Value, step: ir.Value, count: int) -> list[ir.Value]:
-    """first, first + step, ...: by additions, as multiplications would take half the time of a transpose."""
-    places = [first]
-    while len(places) < count:
-        places.append(builder.add(places[-1], step))
-    return places
-
-
-def _transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """Transpose a square block in log2(size) rounds: each swaps the off-diagonal quarters of blocks half as large."""
-    size = len(vectors)
-    half = size // 2
-    while half:
-        done = list(vectors)
-        low = [lane if not lane & half else size + lane - half for lane in range(size)]
-        high = [lane + half if not lane & half else size + lane for lane in range(size)]
-        for row in range(size):
-            if not row & half:
-                a, b = vectors[row], vectors[row + half]
-                for at, order in ((row, low), (row + half, high)):
-                    lanes_ = ir.Constant(ir.VectorType(_I32, size), order)
-                    done[at] = builder.shuffle_vector(a, b, lanes_)
-        vectors, half = done, half // 2
-    return vectors
 
 
 # -- the machine's ceiling -------------------------------------------------------------------------------------
@@ -415,27 +269,27 @@ def fma_chains(typingctx, steps, scalar, results, number):
     count = Vector(scalar).count
 
     def codegen(context, builder, sig, args):
-        factor = _splat(builder, args[1], count)
+        factor = emit.splat(builder, args[1], count)
         entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
         builder.branch(loop)
         builder.position_at_end(loop)
-        step = builder.phi(_INT)
-        step.add_incoming(_INT(0), entry)
+        step = builder.phi(emit.INT)
+        step.add_incoming(emit.INT(0), entry)
         sums = [builder.phi(factor.type) for _ in range(CEILING_CHAINS)]
         for number, value in enumerate(sums):
             value.add_incoming(ir.Constant(factor.type, [args[1].type(float(number))] * count), entry)
-        new = [_fma(builder, value, factor, factor) for value in sums]
+        new = [emit.fma(builder, value, factor, factor) for value in sums]
         for value, following in zip(sums, new, strict=True):
             value.add_incoming(following, loop)
-        following = builder.add(step, _INT(1))
+        following = builder.add(step, emit.INT(1))
         step.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, args[0]), loop, done)
         builder.position_at_end(done)
         total = new[0]
         for value in new[1:]:
             total = builder.fadd(total, value)
-        place = builder.gep(_data(context, builder, results, args[2]), [args[3]])
-        builder.store(builder.extract_element(total, _I32(0)), place)
+        place = builder.gep(emit.data_of(context, builder, results, args[2]), [args[3]])
+        builder.store(builder.extract_element(total, emit.I32(0)), place)
         return context.get_dummy_value()
 
     return types.void(types.int64, scalar, results, types.int64), codegen

@@ -14,31 +14,15 @@ from llvmlite import ir
 from numba import types
 
 from ..system.building import intrinsic
-from .simd import (
-    _I32,
-    _INT,
-    Vector,
-    _call,
-    _data,
-    _fma,
-    _larger,
-    _load,
-    _load_masked,
-    _mask,
-    _plus,
-    _splat,
-    _store,
-    _store_masked,
-    _suffix,
-    _wins,
-)
+from . import emit
+from .simd import Vector
 
 
 @intrinsic
 def lanes_of(typingctx, array):
     """Elements of an array in a vector, as a constant: addresses of neighbouring vectors need no arithmetic then."""
     count = Vector(array.dtype).count
-    return types.int64(array), lambda context, builder, sig, args: _INT(count)
+    return types.int64(array), lambda context, builder, sig, args: emit.INT(count)
 
 
 @intrinsic
@@ -47,11 +31,11 @@ def load_every(typingctx, array, index, stride):
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
-        pointer = builder.gep(_data(context, builder, array, args[0]), [args[1]])
+        pointer = builder.gep(emit.data_of(context, builder, array, args[0]), [args[1]])
         vector = ir.Constant(ir.VectorType(pointer.type.pointee, kind.count), ir.Undefined)
         for lane in range(kind.count):
-            element = builder.load(builder.gep(pointer, [builder.mul(args[2], _INT(lane))]))
-            vector = builder.insert_element(vector, element, _I32(lane))
+            element = builder.load(builder.gep(pointer, [builder.mul(args[2], emit.INT(lane))]))
+            vector = builder.insert_element(vector, element, emit.I32(lane))
         return vector
 
     return kind(array, types.int64, types.int64), codegen
@@ -64,14 +48,14 @@ def load_every_inside(typingctx, array, index, stride, first, last, fill):
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
-        data, (index, stride, first, last, fill) = _data(context, builder, array, args[0]), args[1:]
+        data, (index, stride, first, last, fill) = emit.data_of(context, builder, array, args[0]), args[1:]
         vector = ir.Constant(ir.VectorType(data.type.pointee, kind.count), ir.Undefined)
         for lane in range(kind.count):
-            column = builder.mul(stride, _INT(lane))
+            column = builder.mul(stride, emit.INT(lane))
             inside = builder.and_(builder.icmp_signed(">=", column, first), builder.icmp_signed("<", column, last))
             there = builder.select(inside, column, first)  # some column is there
             element = builder.load(builder.gep(data, [builder.add(index, there)]))
-            vector = builder.insert_element(vector, builder.select(inside, element, fill), _I32(lane))
+            vector = builder.insert_element(vector, builder.select(inside, element, fill), emit.I32(lane))
         return vector
 
     return kind(array, *[types.int64] * 4, array.dtype), codegen
@@ -83,7 +67,7 @@ def load_beside(typingctx, array, index, vector):
     kind = Vector(array.dtype, vector.count)
 
     def codegen(context, builder, sig, args):
-        return _load(builder, _data(context, builder, array, args[0]), args[1], kind.count)
+        return emit.load(builder, emit.data_of(context, builder, array, args[0]), args[1], kind.count)
 
     return kind(array, types.int64, vector), codegen
 
@@ -92,7 +76,7 @@ def load_beside(typingctx, array, index, vector):
 def splat_beside(typingctx, scalar, vector):
     """`scalar` in as many lanes as `vector` has."""
     kind = Vector(scalar, vector.count)
-    return kind(scalar, vector), lambda context, builder, sig, args: _splat(builder, args[0], kind.count)
+    return kind(scalar, vector), lambda context, builder, sig, args: emit.splat(builder, args[0], kind.count)
 
 
 @intrinsic
@@ -100,17 +84,17 @@ def store_places(typingctx, array, index, vector, first, step, valid):
     """Write ``first + lane * step + vector[lane]`` for the first `valid` lanes, widened to the array's int64."""
 
     def codegen(context, builder, sig, args):
-        data, count = _data(context, builder, array, args[0]), vector.count
-        value = args[2] if vector.scalar.bitwidth == 64 else builder.sext(args[2], ir.VectorType(_INT, count))
-        numbers = ir.Constant(ir.VectorType(_INT, count), list(range(count)))
-        value = builder.add(value, builder.mul(numbers, _splat(builder, args[4], count)))
-        value = builder.add(value, _splat(builder, args[3], count))
-        whole = builder.icmp_signed(">=", args[5], _INT(count))
+        data, count = emit.data_of(context, builder, array, args[0]), vector.count
+        value = args[2] if vector.scalar.bitwidth == 64 else builder.sext(args[2], ir.VectorType(emit.INT, count))
+        numbers = ir.Constant(ir.VectorType(emit.INT, count), list(range(count)))
+        value = builder.add(value, builder.mul(numbers, emit.splat(builder, args[4], count)))
+        value = builder.add(value, emit.splat(builder, args[3], count))
+        whole = builder.icmp_signed(">=", args[5], emit.INT(count))
         with builder.if_else(whole) as (then, otherwise):
             with then:
-                _store(builder, value, data, args[1])
+                emit.store(builder, value, data, args[1])
             with otherwise:
-                _store_masked(builder, value, data, args[1], _mask(builder, count, args[5]))
+                emit.store_masked(builder, value, data, args[1], emit.first_lanes(builder, count, args[5]))
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64, types.int64, types.int64), codegen
@@ -121,13 +105,13 @@ def where_larger(typingctx, a, b, x, y):
     """`x` where `a` is larger than `b` or NaN, else `y`; x and y of as many lanes."""
 
     def codegen(context, builder, sig, args):
-        return builder.select(_wins(builder, a.scalar, *args[:2]), *args[2:])
+        return builder.select(emit.wins(builder, a.scalar, *args[:2]), *args[2:])
 
     return x(a, b, x, y), codegen
 
 
 #: Ways to make one value of several: the elementwise maximum, the sum.
-_COMBINE = {"max": _larger, "sum": lambda builder, scalar, a, b: _plus(builder, a, b)}
+_COMBINE = {"max": emit.larger, "sum": lambda builder, scalar, a, b: emit.plus(builder, a, b)}
 
 
 @lru_cache(maxsize=8)
@@ -142,9 +126,9 @@ def fold(op: str) -> Any:
             (value,), size = args, vector.count
             while size > 1:
                 size //= 2
-                halves = [ir.Constant(ir.VectorType(_I32, size), list(range(at, at + size))) for at in (0, size)]
+                halves = [ir.Constant(ir.VectorType(emit.I32, size), list(range(at, at + size))) for at in (0, size)]
                 value = combine(builder, vector.scalar, *(builder.shuffle_vector(value, value, h) for h in halves))
-            return builder.extract_element(value, _I32(0))
+            return builder.extract_element(value, emit.I32(0))
 
         return vector.scalar(vector), codegen
 
@@ -157,9 +141,11 @@ def put_lane(typingctx, vector, lane, scalar):
 
     def codegen(context, builder, sig, args):
         before, lane, scalar = args
-        numbers = ir.Constant(ir.VectorType(_I32, vector.count), list(range(vector.count)))
-        here = builder.icmp_signed("==", numbers, _splat(builder, builder.trunc(lane, _I32), vector.count))
-        return builder.select(here, _splat(builder, scalar, vector.count), before)  # an insertion goes through memory
+        numbers = ir.Constant(ir.VectorType(emit.I32, vector.count), list(range(vector.count)))
+        here = builder.icmp_signed("==", numbers, emit.splat(builder, builder.trunc(lane, emit.I32), vector.count))
+        return builder.select(
+            here, emit.splat(builder, scalar, vector.count), before
+        )  # an insertion goes through memory
 
     return vector(vector, types.int64, vector.scalar), codegen
 
@@ -179,7 +165,7 @@ def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
 
 def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
     """The `norm`-th root; NaN of negative numbers."""
-    square = _call(builder, f"llvm.sqrt.{_suffix(vector.type)}", vector.type, [vector])
+    square = emit.call(builder, f"llvm.sqrt.{emit.suffix(vector.type)}", vector.type, [vector])
     entry = builder.block
     with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(2.0))):
         root = _raised_to(builder, vector, builder.fdiv(norm.type(1.0), norm))
@@ -198,12 +184,12 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
     if vector.type.element != ir.FloatType():
         result = vector
         for lane in range(vector.type.count):  # not LLVM's intrinsic, which it may call where it is not needed
-            element = builder.extract_element(vector, _I32(lane))
-            element = _call(builder, "pow", element.type, [element, exponent])
-            result = builder.insert_element(result, element, _I32(lane))
+            element = builder.extract_element(vector, emit.I32(lane))
+            element = emit.call(builder, "pow", element.type, [element, exponent])
+            result = builder.insert_element(result, element, emit.I32(lane))
         return result
     count = vector.type.count
-    double, integers = ir.VectorType(ir.DoubleType(), count), ir.VectorType(_INT, count)
+    double, integers = ir.VectorType(ir.DoubleType(), count), ir.VectorType(emit.INT, count)
 
     def constant(value: float | int, kind: ir.Type = double) -> ir.Value:
         return ir.Constant(kind, [value] * count)
@@ -211,11 +197,11 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
     def polynomial(coefficients: list[float], at: ir.Value) -> ir.Value:
         total = constant(coefficients[-1])
         for coefficient in coefficients[-2::-1]:
-            total = _fma(builder, total, at, constant(coefficient))
+            total = emit.fma(builder, total, at, constant(coefficient))
         return total
 
     def call(function: str, *args: ir.Value) -> ir.Value:
-        return _call(builder, f"llvm.{function}.{_suffix(args[0].type)}", args[0].type, list(args))
+        return emit.call(builder, f"llvm.{function}.{emit.suffix(args[0].type)}", args[0].type, list(args))
 
     x, power = builder.fpext(vector, double), builder.fpext(exponent, ir.DoubleType())
     # x = m * 2 ** e with m from the root of 1/2, whose bits these are, to the root of 2
@@ -223,8 +209,8 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
     e = builder.ashr(builder.sub(bits, constant(0x3FE6A09E667F3BCD, integers)), constant(52, integers))
     m = builder.bitcast(builder.sub(bits, builder.shl(e, constant(52, integers))), double)
     s = builder.fdiv(builder.fsub(m, constant(1.0)), builder.fadd(m, constant(1.0)))
-    log = _fma(builder, polynomial(_LOG2, builder.fmul(s, s)), s, builder.sitofp(e, double))
-    y = builder.fmul(log, _splat(builder, power, count))
+    log = emit.fma(builder, polynomial(_LOG2, builder.fmul(s, s)), s, builder.sitofp(e, double))
+    y = builder.fmul(log, emit.splat(builder, power, count))
     y = call("minnum", call("maxnum", y, constant(-200.0)), constant(200.0))  # beyond a float's range on either side
     whole = call("rint", y)
     scale = builder.shl(builder.add(builder.fptosi(whole, integers), constant(1023, integers)), constant(52, integers))
@@ -236,7 +222,7 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
     # What a negative number's power is depends on the exponent: even, odd or broken.
     half = builder.fmul(power, ir.DoubleType()(0.5))
     even, integer = (
-        builder.fcmp_ordered("==", value, _call(builder, "llvm.floor.f64", value.type, [value]))
+        builder.fcmp_ordered("==", value, emit.call(builder, "llvm.floor.f64", value.type, [value]))
         for value in (half, power)
     )
     odd = builder.and_(integer, builder.not_(even))
@@ -287,9 +273,9 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool 
         count, result = kind.count, types.UniTuple(kind, stride)
 
         def codegen(context, builder, sig, args):
-            data, fixed, others = _data(context, builder, x, args[0]), [None] * stride, None
+            data, fixed, others = emit.data_of(context, builder, x, args[0]), [None] * stride, None
             if edge:
-                others = _splat(builder, args[7], count)
+                others = emit.splat(builder, args[7], count)
                 fixed = _between(builder, *args[5:7], count, stride)
 
             def row(r):
@@ -300,27 +286,27 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool 
                 else:
                     masks = fixed
                 vectors = [
-                    _load_masked(builder, data, builder.add(at, _INT(v * count)), mask, others)
+                    emit.load_masked(builder, data, builder.add(at, emit.INT(v * count)), mask, others)
                     if edge
-                    else _load(builder, data, builder.add(at, _INT(v * count)), count)
+                    else emit.load(builder, data, builder.add(at, emit.INT(v * count)), count)
                     for v, mask in enumerate(masks)
                 ]
                 return _power(builder, vectors, args[4]) if powers else vectors
 
-            top = row(_INT(0))
+            top = row(emit.INT(0))
             entry, test = builder.block, builder.append_basic_block("test")
             body, done = builder.append_basic_block("row"), builder.append_basic_block("done")
             builder.branch(test)
             builder.position_at_end(test)
-            r, vectors = builder.phi(_INT), [builder.phi(vector.type) for vector in top]
+            r, vectors = builder.phi(emit.INT), [builder.phi(vector.type) for vector in top]
             builder.cbranch(builder.icmp_signed("<", r, args[3]), body, done)
             builder.position_at_end(body)
             here = row(r)
             for vector, begin, value in zip(vectors, top, here, strict=True):
                 vector.add_incoming(begin, entry)
                 vector.add_incoming(combine(builder, x.dtype, value, vector), builder.block)
-            r.add_incoming(_INT(1), entry)
-            r.add_incoming(builder.add(r, _INT(1)), builder.block)
+            r.add_incoming(emit.INT(1), entry)
+            r.add_incoming(builder.add(r, emit.INT(1)), builder.block)
             builder.branch(test)
             builder.position_at_end(done)
             return context.make_tuple(builder, result, _dealt(builder, vectors))
@@ -344,11 +330,11 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool 
 
 def _between(builder, first, last, count: int, vectors: int) -> list[ir.Value]:
     """Masks of the lanes of so many vectors, counted through, from `first` to before `last`."""
-    lane = ir.Constant(ir.VectorType(_I32, count), list(range(count)))
-    sides = [builder.trunc(_clamped(builder, side, vectors * count), _I32) for side in (first, last)]
+    lane = ir.Constant(ir.VectorType(emit.I32, count), list(range(count)))
+    sides = [builder.trunc(_clamped(builder, side, vectors * count), emit.I32) for side in (first, last)]
     masks = []
     for v in range(vectors):
-        low, high = (_splat(builder, builder.sub(side, _I32(v * count)), count) for side in sides)
+        low, high = (emit.splat(builder, builder.sub(side, emit.I32(v * count)), count) for side in sides)
         masks.append(builder.and_(builder.icmp_signed(">=", lane, low), builder.icmp_signed("<", lane, high)))
     return masks
 
@@ -356,15 +342,17 @@ def _between(builder, first, last, count: int, vectors: int) -> list[ir.Value]:
 def _within(builder, start, size, count: int, vectors: int) -> list[ir.Value]:
     """Masks of the lanes of so many vectors, counted through from `start` on, from 0 to before `size`; that is one
     comparison of unsigned numbers, of 32 bits."""
-    start, size = (_splat(builder, builder.trunc(number, _I32), count) for number in (start, size))
-    numbers = [ir.Constant(ir.VectorType(_I32, count), list(range(v * count, (v + 1) * count))) for v in range(vectors)]
+    start, size = (emit.splat(builder, builder.trunc(number, emit.I32), count) for number in (start, size))
+    numbers = [
+        ir.Constant(ir.VectorType(emit.I32, count), list(range(v * count, (v + 1) * count))) for v in range(vectors)
+    ]
     return [builder.icmp_unsigned("<", builder.add(start, number), size) for number in numbers]
 
 
 def _clamped(builder, value, most: int):
     """An integer, but at least 0 and at most `most`."""
-    value = builder.select(builder.icmp_signed("<", value, _INT(0)), _INT(0), value)
-    return builder.select(builder.icmp_signed(">", value, _INT(most)), _INT(most), value)
+    value = builder.select(builder.icmp_signed("<", value, emit.INT(0)), emit.INT(0), value)
+    return builder.select(builder.icmp_signed(">", value, emit.INT(most)), emit.INT(most), value)
 
 
 def _dealt(builder, vectors: list[ir.Value]) -> list[ir.Value]:
@@ -383,7 +371,7 @@ def _dealt(builder, vectors: list[ir.Value]) -> list[ir.Value]:
                     lane if not have <= lane < end else count + hand + lane * hands - number * count
                     for lane in range(count)
                 ]
-            result = builder.shuffle_vector(result, vector, ir.Constant(ir.VectorType(_I32, count), order))
+            result = builder.shuffle_vector(result, vector, ir.Constant(ir.VectorType(emit.I32, count), order))
             have = end
         dealt.append(result)
     return dealt

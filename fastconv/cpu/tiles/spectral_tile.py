@@ -23,8 +23,9 @@ from numba.core import cgutils
 from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
-from .register_tile import _plain, _raised, _reduction, _write
-from .simd import _I32, _INT, Vector, _data, _fma, _load, _plus, _splat, _store, registers
+from . import emit
+from .register_tile import reduction
+from .simd import Vector, registers
 
 
 def spectral_rows() -> int:
@@ -46,7 +47,7 @@ def spectral_tile(rows: int) -> Any:
     hop, leap)``. For each vector of frequencies it makes `count` tiles of the same x, as of so many output channels;
     the next one's weights are `hop` behind, and it goes `leap` behind. `x` and `out` have room for all `rows`.
     """
-    if _plain():
+    if emit.is_plain():
         return _plain_tile(rows)
 
     @intrinsic
@@ -57,22 +58,22 @@ def spectral_tile(rows: int) -> Any:
 
         def codegen(context, builder, sig, args):
             x_, start, step, offsets_, weight_, first, apart, out_, to, pitch_, size_, count_, hop_, leap_ = args
-            table = _data(context, builder, offsets, offsets_)
+            table = emit.data_of(context, builder, offsets, offsets_)
             total = builder.extract_value(context.make_array(offsets)(context, builder, offsets_).shape, 0)
             with (
-                cgutils.for_range_slice(builder, _INT(0), size_, _INT(lanes)) as (f, _),
+                cgutils.for_range_slice(builder, emit.INT(0), size_, emit.INT(lanes)) as (f, _),
                 cgutils.for_range(builder, count_) as loop,
             ):
                 begins = start, builder.add(first, builder.mul(loop.index, hop_)), builder.add(
                     to, builder.mul(loop.index, leap_)
                 )
                 here, weights, goal = (
-                    builder.gep(_data(context, builder, kind, array), [builder.add(begin, f)])
+                    builder.gep(emit.data_of(context, builder, kind, array), [builder.add(begin, f)])
                     for kind, array, begin in zip((x, weight, out), (x_, weight_, out_), begins, strict=True)
                 )
                 sums = _spectral_sums(builder, rows, lanes, here, step, (table, total), weights, apart)
                 for r, value in enumerate(sums):
-                    _store(builder, value, goal, builder.mul(pitch_, _INT(r)))
+                    emit.store(builder, value, goal, builder.mul(pitch_, emit.INT(r)))
             return context.get_dummy_value()
 
         integer = types.int64
@@ -86,37 +87,39 @@ def spectral_tile(rows: int) -> Any:
 def _spectral_sums(builder, rows, lanes, here, step, taps, weights, apart):
     """Emit the loop over taps, their offsets and their number: a vector of sums for each row."""
     table, total = taps
-    places = [builder.mul(step, _INT(r)) for r in range(rows)]
+    places = [builder.mul(step, emit.INT(r)) for r in range(rows)]
     zero = ir.Constant(ir.VectorType(here.type.pointee, lanes), None)
     pairs = list(range(0, lanes, 2))
     real, imaginary, swapped = (
-        ir.Constant(ir.VectorType(_I32, lanes), [lane + shift for lane in pairs for shift in shifts])
+        ir.Constant(ir.VectorType(emit.I32, lanes), [lane + shift for lane in pairs for shift in shifts])
         for shifts in ((0, 0), (1, 1), (1, 0))
     )
 
     entry, loop, done = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("done")
     builder.branch(loop)
     builder.position_at_end(loop)
-    i = builder.phi(_INT)
+    i = builder.phi(emit.INT)
     sums = [[builder.phi(zero.type) for _ in range(2)] for _ in range(rows)]
     line = builder.gep(here, [builder.load(builder.gep(table, [i]))])
-    both = _load(builder, weights, builder.mul(i, apart), lanes)
+    both = emit.load(builder, weights, builder.mul(i, apart), lanes)
     parts = [builder.shuffle_vector(both, both, order) for order in (real, imaginary)]
     for r in range(rows):
-        value = _load(builder, line, places[r], lanes)
+        value = emit.load(builder, line, places[r], lanes)
         for k, part in enumerate(parts):
             sums[r][k].add_incoming(zero, entry)
-            following = _fma(builder, part, value, sums[r][k])
+            following = emit.fma(builder, part, value, sums[r][k])
             sums[r][k].add_incoming(following, loop)
             sums[r][k] = following
-    i.add_incoming(_INT(0), entry)
-    next_i = builder.add(i, _INT(1))
+    i.add_incoming(emit.INT(0), entry)
+    next_i = builder.add(i, emit.INT(1))
     i.add_incoming(next_i, loop)
     builder.cbranch(builder.icmp_signed("<", next_i, total), loop, done)
 
     builder.position_at_end(done)
     sign = ir.Constant(zero.type, [zero.type.element(value) for _ in pairs for value in (-1.0, 1.0)])
-    return [_fma(builder, builder.shuffle_vector(turned, turned, swapped), sign, straight) for straight, turned in sums]
+    return [
+        emit.fma(builder, builder.shuffle_vector(turned, turned, swapped), sign, straight) for straight, turned in sums
+    ]
 
 
 def _plain_tile(rows: int) -> Any:
@@ -159,7 +162,7 @@ def row_product(rows: int, vectors: int) -> Any:
     All arrays are flat, all positions and steps count numbers, and `steps` is at least one. What it reads must be there
     for all rows and whole tiles.
     """
-    if _plain():
+    if emit.is_plain():
         return _plain_rows(rows, vectors)
 
     @intrinsic
@@ -171,27 +174,27 @@ def row_product(rows: int, vectors: int) -> Any:
 
         def codegen(context, builder, sig, args):
             x_, start, hop, steps_, matrix_, first, step, more, lowest, out_, to, pitch_, high, wide = args
-            here = builder.gep(_data(context, builder, x, x_), [start])
-            lines = [builder.gep(here, [builder.mul(hop, _INT(r))]) for r in range(rows)]
+            here = builder.gep(emit.data_of(context, builder, x, x_), [start])
+            lines = [builder.gep(here, [builder.mul(hop, emit.INT(r))]) for r in range(rows)]
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
-            added, least = (_splat(builder, scalar, count) for scalar in (more, lowest))
-            with cgutils.for_range_slice(builder, _INT(0), wide, _INT(vectors * count)) as (across, _):
+            added, least = (emit.splat(builder, scalar, count) for scalar in (more, lowest))
+            with cgutils.for_range_slice(builder, emit.INT(0), wide, emit.INT(vectors * count)) as (across, _):
                 factor, goal = (
-                    builder.gep(_data(context, builder, kind, array), [builder.add(begin, across)])
+                    builder.gep(emit.data_of(context, builder, kind, array), [builder.add(begin, across)])
                     for kind, array, begin in ((matrix, matrix_, first), (out, out_, to))
                 )
 
                 def factors(i):
                     there = builder.gep(factor, [builder.mul(i, step)])
                     return (
-                        lambda r: _splat(builder, builder.load(builder.gep(lines[r], [i])), count),
-                        lambda v: _load(builder, there, _INT(v * count), count),
+                        lambda r: emit.splat(builder, builder.load(builder.gep(lines[r], [i])), count),
+                        lambda v: emit.load(builder, there, emit.INT(v * count), count),
                     )
 
-                sums = _reduction(builder, rows, vectors, steps_, zero, factors)
+                sums = reduction(builder, rows, vectors, steps_, zero, factors)
                 for v in range(vectors):
-                    column = [_raised(builder, _plus(builder, sums[r][v], added), least) for r in range(rows)]
-                    _write(builder, column, goal, pitch_, (0, v * count), (high, builder.sub(wide, across)))
+                    column = [emit.clamped(builder, emit.plus(builder, sums[r][v], added), least) for r in range(rows)]
+                    emit.write(builder, column, goal, pitch_, (0, v * count), (high, builder.sub(wide, across)))
             return context.get_dummy_value()
 
         integer, number = types.int64, out.dtype

@@ -6,8 +6,9 @@ Index equation (symbols in `spec`; k runs over the taps (c, a, b) of a group, p 
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
     out[n, o, p] = bias[o] + sum over k of weight[o, k] * columns[n, g, k, p]
 
-Unroll (in `shared.im2col`): one thread an element; neighbours have neighbouring pixels. The columns are kh * kw times the
-input, so images are taken a few at a time, and each value is written and read once more than by kernels that gather.
+Unroll (in `shared.im2col`): one thread an element; neighbours have neighbouring pixels. The columns are kh * kw times
+the input, so images are taken a few at a time, and each value is written and read once more than by kernels that do
+not unroll.
 
 Product: a block makes a tile of TILE_O channels by TILE_P pixels. TILE_K rows of both operands at a time are copied to
 shared memory, where each value is read by 16 threads; each thread keeps 4x4 sums in registers, so two loads of four

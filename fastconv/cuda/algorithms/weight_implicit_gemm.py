@@ -7,9 +7,9 @@ output's pixels of the whole batch::
     A[(c, a, b), k] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w], zero outside
 
 What it changes over `gemm`, whose register tile it has: both factors are gathered, and k counts pixels. A layer
-has few weights and very long sums, so many blocks share the sums of a tile: each takes a part of k, and `partial_sums` adds
-the parts in order. Nothing is packed or unrolled: packing grad, as the forward tile does with its weights, would write
-and read all of it once more at each call.
+has few weights and very long sums, so many blocks share the sums of a tile: each takes a part of k, and `partial_sums`
+adds the parts in order. Nothing is packed or unrolled: packing grad, as the forward tile does with its weights, would
+write and read all of it once more at each call.
 
 Gathering: a thread has one pixel of each slab, whose place it counts up from slab to slab, and of it a few rows and
 columns. Where a row lies is the pixel's place plus an offset that the row alone decides, from a table (`gather` does
