@@ -68,6 +68,9 @@ DEVICE_FLOORS = {
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip
 
+#: The one arrow that goes up, when it is called: for which machine measured choices hold.
+UP = {("planner.remember", "cpu.system.target")}
+
 
 def floor(floors: tuple[tuple[str, ...], ...], room: str) -> int:
     return next(number for number, rooms in enumerate(floors) if room in rooms)
@@ -86,7 +89,7 @@ def test_imports_go_down_only(module: str) -> None:
                 assert floor(floors, mine) <= floor(floors, its), f"{module} imports {name}"
             continue
         told = room == "tools" and other == "__init__"  # the package's version
-        assert told or here < floor(FLOORS, other), f"{module} imports {name}"
+        assert told or (module, name) in UP or here < floor(FLOORS, other), f"{module} imports {name}"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if ".algorithms." in name))
