@@ -15,4 +15,5 @@ def algorithms(kind: str) -> tuple[str, ...]:
     asv numbers its parameters and takes the numbers from one commit to another: a list that changed with the
     installed fastconv would put results under wrong names. An algorithm that a commit lacks is "n/a" there.
     """
-    return tuple(sorted(file.stem.removeprefix(f"{kind}_") for file in _TABLES.glob(f"{kind}_*.py")))
+    names = {file.stem.removeprefix(f"{kind}_") for file in _TABLES.glob(f"{kind}_*.py")}
+    return tuple(sorted(names - {"gradient"}))  # which is no algorithm of a table

@@ -12,12 +12,13 @@ from fastconv.specs.conv import conv_spec
 from fastconv.specs.pool import pool_spec
 
 machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
+planner = pytest.importorskip("fastconv.cuda.operands", reason="the extra 'cuda' is not installed").planner
 
 
 def test_what_the_planner_picks() -> None:
     """By estimates for an H200, for layers whose answer is plain."""
     gpu = machine.Machine()
-    table = gpu.table("conv2d")
+    table = planner.table("conv2d")
 
     def picked(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
         spec = conv_spec(x, weight, [np.dtype(options.pop("dtype", "float32"))], **options)
@@ -34,7 +35,7 @@ def test_what_the_planner_picks() -> None:
 
     def differentiated(x: tuple[int, ...], weight: tuple[int, ...], **options: Any) -> str:
         spec = conv_spec(x, weight, [np.dtype(np.float32)], **options)
-        able = [module for module in gpu.table("conv2d_weight") if module.supports(spec) is None]
+        able = [module for module in planner.table("conv2d_weight") if module.supports(spec) is None]
         return choose.name(min(able, key=lambda module: module.cost(spec, gpu)))
 
     assert differentiated((32, 256, 14, 14), (256, 256, 3, 3), padding=1) == "implicit_gemm"
@@ -43,7 +44,7 @@ def test_what_the_planner_picks() -> None:
 
     def pooled(x: tuple[int, ...], window: int, **options: Any) -> str:
         spec = pool_spec("max", x, np.dtype(np.float32), window, **options)
-        able = [module for module in gpu.table("max_pool2d") if module.supports(spec) is None]
+        able = [module for module in planner.table("max_pool2d") if module.supports(spec) is None]
         return choose.name(min(able, key=lambda module: module.cost(spec, gpu)))
 
     assert pooled((32, 64, 112, 112), 2) == pooled((32, 64, 112, 112), 3, stride=2, padding=1) == "rows"

@@ -106,6 +106,11 @@ class DevicePlan(Plan):
         return self._module.prepare(spec, weight, stream), bias.owner
 
     @property
+    def algorithm(self) -> str:
+        """Name of the algorithm that runs."""
+        return name(self._module)
+
+    @property
     def scratch_bytes(self) -> int:
         """Memory on the GPU that a call needs beside input and output, in bytes."""
         return self._module.scratch(self.spec)

@@ -215,7 +215,7 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
     """
     count = Vector(source.dtype).count
 
-    def emit(builder, data, start, step, height, width, goal, begin, stride):
+    def block(builder, data, start, step, height, width, goal, begin, stride):
         full = builder.and_(*(builder.icmp_signed(">=", size, emit.INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
@@ -250,7 +250,7 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
     def codegen(context, builder, sig, args):
         data, goal = emit.data_of(context, builder, source, args[0]), emit.data_of(context, builder, target, args[5])
         operands = [data, *args[1:5], goal, *args[6:]]
-        emit.call_once_emitted(builder, f"fastconv.transpose.{emit.suffix(data.type.pointee)}", operands, emit)
+        emit.call_once_emitted(builder, f"fastconv.transpose.{emit.suffix(data.type.pointee)}", operands, block)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
