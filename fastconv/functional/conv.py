@@ -60,19 +60,19 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
     """
     calls = backend(device, x)
     x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
-    dtypes, offset = _filter_operands(x.dtype, kernel.dtype, bias)
+    plain = type(bias) is int and not bias  # the default, which adds nothing
+    dtypes, offset = ((x.dtype, kernel.dtype), None) if plain else _filter_operands(x.dtype, kernel.dtype, bias)
     this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
-    _check_bias(bias, offset, this.spec)
+    if offset is not None:
+        _check_bias(bias, this.spec)
     return calls.filtered(this, x, kernel, offset)
 
 
 def _filter_operands(
     x_dtype: np.dtype, kernel_dtype: np.dtype, bias: Any
-) -> tuple[tuple[np.dtype, ...], np.ndarray | None]:
-    """The dtypes that an image filter's is made of, and its bias, None if there is nothing to add."""
+) -> tuple[tuple[np.dtype, ...], np.ndarray]:
+    """The dtypes that an image filter's is made of, and its bias."""
     dtypes: tuple[np.dtype, ...] = x_dtype, kernel_dtype
-    if type(bias) is int and not bias:  # no need to add the default
-        return dtypes, None
     offset = array("bias", bias)
     if offset.ndim:
         raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
@@ -82,9 +82,9 @@ def _filter_operands(
     return dtypes, offset.reshape(1)
 
 
-def _check_bias(bias: Any, offset: np.ndarray | None, spec: ConvSpec) -> None:
+def _check_bias(bias: Any, spec: ConvSpec) -> None:
     """A Python int, which does not change the dtype, must fit it."""
-    if offset is not None and isinstance(bias, int) and spec.acc_dtype.kind == "i":
+    if isinstance(bias, int) and spec.acc_dtype.kind == "i":
         limits = np.iinfo(spec.acc_dtype)
         if not limits.min <= bias <= limits.max:
             raise ValueError(f"bias must fit the result's dtype {spec.acc_dtype}, got {bias}")

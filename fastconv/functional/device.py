@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,24 +9,28 @@ import numpy as np
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
 from ..base.devices import place
 
+#: `fastconv.cpu.calls`, once it is loaded.
+_cpu: Any = None
+
 
 def backend(device: Any, x: object, name: str = "x") -> Any:
     """`fastconv.cpu.calls` or `fastconv.cuda.calls`: of a device by name, or by default where `x`, the argument `name`,
     is; ValueError or TypeError if there is a contradiction."""
     if device is None and type(x) is np.ndarray:  # nearly always
-        return cpu()
+        return _cpu or cpu()
     return cpu() if place(device, x, name) == "cpu" else _cuda()
 
 
-@lru_cache(maxsize=1)
 def cpu() -> Any:
-    """`fastconv.cpu.calls`, which an import statement would look up at every call."""
-    from ..cpu import calls
+    """`fastconv.cpu.calls`; an import statement would look it up at every call."""
+    global _cpu
+    if _cpu is None:
+        from ..cpu import calls
 
-    return calls
+        _cpu = calls
+    return _cpu
 
 
-@lru_cache(maxsize=1)
 def _cuda() -> Any:
     from ..cuda import calls
 

@@ -62,7 +62,14 @@ class Planner:
     ) -> None:
         """`tables` has the algorithms of each operation, `machine` gives the rates that costs are estimated from, and
         `threads` the number of threads for which measured choices are remembered; without it none are."""
-        self._tables, self._machine, self._threads = tables, machine, threads
+        self._tables, self._machine = tables, machine
+
+        def state() -> tuple[int, int]:
+            return (0 if threads is None else threads()), remember.generation
+
+        #: What choices depend on beside their arguments: whoever keeps one keeps this with it. (A method would take a
+        #: hundredth of a small call.)
+        self.state = state
         # A transposed convolution asks for the estimates of its parts, and then for their algorithms.
         self._estimates = lru_cache(maxsize=256)(self._estimated)
         self._labelled = lru_cache(maxsize=64)(self._labels)
@@ -82,10 +89,6 @@ class Planner:
     def algorithms(self, op: str = "conv2d") -> tuple[str, ...]:
         """Names of the algorithms of one operation, in table order."""
         return tuple(map(name, self.table(op)))
-
-    def state(self) -> tuple[int, int]:
-        """What choices depend on beside their arguments: whoever keeps one keeps this with it."""
-        return (0 if self._threads is None else self._threads()), remember.generation
 
     def choose(
         self, spec: Spec, algorithm: str, *, op: str | None = None, names: tuple[str, ...] | None = None,

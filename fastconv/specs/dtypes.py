@@ -21,6 +21,8 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
 
 def native(name: str, dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order if kernels of some device take it; TypeError otherwise."""
+    if dtype.char in SUPPORTED:  # nearly always
+        return dtype if dtype.isnative else dtype.newbyteorder("=")
     return dtype if dtype == BFLOAT16 else check_dtype(name, dtype)
 
 
