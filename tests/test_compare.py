@@ -178,5 +178,5 @@ def test_without_the_extra(layer, monkeypatch):
 
 def test_importing_it_loads_nothing_heavy():
     heavy = ["numba", "matplotlib", "rich", "PIL", "scipy", "threadpoolctl", "skimage"]
-    code = f"import sys, fastconv.compare; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, fastconv.tools.compare; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

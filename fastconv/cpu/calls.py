@@ -99,8 +99,8 @@ def _adaptive_pool(spec: PoolSpec, x: np.ndarray, return_indices: bool, out: Any
     indices = allocate(spec.output_shape, np.dtype(np.int64)) if return_indices else None
     if result.size:
         target, inner = computed_array(result, spec.x_dtype), (-1, spec.oh, spec.ow)
-        planes, windows = kernel_ready(x, spec.x_dtype).reshape(-1, spec.h, spec.w), (
-            bounds(spec.h, spec.oh), bounds(spec.w, spec.ow))  # fmt: skip
+        planes = kernel_ready(x, spec.x_dtype).reshape(-1, spec.h, spec.w)
+        windows = bounds(spec.h, spec.oh), bounds(spec.w, spec.ow)
         if spec.op == "avg":
             adaptive_pool.average(planes, target.reshape(inner), *windows)
         else:
