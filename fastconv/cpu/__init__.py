@@ -16,8 +16,7 @@ A convolution for special weights has one function more, and is not among those 
     fit(spec, weight) -> packed weights, or None if these do not suit it
 """
 
-from typing import Any
-
+from ..planner.choose import by_operation
 from .algorithms import (
     conv_dense,
     conv_depthwise,
@@ -64,12 +63,4 @@ CONV2D_WEIGHT = (weight_pixels, weight_channels, weight_naive)
 POOL2D = (pool_global, pool_across, pool_running, pool_rows, pool_naive)
 CONV3D = (*(volumes.Convolution(module) for module in CONV2D[:-1] if module is not conv_separable), conv_naive)
 POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
-#: The table of each operation; a signal is an image of height 1.
-TABLES: dict[str, tuple[Any, ...]] = {
-    f"{op}{axes}d": table
-    for axes in (2, 1, 3)
-    for op, table in (
-        ("conv", CONV3D if axes == 3 else CONV2D),
-        *((f"{kind}_pool", POOL3D if axes == 3 else POOL2D) for kind in ("max", "avg", "lp")),
-    )
-} | {"conv2d_weight": CONV2D_WEIGHT}
+TABLES = by_operation(CONV2D, CONV3D, POOL2D, POOL3D, CONV2D_WEIGHT)

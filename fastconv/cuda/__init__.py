@@ -15,8 +15,7 @@ The same contract as in `cpu`, with a stream more; arrays are `streams.Tensor` (
 Nothing waits for the device.
 """
 
-from typing import Any
-
+from ..planner.choose import by_operation
 from .algorithms import (
     conv_depthwise,
     conv_im2col,
@@ -40,12 +39,4 @@ POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
 CONV3D = tuple(Convolution(module) for module in CONV2D)
 #: The definition pools volumes as they are.
 POOL3D = (*(Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
-#: The table of each operation; a signal is an image of height 1.
-TABLES: dict[str, tuple[Any, ...]] = {
-    f"{op}{axes}d": table
-    for axes in (2, 1, 3)
-    for op, table in (
-        ("conv", CONV3D if axes == 3 else CONV2D),
-        *((f"{kind}_pool", POOL3D if axes == 3 else POOL2D) for kind in ("max", "avg", "lp")),
-    )
-} | {"conv2d_weight": CONV2D_WEIGHT}
+TABLES = by_operation(CONV2D, CONV3D, POOL2D, POOL3D, CONV2D_WEIGHT)

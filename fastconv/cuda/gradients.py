@@ -1,7 +1,7 @@
 """Gradients on a GPU.
 
-Arrays of NumPy are copied to the GPU and back in slices, and
-arrays on a GPU are used in place, on their owner's current stream, without waiting for the device.
+Arrays of NumPy are copied to the GPU and back in slices, and arrays on a GPU are used in place, on their owner's
+current stream, without waiting for the device.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What moves elements on a GPU: `unfold2d`, `fold2d` and `max_unpool2d`.
 
-Arrays of NumPy are copied to the GPU and back in slices of
-the batch, and arrays on a GPU are used in place, on their owner's current stream, without waiting for the device.
+Arrays of NumPy are copied to the GPU and back in slices of the batch, and arrays on a GPU are used in place, on their
+owner's current stream, without waiting for the device.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ class DevicePlan(Plan):
     ) -> None:
         self.spec = spec
         self._module = self._chosen(algorithm)
-        self._x_shape, self._out_shape, self._shapes = self._sizes()
+        #: Shapes of x, weight and result as kernels take them.
+        self._shapes = spec.kernel_shapes[::-1] if self.is_transposed else spec.kernel_shapes
         self._weight, self._bias_given = weight, bias
         self._ready: dict[int, tuple[Any, Buffer]] = {}
         self._lock = threading.Lock()
@@ -67,10 +68,6 @@ class DevicePlan(Plan):
     def _chosen(self, algorithm: str) -> Any:
         """What computes it, with the contract of the tables' modules."""
         return planner.choose(self.spec, algorithm)[0]
-
-    def _sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...]]:
-        """Shapes of x and of the result; and of x, weight and result as kernels take them."""
-        return self.spec.x_shape, self.spec.output_shape, self.spec.kernel_shapes
 
     def _packed_on(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         """Packed weights and bias on a device."""
@@ -119,8 +116,8 @@ class DevicePlan(Plan):
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss."""
         x = operand("x", x)
         spec = self.spec
-        if x.shape != self._x_shape:
-            raise ValueError(f"x has shape {x.shape}, but the plan is for {self._x_shape}")
+        if x.shape != self.x_shape:
+            raise ValueError(f"x has shape {x.shape}, but the plan is for {self.x_shape}")
         if x.dtype != spec.dtype and (BFLOAT16 in (x.dtype, spec.dtype) or not np.can_cast(x.dtype, spec.dtype)):
             raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
         return self.run_on_gpu(x, out)
@@ -137,9 +134,9 @@ class DevicePlan(Plan):
         with stream.current():
             image = x.tensor(images, spec.axes)
             last = image.channels_last and not image.contiguous
-            result = arrays.result(x, self._out_shape, spec.out_dtype, out, inputs, last)
+            result = arrays.result(x, self.output_shape, spec.out_dtype, out, inputs, last)
             packed, bias = self._packed_on(stream, x.device)
-            if math.prod(self._out_shape):
+            if math.prod(self.output_shape):
                 self._launch(stream, x.device, image, packed, bias, result.tensor(outputs, spec.axes))
         return result.value if out is None else out
 
@@ -170,9 +167,9 @@ class DevicePlan(Plan):
 
     def _foresee(self, stream: Stream, device: int, packed: Any, bias: Buffer) -> None:
         """Compile and load the kernels for arrays in C order, so that the first call may be captured in a graph."""
-        if isinstance(stream, GpuStream) and 0 not in self._out_shape:
+        if isinstance(stream, GpuStream) and 0 not in self.output_shape:
             x, out = (Tensor(0, dtype, *arrays.image_layout(shape, row_major(shape), self.spec.axes))
-                      for shape, dtype in ((self._x_shape, self.spec.dtype), (self._out_shape, self.spec.out_dtype)))
+                      for shape, dtype in ((self.x_shape, self.spec.dtype), (self.output_shape, self.spec.out_dtype)))
             self._program(stream, device, x, packed, bias, out)
 
     def _run_host(self, x: np.ndarray, out: Any) -> np.ndarray:
@@ -180,7 +177,7 @@ class DevicePlan(Plan):
         if isinstance(self._weight, Array) or isinstance(self._bias_given, Array) or self._weight is None:
             raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
         given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
-        result = result_array(self._out_shape, spec.out_dtype, out, given)
+        result = result_array(self.output_shape, spec.out_dtype, out, given)
         if not result.size:
             return result
         shape, _, out_shape = self._shapes
@@ -267,10 +264,6 @@ class TransposedDevicePlan(DevicePlan):
 
     def _chosen(self, algorithm: str) -> Convolutions:
         return convolutions(self.spec, algorithm)
-
-    def _sizes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, ...], ...]]:
-        images, weights, signals = self.spec.kernel_shapes
-        return self.spec.output_shape, self.spec.x_shape, (signals, weights, images)
 
     @property
     def algorithm(self) -> str:

@@ -80,10 +80,10 @@ def plan_conv2d(
     array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
     """
     options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
-    return plan_convolution(2, x_shape, weight, bias, dtype, *options)
+    return _plan_convolution(2, x_shape, weight, bias, dtype, *options)
 
 
-def plan_convolution(
+def _plan_convolution(
     axes: int,
     x_shape: Any,
     weight: Any,
@@ -162,7 +162,7 @@ def plan_conv1d(
     (1, 8, 100)
     """
     options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
-    return plan_convolution(1, x_shape, weight, bias, dtype, *options)
+    return _plan_convolution(1, x_shape, weight, bias, dtype, *options)
 
 
 def plan_conv3d(
@@ -208,7 +208,7 @@ def plan_conv3d(
     (1, 4, 8, 9, 10)
     """
     options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
-    return plan_convolution(3, x_shape, weight, bias, dtype, *options)
+    return _plan_convolution(3, x_shape, weight, bias, dtype, *options)
 
 
 def plan_conv_transpose2d(

@@ -39,6 +39,20 @@ def check_name(algorithm: object) -> None:
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
 
 
+#: The algorithms of one operation.
+Table = tuple[Any, ...]
+
+
+def by_operation(conv2d: Table, conv3d: Table, pool2d: Table, pool3d: Table, conv2d_weight: Table) -> dict[str, Table]:
+    """The table of each operation, by name; a signal is an image of height 1."""
+    tables = {}
+    for axes in (2, 1, 3):
+        tables[f"conv{axes}d"] = conv3d if axes == 3 else conv2d
+        for kind in ("max", "avg", "lp"):
+            tables[f"{kind}_pool{axes}d"] = pool3d if axes == 3 else pool2d
+    return tables | {"conv2d_weight": conv2d_weight}
+
+
 class _Estimate(NamedTuple):
     """What an algorithm that can is estimated to take."""
 
@@ -56,7 +70,7 @@ class Planner:
 
     def __init__(
         self,
-        tables: Mapping[str, tuple[ModuleType, ...]],
+        tables: Mapping[str, Table],
         machine: Callable[[], Any],
         threads: Callable[[], int] | None = None,
     ) -> None:

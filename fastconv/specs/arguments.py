@@ -1,7 +1,4 @@
-"""Checks of single arguments, numbers and arrays, and every error message about one; `spec` puts them together.
-
-Nothing here imports Numba.
-"""
+"""Checks of single arguments that are numbers, and every error message about one; specs put them together."""
 
 from __future__ import annotations
 

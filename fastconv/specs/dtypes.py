@@ -21,9 +21,9 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
 
 def native(name: str, dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order if kernels of some device take it; TypeError otherwise."""
-    if dtype.char in SUPPORTED:  # nearly always
-        return dtype if dtype.isnative else dtype.newbyteorder("=")
-    return dtype if dtype == BFLOAT16 else check_dtype(name, dtype)
+    if dtype.char not in SUPPORTED and dtype == BFLOAT16:
+        return dtype
+    return check_dtype(name, dtype)
 
 
 def named_dtype(name: str, value: object) -> np.dtype:
@@ -39,6 +39,7 @@ PRECISIONS = ("float32", "tf32", "tf32x3")
 
 
 def storage(dtype: np.dtype) -> np.dtype:
+    """What the CPU's kernels take arrays of a dtype as."""
     if dtype.kind in "fV":
         return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     if dtype.itemsize == 1:
@@ -47,6 +48,7 @@ def storage(dtype: np.dtype) -> np.dtype:
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
+    """What products of a dtype are added up in."""
     if dtype.kind in "fV":
         return storage(dtype)
     return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
