@@ -13,9 +13,9 @@ import numpy as np
 
 import fastconv
 from fastconv import signal
-from fastconv.cpu.recipes import planner
-from fastconv.cpu.transposed import cheapest
+from fastconv.cpu import planner
 from fastconv.specs import conv
+from fastconv.specs.conv_transpose import TransposeSpec
 from fastconv.specs.pool import pool_spec
 
 from .shapes import LAYERS
@@ -59,7 +59,8 @@ class Deciding:
         self._convolution((1, 32, 16, next(HEIGHTS), 56), (64, 32, 3, 3, 3), axes=3, stride=2)
 
     def time_transposed(self):
-        cheapest(conv.conv_spec((1, 64, 2 * next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], stride=2), "auto", True)
+        problem = conv.conv_spec((1, 64, 2 * next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], stride=2)
+        planner.choose(TransposeSpec(problem), "auto", for_one_call=True)
 
     def time_gradient_for_the_weight(self):
         problem = conv.conv_spec((8, 64, next(HEIGHTS), 56), (64, 64, 3, 3), [FLOAT32], padding=1)

@@ -279,7 +279,7 @@ def rows(names: list[str]) -> dict[str, Row]:
 
 def problem_of(name: str) -> str:
     """The first problem that an algorithm supports; LookupError if there is none."""
-    from fastconv.cpu.recipes import planner
+    from fastconv.cpu import planner
     from fastconv.planner.choose import name as public_name
     from fastconv.specs.conv import conv_spec
 

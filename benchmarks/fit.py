@@ -31,11 +31,13 @@ from scipy.optimize import least_squares
 
 import fastconv
 from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
+from fastconv.cpu import planner
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.cpu.plans import CpuPlan
-from fastconv.cpu.recipes import planner, recipe
+from fastconv.cpu.recipes import recipe
 from fastconv.cpu.system.target import package_hash
 from fastconv.planner import choose
+from fastconv.planner.contract import trait
 from fastconv.planner.measure import in_turns, random_array
 from fastconv.specs.conv import ConvSpec, conv_spec
 from fastconv.specs.pool import PoolSpec, pool_spec
@@ -153,7 +155,8 @@ def measure(problem: Problem, threads: int) -> Labelled:
 def estimates(problem: Problem, machine: Machine) -> Labelled:
     """Estimated seconds of every algorithm that `auto` may pick for any weights."""
     op = "conv2d" if isinstance(problem.spec, ConvSpec) else f"{problem.spec.op}_pool2d"
-    able = [module for module in planner.table(op) if not hasattr(module, "fit") and not module.supports(problem.spec)]
+    able = [module for module in planner.table(op)
+            if trait(module, "prepare_if_suited") is None and not module.supports(problem.spec)]
     return {choose.name(module): module.cost(problem.spec, machine) for module in able}
 
 

@@ -24,17 +24,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from fastconv.base import files
-from fastconv.cuda.operands import planner as gpu
+from fastconv.cuda import planner as gpu
 from fastconv.planner import choose
-from fastconv.specs.conv import ConvSpec, conv_spec
+from fastconv.specs.conv import conv_spec
+from fastconv.specs.conv_transpose import TransposeSpec
 from fastconv.specs.dtypes import BFLOAT16
-from fastconv.specs.pool import PoolSpec, adaptive_spec, pool_spec
+from fastconv.specs.pool import PoolSpec, UnpoolSpec, adaptive_spec, pool_spec
 from fastconv.specs.unfold import unfold_spec
 
 CAPABILITIES = ((8, 0), (9, 0))
@@ -63,6 +63,7 @@ VOLUMES: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
 TRANSPOSED: tuple[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
     ((8, 64, 18, 57, 57), (64, 64, 2, 2, 2), {"stride": 3}),
 )
+_INT64 = np.dtype(np.int64)
 #: op, x, window, options.
 POOLS: tuple[tuple[str, tuple[int, ...], int, dict[str, Any]], ...] = tuple(
     (op, shape, window, options | ({"norm_type": 2} if op == "lp" else {}))
@@ -76,13 +77,13 @@ POOLS: tuple[tuple[str, tuple[int, ...], int, dict[str, Any]], ...] = tuple(
 )
 
 
-def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, ModuleType, ConvSpec | PoolSpec]]:
+def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Any, Any]]:
     """(operation, algorithm, spec) of all that the tables can do."""
     for dtype in dtypes:
         for x, weight, options in CONVS:
             precisions = ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",)
             for precision in precisions:
-                spec: ConvSpec | PoolSpec = conv_spec(x, weight, [dtype, dtype], **options, precision=precision)
+                spec: Any = conv_spec(x, weight, [dtype, dtype], **options, precision=precision)
                 for module in gpu.table("conv2d"):
                     if module.supports(spec) is None:
                         yield "conv2d", module, spec
@@ -96,49 +97,31 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Modul
                 if choose.name(module) == "implicit_gemm" and module.supports(spec) is None:
                     yield "conv3d", module, spec
         for x, weight, options in TRANSPOSED:
-            spec = conv_spec(x, weight, [dtype, dtype], axes=3, **options)
-            yield "conv_transpose3d", transposed().Convolutions(spec, "implicit_gemm"), spec
+            spec = TransposeSpec(conv_spec(x, weight, [dtype, dtype], axes=3, **options))
+            for module in gpu.table("conv_transpose3d"):
+                if choose.name(module) == "implicit_gemm":
+                    yield "conv_transpose3d", module, spec
         for op, shape, window, options in POOLS:
             spec = pool_spec(op, shape, dtype, window, **options)
             for module in gpu.table(f"{op}_pool2d"):
                 if module.supports(spec) is None:
                     yield f"{op}_pool2d", module, spec
             if op != "lp" and dtype.kind in "fV":
-                yield f"{op}_pool2d gradient", scatter(), spec
+                yield from ((f"{op}_pool2d_input", module, spec) for module in gpu.table(f"{op}_pool2d_input"))
         for op in ("max", "avg"):
-            for module in gpu.table(f"{op}_pool2d"):
-                if choose.name(module) == "global":
-                    yield f"{op}_pool2d", module, adaptive_spec(op, (32, 256, 30, 30), dtype, 7)
-        yield "unfold2d", columns(), unfold_spec((32, 64, 56, 56), dtype, 3, 1, 1, 1)
+            adaptive = f"adaptive_{op}_pool2d"
+            for module in gpu.table(adaptive):
+                yield adaptive, module, adaptive_spec(op, (32, 256, 30, 30), dtype, 7)
+        spec = unfold_spec((32, 64, 56, 56), dtype, 3, 1, 1, 1)
+        for op in ("unfold2d", "fold2d"):
+            yield from ((op, module, spec) for module in gpu.table(op))
+        unpooled = UnpoolSpec((32, 64, 28, 28), (32, 64, 56, 56), dtype)
+        yield from (("max_unpool2d", module, unpooled) for module in gpu.table("max_unpool2d"))
 
 
-def scatter() -> ModuleType:
-    """The gradients of pooling, which are no table's."""
-    from fastconv.cuda.algorithms import pool_gradient
-
-    return pool_gradient
-
-
-def columns() -> ModuleType:
-    """What moves elements."""
-    from fastconv.cuda.shared import im2col
-
-    return im2col
-
-
-def transposed() -> ModuleType:
-    """Transposed convolutions, which are made of a table's."""
-    from fastconv.cuda import plans
-
-    return plans
-
-
-def modules(operation: str) -> tuple[ModuleType, ...]:
+def modules(operation: str) -> tuple[Any, ...]:
     """Those that `problems` has for an operation."""
-    if operation.endswith("gradient"):
-        return (scatter(),)
-    apart = {"conv_transpose3d": transposed, "unfold2d": columns}
-    return (apart[operation](),) if operation in apart else gpu.table(operation)
+    return tuple(dict.fromkeys(module for op, module, _ in problems(TEST_DTYPES) if op == operation))
 
 
 def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None) -> Iterator[tuple[Any, int]]:
@@ -166,7 +149,7 @@ def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None)
                            gemm.gemm(tile, *operands, store)), tile.threads
 
 
-def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) -> list[tuple]:
+def launches(operation: str, module: Any, spec: Any, last: bool = False) -> list[tuple]:
     """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory). `last`: for channels last."""
     from fastconv.cuda.system.streams import Recorder, Tensor, dense, row_major
 
@@ -178,34 +161,32 @@ def launches(module: ModuleType, spec: ConvSpec | PoolSpec, last: bool = False) 
             return Tensor(0, np.dtype(dtype), (n, c, *sizes), (first, channel, *steps))
         return Tensor(0, np.dtype(dtype), (n, c, *sizes), row_major((n, c, *sizes)))
 
-    if isinstance(spec, ConvSpec):
-        images, weights, outs = spec.kernel_shapes
-        if isinstance(module, transposed().Convolutions):
-            images, outs = outs, images
-        weight = dense(stream.empty(1, spec.dtype), weights)
-        x, out = tensor(spec.dtype, *images), tensor(spec.out_dtype, *outs)
-        if module is columns():
-            unrolled = dense(stream.empty(1, spec.dtype), (1, spec.n, spec.taps, spec.oh * spec.ow))
-            module.unroll(spec, x, unrolled, stream)
-            module.fold(spec, unrolled, replace(x, dtype=spec.out_dtype), stream)
-            module.unpool(x, replace(x, dtype=np.dtype(np.int64)), x, stream)
-        elif hasattr(module, "prepare"):
-            packed = module.prepare(spec, weight, stream)
-            module.run(spec, x, packed, stream.empty(outs[1], spec.acc_dtype), out, stream)
-        else:  # the gradient for the weight
-            module.run(spec, x, replace(out, dtype=spec.dtype), replace(weight, dtype=spec.out_dtype), stream)
-        return stream.launches
-    n, c = (1, 1, *spec.lead)[-2:]
-    x, out = tensor(spec.dtype, n, c, spec.h, spec.w), tensor(spec.out_dtype, n, c, spec.oh, spec.ow)
-    if module is scatter():
-        if spec.op == "max":
-            module.max_pool(spec, replace(out, dtype=np.dtype(np.int64)), out, x, stream)
-        else:
-            module.avg_pool(spec, out, x, stream)
-    else:
+    if isinstance(spec, PoolSpec):
+        n, c = (1, 1, *spec.lead)[-2:]
+        x, out = tensor(spec.dtype, n, c, spec.h, spec.w), tensor(spec.out_dtype, n, c, spec.oh, spec.ow)
+        if operation.endswith("_input"):
+            module.run(spec, replace(out, dtype=_INT64) if spec.op == "max" else None, out, x, stream)
+            return stream.launches
         module.run(spec, x, out, None, stream)
         if spec.op == "max":
             module.run(spec, x, out, dense(stream.empty(1, np.int64), out.shape), stream)
+        return stream.launches
+    if operation == "max_unpool2d":
+        x = tensor(spec.dtype, *spec.x_shape)
+        module.run(spec, x, replace(x, dtype=_INT64), tensor(spec.dtype, *spec.output_shape), stream)
+        return stream.launches
+    images, weights, outs = spec.kernel_shapes
+    weight = dense(stream.empty(1, spec.dtype), weights)
+    x, out = tensor(spec.dtype, *images), tensor(spec.out_dtype, *outs)
+    if operation in ("unfold2d", "fold2d"):
+        columns = dense(stream.empty(1, spec.dtype), (1, spec.n, spec.taps, spec.oh * spec.ow))
+        pair = (x, columns) if operation == "unfold2d" else (columns, replace(x, dtype=spec.out_dtype))
+        module.run(spec, *pair, stream)
+    elif operation == "conv2d_weight":
+        module.run(spec, x, replace(out, dtype=spec.dtype), replace(weight, dtype=spec.out_dtype), stream)
+    else:
+        packed = module.prepare(spec, weight, stream)
+        module.run(spec, x, packed, stream.empty(outs[1], spec.acc_dtype), out, stream)
     return stream.launches
 
 
@@ -304,10 +285,10 @@ def report(
 ) -> Iterator[Assembled]:
     """Every kernel of the tables once per architecture, for channels first and last."""
     found: dict[Any, tuple[int, int]] = {}
-    for _, module, spec in problems(dtypes):
+    for operation, module, spec in problems(dtypes):
         for last in layouts:
             if only in module.__name__:
-                for kernel, _, block, shared in launches(module, spec, last):
+                for kernel, _, block, shared in launches(operation, module, spec, last):
                     threads, dynamic = found.get(kernel, (0, 0))
                     found[kernel] = max(threads, block[0] * block[1] * block[2]), max(dynamic, shared)
     for kernel, (threads, dynamic) in found.items():

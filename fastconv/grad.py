@@ -43,8 +43,10 @@ def conv2d_input(
         Gradient with respect to the output.
     stride, padding, dilation, groups
         As in `conv2d`.
-    algorithm, device, out
-        As in `conv2d`, whose algorithms do the work.
+    algorithm : str
+        "auto" or one of ``algorithms("conv2d_input")``, which are `conv_transpose2d`'s.
+    device, out
+        As in `conv2d`.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def conv2d_input(
 
     Notes
     -----
-    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.cpu.transposed`.
+    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.specs.conv_transpose`.
 
     Examples
     --------

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from fastconv.cpu.recipes import planner
+from fastconv.cpu import planner
 from fastconv.cpu.system import kernels
 from fastconv.planner import choose
 from fastconv.specs import conv

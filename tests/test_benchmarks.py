@@ -13,8 +13,8 @@ import pytest
 
 import fastconv
 from benchmarks import algorithms, before, cold, fit, peers, shapes
+from fastconv.cpu import planner
 from fastconv.cpu.machine import Machine, this_machine
-from fastconv.cpu.recipes import planner
 from fastconv.specs.conv import ConvSpec
 
 

@@ -14,9 +14,9 @@ from reference import assert_close
 
 import fastconv
 from fastconv.cpu.algorithms import conv_separable
+from fastconv.cpu.recipes import FILTERS
 from fastconv.cpu.shared import row_filter
 from fastconv.cpu.tiles import simd
-from fastconv.planner import choose
 from fastconv.specs import conv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -123,7 +123,7 @@ def test_nan_and_infinity_stay(algorithm: str, bad: float) -> None:
     result = fastconv.conv2d(x, weight, **case.options, algorithm=algorithm)
     assert 0 < np.count_nonzero(seen) < seen.size
     assert not np.isfinite(result[seen > 0]).any()
-    if algorithm in ("naive", *choose.FILTERS):  # which promise that the others stay as they are
+    if algorithm in ("naive", *FILTERS):  # which promise that the others stay as they are
         np.testing.assert_allclose(result[seen == 0], expected[seen == 0], rtol=0, atol=1e-5)
 
 
@@ -210,7 +210,7 @@ def test_outer_products_in_two_passes(shape: tuple, kernel: tuple, options: dict
     x, weight = values(shape, dtype), outer(*kernel, dtype, (2 * groups, shape[1] // groups))
     bias = values(weight.shape[:1], dtype)
     problem = conv.conv_spec(x.shape, weight.shape, [x.dtype], **options)
-    assert conv_separable.fit(problem, weight.astype(problem.acc_dtype)) is not None
+    assert conv_separable.prepare_if_suited(problem, weight.astype(problem.acc_dtype)) is not None
     x, weight, out = fenced(x), fenced(weight), fenced(np.empty(problem.output_shape, problem.out_dtype))
     expected, scale = reference.conv2d(x, weight, bias, **options)
     fastconv.conv2d(x, weight, bias, **options, algorithm="separable", out=out)
@@ -225,7 +225,7 @@ def test_outer_products_in_two_passes(shape: tuple, kernel: tuple, options: dict
 
 def fits(weight: np.ndarray) -> bool:
     problem = conv.conv_spec((1, 1, 99, 99), (1, 1, *weight.shape), [weight.dtype])
-    return conv_separable.fit(problem, weight[None, None].astype(problem.acc_dtype)) is not None
+    return conv_separable.prepare_if_suited(problem, weight[None, None].astype(problem.acc_dtype)) is not None
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -18,7 +18,7 @@ from fake_driver import Driver, Interface, Tensor, driver, installed, not_compil
 import fastconv
 from fastconv import grad
 from fastconv.cuda import machine, plans
-from fastconv.cuda.operands import planner as gpu
+from fastconv.cuda import planner as gpu
 from fastconv.cuda.system import host_slices, streams
 from fastconv.specs.conv import conv_spec
 

@@ -12,7 +12,7 @@ from fastconv.specs.conv import conv_spec
 from fastconv.specs.pool import pool_spec
 
 machine = pytest.importorskip("fastconv.cuda.machine", reason="the extra 'cuda' is not installed")
-planner = pytest.importorskip("fastconv.cuda.operands", reason="the extra 'cuda' is not installed").planner
+planner = pytest.importorskip("fastconv.cuda", reason="the extra 'cuda' is not installed").planner
 
 
 def test_what_the_planner_picks() -> None:

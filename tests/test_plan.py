@@ -12,7 +12,7 @@ from cases import CONV, example, threads, unsupported, values
 from reference import assert_close
 
 import fastconv
-from fastconv.cpu.recipes import planner
+from fastconv.cpu import planner
 from fastconv.planner import choose
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
-from fastconv.cpu.recipes import planner
+from fastconv.cpu import planner
 from fastconv.planner import choose
 from fastconv.specs import pool
 

@@ -286,7 +286,7 @@ def test_a_read_only_install(copied_package: Path, tmp_path: Path) -> None:
     [
         ("test_conv.py::test_every_algorithm", "float32 or plain-int8", "separable or image"),
         ("test_pool.py::test_every_algorithm", "float32 or plain-int8", "lp"),
-        ("test_dimensions.py::test_transposed", "float32 and (depthwise or multiplied)", "depthwise"),
+        ("test_conv_transpose.py::test_every_algorithm", "float32 and (depthwise or columns)", "-depthwise"),
     ],
 )
 def test_every_algorithm_within_bounds(test: str, cases: str, some: str, half: str) -> None:

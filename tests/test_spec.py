@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv
-from fastconv.cpu.recipes import planner
+from fastconv.cpu import planner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,8 +20,7 @@ from reference import assert_close, conv2d
 
 import fastconv
 from fastconv import wisdom
-from fastconv.cpu import plans
-from fastconv.cpu.recipes import planner
+from fastconv.cpu import planner, plans
 from fastconv.planner import remember
 from fastconv.specs.conv import ConvSpec, conv_spec
 

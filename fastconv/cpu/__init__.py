@@ -1,23 +1,15 @@
-"""The CPU's algorithms: tables, most specialised first, the readable definition last. Volumes have their own.
+"""The CPU's algorithms: a table for each operation, the most specialised first, the readable definition last.
 
-Every module here keeps the same contract, and the tables drive dispatch, tests, benchmarks and `compare`::
-
-    supports(spec) -> None, or the reason why not, in words a user can act on
-    cost(spec, machine) -> estimated seconds
-    scratch(spec) -> bytes it allocates while it runs
-    prepare(spec, weight) -> packed weights                     (convolution only; done once by a Plan)
-    prepare_cost(spec, machine) -> estimated seconds            (convolution; nothing where it is missing)
-    run(spec, x, packed, bias, out) -> None                     (convolution)
-    run(spec, x, grad, out) -> None                             (gradient for a convolution's weight)
-    run(spec, x, out, indices) -> None                          (pooling; indices is None or an int64 array)
-
-A convolution for special weights has one function more, and is not among those that ``"auto"`` picks for any::
-
-    fit(spec, weight) -> packed weights, or None if these do not suit it
+`fastconv.planner.contract` says what an algorithm has. The tables drive dispatch, tests, benchmarks, `compare` and
+`warmup`. Volumes have their own: the algorithms for images, wrapped, and the definition.
 """
 
-from ..planner.choose import by_operation
+from __future__ import annotations
+
+from ..planner.choose import Planner, Table, name
+from ..planner.contract import Convolution, Gradient, Move, Pooling
 from .algorithms import (
+    adaptive_windows,
     conv_dense,
     conv_depthwise,
     conv_dft,
@@ -32,18 +24,31 @@ from .algorithms import (
     conv_row,
     conv_separable,
     conv_winograd,
+    fold_col2im,
+    gradient_scatter,
     pool_across,
     pool_global,
     pool_naive,
     pool_rows,
     pool_running,
+    transpose_depthwise,
+    unfold_im2col,
+    unpool_scatter,
     weight_channels,
     weight_naive,
     weight_pixels,
 )
+from .algorithms.transpose_columns import Columns
+from .algorithms.transpose_phases import Joint, Named, Phases
+from .machine import this_machine
 from .shared import volumes
+from .system.threads import num_threads
 
-CONV2D = (
+TABLES: dict[str, Table] = {}
+#: Chooses among the tables' algorithms, by costs on one thread.
+planner = Planner(TABLES, lambda: this_machine(1), num_threads)
+
+CONV2D: tuple[Convolution, ...] = (
     conv_dense,
     conv_pointwise,
     conv_winograd,
@@ -59,8 +64,30 @@ CONV2D = (
     conv_im2col,
     conv_naive,
 )
-CONV2D_WEIGHT = (weight_pixels, weight_channels, weight_naive)
-POOL2D = (pool_global, pool_across, pool_running, pool_rows, pool_naive)
-CONV3D = (*(volumes.Convolution(module) for module in CONV2D[:-1] if module is not conv_separable), conv_naive)
-POOL3D = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
-TABLES = by_operation(CONV2D, CONV3D, POOL2D, POOL3D, CONV2D_WEIGHT)
+CONV3D: tuple[Convolution, ...] = (
+    *(volumes.Convolution(module) for module in CONV2D[:-1] if module is not conv_separable),
+    conv_naive,
+)
+CONV_TRANSPOSE: tuple[Convolution, ...] = (
+    transpose_depthwise,
+    Columns(conv_pointwise),
+    Joint(planner),
+    Phases(planner),
+    *(Named(planner, name(module)) for module in CONV2D),
+)
+CONV2D_WEIGHT: tuple[Gradient, ...] = (weight_pixels, weight_channels, weight_naive)
+POOL2D: tuple[Pooling, ...] = (pool_global, pool_across, pool_running, pool_rows, pool_naive)
+POOL3D: tuple[Pooling, ...] = (*(volumes.Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
+ADAPTIVE_POOL: tuple[Pooling, ...] = (adaptive_windows,)
+POOL_GRADIENT: tuple[Gradient, ...] = (gradient_scatter,)
+UNPOOL: tuple[Gradient, ...] = (unpool_scatter,)
+UNFOLD: tuple[Move, ...] = (unfold_im2col,)
+FOLD: tuple[Move, ...] = (fold_col2im,)
+
+for axes in (2, 1, 3):  # a signal is an image of height 1
+    TABLES |= {f"conv{axes}d": CONV3D if axes == 3 else CONV2D, f"conv_transpose{axes}d": CONV_TRANSPOSE}
+    TABLES |= {f"{op}_pool{axes}d": POOL3D if axes == 3 else POOL2D for op in ("max", "avg", "lp")}
+TABLES |= {"conv2d_input": CONV_TRANSPOSE, "conv2d_weight": CONV2D_WEIGHT}
+TABLES |= {f"{op}_pool2d_input": POOL_GRADIENT for op in ("max", "avg")}
+TABLES |= {f"adaptive_{op}_pool2d": ADAPTIVE_POOL for op in ("max", "avg")}
+TABLES |= {"max_unpool2d": UNPOOL, "unfold2d": UNFOLD, "fold2d": FOLD}

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 
 from ..planner import remember
-from ..planner.choose import name
+from ..planner.choose import name, operation
+from ..planner.contract import trait
 from ..planner.measure import medians, random_array
 from ..planner.plan import Plan
 from ..specs.arrays import allocate, array
 from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import check_dtype
-from .recipes import planner, recipe
+from . import planner
+from .recipes import recipe
 from .system.threads import num_threads
 
 
@@ -29,7 +32,7 @@ def planned_array(x: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray
     return x
 
 
-def conversion_bytes(spec: ConvSpec) -> int:
+def conversion_bytes(spec: ConvSpec | TransposeSpec) -> int:
     """Memory for copies of input and output in the dtypes that are computed in."""
     converted = 0
     if spec.dtype != spec.x_dtype and spec.dtype.kind != "b":
@@ -40,10 +43,12 @@ def conversion_bytes(spec: ConvSpec) -> int:
 
 
 class CpuPlan(Plan):
-    """A convolution whose weights are packed."""
+    """A convolution, or a transposed one, whose weights are packed."""
 
-    def __init__(self, spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str):
-        self.spec = spec
+    def __init__(
+        self, spec: ConvSpec | TransposeSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str
+    ) -> None:
+        super().__init__(spec)
         self._recipe = recipe(spec, algorithm)
         self._operands = self._recipe.pack(weight, bias)
         self._module = self._operands[0]
@@ -56,14 +61,14 @@ class CpuPlan(Plan):
     @property
     def scratch_bytes(self) -> int:
         """Memory a call needs beside input and output, in bytes."""
-        return conversion_bytes(self.spec) + self._module.scratch(self.spec)
+        return conversion_bytes(self.problem) + self._module.scratch(self.problem)
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
 
         Returns `out` if it is given, a new array otherwise; ValueError or TypeError if either does not fit.
         """
-        x = planned_array(x, self.spec.x_shape, self.spec.dtype)
+        x = planned_array(x, self.problem.x_shape, self.problem.dtype)
         return self._recipe.run(x, self._operands, out, (x,))
 
 
@@ -76,13 +81,20 @@ HOPELESS, HOPELESS_RUN = 10.0, 3.0
 MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
 
 
-def fastest(spec: ConvSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
-    """The algorithm that measures fastest, timed now on random data unless it is remembered."""
+def fastest(spec: ConvSpec | TransposeSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
+    """The algorithm that measures fastest, timed now on random data unless it is remembered.
+
+    What an algorithm asks the planner for is measured first, so that it is made of the fastest parts.
+    """
     threads = num_threads()
     costs = planner.candidates(spec)
     remembered = remember.recall(spec, threads)
     if remembered in costs:
         return remembered
+    for algorithm in planner.table(operation(spec)):
+        if name(algorithm) in costs:
+            for part in trait(algorithm, "parts")(spec):
+                fastest(part, random_array(part.weight_shape, part.dtype), None)
     least = min(costs.values())
     if not math.prod(spec.output_shape):
         return min(costs, key=costs.__getitem__)

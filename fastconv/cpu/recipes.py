@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from ..planner.choose import EXACT, FILTERS, Planner, check_name, name
+from ..planner.choose import Choice, check_name, name
+from ..planner.contract import Algorithm, trait
 from ..specs.arrays import (
     allocate,
     check_memory,
@@ -20,22 +20,22 @@ from ..specs.arrays import (
     result_array,
 )
 from ..specs.conv import ConvSpec, filter_spec
+from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
-from . import TABLES
-from .machine import this_machine
-from .system.memory import used_once
-from .system.threads import num_threads
+from . import CONV2D, planner
+from .system.memory import for_one_call
 
 #: Below as many operations `row` makes exact sums: it is compiled once for all shapes, the others for seconds for each.
 SMALL = 100_000
 
-#: Chooses among the tables' algorithms, by costs on one thread.
-planner = Planner(TABLES, lambda: this_machine(1), num_threads)
+#: Algorithms that image filters use, and those of them that make exact sums.
+FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "filters"))
+EXACT = tuple(label for label in FILTERS if any(name(one) == label and trait(one, "exact") for one in CONV2D))
 
 
-def check_precision(spec: ConvSpec | PoolSpec) -> None:
+def check_precision(spec: ConvSpec | TransposeSpec | PoolSpec) -> None:
     """ValueError if float32 is not to be multiplied as it is."""
-    if isinstance(spec, ConvSpec) and spec.precision != "float32":
+    if not isinstance(spec, PoolSpec) and spec.precision != "float32":
         raise ValueError(f"precision={spec.precision!r} is for device='cuda'; the CPU computes in 'float32' only")
 
 
@@ -49,15 +49,15 @@ class _Recipe:
 
     def __init__(
         self,
-        spec: ConvSpec | PoolSpec,
-        module: ModuleType,
+        spec: ConvSpec | TransposeSpec | PoolSpec,
+        module: Algorithm,
         computed: np.dtype,
         seen: tuple[int, ...],
         written: tuple[int, ...],
     ) -> None:
         """Algorithms take an input of shape `seen` and write an output of shape `written` in the dtype `computed`."""
         self.spec: Any = spec
-        self.module = module
+        self.module: Any = module
         self._computed, self._seen, self._written = computed, seen, written
         self._any = 0 not in spec.output_shape
         self._as_given = written == spec.output_shape
@@ -83,29 +83,24 @@ class _Recipe:
 
 
 class ConvRecipe(_Recipe):
-    """A convolution and its algorithm."""
+    """A convolution or a transposed one, and its algorithm."""
 
-    __slots__ = ("_no_bias", "_once", "_weight_shape", "special")
+    __slots__ = ("_choice", "_for_one_call", "_no_bias", "_weight_shape")
 
-    def __init__(self, spec: ConvSpec, module: ModuleType, special: ModuleType | None, once: bool) -> None:
-        """Weights that suit `special` run there. With `once` they are packed for one call, before this thread's next,
-        and take no new memory."""
+    def __init__(self, spec: ConvSpec | TransposeSpec, choice: Choice, for_one_call: bool) -> None:
+        """Weights may be packed for one call, before this thread's next, and then take no new memory."""
         seen, self._weight_shape, written = spec.kernel_shapes
-        super().__init__(spec, module, spec.acc_dtype, seen, written)
+        super().__init__(spec, choice.algorithm, spec.acc_dtype, seen, written)
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
-        self.special, self._once = special, once
+        self._choice, self._for_one_call = choice, for_one_call
 
     def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Operands:
         """Weight and bias as `run` takes them."""
-        weight, special = kernel_ready(weight, self._computed), self.special
+        weight, prepare = kernel_ready(weight, self._computed), self._choice.prepare
         if weight.shape != self._weight_shape:
             weight = weight.reshape(self._weight_shape)
-        packed = None if special is None else special.fit(self.spec, weight)
-        module = self.module if special is None or packed is None else special
-        if packed is None:
-            prepare = module.prepare
-            packed = used_once(prepare, self.spec, weight) if self._once else prepare(self.spec, weight)
-        return module, packed, self._no_bias if bias is None else kernel_ready(bias, self._computed)
+        ready = for_one_call(prepare, self.spec, weight) if self._for_one_call else prepare(self.spec, weight)
+        return *ready, self._no_bias if bias is None else kernel_ready(bias, self._computed)
 
     def run(
         self, x: np.ndarray, operands: Operands, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]
@@ -121,7 +116,7 @@ class ConvRecipe(_Recipe):
 
 
 #: The algorithm, the weights as it packed them, and the bias.
-Operands = tuple[ModuleType, Any, np.ndarray]
+Operands = tuple[Any, Any, np.ndarray]
 
 
 class PoolRecipe(_Recipe):
@@ -129,7 +124,7 @@ class PoolRecipe(_Recipe):
 
     __slots__ = ()
 
-    def __init__(self, spec: PoolSpec, module: ModuleType) -> None:
+    def __init__(self, spec: PoolSpec, module: Algorithm) -> None:
         seen, written = spec.kernel_shapes
         super().__init__(spec, module, spec.x_dtype, seen, written)
 
@@ -147,34 +142,25 @@ class PoolRecipe(_Recipe):
 _INT64 = np.dtype(np.int64)
 
 
-def recipe(spec: ConvSpec | PoolSpec, algorithm: str, once: bool = False) -> Any:
+def recipe(spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_call: bool = False) -> Any:
     """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest.
 
-    With `once` for a plain call, which packs the weights each time: that counts, and what is packed is for one call.
+    `for_one_call` is for a plain call, which packs the weights each time: that counts.
     """
     check_name(algorithm)
-    return _recipe(spec, algorithm, None, once, *planner.state())
+    return _recipe(spec, algorithm, None, for_one_call, *planner.state())
 
 
 @lru_cache(maxsize=4096)
 def _recipe(
-    spec: ConvSpec | PoolSpec, algorithm: str, names: tuple[str, ...] | None, once: bool, *choice: int
-) -> ConvRecipe | PoolRecipe:
+    spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, names: tuple[str, ...] | None, for_one_call: bool,
+    *choice: int,
+) -> ConvRecipe | PoolRecipe:  # fmt: skip
     """`choice` is what the planner's choice depends on beside the arguments."""
     check_precision(spec)
-    module, special = planner.choose(spec, algorithm, names=names, for_one_call=once)
-    check_memory(module.scratch(spec), f"the scratch of {name(module)!r}")
-    return ConvRecipe(spec, module, special, once) if isinstance(spec, ConvSpec) else PoolRecipe(spec, module)
-
-
-def alike(first: ConvRecipe, spec: ConvSpec, algorithm: str, once: bool) -> ConvRecipe:
-    """The recipe for a problem by the algorithm of another's, which differs in its sides only, if it can."""
-    if first.spec == spec:
-        return first
-    if first.module.supports(spec) is not None:
-        return recipe(spec, algorithm, once=once)
-    special = first.special
-    return ConvRecipe(spec, first.module, None if special is None or special.supports(spec) else special, once)
+    chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
+    check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}")
+    return PoolRecipe(spec, chosen.algorithm) if isinstance(spec, PoolSpec) else ConvRecipe(spec, chosen, for_one_call)
 
 
 def filter_recipe(
@@ -212,7 +198,7 @@ class WeightRecipe:
 
     def __init__(self, spec: ConvSpec, algorithm: str) -> None:
         self._spec, (self._seen, _, self._written) = spec, spec.kernel_shapes
-        self._module, _ = planner.choose(spec, algorithm, op="conv2d_weight")
+        self._module = planner.choose(spec, algorithm, op="conv2d_weight").algorithm
         self._small = is_small(spec.weight_shape, spec.out_dtype)
 
     def run(self, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:

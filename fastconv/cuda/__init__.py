@@ -1,21 +1,14 @@
-"""The GPU's algorithms: a table for each kind of operation, most specialised first, the readable definition last.
+"""The GPU's algorithms: a table for each operation, the most specialised first, the readable definition last.
 
-The same contract as in `cpu`, with a stream more; arrays are `streams.Tensor` (a pointer, a shape, steps in elements)::
-
-    supports(spec) -> None, or the reason why not, in words a user can act on
-    cost(spec, machine) -> estimated seconds
-    scratch(spec) -> bytes it allocates (by `stream.empty`) while it runs
-    prepare(spec, weight, stream) -> packed weights                (convolution only; done once by a Plan)
-    run(spec, x, packed, bias, out, stream) -> None                (convolution)
-    run(spec, x, grad, out, stream) -> None                        (gradient for a convolution's weight)
-    run(spec, x, out, indices, stream) -> None                     (pooling; indices is None or an int64 Tensor)
-
-`x`, `weight` and `grad` have the spec's dtype, `out` has `spec.out_dtype` (a gradient's may be `spec.acc_dtype`),
-`bias` is a `streams.Buffer` of `spec.acc_dtype`.
-Nothing waits for the device.
+`fastconv.planner.contract` says what an algorithm has; `prepare` and `run` take a stream at the end. Arrays are
+`streams.Tensor` (a pointer, a shape, steps in elements). `x`, `weight` and `grad` have the spec's dtype, `out` has
+`spec.out_dtype` (a gradient's may be `spec.acc_dtype`), `bias` is a `streams.Buffer` of `spec.acc_dtype`. What is
+allocated while one runs is `stream.empty`'s, and nothing waits for the device.
 """
 
-from ..planner.choose import by_operation
+from __future__ import annotations
+
+from ..planner.choose import Planner, Table, name
 from .algorithms import (
     conv_depthwise,
     conv_im2col,
@@ -23,20 +16,38 @@ from .algorithms import (
     conv_naive,
     conv_pointwise,
     conv_winograd,
+    fold_col2im,
+    gradient_gather,
     pool_global,
     pool_naive,
     pool_rows,
     pool_running,
+    unfold_im2col,
+    unpool_scatter,
     weight_implicit_gemm,
     weight_naive,
     weight_pixels,
 )
+from .algorithms.transpose_phases import Phases
+from .machine import this_machine
 from .shared.volumes import Convolution, Pooling
 
+TABLES: dict[str, Table] = {}
+#: Chooses among the tables' algorithms; nothing measured is remembered.
+planner = Planner(TABLES, this_machine)
+
 CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
+CONV3D = tuple(Convolution(module) for module in CONV2D)
+CONV_TRANSPOSE = (Phases(planner), *(Phases(planner, name(module)) for module in CONV2D))
 CONV2D_WEIGHT = (weight_pixels, weight_implicit_gemm, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
-CONV3D = tuple(Convolution(module) for module in CONV2D)
 #: The definition pools volumes as they are.
 POOL3D = (*(Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
-TABLES = by_operation(CONV2D, CONV3D, POOL2D, POOL3D, CONV2D_WEIGHT)
+
+for axes in (2, 1, 3):  # a signal is an image of height 1
+    TABLES |= {f"conv{axes}d": CONV3D if axes == 3 else CONV2D, f"conv_transpose{axes}d": CONV_TRANSPOSE}
+    TABLES |= {f"{op}_pool{axes}d": POOL3D if axes == 3 else POOL2D for op in ("max", "avg", "lp")}
+TABLES |= {"conv2d_input": CONV_TRANSPOSE, "conv2d_weight": CONV2D_WEIGHT}
+TABLES |= {f"{op}_pool2d_input": (gradient_gather,) for op in ("max", "avg")}
+TABLES |= {f"adaptive_{op}_pool2d": (pool_global,) for op in ("max", "avg")}
+TABLES |= {"max_unpool2d": (unpool_scatter,), "unfold2d": (unfold_im2col,), "fold2d": (fold_col2im,)}

@@ -1,4 +1,4 @@
-"""Arguments as the GPU's calls take them, and the planner of its tables."""
+"""Arguments as the GPU's calls take them: arrays of NumPy, or views of those on a GPU."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 
 from ..base.devices import on_gpu
-from ..planner.choose import Planner
 from ..specs.arrays import array
-from . import TABLES
-from .machine import this_machine
 from .system import arrays
 from .system.arrays import Array
 from .system.kernels import require
 
 Operand = np.ndarray | Array
-
-#: Chooses among the tables' algorithms; nothing measured is remembered.
-planner = Planner(TABLES, this_machine)
 
 
 def operand(name: str, value: Any) -> Operand:

@@ -1,33 +1,23 @@
-"""Plans of convolutions on a GPU. A plain call is a plan that is not kept.
-
-Arrays of NumPy are copied to the GPU and back (`host_slices`); arrays on a GPU are used in place, on their owner's
-current stream, and nothing here waits for the device.
-
-Of a transposed convolution, as on the CPU, the rows and columns of the result of each remainder by the stride are a
-convolution of `x` without stride (`fastconv.specs.phases`). A kernel writes with any steps, so each convolution writes
-where its results belong: nothing is interleaved afterwards, and `x` is read where it is.
-"""
+"""Plans of convolutions on a GPU. A plain call is a plan that is not kept."""
 
 from __future__ import annotations
 
-import math
 import threading
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..planner.choose import name
 from ..planner.plan import Plan
-from ..specs.arrays import result_array
 from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import BFLOAT16
-from ..specs.phases import separate
-from .machine import this_machine
-from .operands import Operand, operand, planner
-from .shared.convert import converted, exchanged, fill
-from .system import arrays, host_slices
+from . import planner
+from .driver import Given, Job, Wanted, run
+from .operands import Operand, operand
+from .shared.convert import converted
+from .system import arrays
 from .system.arrays import Array
 from .system.kernels import SIMULATED
 from .system.recorded_launches import ALIGNED, Program
@@ -41,12 +31,11 @@ class DevicePlan(Plan):
     """A plan whose weights are packed on a GPU: on that of the given weight, else on whichever the inputs come from."""
 
     def __init__(
-        self, spec: ConvSpec, weight: Operand, bias: Operand | None, algorithm: str, *, wait: bool = True
-    ) -> None:
-        self.spec = spec
-        self._module = self._chosen(algorithm)
-        #: Shapes of x, weight and result as kernels take them.
-        self._shapes = spec.kernel_shapes[::-1] if self.is_transposed else spec.kernel_shapes
+        self, problem: ConvSpec | TransposeSpec, weight: Operand, bias: Operand | None, algorithm: str, *,
+        wait: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(problem)
+        self._module = planner.choose(problem, algorithm).algorithm
         self._weight, self._bias_given = weight, bias
         self._ready: dict[int, tuple[Any, Buffer]] = {}
         self._lock = threading.Lock()
@@ -64,10 +53,6 @@ class DevicePlan(Plan):
                 self._packed_on(stream, 0 if owner is None else owner.device)
             if owner is not None:
                 self._weight = self._bias_given = None  # type: ignore[assignment] # other devices have no way to them
-
-    def _chosen(self, algorithm: str) -> Any:
-        """What computes it, with the contract of the tables' modules."""
-        return planner.choose(self.spec, algorithm)[0]
 
     def _packed_on(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         """Packed weights and bias on a device."""
@@ -89,13 +74,11 @@ class DevicePlan(Plan):
         return found
 
     def _pack(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
-        spec = self.spec
-        weight = _on_device(
-            self._weight, self._shapes[1], spec.dtype, stream, device, copy=self._keep, axes=spec.axes
-        )
+        spec = self.problem
+        _, weights, (_, channels, *_) = spec.kernel_shapes
+        weight = _on_device(self._weight, weights, spec.dtype, stream, device, copy=self._keep, axes=spec.axes)
         if not weight.contiguous:
             weight = converted(weight, spec.dtype, stream, copy=True)
-        channels = self._shapes[2][1]
         if self._bias_given is None:
             return self._module.prepare(spec, weight, stream), stream.zeros(channels, spec.acc_dtype)
         sizes = (1, 1, 1, channels)
@@ -110,12 +93,12 @@ class DevicePlan(Plan):
     @property
     def scratch_bytes(self) -> int:
         """Memory on the GPU that a call needs beside input and output, in bytes."""
-        return self._module.scratch(self.spec)
+        return self._module.scratch(self.problem)
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss."""
         x = operand("x", x)
-        spec = self.spec
+        spec = self.problem
         if x.shape != self.x_shape:
             raise ValueError(f"x has shape {x.shape}, but the plan is for {self.x_shape}")
         if x.dtype != spec.dtype and (BFLOAT16 in (x.dtype, spec.dtype) or not np.can_cast(x.dtype, spec.dtype)):
@@ -124,21 +107,23 @@ class DevicePlan(Plan):
 
     def run_on_gpu(self, x: Operand, out: Any) -> Any:
         """Convolve an operand that is known to fit."""
-        return self._run_host(x, out) if isinstance(x, np.ndarray) else self._run_device(x, out)
+        problem, others = self.problem, (self._weight, self._bias_given)
+        if isinstance(x, np.ndarray) and (self._weight is None or any(isinstance(one, Array) for one in others)):
+            raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
 
-    def _run_device(self, x: Array, out: Any) -> Any:
-        spec = self.spec
-        inputs = tuple(given for given in (x, self._weight, self._bias_given) if isinstance(given, Array))
-        images, _, outputs = self._shapes
-        stream = arrays.current_stream(x)
-        with stream.current():
-            image = x.tensor(images, spec.axes)
-            last = image.channels_last and not image.contiguous
-            result = arrays.result(x, self.output_shape, spec.out_dtype, out, inputs, last)
-            packed, bias = self._packed_on(stream, x.device)
-            if math.prod(self.output_shape):
-                self._launch(stream, x.device, image, packed, bias, result.tensor(outputs, spec.axes))
-        return result.value if out is None else out
+        def kernel(items: int, packed: Any, given: Sequence[Tensor], made: Sequence[Tensor], stream: Stream) -> None:
+            weights, biases = packed
+            if isinstance(x, np.ndarray):
+                self._module.run(problem.of_images(items), given[0], weights, biases, made[0], stream)
+            else:
+                self._launch(stream, x.device, given[0], weights, biases, made[0])
+
+        images, _, outputs = problem.kernel_shapes
+        job = Job(kernel, problem.n, problem.axes, self._module.scratch(problem.of_images(1)), self._packed_on,
+                  in_place=True, keeps_layout=True)  # fmt: skip
+        given = Given(x, (None, *images[1:]), problem.dtype)
+        wanted = Wanted(problem.output_shape, (None, *outputs[1:]), problem.out_dtype)
+        return run(job, [given], [wanted], out, [one for one in others if one is not None])[0]
 
     def _launch(self, stream: Stream, device: int, x: Tensor, packed: Any, bias: Buffer, out: Tensor) -> None:
         """Run the algorithm, or repeat what it launched before for tensors that differ in their addresses only."""
@@ -148,7 +133,7 @@ class DevicePlan(Plan):
             self._compute(stream, x, packed, bias, out)
 
     def _compute(self, stream: Stream, x: Tensor, packed: Any, bias: Buffer, out: Tensor) -> None:
-        self._module.run(self.spec, converted(x, self.spec.dtype, stream), packed, bias, out, stream)
+        self._module.run(self.problem, converted(x, self.problem.dtype, stream), packed, bias, out, stream)
 
     def _program(
         self, stream: GpuStream, device: int, x: Tensor, packed: Any, bias: Buffer, out: Tensor
@@ -168,31 +153,10 @@ class DevicePlan(Plan):
     def _foresee(self, stream: Stream, device: int, packed: Any, bias: Buffer) -> None:
         """Compile and load the kernels for arrays in C order, so that the first call may be captured in a graph."""
         if isinstance(stream, GpuStream) and 0 not in self.output_shape:
-            x, out = (Tensor(0, dtype, *arrays.image_layout(shape, row_major(shape), self.spec.axes))
-                      for shape, dtype in ((self.x_shape, self.spec.dtype), (self.output_shape, self.spec.out_dtype)))
+            spec = self.problem
+            x, out = (Tensor(0, dtype, *arrays.image_layout(shape, row_major(shape), spec.axes))
+                      for shape, dtype in ((self.x_shape, spec.dtype), (self.output_shape, spec.out_dtype)))
             self._program(stream, device, x, packed, bias, out)
-
-    def _run_host(self, x: np.ndarray, out: Any) -> np.ndarray:
-        spec = self.spec
-        if isinstance(self._weight, Array) or isinstance(self._bias_given, Array) or self._weight is None:
-            raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
-        given = [x, self._weight, *([] if self._bias_given is None else [self._bias_given])]
-        result = result_array(self.output_shape, spec.out_dtype, out, given)
-        if not result.size:
-            return result
-        shape, _, out_shape = self._shapes
-        images, outs = x.reshape(shape), result.reshape(out_shape)
-        item = images[0].size * spec.dtype.itemsize + outs[0].nbytes
-        step = host_slices.slices(spec.n, item, self._module.scratch(replace(spec, n=1)), this_machine().memory)
-
-        def run(stream: Stream, prepared: Any, given: list[Buffer], results: list[Buffer], items: int) -> None:
-            part = spec if items == spec.n else replace(spec, n=items)
-            target = dense(results[0], (items, *out_shape[1:]))
-            image = dense(given[0], (items, *shape[1:]))
-            self._module.run(part, image, *prepared, target, stream)
-
-        host_slices.pipeline([(images, spec.dtype)], [outs], step, run, lambda stream: self._packed_on(stream, 0))
-        return result
 
 
 def _on_device(
@@ -212,60 +176,3 @@ def host_stream() -> Stream:
     if SIMULATED:
         return arrays.SimulatedStream()
     return arrays.stream_of(0, arrays.LEGACY)
-
-
-# -- transposed ----------------------------------------------------------------------------------------------
-
-
-class Convolutions:
-    """Those that a transposed one is made of, with the contract of an algorithm: `x` is an output of the convolution
-    that is transposed, and `out` an input."""
-
-    def __init__(self, spec: ConvSpec, algorithm: str) -> None:
-        self.__name__ = __name__
-        self._parts, _, self._complete, _ = separate(spec)
-        self._modules: list[Any] = []
-        chosen: dict[tuple[int, ...], Any] = {}
-        for part in self._parts:  # of equal kernels all have one algorithm, if it can
-            kernel, problem = part.problem.weight_shape, part.problem
-            if kernel not in chosen or chosen[kernel].supports(problem) is not None:
-                chosen[kernel], _ = planner.choose(problem, algorithm)
-            self._modules.append(chosen[kernel])
-
-    @property
-    def names(self) -> str:
-        """What runs."""
-        return "+".join(sorted({name(module) for module in self._modules})) or "none"
-
-    def scratch(self, spec: ConvSpec) -> int:
-        pairs = zip(self._parts, self._modules, strict=True)
-        return max((module.scratch(replace(part.problem, n=spec.n)) for part, module in pairs), default=0)
-
-    def prepare(self, spec: ConvSpec, weight: Tensor, stream: Stream) -> list[Any]:
-        return [module.prepare(part.problem, exchanged(weight, spec.groups, part.taps, stream), stream)
-                for part, module in zip(self._parts, self._modules, strict=True)]
-
-    def run(self, spec: ConvSpec, x: Tensor, packed: list[Any], bias: Buffer, out: Tensor, stream: Stream) -> None:
-        if not self._complete:
-            fill(out, bias, stream)
-        for part, module, weight in zip(self._parts, self._modules, packed, strict=True):
-            problem = part.problem if part.problem.n == spec.n else replace(part.problem, n=spec.n)
-            module.run(problem, x.part(*part.seen[2:]), weight, bias, out.part(*part.at[2:]), stream)
-
-
-#: Kept, because a plain call decides every time.
-convolutions = lru_cache(maxsize=1024)(Convolutions)
-
-
-class TransposedDevicePlan(DevicePlan):
-    """A transposed convolution whose weights are packed on a GPU."""
-
-    is_transposed = True
-
-    def _chosen(self, algorithm: str) -> Convolutions:
-        return convolutions(self.spec, algorithm)
-
-    @property
-    def algorithm(self) -> str:
-        """What runs: the names of one or several convolutions."""
-        return self._module.names

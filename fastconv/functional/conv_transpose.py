@@ -48,8 +48,10 @@ def conv_transpose2d(
         Of the output, instead of `output_padding`, which it then tells (as in PyTorch's layer). Where it is smaller
         than all that the kernels reach, it tells the padding instead of `padding` (as in ONNX): half of it on each
         side, the odd one at the start, or at the end with "same".
-    algorithm, device, out
-        As in `conv2d`, whose algorithms do the work.
+    algorithm : str
+        "auto" or one of ``algorithms("conv_transpose2d")``. By the name of one of `conv2d`'s all phases are its.
+    device, out
+        As in `conv2d`.
 
     Returns
     -------
@@ -64,9 +66,9 @@ def conv_transpose2d(
 
     Notes
     -----
-    The index equation is in `fastconv.cpu.transposed`. It is the gradient of a convolution for its input. A NaN or
-    an infinity in `x` reaches just what the kernels at its place reach; where a convolution runs by "winograd", as in
-    `conv2d`, also the rest of its tile.
+    The index equation is in `fastconv.specs.conv_transpose`. It is the gradient of a convolution for its input. A NaN
+    or an infinity in `x` reaches just what the kernels at its place reach; where a convolution runs by "winograd", as
+    in `conv2d`, also the rest of its tile.
 
     Source: Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, arXiv:1603.07285, chapter 4.
 
@@ -194,4 +196,4 @@ def _transpose(
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)
     spec = transpose_spec(axes, x.shape, x.dtype, weight, bias, geometry, groups)
-    return calls.conv_transpose(spec, x, weight, bias, algorithm, out)
+    return calls.conv(spec, x, weight, bias, algorithm, out)

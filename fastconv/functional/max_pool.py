@@ -12,7 +12,7 @@ import numpy as np
 
 from ..specs.arguments import flag
 from ..specs.dtypes import native
-from ..specs.pool import check_places, pool_spec, unpooled_shape
+from ..specs.pool import check_places, pool_spec, unpool_spec
 from .device import backend
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
@@ -221,10 +221,10 @@ def max_unpool2d(
     """
     calls = backend(device, x)
     x, places = calls.operand("x", x), calls.operand("indices", indices)
-    shape = unpooled_shape(x, places, kernel_size, stride, padding, output_size)
+    spec = unpool_spec(x, places, kernel_size, stride, padding, output_size)
     if isinstance(places, np.ndarray) and places.size:
-        check_places(places, shape)
-    return calls.unpool(x, places, shape, native("x", x.dtype), out)
+        check_places(places, spec.output_shape)
+    return calls.unpool(spec, x, places, out)
 
 
 def max_pool(

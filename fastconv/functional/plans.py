@@ -10,7 +10,7 @@ import numpy as np
 from ..planner.plan import Plan
 from ..specs.arguments import flag, shape
 from ..specs.conv import ConvSpec, conv_spec
-from ..specs.conv_transpose import Geometry, transpose_spec
+from ..specs.conv_transpose import Geometry, TransposeSpec, transpose_spec
 from .device import backend
 
 __all__ = [
@@ -240,12 +240,11 @@ def plan_conv_transpose2d(
     device : {"cpu", "cuda"}, optional
         Where it runs; where `weight` is by default.
     measure : bool
-        Whether to time the ways to compute it, each compiled if need be, instead of estimating which is the fastest.
-        What is found of the convolutions among them is remembered on disk, as by `plan_conv2d`.
+        As in `plan_conv2d`. Of the algorithms that are made of convolutions those are measured first.
 
     Returns
     -------
-    TransposedPlan
+    Plan
         Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``spec``,
         ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
 
@@ -300,7 +299,7 @@ def plan_conv_transpose1d(
 
     Returns
     -------
-    TransposedPlan
+    Plan
         As `plan_conv_transpose2d`.
 
     Raises
@@ -347,7 +346,7 @@ def plan_conv_transpose3d(
 
     Returns
     -------
-    TransposedPlan
+    Plan
         As `plan_conv_transpose2d`.
 
     Raises
@@ -379,14 +378,14 @@ def _plan_transpose(
 ) -> Any:
     """What `plan_conv_transpose2d` does, along so many spatial axes."""
 
-    def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> ConvSpec:
+    def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> TransposeSpec:
         return transpose_spec(axes, x_shape, x_dtype, weight, bias, geometry, groups)
 
-    return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure, transposed=True)
+    return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure)
 
 
 def _plan(
-    spec: Callable[..., ConvSpec],
+    spec: Callable[..., ConvSpec | TransposeSpec],
     x_shape: Any,
     weight: Any,
     bias: Any,
@@ -394,8 +393,6 @@ def _plan(
     algorithm: str,
     device: str | None,
     measure: bool,
-    *,
-    transposed: bool = False,
 ) -> Any:
     """A plan of what `spec` makes of the input's shape and dtype, weight and bias."""
     calls = backend(device, weight if device is None else None)
@@ -403,4 +400,4 @@ def _plan(
     bias = None if bias is None else calls.operand("bias", bias)
     x_dtype = weight.dtype if dtype is None else calls.planned_dtype(dtype)
     problem = spec(shape("x_shape", x_shape), x_dtype, weight, bias)
-    return calls.plan(problem, weight, bias, algorithm, flag("measure", measure), transposed)
+    return calls.plan(problem, weight, bias, algorithm, flag("measure", measure))

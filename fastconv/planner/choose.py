@@ -1,6 +1,7 @@
-"""Which algorithm: the one that is asked for, or of those that can the one that is estimated to take least.
+"""The planner chooses an algorithm: the one that is asked for, or of those that can the one estimated to take least.
 
-A `Planner` is handed its device's tables and knows nothing else of the device.
+It is handed its device's tables and knows nothing else of the device. Tables have the names of operations, and
+algorithms in them the most specialised first, the readable definition last.
 """
 
 from __future__ import annotations
@@ -8,29 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from ..specs.conv import ConvSpec
-from ..specs.pool import PoolSpec
+from ..specs.conv_transpose import TransposeSpec
+from ..specs.pool import PoolSpec, UnpoolSpec
 from . import remember
+from .contract import Algorithm, trait
 
-#: Algorithms without a transform: their sums are exact where the definition's are, and round no more elsewhere.
-EXACT = ("image", "polyphase", "separable")
-#: Algorithms that keep the promise of image filters: a NaN or an infinity reaches just the outputs that see it.
-FILTERS = (*EXACT, "dft", "fft2d", "fft")
-
-Spec = ConvSpec | PoolSpec
+Spec = ConvSpec | TransposeSpec | PoolSpec | UnpoolSpec
 
 
-def name(algorithm: ModuleType) -> str:
+def name(algorithm: Algorithm) -> str:
     """The public name of an algorithm: its module's, without the operation."""
     return algorithm.__name__.rpartition(".")[2].split("_", 1)[1]
 
 
 def operation(spec: Spec) -> str:
     """The operation that a spec is of."""
-    return f"conv{spec.axes}d" if isinstance(spec, ConvSpec) else f"{spec.op}_pool{spec.axes}d"
+    if isinstance(spec, ConvSpec):
+        return f"conv{spec.axes}d"
+    if isinstance(spec, TransposeSpec):
+        return f"conv_transpose{spec.axes}d"
+    if isinstance(spec, UnpoolSpec):
+        return "max_unpool2d"
+    return f"{'adaptive_' * spec.adaptive}{spec.op}_pool{spec.axes}d"
 
 
 def check_name(algorithm: object) -> None:
@@ -43,14 +46,17 @@ def check_name(algorithm: object) -> None:
 Table = tuple[Any, ...]
 
 
-def by_operation(conv2d: Table, conv3d: Table, pool2d: Table, pool3d: Table, conv2d_weight: Table) -> dict[str, Table]:
-    """The table of each operation, by name; a signal is an image of height 1."""
-    tables = {}
-    for axes in (2, 1, 3):
-        tables[f"conv{axes}d"] = conv3d if axes == 3 else conv2d
-        for kind in ("max", "avg", "lp"):
-            tables[f"{kind}_pool{axes}d"] = pool3d if axes == 3 else pool2d
-    return tables | {"conv2d_weight": conv2d_weight}
+class Choice(NamedTuple):
+    """What runs a convolution: an algorithm and, if one for special weights would be cheaper still, that."""
+
+    algorithm: Any
+    special: Any = None
+
+    def prepare(self, spec: Any, weight: Any, *stream: Any) -> tuple[Any, Any]:
+        """The one of the two that runs with this weight, and the weight as it packs it."""
+        if self.special is not None and (packed := self.special.prepare_if_suited(spec, weight, *stream)) is not None:
+            return self.special, packed
+        return self.algorithm, self.algorithm.prepare(spec, weight, *stream)
 
 
 class _Estimate(NamedTuple):
@@ -84,7 +90,7 @@ class Planner:
         #: What choices depend on beside their arguments: whoever keeps one keeps this with it. (A method would take a
         #: hundredth of a small call.)
         self.state = state
-        # A transposed convolution asks for the estimates of its parts, and then for their algorithms.
+        # Who asks for the estimates of parts asks for their algorithms afterwards.
         self._estimates = lru_cache(maxsize=256)(self._estimated)
         self._labelled = lru_cache(maxsize=64)(self._labels)
         self._named = lru_cache(maxsize=4096)(self._asked_for)
@@ -94,29 +100,29 @@ class Planner:
         """Names of the operations that have a table."""
         return tuple(self._tables)
 
-    def table(self, op: str = "conv2d") -> tuple[ModuleType, ...]:
-        """The algorithm modules of one operation, in table order; ValueError if there is no such operation."""
+    def table(self, op: str = "conv2d") -> Table:
+        """The algorithms of one operation, in table order; ValueError if there is no such operation."""
         if not isinstance(op, str) or op not in self._tables:
             raise ValueError(f"op must be one of {', '.join(map(repr, self._tables))}, got {op!r}")
         return self._tables[op]
 
     def algorithms(self, op: str = "conv2d") -> tuple[str, ...]:
         """Names of the algorithms of one operation, in table order."""
-        return tuple(map(name, self.table(op)))
+        return tuple(dict.fromkeys(map(name, self.table(op))))
 
     def choose(
         self, spec: Spec, algorithm: str, *, op: str | None = None, names: tuple[str, ...] | None = None,
         for_one_call: bool = False,
-    ) -> tuple[ModuleType, ModuleType | None]:  # fmt: skip
-        """The module to run: the one asked for by name, or the cheapest that can, of all or of `names`.
+    ) -> Choice:  # fmt: skip
+        """The algorithm to run: the one asked for by name, or the cheapest that can, of all or of `names`.
 
-        And the module that would be cheaper still, if there is one and the weights suit it. `for_one_call` says that
-        weights are prepared each time, which counts then. The operation is by default the spec's forward one.
+        `for_one_call` says that weights are prepared each time, which counts then. The operation is by default the
+        spec's forward one.
         """
         check_name(algorithm)
         op = op or operation(spec)
         if algorithm != "auto":
-            return self._named(op, spec, algorithm), None
+            return Choice(self._named(op, spec, algorithm))
         return self._cheapest(op, spec, names, for_one_call, *self.state())
 
     def candidates(
@@ -129,20 +135,35 @@ class Planner:
             for estimate in self._estimates(op or operation(spec), spec, special)
         }
 
-    def _asked_for(self, op: str, spec: Spec, algorithm: str) -> ModuleType:
-        modules = self.table(op)
-        for module in modules:
+    def reason(self, spec: Spec, algorithm: str) -> str | None:
+        """Why the algorithm of a name cannot do this; None if it can."""
+        op = operation(spec)
+        reasons = [module.supports(spec) for module in self.table(op) if name(module) == algorithm]
+        return None if None in reasons else (reasons or [f"{op} has no such algorithm"])[-1]
+
+    def seconds(self, spec: Spec, algorithm: str, *, for_one_call: bool = False) -> float:
+        """What the algorithm of a name is estimated to take."""
+        chosen, machine = self._named(operation(spec), spec, algorithm), self._machine()
+        preparing = trait(chosen, "prepare_cost")(spec, machine) if for_one_call else 0.0
+        return chosen.cost(spec, machine) + preparing
+
+    def _asked_for(self, op: str, spec: Spec, algorithm: str) -> Any:
+        """The algorithm of a name; of two that share one the first that can."""
+        reason = None
+        for module in self.table(op):
             if name(module) == algorithm:
-                if reason := module.supports(spec):
-                    raise ValueError(f"algorithm {algorithm!r} cannot do this: {reason}")
-                return module
-        known = ", ".join(repr(name(module)) for module in modules)
+                reason = module.supports(spec)
+                if reason is None:
+                    return module
+        if reason is not None:
+            raise ValueError(f"algorithm {algorithm!r} cannot do this: {reason}")
+        known = ", ".join(map(repr, self.algorithms(op)))
         raise ValueError(f"algorithm must be 'auto' or one of {known}, got {algorithm!r}")
 
     def _least(
         self, op: str, spec: Spec, names: tuple[str, ...] | None, for_one_call: bool, threads: int, _: int
-    ) -> tuple[ModuleType, ModuleType | None]:
-        """The cheapest module that suits any weights, and the cheaper one, if any, that suits special ones."""
+    ) -> Choice:
+        """The cheapest algorithm for any weights, and the cheaper one, if any, for special ones."""
         costs, others = (self.candidates(spec, op=op, for_one_call=for_one_call, special=special)
                          for special in (False, True))  # fmt: skip
         if names is not None:
@@ -152,22 +173,25 @@ class Planner:
             last = self.table(op)[-1]
             raise ValueError(f"no algorithm can do this; of {name(last)!r}: {last.supports(spec)}")
         remembered = None
-        if threads and isinstance(spec, ConvSpec) and op == operation(spec):
+        if threads and isinstance(spec, ConvSpec | TransposeSpec) and op == operation(spec):
             remembered = remember.recall(spec, threads)
         best = remembered if remembered in costs else min(costs, key=costs.__getitem__)
         least = min(costs.values())
         cheaper = min((label for label in others if others[label] < least), key=others.__getitem__, default=None)
-        return self._named(op, spec, best), None if cheaper is None else self._named(op, spec, cheaper)
+        return Choice(self._named(op, spec, best), None if cheaper is None else self._named(op, spec, cheaper))
 
     def _estimated(self, op: str, spec: Spec, special: bool) -> tuple[_Estimate, ...]:
         """Those of all algorithms that can."""
         machine, found = self._machine(), []
         for module, label in self._labelled(op, special):
             if module.supports(spec) is None and (seconds := module.cost(spec, machine)) < math.inf:
-                preparing = module.prepare_cost(spec, machine) if hasattr(module, "prepare_cost") else 0.0
-                found.append(_Estimate(label, seconds, preparing))
+                found.append(_Estimate(label, seconds, trait(module, "prepare_cost")(spec, machine)))
         return tuple(found)
 
-    def _labels(self, op: str, special: bool) -> tuple[tuple[ModuleType, str], ...]:
-        """The modules of a table for any weights, or for special ones, and their names."""
-        return tuple((module, name(module)) for module in self.table(op) if hasattr(module, "fit") == special)
+    def _labels(self, op: str, special: bool) -> tuple[tuple[Any, str], ...]:
+        """The algorithms of a table that "auto" may pick for any weights, or for special ones, and their names."""
+        return tuple(
+            (module, name(module))
+            for module in self.table(op)
+            if trait(module, "automatic") and (trait(module, "prepare_if_suited") is not None) == special
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
+from .choose import operation
 
 
 class Plan:
@@ -28,9 +30,15 @@ class Plan:
         Shape of the result.
     """
 
-    spec: ConvSpec
-    #: Whether the plan is of a transposed convolution.
-    is_transposed = False
+    def __init__(self, problem: ConvSpec | TransposeSpec) -> None:
+        #: What is planned.
+        self.problem = problem
+
+    @property
+    def spec(self) -> ConvSpec:
+        """The convolution; of a transposed one that which is transposed."""
+        problem = self.problem
+        return problem if isinstance(problem, ConvSpec) else problem.convolution
 
     @property
     def algorithm(self) -> str:
@@ -45,17 +53,17 @@ class Plan:
     @property
     def flops(self) -> int:
         """Multiplications and additions of the definition, whichever algorithm runs."""
-        return self.spec.flops
+        return self.problem.flops
 
     @property
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the result."""
-        return self.spec.x_shape if self.is_transposed else self.spec.output_shape
+        return self.problem.output_shape
 
     @property
     def x_shape(self) -> tuple[int, ...]:
         """Shape of the input."""
-        return self.spec.output_shape if self.is_transposed else self.spec.x_shape
+        return self.problem.x_shape
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """The result for `x`, of the planned shape and of a dtype that converts to the planned one without loss.
@@ -65,9 +73,9 @@ class Plan:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        spec, kind = self.spec, "conv_transpose" if self.is_transposed else "conv"
+        spec, op = self.spec, operation(self.problem)
         return (
-            f"<Plan {kind}{spec.axes}d {self.x_shape} * {spec.weight_shape} -> {self.output_shape}, {spec.dtype}, "
+            f"<Plan {op} {self.x_shape} * {spec.weight_shape} -> {self.output_shape}, {spec.dtype}, "
             f"stride={spec.strides}, padding={spec.paddings}, dilation={spec.dilations}, groups={spec.groups}: "
             f"algorithm={self.algorithm!r}, flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )

@@ -20,13 +20,13 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..base.files import cache_folder, read, write
 from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
 
 #: Rises whenever something is learnt or forgotten: whoever keeps a choice keeps this number with it.
 generation = 0
@@ -38,7 +38,7 @@ _learned: dict[tuple[str, int], dict[str, Any]] = {}
 # -- for the planner -----------------------------------------------------------------------------------------
 
 
-def recall(spec: ConvSpec, threads: int) -> str | None:
+def recall(spec: ConvSpec | TransposeSpec, threads: int) -> str | None:
     """The algorithm that won when this problem was measured on so many threads, if it was."""
     folder = os.path.join(_root(), _machine_name())  # sooner than with a Path: every new problem asks
     if not _learned and not os.path.isdir(folder):
@@ -50,7 +50,7 @@ def recall(spec: ConvSpec, threads: int) -> str | None:
     return record["algorithm"]
 
 
-def learn(spec: ConvSpec, threads: int, seconds: Mapping[str, float]) -> str:
+def learn(spec: ConvSpec | TransposeSpec, threads: int, seconds: Mapping[str, float]) -> str:
     """Remember the fastest of these algorithms, and return it."""
     problem, _ = _key(spec, threads)
     winner = min(seconds, key=seconds.__getitem__)
@@ -85,8 +85,8 @@ def forget() -> int:
     return len(names)
 
 
-def _key(spec: ConvSpec, threads: int) -> tuple[str, int]:
-    return str(spec if spec.batched else replace(spec, batched=True)), threads
+def _key(spec: ConvSpec | TransposeSpec, threads: int) -> tuple[str, int]:
+    return str(spec.as_batch()), threads
 
 
 def keep(record: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ and a sum over kd planes z = k * stride_d - front + e * dilation_d.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import Field, dataclass
+from dataclasses import Field, dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
@@ -97,6 +97,14 @@ class ConvSpec(HashedOnce):
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
         values = {label: _short(given.get(label, getattr(self, label))) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
+
+    def as_batch(self) -> ConvSpec:
+        """The same with an axis of images."""
+        return self if self.batched else replace(self, batched=True)
+
+    def of_images(self, n: int) -> ConvSpec:
+        """The same for another number of images."""
+        return self if n == self.n else replace(self, n=n)
 
     @cached_property
     def floor(self) -> np.generic:

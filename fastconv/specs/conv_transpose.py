@@ -1,18 +1,118 @@
-"""What a call of a transposed convolution means, checked once: the `ConvSpec` of the convolution that is transposed."""
+"""A transposed convolution is a convolution read the other way round, as a linear map: from its output's shape to its
+input's. A `TransposeSpec` is a call of one, checked once::
+
+    out[n, c, u, v] = bias[c] + sum over o, a, b, i, j with i * stride_h - top + a * dilation_h = u  (v alike)
+                      of weight[o, c, a, b] * x[n, o, i, j]
+
+It is the gradient of a convolution for its input, too.
+
+Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from .arguments import Pair, Sizes, frozen_padding, integer, paddings, per_axis
-from .conv import ConvSpec, conv_spec
+from .conv import ConvSpec, HashedOnce, conv_spec
 
 #: Stride, padding, output_padding, dilation and output_size of a call.
 Geometry = tuple[Any, Any, Any, Any, Any]
+
+
+@dataclass(frozen=True)
+class TransposeSpec(HashedOnce):
+    """One transposed convolution: `convolution` is the one that is transposed, with all checks passed.
+
+    What both have keeps its name and its meaning; `x` and the output have changed places.
+    """
+
+    convolution: ConvSpec
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __str__(self) -> str:
+        """As of the convolution; the same for no two problems."""
+        return f"transpose of {self.convolution}"
+
+    def as_batch(self) -> TransposeSpec:
+        """The same with an axis of images."""
+        return TransposeSpec(self.convolution.as_batch())
+
+    def of_images(self, n: int) -> TransposeSpec:
+        """The same for another number of images."""
+        return TransposeSpec(self.convolution.of_images(n))
+
+    @cached_property
+    def axes(self) -> int:
+        """The number of spatial axes."""
+        return self.convolution.axes
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """The promoted dtype of the operands."""
+        return self.convolution.dtype
+
+    @cached_property
+    def x_dtype(self) -> np.dtype:
+        """What the kernels read."""
+        return self.convolution.x_dtype
+
+    @cached_property
+    def acc_dtype(self) -> np.dtype:
+        """What the kernels add up in, and the dtype of the weights they read."""
+        return self.convolution.acc_dtype
+
+    @cached_property
+    def out_dtype(self) -> np.dtype:
+        """What the caller gets."""
+        return self.convolution.out_dtype
+
+    @cached_property
+    def precision(self) -> str:
+        """How float32 is multiplied."""
+        return self.convolution.precision
+
+    @cached_property
+    def n(self) -> int:
+        """Images."""
+        return self.convolution.n
+
+    @cached_property
+    def c_out(self) -> int:
+        """Channels of the output."""
+        return self.convolution.c_in
+
+    @cached_property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of the input as the caller gave it."""
+        return self.convolution.output_shape
+
+    @cached_property
+    def weight_shape(self) -> tuple[int, ...]:
+        """Shape of the weight as the caller gave it."""
+        return self.convolution.weight_shape
+
+    @cached_property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of the output as the caller gets it."""
+        return self.convolution.x_shape
+
+    @cached_property
+    def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """Shapes of input, weight and output as algorithms take them."""
+        output, weight, x = self.convolution.kernel_shapes
+        return x, weight, output
+
+    @cached_property
+    def flops(self) -> int:
+        """Multiplications and additions of the definition."""
+        return self.convolution.flops
 
 
 def transpose_spec(
@@ -23,8 +123,8 @@ def transpose_spec(
     bias: Any,
     geometry: Geometry,
     groups: Any,
-) -> ConvSpec:
-    """The convolution that is transposed; ValueError or TypeError if an argument, or all together, do not fit."""
+) -> TransposeSpec:
+    """Check a transposed convolution; ValueError or TypeError if an argument, or all together, do not fit."""
     stride, padding, output_padding, dilation, output_size = geometry
     return _problem(
         axes,
@@ -54,8 +154,8 @@ def _problem(
     dilation: Sizes,
     wanted: Sizes | None,
     groups: int,
-) -> ConvSpec:
-    """The convolution that is transposed; ValueError if the arguments do not fit together."""
+) -> TransposeSpec:
+    """Check arguments that fit each; ValueError if they do not fit together."""
     if len(x_shape) not in (axes + 1, axes + 2) or min(x_shape[-axes - 1 :]) < 1:
         raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
                          f"shape {x_shape}")
@@ -91,7 +191,7 @@ def _problem(
     )
     # An output padding beyond the stride could give the convolution a larger output than `x`.
     d, h, w = (*(1,) * (3 - axes), *size)
-    return replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d))
+    return TransposeSpec(replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d)))
 
 
 def _outputs(

@@ -18,7 +18,7 @@ from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddin
 from .arrays import check_bytes
 from .axes import AXES, FLAT, LAYOUTS, Depth, volume
 from .conv import HashedOnce
-from .dtypes import BFLOAT16
+from .dtypes import BFLOAT16, native
 
 
 @dataclass(frozen=True)
@@ -279,10 +279,27 @@ def bounds(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
 # -- unpooling -----------------------------------------------------------------------------------------------
 
 
-def unpooled_shape(
+@dataclass(frozen=True)
+class UnpoolSpec(HashedOnce):
+    """One unpooling, all checks passed."""
+
+    x_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def planes(self) -> int:
+        """Images times channels."""
+        return math.prod(self.x_shape[:-2])
+
+
+def unpool_spec(
     x: Any, places: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
-) -> tuple[int, ...]:
-    """Shape of what `max_unpool2d` makes; ValueError or TypeError if an argument does not fit."""
+) -> UnpoolSpec:  # fmt: skip
+    """Check what `max_unpool2d` is given; ValueError or TypeError if an argument does not fit."""
     if len(x.shape) not in (2, 3, 4) or min(x.shape[-3:]) < 1:
         raise ValueError(f"x must have shape (N, C, OH, OW), (C, OH, OW) or (OH, OW), no axis but N empty, got "
                          f"{x.shape}")
@@ -302,7 +319,7 @@ def unpooled_shape(
         if given < 1 or abs(given - usual) >= step:
             raise ValueError(f"output_size must be positive and differ by less than the stride {steps} from {natural}, "
                              f"got {size}")
-    return (*x.shape[:-2], *size)
+    return UnpoolSpec(x.shape, (*x.shape[:-2], *size), native("x", x.dtype))
 
 
 def check_places(places: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ..specs.conv import ConvSpec
-
 
 class Work(NamedTuple):
     """A problem, the function that runs it, and an algorithm, which may be "auto"."""
@@ -25,14 +23,8 @@ class Work(NamedTuple):
     algorithm: str = "auto"
 
 
-class Transposed(NamedTuple):
-    """What there is to know of a plan of a transposed convolution."""
-
-    spec: ConvSpec
-
-
-#: What compiles the same code: a family of operations, an algorithm and a dtype. Those without an algorithm have no
-#: table, and use kernels of those with one.
+#: What compiles the same code: a family of operations, an algorithm and a dtype. Those without an algorithm use
+#: kernels of those with one.
 Unit = tuple[str, str, str]
 
 

@@ -14,9 +14,10 @@ from ..functional.settings import get_num_threads
 from ..planner.plan import Plan
 from ..specs.arguments import flag
 from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import check_dtype
 from ..specs.pool import PoolSpec
-from .team import Transposed, Unit, cores, team, told
+from .team import Unit, cores, team, told
 
 __all__ = ["warmup"]
 
@@ -89,8 +90,7 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
 
 def portable(problems: Any) -> list[Any]:
     """Problems as another process can have them: of plans, what they are for. ValueError or TypeError as `warmup`."""
-    plans = {True: Transposed, False: lambda spec: spec}
-    return [plans[one.is_transposed](one.spec) if isinstance(one, Plan) else one for one in _problems_of(problems)]
+    return [one.problem if isinstance(one, Plan) else one for one in _problems_of(problems)]
 
 
 def _problems_of(problems: Any) -> list[Any]:
@@ -98,7 +98,7 @@ def _problems_of(problems: Any) -> list[Any]:
 
     if problems is None:
         return list(names())
-    kinds = str, ConvSpec, PoolSpec, Plan, Transposed
+    kinds = str, ConvSpec, TransposeSpec, PoolSpec, Plan
     if isinstance(problems, kinds):
         problems = (problems,)
     elif not isinstance(problems, Iterable):

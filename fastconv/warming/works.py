@@ -19,18 +19,15 @@ from typing import Any
 import numpy as np
 
 from .. import grad
-from ..cpu import calls
-from ..cpu.recipes import check_precision, planner, recipe, weight_recipe
-from ..cpu.transposed import TransposedPlan, transposed_recipe
-from ..functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
-from ..functional.max_pool import max_unpool2d
-from ..functional.unfold import fold2d, unfold2d
-from ..planner.choose import FILTERS, name, operation
+from ..cpu import calls, planner
+from ..cpu.recipes import FILTERS, check_precision, recipe, weight_recipe
+from ..planner.choose import name, operation
 from ..planner.plan import Plan
 from ..specs.conv import ConvSpec, conv_spec
-from ..specs.pool import PoolSpec, adaptive_spec, pool_spec
+from ..specs.conv_transpose import TransposeSpec
+from ..specs.pool import PoolSpec, UnpoolSpec, adaptive_spec, pool_spec
 from ..specs.unfold import columns_shape
-from .team import Transposed, Unit, Work
+from .team import Unit, Work
 
 # -- problems ------------------------------------------------------------------------------------------------
 
@@ -121,22 +118,22 @@ def _poolings(op: str, axes: int, dtype: np.dtype) -> list[PoolSpec]:
 # -- running one ---------------------------------------------------------------------------------------------
 
 
-def _weights(spec: ConvSpec) -> np.ndarray:
+def _weights(spec: ConvSpec | TransposeSpec) -> np.ndarray:
     """Weights that are an outer product and no integers, so that all code that looks for factors runs."""
     return np.full(spec.weight_shape, 0.5).astype(spec.dtype)
 
 
-def _plan(spec: ConvSpec, algorithm: str, once: bool = False) -> None:
-    this, x, weight = recipe(spec, algorithm, once), np.zeros(spec.x_shape, spec.dtype), _weights(spec)
+def _plan(spec: ConvSpec | TransposeSpec, algorithm: str, for_one_call: bool = False) -> None:
+    this, x, weight = recipe(spec, algorithm, for_one_call), np.zeros(spec.x_shape, spec.dtype), _weights(spec)
     operands = this.pack(weight, None)
     this.run(x, operands, None, ())
     if operands[0] is not this.module:  # other weights will not suit an algorithm for special ones
-        this = recipe(spec, name(this.module), once)
+        this = recipe(spec, name(this.module), for_one_call)
         this.run(x, this.pack(weight, None), None, ())
 
 
 #: A plain call, which packs weights in another way than a plan.
-_call = partial(_plan, once=True)
+_call = partial(_plan, for_one_call=True)
 
 
 def _weight_gradient(spec: ConvSpec, algorithm: str) -> None:
@@ -144,23 +141,9 @@ def _weight_gradient(spec: ConvSpec, algorithm: str) -> None:
     weight_recipe(spec, algorithm).run(x, grad, None)
 
 
-def _transposed_plan(spec: ConvSpec, algorithm: str) -> None:
-    TransposedPlan(spec, _weights(spec), None, algorithm)(np.zeros(spec.output_shape, spec.dtype))
-
-
-def _transposed_call(spec: ConvSpec, algorithm: str) -> None:
-    transposed_recipe(spec, algorithm).run(_weights(spec), np.zeros(spec.output_shape, spec.dtype), None, None)
-
-
 def _pool(spec: PoolSpec, algorithm: str) -> None:
-    x = _pooled(spec)
     for indices in (False, True)[: 1 + (spec.op == "max")]:
-        if not spec.adaptive:
-            recipe(spec, algorithm).run(x, indices, None)
-        elif spec.op == "max":
-            adaptive_max_pool2d(x, (spec.oh, spec.ow), return_indices=indices)
-        else:
-            adaptive_avg_pool2d(x, (spec.oh, spec.ow))
+        recipe(spec, algorithm).run(_pooled(spec), indices, None)
 
 
 def _pool_gradient(spec: PoolSpec, _: str) -> None:
@@ -169,7 +152,7 @@ def _pool_gradient(spec: PoolSpec, _: str) -> None:
 
 def _unpool(spec: PoolSpec, _: str) -> None:
     x = np.zeros(spec.output_shape, spec.dtype)
-    max_unpool2d(x, x.astype(np.int64), (spec.kh, spec.kw))
+    calls.unpool(UnpoolSpec(x.shape, _pooled(spec).shape, x.dtype), x, x.astype(np.int64), None)
 
 
 def _pooled(spec: PoolSpec) -> np.ndarray:
@@ -177,12 +160,11 @@ def _pooled(spec: PoolSpec) -> np.ndarray:
 
 
 def _unfold(spec: ConvSpec, _: str) -> None:
-    unfold2d(np.zeros(spec.x_shape, spec.dtype), (spec.kh, spec.kw), stride=spec.stride, padding=spec.padding)
+    calls.unfold(spec, np.zeros(spec.x_shape, spec.dtype), None)
 
 
 def _fold(spec: ConvSpec, _: str) -> None:
-    columns, size, kernel = np.zeros(columns_shape(spec), spec.dtype), (spec.h, spec.w), (spec.kh, spec.kw)
-    fold2d(columns, size, kernel, stride=spec.stride, padding=spec.padding)
+    calls.fold(spec, np.zeros(columns_shape(spec), spec.dtype), None)
 
 
 # -- what there is to do -------------------------------------------------------------------------------------
@@ -191,18 +173,17 @@ def _fold(spec: ConvSpec, _: str) -> None:
 Works = Iterator[tuple[Unit, Work]]
 
 
-def _unit(family: str, algorithm: str, spec: ConvSpec | PoolSpec) -> Unit:
+def _unit(family: str, algorithm: str, spec: ConvSpec | TransposeSpec | PoolSpec) -> Unit:
     return family, algorithm, str(spec.x_dtype)
 
 
 def _of_table(op: str, axes: int, dtype: np.dtype) -> Works:
-    """Every algorithm of an operation on the problems that it is good at; the operation's gradient, if it has one."""
+    """Every algorithm of an operation on the problems that it is good at; a pooling's gradient, if it has one."""
     kind, _, other = _family(op).partition("_")
     if other == "pool":
-        specs = _poolings(kind, axes, dtype)
-        yield from _near(op, specs, _pool)
+        yield from _near(op, _poolings(kind, axes, dtype), _pool)
         if op in grad.__all__:
-            yield _unit(f"{op} gradient", "", specs[0]), Work(_pool_gradient, specs[0])
+            yield from _of_pool_gradient(op, axes, dtype)
     elif other == "weight":
         yield from _near(op, _convolutions(LAYERS, axes, dtype), _weight_gradient)
     else:
@@ -237,7 +218,12 @@ def _of_images(op: str, axes: int, dtype: np.dtype) -> Works:
 
 def _of_transposed(op: str, axes: int, dtype: np.dtype) -> Works:
     for spec in _convolutions(TRANSPOSED, axes, dtype):
-        yield from _of_transposed_spec(spec)
+        yield from _of_spec(TransposeSpec(spec))
+
+
+def _of_pool_gradient(op: str, axes: int, dtype: np.dtype) -> Works:
+    spec = _poolings(op.partition("_")[0], axes, dtype)[0]
+    yield _unit(f"{spec.op}_pool2d gradient", "", spec), Work(_pool_gradient, spec)
 
 
 def _of_adaptive(op: str, axes: int, dtype: np.dtype) -> Works:
@@ -255,7 +241,7 @@ def _of_windows(op: str, axes: int, dtype: np.dtype) -> Works:
     yield _unit(op, "", spec), Work(_unfold if op == "unfold2d" else _fold, spec)
 
 
-#: The operations that have no table, or only a part of one.
+#: The operations that have no table, only a part of one, or one whose algorithms use kernels of others.
 BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
     "corr2d": _of_images,
     "correlate2d": _of_images,
@@ -266,6 +252,8 @@ BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
     "conv2d_input": _of_transposed,
     "adaptive_avg_pool2d": _of_adaptive,
     "adaptive_max_pool2d": _of_adaptive,
+    "max_pool2d_input": _of_pool_gradient,
+    "avg_pool2d_input": _of_pool_gradient,
     "max_unpool2d": _of_unpool,
     "unfold2d": _of_windows,
     "fold2d": _of_windows,
@@ -274,22 +262,20 @@ BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
 
 def names() -> tuple[str, ...]:
     """Names of the operations whose kernels can be compiled in advance."""
-    return (*planner.operations(), *BESIDES)
+    return tuple(dict.fromkeys((*planner.operations(), *BESIDES)))
 
 
 def _of_operation(op: str, dtype: np.dtype) -> Works:
     return BESIDES.get(op, _of_table)(op, int(re.findall(r"(\d)d", op)[0]), dtype)
 
 
-def _of_spec(spec: ConvSpec | PoolSpec) -> Works:
+def _of_spec(spec: ConvSpec | TransposeSpec | PoolSpec) -> Works:
     """The planner picks, for a plan and for a plain call, which packs the weights each time."""
-    if isinstance(spec, PoolSpec) and spec.adaptive:
-        yield _unit(f"adaptive_{spec.op}_pool", "", spec), Work(_pool, spec)
-        return
     check_precision(spec)
-    for run, once in ((_plan, False), (_call, True)) if isinstance(spec, ConvSpec) else ((_pool, False),):
-        module, _ = planner.choose(spec, "auto", for_one_call=once)
-        yield _unit(_family(operation(spec)), name(module), spec), Work(run, spec)
+    family = _family(operation(spec))
+    for run, for_one_call in ((_pool, False),) if isinstance(spec, PoolSpec) else ((_plan, False), (_call, True)):
+        label = name(planner.choose(spec, "auto", for_one_call=for_one_call).algorithm)
+        yield _unit(family, "" if isinstance(spec, TransposeSpec) else label, spec), Work(run, spec)
 
 
 def by_every_algorithm(specs: Iterable[ConvSpec]) -> dict[Unit, list[Work]]:
@@ -302,11 +288,6 @@ def by_every_algorithm(specs: Iterable[ConvSpec]) -> dict[Unit, list[Work]]:
     return found
 
 
-def _of_transposed_spec(spec: ConvSpec) -> Works:
-    for run in (_transposed_plan, _transposed_call):
-        yield _unit("conv_transpose", "", spec), Work(run, spec)
-
-
 def stages(problems: Iterable[Any], dtypes: Sequence[np.dtype]) -> list[dict[Unit, list[Work]]]:
     """The works of all units: first those of algorithms, then those that find most of their kernels compiled."""
     found: list[dict[Unit, list[Work]]] = [{}, {}]
@@ -314,10 +295,8 @@ def stages(problems: Iterable[Any], dtypes: Sequence[np.dtype]) -> list[dict[Uni
         works: Works
         if isinstance(problem, str):
             works = chain.from_iterable(_of_operation(problem, dtype) for dtype in dtypes)
-        elif isinstance(problem, Transposed) or (isinstance(problem, Plan) and problem.is_transposed):
-            works = _of_transposed_spec(problem.spec)
         else:
-            works = _of_spec(problem.spec if isinstance(problem, Plan) else problem)
+            works = _of_spec(problem.problem if isinstance(problem, Plan) else problem)
         for unit, work in works:
             several = found[not unit[1]].setdefault(unit, [])
             if work not in several:

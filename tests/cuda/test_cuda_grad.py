@@ -15,9 +15,9 @@ from small import CONV, POOL, SIMULATED
 
 import fastconv
 from fastconv import grad
+from fastconv.cuda import planner as gpu
 from fastconv.cuda.algorithms import weight_implicit_gemm, weight_pixels
 from fastconv.cuda.machine import Machine
-from fastconv.cuda.operands import planner as gpu
 from fastconv.cuda.system import host_slices
 from fastconv.cuda.system.arrays import SimulatedArray
 from fastconv.planner import choose

@@ -12,7 +12,7 @@ from reference import assert_close
 from small import POOL, SIMULATED
 
 import fastconv
-from fastconv.cuda.operands import planner as gpu
+from fastconv.cuda import planner as gpu
 from fastconv.planner import choose
 from fastconv.specs import pool
 

@@ -30,9 +30,11 @@ from ..machine import Machine
 from ..shared import panels
 from ..system import micro
 from ..system.kernels import Launch, kernel
-from ..system.memory import is_used_once, weights_array
+from ..system.memory import is_for_one_call, weights_array
 from ..tiles import simd
 from ..tiles.dot_tile import scalar_products_address
+
+exact = True
 
 
 def _shape(images: int) -> tuple[int, int]:
@@ -87,7 +89,7 @@ class Packed(NamedTuple):
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """For a plan a copy, from the beginning of a cache line on: vectors that cross lines take 1.2 times as long."""
     flat = weight.reshape(-1)
-    if not is_used_once():
+    if not is_for_one_call():
         flat = weights_array(flat.shape, flat.dtype)
         flat[:] = weight.reshape(-1)
     return _unpacked(spec)._replace(weight=flat)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from ...specs.conv import ConvSpec
 from ..shared.row_filter import cost, prepare, run, scratch
 
+exact = True
+
 __all__ = ["cost", "prepare", "run", "scratch", "supports"]
 
 

@@ -50,6 +50,8 @@ from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.spectral_tile import row_product_address, spectral_rows, spectral_tile_address
 
+filters = True
+
 #: Longest transform: its matrices, 64 KiB each, stay in the second-level cache.
 MOST = 128
 #: Bytes of a task's spectra: half of a 1 MiB second-level cache, and what a thread may take at most.

@@ -37,6 +37,8 @@ from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
 
+exact = True
+
 #: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
 #: cache of 1 MiB with the weights.
 PATCH_BYTES = 320 << 10

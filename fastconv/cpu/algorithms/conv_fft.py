@@ -47,6 +47,8 @@ from ..system.threads import in_threads, num_threads
 from ..tiles import simd
 from ..tiles.spectral_tile import spectral_rows, spectral_tile_address
 
+filters = True
+
 #: Bytes of spectra in one step: beside its transforms the calls into SciPy (10 us) are cheap, and caches hold it.
 STEP_BYTES = 2 << 20
 #: Most scratch a step may need, and all threads together.

@@ -45,6 +45,8 @@ from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.butterfly import Transform, down, filtered_address, radices, transform, up
 
+filters = True
+
 #: Sides of a block: whole vectors of at most 16 lanes, from the factors that `butterfly` knows.
 SIZES = tuple(n for n in range(16, 1025, 16) if 5**9 * 3**9 * 2**10 % n == 0 and n % 25 and n % 27)
 #: Most bytes of a block. Beyond that, the second-level cache is left behind anyway.

@@ -17,6 +17,9 @@ from __future__ import annotations
 from ...specs.conv import ConvSpec
 from ..shared.row_filter import cost, prepare, run, scratch
 
+exact = True
+filters = True
+
 __all__ = ["cost", "prepare", "run", "scratch", "supports"]
 
 

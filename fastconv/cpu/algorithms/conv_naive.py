@@ -26,6 +26,8 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system.kernels import kernel
 
+exact = True
+
 
 def supports(spec: ConvSpec) -> str | None:
     return None

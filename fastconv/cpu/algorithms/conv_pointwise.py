@@ -43,6 +43,8 @@ from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
 
+exact = True
+
 #: Bytes of x in one task. From 64 KiB to 640 KiB it makes a difference of 3%.
 BLOCK_BYTES = 400 << 10
 

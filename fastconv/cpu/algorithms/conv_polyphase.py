@@ -38,6 +38,9 @@ from ..tiles import simd
 from ..tiles.deal import join_row, split_row
 from ..tiles.plane_tile import plane_tile_address, tile_vectors
 
+exact = True
+filters = True
+
 #: Phases: with four, loads are no limit, and a tile of 4x6 vectors fills 32 registers, one of 4x3 fills 16.
 PHASES = 4
 #: Most rows of a kernel: with four, `image` shares its loads among as many rows of the output.

@@ -21,6 +21,8 @@ from ..shared import row_filter
 from ..shared.row_filter import prepare_one_row as prepare
 from ..shared.row_filter import run, scratch
 
+exact = True
+
 __all__ = ["cost", "prepare", "run", "scratch", "supports"]
 
 

@@ -10,12 +10,12 @@ What it changes over `image`: kh * kw multiply-adds an output become kh + kw. Bo
 every stride, padding and horizontal dilation is the same code.
 
 Whether a kernel is an outer product is a matter of its values, which the planner does not see in the spec. So
-``"auto"`` compares costs first, and only where two passes would win does `fit` look for the factors; it gives up at the
-first four weights that contradict. Factors of integers, also of those kept in floats, are integers: their sums are
-exact where those of the definition are, and wrap around as they do. Of floats the factors are found in float64 by least
-squares and rounded to the kernel's dtype; their product must give back every weight to two units in the last place (of
-float64 to six), so that results differ from `image`'s by no more than rounding. Kernels without such factors run as
-`image` does, if this algorithm is asked for by name.
+``"auto"`` compares costs first, and only where two passes would win does `prepare_if_suited` look for the factors; it
+gives up at the first four weights that contradict. Factors of integers, also of those kept in floats, are integers:
+their sums are exact where those of the definition are, and wrap around as they do. Of floats the factors are found in
+float64 by least squares and rounded to the kernel's dtype; their product must give back every weight to two units in
+the last place (of float64 to six), so that results differ from `image`'s by no more than rounding. Kernels without such
+factors run as `image` does, if this algorithm is asked for by name.
 
 A NaN or an infinity reaches the outputs that see it, but a first pass may overflow where the definition does not. The
 result is looked through, and where one is found all is computed again by the definition, as in `fft`.
@@ -44,6 +44,9 @@ from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.row_tile import Shape, row_tile
+
+exact = True
+filters = True
 
 #: Bytes of the lines of a task: an eighth of a 1 MiB second-level cache.
 LINE_BYTES = 128 << 10
@@ -249,7 +252,7 @@ class Packed(NamedTuple):
     weight: np.ndarray
 
 
-def fit(spec: ConvSpec, weight: np.ndarray) -> Packed | None:
+def prepare_if_suited(spec: ConvSpec, weight: np.ndarray) -> Packed | None:
     """The factors, if all kernels are outer products."""
     found = _factors(spec, weight)
     return None if found is None else Packed(found, weight)

@@ -56,7 +56,7 @@ from ..shared.winograd_blocking import (
 )
 from ..system import micro
 from ..system.kernels import jit, kernel
-from ..system.memory import is_used_once, scratch_rows, weights_array
+from ..system.memory import is_for_one_call, scratch_rows, weights_array
 from ..system.threads import masked_threads, num_threads
 from ..tiles import simd
 from ..tiles.linear_map import map_address
@@ -123,7 +123,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     # One row more than needed, for the reason that `steps` gives.
     depth, panel = spec.c_in // spec.groups + 1, tiling.vectors * lanes
     shape = down.elements * across.elements, depth, panel
-    if is_used_once() and (alone := one_block(spec, num_threads())):
+    if is_for_one_call() and (alone := one_block(spec, num_threads())):
         packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
         return _unpacked(spec, alone)._replace(weight=packed, raw=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)

@@ -26,6 +26,7 @@ Measured: 64 channels of 28 x 28, 4x4, stride 2, one core of an AMD EPYC 9004: 6
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -34,7 +35,9 @@ import numpy as np
 from numba import prange
 
 from ...specs.arguments import Pair
+from ...specs.arrays import kernel_ready
 from ...specs.conv import ConvSpec
+from ...specs.conv_transpose import TransposeSpec
 from ..machine import Machine
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
@@ -70,10 +73,19 @@ class Blocking(NamedTuple):
     """Rows of the patch."""
 
 
-def supports(spec: ConvSpec) -> bool:
-    """Whether this can make the transpose of `spec`."""
-    able = spec.axes < 3 and spec.c_out == spec.groups and max(spec.stride) > 1 and spec.stride[1] <= MOST_PHASES
-    return able and scratch_bytes(spec) <= LIMIT_BYTES
+def supports(spec: TransposeSpec) -> str | None:
+    problem = spec.convolution
+    if spec.axes == 3:
+        return "it is for images"
+    if problem.c_out != problem.groups:
+        return f"it needs as many groups as there are channels in, {problem.c_out}, not {problem.groups}"
+    if max(problem.stride) == 1:
+        return "without a stride there are no phases"
+    if problem.stride[1] > MOST_PHASES:
+        return f"the stride is {problem.stride[1]} columns, more than the {MOST_PHASES} phases of a register tile"
+    if scratch_bytes(problem) > LIMIT_BYTES:
+        return f"its patch of the input would take more than {LIMIT_BYTES >> 10} KiB"
+    return None
 
 
 def _reach(spec: ConvSpec) -> Pair:
@@ -109,10 +121,25 @@ def _cycles(spec: ConvSpec, rows: int, vectors: int) -> float:
     return tiles * (taps * (TAP + PRODUCT * rows * vectors) + across * rows * vectors * write + TILE)
 
 
-def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds, on one thread."""
-    plan = blocking(spec)
-    return machine.call + spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors) * 32 / machine.row_tile_flops
+def cost(spec: TransposeSpec, machine: Machine) -> float:
+    problem = spec.convolution
+    plan = blocking(problem)
+    cycles = problem.n * problem.c_in * _cycles(problem, plan.rows, plan.vectors)
+    return machine.call + cycles * 32 / machine.row_tile_flops
+
+
+def scratch(spec: TransposeSpec) -> int:
+    """A thread's patch, and `x` in the dtype that is added up in."""
+    converted = 0 if spec.x_dtype == spec.acc_dtype else math.prod(spec.x_shape) * spec.acc_dtype.itemsize
+    return scratch_bytes(spec.convolution) + converted
+
+
+def prepare(spec: TransposeSpec, weight: np.ndarray) -> np.ndarray:
+    return weight
+
+
+def run(spec: TransposeSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    _prepared(spec).run(kernel_ready(x, spec.acc_dtype), packed, bias, out)
 
 
 def scratch_bytes(spec: ConvSpec) -> int:
@@ -121,8 +148,8 @@ def scratch_bytes(spec: ConvSpec) -> int:
     return (plan.pitch * plan.seen + simd.lanes(spec.acc_dtype)) * spec.acc_dtype.itemsize
 
 
-class Ready:
-    """A problem made ready to run."""
+class Prepared:
+    """All that a call needs but the arrays."""
 
     def __init__(self, spec: ConvSpec) -> None:
         plan, (down, _) = blocking(spec), _reach(spec)
@@ -140,6 +167,11 @@ class Ready:
         """`y`, `weight` and `out` have the shapes of the convolution's output, weight and input."""
         patches = scratch_rows(self._patch, self._dtype)
         self._launch.call(self._tile, y, weight, bias, out, patches, *self._tables, self._sizes)
+
+
+@lru_cache(maxsize=1024)
+def _prepared(spec: TransposeSpec) -> Prepared:
+    return Prepared(spec.convolution)
 
 
 def _tables(spec: ConvSpec, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system import micro
 from ..system.kernels import jit, kernel
-from ..system.memory import is_used_once, weights_array
+from ..system.memory import is_for_one_call, weights_array
 from ..system.threads import masked_threads
 from ..tiles import register_tile, simd
 from .patch import zeros
@@ -82,7 +82,7 @@ def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple
     was packed is then still in the second-level cache. The form that is not used is empty.
     """
     channels = spec.c_out // spec.groups
-    if blocks == 1 and is_used_once():
+    if blocks == 1 and is_for_one_call():
         return weights_array((masked_threads(), 1, spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
     packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
     order = _panels_pack.sized(packed.size * PACK_OPERATIONS)

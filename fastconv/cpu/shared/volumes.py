@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from ...planner.contract import trait
 from ...specs.axes import FLAT
 from ...specs.conv import ConvSpec
 from ...specs.pool import PoolSpec
@@ -103,6 +104,7 @@ class Convolution:
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self.exact = trait(module, "exact")
         self.__name__ = module.__name__
 
     def supports(self, spec: ConvSpec) -> str | None:
@@ -117,8 +119,7 @@ class Convolution:
         return parts * (self.module.cost(part, machine) + moved / machine.stream / machine.threads)
 
     def prepare_cost(self, spec: ConvSpec, machine: Machine) -> float:
-        preparing = getattr(self.module, "prepare_cost", None)
-        return 0.0 if preparing is None else preparing(folded(spec) or gathered(spec), machine)
+        return trait(self.module, "prepare_cost")(folded(spec) or gathered(spec), machine)
 
     def scratch(self, spec: ConvSpec) -> int:
         if image := folded(spec):

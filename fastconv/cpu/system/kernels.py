@@ -110,6 +110,10 @@ class Launch:
         self.call(*args)
 
 
+#: Multiply-adds that take as long as moving one element, for `Kernel.sized`.
+MOVED = 8.0
+
+
 def kernel(py_func: Callable | None = None, **options: Any) -> Any:
     """Decorator that makes a `Kernel` of a function whose parallel loops are ``numba.prange``."""
     if py_func is None:

@@ -25,7 +25,7 @@ class _Kept(threading.local):
         self.scratch = np.empty(0, np.uint8)
         self.views: dict[tuple, np.ndarray] = {}
         self.weights = np.empty(0, np.uint8)
-        self.once = False
+        self.for_one_call = False
         self.buffers: dict[str, np.ndarray] = {}
 
 
@@ -73,27 +73,27 @@ def _new_rows(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
 
 
 def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array for packed weights: new, or within `used_once` in memory kept for this thread's calls."""
+    """An uninitialised array for packed weights: new, or for one call in memory that this thread keeps."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not _kept.once or size > KEPT_BYTES:
+    if not _kept.for_one_call or size > KEPT_BYTES:
         return _aligned(size).view(dtype).reshape(shape)
     if _kept.weights.nbytes < size:
         _kept.weights = _aligned(size)
     return _kept.weights[:size].view(dtype).reshape(shape)
 
 
-def used_once(prepare: Callable[..., Any], *args: Any) -> Any:
-    """``prepare(*args)`` for a result that is used before this thread's next call of `used_once`, and not after it."""
-    _kept.once = True
+def for_one_call(prepare: Callable[..., Any], *args: Any) -> Any:
+    """``prepare(*args)`` for a result that is used before this thread's next call of `for_one_call`, not after it."""
+    _kept.for_one_call = True
     try:
         return prepare(*args)
     finally:
-        _kept.once = False
+        _kept.for_one_call = False
 
 
-def is_used_once() -> bool:
+def is_for_one_call() -> bool:
     """Whether what is prepared now is for one call."""
-    return _kept.once
+    return _kept.for_one_call
 
 
 def _aligned(size: int) -> np.ndarray:

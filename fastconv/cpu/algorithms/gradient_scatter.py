@@ -13,22 +13,43 @@ Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 from numba import prange
 
 from ...specs.pool import PoolSpec
+from ..machine import Machine
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
 
 
-def max_pool(indices: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
-    """`indices` and `grad` are (planes, oh, ow), `out` is (planes, h, w)."""
-    _scatter_max.sized(8 * (grad.size + out.size))(indices, grad, out)
+def supports(spec: PoolSpec) -> str | None:
+    if spec.op == "lp":
+        return "gradients are of maxima and averages"
+    return "it is for planes" if spec.axes == 3 or spec.adaptive else None
 
 
-def avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
-    """`grad` is (planes, oh, ow), `out` is (planes, h, w)."""
+def cost(spec: PoolSpec, machine: Machine) -> float:
+    moved = (spec.planes * spec.h * spec.w + math.prod(spec.output_shape)) * spec.x_dtype.itemsize
+    return machine.call + moved / machine.stream
+
+
+def scratch(spec: PoolSpec) -> int:
+    """A line of gradients a thread, for averages."""
+    return spec.w * spec.x_dtype.itemsize if spec.op == "avg" else 0
+
+
+def run(spec: PoolSpec, x: np.ndarray | None, grad: np.ndarray, out: np.ndarray) -> None:
+    """Of maxima, `x` are the indices of those that were pooled."""
+    if spec.op == "avg":
+        _avg_pool(spec, grad, out)
+    else:
+        _scatter_max.sized(8 * (grad.size + out.size))(x, grad, out)
+
+
+def _avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
     (top, bottom), (left, right) = spec.padding
     if spec.divisor is not None:
         high, wide = np.full(spec.oh, spec.divisor, np.float64), np.ones(spec.ow)

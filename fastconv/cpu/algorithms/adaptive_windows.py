@@ -11,30 +11,39 @@ columns; places are looked for tap by tap. Where windows are equal, the poolings
 
 from __future__ import annotations
 
+import math
+
 import numba
 import numpy as np
 from numba import prange
 
+from ...specs.pool import PoolSpec, bounds
+from ..machine import Machine
 from ..system.kernels import kernel
 from ..system.memory import scratch_rows
 
-#: First element, and the one behind the last, of each window of an axis.
-Bounds = tuple[np.ndarray, np.ndarray]
+
+def supports(spec: PoolSpec) -> str | None:
+    return None if spec.adaptive else "its windows are told by the size of the output"
 
 
-def average(x: np.ndarray, out: np.ndarray, rows: Bounds, columns: Bounds) -> None:
-    """`x` is (planes, h, w), `out` (planes, oh, ow)."""
-    lines = scratch_rows(x.shape[2], out.dtype)
-    _adaptive_average.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
+def cost(spec: PoolSpec, machine: Machine) -> float:
+    moved = (spec.planes * spec.h * spec.w + math.prod(spec.output_shape)) * spec.x_dtype.itemsize
+    return machine.call + moved / machine.stream
 
 
-def maximum(x: np.ndarray, out: np.ndarray, indices: np.ndarray | None, rows: Bounds, columns: Bounds) -> None:
-    """The same; `indices`, if they are asked for, have the shape of `out`."""
+def scratch(spec: PoolSpec) -> int:
+    """A row of sums or maxima a thread."""
+    return spec.w * spec.x_dtype.itemsize
+
+
+def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
+    axes = *bounds(spec.h, spec.oh), *bounds(spec.w, spec.ow)
     if indices is not None:
-        _adaptive_places.sized(16.0 * x.size)(x, out, indices, *rows, *columns)
+        _adaptive_places.sized(16.0 * x.size)(x, out, indices, *axes)
         return
-    lines = scratch_rows(x.shape[2], out.dtype)
-    _adaptive_maximum.sized(2.0 * x.size + 8.0 * out.size)(x, out, *rows, *columns, lines)
+    kernel = _adaptive_average if spec.op == "avg" else _adaptive_maximum
+    kernel.sized(2.0 * x.size + 8.0 * out.size)(x, out, *axes, scratch_rows(spec.w, out.dtype))
 
 
 @kernel

@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...specs.pool import PoolSpec
+from ..machine import Machine
 from ..shared.pooling import block_shape, computed, lanes_last
 from ..system.kernels import INT64, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor, dense
@@ -77,8 +78,31 @@ def _whole(size: int) -> Axis:
     return Axis(size, size, 1, 1, 0, 1, 0, size)
 
 
-def max_pool(spec: PoolSpec, indices: Tensor, grad: Tensor, out: Tensor, stream: Stream) -> None:
-    """`indices` are those of the maxima, `grad` is of their shape, `out` of the input's."""
+def supports(spec: PoolSpec) -> str | None:
+    if spec.op == "lp":
+        return "gradients are of maxima and averages"
+    return "it is for planes" if spec.axes == 3 or spec.adaptive else None
+
+
+def cost(spec: PoolSpec, machine: Machine) -> float:
+    elements = spec.planes * (spec.h * spec.w + spec.oh * spec.ow)
+    return machine.launch + elements * spec.dtype.itemsize / machine.bandwidth
+
+
+def scratch(spec: PoolSpec) -> int:
+    """Of averages the columns that are gathered first."""
+    return 0 if spec.op == "max" else spec.planes * spec.oh * spec.w * 8
+
+
+def run(spec: PoolSpec, x: Tensor | None, grad: Tensor, out: Tensor, stream: Stream) -> None:
+    """Of maxima, `x` are the indices of those that were pooled."""
+    if x is None:
+        _avg_pool(spec, grad, out, stream)
+    else:
+        _max_pool(spec, x, grad, out, stream)
+
+
+def _max_pool(spec: PoolSpec, indices: Tensor, grad: Tensor, out: Tensor, stream: Stream) -> None:
     rows, cols = _axes(spec)
     lanes, grid, block, sizes, constants = _layout(rows, cols, out)
     stream.launch(
@@ -87,8 +111,7 @@ def max_pool(spec: PoolSpec, indices: Tensor, grad: Tensor, out: Tensor, stream:
     )
 
 
-def avg_pool(spec: PoolSpec, grad: Tensor, out: Tensor, stream: Stream) -> None:
-    """`grad` is of the output's shape, `out` of the input's."""
+def _avg_pool(spec: PoolSpec, grad: Tensor, out: Tensor, stream: Stream) -> None:
     rows, cols = _axes(spec)
     divisor = 0 if spec.divisor is None else spec.divisor
     if rows.overlap * cols.overlap < MANY or min(rows.overlap, cols.overlap) == 1:

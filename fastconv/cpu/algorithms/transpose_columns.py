@@ -1,0 +1,209 @@
+"""Transposed convolution as a matrix product: the weights times `x` make columns, which are summed up to images.
+
+::
+
+    columns[n, p, (c, a, b)] = sum over o of x[n, o, p] * weight[o, (c, a, b)]
+    out[n, c, u, v] = bias[c] + sum of columns[n, (i, j), (c, a, b)] over all i * stride_h - top + a * dilation_h = u
+                                                                                              (j, b and v alike)
+
+What it changes over convolutions (`transpose_phases`): these exchange the channels of all weights, which takes as long
+as few pixels take to multiply. Here the weights are the pixels of a pointwise convolution, as they lie, and what is
+packed are the positions of `x`. Best for small images and many weights.
+
+Loop order: some images of a group are multiplied together, as many as leave their columns in a cache; then come the
+sums of these. Images of one pixel are one product of NumPy's BLAS; of small images with few channels the sums are made
+without columns.
+
+Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4;
+Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006, for columns.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from ...planner.contract import Convolution
+from ...specs.arguments import Pair
+from ...specs.arrays import kernel_ready
+from ...specs.conv import ConvSpec, conv_spec
+from ...specs.conv_transpose import TransposeSpec
+from ..machine import Machine
+from ..shared.im2col import fold, fold_product, fold_taps
+from ..system.kernels import Launch
+from ..system.memory import buffer, for_one_call
+from ..tiles.simd import lanes
+
+#: Seconds to exchange and pack one weight, which is spared (0.5 to 1.5 ns measured, AMD EPYC 9004).
+MOVE = 1e-9
+#: Seconds of a vector's sum and of each of its products in `im2col.fold_product`; and of a product's calls (fitted to
+#: ten small layers, AMD EPYC 9004).
+SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
+#: Seconds of a call into a convolution, beside what its cost counts.
+CALL = 1e-5
+#: Bytes of the columns of one image, at most: more do not stay in a last-level cache until they are summed.
+COLUMNS_BYTES = 32 << 20
+#: Images are multiplied together while their columns are no more than this: they stay in a cache until they are summed.
+TOGETHER_BYTES = 2 << 20
+#: What a product takes to what it takes of images, which caches have (1.2 to 1.4 measured, AMD EPYC 9004).
+SHARE = 1.25
+
+
+class Columns:
+    """The algorithm, by a pointwise convolution that is handed in."""
+
+    def __init__(self, pointwise: Convolution) -> None:
+        self.__name__ = "transpose_columns"
+        self._pointwise: Any = pointwise
+        self._prepared = lru_cache(maxsize=1024)(self._made)
+
+    def supports(self, spec: TransposeSpec) -> str | None:
+        if spec.dtype.kind != "f":
+            return "products of integers are no task of the register tiles it uses"
+        if spec.axes == 3:
+            return "columns are of images"
+        if _columns(spec.convolution) * spec.acc_dtype.itemsize > COLUMNS_BYTES:
+            return f"the columns of an image take more than {COLUMNS_BYTES >> 20} MiB"
+        return None
+
+    def cost(self, spec: TransposeSpec, machine: Machine) -> float:
+        """It spares a plain call to move the weights: counted as that, below zero, by `prepare_cost`."""
+        problem = spec.convolution
+        if not problem.n:
+            return math.inf
+        if is_small(problem):
+            return machine.call + _direct_seconds(problem)
+        depth, columns = problem.c_out // problem.groups, problem.n * problem.groups * _columns(problem)
+        if problem.oh * problem.ow == 1:
+            rows = min(problem.n, depth)
+            rate = machine.blas_flops * 4 / problem.acc_dtype.itemsize * rows / (rows + 16)
+            product = 2 * columns * depth / rate + (problem.n + 2) * problem.groups * machine.call
+            moved = 3
+        else:
+            pointwise = self._pointwise
+            products = ((_product(problem, images), number) for images, number in _together(problem))
+            product = SHARE * problem.groups * sum(
+                number * (pointwise.cost(one, machine) + pointwise.prepare_cost(one, machine) + CALL)
+                for one, number in products
+            )  # fmt: skip
+            moved = 1
+        return product + moved * columns * problem.acc_dtype.itemsize / machine.bandwidth
+
+    def prepare_cost(self, spec: TransposeSpec, machine: Machine) -> float:
+        return 0.0 if is_small(spec.convolution) else -MOVE * math.prod(spec.weight_shape)
+
+    def prepare(self, spec: TransposeSpec, weight: np.ndarray) -> np.ndarray:
+        return weight
+
+    def _made(self, spec: TransposeSpec) -> Prepared:
+        return Prepared(spec.convolution, self._pointwise)
+
+    def run(self, spec: TransposeSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+        self._prepared(spec).run(packed, kernel_ready(x, spec.acc_dtype), bias, out)
+
+    def scratch(self, spec: TransposeSpec) -> int:
+        return self._prepared(spec).scratch() if spec.n else 0
+
+
+def _columns(spec: ConvSpec) -> int:
+    """Elements of the columns of one group of an image."""
+    return spec.c_in // spec.groups * spec.kh * spec.kw * spec.oh * spec.ow
+
+
+def _together(spec: ConvSpec) -> list[Pair]:
+    """Numbers of images that are multiplied together, and how often."""
+    most = max(1, TOGETHER_BYTES // (_columns(spec) * spec.acc_dtype.itemsize))
+    parts = [(most, spec.n // most), (spec.n % most, 1)]
+    return [(images, number) for images, number in parts if images and number]
+
+
+def _product(spec: ConvSpec, images: int) -> ConvSpec:
+    """The product of positions and weights of a group as a pointwise convolution: the weights are the pixels."""
+    depth, taps = spec.c_out // spec.groups, spec.c_in // spec.groups * spec.kh * spec.kw
+    return conv_spec((depth, taps), (images * spec.oh * spec.ow, depth, 1), (spec.acc_dtype,), axes=1)
+
+
+def _direct_seconds(spec: ConvSpec) -> float:
+    """Estimated, of `im2col.fold_product`."""
+    sums = spec.n * spec.c_in * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes(spec.acc_dtype))
+    return sums * (SUM + PRODUCT * (spec.c_out // spec.groups))
+
+
+def is_small(spec: ConvSpec) -> bool:
+    """Whether `im2col.fold_product` takes no longer than a product's calls for each image and group."""
+    return spec.stride[1] == 1 and _direct_seconds(spec) <= CALLS * spec.n * spec.groups
+
+
+class Prepared:
+    """All that a call needs but the arrays."""
+
+    def __init__(self, spec: ConvSpec, pointwise: Any) -> None:
+        self._spec, self._pointwise = spec, pointwise
+        channels, pads = spec.c_in // spec.groups, (spec.padding[0][0], spec.padding[1][0])
+        window = spec.kh, spec.kw, spec.oh, spec.ow
+        self._weights = spec.groups, spec.c_out // spec.groups, channels * spec.kh * spec.kw
+        self._signals = spec.n, spec.groups, spec.c_out // spec.groups, spec.oh * spec.ow
+        self._images = spec.n, spec.groups, channels, spec.h, spec.w
+        self._geometry = window, spec.stride, pads, spec.dilation, lanes(spec.acc_dtype)
+        self._pixel = spec.oh * spec.ow == 1
+        kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
+        self._column = self._pixel and kernel  # one is an image
+        self._direct = Launch(fold_product, spec.flops) if is_small(spec) else None
+        self._parts: list[tuple[int, int, ConvSpec]] = []
+        if self._direct is None and self._pixel:
+            self._fold = Launch(fold, self._weights[2])
+        elif self._direct is None:
+            self._parts = [(images, number, _product(spec, images)) for images, number in _together(spec)]
+            self._fold = Launch(fold_taps, 4.0 * self._weights[2] * self._signals[3] * self._parts[0][0])
+            self._no_bias = np.zeros(self._parts[0][2].c_out, spec.acc_dtype)
+
+    def run(self, weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+        """Fill the result."""
+        if self._direct is not None:
+            self._direct.call(weight, x, bias, out, self._spec.groups, *self._geometry)
+        elif self._pixel:
+            self._multiply_pixels(weight, x, bias, out)
+        else:
+            self._multiply(weight, x, bias, out)
+
+    def _multiply(self, weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+        """With a product for some images of a group."""
+        sums, dtype, (_, _, depth, positions) = out.reshape(self._images), out.dtype, self._signals
+        signals, first, pointwise = x.reshape(self._signals), 0, self._pointwise
+        for images, number, product in self._parts:
+            pixels, kernels, made = product.kernel_shapes
+            for _ in range(number):
+                turned = buffer("turned", (images, positions, depth), dtype)
+                columns = buffer("columns", made, dtype)
+                for group, matrix in enumerate(weight.reshape(self._weights)):
+                    turned[...] = signals[first : first + images, group].swapaxes(1, 2)
+                    packed = for_one_call(pointwise.prepare, product, turned.reshape(kernels))
+                    pointwise.run(product, matrix.reshape(pixels), packed, self._no_bias[: product.c_out], columns)
+                    taken = columns.reshape(-1, self._weights[2])
+                    self._fold.call(taken, bias, sums, first, group, *self._geometry)
+                first += images
+
+    @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
+    def _multiply_pixels(self, weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+        """All images, which have one pixel each, are one product of a group."""
+        signals, sums = x.reshape(self._signals), out.reshape(self._images)
+        for group, matrix in enumerate(weight.reshape(self._weights)):
+            rows = signals[:, group, :, 0] @ matrix
+            if self._column:
+                sums[:, group] = rows.reshape(sums[:, group].shape)
+                continue
+            for image, row in enumerate(rows):
+                self._fold.call(row[:, None], sums[image, group], *self._geometry)
+        if bias.any():
+            sums += bias.reshape(self._spec.groups, -1, 1, 1)
+
+    def scratch(self) -> int:
+        """Of the columns of images that are multiplied together, and of what is turned and multiplied."""
+        if self._direct is not None:
+            return 0
+        images = self._spec.n if self._pixel else self._parts[0][0]
+        columns = images * self._signals[3] * (self._weights[2] + self._signals[2]) * self._spec.acc_dtype.itemsize
+        return columns + (0 if self._pixel else self._pointwise.scratch(self._parts[0][2]))

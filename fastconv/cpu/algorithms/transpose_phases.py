@@ -1,0 +1,272 @@
+"""Transposed convolution by convolutions: of each phase one, or of all phases together.
+
+The rows u of the output of each remainder by the stride, a phase, see only some of the taps, always the same: each
+phase is a convolution of `x` without stride, by kernels that are flipped and whose channels are exchanged, and their
+results are interleaved. No zeros are inserted, nothing is multiplied by them (`fastconv.specs.phases` has the
+geometry). `Phases` does them one after the other. Where the stride divides the kernel, all phases see equally many
+taps, and together they are one convolution with as many times the channels, which is `Joint`: it reads `x` once, and
+its tiles are full where there are few channels.
+
+The convolutions are any of the planner's, which is handed in. `Named` has one algorithm for all of them, by whichever
+of the two ways is estimated to be faster: so the name of a convolution's algorithm is one of a transposed one's, too.
+
+Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
+al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...planner.choose import Choice, Planner
+from ...specs.arguments import Pair
+from ...specs.arrays import kernel_ready
+from ...specs.conv import ConvSpec
+from ...specs.conv_transpose import TransposeSpec
+from ...specs.phases import Parts, Turns, joint, sample, separate, together
+from ..machine import Machine
+from ..shared.interleave import Exchange, interleave
+from ..shared.volumes import one_input
+from ..system.memory import buffer, for_one_call, is_for_one_call
+
+#: Seconds of a call into a convolution, beside what its cost counts.
+CALL = 1e-5
+#: Seconds to interleave one byte of phases; where they are of several sizes NumPy does it, in twice that (10 GB/s
+#: measured, AMD EPYC 9004).
+INTERLEAVE = 1e-10
+
+
+class Prepared(NamedTuple):
+    """All that a call needs but the arrays."""
+
+    parts: Parts
+    choices: list[Choice]
+    """What runs each of them."""
+    exchange: Exchange | None
+    """What makes the weights of all; None if there are none."""
+    weights: tuple[int, ...]
+    """The shape (groups, channels in, channels out, taps) of those that are given."""
+    for_one_call: bool
+
+
+class Packed(NamedTuple):
+    """What a call needs but input and bias: the algorithm of each convolution, with its weights. For one call they come
+    one after the other, each to be used before the next."""
+
+    prepared: Prepared
+    weights: Iterable[tuple[Any, Any]]
+
+
+class Phases:
+    """One convolution for each phase."""
+
+    def __init__(self, planner: Planner, algorithm: str = "auto") -> None:
+        """The planner is for the convolutions, by `algorithm` each."""
+        self.__name__ = "transpose_phases"
+        self._planner, self._algorithm = planner, algorithm
+        self._joint = Joint(planner, algorithm) if type(self) is Phases else None
+        self._prepared = lru_cache(maxsize=1024)(self._made)
+
+    def supports(self, spec: TransposeSpec) -> str | None:
+        if max(spec.convolution.strides) == 1 and joint(spec.convolution):
+            return "without a stride there is one phase, as of 'joint'"
+        return None
+
+    def cost(self, spec: TransposeSpec, machine: Machine) -> float:
+        return self._seconds(spec.convolution, False)
+
+    def prepare_cost(self, spec: TransposeSpec, machine: Machine) -> float:
+        """Weights that are packed for one call may make other algorithms cheaper."""
+        return max(0.0, self._seconds(spec.convolution, True) - self._seconds(spec.convolution, False))
+
+    def _seconds(self, spec: ConvSpec, for_one_call: bool) -> float:
+        """Phases with equal kernels take as long as one of them. No more are counted than show that `Joint` is faster:
+        estimates take time."""
+        problems, number, complete, even = sample(spec)
+        most = math.inf if self._joint is None else self._joint._seconds(spec, for_one_call)
+        made = 0 if number == 1 and complete else sum(share * _output_bytes(problem) for problem, share in problems)
+        seconds = made * INTERLEAVE * (1 if even else 2)
+        for problem, share in problems:
+            if seconds > most:
+                break
+            seconds += share * self._one(problem, for_one_call)
+        return seconds
+
+    def _one(self, problem: ConvSpec, for_one_call: bool) -> float:
+        """Estimated seconds of one convolution."""
+        return min(self._planner.candidates(problem, for_one_call=for_one_call).values()) + CALL
+
+    def _parts(self, spec: ConvSpec, for_one_call: bool) -> Parts:
+        return separate(spec)
+
+    def parts(self, spec: TransposeSpec) -> Iterable[ConvSpec]:
+        return decisive(spec.convolution, self._parts(spec.convolution, False)).values()
+
+    def prepare(self, spec: TransposeSpec, weight: np.ndarray) -> Packed:
+        prepared = self._prepared(spec, is_for_one_call(), *self._planner.state())
+        weights = _packed(prepared, weight)
+        return Packed(prepared, weights if prepared.for_one_call else list(weights))
+
+    def _made(self, spec: TransposeSpec, for_one_call: bool, *choice: int) -> Prepared:
+        """`choice` is what the planner's choices depend on beside the arguments."""
+        problem = spec.convolution
+        parts = self._parts(problem, for_one_call)
+        chosen = {kernel: self._choose(one, for_one_call) for kernel, one in decisive(problem, parts).items()}
+        choices = [self._alike(chosen[part.problem.kh, part.problem.kw], part.problem, for_one_call)
+                   for part in parts.parts]  # fmt: skip
+        sizes = problem.groups, problem.c_out // problem.groups, problem.c_in // problem.groups
+        exchange = Exchange(*sizes, [part.order for part in parts.parts]) if parts.parts else None
+        taps = problem.depth.kd * problem.kh * problem.kw
+        return Prepared(parts, choices, exchange, (*sizes, taps), for_one_call)
+
+    def _choose(self, problem: ConvSpec, for_one_call: bool) -> Choice:
+        return self._planner.choose(problem, self._algorithm, for_one_call=for_one_call)
+
+    def _alike(self, choice: Choice, problem: ConvSpec, for_one_call: bool) -> Choice:
+        """The choice for a problem that differs in its sides only from another's, whose it is if it can."""
+        if choice.algorithm.supports(problem) is not None:
+            return self._choose(problem, for_one_call)
+        unfit = choice.special is not None and choice.special.supports(problem) is not None
+        return Choice(choice.algorithm) if unfit else choice
+
+    def run(self, spec: TransposeSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+        with one_input() if spec.axes == 3 else contextlib.nullcontext():
+            _run(packed, x, bias, out)
+
+    def scratch(self, spec: TransposeSpec) -> int:
+        """Of the convolution that needs most, and of the phases that are yet to be interleaved."""
+        parts, choices, *_ = self._prepared(spec, False, *self._planner.state())
+        each, phases = [0], 0
+        for part, choice in zip(parts.parts, choices, strict=True):
+            problem = part.problem
+            needed, written = choice.algorithm.scratch(problem), 0 if parts.whole else _output_bytes(problem)
+            if problem.x_shape[2:] != spec.kernel_shapes[0][2:]:  # a part of `x` is copied
+                needed += math.prod(problem.x_shape) * problem.x_dtype.itemsize
+            if parts.turns is None:
+                needed += written
+            else:
+                phases += written
+            each.append(needed)
+        return max(each) + phases
+
+
+class Joint(Phases):
+    """All phases as the channels of one convolution."""
+
+    def __init__(self, planner: Planner, algorithm: str = "auto") -> None:
+        super().__init__(planner, algorithm)
+        self.__name__ = "transpose_joint"
+
+    def supports(self, spec: TransposeSpec) -> str | None:
+        return None if joint(spec.convolution) else "the phases do not see equally many taps, or not all of the input"
+
+    def _seconds(self, spec: ConvSpec, for_one_call: bool) -> float:
+        """Infinite where there is no such convolution."""
+        found = joint(spec)
+        if found is None:
+            return math.inf
+        moved = 0.0 if found.whole else _output_bytes(found.problem) * INTERLEAVE
+        return self._one(found.problem, for_one_call) + moved
+
+    def _parts(self, spec: ConvSpec, for_one_call: bool) -> Parts:
+        parts = together(spec)
+        assert parts is not None
+        return parts
+
+
+class Named(Phases):
+    """All phases by one algorithm, together or one after the other, whichever takes less by the fastest ones."""
+
+    automatic = False
+
+    def __init__(self, planner: Planner, algorithm: str) -> None:
+        super().__init__(planner, algorithm)
+        self.__name__ = f"transpose_{algorithm}"
+        self._ways = Joint(planner), Phases(planner)
+
+    def _way(self, spec: ConvSpec, for_one_call: bool) -> Phases:
+        return min(self._ways, key=lambda way: way._seconds(spec, for_one_call))
+
+    def supports(self, spec: TransposeSpec) -> str | None:
+        found = joint(spec.convolution) if isinstance(self._way(spec.convolution, False), Joint) else None
+        problems = [problem for problem, _ in sample(spec.convolution).problems] if found is None else [found.problem]
+        return next(filter(None, (self._planner.reason(problem, self._algorithm) for problem in problems)), None)
+
+    def _one(self, problem: ConvSpec, for_one_call: bool) -> float:
+        return self._planner.seconds(problem, self._algorithm, for_one_call=for_one_call) + CALL
+
+    def _parts(self, spec: ConvSpec, for_one_call: bool) -> Parts:
+        return self._way(spec, for_one_call)._parts(spec, for_one_call)
+
+
+def decisive(spec: ConvSpec, parts: Parts) -> dict[Pair, ConvSpec]:
+    """Of the convolutions with kernels of each height and width one, whose algorithm all of them have; it is one for
+    which there is an estimate, if there is such a one."""
+    problems = [part.problem for part in parts.parts]
+    if len(problems) > 1:
+        problems += [problem for problem, _ in sample(spec).problems]
+    return {(problem.kh, problem.kw): problem for problem in problems}
+
+
+def _output_bytes(problem: ConvSpec) -> int:
+    return math.prod(problem.output_shape) * problem.acc_dtype.itemsize
+
+
+# -- running -------------------------------------------------------------------------------------------------
+
+
+def _packed(prepared: Prepared, weight: np.ndarray) -> Iterator[tuple[Any, Any]]:
+    """The algorithm of each convolution, and its weights as it packs them."""
+    parts, choices, exchange, shape, once = prepared
+    if exchange is None:
+        return
+    size, dtype = (exchange.size,), weight.dtype
+    exchanged = buffer("weights", size, dtype) if once else np.empty(size, dtype)
+    exchange.run(_bits(weight.reshape(shape)), _bits(exchanged))
+    for part, choice, kernels in zip(parts.parts, choices, exchange.parts(exchanged), strict=True):
+        operands = part.problem, kernels.reshape(part.problem.kernel_shapes[1])
+        yield for_one_call(choice.prepare, *operands) if once else choice.prepare(*operands)
+
+
+def _run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+    convolutions, turns, complete, whole = packed.prepared.parts
+    if not complete:
+        out[...] = bias.reshape(-1, *(1,) * (out.ndim - 2))
+    results = None
+    for number, (part, (algorithm, weights)) in enumerate(zip(convolutions, packed.weights, strict=True)):
+        seen, _, made = part.problem.kernel_shapes
+        images = kernel_ready(x[part.seen], x.dtype).reshape(seen)
+        biases = np.repeat(bias, len(part.order)) if len(part.order) > 1 else bias
+        if whole:
+            algorithm.run(part.problem, images, weights, biases, out.reshape(made))
+            continue
+        if results is None or turns is None:
+            results = buffer("phases", (1 if turns is None else len(convolutions), *made), out.dtype)
+        result = results[0 if turns is None else number]
+        algorithm.run(part.problem, images, weights, biases, result)
+        if turns is None:
+            out[part.at] = result
+    if results is not None and turns is not None:
+        several = len(convolutions) > 1
+        _interleave(results if several else results[0], turns, out, several)
+
+
+def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
+    """Put the phases, which are channels of `results` or its first axis, in turns."""
+    missing = (1,) * (5 - images.ndim)
+    out = images.reshape(-1, *missing, *images.shape[2:])
+    many = math.prod(turns.phases)
+    order = (many, len(out)) if by_phase else (len(out), many)
+    phases = results.reshape(*order, *missing, *results.shape[2 - images.ndim :])
+    interleave(_bits(phases), *turns, _bits(out), by_phase)
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """An array as integers: elements are moved, whatever they are."""
+    return array.view(f"u{array.itemsize}")

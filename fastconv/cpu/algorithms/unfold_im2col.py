@@ -1,0 +1,33 @@
+"""Unfolding copies the windows of images as columns, in runs of contiguous elements (`fastconv.cpu.shared.im2col`).
+
+Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...specs.conv import ConvSpec
+from ..machine import Machine
+from ..shared.im2col import unroll
+from ..system.kernels import MOVED
+
+
+def supports(spec: ConvSpec) -> str | None:
+    return "it is for images" if spec.axes == 3 else None
+
+
+def cost(spec: ConvSpec, machine: Machine) -> float:
+    return spec.n * (machine.call + spec.taps * spec.oh * spec.ow * spec.dtype.itemsize / machine.stream)
+
+
+def scratch(spec: ConvSpec) -> int:
+    return 0
+
+
+def run(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:
+    if spec.dtype.kind != "f" or spec.dtype.itemsize == 2:  # elements are moved, whatever they are
+        x, out = x.view(f"u{spec.dtype.itemsize}"), out.view(f"u{spec.dtype.itemsize}")
+    loops, pads = unroll.sized(MOVED * out.size / spec.n), (spec.padding[0][0], spec.padding[1][0])
+    for image, columns in zip(x, out, strict=True):
+        loops(image, columns, 0, (spec.kh, spec.kw, spec.ow), spec.stride, pads, spec.dilation)
