@@ -12,6 +12,7 @@ from typing import Any
 from .functional.device import backend
 from .specs.arguments import shape
 from .specs.conv import conv_spec
+from .specs.conv_transpose import TransposeSpec
 from .specs.dtypes import native
 from .specs.pool import pool_spec
 
@@ -74,7 +75,7 @@ def conv2d_input(
     weight, grad_output = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
     spec = conv_spec(shape("input_size", input_size), weight.shape, (weight.dtype, grad_output.dtype), **options)
     _check_shape(grad_output, spec.output_shape)
-    return calls.input_gradient(spec, weight, grad_output, algorithm, out)
+    return calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, out)
 
 
 def conv2d_weight(

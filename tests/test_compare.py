@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 import fastconv
+from fastconv.cpu import planner
+from fastconv.tools import compare
 from fastconv.tools.comparison import Comparison
 
 
@@ -180,3 +182,62 @@ def test_importing_it_loads_nothing_heavy():
     heavy = ["numba", "matplotlib", "rich", "PIL", "scipy", "threadpoolctl", "skimage"]
     code = f"import sys, fastconv.tools.compare; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+#: Of every operation with a table, what is compared: operands by shape, and options.
+CALLS = {
+    **{f"conv{axes}d": (((1, 4, *[9] * axes), (3, 4, *[3] * axes)), {"stride": 2}) for axes in (1, 2, 3)},
+    **{f"conv_transpose{axes}d": (((1, 4, *[5] * axes), (4, 3, *[4] * axes)), {"stride": 2}) for axes in (1, 2, 3)},
+    **{f"{op}_pool{axes}d": (((1, 2, *[9] * axes),), {"kernel_size": 3, "stride": 2}) for axes in (1, 2, 3)
+       for op in ("max", "avg")},
+    **{f"lp_pool{axes}d": (((1, 2, *[9] * axes),), {"norm_type": 2, "kernel_size": 3}) for axes in (1, 2, 3)},
+    "conv2d_weight": (((1, 4, 9, 9), (3, 4, 3, 3)), {"padding": 1}),
+    "conv2d_input": (((1, 4, 9, 9), (3, 4, 3, 3)), {"padding": 1}),
+    "max_pool2d_input": (((2, 4, 9, 9),), {"kernel_size": 3}),
+    "avg_pool2d_input": (((2, 4, 9, 9),), {"kernel_size": 3}),
+    "adaptive_max_pool2d": (((2, 4, 9, 9),), {"output_size": 5}),
+    "adaptive_avg_pool2d": (((2, 4, 9, 9),), {"output_size": 3}),
+    "max_unpool2d": (((2, 4, 9, 9),), {"kernel_size": 3}),
+    "unfold2d": (((2, 4, 9, 9),), {"kernel_size": 3}),
+    "fold2d": (((2, 36, 49),), {"kernel_size": 3, "output_size": 9}),
+}  # fmt: skip
+
+
+def test_every_operation_with_a_table_is_compared():
+    assert {*CALLS} == {*planner.operations()} == {*compare.FUNCTIONS}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+@pytest.mark.parametrize("op", CALLS)
+def test_every_operation(op, dtype):
+    """All algorithms are in it, and those that are timed give what the definition gives in float64."""
+    shapes, options = CALLS[op]
+    weight = shapes[1] if len(shapes) > 1 else None
+    given = compare.random_operands(op, shapes[0], weight, np.dtype(dtype), options)
+    comparison = fastconv.compare(*given, op=op, **options, threads=1, repeats=1)
+    timed = [row for row in comparison.rows if row.median_ms]
+    table = "avg_pool2d" if op == "adaptive_avg_pool2d" else op  # three of nine are equal windows
+    assert {row.algorithm for row in comparison.rows} == {*fastconv.algorithms(table)}
+    assert {row.algorithm for row in timed} >= {fastconv.algorithms(table)[-1]}
+    assert [row.algorithm for row in timed if row.is_auto]
+    assert all(row.max_error < 1e-5 for row in timed)
+    assert all(row.reason for row in comparison.rows if not row.median_ms)
+    assert comparison.problem.startswith("1x4" if op == "conv2d" else f"{op}: ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"op": "conv4d"}, ValueError, "op must be one of 'conv1d'"),
+        ({"op": ["conv2d"]}, ValueError, "op must be one of"),
+        ({"device": "gpu"}, ValueError, "device must be"),
+        ({"algorithm": "naive"}, TypeError, "algorithm is what compare tries itself"),
+        ({"kernel_size": 0}, ValueError, "kernel_size must be"),
+        ({"groups": 2}, TypeError, "groups"),
+        ({"remember": True}, ValueError, "remember=True is for convolutions"),
+        ({"peers": {"rows": float}}, ValueError, "peers need names of their own, got rows"),
+    ],
+)
+def test_what_cannot_be_compared(changed, error, words):
+    with pytest.raises(error, match=words):
+        fastconv.compare(np.ones((1, 2, 9, 9)), **{"op": "max_pool2d", "kernel_size": 3, **changed})

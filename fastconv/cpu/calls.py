@@ -45,9 +45,9 @@ def filtered(this: ConvRecipe, x: np.ndarray, kernel: np.ndarray, bias: np.ndarr
     return this.run(x[None, None], this.pack(kernel[None, None], bias), None, ())[0, 0]
 
 
-def input_gradient(spec: ConvSpec, weight: np.ndarray, grad: np.ndarray, algorithm: str, out: Any) -> np.ndarray:
+def input_gradient(spec: TransposeSpec, weight: np.ndarray, grad: np.ndarray, algorithm: str, out: Any) -> np.ndarray:
     """The gradient of a convolution for its input; `grad` is the one for its output."""
-    return conv(TransposeSpec(spec), grad, weight, None, algorithm, out)
+    return conv(spec, grad, weight, None, algorithm, out)
 
 
 def weight_gradient(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, algorithm: str, out: Any) -> np.ndarray:

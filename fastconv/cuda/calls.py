@@ -73,10 +73,10 @@ def plan(
     return DevicePlan(spec, weight, bias, algorithm)
 
 
-def input_gradient(spec: ConvSpec, weight: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
+def input_gradient(spec: TransposeSpec, weight: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
     """The gradient of a convolution for its input; `grad` is the one for its output."""
     check_together(grad, "grad_output", weight, "weight")
-    return conv(TransposeSpec(spec), grad, weight, None, algorithm, out)
+    return conv(spec, grad, weight, None, algorithm, out)
 
 
 def weight_gradient(spec: ConvSpec, x: Operand, grad: Operand, algorithm: str, out: Any) -> Any:

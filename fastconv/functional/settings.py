@@ -13,8 +13,10 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
 
     Parameters
     ----------
-    op : {"conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "conv2d_weight"}
-        The operation; but for the last, the gradient for the weight, likewise with 1d and 3d.
+    op : str
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "lp_pool2d", likewise with 1d and 3d;
+        gradients are "conv2d_weight", "conv2d_input", "max_pool2d_input" and "avg_pool2d_input"; and
+        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d", "fold2d", of which there is one each.
     device : {"cpu", "cuda"}
         Where it runs.
 

@@ -95,7 +95,7 @@ class ConvSpec(HashedOnce):
         sizes = f"{by(self.x_shape)} {self.dtype}, weight {by(self.weight_shape)}"
         defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None, "precision": "float32"}
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
-        values = {label: _short(given.get(label, getattr(self, label))) for label in defaults}
+        values = {label: short(given.get(label, getattr(self, label))) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
 
     def as_batch(self) -> ConvSpec:
@@ -189,7 +189,7 @@ class ConvSpec(HashedOnce):
         return any(side for axis in self.paddings for side in axis)
 
 
-def _short(value: Any) -> Any:
+def short(value: Any) -> Any:
     """Tuples of equals as one of them."""
     while isinstance(value, tuple) and value.count(value[0]) == len(value):
         value = value[0]

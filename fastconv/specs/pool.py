@@ -16,8 +16,8 @@ import numpy as np
 
 from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddings, pair, per_axis
 from .arrays import check_bytes
-from .axes import AXES, FLAT, LAYOUTS, Depth, volume
-from .conv import HashedOnce
+from .axes import AXES, FLAT, LAYOUTS, Depth, by, volume
+from .conv import HashedOnce, short
 from .dtypes import BFLOAT16, native
 
 
@@ -53,6 +53,22 @@ class PoolSpec(HashedOnce):
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __str__(self) -> str:
+        """The sizes, and those options that are not the defaults."""
+        first = 3 - self.axes
+        sizes = f"{by((*self.lead, *(self.depth.d, self.h, self.w)[first:]))} {self.dtype}"
+        if self.adaptive:
+            return f"{sizes}, output {by((self.oh, self.ow))}"
+        padding = (self.depth.padding, *self.padding)[first:]
+        values: dict[str, Any] = {
+            "stride": (self.depth.stride, *self.stride)[first:], "padding": padding,
+            "dilation": (self.depth.dilation, *self.dilation)[first:], "divisor": self.divisor, "norm": self.norm,
+        }  # fmt: skip
+        told = {label: short(value) for label, value in values.items()}
+        defaults = {"stride": None, "padding": 0, "dilation": 1, "divisor": None, "norm": 1.0}
+        given = [f"{label} {value}" for label, value in told.items() if value != defaults[label]]
+        return ", ".join([sizes, f"window {by((self.depth.kd, self.kh, self.kw)[first:])}", *given])
 
     @cached_property
     def planes(self) -> int:
@@ -289,6 +305,10 @@ class UnpoolSpec(HashedOnce):
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __str__(self) -> str:
+        """The sizes."""
+        return f"{by(self.x_shape)} {self.dtype}, output {by(self.output_shape)}"
 
     @cached_property
     def planes(self) -> int:

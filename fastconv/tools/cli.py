@@ -23,9 +23,7 @@ from ..base.units import byte_count
 from ..functional.settings import get_num_threads
 from ..functional.shapes import receptive_field
 from ..planner import remember
-from ..planner.measure import random_array
-from ..specs.conv import conv_spec
-from .compare import compare, limited_threads
+from .compare import compare, limited_threads, random_operands
 from .comparison import Comparison, aligned
 
 #: The names under which LLVM knows the vector extensions worth telling.
@@ -73,22 +71,27 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", metavar="FILE", default="demo.png", help="the PNG to write (default: demo.png)")
     threads(demo)
 
-    other = command("compare", _compare, "check and time every variant of one convolution on random data")
+    other = command("compare", _compare, "check and time every algorithm of one operation on random data")
+    other.add_argument("--op", metavar="OP", default="conv2d", help="conv2d (default), conv_transpose2d, max_pool2d, "
+                       "conv2d_weight, ...: any of Python's compare, and its options")  # fmt: skip
     other.add_argument("--input", metavar="N,C,H,W", type=_numbers, required=True, help="shape of the input")
-    other.add_argument("--weight", metavar="O,C,KH,KW", type=_numbers, required=True, help="shape of the weight")
-    other.add_argument("--stride", metavar="S", type=_pair, default=1, help="a number or down,across (default: 1)")
+    other.add_argument("--weight", metavar="O,C,KH,KW", type=_numbers, help="shape of the weight of a convolution")
+    other.add_argument("--stride", metavar="S", type=_pair, help="a number or down,across (default: the operation's)")
+    other.add_argument("--kernel-size", metavar="K", type=_pair, help="of a pooling or unfolding, likewise")
+    other.add_argument("--output-size", metavar="S", type=_pair, help="of an adaptive pooling or a folding, likewise")
+    other.add_argument("--norm-type", metavar="P", type=float, help="the exponent of lp_pool2d")
     other.add_argument(
         "--padding",
         metavar="P",
         type=_padding,
-        default=0,
         help="a number; down,across; top,bottom,left,right; valid, same or same_lower (default: 0)",
     )
-    other.add_argument("--dilation", metavar="D", type=_pair, default=1, help="as the stride (default: 1)")
-    other.add_argument("--groups", metavar="G", type=int, default=1, help="independent convolutions (default: 1)")
+    other.add_argument("--dilation", metavar="D", type=_pair, help="as the stride (default: 1)")
+    other.add_argument("--groups", metavar="G", type=int, help="independent convolutions (default: 1)")
     other.add_argument("--dtype", type=_dtype, default="float32", help="of input and weight (default: float32)")
     other.add_argument("--activation", metavar="A", help="relu (default: none)")
     threads(other)
+    other.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     other.add_argument("--remember", action="store_true", help="let algorithm='auto' take the fastest from now on")
     other.add_argument("--json", action="store_true", help="print JSON and nothing else")
     other.add_argument("--plot", metavar="FILE", help="also draw the result: a .png, .svg or .pdf")
@@ -186,12 +189,11 @@ def _demo(arguments: Any) -> None:
 
 
 def _compare(arguments: Any) -> None:
-    options = ("stride", "padding", "dilation", "groups", "activation")
-    layer = {name: getattr(arguments, name) for name in options}
-    dtype = arguments.dtype
-    conv_spec(arguments.input, arguments.weight, [dtype], **layer)  # whatever is wrong, before making the data
-    x, weight = random_array(arguments.input, dtype), random_array(arguments.weight, dtype, seed=1)
-    comparison = compare(x, weight, threads=arguments.threads, remember=arguments.remember, **layer)
+    names = ("kernel_size", "output_size", "norm_type", "stride", "padding", "dilation", "groups", "activation")
+    options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    operands = random_operands(arguments.op, arguments.input, arguments.weight, arguments.dtype, options)
+    comparison = compare(*operands, op=arguments.op, threads=arguments.threads, remember=arguments.remember,
+                         device=arguments.device, **options)  # fmt: skip
     if arguments.plot:
         comparison.plot(arguments.plot)
     if arguments.json:

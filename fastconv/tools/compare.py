@@ -1,4 +1,4 @@
-"""Every way to do one convolution, side by side: checked against float64, timed in turns, set against the machine.
+"""Every algorithm of one call, side by side: checked against float64, timed in turns, set against the machine.
 
 Checked first, because a fast wrong answer is worth nothing. Timed in turns (all variants once, then all again), so
 that a machine that slows down in between slows all of them down.
@@ -7,50 +7,69 @@ that a machine that slows down in between slows all of them down.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..functional.conv import conv2d
-from ..functional.device import cpu
-from ..functional.plans import plan_conv2d
-from ..functional.settings import algorithms, get_num_threads
-from ..planner.choose import name
-from ..planner.measure import medians
+from .. import grad
+from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, unfold
+from ..functional.device import Recorder, backend
+from ..functional.settings import get_num_threads
+from ..planner.choose import name, operation
+from ..planner.measure import medians, random_array
 from ..planner.remember import learn
 from ..specs.arguments import flag, integer
-from ..specs.arrays import allocate, array
 from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
+from ..specs.dtypes import storage
 from .comparison import Comparison, Row
 
 #: Seconds of timing a variant gets; one call at least, however slow it is.
 SECONDS_EACH = 0.5
 
+_WITHOUT_TABLE = {"corr2d", "corr2d_matrix"}
+#: The function of each operation that has a table.
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    label: getattr(module, label)
+    for module in (conv, conv_transpose, max_pool, avg_pool, lp_pool, adaptive_pool, unfold)
+    for label in module.__all__
+    if label not in _WITHOUT_TABLE
+} | {
+    "conv2d_input": grad.conv2d_input,
+    "conv2d_weight": grad.conv2d_weight,
+    "max_pool2d_input": grad.max_pool2d,
+    "avg_pool2d_input": grad.avg_pool2d,
+}
+
 
 def compare(
     x: Any,
-    weight: Any,
+    weight: Any = None,
     bias: Any = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    activation: str | None = None,
+    op: str = "conv2d",
     threads: int | None = None,
     repeats: int = 21,
     peers: Mapping[str, Callable[[], Any]] | None = None,
     remember: bool = False,
+    device: str = "cpu",
+    **options: Any,
 ) -> Comparison:
-    """Check and time every variant of one `conv2d` on this machine.
+    """Check and time every algorithm of one call on this machine.
 
     Parameters
     ----------
-    x, weight, bias, stride, padding, dilation, groups, activation
-        As in `conv2d`. The data must be finite.
+    x, weight, bias
+        What the operation's function takes first: of `conv2d` its input, kernels and bias, of a pooling its input, of
+        "conv2d_weight" input, weight_size and grad_output. Arrays are of NumPy and finite.
+    op : str
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "lp_pool2d", likewise with 1d and 3d;
+        gradients are "conv2d_weight", "conv2d_input", "max_pool2d_input" and "avg_pool2d_input"; and
+        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d", "fold2d", of which there is one each.
     threads : int, optional
         How many threads the kernels and BLAS may use; `get_num_threads` by default.
     repeats : int
@@ -58,7 +77,12 @@ def compare(
     peers : mapping of str to function, optional
         Other ways to the same result, to be checked and timed as well: functions of no arguments by name.
     remember : bool
-        Whether ``algorithm="auto"`` is to take the fastest from now on, as after ``plan_conv2d(..., measure=True)``.
+        Whether ``algorithm="auto"`` is to take the fastest from now on, as after ``plan_conv2d(..., measure=True)``:
+        of convolutions, also transposed ones, on the CPU.
+    device : {"cpu", "cuda"}
+        Where it runs. For "cuda" arrays travel there and back, which is timed, too.
+    **options
+        Those of the operation's function: ``stride=2``, ``kernel_size=3``.
 
     Returns
     -------
@@ -68,12 +92,13 @@ def compare(
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `conv2d`; and if there is nothing to compute or the result is not finite.
+        As the operation's function; and if there is nothing to compute or the result is not finite.
 
     Notes
     -----
     Every variant is first compared with the definition in float64 (integers: exactly), which also compiles it. A
-    variant that loses more than half of the digits is not timed. The times are of a prepared plan with ``out`` given.
+    variant that loses more than half of the digits is not timed. The times are of calls with ``out`` given, where there
+    are plans of a prepared one.
 
     Source: Williams, Waterman and Patterson, Roofline: an insightful visual performance model for multicore
     architectures, 2009.
@@ -86,49 +111,180 @@ def compare(
     ['the kernel is 3x3, not 1x1']
     >>> max(row.max_error for row in result.rows if row.reason is None) < 1e-12
     True
+    >>> result = fastconv.compare(np.ones((1, 3, 8, 8)), op="max_pool2d", kernel_size=2, threads=1, repeats=3)
+    >>> result.problem
+    'max_pool2d: 1x3x8x8 float64, window 2x2, stride 2'
     """
-    x, weight = array("x", x), array("weight", weight)
-    bias = None if bias is None else array("bias", bias)
-    layer = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "activation": activation}
+    call = _call(op, (x, weight, bias), options, device)
     repeats, remember, peers = integer("repeats", repeats, 1), flag("remember", remember), dict(peers or {})
-    if taken := set(peers) & set(algorithms()):
+    calls, spec = backend(device, None), call.spec
+    if remember and (device != "cpu" or not call.is_planned):
+        raise ValueError(f"remember=True is for convolutions on the CPU, got op={op!r}, device={device!r}")
+    algorithms, table = calls.planner.algorithms(call.table), calls.planner.table(call.table)
+    if taken := set(peers) & set(algorithms):
         raise ValueError(f"peers need names of their own, got {', '.join(sorted(taken))}")
     with limited_threads(threads) as (used, blas_limited):
-        plan = partial(plan_conv2d, x.shape, weight, bias, dtype=x.dtype, **layer)
-        auto = plan()
-        problem = auto.spec
-        reference = _reference(problem, x, weight, bias, layer)
-        reasons = {name(module): module.supports(problem) for module in cpu().planner.table("conv2d")}
-        plans = {label: plan(algorithm=label) for label, reason in reasons.items() if reason is None}
-        out = allocate(problem.output_shape, problem.out_dtype)
-        runs = {label: partial(variant, x, out=out) for label, variant in plans.items()} | peers
+        reference = _reference(call)
+        auto, out = call.prepared("auto")
+        reasons = {label: _reason(table, label, spec) for label in algorithms}
+        prepared = {label: call.prepared(label)[0] for label, reason in reasons.items() if reason is None}
+        runs = {label: partial(one.run, out=out) for label, one in prepared.items()} | peers
         errors = {label: _error(label, run(), reference) for label, run in runs.items()}
-        right = {label: run for label, run in runs.items() if errors[label] <= _tolerance(problem)}
+        right = {label: run for label, run in runs.items() if errors[label] <= _tolerance(out.dtype)}
         seconds = medians(right, repeats, SECONDS_EACH)
-        peak, bandwidth = _ceilings(problem.acc_dtype, used)
+        peak, bandwidth = _ceilings(storage(out.dtype), used) if device == "cpu" else (None, _gpu_bandwidth())
         if remember:
-            may = cpu().planner.candidates(problem)
-            learn(problem, used, {label: time for label, time in seconds.items() if label in may})
+            may = calls.planner.candidates(spec)
+            learn(spec, used, {label: time for label, time in seconds.items() if label in may})
 
+    flops = call.flops
     rows = [Row(label, reason=reason) for label, reason in reasons.items() if reason is not None]
     for label in runs:
         measured: dict[str, Any] = {"reason": f"wrong by {errors[label]:.1e} of the largest value"}
         if label in seconds:
-            measured = _rates(problem.flops, seconds[label], peak)
-        if label in plans:
-            measured |= {"scratch_bytes": plans[label].scratch_bytes, "is_auto": label == auto.algorithm}
+            measured = _rates(flops, seconds[label], peak)
+        if label in prepared:
+            measured |= {"scratch_bytes": prepared[label].scratch_bytes, "is_auto": label == auto.algorithm}
         rows.append(Row(label, max_error=errors[label], **measured))
     rows.sort(key=lambda row: row.median_ms or math.inf)
-    memory = problem.flops * bandwidth / (x.nbytes + weight.nbytes + out.nbytes)
+    moved = out.nbytes + sum(given.nbytes for given in call.operands if isinstance(given, np.ndarray))
     return Comparison(
-        problem=str(problem),
+        problem=str(spec) if op == "conv2d" else f"{op}: {spec}",
         rows=tuple(rows),
         threads=used,
         blas_limited=blas_limited,
-        flops=problem.flops,
+        flops=flops,
         peak_gflops=None if peak is None else peak / 1e9,
-        memory_gflops=memory / 1e9,
+        memory_gflops=flops * bandwidth / moved / 1e9,
     )
+
+
+# -- one call ------------------------------------------------------------------------------------------------
+
+
+class _Prepared(NamedTuple):
+    """A variant that is ready to be timed."""
+
+    algorithm: str
+    scratch_bytes: int
+    run: Callable[..., Any]
+
+
+class _Call(NamedTuple):
+    """What is compared."""
+
+    op: str
+    operands: tuple[Any, ...]
+    options: dict[str, Any]
+    device: str
+    spec: Any
+    seen: tuple[Any, ...]
+    """The operands as the device's verb has them."""
+
+    @property
+    def table(self) -> str:
+        """The operation whose table has the algorithms: adaptive windows may be equal and equally far apart."""
+        return operation(self.spec) if self.op.startswith("adaptive") else self.op
+
+    @property
+    def is_planned(self) -> bool:
+        """Whether there are plans of it."""
+        return isinstance(self.spec, ConvSpec | TransposeSpec) and self.op == operation(self.spec)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions, or comparisons, of the definition; none where elements are only moved."""
+        if self.op in ("unfold2d", "max_unpool2d"):
+            return 0
+        return self.spec.flops // (2 if self.op == "fold2d" else 1)
+
+    def result(self, algorithm: str | None = None, *, exact: bool = False, out: Any = None) -> np.ndarray:
+        """The function's; `exact` of operands in float64 or int64, and on the CPU."""
+        function, options = FUNCTIONS[self.op], self.options | {"out": out, "device": "cpu" if exact else self.device}
+        if "algorithm" in inspect.signature(function).parameters:
+            options["algorithm"] = algorithm or "auto"
+        if exact:
+            options.pop("precision", None)
+        result = function(*(_exact(given) if exact else given for given in self.operands), **options)
+        return result[0] if isinstance(result, tuple) else result
+
+    def prepared(self, algorithm: str) -> tuple[_Prepared, np.ndarray]:
+        """A variant, and an array for its result."""
+        calls, spec = backend(self.device, None), self.spec
+        if self.is_planned:
+            x, weight, bias, *_ = self.seen
+            plan = calls.plan(spec, weight, bias, algorithm, False)
+            run = partial(plan, x)
+            return _Prepared(plan.algorithm, plan.scratch_bytes, run), np.empty(spec.output_shape, spec.out_dtype)
+        chosen = calls.planner.choose(spec, algorithm, op=self.table, for_one_call=True).algorithm
+        out = np.empty_like(self.result())
+        return _Prepared(name(chosen), chosen.scratch(spec), partial(self.result, algorithm)), out
+
+
+def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: str) -> _Call:
+    """What a call means; ValueError or TypeError if it means nothing."""
+    if not isinstance(op, str) or op not in FUNCTIONS:
+        raise ValueError(f"op must be one of {', '.join(map(repr, FUNCTIONS))}, got {op!r}")
+    if device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    for label in ("algorithm", "out"):
+        if label in options:
+            raise TypeError(f"{label} is what compare tries itself")
+    given = [one for number, one in enumerate(operands) if one is not None or number == 0]
+    _, spec, seen = FUNCTIONS[op](*given, **options, device=Recorder())
+    arrays = tuple(one if one is None or _is_shape(one) else np.asarray(one) for one in given)
+    return _Call(op, arrays, options, device, spec, seen)
+
+
+def random_operands(
+    op: str, x_shape: tuple[int, ...], weight_shape: tuple[int, ...] | None, dtype: np.dtype, options: dict[str, Any]
+) -> tuple[Any, ...]:
+    """What `compare` takes first, of random numbers; ValueError or TypeError, before any is made, if they do not fit.
+
+    `x_shape` is the input's, of gradients that of what they are for, of an unpooling that of what was pooled.
+    """
+    if op not in FUNCTIONS:
+        raise ValueError(f"op must be one of {', '.join(FUNCTIONS)}, got {op!r}")
+    x = np.broadcast_to(np.zeros((), dtype), x_shape)
+    if op.startswith("conv"):
+        if weight_shape is None:
+            raise ValueError(f"{op} needs a weight")
+        function = "conv2d" if op.startswith("conv2d") else op
+        spec = _call(function, (x, np.broadcast_to(x.dtype.type(0), weight_shape), None), options, "cpu").spec
+    elif weight_shape is not None:
+        raise ValueError(f"{op} has no weight")
+    else:
+        pooling = "max_pool2d" if op == "max_unpool2d" else op.removesuffix("_input")
+        spec = _call(pooling, (x, None, None), options, "cpu").spec
+    x = random_array(x_shape, dtype)
+    if op == "max_unpool2d":
+        return max_pool.max_pool2d(x, **options, return_indices=True)
+    if op in ("conv2d_weight", "conv2d_input") or op.endswith("_input"):
+        signals = random_array(spec.output_shape, dtype, seed=2)
+        if op == "conv2d_weight":
+            return x, weight_shape, signals
+        return (x_shape, random_array(weight_shape, dtype, seed=1), signals) if weight_shape else (x, signals)
+    return (x,) if weight_shape is None else (x, random_array(weight_shape, dtype, seed=1))
+
+
+def _is_shape(given: Any) -> bool:
+    return isinstance(given, tuple | list) and all(isinstance(size, int) for size in given)
+
+
+def _exact(given: Any) -> Any:
+    """An array in the dtype that its results are exact in, or nearly."""
+    if not isinstance(given, np.ndarray):
+        return given
+    return given.astype(np.float64 if given.dtype.kind == "f" else np.int64)
+
+
+def _reason(table: tuple[Any, ...], label: str, spec: Any) -> str | None:
+    """Why the algorithms of a name cannot do this; None if one can."""
+    reasons = [algorithm.supports(spec) for algorithm in table if name(algorithm) == label]
+    return None if None in reasons else reasons[-1]
+
+
+# -- measuring -----------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -162,17 +318,16 @@ def _blas_team(threads: int) -> Iterator[bool]:
         yield bool(blas.info())
 
 
-def _reference(problem: ConvSpec, x: Any, weight: Any, bias: Any, layer: dict[str, Any]) -> np.ndarray:
+def _reference(call: _Call) -> np.ndarray:
     """The definition in float64; of integers in int64, wrapped to the result's width as theirs is."""
-    exact = np.dtype(np.float64) if problem.dtype.kind == "f" else np.dtype(np.int64)
-    operands = [None if operand is None else operand.astype(exact) for operand in (x, weight, bias)]
-    result = conv2d(*operands, **layer, algorithm="naive")
+    dtype = call.result().dtype
+    result = call.result("naive", exact=True)
     if not result.size:
         raise ValueError(f"there is nothing to compute: the result has shape {result.shape}")
-    if exact.kind == "i":
-        return result.astype(problem.out_dtype).astype(exact)
-    if not np.abs(result).max() <= np.finfo(problem.out_dtype).max:
-        raise ValueError(f"the result must be finite in {problem.out_dtype} to be compared")
+    if result.dtype.kind != "f":
+        return result.astype(dtype).astype(np.int64)
+    if not np.abs(result).max() <= np.finfo(dtype).max:
+        raise ValueError(f"the result must be finite in {dtype} to be compared")
     return result
 
 
@@ -185,9 +340,9 @@ def _error(label: str, result: Any, reference: np.ndarray) -> float:
     return float(difference / (np.abs(reference).max() or 1))
 
 
-def _tolerance(problem: ConvSpec) -> float:
+def _tolerance(dtype: np.dtype) -> float:
     """Half of the digits; integers must be exact."""
-    return float(np.finfo(problem.out_dtype).eps) ** 0.5 if problem.dtype.kind == "f" else 0.0
+    return float(np.finfo(dtype).eps) ** 0.5 if dtype.kind == "f" else 0.0
 
 
 def _ceilings(dtype: np.dtype, threads: int) -> tuple[float | None, float]:
@@ -198,8 +353,13 @@ def _ceilings(dtype: np.dtype, threads: int) -> tuple[float | None, float]:
     return ceiling, machine.copy_bandwidth(threads)
 
 
+def _gpu_bandwidth() -> float:
+    from ..cuda.machine import this_machine
+
+    return this_machine().bandwidth
+
+
 def _rates(flops: int, seconds: float, peak: float | None) -> dict[str, Any]:
     rate = flops / seconds
-    percent = None if peak is None else 100 * rate / peak
-    return {"median_ms": 1e3 * seconds, "gflops": rate / 1e9, "percent_of_peak": percent}
-
+    percent = None if peak is None or not flops else 100 * rate / peak
+    return {"median_ms": 1e3 * seconds, "gflops": rate / 1e9 if flops else None, "percent_of_peak": percent}

@@ -40,7 +40,7 @@ class Comparison:
     """What `compare` found. Prints as a table (in colour with rich), shows as one in a notebook."""
 
     problem: str
-    """The convolution in words."""
+    """What is computed, in words."""
     rows: tuple[Row, ...]
     """The variants, fastest first, those that were not timed last."""
     threads: int
@@ -48,7 +48,7 @@ class Comparison:
     blas_limited: bool
     """Whether BLAS was held to that number of threads too; False if threadpoolctl is missing."""
     flops: int
-    """Multiplications and additions of the definition."""
+    """Multiplications and additions, or comparisons, of the definition; 0 where elements are only moved."""
     peak_gflops: float | None
     """Measured rate of multiply-adds in registers at that number of threads; None for integers."""
     memory_gflops: float
@@ -61,7 +61,8 @@ class Comparison:
     def title(self) -> str:
         """The problem, its size and the threads, in a line."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
-        return f"{self.problem}: {self.flops / 1e6:,.1f} MFLOP, {threads}"
+        work = f"{self.flops / 1e6:{',.1f' if self.flops >= 1e5 else '.1g'}} MFLOP, " if self.flops else ""
+        return f"{self.problem}: {work}{threads}"
 
     def cells(self) -> list[tuple[str, ...]]:
         """The table of the variants that were timed, as texts under `HEADERS`."""
@@ -75,7 +76,8 @@ class Comparison:
         if self.peak_gflops is not None:
             peak = f"peak: {self.peak_gflops:,.0f} GFLOP/s of multiply-adds in registers"
             notes.append(f"{peak} (what needs fewer may exceed it)")
-        notes.append(f"memory: {self.memory_gflops:,.0f} GFLOP/s, if every array moved once at the speed of a copy")
+        if self.flops:
+            notes.append(f"memory: {self.memory_gflops:,.0f} GFLOP/s, if every array moved once at the speed of a copy")
         return notes
 
     def plot(self, file: Any = None) -> Any:
