@@ -75,7 +75,7 @@ LAYERS = ["omp", "workqueue", None, *(["tbb"] if platform.machine() == "x86_64" 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_threads_at_once_and_forks(layer: str | None) -> None:
-    output = run(TESTS / "stress.py", NUMBA_THREADING_LAYER=layer,
+    output = run(TESTS / "support" / "stress.py", NUMBA_THREADING_LAYER=layer,
                  NUMBA_NUM_THREADS=max(2, os.cpu_count() or 2))
     # Not the last word: tbb's own remarks on forks wait in C's buffer until the process ends.
     assert ({layer} if layer else {"tbb", "omp", "workqueue"}) & set(output.split())
@@ -87,7 +87,7 @@ def test_threads_at_once_and_forks_on_one_core() -> None:
     cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(cores)})
     try:
-        process = start(TESTS / "stress.py", NUMBA_NUM_THREADS=2)
+        process = start(TESTS / "support" / "stress.py", NUMBA_NUM_THREADS=2)
     finally:
         os.sched_setaffinity(0, cores)
     finish(process)
