@@ -1,180 +1,21 @@
-"""Threads, forks and the cache of compiled kernels, each in processes of their own."""
+"""Compiled kernels, in processes of their own: their files, bounds and ranges, and other processors."""
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
-import subprocess
-import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numba
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from processes import CALL, PACKAGE, finish, run, run_code, start
 
-import fastconv
-from fastconv.cpu import machine
-from fastconv.cpu.system import memory, threads
-
-PACKAGE, TESTS = Path(fastconv.__file__).parent, Path(__file__).parent
-#: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
-CALL = """
-import os
-import platform
-import numpy as np
-import fastconv
-x = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
-result = fastconv.conv2d(x, np.array([[[[0, 1], [2, 3]]]], np.float32), algorithm="naive")
-assert result.tolist() == [[[19, 25], [37, 43]]], result
-"""
-
-
-def start(*arguments: object, package: Path = PACKAGE, **environment: object) -> subprocess.Popen:
-    variables = {**os.environ, "PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
-    variables |= {name: str(value) for name, value in environment.items()}
-    variables = {name: value for name, value in variables.items() if value != "None"}
-    return subprocess.Popen([sys.executable, *map(str, arguments)], env=variables, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, cwd=package.parent)
-
-
-def finish(process: subprocess.Popen, seconds: float = 600) -> str:
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    finally:
-        process.kill()
-    assert process.returncode == 0, output
-    return output
-
-
-def run(*arguments: object, **environment: object) -> str:
-    return finish(start(*arguments, **environment))
-
-
-def run_code(code: str = CALL, **environment: object) -> str:
-    return run("-W", "error", "-c", code, **{"NUMBA_NUM_THREADS": 1, **environment})
+TESTS = Path(__file__).parent
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
     """When the files of a folder were written, and how long they are."""
     return {str(file.relative_to(folder)): (file.stat().st_mtime_ns, file.stat().st_size)
             for file in folder.rglob("*") if file.is_file()}
-
-
-# -- threads and forks ---------------------------------------------------------------------------------------
-
-
-#: tbb comes as a package for this architecture only.
-LAYERS = ["omp", "workqueue", None, *(["tbb"] if platform.machine() == "x86_64" else [])]
-
-
-@pytest.mark.parametrize("layer", LAYERS)
-def test_threads_at_once_and_forks(layer: str | None) -> None:
-    output = run(TESTS / "stress.py", NUMBA_THREADING_LAYER=layer,
-                 NUMBA_NUM_THREADS=max(2, os.cpu_count() or 2))
-    # Not the last word: tbb's own remarks on forks wait in C's buffer until the process ends.
-    assert ({layer} if layer else {"tbb", "omp", "workqueue"}) & set(output.split())
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes cannot be kept to a core")
-def test_threads_at_once_and_forks_on_one_core() -> None:
-    """Numba's tbb, which waits for its threads when Python ends, never ended here."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(cores)})
-    try:
-        process = start(TESTS / "stress.py", NUMBA_NUM_THREADS=2)
-    finally:
-        os.sched_setaffinity(0, cores)
-    finish(process)
-
-
-def test_a_fork_before_the_first_call() -> None:
-    run_code("import os, fastconv\nchild = os.fork()\n" + CALL + "\nif child: assert os.waitpid(child, 0)[1] == 0")
-
-
-def test_a_fork_while_a_thread_that_compiles_logs() -> None:
-    code = """
-import fastconv
-import logging, os, threading, time
-from numba.core.compiler_lock import global_compiler_lock
-begun = threading.Event()
-def compile():
-    with global_compiler_lock:
-        begun.set()
-        time.sleep(0.3)
-        logging.getLogger("of a module that is imported meanwhile")
-thread = threading.Thread(target=compile, daemon=True)
-thread.start()
-begun.wait()
-child = os.fork()
-if not child:
-    with global_compiler_lock:
-        logging.getLogger("here, too")
-        os._exit(0)
-assert os.waitpid(child, 0)[1] == 0
-thread.join()
-"""
-    finish(start("-c", code), 30)
-
-
-def test_first_calls_of_several_threads_load_the_kernels() -> None:
-    code = """
-import threading
-import numpy as np
-import fastconv
-x, weight, at = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 1, 2, 2), np.float32), np.arange(4).reshape(1, 1, 2, 2)
-calls = (lambda: fastconv.unfold2d(x, 2), lambda: fastconv.max_unpool2d(weight, at, 2),
-         lambda: fastconv.conv2d(x, weight), lambda: fastconv.conv_transpose2d(x, weight),
-         lambda: fastconv.plan_conv_transpose2d(x.shape, weight), fastconv.wisdom.export_wisdom)
-start, failed = threading.Barrier(len(calls)), []
-def first(call):
-    start.wait()
-    try:
-        call()
-    except BaseException as error:
-        failed.append(error)
-threads = [threading.Thread(target=first, args=(call,)) for call in calls]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-assert not failed, failed
-"""
-    run_code(code)
-
-
-def test_python_threads_share_work() -> None:
-    """Two shares that wait for each other are done at once, and what fails in a helper is raised."""
-    together, seen = threading.Barrier(2), set()
-
-    def meet(share: int) -> None:
-        together.wait(60)
-        seen.add(share)
-
-    threads.in_threads(meet, 2)
-    assert seen == {0, 1}
-    threads.in_threads(seen.add, 9)
-    assert seen == set(range(9))
-
-    def fail_in_a_helper(share: int) -> None:
-        together.wait(60)
-        if threading.current_thread() is not threading.main_thread():
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        threads.in_threads(fail_in_a_helper, 2)
-
-
-def test_python_threads_in_a_forked_child() -> None:
-    code = "import os, threading\nfrom fastconv.cpu.system.threads import in_threads\ntogether = threading.Barrier(2)\n"
-    code += "work = lambda share: together.wait(60)\nin_threads(work, 2)\nchild = os.fork()\nin_threads(work, 2)\n"
-    code += "if child: assert os.waitpid(child, 0)[1] == 0"
-    run("-c", code)
 
 
 # -- the cache -----------------------------------------------------------------------------------------------
@@ -391,59 +232,3 @@ for kernels, options in ((weight, {{"stride": 2}}), (weight[:, :1], {{"stride": 
 assert simd.register_bytes() == {width}
 """
     run_code(code, **OTHERS[width])
-
-
-# -- scratch and rates ---------------------------------------------------------------------------------------
-
-
-@given(calls=st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["f4", "f8", "u1", "i8"])), max_size=12))
-def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[tuple[int, str]]) -> None:
-    for size, code in calls:
-        rows = memory.scratch_rows(size, np.dtype(code))
-        assert rows.dtype == code
-        assert rows.shape[0] == numba.get_num_threads()
-        assert rows.shape[1] >= size
-        assert rows.ctypes.data % 64 == rows.strides[0] % 64 == 0
-        rows[:, :size] = 1
-
-
-def test_threads_do_not_share_scratch() -> None:
-    def fill(number: int) -> bool:
-        for _ in range(50):
-            rows = memory.scratch_rows(1000, np.dtype(np.int64))
-            rows[:] = number
-            time.sleep(1e-4)
-            if not (rows == number).all():
-                return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        assert all(pool.map(fill, range(8)))
-
-
-def test_the_ceiling_of_one_thread_does_not_count_while_it_waits() -> None:
-    """On a busy machine another program's turns are waiting, too."""
-    assert machine._least_seconds(lambda: time.sleep(0.01), 1) < 0.005
-
-
-def test_the_peak_is_measured_once_and_damage_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "cache_folder", lambda: tmp_path / "cache")
-    measure, measured = machine.fma_ceiling, []
-    monkeypatch.setattr(machine, "fma_ceiling", lambda *args: measured.append(args) or measure(*args))
-
-    def peak() -> float:
-        machine._peak.cache_clear()
-        return machine._peak()
-
-    try:
-        first = peak()
-        assert 1e8 < first < 1e13
-        assert peak() == first
-        assert len(measured) == 1
-        (file,) = (tmp_path / "cache").iterdir()
-        for damage in (b"", b"nan", b"1", b"\xff", b"-1e11"):
-            file.write_bytes(damage)
-            assert 1e8 < peak() < 1e13
-        assert len(measured) == 6
-    finally:
-        machine._peak.cache_clear()
