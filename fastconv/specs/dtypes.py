@@ -1,10 +1,10 @@
-"""The dtypes that are taken, those that kernels store and add up in, and how float32 is multiplied."""
+"""The dtypes that arrays may have, the dtypes that kernels store and add up in, and how float32 is multiplied."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: The dtype of bfloat16, which NumPy lacks, on a GPU: two bytes of a kind of their own.
+#: The dtype of bfloat16 on a GPU, which NumPy lacks: a structured dtype of two bytes.
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
@@ -20,14 +20,14 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
 
 
 def native(name: str, dtype: np.dtype) -> np.dtype:
-    """`dtype` in native byte order if kernels of some device take it; TypeError otherwise."""
+    """`dtype` in native byte order if the kernels of any device take it; TypeError otherwise."""
     if dtype.char not in SUPPORTED and dtype == BFLOAT16:
         return dtype
     return check_dtype(name, dtype)
 
 
 def named_dtype(name: str, value: object) -> np.dtype:
-    """A supported dtype that is told by name; TypeError naming the argument otherwise."""
+    """The supported dtype that `value` names; TypeError naming the argument otherwise."""
     try:
         return check_dtype(name, np.dtype(value))  # type: ignore[call-overload] # the TypeError is what is asked for
     except TypeError as error:
@@ -39,7 +39,7 @@ PRECISIONS = ("float32", "tf32", "tf32x3")
 
 
 def storage(dtype: np.dtype) -> np.dtype:
-    """What the CPU's kernels take arrays of a dtype as."""
+    """The dtype that the CPU's kernels read arrays of `dtype` as."""
     if dtype.kind in "fV":
         return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
     if dtype.itemsize == 1:
@@ -48,7 +48,7 @@ def storage(dtype: np.dtype) -> np.dtype:
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
-    """What products of a dtype are added up in."""
+    """The dtype that products of operands of `dtype` are added up in."""
     if dtype.kind in "fV":
         return storage(dtype)
     return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)
