@@ -228,7 +228,7 @@ def result(
 def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last: bool = False) -> Array:
     """A new array of the kind and on the device of `x`, from its library's own allocator.
 
-    `channels_last` chooses torch's layout of that name. For an unknown library it is a Numba device array.
+    `channels_last` chooses torch's layout of that name. For an unknown library the result is a Numba device array.
     """
     if x.library == "torch":
         import torch  # type: ignore[import-not-found,unused-ignore]
