@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 
 class Algorithm(Protocol):
-    """What the planner asks of every algorithm."""
+    """The functions that the planner needs of every algorithm."""
 
     __name__: str
     """The operation, "_" and the public name, like "conv_direct"; a path before the last "." is ignored."""
