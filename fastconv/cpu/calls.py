@@ -12,7 +12,7 @@ import numpy as np
 from ..specs.arrays import array, computed_array, copied, hand_over, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
-from ..specs.dtypes import named_dtype, storage
+from ..specs.dtypes import computed, gradient_dtype, named_dtype
 from ..specs.pool import PoolSpec, UnpoolSpec
 from ..specs.unfold import columns_shape
 from . import planner
@@ -77,12 +77,11 @@ def pool(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, ou
 
 def pool_gradient(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
     """The gradient of a pooling of `x` for its input; `grad` is the one for its output, and gives the dtype."""
-    signals = grad if grad.dtype.kind == "f" else grad.astype(np.float64)
-    result = result_array((*spec.lead, spec.h, spec.w), signals.dtype.newbyteorder("="), out, (x, grad))
-    target, inner = computed_array(result, storage(result.dtype)), (spec.planes, spec.oh, spec.ow)
+    result = result_array((*spec.lead, spec.h, spec.w), gradient_dtype(grad.dtype), out, (x, grad))
+    target, inner = computed_array(result, computed(result.dtype)), (spec.planes, spec.oh, spec.ow)
     if result.size:
         indices = recipe(spec, "auto").run(x, True, None)[1].reshape(inner) if spec.op == "max" else None
-        signals = kernel_ready(signals, target.dtype).reshape(inner)
+        signals = kernel_ready(grad, target.dtype).reshape(inner)
         algorithm = planner.choose(spec, "auto", op=f"{spec.op}_pool2d_input").algorithm
         algorithm.run(spec, indices, signals, target.reshape(spec.planes, spec.h, spec.w))
         hand_over(target, result)

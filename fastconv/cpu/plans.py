@@ -16,7 +16,7 @@ from ..planner.plan import Plan
 from ..specs.arrays import allocate, array
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
-from ..specs.dtypes import check_dtype
+from ..specs.dtypes import check_dtype, converts
 from . import planner
 from .recipes import recipe
 from .system.threads import num_threads
@@ -27,7 +27,7 @@ def planned_array(x: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray
     x = array("x", x)
     if x.shape != shape:
         raise ValueError(f"x has shape {x.shape}, but the plan is for {shape}")
-    if x.dtype != dtype and not np.can_cast(check_dtype("x", x.dtype), dtype):
+    if not converts(check_dtype("x", x.dtype), dtype):
         raise TypeError(f"x has dtype {x.dtype}, but the plan is for {dtype}")
     return x
 

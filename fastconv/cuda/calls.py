@@ -17,7 +17,7 @@ import numpy as np
 from ..specs.arrays import computed_array, hand_over, result_array
 from ..specs.conv import ConvSpec, filter_spec
 from ..specs.conv_transpose import TransposeSpec
-from ..specs.dtypes import BFLOAT16, named_dtype
+from ..specs.dtypes import gradient_dtype, named_dtype, native
 from ..specs.pool import PoolSpec, UnpoolSpec
 from ..specs.unfold import columns_shape
 from . import planner
@@ -34,9 +34,7 @@ _INT64 = np.dtype(np.int64)
 
 def planned_dtype(value: Any) -> np.dtype:
     """The dtype of a plan that `value` names, also by PyTorch's name; TypeError if it is not supported."""
-    if value == "bfloat16" or str(value) == "torch.bfloat16":
-        return BFLOAT16
-    return named_dtype("dtype", str(value).removeprefix("torch.") if "torch." in str(value) else value)
+    return named_dtype("dtype", value, native)
 
 
 # -- convolution ---------------------------------------------------------------------------------------------
@@ -146,9 +144,7 @@ def _of_planes(spec: PoolSpec, planes: int) -> PoolSpec:
 def pool_gradient(spec: PoolSpec, x: Operand, grad: Operand, out: Any) -> Any:
     """The gradient of a pooling of `x` for its input; `grad` is the gradient for its output, and gives the dtype."""
     check_together(grad, "grad_output", x, "input")
-    dtype = grad.dtype.newbyteorder("=") if grad.dtype.kind == "f" else grad.dtype
-    if dtype != BFLOAT16 and dtype.kind != "f":
-        dtype = np.dtype(np.float64)
+    dtype = gradient_dtype(grad.dtype)
     pooling = planner.choose(spec, "auto").algorithm
     gradient = planner.choose(spec, "auto", op=f"{spec.op}_pool2d_input").algorithm
 

@@ -12,7 +12,7 @@ from ..planner.choose import name
 from ..planner.plan import Plan
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
-from ..specs.dtypes import BFLOAT16
+from ..specs.dtypes import converts
 from . import planner
 from .driver import Given, Job, Wanted, run
 from .operands import Operand, operand
@@ -101,7 +101,7 @@ class DevicePlan(Plan):
         spec = self.problem
         if x.shape != self.x_shape:
             raise ValueError(f"x has shape {x.shape}, but the plan is for {self.x_shape}")
-        if x.dtype != spec.dtype and (BFLOAT16 in (x.dtype, spec.dtype) or not np.can_cast(x.dtype, spec.dtype)):
+        if not converts(x.dtype, spec.dtype):
             raise TypeError(f"x has dtype {x.dtype}, but the plan is for {spec.dtype}")
         return self.run_on_gpu(x, out)
 

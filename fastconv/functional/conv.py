@@ -13,7 +13,6 @@ import numpy as np
 
 from ..specs.arrays import array
 from ..specs.conv import ConvSpec, conv_spec
-from ..specs.dtypes import BFLOAT16
 from .device import backend
 
 __all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
@@ -77,7 +76,7 @@ def _filter_operands(
     if offset.ndim:
         raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
     # NumPy's rule for Python numbers: an int never changes the dtype, and a float only changes integers.
-    if not isinstance(bias, int) and BFLOAT16 not in dtypes:
+    if not isinstance(bias, int) and not any(dtype.kind == "V" for dtype in dtypes):
         dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
     return dtypes, offset.reshape(1)
 

@@ -39,7 +39,7 @@ import numpy as np
 from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
 from .arrays import check_bytes
 from .axes import FLAT, LAYOUTS, Depth, by, volume
-from .dtypes import BFLOAT16, PRECISIONS, accumulator, storage
+from .dtypes import PRECISIONS, accumulator, promoted, storage
 
 
 class HashedOnce:
@@ -290,7 +290,7 @@ def _conv_spec(
         raise ValueError(
             f"the kernel covers {by(window)} pixels (dilation counted), more than the padded input's {by(room)}"
         )
-    dtype = _promoted(dtypes)
+    dtype = promoted(dtypes)
     if precision != "float32" and dtype != np.float32:
         raise ValueError(f"precision={precision!r} is for operands of float32, got {dtype}")
     d, h, w = volume(tuple(size))
@@ -305,12 +305,3 @@ def _conv_spec(
     )  # fmt: skip
     check_bytes(spec.output_shape, spec.out_dtype, "the output")
     return spec
-
-
-def _promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
-    if BFLOAT16 in dtypes:
-        if any(dtype != BFLOAT16 for dtype in dtypes):
-            raise TypeError("bfloat16 operands mix with none of another dtype, got "
-                            f"{', '.join('bfloat16' if dtype == BFLOAT16 else str(dtype) for dtype in dtypes)}")
-        return BFLOAT16
-    return np.result_type(*dtypes).newbyteorder("=")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 #: The dtype of bfloat16 on a GPU, which NumPy lacks: a structured dtype of two bytes.
@@ -26,12 +29,54 @@ def native(name: str, dtype: np.dtype) -> np.dtype:
     return check_dtype(name, dtype)
 
 
-def named_dtype(name: str, value: object) -> np.dtype:
+def named_dtype(name: str, value: object, check: Callable[[str, np.dtype], np.dtype] = check_dtype) -> np.dtype:
     """The supported dtype that `value` names; TypeError naming the argument otherwise."""
     try:
-        return check_dtype(name, np.dtype(value))  # type: ignore[call-overload] # the TypeError is what is asked for
+        return check(name, named(value))
     except TypeError as error:
         raise TypeError(f"{name} must name a supported dtype, got {value!r}: {error}") from None
+
+
+def named(given: Any) -> np.dtype:
+    """The dtype that NumPy or PyTorch know by a name or a type; TypeError if there is none."""
+    text = str(given).removeprefix("torch.")
+    if text == "bfloat16":
+        return BFLOAT16
+    return np.dtype(given if text == str(given) else text)
+
+
+def label(dtype: np.dtype) -> str:
+    """The name of a dtype."""
+    return "bfloat16" if dtype == BFLOAT16 else str(dtype)
+
+
+def is_half(dtype: np.dtype) -> bool:
+    """Whether a dtype is a float of 16 bits."""
+    return dtype.kind in "fV" and dtype.itemsize == 2
+
+
+def computed(dtype: np.dtype) -> np.dtype:
+    """The dtype that halves are compared and added up in, float32; other dtypes are themselves."""
+    return np.dtype(np.float32) if is_half(dtype) else dtype
+
+
+def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
+    """The dtype of several operands together, by NumPy's rules; TypeError if bfloat16 is mixed with another."""
+    if BFLOAT16 in dtypes:
+        if any(dtype != BFLOAT16 for dtype in dtypes):
+            raise TypeError(f"bfloat16 operands mix with none of another dtype, got {', '.join(map(label, dtypes))}")
+        return BFLOAT16
+    return np.result_type(*dtypes).newbyteorder("=")
+
+
+def converts(given: np.dtype, wanted: np.dtype) -> bool:
+    """Whether every value of one dtype is one of another."""
+    return given == wanted or (BFLOAT16 not in (given, wanted) and np.can_cast(given, wanted))
+
+
+def gradient_dtype(dtype: np.dtype) -> np.dtype:
+    """The dtype of a pooling's gradient, given that of the output's: float64 for integers."""
+    return dtype.newbyteorder("=") if dtype.kind in "fV" else np.dtype(np.float64)
 
 
 #: How float32 operands are multiplied: exactly, or on a GPU's tensor cores with 10 bits of each factor or about 21.
@@ -41,7 +86,7 @@ PRECISIONS = ("float32", "tf32", "tf32x3")
 def storage(dtype: np.dtype) -> np.dtype:
     """The dtype that the CPU's kernels read arrays of `dtype` as."""
     if dtype.kind in "fV":
-        return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        return computed(dtype)
     if dtype.itemsize == 1:
         return np.dtype(np.int8) if dtype.kind == "i" else np.dtype(np.uint8)
     return np.dtype(np.int64)

@@ -1,7 +1,7 @@
 """Geometry of a transposed convolution: the convolutions with stride 1 that it consists of.
 
 `y` is its input. Along an axis, tap a of the kernel adds element i of `y` to position u of the result if u + pad =
-i * stride + a * dilation. So all positions with one remainder by the stride see one small set of taps: they are a phase.
+i * stride + a * dilation. So all positions with one remainder by the stride see one set of taps: they are a phase.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Sample(NamedTuple):
 
     problems: tuple[tuple[ConvSpec, float], ...]
     """A convolution for each height and width of kernels, and how many of the phases' convolutions it stands for; empty
-    if few phases have a position. For volumes it has the deepest kernel, and shallower ones count as fractions of it."""
+    if few phases have a position. For volumes it has the deepest kernel, and shallower ones count as fractions."""
     number: int
     """Number of phases."""
     complete: bool

@@ -18,7 +18,7 @@ from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddin
 from .arrays import check_bytes
 from .axes import AXES, FLAT, LAYOUTS, Depth, by, volume
 from .conv import HashedOnce, short
-from .dtypes import BFLOAT16, native
+from .dtypes import computed, native
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class PoolSpec(HashedOnce):
     def x_dtype(self) -> np.dtype:
         """The dtype that the kernels read and, except for the indices, write."""
         if self.op == "max":
-            return np.dtype(np.uint8) if self.dtype.kind == "b" else _compute_float(self.dtype)
-        return _compute_float(self.out_dtype)
+            return np.dtype(np.uint8) if self.dtype.kind == "b" else computed(self.dtype)
+        return computed(self.out_dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
@@ -102,13 +102,59 @@ class PoolSpec(HashedOnce):
         )
 
     @cached_property
+    def counted(self) -> tuple[Pair, Pair, Pair]:
+        """Of depth, height and width: the pixels from `-before` to `end` that count for a mean, as (before, end).
+
+        Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
+        """
+        sizes, pads = (self.depth.d, self.h, self.w), (self.depth.padding, *self.padding)
+        if not self.count_include_pad:
+            return (0, sizes[0]), (0, sizes[1]), (0, sizes[2])
+        depth, rows, columns = ((pad[0], size + pad[1]) for size, pad in zip(sizes, pads, strict=True))
+        return depth, rows, columns
+
+    def divisors(self, axis: int) -> np.ndarray:
+        """How many taps of each window count along the axis of depth (0), height or width: their product is what a sum
+        is divided by for a mean."""
+        depth = self.depth
+        outs, taps = (depth.od, self.oh, self.ow)[axis], (depth.kd, self.kh, self.kw)[axis]
+        stride, gap = (depth.stride, *self.stride)[axis], (depth.dilation, *self.dilation)[axis]
+        pad, (before, end) = (depth.padding, *self.padding)[axis][0], self.counted[axis]
+        result = np.full(outs, taps, np.int64)
+        # Windows from `begin` to `stop` are inside: of a long axis nearly all.
+        begin = min(outs, max(0, -(-(pad - before) // stride)))
+        stop = max(begin, min(outs, (end - 1 - (taps - 1) * gap + pad) // stride + 1))
+        for edge in (slice(begin), slice(stop, outs)):
+            start = np.arange(*edge.indices(outs), dtype=np.int64) * stride - pad
+            first = np.maximum(0, -((start + before) // gap))
+            result[edge] = np.minimum(taps - 1, (end - 1 - start) // gap) - first + 1
+        return result
+
+    @cached_property
     def flops(self) -> int:
         """Number of comparisons or additions: one for each tap."""
         return self.planes * self.depth.od * self.oh * self.ow * self.depth.kd * self.kh * self.kw
 
 
-def _compute_float(dtype: np.dtype) -> np.dtype:
-    return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
+@lru_cache(maxsize=4096)
+def over_planes(spec: PoolSpec, lead: tuple[int, ...]) -> PoolSpec:
+    """The pooling of the planes of a volume: its windows are boxes, and boxes are separable."""
+    return replace(spec, lead=lead, axes=2, depth=FLAT)
+
+
+@lru_cache(maxsize=4096)
+def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
+    """The pooling of the depth of pooled planes, as images of d rows of some of their pixels."""
+    depth, no_padding = spec.depth, (0, 0)
+    return replace(
+        spec, lead=lead, h=depth.d, w=pixels, kh=depth.kd, kw=1, oh=depth.od, ow=pixels, stride=(depth.stride, 1),
+        padding=(depth.padding, no_padding), dilation=(depth.dilation, 1), axes=2, depth=FLAT,
+        divisor=None if spec.divisor is None else 1,
+    )  # fmt: skip
+
+
+#: Why volumes are pooled by planes and then over the depth for maxima and averages only.
+NO_NORMS = "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
 
 
 def pool_spec(

@@ -50,27 +50,14 @@ def run(spec: PoolSpec, x: np.ndarray | None, grad: np.ndarray, out: np.ndarray)
 
 
 def _avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
-    (top, bottom), (left, right) = spec.padding
+    high, wide = spec.divisors(1).astype(np.float64), spec.divisors(2).astype(np.float64)
     if spec.divisor is not None:
         high, wide = np.full(spec.oh, spec.divisor, np.float64), np.ones(spec.ow)
-    else:
-        # Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
-        rows, columns = (-top, spec.h + bottom), (-left, spec.w + right)
-        if not spec.count_include_pad:
-            rows, columns = (0, spec.h), (0, spec.w)
-        high = _taps(spec.oh, spec.stride[0], top, spec.kh, spec.dilation[0], *rows)
-        wide = _taps(spec.ow, spec.stride[1], left, spec.kw, spec.dilation[1], *columns)
+    top, left = spec.padding[0][0], spec.padding[1][0]
     lines = scratch_rows(spec.w, out.dtype)
     window = (spec.kh, spec.kw)
     loops = _scatter_avg.sized(4 * grad.size * (spec.kw + spec.kh))
     loops(grad, out, high, wide, window, spec.stride, (top, left), spec.dilation, lines)
-
-
-def _taps(count: int, stride: int, pad: int, taps: int, dilation: int, first: int, end: int) -> np.ndarray:
-    """How many taps of each window of an axis lie in [first, end)."""
-    start = np.arange(count, dtype=np.int64) * stride - pad
-    low = np.maximum(0, -((start - first) // dilation))
-    return (np.minimum(taps, (end - 1 - start) // dilation + 1) - low).astype(np.float64)
 
 
 @kernel

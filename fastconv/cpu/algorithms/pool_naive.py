@@ -44,7 +44,7 @@ def scratch(spec: PoolSpec) -> int:
 
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
     depth = spec.depth
-    (front, back), (top, bottom), (left, right) = depth.padding, *spec.padding
+    (front, _), (top, _), (left, _) = depth.padding, *spec.padding
     window, pad, size = (depth.kd, spec.kh, spec.kw), (front, top, left), (depth.d, spec.h, spec.w)
     stride, dilation = (depth.stride, *spec.stride), (depth.dilation, *spec.dilation)
     outs = spec.planes, depth.od, spec.oh, spec.ow
@@ -53,9 +53,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
         found = np.empty((0, 0, 0, 0), np.int64) if indices is None else indices.reshape(outs)
         _naive_max(x, out, found, window, stride, pad, dilation)
     else:
-        # Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
-        counted = (depth.d + back, spec.h + bottom, spec.w + right) if spec.count_include_pad else size
-        before = pad if spec.count_include_pad else (0, 0, 0)
+        before, counted = zip(*spec.counted, strict=True)
         divisor = 0 if spec.divisor is None else spec.divisor
         norm = spec.norm if spec.op == "lp" else 0.0
         _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, norm)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...specs.conv import ConvSpec
+from ...specs.dtypes import is_half
 from ..machine import Machine
 from ..shared.im2col import unroll
 from ..system.kernels import MOVED
@@ -26,7 +27,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def run(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:
-    if spec.dtype.kind != "f" or spec.dtype.itemsize == 2:  # elements are moved, whatever they are
+    if spec.dtype.kind != "f" or is_half(spec.dtype):  # elements are moved, whatever they are
         x, out = x.view(f"u{spec.dtype.itemsize}"), out.view(f"u{spec.dtype.itemsize}")
     loops, pads = unroll.sized(MOVED * out.size / spec.n), (spec.padding[0][0], spec.padding[1][0])
     for image, columns in zip(x, out, strict=True):

@@ -87,27 +87,11 @@ def counts(spec: PoolSpec) -> np.ndarray:
     rows, columns = factors[: spec.oh], factors[spec.oh : spec.oh + spec.ow]
     lp = spec.op == "lp"
     if spec.divisor is None:
-        _count(spec, 0, spec.kh, spec.h, rows, spec.kh if lp else 1)
-        _count(spec, 1, spec.kw, spec.w, columns, spec.kw if lp else 1)
+        rows[:] = spec.divisors(1) / (spec.kh if lp else 1)
+        columns[:] = spec.divisors(2) / (spec.kw if lp else 1)
     else:
         rows[:], columns[:] = spec.divisor / (spec.kh if lp else 1), 1 / (spec.kw if lp else 1)
     return factors
-
-
-def _count(spec: PoolSpec, axis: int, taps: int, size: int, result: np.ndarray, divisor: int) -> None:
-    """How many taps of each window along one axis count, divided by `divisor`. Behind the padding only ceil_mode lets a
-    window reach."""
-    outs = result.size
-    (before, after), dilation, stride = spec.padding[axis], spec.dilation[axis], spec.stride[axis]
-    low, high = (-before, size + after) if spec.count_include_pad else (0, size)
-    result[:] = taps / divisor
-    # Windows from `begin` to `end` are inside: of a long axis nearly all.
-    begin = min(outs, max(0, -(-(low + before) // stride)))
-    end = max(begin, min(outs, (high - 1 - (taps - 1) * dilation + before) // stride + 1))
-    for edge in (slice(begin), slice(end, outs)):
-        start = np.arange(*edge.indices(outs), dtype=np.int64) * stride - before
-        first = np.maximum(0, -((start - low) // dilation))
-        result[edge] = (np.minimum(taps - 1, (high - 1 - start) // dilation) - first + 1) / divisor
 
 
 class Prepared:

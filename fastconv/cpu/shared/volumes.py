@@ -30,7 +30,7 @@ import numpy as np
 from ...planner.contract import trait
 from ...specs.axes import FLAT
 from ...specs.conv import ConvSpec
-from ...specs.pool import PoolSpec
+from ...specs.pool import NO_NORMS, PoolSpec, over_depth, over_planes
 from ..machine import Machine, this_machine
 from ..system.memory import buffer
 from .planes import gather, spread
@@ -172,23 +172,23 @@ class Pooling:
 
     def supports(self, spec: PoolSpec) -> str | None:
         if spec.op == "lp":
-            return "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
-        return self.module.supports(_flat(spec, spec.planes))
+            return NO_NORMS
+        return self.module.supports(_passes(spec, spec.planes)[0])
 
     def cost(self, spec: PoolSpec, machine: Machine) -> float:
-        deep = _deep(spec, spec.planes)
-        return self.module.cost(_flat(spec, spec.planes), machine) + _fastest(self.table, deep).cost(deep, machine)
+        flat, deep = _passes(spec, spec.planes)
+        return self.module.cost(flat, machine) + _fastest(self.table, deep).cost(deep, machine)
 
     def scratch(self, spec: PoolSpec) -> int:
         each = _together(spec)
-        flat, deep = _flat(spec, each), _deep(spec, each)
+        flat, deep = _passes(spec, each)
         between = math.prod(flat.output_shape) * spec.x_dtype.itemsize
         return between + max(self.module.scratch(flat), _fastest(self.table, deep).scratch(deep))
 
     def run(self, spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
         each, d, od = _together(spec), spec.depth.d, spec.depth.od
-        flat, deep = _flat(spec, each), _deep(spec, each)
-        over_depth = _fastest(self.table, deep)
+        flat, deep = _passes(spec, each)
+        last = _fastest(self.table, deep)
         pooled = buffer("pooled", (each, d, spec.oh * spec.ow), x.dtype)
         places = None if indices is None else np.empty(pooled.shape, np.int64)
         for start in range(0, spec.planes, each):
@@ -198,10 +198,10 @@ class Pooling:
             within = None if places is None else places.reshape(shape)
             self.module.run(flat, volumes.reshape(-1, spec.h, spec.w), pooled.reshape(shape), within)
             if indices is None or places is None:
-                over_depth.run(deep, pooled, results, None)
+                last.run(deep, pooled, results, None)
                 continue
             found = indices[start : start + each].reshape(each, -1)
-            over_depth.run(deep, pooled, results, found.reshape(results.shape))
+            last.run(deep, pooled, results, found.reshape(results.shape))
             depths = found // (spec.oh * spec.ow)
             found[...] = np.take_along_axis(places.reshape(each, -1), found, 1) + depths * (spec.h * spec.w)
 
@@ -219,18 +219,6 @@ def _together(spec: PoolSpec) -> int:
     return -(-spec.planes // -(-spec.planes // most)) if spec.planes else 0
 
 
-@lru_cache(maxsize=4096)
-def _flat(spec: PoolSpec, volumes: int) -> PoolSpec:
-    """The pooling of planes."""
-    return replace(spec, lead=(volumes * spec.depth.d,), axes=2, depth=FLAT)
-
-
-@lru_cache(maxsize=4096)
-def _deep(spec: PoolSpec, volumes: int) -> PoolSpec:
-    """The pooling of the depth, in images of d rows of pooled pixels."""
-    depth, pixels = spec.depth, spec.oh * spec.ow
-    return replace(
-        spec, lead=(volumes,), h=depth.d, w=pixels, kh=depth.kd, kw=1, oh=depth.od, ow=pixels, stride=(depth.stride, 1),
-        padding=(depth.padding, NO_PADDING), dilation=(depth.dilation, 1), axes=2, depth=FLAT,
-        divisor=None if spec.divisor is None else 1,
-    )  # fmt: skip
+def _passes(spec: PoolSpec, volumes: int) -> tuple[PoolSpec, PoolSpec]:
+    """The poolings of the planes of so many volumes, and of their depth."""
+    return over_planes(spec, (volumes * spec.depth.d,)), over_depth(spec, (volumes,), spec.oh * spec.ow)

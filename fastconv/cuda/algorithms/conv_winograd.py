@@ -31,6 +31,7 @@ import numpy as np
 
 from ...base.toom_cook import Axis, axis
 from ...specs.conv import ConvSpec
+from ...specs.dtypes import is_half
 from ..machine import Machine, this_machine
 from ..shared import gemm
 from ..shared.gather import Packed, limits
@@ -57,7 +58,7 @@ class Plan(NamedTuple):
 
 
 def supports(spec: ConvSpec) -> str | None:
-    if spec.dtype.kind != "f" or spec.dtype.itemsize == 2:
+    if spec.dtype.kind != "f" or is_half(spec.dtype):
         return f"tiles are transformed in float32 or float64, and {spec.dtype} is neither"
     if spec.precision != "float32":
         return "the sums of a transformed tile cancel, for which tensor cores have too few digits"

@@ -26,9 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import block_shape, computed, lanes_last
+from ..shared.pooling import block_shape, lanes_last
 from ..system.kernels import INT64, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -66,9 +67,9 @@ class Axis(NamedTuple):
 def _axes(spec: PoolSpec) -> tuple[Axis, Axis]:
     sizes, counts, taps = (spec.h, spec.w), (spec.oh, spec.ow), (spec.kh, spec.kw)
     first, second = (
-        Axis(*axis, pads[0], gap, *((pads[0], axis[0] + pads[1]) if spec.count_include_pad else (0, axis[0])))
-        for axis, pads, gap in zip(zip(sizes, counts, taps, spec.stride, strict=True), spec.padding, spec.dilation,
-                                   strict=True)
+        Axis(*axis, pads[0], gap, *counted)
+        for axis, pads, gap, counted in zip(zip(sizes, counts, taps, spec.stride, strict=True), spec.padding,
+                                            spec.dilation, spec.counted[1:], strict=True)
     )
     return first, second
 

@@ -31,7 +31,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
-from ..shared.pooling import NORMS, computed, finish, lanes_last
+from ..shared.pooling import NORMS, finish, lanes_last
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, device_function, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -98,21 +98,15 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     cut = _cut(spec, this_machine(), False)
-    bytes_each = _computed(spec).itemsize + (8 if spec.op == "max" else 0)
+    bytes_each = spec.x_dtype.itemsize + (8 if spec.op == "max" else 0)
     return spec.planes * spec.oh * spec.ow * cut.parts * bytes_each if cut.parts > 1 else 0
 
 
-def _computed(spec: PoolSpec) -> np.dtype:
-    kind = computed(spec.dtype if spec.op == "max" else spec.out_dtype)
-    return np.dtype(np.uint8) if kind == np.bool_ else kind
-
-
 def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
-    (top, bottom), (left, right) = spec.padding
-    kind, indexed, last, norm = _computed(spec), indices is not None, lanes_last(x), spec.norm
+    (top, _), (left, _) = spec.padding
+    kind, indexed, last, norm = spec.x_dtype, indices is not None, lanes_last(x), spec.norm
     cut, windows = _cut(spec, this_machine(), last), out.size
-    counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
-    before = (top, left) if spec.count_include_pad else (0, 0)
+    before, counted = zip(*spec.counted[1:], strict=True)
     shape = (1, 1, windows, cut.parts)
     found = dense(stream.empty(windows * cut.parts if indexed and cut.parts > 1 else 0, np.int64), shape)
     result = found if indices is None else indices

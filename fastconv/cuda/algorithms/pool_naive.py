@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..system.kernels import FLOAT64, INT64, cuda, device_function, factory, integers, pick, pointer
@@ -46,7 +47,7 @@ def scratch(spec: PoolSpec) -> int:
 
 def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
     depth = spec.depth
-    (front, back), (top, bottom), (left, right) = depth.padding, *spec.padding
+    (front, _), (top, _), (left, _) = depth.padding, *spec.padding
     sizes, pad = (out.size, out.shape[1], depth.od, spec.oh, spec.ow), (front, top, left)
     image, window = (depth.d, spec.h, spec.w), (depth.kd, spec.kh, spec.kw)
     geometry = (sizes, image, window, (depth.stride, *spec.stride), pad, (depth.dilation, *spec.dilation))
@@ -58,9 +59,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
         arrays = x.pointer, x_steps, out.pointer, out_steps, found.pointer, volume(found.strides)
         stream.launch(kernel, blocks, BLOCK, *arrays, *geometry)
     else:
-        # No tap behind the padding counts; only `ceil_mode` lets a window reach there.
-        counted = (depth.d + back, spec.h + bottom, spec.w + right) if spec.count_include_pad else image
-        before = pad if spec.count_include_pad else (0, 0, 0)
+        before, counted = zip(*spec.counted, strict=True)
         norm = spec.norm if spec.op == "lp" else 0.0
         kernel = _naive_sum(x.dtype, out.dtype)
         stream.launch(kernel, blocks, BLOCK, x.pointer, x_steps, out.pointer, out_steps, *geometry,
@@ -75,8 +74,7 @@ def _inside(start, dilation, size, taps):
 
 @factory
 def _naive_max(dtype, with_indices):
-    computed = np.dtype(np.float32) if dtype.kind in "fV" and dtype.itemsize == 2 else dtype
-    load = widen(dtype, computed)
+    load = widen(dtype, computed(dtype))
 
     def naive_max(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
         size, channels, od, oh, ow = sizes

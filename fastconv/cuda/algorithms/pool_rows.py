@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import NORMS, block_shape, computed, finish, lanes_last
+from ..shared.pooling import NORMS, block_shape, finish, lanes_last
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
@@ -56,7 +57,7 @@ def scratch(spec: PoolSpec) -> int:
 
 
 def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
-    (top, bottom), (left, right) = spec.padding
+    (top, _), (left, _) = spec.padding
     n, c, oh, ow = out.shape
     last = lanes_last(x)
     lanes, depth = (c, n * ow) if last else (ow, n * c)
@@ -71,8 +72,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
         arrays = x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides
         stream.launch(kernel, blocks, block, *arrays, *geometry)
     else:
-        counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
-        before = (top, left) if spec.count_include_pad else (0, 0)
+        before, counted = zip(*spec.counted[1:], strict=True)
         kernel = _rows_sum(x.dtype, out.dtype, *window, block, last, spec.norm if spec.op == "lp" else 0.0)
         stream.launch(kernel, blocks, block, x.pointer, x.strides, out.pointer, out.strides, *geometry,
                       before, counted, 0 if spec.divisor is None else spec.divisor)

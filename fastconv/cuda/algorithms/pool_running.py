@@ -26,7 +26,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import NORMS, computed, finish
+from ..shared.pooling import NORMS, finish
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -53,18 +53,13 @@ def supports(spec: PoolSpec) -> str | None:
     return None
 
 
-def _computed(spec: PoolSpec) -> np.dtype:
-    kind = computed(spec.dtype if spec.op == "max" else spec.out_dtype)
-    return np.dtype(np.uint8) if kind == np.bool_ else kind
-
-
 def _reach(spec: PoolSpec, axis: int) -> int:
     return ((spec.kh, spec.kw)[axis] - 1) * spec.dilation[axis]
 
 
 def _strip(spec: PoolSpec, axis: int, lanes: int, with_indices: bool) -> tuple[int, int]:
     """Number of windows of a strip, and number of positions that they see."""
-    bytes_each = COPIES * lanes * (_computed(spec).itemsize + (8 if with_indices and spec.op == "max" else 0))
+    bytes_each = COPIES * lanes * (spec.x_dtype.itemsize + (8 if with_indices and spec.op == "max" else 0))
     step, reach, windows = spec.stride[axis], _reach(spec, axis), (spec.oh, spec.ow)[axis]
     room = SHARED // bytes_each - 16
     positions = min(room, max(POSITIONS // lanes, 2 * reach))
@@ -74,7 +69,7 @@ def _strip(spec: PoolSpec, axis: int, lanes: int, with_indices: bool) -> tuple[i
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
     seconds = 2 * machine.launch
-    size = _computed(spec).itemsize
+    size = spec.x_dtype.itemsize
     for axis, (rows, cols) in ((1, (spec.h, spec.w)), (0, (spec.h, spec.ow))):
         count, seen = _strip(spec, axis, 1 if axis else LANES, True)
         strips = -(-(spec.oh, spec.ow)[axis] // count)
@@ -87,13 +82,13 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     index = 8 if spec.op == "max" else 0
-    return spec.planes * spec.h * spec.ow * (_computed(spec).itemsize + index)
+    return spec.planes * spec.h * spec.ow * (spec.x_dtype.itemsize + index)
 
 
 def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
-    (top, bottom), (left, right) = spec.padding
+    (top, _), (left, _) = spec.padding
     n, c, oh, ow = out.shape
-    kind, indexed = _computed(spec), indices is not None
+    kind, indexed = spec.x_dtype, indices is not None
     between = dense(stream.empty(n * c * spec.h * ow, kind), (n, c, spec.h, ow))
     columns = dense(stream.empty(n * c * spec.h * ow if indexed else 0, np.int64), between.shape)
     norm = spec.norm if spec.op == "lp" else 0.0
@@ -106,8 +101,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
         lines = n * c * (spec.h if axis else 1) * -(-inner // lanes)
         strips = -(-(oh, ow)[axis] // count)
         taps, step, gap, pad = (spec.kh, spec.kw)[axis], spec.stride[axis], spec.dilation[axis], (top, left)[axis]
-        counted = (spec.h + bottom, spec.w + right) if spec.count_include_pad else (spec.h, spec.w)
-        before = (top, left) if spec.count_include_pad else (0, 0)
+        before, counted = zip(*spec.counted[1:], strict=True)
         memory = (2 * seen + count) * lanes * (kind.itemsize + (8 if indexed else 0)) + 16
         arguments = (
             source.pointer, source.strides, source_index.pointer, target.pointer, target.strides, target_index.pointer,

@@ -15,11 +15,11 @@ import math
 
 import numpy as np
 
+from ...specs.dtypes import computed
 from ...specs.pool import UnpoolSpec
 from ..machine import Machine
 from ..shared.convert import fill
 from ..shared.im2col import BLOCK
-from ..shared.pooling import computed
 from ..system.kernels import cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor
 

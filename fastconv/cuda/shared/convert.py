@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from ...specs.dtypes import BFLOAT16
+from ...specs.dtypes import computed
 from ..system.kernels import cuda, factory, integers, pick, pointer
 from ..system.streams import Buffer, Stream, Tensor, dense, volume
 from ..tiles.elements import narrow, widen
@@ -28,7 +28,7 @@ def converted(x: Tensor, dtype: np.dtype, stream: Stream, *, copy: bool = False)
 
 @factory
 def _convert(source, target):
-    between = np.dtype(np.float32) if target == np.float16 or target == BFLOAT16 else target
+    between = computed(target)
     load, store = widen(source, between if between != np.bool_ else np.dtype(np.uint8)), narrow(target)
 
     def convert(x, x_steps, out, sizes):

@@ -45,7 +45,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...specs.conv import ConvSpec
-from ...specs.dtypes import BFLOAT16
+from ...specs.dtypes import label
 from ..machine import Machine
 from ..system.kernels import SIMULATED, Kernel, cuda, factory, integers, pick, pointer, storage
 from ..system.streams import Buffer, Stream, Tensor
@@ -92,9 +92,8 @@ def kind_of(spec: ConvSpec) -> str | None:
     """The kind of factors that the tensor cores would multiply; None where they cannot."""
     if spec.dtype == np.float32:
         return "tf32" if spec.precision != "float32" else None
-    if spec.dtype == BFLOAT16:
-        return "bf16"
-    return {"float16": "f16", "int8": "s8", "uint8": "u8", "bool": "u8"}.get(spec.dtype.name)
+    kinds = {"float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8", "bool": "u8"}
+    return kinds.get(label(spec.dtype))
 
 
 def _slab(spec: ConvSpec) -> int:

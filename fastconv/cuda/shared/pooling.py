@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.dtypes import BFLOAT16
 from ..system.kernels import device_function, pick
 from ..system.streams import Tensor
 
@@ -32,11 +31,6 @@ def block_shape(lanes: int) -> tuple[int, int, int]:
 def lanes_last(x: Tensor) -> bool:
     """Whether neighbouring threads should have neighbouring channels: if these lie together, and columns do not."""
     return x.strides[1] == 1 and x.shape[1] > 1 and x.strides[3] != 1
-
-
-def computed(dtype: np.dtype) -> np.dtype:
-    """The dtype that elements are compared and added up in: float32 for halves."""
-    return np.dtype(np.float32) if dtype == np.float16 or dtype == BFLOAT16 else dtype
 
 
 @cache

@@ -26,12 +26,12 @@ import numpy as np
 
 from ...specs.axes import FLAT
 from ...specs.conv import ConvSpec
-from ...specs.pool import PoolSpec
+from ...specs.dtypes import computed
+from ...specs.pool import NO_NORMS, PoolSpec, over_depth, over_planes
 from ..machine import Machine, this_machine
 from ..system.kernels import cuda, factory, integers, pick, pointer, storage
 from ..system.streams import Buffer, Stream, Tensor, behind, dense
 from .convert import converted
-from .pooling import computed
 
 NO_PADDING = (0, 0)
 BLOCK = pick(256, 8)
@@ -136,23 +136,6 @@ def _gather(dtype):
 # -- pooling -------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
-def _flat(spec: PoolSpec) -> PoolSpec:
-    """The pooling of planes."""
-    return replace(spec, lead=(spec.planes, spec.depth.d), axes=2, depth=FLAT)
-
-
-@lru_cache(maxsize=4096)
-def _deep(spec: PoolSpec, rows: int) -> PoolSpec:
-    """The pooling of the depth, in images of d rows with the pixels of `rows` pooled rows."""
-    depth, pixels = spec.depth, rows * spec.ow
-    return replace(
-        spec, lead=(1, spec.planes), h=depth.d, w=pixels, kh=depth.kd, kw=1, oh=depth.od, ow=pixels,
-        stride=(depth.stride, 1), padding=(depth.padding, NO_PADDING), dilation=(depth.dilation, 1), axes=2, depth=FLAT,
-        divisor=None if spec.divisor is None else 1,
-    )  # fmt: skip
-
-
 class Pooling:
     """An algorithm for planes, applied to volumes; the fastest algorithm of a table pools the depth."""
 
@@ -161,23 +144,23 @@ class Pooling:
         self.table = table
         self.__name__ = module.__name__
 
-    def _over_depth(self, spec: PoolSpec) -> Any:
+    def _fastest(self, spec: PoolSpec) -> Any:
         able = [module for module in self.table if module.supports(spec) is None]
         return min(able, key=lambda module: module.cost(spec, this_machine()))
 
     def supports(self, spec: PoolSpec) -> str | None:
         if spec.op == "lp":
-            return "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
-        return self.module.supports(_flat(spec))
+            return NO_NORMS
+        return self.module.supports(_passes(spec)[0])
 
     def cost(self, spec: PoolSpec, machine: Machine) -> float:
-        deep = _deep(spec, spec.oh)
-        return self.module.cost(_flat(spec), machine) + self._over_depth(deep).cost(deep, machine)
+        flat, deep = _passes(spec)
+        return self.module.cost(flat, machine) + self._fastest(deep).cost(deep, machine)
 
     def scratch(self, spec: PoolSpec) -> int:
-        flat, deep = _flat(spec), _deep(spec, spec.oh)
+        flat, deep = _passes(spec)
         between = spec.planes * spec.depth.d * spec.oh * spec.ow * computed(spec.out_dtype).itemsize
-        return between + max(self.module.scratch(flat), self._over_depth(deep).scratch(deep))
+        return between + max(self.module.scratch(flat), self._fastest(deep).scratch(deep))
 
     def run(self, spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
         if indices is not None:
@@ -187,7 +170,7 @@ class Pooling:
         _, _, od, oh, ow = out.shape
         dtype = out.dtype if spec.op == "max" else computed(out.dtype)
         between = dense(stream.empty(n * c * d * oh * ow, dtype), (n, c, d, oh, ow))
-        flat = replace(_flat(spec), lead=(c, d))
+        flat = over_planes(spec, (c, d))
         for item in range(n):
             volume, pooled = behind(x, item * x.strides[0]), behind(between, item * between.strides[0])
             seen = replace(volume, shape=(c, d, h, w), strides=x.strides[1:])
@@ -195,10 +178,16 @@ class Pooling:
             self.module.run(flat, seen, target, None, stream)
         # Rows of the result that lie one behind the other are pooled together.
         rows = oh if oh == 1 or out.strides[3] == ow * out.strides[4] else 1
-        deep = replace(_deep(spec, rows), lead=(n, c))
+        deep = over_depth(spec, (n, c), rows * spec.ow)
         for row in range(0, oh, rows):
             seen = replace(behind(between, row * ow), shape=(n, c, d, rows * ow),
                            strides=(*between.strides[:3], 1))
             target = replace(behind(out, row * out.strides[3]), shape=(n, c, od, rows * ow),
                              strides=(*out.strides[:3], out.strides[4]))
-            self._over_depth(deep).run(deep, seen, target, None, stream)
+            self._fastest(deep).run(deep, seen, target, None, stream)
+
+
+def _passes(spec: PoolSpec) -> tuple[PoolSpec, PoolSpec]:
+    """The poolings of the planes and of the depth."""
+    planes, deep = (spec.planes, spec.depth.d), (1, spec.planes)
+    return over_planes(spec, planes), over_depth(spec, deep, spec.oh * spec.ow)

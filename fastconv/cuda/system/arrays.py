@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ...specs.dtypes import BFLOAT16, check_dtype
+from ...specs.dtypes import BFLOAT16, label, named, native
 from .kernels import SIMULATED, cuda, storage
 from .streams import GpuStream, SimulatedPointer, SimulatedStream, Stream, Tensor, row_major
 
@@ -103,10 +103,8 @@ def view(name: str, value: Any) -> Array:
         found = _interface(name, value, library)
     else:
         found = _dlpack(name, value)
-    if found.dtype != BFLOAT16:
-        check_dtype(name, found.dtype)
-        if not found.dtype.isnative:
-            raise TypeError(f"{name} has dtype {found.dtype}; on a GPU only native byte order is supported")
+    if found.dtype != native(name, found.dtype):
+        raise TypeError(f"{name} has dtype {found.dtype}; on a GPU only native byte order is supported")
     return found
 
 
@@ -132,9 +130,8 @@ def _torch(name: str, value: Any) -> Array:
 
 @lru_cache(maxsize=64)
 def _torch_dtype(kind: Any) -> np.dtype | None:
-    label = str(kind).removeprefix("torch.")
     try:
-        return BFLOAT16 if label == "bfloat16" else np.dtype(label)
+        return named(kind)
     except TypeError:
         return None
 
@@ -233,7 +230,7 @@ def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last:
     if x.library == "torch":
         import torch  # type: ignore[import-not-found,unused-ignore]
 
-        kind = getattr(torch, "bfloat16" if dtype == BFLOAT16 else dtype.name)
+        kind = getattr(torch, label(dtype))
         last = {4: "channels_last", 5: "channels_last_3d"}.get(len(shape)) if channels_last else None
         options: Any = {"memory_format": getattr(torch, last)} if last else {}
         return _torch("out", torch.empty(shape, dtype=kind, device=x.value.device, **options))
@@ -282,7 +279,7 @@ def check_out(out: Any, x: Array, shape: tuple[int, ...], dtype: np.dtype, input
     if found.shape != shape:
         raise ValueError(f"out has shape {found.shape}, but the result has shape {shape}")
     if found.dtype != dtype:
-        raise ValueError(f"out has dtype {_label(found.dtype)}, but the result has dtype {_label(dtype)}")
+        raise ValueError(f"out has dtype {label(found.dtype)}, but the result has dtype {label(dtype)}")
     if found.device != x.device:
         raise ValueError(f"out is on GPU {found.device}, x on GPU {x.device}")
     if math.prod(found.shape) and _folds(found.shape, found.strides):
@@ -296,10 +293,6 @@ def check_out(out: Any, x: Array, shape: tuple[int, ...], dtype: np.dtype, input
         if low < last and first < high:
             raise ValueError("out shares memory with an input")
     return found
-
-
-def _label(dtype: np.dtype) -> str:
-    return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
 @lru_cache(maxsize=4096)

@@ -40,7 +40,7 @@ import numpy as np
 from numba import config, cuda, types
 
 from ...base.files import cache_folder, read, write
-from ...specs.dtypes import BFLOAT16
+from ...specs.dtypes import is_half
 
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
@@ -66,7 +66,7 @@ def storage(dtype: np.dtype) -> np.dtype:
     """The dtype that a pointer to `dtype` reads: bytes for bool, 16 bits for halves (`elements` converts them)."""
     if dtype == np.bool_:
         return np.dtype(np.uint8)
-    return np.dtype(np.uint16) if dtype == np.float16 or dtype == BFLOAT16 else dtype
+    return np.dtype(np.uint16) if is_half(dtype) else dtype
 
 
 def pointer(dtype: Any) -> Any:
