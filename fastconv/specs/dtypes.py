@@ -38,7 +38,7 @@ def named_dtype(name: str, value: object, check: Callable[[str, np.dtype], np.dt
 
 
 def named(given: Any) -> np.dtype:
-    """The dtype that NumPy or PyTorch know by a name or a type; TypeError if there is none."""
+    """The dtype of this name or type in NumPy or PyTorch; TypeError if there is none."""
     text = str(given).removeprefix("torch.")
     if text == "bfloat16":
         return BFLOAT16
@@ -46,7 +46,7 @@ def named(given: Any) -> np.dtype:
 
 
 def label(dtype: np.dtype) -> str:
-    """The name of a dtype."""
+    """The name of a dtype in messages."""
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
@@ -56,12 +56,12 @@ def is_half(dtype: np.dtype) -> bool:
 
 
 def computed(dtype: np.dtype) -> np.dtype:
-    """The dtype that halves are compared and added up in, float32; other dtypes are themselves."""
+    """The dtype that elements are compared and added up in: float32 for halves, otherwise `dtype` itself."""
     return np.dtype(np.float32) if is_half(dtype) else dtype
 
 
 def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
-    """The dtype of several operands together, by NumPy's rules; TypeError if bfloat16 is mixed with another."""
+    """The common dtype of several operands, by NumPy's rules; TypeError if bfloat16 is mixed with another dtype."""
     if BFLOAT16 in dtypes:
         if any(dtype != BFLOAT16 for dtype in dtypes):
             raise TypeError(f"bfloat16 operands mix with none of another dtype, got {', '.join(map(label, dtypes))}")
@@ -70,12 +70,12 @@ def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
 
 
 def converts(given: np.dtype, wanted: np.dtype) -> bool:
-    """Whether every value of one dtype is one of another."""
+    """Whether every value of the dtype `given` can be converted to `wanted` without loss."""
     return given == wanted or (BFLOAT16 not in (given, wanted) and np.can_cast(given, wanted))
 
 
 def gradient_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype of a pooling's gradient, given that of the output's: float64 for integers."""
+    """The dtype of a pooling's gradient, from that of the gradient for its output: float64 for integers."""
     return dtype.newbyteorder("=") if dtype.kind in "fV" else np.dtype(np.float64)
 
 

@@ -103,9 +103,9 @@ class PoolSpec(HashedOnce):
 
     @cached_property
     def counted(self) -> tuple[Pair, Pair, Pair]:
-        """Of depth, height and width: the pixels from `-before` to `end` that count for a mean, as (before, end).
+        """Pixels that count for a mean along depth, height and width: (before, end), from -before to end.
 
-        Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
+        No tap behind the padding counts; only `ceil_mode` lets a window reach there.
         """
         sizes, pads = (self.depth.d, self.h, self.w), (self.depth.padding, *self.padding)
         if not self.count_include_pad:
@@ -114,14 +114,14 @@ class PoolSpec(HashedOnce):
         return depth, rows, columns
 
     def divisors(self, axis: int) -> np.ndarray:
-        """How many taps of each window count along the axis of depth (0), height or width: their product is what a sum
-        is divided by for a mean."""
+        """Number of counted taps of each window along depth (0), height (1) or width (2); a mean is the sum divided by
+        the product of the three."""
         depth = self.depth
         outs, taps = (depth.od, self.oh, self.ow)[axis], (depth.kd, self.kh, self.kw)[axis]
         stride, gap = (depth.stride, *self.stride)[axis], (depth.dilation, *self.dilation)[axis]
         pad, (before, end) = (depth.padding, *self.padding)[axis][0], self.counted[axis]
         result = np.full(outs, taps, np.int64)
-        # Windows from `begin` to `stop` are inside: of a long axis nearly all.
+        # All taps of the windows from `begin` to `stop` count: nearly all windows of a long axis.
         begin = min(outs, max(0, -(-(pad - before) // stride)))
         stop = max(begin, min(outs, (end - 1 - (taps - 1) * gap + pad) // stride + 1))
         for edge in (slice(begin), slice(stop, outs)):
@@ -138,13 +138,13 @@ class PoolSpec(HashedOnce):
 
 @lru_cache(maxsize=4096)
 def over_planes(spec: PoolSpec, lead: tuple[int, ...]) -> PoolSpec:
-    """The pooling of the planes of a volume: its windows are boxes, and boxes are separable."""
+    """The pooling of a volume's planes; its windows are boxes, so planes and depth are pooled one after the other."""
     return replace(spec, lead=lead, axes=2, depth=FLAT)
 
 
 @lru_cache(maxsize=4096)
 def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
-    """The pooling of the depth of pooled planes, as images of d rows of some of their pixels."""
+    """The pooling of the depth after that of planes, in images of d rows, each with `pixels` pixels of a plane."""
     depth, no_padding = spec.depth, (0, 0)
     return replace(
         spec, lead=lead, h=depth.d, w=pixels, kh=depth.kd, kw=1, oh=depth.od, ow=pixels, stride=(depth.stride, 1),
@@ -153,7 +153,7 @@ def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
     )  # fmt: skip
 
 
-#: Why volumes are pooled by planes and then over the depth for maxima and averages only.
+#: Reason why Lp pooling of volumes is not done by planes and then over the depth, as maxima and averages are.
 NO_NORMS = "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
 
 
