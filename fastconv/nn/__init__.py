@@ -1,4 +1,4 @@
-"""Layers to learn with: each has a `forward` and a `backward`, and NumPy arrays go in and out.
+"""Layers for learning: each has a `forward` and a `backward`, which take and return NumPy arrays.
 
 ::
 
@@ -9,9 +9,9 @@
         model.backward(loss.backward())
         optimizer.step()
 
-`backward` takes the gradient of the loss with respect to what `forward` returned, gives the one with respect to its
-input, and leaves those of the parameters in their `grad` (it replaces what was there). There is no graph: a layer
-remembers what its last `forward` saw, so a layer stands in one place of one model.
+`backward` takes the gradient of the loss with respect to what `forward` returned and returns the gradient with respect
+to its input. It stores the gradients of the parameters in their `grad`, replacing older ones. There is no graph: a
+layer remembers its last call of `forward`, so a layer has one place in one model.
 
 Names, defaults and initial values are those of `torch.nn`; arrays are float32 unless `dtype` says otherwise.
 """

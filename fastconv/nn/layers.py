@@ -1,20 +1,4 @@
-"""Layers to learn with: each has a `forward` and a `backward`, and NumPy arrays go in and out.
-
-::
-
-    model = Sequential(Conv2d(1, 6, 5, padding=2), ReLU(), MaxPool2d(2), Flatten(), Linear(6 * 14 * 14, 10))
-    loss, optimizer = CrossEntropyLoss(), SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for x, labels in batches:
-        value = loss.forward(model.forward(x), labels)
-        model.backward(loss.backward())
-        optimizer.step()
-
-`backward` takes the gradient of the loss with respect to what `forward` returned, gives the one with respect to its
-input, and leaves those of the parameters in their `grad` (it replaces what was there). There is no graph: a layer
-remembers what its last `forward` saw, so a layer stands in one place of one model.
-
-Names, defaults and initial values are those of `torch.nn`; arrays are float32 unless `dtype` says otherwise.
-"""
+"""Layers for learning. The package `fastconv.nn`, which hands them on, shows how to use them."""
 
 from __future__ import annotations
 
@@ -52,21 +36,21 @@ __all__ = [
 
 
 class Layer:
-    """What all layers are; on its own the layer that does nothing."""
+    """The interface of all layers; an instance of this class changes nothing."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """The layer's output."""
         return x
 
     def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
-        """The gradient for the input, from the one for the output of the last `forward`.
+        """The gradient for the layer's input, from the gradient for the output of the last `forward`.
 
         Without `for_input` only the parameters' gradients are needed; a layer may then return None.
         """
         return grad
 
     def parameters(self) -> list[Parameter]:
-        """What the layer learns."""
+        """The parameters that the layer learns."""
         return []
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -74,18 +58,18 @@ class Layer:
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtype: Any) -> Parameter:
-    """Uniform within one over the root of what an output sums over, as PyTorch begins."""
+    """Parameter with uniform values up to 1 / sqrt(number of terms of an output), as PyTorch initialises them."""
     bound = 1 / math.sqrt(fan_in)
     return Parameter(rng.uniform(-bound, bound, shape).astype(dtype))
 
 
 def _per_channel(grad: np.ndarray) -> np.ndarray:
-    """The gradient for a bias."""
+    """The gradient for a bias: the gradient for the output, summed over all axes but the channels."""
     return grad.reshape(*grad.shape[:2], -1).sum(axis=2).sum(axis=0)
 
 
 class _WithWeight(Layer):
-    """A weight, and perhaps a bias for each output; `_x` is what the last `forward` saw."""
+    """A layer with a weight, and perhaps a bias for each output; `_x` is the input of the last `forward`."""
 
     def __init__(
         self, shape: tuple[int, ...], fan_in: int, outputs: int, bias: bool, dtype: Any, rng: Any
@@ -118,7 +102,7 @@ def _kernels(kernel_size: Any, groups: int, **channels: int) -> tuple[int, ...]:
 
 
 class Conv2d(_WithWeight):
-    """Convolution; see `fastconv.conv2d`. `rng` seeds the initial weights, as in `numpy.random.default_rng`."""
+    """Convolution layer; see `fastconv.conv2d`. `rng` seeds the initial weights, as in `numpy.random.default_rng`."""
 
     def __init__(
         self,
@@ -151,7 +135,7 @@ class Conv2d(_WithWeight):
 
 
 class ConvTranspose2d(_WithWeight):
-    """Transposed convolution; see `fastconv.conv_transpose2d`. `output_padding` stays below the stride."""
+    """Transposed convolution layer; see `fastconv.conv_transpose2d`. `output_padding` must be below the stride."""
 
     def __init__(
         self,
@@ -180,7 +164,7 @@ class ConvTranspose2d(_WithWeight):
         return conv_transpose2d(x, self.weight.value, self._offset, output_padding=self.output_padding, **self.options)
 
     def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
-        # The layer is the transpose of a convolution, so for its gradients input and output change places.
+        # The layer is the transpose of a convolution. In the convolution's gradients, input and output change places.
         x, weight = self._seen, self.weight
         weight.grad = gradients.conv2d_weight(grad, weight.value.shape, x, **self.options)
         if self.bias is not None:
@@ -189,7 +173,7 @@ class ConvTranspose2d(_WithWeight):
 
 
 class Linear(_WithWeight):
-    """``x @ weight.T + bias`` for x of shape (N, in_features)."""
+    """Fully connected layer: ``x @ weight.T + bias`` for x of shape (N, in_features)."""
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
@@ -255,10 +239,10 @@ class AvgPool2d(Layer):
 
 
 class Sigmoid(Layer):
-    """``1 / (1 + exp(-x))``."""
+    """The function ``1 / (1 + exp(-x))`` of each element."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        self._y = np.tanh(x / 2) / 2 + x.dtype.type(0.5)  # which, unlike the definition, overflows nowhere
+        self._y = np.tanh(x / 2) / 2 + x.dtype.type(0.5)  # equal to the definition, but never overflows
         return self._y
 
     def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
@@ -266,7 +250,7 @@ class Sigmoid(Layer):
 
 
 class Tanh(Layer):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent of each element."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._y = np.tanh(x)
@@ -277,7 +261,7 @@ class Tanh(Layer):
 
 
 class ReLU(Layer):
-    """``max(x, 0)``."""
+    """The function ``max(x, 0)`` of each element."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._y = np.maximum(x, 0)
@@ -288,7 +272,7 @@ class ReLU(Layer):
 
 
 class Flatten(Layer):
-    """All axes but the first in one."""
+    """Joins all axes but the first into one."""
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._shape = x.shape
@@ -299,7 +283,7 @@ class Flatten(Layer):
 
 
 class Sequential(Layer):
-    """Layers, one after the other; they can be counted, indexed and looped over."""
+    """Layers that are applied one after the other; they can be counted, indexed and looped over."""
 
     def __init__(self, *layers: Layer) -> None:
         self.layers = layers
@@ -324,12 +308,12 @@ class Sequential(Layer):
         return self.layers[index]
 
     def save(self, file: Any) -> None:
-        """Write the parameters, in order, to a ``.npz`` file: a name or something open for writing."""
+        """Write the parameters, in order, to a ``.npz`` file, given by name or open for writing."""
         values = {f"parameter{number}": each.value for number, each in enumerate(self.parameters())}
-        np.savez(file, **values)  # type: ignore[arg-type] # none of these names is that of its flag
+        np.savez(file, **values)  # type: ignore[arg-type] # no name is that of savez's flag
 
     def load(self, file: Any) -> None:
-        """Read them again, into a model of the same layers; ValueError, with nothing changed, if they do not fit."""
+        """Read saved parameters into a model of equal layers; ValueError, and no change, if they do not fit."""
         with np.load(file, allow_pickle=False) as stored:
             values = [stored[f"parameter{number}"] for number in range(len(stored.files))]
         own = self.parameters()

@@ -1,4 +1,4 @@
-"""What layers are learnt with: parameters, losses and optimizers. `nn` hands them on and tells how to use them.
+"""Parameters, losses and optimizers. The package `fastconv.nn`, which hands them on, shows how to use them.
 
 Names, defaults and results are those of `torch.nn` and `torch.optim`.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Parameter:
-    """An array that is learnt, and the last gradient of the loss with respect to it."""
+    """An array that is learnt, with the last gradient of the loss with respect to it."""
 
     def __init__(self, value: np.ndarray) -> None:
         self.value = value
@@ -35,7 +35,7 @@ class MSELoss:
         self.reduction = _reduction(reduction)
 
     def forward(self, prediction: np.ndarray, target: np.ndarray) -> float:
-        """The loss."""
+        """The loss of `prediction` where `target` is right."""
         if prediction.shape != np.shape(target):
             raise ValueError(f"target must have the prediction's shape {prediction.shape}, got {np.shape(target)}")
         self._error = prediction - np.asarray(target, prediction.dtype)
@@ -85,7 +85,7 @@ class SGD:
         self._velocities = [np.zeros_like(parameter.value) for parameter in self.parameters]
 
     def step(self) -> None:
-        """Change the parameters by their gradients."""
+        """Change the parameters by one step along their gradients."""
         for parameter, velocity in zip(self.parameters, self._velocities, strict=True):
             velocity *= self.momentum
             velocity += parameter.grad
@@ -93,7 +93,7 @@ class SGD:
 
 
 class Adam:
-    """Steps scaled by running means of the gradient and its square (Kingma and Ba, arXiv:1412.6980)."""
+    """Adam: steps scaled by running means of the gradient and its square (Kingma and Ba, arXiv:1412.6980)."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Adam:
         self._steps = 0
 
     def step(self) -> None:
-        """Change the parameters by their gradients."""
+        """Change the parameters by one step along their gradients."""
         self._steps += 1
         first, second = self.betas
         rate = self.lr / (1 - first**self._steps)
