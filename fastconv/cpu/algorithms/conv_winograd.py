@@ -38,6 +38,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
+from ..shared.own_windows import mend, pixels_are_even
 from ..shared.panels import panel_biases
 from ..shared.patch import zeros
 from ..shared.winograd_blocking import (
@@ -46,6 +47,7 @@ from ..shared.winograd_blocking import (
     algorithms,
     best_axes,
     buffers,
+    energies_size,
     estimate,
     fitting,
     one_block,
@@ -96,7 +98,8 @@ IN_CACHE = 2.5
 def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
     tiling = tiling_of(spec, threads)
-    return threads * (sum(buffers(spec, tiling)) + sum(_panel_buffers(spec, tiling))) * spec.acc_dtype.itemsize
+    sizes = *buffers(spec, tiling), *_panel_buffers(spec, tiling), energies_size(spec, tiling)
+    return threads * sum(sizes) * spec.acc_dtype.itemsize
 
 
 class Packed(NamedTuple):
@@ -111,6 +114,8 @@ class Packed(NamedTuple):
     raw: np.ndarray
     """The weights, if they are to be transformed by the tasks: for one call with one block of tiles, so that each is
     used once, while it is in the cache. Empty otherwise."""
+    given: np.ndarray
+    """The weights as they are."""
     offsets: np.ndarray
     """Distance of each channel in V."""
     geometry: tuple
@@ -125,13 +130,13 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     shape = down.elements * across.elements, depth, panel
     if is_for_one_call() and (alone := one_block(spec, num_threads())):
         packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
-        return _unpacked(spec, alone)._replace(weight=packed, raw=weight)
+        return _unpacked(spec, alone)._replace(weight=packed, raw=weight, given=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
     transform = _winograd_weights.sized(16 * packed.size)
     sizes, transforms = _panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
     scratches = scratch_rows(sum(sizes), spec.acc_dtype)
     transform(transforms, weight, packed, scratches, sizes, across.elements, lanes)
-    return _unpacked(spec, tiling)._replace(weight=packed)
+    return _unpacked(spec, tiling)._replace(weight=packed, given=weight)
 
 
 #: Channels whose weights are transformed together: what lies between rows and columns stays in the first-level cache.
@@ -149,7 +154,9 @@ def _panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
 def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
     """All but the weights; kept, because a plain `conv2d` call packs every time."""
     lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
-    sizes, (down, across) = (*buffers(spec, tiling), *_panel_buffers(spec, tiling)), tiling.axes
+    sizes = *buffers(spec, tiling), *_panel_buffers(spec, tiling), energies_size(spec, tiling)
+    down, across = tiling.axes
+    rows, columns = region_shape(spec, tiling)
     transforms = tuple(_transforms(down, across, spec.acc_dtype))
     return Packed(
         tiling,
@@ -157,13 +164,14 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
         (matrix_product_address(tiling.rows, tiling.vectors, spec.acc_dtype), transforms),
         np.empty(0, spec.acc_dtype),
         np.empty((0, 0, 0, 0), spec.acc_dtype),
+        np.empty(0),
         channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
         (
             (spec.padding[0][0], spec.padding[1][0]),
             (tiling.high, tiling.wide),
             tiling.block,
             (tiling.rows, tiling.shares, lanes),
-            region_shape(spec, tiling),
+            (rows, columns, energies_size(spec, tiling) // rows),
             tuple(itertools.accumulate(sizes, initial=0))[:-1],
             steps(spec, tiling),
             (spec.stride, spec.dilation, down.m, across.m, down.elements, across.elements),
@@ -176,7 +184,10 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     biases = panel_biases(spec, packed.weight.shape[-1], bias)
     scratches = scratch_rows(packed.scratch, x.dtype)
     operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
-    packed.loops(*packed.micro, *operands, packed.geometry)
+    uneven = np.zeros(spec.n, np.bool_)
+    packed.loops(*packed.micro, *operands, packed.geometry, uneven)
+    if any(uneven.tolist()):  # sooner than NumPy's
+        mend(spec, x, packed.given, bias, out, uneven)
 
 
 class Transforms(NamedTuple):
@@ -273,9 +284,9 @@ def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work,
 
 
 @kernel
-def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry):
+def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry, uneven):
     """The convolution: V, the products M and the output of a block of tiles after the other."""
-    pad, grid, block, (rows, shares, lanes), (region_h, region_w), begins, (v_step, m_step), tile = geometry
+    pad, grid, block, (rows, shares, lanes), (region_h, region_w, pitch), begins, (v_step, m_step), tile = geometry
     stride, dilation, m_down, m_across, _, e_across = tile
     n, c_all, h, w = x.shape
     c_out, oh, ow = out.shape[1:]
@@ -299,19 +310,23 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
         v_tiles, m_tiles = buffers[begins[2] : begins[3]], buffers[begins[3] : begins[4]]
         corner = stride[0] * t0 * super_h - pad[0], stride[1] * s0 * super_w - pad[1]
         seen = region_h - stride[0] * super_h * (down - high), region_w - stride[1] * super_w * (across - wide)
+        energies = buffers[begins[6] :]
         for image in range(n0, n1):
+            zeros(energies, 0, seen[0] * pitch, lanes)
             for c in range(0, c_in, lanes):
                 at = (image * c_all + group * c_in + c) * h * w
-                _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes)
+                _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes, energies, pitch)
                 to = (c // lanes * tiles + (image - n0) * each) * lanes
                 _winograd_input(transforms, region, seen[1], high, wide, tile, work, v_tiles, to, v_step, lanes)
+            if not pixels_are_even(energies, pitch, corner, seen, (h, w), lanes):
+                uneven[image] = True
         for p in range(share * panels // shares, (share + 1) * panels // shares):
             first = (group * panels + p) * elements * depth * panel
             if raw.size:
                 first = numba.get_thread_id() * elements * depth * panel
                 channel = group * channels + p * panel
                 valid = min(panel, channels - p * panel)
-                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] :]
+                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] : begins[6]]
                 _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes)
             count = ((n1 - n0) * each + rows - 1) // rows
             for e in range(elements):
@@ -337,7 +352,7 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
 
 
 @jit
-def _region(x, at, count, corner, shape, region, lanes):
+def _region(x, at, count, corner, shape, region, lanes, energies, pitch):
     """Copy a rectangle of `count` channels, whose planes begin at `at`, channels innermost; zeros outside the image."""
     h, w = x.shape[2:]
     zero = simd.splat(x.dtype.type(0))
@@ -353,4 +368,5 @@ def _region(x, at, count, corner, shape, region, lanes):
         if inside:
             for j in range(first, last, lanes):
                 source, to = at + row * w + corner[1] + j, (i * shape[1] + j) * lanes
-                simd.transpose(x, source, h * w, count, min(lanes, last - j), region, to, lanes)
+                simd.transpose_squares(x, source, h * w, count, min(lanes, last - j), region, to, lanes, energies,
+                                       i * pitch + j)  # fmt: skip

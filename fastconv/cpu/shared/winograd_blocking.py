@@ -191,6 +191,13 @@ def buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
     return region * lanes, work * lanes, elements * v_step, elements * m_step
 
 
+def energies_size(spec: ConvSpec, tiling: Tiling) -> int:
+    """Elements of the sums of squares of a region's pixels: rows of whole vectors, and one that may begin anywhere."""
+    rows, columns = region_shape(spec, tiling)
+    lanes = simd.lanes(spec.acc_dtype)
+    return rows * (-(-columns // lanes) * lanes + lanes)
+
+
 def region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
     """Rows and columns of the input that a block sees."""
     high, wide = (

@@ -169,6 +169,16 @@ def transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
     return vectors
 
 
+def add_squares(builder, vectors, data, index):
+    """Add the squares of vectors of floats to the vector that lies at an index."""
+    count = vectors[0].type.count
+    sums = [load(builder, data, index, count), *[ir.Constant(vectors[0].type, None)] * 3]  # four, not to wait for one
+    for number, vector in enumerate(vectors):
+        sums[number % 4] = fma(builder, vector, vector, sums[number % 4])
+    total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
+    store(builder, total, data, index)
+
+
 def clamped(builder, value, lowest):
     """The larger of two scalars or vectors; a NaN stays."""
     is_int = isinstance(getattr(value.type, "element", value.type), ir.IntType)

@@ -206,20 +206,17 @@ def larger(typingctx, a, b):
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args)
 
 
-@intrinsic
-def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
-    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
-    c]``.
-
-    Exactly `rows` x `columns` elements are read and written (both at least 1).
-    """
+def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
+    """Signature and code of `transpose` and `transpose_squares`."""
     count = Vector(source.dtype).count
 
-    def block(builder, data, start, step, height, width, goal, begin, stride):
+    def block(builder, data, start, step, height, width, goal, begin, stride, squares=None, place_of_squares=None):
         full = builder.and_(*(builder.icmp_signed(">=", size, emit.INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
                 square = [emit.load(builder, data, place, count) for place in emit.steps(builder, start, step, count)]
+                if with_squares:
+                    emit.add_squares(builder, square, squares, place_of_squares)
                 from_whole = builder.block
             with part:
                 mask, ragged, place = emit.first_lanes(builder, count, width), [], start
@@ -227,6 +224,11 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
                     ragged.append(emit.load_masked(builder, data, place, mask))
                     another = builder.icmp_signed("<", emit.INT(row + 1), height)
                     place = builder.select(another, builder.add(place, step), place)
+                if with_squares:
+                    zero = ir.Constant(ragged[0].type, None)
+                    there = [builder.icmp_signed("<", emit.INT(row), height) for row in range(count)]
+                    rows = [builder.select(*pair, zero) for pair in zip(there, ragged, strict=True)]
+                    emit.add_squares(builder, rows, squares, place_of_squares)
                 from_part = builder.block
         vectors = []
         for one, other in zip(square, ragged, strict=True):
@@ -249,12 +251,33 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
 
     def codegen(context, builder, sig, args):
         data, goal = emit.data_of(context, builder, source, args[0]), emit.data_of(context, builder, target, args[5])
-        operands = [data, *args[1:5], goal, *args[6:]]
-        emit.call_once_emitted(builder, f"fastconv.transpose.{emit.suffix(data.type.pointee)}", operands, block)
+        operands = [data, *args[1:5], goal, *args[6:8]]
+        if with_squares:
+            operands += [emit.data_of(context, builder, target, args[8]), args[9]]
+        name = f"fastconv.transpose{'_squares' * with_squares}.{emit.suffix(data.type.pointee)}"
+        emit.call_once_emitted(builder, name, operands, block)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
-    return types.void(source, *integers, target, types.int64, types.int64), codegen
+    more = [target, types.int64] if with_squares else []
+    return types.void(source, *integers, target, types.int64, types.int64, *more), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
+    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
+    c]``.
+
+    Exactly `rows` x `columns` elements are read and written (both at least 1).
+    """
+    return _transposes(source, target, False)
+
+
+@intrinsic
+def transpose_squares(typingctx, source, at, pitch, rows, columns, target, to, target_pitch, squares, place):
+    """Transpose a block as `transpose` does, and add the squares of each column: ``squares[place + c] += sum over r of
+    source[at + r * pitch + c] ** 2``, floats; of a whole vector from `place` on, zeros beyond the block."""
+    return _transposes(source, target, True)
 
 
 # -- the machine's ceiling -------------------------------------------------------------------------------------
