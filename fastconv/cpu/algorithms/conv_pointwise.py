@@ -262,7 +262,7 @@ def _pointwise_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out
 
 
 def _gather_address(dtype: np.dtype) -> int:
-    """That of `_gather`, for kernels that call it."""
+    """Address of the micro-kernel `_gather`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(_gather, (simd.lanes(dtype),), (row, *[place] * 10, row, place))
 

@@ -309,7 +309,7 @@ def _copy(source, at, target, to, count, lanes):
 
 
 def _deal_address(dtype: np.dtype) -> int:
-    """That of `_deal`, for kernels that call it."""
+    """Address of the micro-kernel `_deal`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     types_ = row, *[place] * 6, table, table, table, *[place] * 4, row, place
     return micro.address(_deal, (simd.lanes(dtype),), types_)

@@ -86,7 +86,7 @@ def _step_addresses(radix: int, last: bool, dtype: np.dtype) -> tuple[int, int]:
 
 
 def filtered_address(dtype: np.dtype) -> int:
-    """That of `filtered`, for kernels that call it."""
+    """Address of the micro-kernel `filtered`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(filtered, (), (row, *[place] * 4, row, place))
 

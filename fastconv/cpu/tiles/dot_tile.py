@@ -21,7 +21,7 @@ FETCH = 48
 
 
 def scalar_products_address(rows: int, columns: int, x: np.dtype, acc: np.dtype) -> int:
-    """That of `scalar_products`, for kernels that call it."""
+    """Address of the micro-kernel `scalar_products`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
     types_ = micro.array(x), place, place, row, place, place, row, place, micro.scalar(acc), row, *[place] * 4
     return micro.address(scalar_products, (rows, columns), types_)

@@ -22,7 +22,7 @@ from .simd import Vector, register_bytes
 
 
 def added_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `added_product`, for kernels that call it."""
+    """Address of the micro-kernel `added_product`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, micro.array(np.int64), place, row, place, place, row, place
     return micro.address(added_product, (rows, vectors), types_)
@@ -98,7 +98,7 @@ def _plain_product(rows: int, vectors: int) -> Any:
 
 
 def outer_sums_address(rows: int, columns: int, dtype: np.dtype) -> int:
-    """That of `outer_sums`, for kernels that call it."""
+    """Address of the micro-kernel `outer_sums`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     return micro.address(outer_sums, (rows, columns), (row, place, table, row, place, table, place, row, place))
 

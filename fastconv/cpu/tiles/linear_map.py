@@ -26,7 +26,7 @@ Row = tuple[Fraction, ...]
 
 
 def map_address(matrix: tuple[Row, ...], dtype: np.dtype, *, finish: bool = False) -> int:
-    """That of `linear_map`, for kernels that call it."""
+    """Address of the micro-kernel `linear_map`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     vectors = (Vector(row.dtype),) * 2 if finish else ()
     types_ = row, place, place, row, place, place, *[place] * 3, *vectors

@@ -19,7 +19,7 @@ from .simd import Vector
 
 
 def phase_tile_address(phases: int, rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `_phase_tile`, for kernels that call it."""
+    """Address of the micro-kernel `_phase_tile`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     types_ = row, place, place, row, place, table, table, table, place, place, micro.scalar(dtype), row, *[place] * 4
     return micro.address(_phase_tile, (phases, rows, vectors), types_)

@@ -31,7 +31,7 @@ def tile_vectors(wide: int) -> int:
 
 
 def plane_tile_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `plane_tile`, for kernels that call it."""
+    """Address of the micro-kernel `plane_tile`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, micro.array(np.int64), place, place, row, place, row, *[place] * 3
     return micro.address(plane_tile, (rows, vectors), types_)

@@ -130,14 +130,14 @@ def _table_size(context, builder, table_type, table):
 
 
 def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `matrix_product`, for kernels that call it."""
+    """Address of the micro-kernel `matrix_product`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, micro.array(np.intp), row, place, row, place, place
     return micro.address(matrix_product, (rows, vectors), types_)
 
 
 def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, x: np.dtype, acc: np.dtype) -> int:
-    """That of `tile`, for kernels that call it."""
+    """Address of the micro-kernel `tile`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
     types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 6
     return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step), types_)

@@ -34,7 +34,7 @@ def spectral_rows() -> int:
 
 
 def spectral_tile_address(rows: int, dtype: np.dtype) -> int:
-    """That of `spectral_tile`, for kernels that call it."""
+    """Address of the micro-kernel `spectral_tile`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, place, micro.array(np.int64), row, place, place, row, *[place] * 6
     return micro.address(spectral_tile, (rows,), types_)
@@ -144,7 +144,7 @@ def _plain_tile(rows: int) -> Any:
 
 
 def row_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `row_product`, for kernels that call it."""
+    """Address of the micro-kernel `row_product`, for kernels that call it."""
     row, place, number = micro.array(dtype), micro.PLACE, micro.scalar(dtype)
     types_ = row, *[place] * 3, row, place, place, number, number, row, *[place] * 4
     return micro.address(row_product, (rows, vectors), types_)
