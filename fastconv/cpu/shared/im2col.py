@@ -102,7 +102,7 @@ def _add(source, at, target, to, count, lanes):
 
 
 #: Channels whose sums `fold_taps` makes alternately: neighbouring positions of one channel add to the same elements,
-#: and wait for each other. Rows of channels, often a power of two apart, share a set of the first-level cache: 8 places.
+#: and wait for each other. Rows of channels, often a power of two apart, share a set of the first-level cache, 8 lines.
 IN_TURNS = 8
 
 

@@ -21,7 +21,7 @@ from ...base.files import cache_folder, read, write
 from . import target
 
 _IMPORT = re.compile(r"^from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
-#: Where compiled code comes from: this device, and the matrices that are constants of kernels.
+#: The sources of compiled code: the folder `cpu`, and the matrices that are constants of kernels.
 _CPU = Path(__file__).resolve().parents[1]
 _MATRICES = _CPU.parent / "base" / "toom_cook.py"
 
@@ -55,7 +55,7 @@ def sources(file: Path) -> frozenset[Path]:
 
 @lru_cache(maxsize=256)
 def _sources_hash(file: str) -> str | None:
-    """None where there is no file to look at, as of code from a command line."""
+    """A text that tells a file and its `sources`; None where there is no file, as for code from a command line."""
     path = Path(file).resolve()
     return repr([(one.name, _read(one)[0]) for one in sorted(sources(path))]) if path.is_file() else None
 
@@ -103,7 +103,7 @@ class CodeFiles:
         return cache_folder() / f"{self._name}-{key[:40]}.nbc"
 
     def load(self, args: tuple) -> bytes | None:
-        """What was saved, here or in a pack."""
+        """Saved code, from the cache or a pack; None if there is none, or it is damaged."""
         if not self._identity:
             return None
         file = self._file(args)
