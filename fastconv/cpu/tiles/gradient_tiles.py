@@ -103,7 +103,7 @@ def outer_sums_address(rows: int, columns: int, dtype: np.dtype) -> int:
 
 
 def outer_sums(rows: int, columns: int) -> Any:
-    """A micro-kernel for products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
+    """A micro-kernel for the products of `rows` runs of one array with `columns` of another, in vectors along the runs.
 
     It is called as ``outer_sums(left, left_at, left_offsets, right, right_at, right_offsets, steps, out, out_at)``,
     with `rows` and `columns` offsets, and computes, for r < `rows`, s < `columns` and l < lanes::

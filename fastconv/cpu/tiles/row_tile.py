@@ -57,7 +57,7 @@ class Shape(NamedTuple):
     seen: tuple[int, int] | None
     """A tile's first input row in the image, and the one behind the last, if all tiles agree; only with `kh`."""
     deep: bool
-    """Whether there are several input channels: one has no loop, before which LLVM would move work, and spill."""
+    """Whether there are several input channels. One gets no loop: LLVM would move work in front of it, and spill."""
     paired: bool = False
     """Whether the weights are `pairs`, for pixels of 8 bits."""
 
