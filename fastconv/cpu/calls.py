@@ -20,7 +20,7 @@ from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe
 from .system.threads import num_threads, set_num_threads
 
-#: Makes an argument what the verbs take: an array, checked, neither copied nor converted.
+#: Turns an argument into an array for the verbs: checked, neither copied nor converted.
 operand = array
 
 

@@ -28,7 +28,7 @@ from .system.memory import for_one_call
 #: Operations below which `row` makes exact sums: it is compiled once for all shapes, others take seconds for each.
 SMALL = 100_000
 
-#: Algorithms that image filters use, and those of them that make exact sums.
+#: Names of the algorithms that image filters use, and of the exact ones among them.
 FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "filters"))
 EXACT = tuple(label for label in FILTERS if any(name(one) == label and trait(one, "exact") for one in CONV2D))
 

@@ -142,12 +142,12 @@ def _cut(spec: ConvSpec, steps: Steps, goal: int) -> Steps:
 
 
 def _count(spec: ConvSpec, steps: Steps) -> int:
-    """How many steps there are."""
+    """Number of steps of a problem."""
     return -(-spec.oh // steps.band) * -(-spec.n // steps.images) * -(-spec.groups // steps.groups)
 
 
 def _shares(spec: ConvSpec, threads: int) -> int:
-    """How many threads pay, as far as memory allows."""
+    """Number of threads that pay, and that the scratch allows."""
     most = max(1, int(min(threads, spec.flops / max(1, WAKE * kernels.PARALLEL_OPERATIONS))))
     return max(1, min(most, ALL_LIMIT_BYTES // _step_bytes(spec, _steps(spec, 1)), _count(spec, _steps(spec, most))))
 

@@ -125,7 +125,7 @@ def _cut(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, threads: int) -> Bl
     in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * unit * step)
     whole = spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
     channels, in_place = spec.c_out // spec.groups, whole or by_rows
-    if threads > 1 and not (in_place and channels > pixels):  # tasks share what is less: the weights, else the pixels
+    if threads > 1 and not (in_place and channels > pixels):  # tasks have the smaller operand in common
         in_block = min(in_block, -(-count * across // (4 * threads)))
     in_block = max(1, min(in_block, count))
     in_panels = -(-channels // tiles.panel)

@@ -85,7 +85,7 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds to write U, which takes longer than the transforms, and less if U stays in the cache."""
     axes = best_axes(spec)
     size = axes[0].elements * axes[1].elements * spec.c_out * spec.taps // (spec.kh * spec.kw) * spec.acc_dtype.itemsize
-    alone = one_block(spec, 1) is not None  # as for one thread: what is chosen must not depend on their number
+    alone = one_block(spec, 1) is not None  # on one thread: the choice must not depend on the number
     return machine.call + size / (machine.pack_bandwidth * (IN_CACHE if alone else 1)) / machine.threads
 
 

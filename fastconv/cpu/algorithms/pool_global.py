@@ -74,7 +74,7 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
 
 
 def _divisors(spec: PoolSpec) -> np.ndarray:
-    """A one, then the divisors of a plane's windows, and a vector more of them: it may begin at any row of the output."""
+    """A one, then the divisors of a plane's windows, and a vector more, which may begin at any row of the output."""
     factors = counts(spec)
     if not factors.size:
         return factors

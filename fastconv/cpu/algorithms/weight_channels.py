@@ -56,7 +56,7 @@ PACKED_BYTES = 6 << 20
 LIMIT_BYTES = 64 << 20
 #: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
 SMALL = 2e7
-#: With a horizontal stride larger than this and than the window, only the columns that are seen are packed.
+#: Horizontal stride beyond which, if it exceeds the window, too, only the columns that are seen are packed.
 FAR = 8
 
 
@@ -281,7 +281,7 @@ def _offsets(spec: ConvSpec, plan: Blocking) -> np.ndarray:
 
 
 def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Where each run begins in a patch."""
+    """Starts of the runs in a patch."""
     a, b = np.ogrid[: spec.kh, : plan.runs // spec.kh]
     return ((a * spec.dilation[0] * plan.patch[1] + b * spec.dilation[1]) * (spec.c_in // spec.groups)).reshape(-1)
 
@@ -295,7 +295,7 @@ def _seen_rows(spec: ConvSpec, plan: Blocking) -> np.ndarray:
 
 
 def _places(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Where in a panel's sums each tap's channels begin."""
+    """Starts of the taps' channels in a panel's sums."""
     a, b = np.divmod(np.arange(spec.kh * spec.kw), spec.kw)
     within = plan.runs == spec.kh  # the taps of a kernel's row are one run
     return a * _pitch(plan) + b * (spec.c_in // spec.groups) if within else (a * spec.kw + b) * _pitch(plan)

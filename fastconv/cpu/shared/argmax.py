@@ -9,7 +9,7 @@ taps are looked at in reading order. What it changes over `pool_naive`: it makes
 lanes. A second vector holds how far behind the window's first tap the best one lies; it changes where the best does.
 
 Loop order: one task per block of rows (and columns) of a plane; for each row of the output the rows of its windows are
-copied into lines, padded with what loses to everything (`pooling.Lines`); then vectors of outputs, and taps.
+copied into lines, padded with a value that loses to all others (`pooling.Lines`); then vectors of outputs, and taps.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from ..system.memory import scratch_rows
 from ..tiles import simd
 from ..tiles.deal import eight_lines, first_half, four_lines, one_line, second_half, two_lines
 
-#: With fewer channels o in a group, as in a depthwise layer, weights are moved one by one, not in blocks.
+#: Channels o in a group below which, as in a depthwise layer, weights are moved one by one, not in blocks.
 FEW = 4
 
 

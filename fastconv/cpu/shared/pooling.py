@@ -1,4 +1,4 @@
-"""What the pooling algorithms share: the part of a window inside the input, divisors, and how values are combined."""
+"""Parts of the pooling algorithms: taps of a window inside the input, dealt lines, divisors, and ways to combine."""
 
 from __future__ import annotations
 

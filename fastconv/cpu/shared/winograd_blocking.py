@@ -63,7 +63,7 @@ UNITS = {
 
 
 class Outline(NamedTuple):
-    """What is known of a `toom_cook.axis` before its matrices are worked out: all that planning needs."""
+    """The facts about a `toom_cook.axis` that planning needs, known before its matrices are worked out."""
 
     m: int
     """Outputs of a tile."""

@@ -1,4 +1,4 @@
-"""How kernels become machine code: once, and with as little work as was found to do.
+"""The compiler that makes kernels machine code: once, and with as little work as was found to do.
 
 A plan and a call of each of ResNet-50's 23 different layers, with an empty cache, in CPU seconds (two cores of an Intel
 Xeon with AMX, November 2026):
@@ -211,7 +211,7 @@ class _Lowering(typed_passes.NativeLowering):
 
 
 class Pipeline(compiler.CompilerBase):
-    """Numba's passes, without those that look for what kernels do not have."""
+    """Numba's passes, without the ones for features that kernels do not use."""
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("fastconv")
@@ -338,7 +338,7 @@ class _NumbasOwn(Function):
 
 
 def _numbas_own(**options: Any) -> Callable:
-    """How Numba's definitions of functions in Python are compiled for this target."""
+    """The decorator that compiles, for this target, functions that Numba defines in Python."""
     return lambda py_func: _NumbasOwn(py_func, pipeline=_WholePipeline)
 
 

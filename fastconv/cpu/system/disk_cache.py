@@ -1,9 +1,9 @@
 """Compiled code on disk.
 
-It is kept under a key of everything it depends on: the source file and those it imports, the versions of Python, NumPy,
-Numba and llvmlite, the processor that it is for, the signature and Numba's compiler settings. (Numba's own cache looks
-at one source file only, and raises where its folder cannot be written.) A file that is missing, damaged or unreadable
-means compiling again.
+It is kept under a key of everything it depends on: its source file and the files that this imports, the versions of
+Python, NumPy, Numba and llvmlite, the processor that it is for, the signature and Numba's compiler settings. (Numba's
+own cache looks at one source file only, and raises where its folder cannot be written.) A file that is missing, damaged
+or unreadable means compiling again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
 
 @lru_cache(maxsize=256)
 def sources(file: Path) -> frozenset[Path]:
-    """A source file and those of `cpu` that it imports, directly or not: all that its compiled code depends on.
+    """A source file and the files of `cpu` that it imports, directly or not: all that its compiled code depends on.
 
-    What a kernel needs from elsewhere in the package comes as an argument, and so counts by its type, but for the
-    matrices of `toom_cook`, which are constants.
+    A kernel gets everything else of the package as arguments, which count by their types. Only the matrices of
+    `toom_cook` are constants.
     """
     found, ahead = set(), [file]
     while ahead:
@@ -61,7 +61,7 @@ def _sources_hash(file: str) -> str | None:
 
 
 def identity() -> str:
-    """A name for the versions of what compiles kernels and the processor they are for."""
+    """A name that tells the versions that compile kernels, and the processor that these are for."""
     name, features = target.processor()
     told = repr((target.versions(), name, sorted(features)))
     return hashlib.sha256(told.encode()).hexdigest()[:16]

@@ -58,14 +58,14 @@ def in_threads(work: Callable[[int], None], shares: int) -> None:
             helping = [_helpers[1].submit(take) for _ in range(shares - 1)]
         try:
             take()
-        finally:  # whoever has not come yet need not
+        finally:  # helpers that have not begun need not
             failures = [helper.exception() for helper in helping if not helper.cancel()]
         for error in failures:
             if error is not None:
                 raise error
 
 
-#: As many threads as Numba can ever use in this process.
+#: Most threads that Numba can ever use in this process.
 MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set when Numba is imported
 
 

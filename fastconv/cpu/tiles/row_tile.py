@@ -40,7 +40,7 @@ UNROLLED = (3, 5, 7)
 
 
 class Shape(NamedTuple):
-    """What a row tile is compiled for."""
+    """The shape that a row tile is compiled for."""
 
     rows: int
     halves: int
@@ -171,7 +171,7 @@ class _Emitter:
         return held
 
     def channel(self, c, sums):
-        """Add what one input channel gives."""
+        """Add the products of one input channel."""
         builder, shape = self.builder, self.shape
         area = builder.mul(self.h, self.w)
         image = builder.gep(self.data["x"], [builder.add(self.arg["plane"], builder.mul(c, area))])
@@ -368,7 +368,7 @@ class _Emitter:
         return [[self.deinterleaved(near, far, odd) for near, far in pairs] for odd in range(columns)]
 
     def gathered(self, row, start, part):
-        """Elements `stride_w` apart, one by one; those outside the image from the zeros."""
+        """Elements `stride_w` apart, loaded one by one; zeros outside the image."""
         builder, result = self.builder, ir.Constant(ir.VectorType(row.type.pointee, part[1]), None)
         for lane in range(part[1]):
             column = builder.add(start, builder.mul(emit.INT(part[0] + lane), self.arg["stride_w"]))

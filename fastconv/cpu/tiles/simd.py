@@ -38,7 +38,7 @@ def register_bytes() -> int:
 
 @lru_cache(maxsize=1)
 def registers() -> int:
-    """How many vector registers the host has: 32 with AVX-512 and NEON, 16 otherwise."""
+    """Number of the processor's vector registers: 32 with AVX-512 and NEON, 16 otherwise."""
     return 32 if register_bytes() == 64 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 16
 
 

@@ -219,7 +219,7 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
 
     zero, infinite = ir.Constant(vector.type, [0.0] * count), ir.Constant(vector.type, [math.inf] * count)
     result = builder.select(builder.fcmp_ordered("==", vector, zero), zero, result)
-    # What a negative number's power is depends on the exponent: even, odd or broken.
+    # The power of a negative number depends on the exponent: even, odd or broken.
     half = builder.fmul(power, ir.DoubleType()(0.5))
     even, integer = (
         builder.fcmp_ordered("==", value, emit.call(builder, "llvm.floor.f64", value.type, [value]))
