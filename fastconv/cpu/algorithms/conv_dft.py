@@ -61,7 +61,7 @@ OUTS = 8
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of columns, bands of rows and register tiles that a problem is cut into."""
 
     length: int
     """Numbers of a transform: whole register tiles."""

@@ -47,7 +47,7 @@ LIMIT_BYTES = 64 << 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of outputs, panels and tiles that a problem is cut into."""
 
     tiles: panels.Tiles
     panels: int

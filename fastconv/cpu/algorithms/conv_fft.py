@@ -58,7 +58,7 @@ WAKE = 40
 
 
 class Steps(NamedTuple):
-    """How a problem is cut up."""
+    """The steps that a problem is cut into."""
 
     length: int
     """Real numbers of an FFT."""

@@ -59,7 +59,7 @@ PAIR, LINE = 9000, 90
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks that a plane is cut into."""
 
     size: tuple[int, int]
     """Rows and columns of a block."""

@@ -50,7 +50,7 @@ BLOCK_BYTES = 400 << 10
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of pixels, panels and tiles that a problem is cut into."""
 
     tiles: panels.Tiles
     panels: int

@@ -50,7 +50,7 @@ PATCH_BYTES = 256 << 10
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of rows and columns, and the tiles, that a problem is cut into."""
 
     vectors: int
     """Vectors of a register tile."""

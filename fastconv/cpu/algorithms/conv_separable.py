@@ -74,7 +74,7 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 class Passes(NamedTuple):
-    """How a problem is cut up."""
+    """The two passes of a problem, and the bands of rows that it is cut into."""
 
     down: row_filter.Plane
     across: row_filter.Plane

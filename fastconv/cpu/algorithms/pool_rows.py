@@ -69,7 +69,7 @@ def scratch(spec: PoolSpec) -> int:
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks that a problem is cut into, and the lines of each."""
 
     line: Lines
     alone: bool

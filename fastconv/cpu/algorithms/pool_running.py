@@ -16,7 +16,7 @@ that method would run along the lanes of a vector, windows double (quadruple) in
 twice, so there one level is enough, a sum takes kw's digits in the base RADIX.
 
 Loop order: one task per block of columns and of some blocks of rows; the rows of the input one by one, each across,
-then down. Wins for windows of some 8 rows or columns and more, with strides much smaller than the window.
+then down. It wins for windows of some 8 rows or columns and more, with strides much smaller than the window.
 
 Source: van Herk, A fast algorithm for local minimum and maximum filters, 1992; Gil and Werman, Computing 2-D min,
 median and max filters, 1993.
@@ -98,7 +98,7 @@ def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of columns that a problem is cut into, and the levels of each."""
 
     block_w: int
     """Output columns of a block."""

@@ -58,7 +58,7 @@ PRODUCT, TAP, WRITE, MASKED, TILE = 1.7, 3, 4, 12, 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of rows and the tiles that a problem is cut into, and the patch of a block."""
 
     rows: int
     vectors: int

@@ -1,7 +1,7 @@
 """Transposed convolution by convolutions: one for each phase, or one for all phases together.
 
-The rows and columns of the output that have one remainder by the stride are a phase: they all see the same few taps. So
-a phase is a convolution of `x` without stride, by kernels that are flipped and whose channels are exchanged; the phases
+A phase is all outputs whose rows, and whose columns, have one remainder by the stride: they see the same few taps. So a
+phase is a convolution of `x` without stride, by kernels that are flipped and whose channels are exchanged; the phases
 are then interleaved. No zeros are inserted, nothing is multiplied by them (`fastconv.specs.phases` has the geometry).
 `Phases` makes the phases one after the other. Where the stride divides the kernel, all phases see equally many taps,
 and `Joint` makes them as the channels of one convolution: it reads `x` once, and its tiles are full even where there

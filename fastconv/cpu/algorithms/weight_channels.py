@@ -61,7 +61,7 @@ FAR = 8
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of pixels, runs and tiles that a problem is cut into."""
 
     rows: int
     """Rows of a tile: elements of a run."""

@@ -55,7 +55,7 @@ LIMIT_BYTES = 8 << 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of rows and the tiles that a problem is cut into."""
 
     rows: int
     columns: int
@@ -76,7 +76,7 @@ class Blocking(NamedTuple):
 
 
 def _tile(rows: int, columns: int) -> tuple[int, int]:
-    """The tile with the least idle products for so many rows and columns, of those that stay in registers."""
+    """The tile that stays in registers and has the least idle products for so many rows and columns."""
     room = simd.registers() - 1
     shapes = [(r, min(12, (room - r) // r)) for r in range(1, 6) if r <= rows]
 

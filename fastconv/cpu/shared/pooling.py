@@ -31,7 +31,7 @@ DEAL = 0.3
 
 
 class Lines(NamedTuple):
-    """How the columns of a row that neighbouring outputs see are laid out: dealt to one line for each remainder by the
+    """The layout of the columns of a row that neighbouring outputs see: dealt to one line for each remainder by the
     stride, so that neighbouring outputs read neighbouring elements. Beyond MOST_DEALT they stay in one line."""
 
     dealt: int

@@ -41,7 +41,7 @@ UNALIGNED, STORE, ROW, TILE = 1.7, 2.5, 1.5, 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The bands and tiles that a plane of the output is cut into."""
 
     shape: Shape
     dilation: int

@@ -1,4 +1,4 @@
-"""How `conv_winograd` cuts a problem up: sizes of tiles, tiles of a block, blocks of an image, and what each costs.
+"""The way `conv_winograd` cuts a problem up: sizes of tiles, tiles of a block, blocks of an image, and their costs.
 
 Of the sizes that are accurate enough, along both axes, the ones estimated to take least time are chosen. Blocks are as
 large as the second-level cache allows or, where the weights do not fit there, so large that streaming them is hidden.
@@ -100,7 +100,7 @@ def outline(m: int, taps: int, stride: int) -> Outline | None:
 
 
 class Tiling(NamedTuple):
-    """How a problem is cut up. A supertile is the outputs of one tile or, with dilation, of the tiles interlocking."""
+    """The blocks and tiles of a problem. A supertile is one tile or, with dilation, the tiles that interlock."""
 
     axes: tuple[Outline, Outline]
     high: int

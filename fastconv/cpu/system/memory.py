@@ -33,7 +33,7 @@ _kept = _Kept()
 
 
 def buffer(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array, valid until this thread asks for one of the same step again."""
+    """An uninitialised array for a step of a call, valid until this thread asks for that step's array again."""
     size = math.prod(shape) * dtype.itemsize
     memory = _kept.buffers.get(step)
     if memory is None or memory.nbytes < size:
@@ -73,7 +73,7 @@ def _new_rows(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
 
 
 def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array for packed weights: new, or for one call in memory that this thread keeps."""
+    """An uninitialised array for packed weights: new or, for one call, in memory that this thread keeps."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not _kept.for_one_call or size > KEPT_BYTES:
         return _aligned(size).view(dtype).reshape(shape)

@@ -37,12 +37,12 @@ PLACE = types.int64
 
 
 def array(dtype: Any) -> types.Array:
-    """The type of an array argument."""
+    """Numba's type of an array argument of a micro-kernel."""
     return types.Array(from_dtype(np.dtype(dtype)), 1, "C")
 
 
 def scalar(dtype: Any) -> types.Type:
-    """The type of a number of a dtype."""
+    """Numba's type of a number of a dtype."""
     return from_dtype(np.dtype(dtype))
 
 

@@ -11,6 +11,7 @@ from numba.core import cgutils, config
 
 
 def is_plain() -> bool:
+    """Whether plain loops take the place of register tiles."""
     checked = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined] # Numba sets it from the environment
     return checked or os.environ.get("FASTCONV_SIMD") == "0"
 
@@ -69,6 +70,7 @@ def plus(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
 
 
 def data_of(context, builder, array_type, array) -> ir.Value:
+    """A pointer to the first element of an array."""
     return context.make_array(array_type)(context, builder, array).data
 
 
