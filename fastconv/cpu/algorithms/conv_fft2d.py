@@ -6,23 +6,24 @@ Overlap-save: a correlation is a product of spectra where no window meets the ot
     z = inverse FFT of FFT(Z) * W,   W = conjugate of FFT(weight) / (P Q)
     out[block 2k] = bias + re z,  out[block 2k + 1] = bias + im z      the first P - kh + 1 rows, Q - kw + 1 columns
 
-As weights are real, the two blocks do not mix, and nothing has to be made of the symmetry of real spectra.
+As weights are real, the two blocks do not mix, and the symmetry of real spectra need not be exploited.
 
-What it changes over `fft`: that leaves the sum over the kernel's rows as it is, 2 * kh multiply-adds an output, and
-hands whole rows to SciPy. Here a block stays in the second-level cache, and the transforms (`butterfly`) are of
-vectors, as many transforms side by side as there are lanes: of columns as they lie, of rows after a transpose. An
-output takes some 50 instructions a vector, whatever the kernel, times the share of a block that is overlap.
+What it changes over `fft`: `fft` keeps the sum over the kernel's rows, 2 * kh multiply-adds an output, and hands whole
+rows to SciPy. Here a block stays in the second-level cache, and the transforms (`butterfly`) are of vectors, as many
+transforms side by side as there are lanes: of columns as they lie, of rows after a transpose. A vector of outputs takes
+some 50 instructions, whatever the kernel, times the ratio of a block to the part of it that is not overlap.
 
-A NaN, an infinity or an overflow would spread over two blocks. The result is looked through for them, and if there is
-one, computed again without a transform: so they reach just the outputs that see them, as in `image`.
+A NaN, an infinity or an overflow would spread over two blocks. So the result is searched for one, and if there is any,
+it is computed again without transforms (`row_filter`): it then reaches just the outputs that see it, as in `image`.
 
-Loop order: one task for each pair of blocks of a plane; in it the columns down, then `lanes` rows at a time: transposed
-into the first-level cache, down, times the weights, up, and back; then the columns up, and the result.
+Loop order: one task for each pair of blocks of a plane. It transforms the columns (`down`); then, `lanes` rows at a
+time, transposes rows into the first-level cache, transforms them, multiplies by the weights, transforms them back
+(`up`) and transposes them back; then transforms the columns back, and writes the result.
 
 Measured, one core of an AMD EPYC 9004: 1024x1024 with 41x41 in float64 in 5.1 ms (`fft` 11.4, OpenCV's DFT 11.1);
 512x512 with 41x41 in float32 in 0.47 ms (`fft` 1.4, OpenCV 3.5).
 
-Sources: Oppenheim and Schafer, Discrete-Time Signal Processing, for overlap-save; as `butterfly`.
+Sources: Oppenheim and Schafer, Discrete-Time Signal Processing, for overlap-save; Van Loan, as for `butterfly`.
 """
 
 from __future__ import annotations
@@ -47,23 +48,23 @@ from ..tiles.butterfly import Transform, down, filtered_address, radices, transf
 
 filters = True
 
-#: Sides of a block: whole vectors of at most 16 lanes, from the factors that `butterfly` knows.
+#: Elements that a side of a block may have: whole vectors of at most 16 lanes, with factors that `butterfly` knows.
 SIZES = tuple(n for n in range(16, 1025, 16) if 5**9 * 3**9 * 2**10 % n == 0 and n % 25 and n % 27)
-#: Most bytes of a block. Beyond that, the second-level cache is left behind anyway.
+#: Most bytes of a block: larger ones are far beyond a second-level cache.
 LIMIT_BYTES = 8 << 20
 #: Bytes of a block and its weights that stay near the core; with more a block takes `FAR` times as long.
 NEAR_BYTES, FAR = 3 << 20, 1.6
-#: Instructions' worth of time that a pair of blocks takes whatever its size, and for each row and column of it.
+#: Time, in vector instructions, that a pair of blocks takes whatever its size, and that each row or column of it adds.
 PAIR, LINE = 9000, 90
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks that a plane is cut into."""
 
     size: tuple[int, int]
     """Rows and columns of a block."""
     blocks: tuple[int, int]
-    """Of the output, down and across."""
+    """Blocks of the output, down and across."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -80,8 +81,8 @@ def supports(spec: ConvSpec) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _best(spec: ConvSpec) -> tuple[float, Blocking] | None:
-    """The way to cut a problem up that takes least work, with the vector instructions of a plane; None if there is no
-    way. Not for a number of threads, as results depend on it."""
+    """The vector instructions of a plane and the blocking that takes fewest; None if no block fits. The number of
+    threads does not matter: rounding depends on the blocking, and must not depend on threads."""
     lanes, item = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
     options = []
     columns = [(wide, across, _work(wide) + OTHER) for wide, across in _sides(spec.ow, spec.kw)]
@@ -102,7 +103,7 @@ def _best(spec: ConvSpec) -> tuple[float, Blocking] | None:
 
 
 def _sides(outputs: int, taps: int) -> list[tuple[int, int]]:
-    """Sizes of a block along an axis, and how many of them there are, leaving out those that save none."""
+    """Pairs along an axis: a size of a block, and how many blocks that takes; of each number the smallest size."""
     found: dict[int, int] = {}
     for size in SIZES:
         if size >= taps:
@@ -110,9 +111,9 @@ def _sides(outputs: int, taps: int) -> list[tuple[int, int]]:
     return [(size, count) for count, size in found.items()]
 
 
-#: Instructions for an element of a short transform, its loads and stores among them; the same without factors.
+#: Vector instructions for an element in a step of a transform, by radix, loads and stores included; in the last step.
 STEP_WORK, LAST_WORK = {2: 7, 3: 11, 4: 10, 5: 14, 8: 13}, 9
-#: The same for all but the transforms: copies, transposes, the product.
+#: Vector instructions for an element beside its transforms: copies, transposes, the product.
 OTHER = 12
 
 
@@ -122,7 +123,7 @@ def _work(size: int) -> float:
 
 
 def _found(spec: ConvSpec) -> tuple[float, Blocking]:
-    """The same, where there is a way."""
+    """`_best` of a spec that is supported."""
     found = _best(spec)
     assert found is not None
     return found
@@ -140,7 +141,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: half of what a pair of blocks takes."""
+    """Estimated seconds: a kernel takes half as long as a pair of blocks."""
     work, plan = _found(spec)
     pairs = (math.prod(plan.blocks) + 1) // 2
     return machine.call + spec.c_out * work / pairs / 2 * 32 / machine.row_tile_flops
@@ -151,9 +152,9 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _sizes(plan: Blocking, dtype: np.dtype) -> tuple[int, int, int]:
-    """Elements of the real part of a block, and of some of its rows, transposed; and of all the memory of a task."""
+    """Elements of a block's real part, of the real part of `lanes` transposed rows, and of all memory of a task."""
     (high, wide), lanes = plan.size, simd.lanes(dtype)
-    # One vector more, lest all elements of a column or row have their place in the same part of the cache.
+    # Lines are a vector longer than they need be: at powers of two all elements of a column would share a cache set.
     block, line = high * (wide + lanes), (wide + 1) * lanes
     return block, line, 2 * (block + line)
 
@@ -166,7 +167,7 @@ class Packed(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """What the kernels take for blocks of one size."""
+    """The transforms and addresses that the loops take for blocks of one size."""
 
     columns: Transform
     rows: Transform
@@ -213,7 +214,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 @jit
 def _columns_down(memory, columns, size, sizes, lanes):
-    """The transforms of all columns of a block."""
+    """Transform all columns of a block."""
     wide = size[1]
     for column in range(0, wide, lanes):
         down(memory, column, wide + lanes, sizes[0], columns.steps, columns.steps.shape[0], columns.factors)
@@ -221,7 +222,7 @@ def _columns_down(memory, columns, size, sizes, lanes):
 
 @jit
 def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
-    """`lanes` rows of a block with their elements below each other, real and imaginary parts."""
+    """Transpose `lanes` rows of a block, real and imaginary parts, to `lines`."""
     wide = size[1]
     for part in range(2):
         here, there = at + part * sizes[0], lines + part * sizes[1]
@@ -230,7 +231,7 @@ def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
 
 @compiled
 def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
-    """The spectra of all kernels, as `filtered` takes them."""
+    """Compute the spectra of all kernels, as `butterfly.filtered` takes them."""
     high, wide = size
     kh, kw = weight.shape[2:]
     block, line = sizes[0], sizes[1]

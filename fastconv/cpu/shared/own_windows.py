@@ -40,6 +40,9 @@ RANGE = 2.0**16
 SMALL = 2.0**-10
 #: At most this share of an image's outputs is made one by one: each takes some ten times as long as in a row.
 FEW = 1 / 32
+#: The largest energy, and numbers, of which no transform overflows in float32, beside weights as large. (Those of
+#: float64 may be larger, but hardly ever are.)
+LARGEST_ENERGY, LARGEST = 1e28, 1e14
 #: From so many channels on a cell is one pixel: their energy is hardly ever small by chance.
 MANY_CHANNELS = 16
 
@@ -151,7 +154,16 @@ def _are_close(low, high, memory, at, lanes):
         least = one if one > least or one != one else least
         most = other if other > most or other != other else most
     kind = memory.dtype.type
-    return -least * kind(RANGE) >= most and most <= kind(1e28)
+    return -least * kind(RANGE) >= most and most <= kind(LARGEST_ENERGY)
+
+
+@jit
+def are_tame(squares, at, lanes):
+    """Whether sums of squares, in a vector, are finite, and none is of numbers so large that a transform may overflow."""
+    tame = True
+    for lane in range(at, at + lanes):
+        tame = tame and squares[lane] <= squares.dtype.type(LARGEST_ENERGY)
+    return tame
 
 
 @kernel
@@ -219,7 +231,3 @@ def _window_sums(spec: ConvSpec, magnitudes: np.ndarray) -> np.ndarray:
         row_filter.run(one, sums, row_filter.prepare(one, ones), np.zeros(1, sums.dtype), result)
         sums = result
     return sums[:, 0]
-
-
-#: The largest numbers of which no transform overflows, beside weights as large, in float32.
-LARGEST = 1e14

@@ -1,10 +1,9 @@
-"""Vector instructions for kernels. What else emits LLVM IR is made of these parts: the other
-files of this folder.
+"""Vector instructions for kernels.
 
 Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a
 Numba type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``;
 ``load_part`` and ``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of
-the convolutions, which keep many of these in registers, are made of the same parts in `register_tile`.
+the convolutions, which keep many vectors in registers, are in `register_tile`.
 
 LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON.
 """
@@ -39,7 +38,7 @@ def register_bytes() -> int:
 
 @lru_cache(maxsize=1)
 def registers() -> int:
-    """How many vector registers the host has: 32 with AVX-512 and NEON, 16 otherwise."""
+    """Number of the processor's vector registers: 32 with AVX-512 and NEON, 16 otherwise."""
     return 32 if register_bytes() == 64 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 16
 
 
@@ -52,7 +51,7 @@ def lanes(dtype: Any) -> int:
 
 
 class Vector(types.Type):
-    """One register full of a scalar type; or, to go with the lanes of another vector, `count` of them."""
+    """The type of one register full of scalars; or of `count` scalars, to match the lanes of another vector."""
 
     def __init__(self, scalar: Any, count: int | None = None) -> None:
         self.scalar = scalar
@@ -67,7 +66,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 class _VectorOperator(AbstractTemplate):
-    """Both operands vectors, or one of them a scalar that becomes one."""
+    """An operator of two vectors, or of a vector and a scalar that becomes one."""
 
     def generic(self, args, kws):
         if len(args) == 2 and any(isinstance(arg, Vector) for arg in args):
@@ -94,7 +93,7 @@ _define_operator(operator.truediv, "fdiv", "sdiv")
 
 @intrinsic
 def flat(typingctx, array):
-    """A C-contiguous array as one row; what ``array.reshape(-1)`` is, for which Numba compiles 0.08 s."""
+    """A C-contiguous array as one row: ``array.reshape(-1)``, but without the 0.08 s that Numba compiles for that."""
     row = types.Array(array.dtype, 1, "C")
 
     def codegen(context, builder, sig, args):
@@ -201,7 +200,7 @@ def fma(typingctx, a, b, c):
 def larger(typingctx, a, b):
     """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)
 
-    In a chain of maxima what was found before is `b`: the other is ready sooner.
+    In a chain of maxima the largest so far should be `b`, which is waited for last.
     """
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args)
 
@@ -220,7 +219,7 @@ def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]
                 from_whole = builder.block
             with part:
                 mask, ragged, place = emit.first_lanes(builder, count, width), [], start
-                for row in range(count):  # the last one again for those that are not there
+                for row in range(count):  # rows that do not exist read the last one again
                     ragged.append(emit.load_masked(builder, data, place, mask))
                     another = builder.icmp_signed("<", emit.INT(row + 1), height)
                     place = builder.select(another, builder.add(place, step), place)
