@@ -14,8 +14,8 @@ would be left, but their second half costs as much as the sum over 60 rows of a 
 Zeros around a row are shared by both its ends, for an FFT is circular: 28 columns padded by 15 on both sides need 43,
 not 58. The columns that a horizontal stride steps over are computed and dropped.
 
-A NaN, an infinity or an overflow would spread along its row. So the result is searched for one, and if there is any, it
-is computed again without transforms (`row_filter`): it then reaches just the outputs that see it, as in `image`.
+An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
+what a transform would spoil beside larger numbers is found and made again (`fastconv.cpu.shared.own_windows`).
 
 Loop order: steps of some images, groups and a band of rows, whose spectra stay in the second-level cache; in a step
 SciPy's transforms (pocketfft), then each output channel and tile of rows (`spectral_tile`). Threads share the steps:
@@ -39,7 +39,7 @@ import numpy as np
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared import row_filter
+from ..shared.own_windows import are_wild, look, mend
 from ..system import kernels, micro
 from ..system.kernels import compiled
 from ..system.memory import scratch_rows
@@ -202,6 +202,8 @@ class Packed(NamedTuple):
     spectra: np.ndarray
     weight: np.ndarray
     products: int
+    wild: bool
+    """Whether the kernels may not be transformed."""
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
@@ -218,7 +220,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
         turned = np.zeros((*part.shape[:2], steps.length), spec.acc_dtype)
         turned[..., places] = part
         _complex(spectra[o : o + block])[..., : steps.length // 2 + 1] = rfft(turned)
-    return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype))
+    return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype), are_wild(weight))
 
 
 def _complex(numbers: np.ndarray) -> np.ndarray:
@@ -233,15 +235,17 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
                            range(0, spec.oh, steps.band)))  # fmt: skip
     each = sum(_sizes(spec, steps))
     memory = scratch_rows(-(-shares * each // numba.get_num_threads()), x.dtype).reshape(-1)
-    finite = [True] * shares
 
     def work(share: int) -> None:
         mine = corners[share * len(corners) // shares : (share + 1) * len(corners) // shares]
-        finite[share] = _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
+        _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
 
-    in_threads(work, shares)
-    if not all(finite):
-        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+    uneven = np.full(spec.n, packed.wild)
+    look(spec, x, uneven)
+    if not uneven.all():
+        in_threads(work, shares)
+    if uneven.any():
+        mend(spec, x, packed.weight, bias, out, uneven)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # SciPy would warn of infinities and NaNs; compiled loops do not
@@ -254,8 +258,8 @@ def _transformed(
     packed: Packed,
     bias: np.ndarray,
     out: np.ndarray,
-) -> bool:
-    """Convolve steps, given by their first image, group and row; False, and at once, if a sum is not finite."""
+) -> None:
+    """Convolve steps, given by their first image, group and row."""
     from scipy.fft import irfft, rfft
 
     bins, lanes = steps.length // 2 + 1, simd.lanes(spec.acc_dtype)
@@ -295,11 +299,7 @@ def _transformed(
             band,
         )
         values = irfft(_complex(sums)[: count[0], : count[1], :band, :bins], steps.length, overwrite_x=True)
-        signs = np.empty((*count, band, lanes), x.dtype)
-        _fft_finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
-        if signs.any():
-            return False
-    return True
+        _fft_finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], lanes)
 
 
 @compiled(nogil=True)
@@ -318,35 +318,24 @@ def _fft_products(products, tile, memory, offsets, weight, count, channels, step
 
 
 @compiled(nogil=True)
-def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
-    """Write rows of values, every step-th column, with bias and activation to `out` from `corner` on.
-
-    `signs` become sums of 0 * value: NaN where a value is not finite.
-    """
+def _fft_finish(values, bias, floor, out, corner, step, lanes):
+    """Write rows of values, every step-th column, with bias and activation to `out` from `corner` on."""
     images, planes, band = values.shape[:3]
     c_out, oh, ow = out.shape[1:]
-    zero, least = simd.splat(values.dtype.type(0)), simd.splat(floor)
+    least = simd.splat(floor)
     for job in range(images * planes * band):
         i, o, image = job % band, job // band % planes, job // (band * planes)
         shift = bias[corner[1] + o]
         to = (((corner[0] + image) * c_out + corner[1] + o) * oh + corner[2] + i) * ow
-        total = zero
         if step == 1:
             at, whole = job * values.shape[3], ow // lanes * lanes
             for j in range(0, whole, lanes):
-                value = simd.load(values, at + j)
-                total = simd.fma(value, zero, total)
-                simd.store(out, to + j, simd.larger(value + simd.splat(shift), least))
+                simd.store(out, to + j, simd.larger(simd.load(values, at + j) + simd.splat(shift), least))
             if whole < ow:
-                value = simd.load_part(values, at + whole, ow - whole)
-                total = simd.fma(value, zero, total)
-                simd.store_part(out, to + whole, simd.larger(value + simd.splat(shift), least), ow - whole)
-            simd.store(signs, job * lanes, total)
+                value = simd.load_part(values, at + whole, ow - whole) + simd.splat(shift)
+                simd.store_part(out, to + whole, simd.larger(value, least), ow - whole)
         else:
-            sign = values.dtype.type(0)
             row, goal = values[image, o, i], out[corner[0] + image, corner[1] + o, corner[2] + i]
             for j in range(ow):
-                sign += 0 * row[j * step]
                 value = row[j * step] + shift
                 goal[j] = floor if value < floor else value
-            signs[image, o, i, :] = sign

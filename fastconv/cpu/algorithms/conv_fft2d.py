@@ -13,8 +13,8 @@ rows to SciPy. Here a block stays in the second-level cache, and the transforms 
 transforms side by side as there are lanes: of columns as they lie, of rows after a transpose. A vector of outputs takes
 some 50 instructions, whatever the kernel, times the ratio of a block to the part of it that is not overlap.
 
-A NaN, an infinity or an overflow would spread over two blocks. So the result is searched for one, and if there is any,
-it is computed again without transforms (`row_filter`): it then reaches just the outputs that see it, as in `image`.
+An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
+what a transform would spoil beside larger numbers is found and made again (`fastconv.cpu.shared.own_windows`).
 
 Loop order: one task for each pair of blocks of a plane. It transforms the columns (`down`); then, `lanes` rows at a
 time, transposes rows into the first-level cache, transforms them, multiplies by the weights, transforms them back
@@ -38,7 +38,8 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared import patch, row_filter
+from ..shared import patch
+from ..shared.own_windows import are_wild, cell_of, is_even, mend
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -160,10 +161,11 @@ def _sizes(plan: Blocking, dtype: np.dtype) -> tuple[int, int, int]:
 
 
 class Packed(NamedTuple):
-    """The kernels' spectra and the kernels."""
+    """The kernels' spectra, the kernels, and whether these may not be transformed."""
 
     spectra: np.ndarray
     weight: np.ndarray
+    wild: bool
 
 
 class Ready(NamedTuple):
@@ -191,25 +193,24 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     memory = scratch_rows(sizes[2], spec.acc_dtype)[0]
     ready = _ready(plan.size, spec.acc_dtype)
     _fft2d_weights(weight, spectra, memory, plan.size, sizes, ready, simd.lanes(spec.acc_dtype), patch.ONE_PHASE)
-    return Packed(spectra, weight)
+    return Packed(spectra, weight, are_wild(weight))
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     sizes = _sizes(plan, spec.acc_dtype)
-    pairs = (math.prod(plan.blocks) + 1) // 2
     scratches = scratch_rows(sizes[2], spec.acc_dtype)
-    signs = np.empty((spec.n * spec.c_out * pairs, lanes), spec.acc_dtype)
+    uneven = np.full(spec.n, packed.wild)
     corner = spec.padding[0][0], spec.padding[1][0]
     inner = plan.size[0] - spec.kh + 1, plan.size[1] - spec.kw + 1
     ready = _ready(plan.size, spec.acc_dtype)
     loops = _fft2d.sized(spec.flops)
     loops(
-        x, packed.spectra, bias, spec.floor, out, scratches, signs, corner, plan.size, plan.blocks, inner, sizes, ready,
-        lanes, patch.ONE_PHASE,
+        x, packed.spectra, bias, spec.floor, out, scratches, uneven, corner, plan.size, plan.blocks, inner, sizes,
+        ready, lanes, patch.ONE_PHASE, cell_of(spec),
     )  # fmt: skip
-    if signs.any():
-        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+    if any(uneven.tolist()):  # sooner than NumPy's
+        mend(spec, x, packed.weight, bias, out, uneven)
 
 
 @jit
@@ -256,7 +257,9 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
 
 
 @kernel
-def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, ready, lanes, one):
+def _fft2d(
+    x, spectra, bias, floor, out, scratches, uneven, corner, size, blocks, inner, sizes, ready, lanes, one, cell
+):
     n, c_out, oh, ow = out.shape
     h, w = x.shape[2:]
     (high, wide), (tall, broad) = size, inner
@@ -264,7 +267,7 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
     pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
     pairs = (blocks[0] * blocks[1] + 1) // 2
     (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
-    zero, least = simd.splat(x.dtype.type(0)), simd.splat(floor)
+    least = simd.splat(floor)
     for job in prange(n * c_out * pairs):
         pair, plane = job % pairs, job // pairs
         count = min(2, blocks[0] * blocks[1] - 2 * pair)
@@ -273,9 +276,12 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
             number = 2 * pair + part
             top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
             at = plane // multiplier * h * w
-            micro.call(
-                ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block
-            )
+            micro.call(ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block)
+            above, before = max(0, -top), max(0, -left)
+            seen = min(h - top, high) - above, min(w - left, wide) - before
+            at = part * block + above * pitch + before
+            if not is_even(memory, at, pitch, 0, 1, seen, cell, memory, lines, lanes):
+                uneven[plane // c_out] = True
         if count < 2:
             patch.zeros(memory, block, block, lanes)
         _columns_down(memory, ready.columns, size, sizes, lanes)
@@ -290,7 +296,7 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
                 micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
         for column in range(0, broad, lanes):
             up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
-        shift, total = simd.splat(bias[plane % c_out]), zero
+        shift = simd.splat(bias[plane % c_out])
         for part in range(count):
             number = 2 * pair + part
             i, j = number // blocks[1] * tall, number % blocks[1] * broad
@@ -300,10 +306,7 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
                 at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
                 for column in range(0, whole, lanes):
                     value = simd.load(memory, at + column)
-                    total = simd.fma(value, zero, total)
                     simd.store(out, to + column, simd.larger(value + shift, least))
                 if whole < width:
                     value = simd.load_part(memory, at + whole, width - whole)
-                    total = simd.fma(value, zero, total)
                     simd.store_part(out, to + whole, simd.larger(value + shift, least), width - whole)
-        simd.store(signs, job * lanes, total)

@@ -1,17 +1,17 @@
 """Outputs that a transform would spoil are found, and made again by sums.
 
-A transform rounds all outputs of a tile, a row or a block by what is largest there, whether they see it or not: beside a
-fill value of 1e20 nothing would be left of an output that sees numbers of 1. The algorithms that transform promise an
+A transform rounds all outputs of a tile, a row or a block by what is largest there, whether they see it or not: beside
+a fill value of 1e20 nothing would be left of an output that sees numbers of 1. The algorithms that transform promise an
 error that belongs to an output's own window, as sums do::
 
-    |error of out[n, o, i, j]| <= ROUNDINGS * eps * largest |weight[o]| * sum of |x| over the window's pixels and channels
+    |error of out[n, o, i, j]| <= ROUNDINGS * eps * largest |weight[o]| * sum of |x| over its pixels and channels
 
 (of a window that hangs over the edge by more than half, over as many of the nearest pixels as half a window has).
 
 First, while a task has its input at hand, the energies there are looked at: sums of squares over the channels of a
 pixel or, where there are few channels, of a cell of pixels that every window has one of. Where they differ by no more
-than `RANGE`, as of nearly all images, that is all. Otherwise `mend` makes each window's sum of |x|: outputs whose sum is
-small beside what the largest pixels would make are made again. If there are many, or something is not finite or so
+than `RANGE`, as of nearly all images, that is all. Otherwise `mend` makes each window's sum of |x|: outputs whose sum
+is small beside what the largest pixels would make are made again. If there are many, or something is not finite or so
 large that a transform may overflow, that is the whole image.
 """
 
@@ -43,6 +43,8 @@ FEW = 1 / 32
 #: The largest energy, and numbers, of which no transform overflows in float32, beside weights as large. (Those of
 #: float64 may be larger, but hardly ever are.)
 LARGEST_ENERGY, LARGEST = 1e28, 1e14
+#: Each doubling of a cell's width is a pass over its energies; 8 columns are enough for dark pixels to be no rarity.
+MOST_DOUBLINGS = 3
 #: From so many channels on a cell is one pixel: their energy is hardly ever small by chance.
 MANY_CHANNELS = 16
 
@@ -63,63 +65,73 @@ def cell_of(spec: ConvSpec) -> Cell:
         min((max(taps - max(sides), (taps + 1) // 2) + 1) // 2, size)
         for taps, sides, size in zip((spec.kh, spec.kw), spec.padding, (spec.h, spec.w), strict=True)
     )
-    return Cell(high, wide.bit_length() - 1)
+    return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS))
 
 
 # -- looking -------------------------------------------------------------------------------------------------
 
 
+def room(shape: tuple[int, int], cell: Cell, lanes: int) -> int:
+    """Elements of memory that `is_even` needs for a rectangle of up to that shape."""
+    return (-(-shape[0] // cell.high) + 1) * (shape[1] + lanes) + (1 << cell.doublings) + lanes
+
+
 @jit
-def is_even(x, plane, channels, corner, shape, cell, line, start, lanes):
+def is_even(data, origin, pitch, apart, channels, shape, cell, memory, start, lanes):
     """Whether the energies of a rectangle of some channels differ by no more than `RANGE`.
 
-    The first of the planes of x has that number; the rectangle lies inside the image. `line` has room for a row of it,
-    and two vectors, from `start` on.
+    It begins at `origin`; its rows are `pitch` and its channels `apart` from each other. `memory` has `room` from
+    `start` on.
     """
-    h, w = x.shape[2:]
-    flat, (tall, doublings) = simd.flat(x), cell
-    zero = simd.splat(x.dtype.type(0))
-    low, high = simd.splat(x.dtype.type(-np.inf)), zero
-    count, first, last = shape[1], corner[0], corner[0] + shape[0]
-    whole, shift = count // lanes * lanes, 1 << doublings
-    for band in range(first, last, tall):
-        top, stop = max(first, min(band, last - tall)), min(band + tall, last)
-        for j in range(0, count, lanes):
-            simd.store(line, start + j, zero)
-        for c in range(channels):
-            at = ((plane + c) * h + top) * w + corner[1]
-            row = top
-            while row < stop:
-                several = 4 if row + 4 <= stop else 1
-                for j in range(0, whole, lanes):
-                    total = simd.load(line, start + j)
-                    one = simd.load(flat, at + j)
-                    total = simd.fma(one, one, total)
-                    if several == 4:
-                        for k in range(1, 4):
-                            one = simd.load(flat, at + k * w + j)
-                            total = simd.fma(one, one, total)
-                    simd.store(line, start + j, total)
-                if whole < count:
-                    total = simd.load(line, start + whole)
-                    for k in range(several):
-                        one = simd.load_part(flat, at + k * w + whole, count - whole)
+    flat, (tall, doublings), (height, count) = simd.flat(data), cell, shape
+    zero = simd.splat(data.dtype.type(0))
+    low, high = simd.splat(data.dtype.type(-np.inf)), zero
+    shift, line = 1 << doublings, (count + lanes - 1) // lanes * lanes
+    while shift > count:
+        shift //= 2
+    bands, cells = (height + tall - 1) // tall, count - shift + 1
+    for band in range(bands):
+        top = max(0, min(band * tall, height - tall))
+        rows, begin = min(tall, height - top), origin + top * pitch
+        for i in range(0, count, lanes):
+            j = max(0, min(i, count - lanes))
+            total, other = zero, zero
+            for c in range(channels):
+                at = begin + c * apart + j
+                if count < lanes:
+                    for r in range(rows):
+                        one = simd.load_part(flat, at + r * pitch, count)
                         total = simd.fma(one, one, total)
-                    simd.store(line, start + whole, total)
-                row += several
-                at += several * w
-        cells, step = count - shift + 1, 1
-        while step < shift:
-            for j in range(0, count - step, lanes):
-                simd.store(line, start + j, simd.load(line, start + j) + simd.load(line, start + j + step))
-            step *= 2
+                    continue
+                for _ in range(rows // 2):
+                    one, two = simd.load(flat, at), simd.load(flat, at + pitch)
+                    total, other = simd.fma(one, one, total), simd.fma(two, two, other)
+                    at += 2 * pitch
+                if rows % 2:
+                    one = simd.load(flat, at)
+                    total = simd.fma(one, one, total)
+            total = total + other
+            if shift == 1 and count >= lanes:
+                low, high = simd.larger(zero - total, low), simd.larger(total, high)
+            else:
+                simd.store(memory, start + band * line + j, total)
+    if shift == 1 and count >= lanes:
+        return _are_close(low, high, memory, start, lanes)
+    # One pass after the other over all bands: a load that meets two stores just before it waits for them.
+    step, end = 1, start + bands * line
+    while step < shift:
+        for at in range(start, end, lanes):
+            simd.store(memory, at, simd.load(memory, at) + simd.load(memory, at + step))
+        step *= 2
+    for band in range(bands):
+        at = start + band * line
         if cells < lanes:
-            for j in range(cells, lanes):
-                line[start + j] = line[start]
-        for j in range(0, cells, lanes):
-            value = simd.load(line, start + (j if cells < lanes else min(j, cells - lanes)))
+            for k in range(cells, lanes):
+                memory[at + k] = memory[at]
+        for k in range(0, cells, lanes):
+            value = simd.load(memory, at + max(0, min(k, cells - lanes)))
             low, high = simd.larger(zero - value, low), simd.larger(value, high)
-    return _are_close(low, high, line, start, lanes)
+    return _are_close(low, high, memory, start, lanes)
 
 
 @jit
@@ -159,7 +171,7 @@ def _are_close(low, high, memory, at, lanes):
 
 @jit
 def are_tame(squares, at, lanes):
-    """Whether sums of squares, in a vector, are finite, and none is of numbers so large that a transform may overflow."""
+    """Whether sums of squares, in a vector, are finite, and none of numbers so large that a transform may overflow."""
     tame = True
     for lane in range(at, at + lanes):
         tame = tame and squares[lane] <= squares.dtype.type(LARGEST_ENERGY)
@@ -167,20 +179,26 @@ def are_tame(squares, at, lanes):
 
 
 @kernel
-def _look(x, uneven, groups, cell, lines, lanes):
+def _look(x, uneven, groups, cell, memory, lanes):
     n, channels, h, w = x.shape
     depth = channels // groups
     for job in prange(n * groups):
-        line = lines[numba.get_thread_id()]
-        if not is_even(x, job * depth, depth, (0, 0), (h, w), cell, line, 0, lanes):
+        mine = memory[numba.get_thread_id()]
+        if not is_even(x, job * depth * h * w, w, h * w, depth, (h, w), cell, mine, 0, lanes):
             uneven[job // groups] = True
 
 
 def look(spec: ConvSpec, x: np.ndarray, uneven: np.ndarray) -> None:
     """Say of whole images whether they are uneven."""
     lanes = simd.lanes(x.dtype)
-    lines = scratch_rows(spec.w + 3 * lanes, x.dtype)
-    _look.sized(x.size)(x, uneven, spec.groups, cell_of(spec), lines, lanes)
+    cell = cell_of(spec)
+    memory = scratch_rows(room((spec.h, spec.w), cell, lanes), x.dtype)
+    _look.sized(x.size)(x, uneven, spec.groups, cell, memory, lanes)
+
+
+def are_wild(weight: np.ndarray) -> bool:
+    """Whether weights are not finite, or so large that a transform may overflow."""
+    return not np.abs(weight).max() <= LARGEST
 
 
 # -- mending -------------------------------------------------------------------------------------------------
@@ -210,7 +228,8 @@ def _mend_some(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarr
     outs, depth = spec.c_out // spec.groups, spec.c_in // spec.groups
     tap_rows, tap_columns = np.arange(spec.kh) * spec.dilation[0], np.arange(spec.kw) * spec.dilation[1]
     for group, i, j in zip(*map(np.ndarray.tolist, np.nonzero(spoiled)), strict=True):
-        rows, columns = i * spec.stride[0] - spec.padding[0][0] + tap_rows, j * spec.stride[1] - spec.padding[1][0] + tap_columns
+        rows = i * spec.stride[0] - spec.padding[0][0] + tap_rows
+        columns = j * spec.stride[1] - spec.padding[1][0] + tap_columns
         down, across = (rows >= 0) & (rows < spec.h), (columns >= 0) & (columns < spec.w)
         seen = x[group * depth : (group + 1) * depth][:, rows[down]][:, :, columns[across]]
         kernels = weight[group * outs : (group + 1) * outs][:, :, down][:, :, :, across]
