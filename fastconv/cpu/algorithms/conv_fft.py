@@ -240,10 +240,9 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         mine = corners[share * len(corners) // shares : (share + 1) * len(corners) // shares]
         _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
 
+    in_threads(work, shares)
     uneven = np.full(spec.n, packed.wild)
     look(spec, x, uneven)
-    if not uneven.all():
-        in_threads(work, shares)
     if uneven.any():
         mend(spec, x, packed.weight, bias, out, uneven)
 
