@@ -68,10 +68,11 @@ def _naive_loops(x, weight, bias, floor, out, groups, stride, pad, dilation):
             for c in range(c_group):
                 for e in range(kd):
                     z = k * stride[0] - pad[0] + e * dilation[0]
-                    for a in range(kh if 0 <= z < d else 0):
+                    for a in range(kh):
                         row = i * stride[1] - pad[1] + a * dilation[1]
-                        for b in range(kw if 0 <= row < h else 0):
+                        inside = 0 <= z < d and 0 <= row < h
+                        for b in range(kw):
                             col = j * stride[2] - pad[2] + b * dilation[2]
-                            if 0 <= col < w:
-                                total += weight[o, c, e, a, b] * x[image, first + c, z, row, col]
+                            value = x[image, first + c, z, row, col] if inside and 0 <= col < w else x.dtype.type(0)
+                            total += weight[o, c, e, a, b] * value
             out[image, o, k, i, j] = floor if total < floor else total

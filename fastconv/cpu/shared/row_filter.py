@@ -83,22 +83,23 @@ def plane(spec: ConvSpec) -> Plane:
 
 
 @lru_cache(maxsize=4096)
-def blocking(plane: Plane, *, one_row: bool = False, in_pairs: bool = True) -> Blocking:
+def blocking(plane: Plane, *, one_row: bool = False, in_pairs: bool = True, all_rows: bool = False) -> Blocking:
     """The tile that takes least time, all it computes twice or in vain included; pixels of 8 bits may go in pairs.
 
-    With `one_row` it is a tile of one row, which suits any kernel.
+    With `one_row` it is a tile of one row, which suits any kernel; with `all_rows` none of padding are left out.
     """
     lanes = simd.lanes(plane.acc_dtype)
     if one_row:
         return _best(plane, (1,), HALVES[-1:], False, one_row) or blocking(plane, in_pairs=False)
     paired = in_pairs and plane.kw > 1 and plane.x_dtype.itemsize == 1 and pairs_pay()
-    best = _best(plane, ROWS, HALVES if lanes >= 8 else EVEN_HALVES, paired, one_row)
+    best = _best(plane, ROWS, HALVES if lanes >= 8 else EVEN_HALVES, paired, one_row, all_rows)
     assert best is not None  # one row of one vector always fits
     return best
 
 
 def _best(
-    plane: Plane, heights: tuple[int, ...], widths: tuple[int, ...], paired: bool, one_row: bool
+    plane: Plane, heights: tuple[int, ...], widths: tuple[int, ...], paired: bool, one_row: bool,
+    all_rows: bool = False,
 ) -> Blocking | None:  # fmt: skip
     """The tile of these heights and widths that takes least time, None if none fits."""
     lanes, most = simd.lanes(plane.acc_dtype), 16 if simd.registers() == 32 else 8
@@ -121,7 +122,7 @@ def _best(
             continue  # rows share nothing, or are too few
         bands, reach = apart * -(-oh // (apart * rows)), (rows - 1) * step + kh
         inside = None
-        if bands == 1 and rows == oh and high:
+        if bands == 1 and rows == oh and high and not all_rows:
             inside = -(-top // dilation), min(-(-(top + h) // dilation), reach)
         seen = len(range(*inside)) if inside else reach if high else rows - 1 + kh
         for halves in widths:
@@ -208,11 +209,11 @@ def seconds(plane: Plane, planes: int, machine: Machine, *, one_row: bool = Fals
 class Ready:
     """A problem made ready to run: all that depends on neither its arrays nor the number of threads."""
 
-    __slots__ = ("floor", "launch", "paired", "sizes", "zeros")
+    __slots__ = ("floor", "launch", "paired", "sizes", "skips", "zeros")
 
-    def __init__(self, spec: ConvSpec, one_row: bool = False) -> None:
+    def __init__(self, spec: ConvSpec, one_row: bool = False, all_rows: bool = False) -> None:
         one = plane(spec)
-        plan = blocking(one, one_row=one_row)
+        plan = blocking(one, one_row=one_row, all_rows=all_rows)
         left = spec.padding[1][0]
         bands = spec.n * spec.c_out * plan.bands
         parallel = spec.flops >= PARALLEL_OPERATIONS
@@ -234,6 +235,8 @@ class Ready:
         self.zeros = np.zeros(spec.w if any(spec.padding[0]) else 1, spec.x_dtype)
         self.floor = spec.floor
         self.paired = plan.shape.paired
+        #: Whether rows of padding are left out, which only weights that are not finite would show: 0 * inf is NaN.
+        self.skips = plan.shape.seen is not None and any(spec.padding[0]) and spec.dtype.kind == "f"
         self.sizes = np.array(sizes, np.int64)
 
 
@@ -246,6 +249,8 @@ Packed = tuple[Ready, np.ndarray]
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     """Everything `run` needs; weights are read as they are, or in pairs."""
     ready = _ready(spec)
+    if ready.skips and not np.isfinite(weight).all():
+        ready = _ready(spec, False, True)
     return ready, pairs(weight) if ready.paired else weight
 
 
