@@ -40,6 +40,11 @@ def conv_dtype(*operands):
     return dtype if dtype.kind == "f" else np.dtype(np.int32 if dtype.itemsize == 1 else np.int64)
 
 
+def wrapped(integers, dtype):
+    """Integers modulo the size of a dtype, in int64."""
+    return integers.astype(dtype).astype(np.int64)
+
+
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, dilation=1, groups=1):
     """The result and its scale, the largest sum of absolute products; integers exactly, modulo the result's size.
 

@@ -1,0 +1,418 @@
+"""Random problems against plain NumPy, to find what no test has thought of: ``python -m tests.fuzz --seconds 60``.
+
+Operations, algorithms, dtypes, memory layouts, special values, plans, gradients and invalid calls are drawn; results
+are compared element by element with definitions in float64 or, of integers, exactly. What is found is printed with the
+number of its problem, which ``--seed S --only NUMBER`` repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
+import reference
+
+import fastconv
+from fastconv import grad
+
+#: The most roundings of its own window's sum that an output may be wrong by: the promise of `fastconv.conv2d`.
+ROUNDINGS = 2**15
+#: Roundings of the sum of a pooling's window.
+POOL_ROUNDINGS = 64
+FLOATS, INTEGERS = ("float32", "float32", "float64", "float16"), ("int8", "uint8", "int32", "int64", "bool")
+SPECIALS = ("none", "none", "nan", "inf", "pixel", "block", "speckle", "channel", "huge", "tiny", "zeros", "sparse")
+LAYOUTS = ("C", "C", "F", "strided", "reversed", "swapped", "read-only")
+
+#: What was tried: of each kind, how often.
+Counts = Counter[tuple[str, str]]
+
+
+class Finding(Exception):
+    """A result that is not right."""
+
+
+# -- drawing -------------------------------------------------------------------------------------------------
+
+
+def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, special: str) -> np.ndarray:
+    """An array (images, channels, space ...), with special values among ordinary ones."""
+    kind = np.dtype(dtype)
+    if kind.kind != "f":
+        if kind.kind == "b":
+            return rng.random(shape) < 0.5
+        limits = np.iinfo(kind)
+        low, high = (limits.min, limits.max) if special in ("huge", "block") else (max(limits.min, -9), 9)
+        return rng.integers(low, high, shape, kind, endpoint=True)
+    x = (rng.random(shape) if rng.random() < 0.5 else rng.standard_normal(shape)).astype(kind)
+    largest = float(np.finfo(kind).max)
+    fill = kind.type(rng.choice([1e3, min(1e20, largest / 8), largest / 64]))
+    some = tuple(int(rng.integers(size)) for size in shape)
+    if not x.size:
+        return x
+    if special in ("nan", "inf"):
+        x[some] = np.nan if special == "nan" else rng.choice([np.inf, -np.inf])
+    elif special == "pixel":
+        x[some] = fill
+    elif special == "block":
+        x[(some[0], slice(None), *(slice(at, at + int(rng.integers(1, size + 1))) for at, size in zip(
+            some[2:], shape[2:], strict=True)))] = fill
+    elif special == "speckle":
+        x[:, :, rng.random(shape[2:]) < 0.1] = fill
+    elif special == "channel":
+        x[:, some[1]] = fill
+    elif special == "huge":
+        x *= kind.type(largest / 1e4)
+    elif special == "tiny":
+        x *= kind.type(np.finfo(kind).tiny * 4)
+    elif special == "zeros":
+        x[(slice(None), slice(None), *(slice(0, at) for at in some[2:]))] = 0
+    elif special == "sparse":
+        x[rng.random(shape) < 0.9] = 0
+    return x
+
+
+def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
+    """An equal array that lies otherwise in memory."""
+    if layout == "F":
+        return np.asfortranarray(x)
+    if layout == "strided":
+        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+        wide[..., ::2] = x
+        return wide[..., ::2]
+    if layout == "reversed":
+        return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
+    if layout == "swapped":
+        return x.astype(x.dtype.newbyteorder())
+    if layout == "read-only":
+        x = x.copy()
+        x.flags.writeable = False
+    return x
+
+
+# -- definitions ---------------------------------------------------------------------------------------------
+
+
+def correlated(x: np.ndarray, weight: np.ndarray, stride: Any, padding: Any, dilation: Any, groups: int) -> np.ndarray:
+    """The definition of a convolution, in the dtype of its operands: the padding is zeros."""
+    axes = weight.ndim - 2
+    sides = ((0, 0), (0, 0), *((pad, pad) for pad in padding))
+    reach = tuple((taps - 1) * gap + 1 for taps, gap in zip(weight.shape[2:], dilation, strict=True))
+    seen = sliding_window_view(np.pad(x, sides), reach, tuple(range(2, 2 + axes)))
+    every = (slice(None), slice(None), *(slice(None, None, step) for step in stride),
+             *(slice(None, None, gap) for gap in dilation))  # fmt: skip
+    seen = seen[every]
+    n, c_out = len(x), len(weight)
+    columns = np.moveaxis(seen, 1, 1 + axes).reshape(n, *seen.shape[2 : 2 + axes], groups, -1)
+    kernels = weight.reshape(groups, c_out // groups, -1)
+    return np.moveaxis(np.einsum("n...gk,gok->n...go", columns, kernels).reshape(n, *seen.shape[2 : 2 + axes], c_out), -1, 1)
+
+
+def wide(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float64 if x.dtype.kind == "f" else np.int64)
+
+
+def check(result: Any, right: np.ndarray, scale: np.ndarray, roundings: float, dtype: np.dtype) -> None:
+    """Compare; `scale` are sums of absolute values, an element each. Where they overflow the dtype nothing is asked."""
+    if result.shape != right.shape:
+        raise Finding(f"shape {result.shape}, right is {right.shape}")
+    if result.dtype != dtype:
+        raise Finding(f"dtype {result.dtype}, right is {dtype}")
+    if dtype.kind != "f":
+        if not np.array_equal(result, right.astype(dtype)):
+            raise Finding(f"{np.count_nonzero(result != right.astype(dtype))} of {right.size} integers are wrong")
+        return
+    limits = np.finfo(dtype)
+    with np.errstate(all="ignore"):
+        asked = ~(np.isfinite(right) & ~(scale < float(limits.max) / 8))
+        given = result.astype(np.float64)
+        same = np.where(np.isfinite(right), np.abs(given - right) <= (
+            roundings * float(limits.eps if dtype != np.float16 else np.finfo(np.float32).eps) * scale
+            + float(limits.eps) * np.abs(right) + 64 * float(limits.tiny) * max(1, float(limits.eps) * right.size)
+            + (float(limits.smallest_subnormal) if dtype == np.float16 else 0)),
+            (given == right) | (np.isnan(given) & np.isnan(right)))  # fmt: skip
+    wrong = ~same & ~asked
+    if wrong.any():
+        at = tuple(int(place[0]) for place in np.nonzero(wrong))
+        raise Finding(f"{np.count_nonzero(wrong)} of {wrong.size} are wrong; at {at} {given[at]!r}, right is "
+                      f"{right[at]!r}, the window's sum {scale[at]!r}")
+
+
+def invoke(rng: np.random.Generator, call: Callable[..., Any], shape: tuple[int, ...], dtype: np.dtype, x: np.ndarray) -> Any:
+    """A call, perhaps with `out`; its input must stay as it is."""
+    before, out = x.tobytes(), np.empty(shape, dtype) if rng.random() < 0.3 else None
+    result = call(out=out)
+    if out is not None and result is not out:
+        raise Finding("out is not what is returned")
+    if x.tobytes() != before:
+        raise Finding("the input was changed")
+    return result
+
+
+# -- problems ------------------------------------------------------------------------------------------------
+
+
+def convolution(rng: np.random.Generator, counts: Counts) -> None:
+    """conv1d, 2d and 3d: a call or a plan, batched or not."""
+    axes = int(rng.choice([1, 2, 2, 2, 3]))
+    large = rng.random() < 0.3
+    groups = int(rng.choice([1, 1, 2, 4]))
+    channels = [groups * int(rng.choice([1, 1, 2, 3, 16 if axes < 3 else 4])) for _ in "io"]
+    taps = tuple(int(rng.integers(1, (20 if large else 6) if axes < 3 else 4)) for _ in range(axes))
+    size = tuple(int(rng.integers(1, (60 if large else 20) if axes < 3 else 9)) for _ in range(axes))
+    stride, dilation = (tuple(int(rng.choice([1, 1, 1, 2, 3])) for _ in range(axes)) for _ in "sd")
+    padding = tuple(int(rng.integers(0, k + 1)) for k in taps)
+    if large:
+        channels = [groups, groups]
+    if any(s + 2 * p < (k - 1) * d + 1 for s, p, k, d in zip(size, padding, taps, dilation, strict=True)):
+        return
+    dtype = str(rng.choice(FLOATS + INTEGERS))
+    special, layout = str(rng.choice(SPECIALS)), str(rng.choice(LAYOUTS))
+    x = laid_out(values(rng, (int(rng.integers(0, 3)) or 1, channels[0], *size), dtype, special), layout)
+    weight = values(rng, (channels[1], channels[0] // groups, *taps), dtype, "none")
+    bias = values(rng, (channels[1],), dtype, "none") if rng.random() < 0.4 else None
+    relu = "relu" if rng.random() < 0.2 else None
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    op = f"conv{axes}d"
+    algorithm = str(rng.choice(["auto", *fastconv.algorithms(op)]))
+    with np.errstate(all="ignore"):
+        right = correlated(wide(x), wide(weight), *options.values())
+        most = np.broadcast_to(np.abs(wide(weight)).max(tuple(range(1, axes + 2)), keepdims=True), weight.shape)
+        scale = correlated(np.abs(wide(x)), most, *options.values())
+        if bias is not None:
+            shift = wide(bias).reshape(-1, *(1,) * axes)
+            right, scale = right + shift, scale + np.abs(shift)
+        right = reference.wrapped(right, reference.conv_dtype(x, weight)) if x.dtype.kind != "f" else right
+        right = np.where(right < 0, 0, right) if relu else right
+    single = len(x) == 1 and rng.random() < 0.2
+    given = x[0] if single else x
+    try:
+        if rng.random() < 0.4:
+            planned = getattr(fastconv, f"plan_{op}")(given.shape, weight, bias, dtype=x.dtype, **options, activation=relu,
+                                                      algorithm=algorithm)  # fmt: skip
+            form, call = "plan", lambda out: planned(given, out=out)
+        else:
+            form, call = "call", lambda out: getattr(fastconv, op)(
+                given, weight, bias, **options, activation=relu, algorithm=algorithm, out=out)  # fmt: skip
+        shape, kind = right.shape[1:] if single else right.shape, reference.conv_dtype(x, weight)
+        result = invoke(rng, call, shape, kind, x)
+    except ValueError as error:
+        if "cannot do this" in str(error) and algorithm != "auto":
+            return
+        raise
+    for pair in (("operation", op), ("algorithm", f"{op} {algorithm}"), ("dtype", dtype), ("special", special),
+                 ("layout", layout), ("form", form)):  # fmt: skip
+        counts[pair] += 1
+    check(result[None] if single else result, right, scale, ROUNDINGS, kind)
+
+
+def transposed(rng: np.random.Generator, counts: Counts) -> None:
+    """conv_transpose1d, 2d and 3d, and the gradient for the input."""
+    axes = int(rng.choice([1, 2, 2, 3]))
+    groups = int(rng.choice([1, 1, 2, 4]))
+    channels = [groups * int(rng.choice([1, 2, 3, 16 if axes < 3 else 2])) for _ in "io"]
+    taps = tuple(int(rng.integers(1, 6 if axes < 3 else 4)) for _ in range(axes))
+    size = tuple(int(rng.integers(1, 14 if axes < 3 else 5)) for _ in range(axes))
+    stride, dilation = (tuple(int(rng.choice([1, 2, 2, 3])) for _ in range(axes)) for _ in "sd")
+    dtype, special, layout = str(rng.choice(FLOATS)), str(rng.choice(SPECIALS)), str(rng.choice(LAYOUTS))
+    x = laid_out(values(rng, (int(rng.integers(1, 3)), channels[0], *size), dtype, special), layout)
+    weight = values(rng, (channels[0], channels[1] // groups, *taps), dtype, "none")
+    op = f"conv_transpose{axes}d"
+    algorithm = str(rng.choice(["auto", "auto", *fastconv.algorithms(op)]))
+    options = {"stride": stride, "dilation": dilation, "groups": groups}
+    with np.errstate(all="ignore"):
+        right, _ = reference.conv_transpose(wide(x), wide(weight), **options)
+        most = np.broadcast_to(np.abs(wide(weight)).max(), weight.shape)
+        scale, _ = reference.conv_transpose(np.abs(wide(x)), most, **options)
+    try:
+        result = invoke(rng, lambda out: getattr(fastconv, op)(x, weight, **options, algorithm=algorithm, out=out),
+                        right.shape, np.dtype(dtype), x)  # fmt: skip
+    except ValueError as error:
+        if "cannot do this" in str(error) and algorithm != "auto":
+            return
+        raise
+    for pair in (("operation", op), ("algorithm", f"{op} {algorithm}"), ("dtype", dtype), ("special", special),
+                 ("layout", layout), ("form", "call")):  # fmt: skip
+        counts[pair] += 1
+    check(result, right, scale, ROUNDINGS, np.dtype(dtype))
+
+
+def weight_gradient(rng: np.random.Generator, counts: Counts) -> None:
+    """conv2d_weight, of finite numbers."""
+    groups = int(rng.choice([1, 1, 2]))
+    c_in, c_out = (groups * int(rng.integers(1, 9)) for _ in "io")
+    taps, size = (tuple(int(rng.integers(low, high)) for _ in "hw") for low, high in ((1, 5), (5, 16)))
+    stride = tuple(int(rng.choice([1, 1, 2])) for _ in "hw")
+    padding = tuple(int(rng.integers(0, k)) for k in taps)
+    dtype, algorithm = str(rng.choice(FLOATS[:3])), str(rng.choice(["auto", *fastconv.algorithms("conv2d_weight")]))
+    x = values(rng, (int(rng.integers(1, 4)), c_in, *size), dtype, "none")
+    weight = np.empty((c_out, c_in // groups, *taps))
+    options = {"stride": stride, "padding": padding, "groups": groups}
+    out_shape = fastconv.output_shape(x.shape, taps, stride=stride, padding=padding, channels=c_out)
+    signal = values(rng, out_shape, dtype, "none")
+    _, right = reference.conv2d_gradients(wide(x), weight.shape, wide(weight), wide(signal), **options)
+    _, scale = reference.conv2d_gradients(np.abs(wide(x)), weight.shape, wide(weight), np.abs(wide(signal)), **options)
+    try:
+        result = grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm)
+    except ValueError as error:
+        if "cannot do this" in str(error) and algorithm != "auto":
+            return
+        raise
+    for pair in (("operation", "conv2d_weight"), ("algorithm", f"conv2d_weight {algorithm}"), ("dtype", dtype)):
+        counts[pair] += 1
+    check(result, right, scale, ROUNDINGS, np.dtype(dtype))
+
+
+def pooling(rng: np.random.Generator, counts: Counts) -> None:
+    """Maxima, averages and norms along one, two and three axes."""
+    axes = int(rng.choice([1, 2, 2, 3]))
+    kind = str(rng.choice(["max", "max", "avg", "lp"]))
+    op = f"{kind}_pool{axes}d"
+    size = tuple(int(rng.integers(1, 40 if axes < 3 else 9)) for _ in range(axes))
+    taps = tuple(int(rng.integers(1, min(8, 1 + extent) + 1)) for extent in size)
+    dilation = tuple(int(rng.choice([1, 1, 2])) for _ in range(axes))
+    reach = [(k - 1) * d + 1 for k, d in zip(taps, dilation, strict=True)]
+    padding = tuple(int(rng.integers(0, max(1, min(k // 2 + 1, k)))) for k in taps)
+    stride = tuple(int(rng.integers(1, 4)) for _ in range(axes))
+    if any(s + 2 * p < r for s, p, r in zip(size, padding, reach, strict=True)):
+        return
+    dtype = str(rng.choice(FLOATS + INTEGERS)) if kind != "lp" else str(rng.choice(FLOATS[:3]))
+    special = str(rng.choice(SPECIALS if kind == "max" else ("none", "zeros", "sparse", "block", "nan")))
+    layout = str(rng.choice(LAYOUTS))
+    x = laid_out(values(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 4)), *size), dtype, special), layout)
+    ceil_mode, algorithm = bool(rng.random() < 0.3), str(rng.choice(["auto", *fastconv.algorithms(op)]))
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+    more = {"return_indices": True} if kind == "max" and rng.random() < 0.5 else {}
+    args = (2.0,) if kind == "lp" else ()
+    with np.errstate(all="ignore"):
+        try:
+            if kind == "max":
+                right, places = reference.max_pool2d(x, taps, **geometry, axes=axes)
+                scale = np.zeros(right.shape)
+            else:
+                given = np.abs(x.astype(np.float64)) ** 2 if kind == "lp" else x.astype(np.float64)
+                right, _ = reference.avg_pool2d(given, taps, **geometry, axes=axes)
+                scale, _ = reference.avg_pool2d(np.abs(given), taps, **geometry, axes=axes)
+                scale = np.abs(reference.avg_pool2d(np.abs(given), taps, **geometry, axes=axes)[0])
+                if kind == "lp":
+                    right = scale = np.sqrt(right * math.prod(taps))
+        except ValueError:
+            return
+    try:
+        result = getattr(fastconv, op)(x, *args, taps, **geometry, **more, algorithm=algorithm)
+    except ValueError as error:
+        if ("cannot do this" in str(error) and algorithm != "auto") or "every window must touch" in str(error):
+            return
+        raise
+    for pair in (("operation", op), ("algorithm", f"{op} {algorithm}"), ("dtype", dtype), ("special", special),
+                 ("layout", layout)):  # fmt: skip
+        counts[pair] += 1
+    result, found = result if more else (result, None)
+    if found is not None and not np.array_equal(found, places):
+        raise Finding(f"{np.count_nonzero(found != places)} of {places.size} indices are wrong")
+    if kind == "max":
+        if not np.array_equal(result, right, equal_nan=x.dtype.kind == "f"):
+            raise Finding("maxima are wrong")
+        return
+    check(result, right, scale, POOL_ROUNDINGS, np.dtype(dtype) if x.dtype.kind == "f" else np.dtype(np.float64))
+
+
+def moves(rng: np.random.Generator, counts: Counts) -> None:
+    """unfold2d against windows, fold2d as its transpose, max_unpool2d as the inverse of a pooling."""
+    taps, size = (tuple(int(rng.integers(low, high)) for _ in "hw") for low, high in ((1, 4), (4, 12)))
+    stride, dtype = tuple(int(rng.integers(1, 4)) for _ in "hw"), str(rng.choice(("float32", "float64", "int32")))
+    x = values(rng, (int(rng.integers(1, 4)), int(rng.integers(1, 4)), *size), dtype, "none")
+    seen = sliding_window_view(x, taps, (2, 3))[:, :, :: stride[0], :: stride[1]]
+    columns = np.moveaxis(seen, (4, 5), (2, 3)).reshape(len(x), x.shape[1] * math.prod(taps), -1)
+    if not np.array_equal(fastconv.unfold2d(x, taps, stride=stride), columns):
+        raise Finding("unfold2d")
+    many = np.zeros(x.shape, np.int64)
+    for a, b in np.ndindex(*taps):
+        at = (slice(None), slice(None), slice(a, a + (seen.shape[2] - 1) * stride[0] + 1, stride[0]),
+              slice(b, b + (seen.shape[3] - 1) * stride[1] + 1, stride[1]))  # fmt: skip
+        many[at] += 1
+    folded = fastconv.fold2d(columns, size, taps, stride=stride)
+    if not np.allclose(folded, many * x.astype(np.float64), rtol=1e-4, atol=1e-4):
+        raise Finding("fold2d")
+    maxima, places = fastconv.max_pool2d(x, taps, return_indices=True)
+    back = fastconv.max_unpool2d(maxima, places, taps, output_size=size if all(
+        s - k * (s // k) < k for s, k in zip(size, taps, strict=True)) else None)  # fmt: skip
+    if not np.array_equal(np.take_along_axis(back.reshape(*x.shape[:2], -1), places.reshape(*x.shape[:2], -1), -1),
+                          maxima.reshape(*x.shape[:2], -1)):  # fmt: skip
+        raise Finding("max_unpool2d")
+    counts["operation", "unfold2d, fold2d, max_unpool2d"] += 1
+
+
+#: What an argument is replaced by in an invalid call.
+WRONG: tuple[Any, ...] = (None, "seven", -3, 2.5, float("nan"), 2**70, (), (1, 2, 3, 4), [[1], [2, 3]], object(), {}, True)
+
+
+def invalid(rng: np.random.Generator, counts: Counts) -> None:
+    """A wrong argument is told by a ValueError, TypeError or MemoryError, if it is not right after all."""
+    x, weight = np.ones((1, 2, 8, 8), np.float32), np.ones((2, 2, 3, 3), np.float32)
+    calls: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+        "conv2d": (fastconv.conv2d, {"x": x, "weight": weight, "bias": np.ones(2), "stride": 1, "padding": 0,
+                                     "dilation": 1, "groups": 1, "activation": None, "algorithm": "auto", "out": None}),
+        "conv_transpose2d": (fastconv.conv_transpose2d, {"x": x, "weight": weight, "stride": 1, "padding": 0,
+                                                         "output_padding": 0, "groups": 1, "dilation": 1}),
+        "max_pool2d": (fastconv.max_pool2d, {"x": x, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1}),
+        "corr2d": (fastconv.corr2d, {"x": x[0, 0], "kernel": weight[0, 0]}),
+    }  # fmt: skip
+    name = str(rng.choice(list(calls)))
+    function, arguments = calls[name]
+    changed = str(rng.choice(list(arguments)))
+    try:
+        function(**{**arguments, changed: WRONG[int(rng.integers(len(WRONG)))]})
+    except (ValueError, TypeError, MemoryError):
+        pass
+    counts["operation", "invalid calls"] += 1
+
+
+PROBLEMS = (convolution,) * 6 + (transposed,) * 3 + (pooling,) * 3 + (weight_gradient, moves, invalid)
+
+
+def problems(seed: int, only: int | None) -> Iterator[tuple[int, Callable[..., None], np.random.Generator]]:
+    for number in range(sys.maxsize) if only is None else (only,):
+        rng = np.random.default_rng((seed, number))
+        yield number, PROBLEMS[int(rng.integers(len(PROBLEMS)))], rng
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--count", type=int, default=sys.maxsize, help="stop after so many problems")
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="just this problem")
+    arguments = parser.parse_args()
+    counts: Counts = Counter()
+    found, tried, end = 0, 0, time.monotonic() + arguments.seconds
+    for number, problem, rng in problems(arguments.seed, arguments.only):
+        if time.monotonic() > end or tried >= arguments.count:
+            break
+        tried += 1
+        try:
+            problem(rng, counts)
+        except Exception as error:
+            found += 1
+            print(f"--seed {arguments.seed} --only {number}: {problem.__name__}: {type(error).__name__}: {error}", flush=True)
+            if found == 20:
+                break
+    for kind in sorted({kind for kind, _ in counts}):
+        told = ", ".join(f"{label} {count}" for (one, label), count in sorted(counts.items()) if one == kind)
+        print(f"{kind}: {told}")
+    print(f"seed {arguments.seed}: {tried} problems, {found} findings")
+    return int(found > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
