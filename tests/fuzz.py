@@ -8,6 +8,7 @@ number of its problem, which ``--seed S --only NUMBER`` repeats.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
 import time
@@ -115,7 +116,8 @@ def correlated(x: np.ndarray, weight: np.ndarray, stride: Any, padding: Any, dil
     n, c_out = len(x), len(weight)
     columns = np.moveaxis(seen, 1, 1 + axes).reshape(n, *seen.shape[2 : 2 + axes], groups, -1)
     kernels = weight.reshape(groups, c_out // groups, -1)
-    return np.moveaxis(np.einsum("n...gk,gok->n...go", columns, kernels).reshape(n, *seen.shape[2 : 2 + axes], c_out), -1, 1)
+    sums = np.einsum("n...gk,gok->n...go", columns, kernels).reshape(n, *seen.shape[2 : 2 + axes], c_out)
+    return np.moveaxis(sums, -1, 1)
 
 
 def wide(x: np.ndarray) -> np.ndarray:
@@ -148,7 +150,9 @@ def check(result: Any, right: np.ndarray, scale: np.ndarray, roundings: float, d
                       f"{right[at]!r}, the window's sum {scale[at]!r}")
 
 
-def invoke(rng: np.random.Generator, call: Callable[..., Any], shape: tuple[int, ...], dtype: np.dtype, x: np.ndarray) -> Any:
+def invoke(
+    rng: np.random.Generator, call: Callable[..., Any], shape: tuple[int, ...], dtype: np.dtype, x: np.ndarray
+) -> Any:  # fmt: skip
     """A call, perhaps with `out`; its input must stay as it is."""
     before, out = x.tobytes(), np.empty(shape, dtype) if rng.random() < 0.3 else None
     result = call(out=out)
@@ -198,8 +202,8 @@ def convolution(rng: np.random.Generator, counts: Counts) -> None:
     given = x[0] if single else x
     try:
         if rng.random() < 0.4:
-            planned = getattr(fastconv, f"plan_{op}")(given.shape, weight, bias, dtype=x.dtype, **options, activation=relu,
-                                                      algorithm=algorithm)  # fmt: skip
+            planned = getattr(fastconv, f"plan_{op}")(given.shape, weight, bias, dtype=x.dtype, **options,
+                                                      activation=relu, algorithm=algorithm)  # fmt: skip
             form, call = "plan", lambda out: planned(given, out=out)
         else:
             form, call = "call", lambda out: getattr(fastconv, op)(
@@ -354,7 +358,9 @@ def moves(rng: np.random.Generator, counts: Counts) -> None:
 
 
 #: What an argument is replaced by in an invalid call.
-WRONG: tuple[Any, ...] = (None, "seven", -3, 2.5, float("nan"), 2**70, (), (1, 2, 3, 4), [[1], [2, 3]], object(), {}, True)
+WRONG: tuple[Any, ...] = (
+    None, "seven", -3, 2.5, float("nan"), 2**70, (), (1, 2, 3, 4), [[1], [2, 3]], object(), {}, True,
+)  # fmt: skip
 
 
 def invalid(rng: np.random.Generator, counts: Counts) -> None:
@@ -371,10 +377,8 @@ def invalid(rng: np.random.Generator, counts: Counts) -> None:
     name = str(rng.choice(list(calls)))
     function, arguments = calls[name]
     changed = str(rng.choice(list(arguments)))
-    try:
+    with contextlib.suppress(ValueError, TypeError, MemoryError):
         function(**{**arguments, changed: WRONG[int(rng.integers(len(WRONG)))]})
-    except (ValueError, TypeError, MemoryError):
-        pass
     counts["operation", "invalid calls"] += 1
 
 
@@ -404,7 +408,8 @@ def main() -> int:
             problem(rng, counts)
         except Exception as error:
             found += 1
-            print(f"--seed {arguments.seed} --only {number}: {problem.__name__}: {type(error).__name__}: {error}", flush=True)
+            where = f"--seed {arguments.seed} --only {number}: {problem.__name__}"
+            print(f"{where}: {type(error).__name__}: {error}", flush=True)
             if found == 20:
                 break
     for kind in sorted({kind for kind, _ in counts}):

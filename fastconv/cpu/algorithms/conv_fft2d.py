@@ -39,7 +39,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
-from ..shared.own_windows import are_wild, cell_of, is_even, mend
+from ..shared.own_windows import Cell, are_wild, cell_of, is_even, mend, room
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -149,15 +149,15 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    return num_threads() * _sizes(_blocking(spec), spec.acc_dtype)[2] * spec.acc_dtype.itemsize
+    return num_threads() * _sizes(_blocking(spec), cell_of(spec), spec.acc_dtype)[2] * spec.acc_dtype.itemsize
 
 
-def _sizes(plan: Blocking, dtype: np.dtype) -> tuple[int, int, int]:
+def _sizes(plan: Blocking, cell: Cell, dtype: np.dtype) -> tuple[int, int, int]:
     """Elements of a block's real part, of the real part of `lanes` transposed rows, and of all memory of a task."""
     (high, wide), lanes = plan.size, simd.lanes(dtype)
     # Lines are a vector longer than they need be: at powers of two all elements of a column would share a cache set.
     block, line = high * (wide + lanes), (wide + 1) * lanes
-    return block, line, 2 * (block + line)
+    return block, line, 2 * block + max(2 * line, room(plan.size, cell, lanes))
 
 
 class Packed(NamedTuple):
@@ -188,7 +188,7 @@ def _ready(size: tuple[int, int], dtype: np.dtype) -> Ready:
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec)
-    sizes = _sizes(plan, spec.acc_dtype)
+    sizes = _sizes(plan, cell_of(spec), spec.acc_dtype)
     spectra = weights_array((spec.c_out * 2 * math.prod(plan.size),), spec.acc_dtype)
     memory = scratch_rows(sizes[2], spec.acc_dtype)[0]
     ready = _ready(plan.size, spec.acc_dtype)
@@ -198,7 +198,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
-    sizes = _sizes(plan, spec.acc_dtype)
+    sizes = _sizes(plan, cell_of(spec), spec.acc_dtype)
     scratches = scratch_rows(sizes[2], spec.acc_dtype)
     uneven = np.full(spec.n, packed.wild)
     corner = spec.padding[0][0], spec.padding[1][0]

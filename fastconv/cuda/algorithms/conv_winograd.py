@@ -42,6 +42,8 @@ from ..tiles.ptx import int64
 
 #: Outputs of a tile along one axis.
 SIZES = (2, 4)
+error_bound = "largest output"
+
 #: Largest product of both axes' `Axis.amplification`, as on the CPU.
 LIMIT = 20
 #: Bytes of V and M together (24 MiB): half of the second-level cache of an H100.
