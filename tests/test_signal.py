@@ -228,6 +228,19 @@ def test_any_strides_and_inputs_unchanged(dtype):
         np.testing.assert_array_equal(in2, copies[1])
 
 
+def test_masks_and_subclasses_are_ignored_as_by_scipy():
+    in1, in2 = values((5, 6), "float32"), values((3, 2), "float32", 1)
+    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):  # of the matrix, as a class
+        for one, two in (
+            (np.ma.masked_array(in1, mask=in1 > 0), in2),
+            (in1, np.ma.masked_array(in2, mask=in2 > 0)),
+            (in1.view(np.matrix), in2.view(np.matrix)),
+        ):
+            for function in FUNCTIONS:
+                check(function, one, two, "same", "symm")
+                assert type(getattr(fastconv.signal, function)(one, two)) is np.ndarray
+
+
 @pytest.mark.parametrize("dtype", ["int8", "int64", "float32", "complex64"])
 def test_result_is_new_memory(dtype):
     in1, one = values((4, 5), dtype), np.ones((1, 1), dtype)

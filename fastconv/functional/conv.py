@@ -157,6 +157,10 @@ def conv2d(
     -----
     The index equation is in `fastconv.specs.conv`.
 
+    Every function of this package takes what `numpy.asarray` takes, as plain numbers: a matrix, a memory map or an
+    array with units gives up its class and its units, and results are plain arrays. A masked array is refused, because
+    its mask would be ignored; only `fastconv.signal` ignores it, as SciPy does. `out` may be a memory map.
+
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
 
     Examples

@@ -26,7 +26,17 @@ def array(name: str, value: object) -> np.ndarray:
         if on_gpu(value):
             raise TypeError(f"{name} is on a GPU, but the input is not: copy either to where the other is") from None
         raise
+    if _is_masked(value, result.ndim):
+        raise TypeError(f"{name} is or has in it a masked array, whose mask would be ignored: pass its .filled(...), "
+                        "or its .data if the mask does not matter")  # fmt: skip
     return result
+
+
+def _is_masked(value: object, axes: int) -> bool:
+    """Whether a value is a masked array, or a list with one in it that has some of the `axes`."""
+    if isinstance(value, list | tuple):
+        return axes > 1 and any(_is_masked(one, axes - 1) for one in value)
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -111,6 +121,8 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequ
     """`out` if a kernel may write the result there; TypeError or ValueError otherwise."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if type(out) is not np.ndarray and isinstance(out, np.matrix | np.ma.MaskedArray):
+        raise TypeError(f"out must be a NumPy array of any number of axes and without a mask, got {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if out.dtype != dtype:
