@@ -149,7 +149,7 @@ def conv2d(
     TypeError
         If an argument has the wrong type or an array an unsupported dtype.
     MemoryError
-        If the result is larger than this machine's memory.
+        If the result is larger than the memory of this machine, or of its control group (of a container, say).
     RuntimeError
         If the GPU, its driver or the extra ``fastconv[cuda]`` is missing for ``device="cuda"``.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from ..base.devices import on_gpu
+from ..base.memory import usable_memory
+from ..base.units import byte_count
 from .dtypes import SUPPORTED, check_dtype
 
 
@@ -62,7 +62,7 @@ _SMALL_BYTES = 1 << 20
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
-    """An empty array; MemoryError if this machine could never fill it."""
+    """An empty array; MemoryError if this process could never fill it."""
     if not is_small(shape, dtype):
         check_bytes(shape, dtype, what)
         check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}")
@@ -70,12 +70,13 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") ->
 
 
 def check_memory(size: int, what: str) -> None:
-    """MemoryError if so many bytes are more than this machine could ever fill.
+    """MemoryError if so many bytes are more than this process could ever fill.
 
     An operating system that overcommits hands out such an array, and kills the process when it is filled.
     """
-    if size > _physical_memory():
-        raise MemoryError(f"{what} needs {size / 2**30:.1f} GiB, more than this machine's memory")
+    if size > (most := usable_memory()):
+        allowed = f"the {byte_count(most)} of this machine, or of this process's control group"
+        raise MemoryError(f"{what} needs {byte_count(size)}, more than {allowed}")
 
 
 def copied(name: str, given: np.ndarray) -> np.ndarray:
@@ -92,14 +93,6 @@ def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
 
 #: The largest array NumPy can describe.
 MAX_BYTES = 2**63 - 1
-
-
-@lru_cache(maxsize=1)
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return MAX_BYTES
 
 
 class _Header:
