@@ -28,11 +28,11 @@ from pathlib import Path
 import numpy as np
 
 import fastconv
-from benchmarks import dimensions, learning, peers
+from benchmarks import learning, peers
 from benchmarks.checkouts import checkout, copied
 from benchmarks.contenders import Row
 from benchmarks.peers import Ways
-from benchmarks.shapes import LAYERS, Filter, Layer, Pooling
+from benchmarks.shapes import DIMENSIONS, LAYERS, Filter, Layer, Pooling
 
 ROWS: dict[str, dict[str, Row]] = {
     group: {f"{row.op} {row.problem.name}": row for row in rows} for group, rows in peers.ROWS.items()
@@ -45,7 +45,7 @@ ROWS: dict[str, dict[str, Row]] = {
             for step in ("input", "weight")
         },
     },
-    "dimensions": {f"{row.operation} {name}": Row(row.operation, row) for name, row in dimensions.ROWS.items()},
+    "dimensions": {f"{call.operation} {call.name}": Row(call.operation, call) for call in DIMENSIONS.values()},
 }
 
 #: Errors in units of a result's largest element: float32 in any order of sums stays far below (2e-5, a weight's

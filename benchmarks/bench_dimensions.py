@@ -1,25 +1,24 @@
-"""Signals, volumes, transposed convolution and what is around it: the rows of `dimensions`."""
+"""Signals, volumes, transposed convolution and what is around it: calls of every operation by name."""
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
 import fastconv
 
-from .dimensions import ROWS
-from .shapes import random
+from .shapes import DIMENSIONS
 
 
 @lru_cache(maxsize=1)  # asv calls `setup` before every sample
-def compiled(name: str) -> partial:
+def compiled(name: str) -> Callable[[], np.ndarray]:
     """A call ready to be timed: arrays made, kernels compiled. NotImplementedError is how asv is told "n/a"."""
-    row = ROWS[name]
-    if not hasattr(fastconv, row.operation):
-        raise NotImplementedError(f"a commit without {row.operation}")
-    arrays = [random(shape, np.float32) for shape in row.arrays]
-    call = partial(getattr(fastconv, row.operation), *arrays, *row.args, **row.options)
+    problem = DIMENSIONS[name]
+    if not hasattr(fastconv, problem.operation):
+        raise NotImplementedError(f"a commit without {problem.operation}")
+    call = problem.call()
     call()
     return call
 
@@ -27,7 +26,7 @@ def compiled(name: str) -> partial:
 class Dimensions:
     """Time of one call."""
 
-    params = tuple(ROWS)
+    params = tuple(DIMENSIONS)
     param_names = ("row",)
     rounds = 4
     repeat = (2, 10, 0.2)

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.checkouts import checkout, copied, internal
-from benchmarks.shapes import FILTERS, LAYERS, NETWORKS, Layer, random
+from benchmarks.shapes import FILTERS, NETWORKS, SMALL_LAYERS, random
 
 #: Seconds by the clock and of the processor: "wall" and "cpu".
 Sample = dict[str, float]
@@ -58,29 +58,14 @@ def network(name: str) -> Run:
     return run
 
 
-#: Problems for the algorithms, each of which is called with the first that it supports. All are small, so that the
-#: seconds are the compiler's.
-PROBLEMS = {
-    layer.name: layer
-    for layer in (
-        LAYERS["resnet_3x3_64"],
-        LAYERS["resnet_1x1"],
-        LAYERS["mobilenet_3x3"],
-        Layer("filter_11x11", 1, 1, 512, 512, 1, 11, 11),
-        Layer("filter_1x31", 1, 1, 512, 512, 1, 1, 31),
-        Layer("lenet_conv3", 1, 16, 5, 5, 120, 5, 5),  # a kernel of the image's size
-    )
-}
-
-
 def algorithm(name: str, problem: str) -> Run:
     """A call of `conv2d` with an algorithm. All taps are ones: an outer product, as `separable` wants it."""
-    x, weight, bias = (np.ones_like(array) for array in PROBLEMS[problem].arrays())
+    x, weight, bias = (np.ones_like(array) for array in SMALL_LAYERS[problem].arrays())
 
     def run() -> None:
         import fastconv
 
-        fastconv.conv2d(x, weight, bias, **PROBLEMS[problem].options, algorithm=name)
+        fastconv.conv2d(x, weight, bias, **SMALL_LAYERS[problem].options, algorithm=name)
 
     return run
 
@@ -284,11 +269,11 @@ def problem_of(name: str) -> str:
     from fastconv.specs.conv import conv_spec
 
     (module,) = (module for module in planner.table("conv2d") if public_name(module) == name)
-    for layer in PROBLEMS.values():
+    for layer in SMALL_LAYERS.values():
         x, weight, _ = layer.arrays()
         if module.supports(conv_spec(x.shape, weight.shape, [x.dtype], **layer.options)) is None:
             return layer.name
-    raise LookupError(f"algorithm {name!r} supports none of {', '.join(PROBLEMS)}")
+    raise LookupError(f"algorithm {name!r} supports none of {', '.join(SMALL_LAYERS)}")
 
 
 class Checkout:

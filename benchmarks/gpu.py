@@ -22,17 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 import fastconv
 from benchmarks import shapes
 
 #: Rounds of each contender, and calls before them: the first compiles, cuDNN tries its algorithms in it.
 ROUNDS, WARM = 31, 5
 BATCH = 32
-
-#: Sides of the kernels on an image of 4096x4096.
-FILTERS = (3, 5, 7, 9, 11, 15)
 
 
 def medians(runs: dict[str, Callable[[], Any]]) -> dict[str, float]:
@@ -224,29 +219,25 @@ def poolings(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
 
 
 def filters(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
-    """One image of 4096x4096 beside CuPy's ndimage.correlate."""
+    """Filters of a large image beside CuPy's ndimage.correlate."""
     import cupy
+    import torch
     from cupyx.scipy import ndimage
 
-    rng = np.random.default_rng(0)
-    image = cupy.asarray(rng.standard_normal((4096, 4096), np.float32))
-    import torch
-
-    for size in FILTERS:
-        if only not in f"filter {size}x{size}":
+    for problem in shapes.GPU_FILTERS.values():
+        if only not in f"filter {problem.name}":
             continue
-        kernel = cupy.asarray(rng.standard_normal((size, size), np.float32))
-        half = size // 2
-        inner = (slice(half, -half), slice(half, -half))
+        image, kernel = map(cupy.asarray, problem.arrays())
+        inner = tuple(slice(size // 2, -(size // 2)) for size in kernel.shape)
         # Both on the stream that the events are on.
         with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
-            runs = {"fastconv": lambda kernel=kernel: fastconv.corr2d(image, kernel),
-                    "CuPy": lambda kernel=kernel: ndimage.correlate(image, kernel, mode="constant")}
+            runs = {"fastconv": lambda image=image, kernel=kernel: fastconv.corr2d(image, kernel),
+                    "CuPy": lambda image=image, kernel=kernel: ndimage.correlate(image, kernel, mode="constant")}
             ours, theirs = (run() for run in runs.values())
             error = float(cupy.abs(ours - theirs[inner]).max() / cupy.abs(theirs).max())
             times = medians(runs)
         for label, seconds in times.items():
-            yield {"group": "filter", "name": f"{size}x{size}", "contender": label, "ms": 1e3 * seconds,
+            yield {"group": "filter", "name": problem.name, "contender": label, "ms": 1e3 * seconds,
                    "percent": 100 * 2 * image.nbytes / seconds / limits["copy"], "ratio": times["CuPy"] / seconds,
                    "error": error}
 
@@ -278,21 +269,21 @@ def volumes(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
     import torch
 
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
-    for c, size, c_out, kernel in ((3, (16, 112, 112), 64, 3), (64, (16, 56, 56), 64, 3), (256, (8, 14, 14), 256, 3)):
-        x, weight = torch.randn(8, c, *size, device="cuda"), torch.randn(c_out, c, *(kernel,) * 3, device="cuda")
-        plan = fastconv.plan_conv3d(tuple(x.shape), weight, padding=kernel // 2)
-        flops = 2 * x[:, 0].numel() * c_out * weight[0].numel()
+    for problem in shapes.GPU_VOLUMES.values():
+        x, weight = (torch.randn(shape, device="cuda") for shape in problem.shapes)
+        options = problem.options
+        plan = fastconv.plan_conv3d(tuple(x.shape), weight, **options)
         moved = x.nbytes + x.nbytes // 8
         cases: dict[str, tuple[float, Callable[[], Any], Callable[[], Any]]] = {
-            "conv3d": (flops / limits["float32"], lambda plan=plan, x=x: plan(x),
-                       lambda x=x, weight=weight, pad=kernel // 2: torch.nn.functional.conv3d(x, weight, padding=pad)),
+            "conv3d": (plan.flops / limits["float32"], lambda plan=plan, x=x: plan(x),
+                       lambda x=x, weight=weight, options=options: torch.nn.functional.conv3d(x, weight, **options)),
             "max_pool3d": (moved / limits["copy"], lambda x=x: fastconv.max_pool3d(x, 2),
                            lambda x=x: torch.nn.functional.max_pool3d(x, 2)),
             "avg_pool3d": (moved / limits["copy"], lambda x=x: fastconv.avg_pool3d(x, 2),
                            lambda x=x: torch.nn.functional.avg_pool3d(x, 2)),
         }
         for op, (least, ours, theirs) in cases.items():
-            name = f"{op} 8x{c}x{'x'.join(map(str, size))}"
+            name = f"{op} {problem.name}"
             if only not in name:
                 continue
             result, expected = ours(), theirs()
@@ -304,20 +295,17 @@ def volumes(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
 
 
 def transposed(only: str, limits: dict[str, float]) -> Iterator[dict[str, Any]]:
-    """Planned transposed convolutions of images, as decoders have them, beside PyTorch's, in float32."""
+    """Planned transposed convolutions of images beside PyTorch's, in float32."""
     import torch
 
     torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32 = True, False
-    for c, size, c_out, kernel, stride in ((512, 8, 256, 4, 2), (128, 32, 64, 4, 2), (256, 28, 256, 2, 2),
-                                           (64, 56, 64, 3, 1), (32, 64, 3, 4, 4)):
-        name = f"{c}x{size}x{size} to {c_out}, {kernel}x{kernel}/{stride}"
+    for name, problem in shapes.GPU_TRANSPOSED.items():
         if only not in name:
             continue
-        options = {"stride": stride, "padding": (kernel - stride) // 2}
+        options = problem.options
         for order in ("NCHW", "channels last"):
             form = torch.channels_last if order != "NCHW" else torch.contiguous_format
-            x = torch.randn(BATCH, c, size, size, device="cuda").contiguous(memory_format=form)
-            weight = torch.randn(c, c_out, kernel, kernel, device="cuda").contiguous(memory_format=form)
+            x, weight = (torch.randn(shape, device="cuda").contiguous(memory_format=form) for shape in problem.shapes)
             plan = fastconv.plan_conv_transpose2d(tuple(x.shape), weight, **options)
             runs = {f"fastconv {plan.algorithm}": lambda plan=plan, x=x: plan(x),
                     "PyTorch": lambda x=x, weight=weight, options=options: torch.nn.functional.conv_transpose2d(

@@ -1,7 +1,12 @@
-"""Named problems to measure: layers of real networks, image filters, poolings. The one home of these lists."""
+"""Named problems to measure: layers of real networks, image filters, poolings, calls of every operation.
+
+The one home of these lists. To import it does not load fastconv.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +75,26 @@ class Filter(NamedTuple):
     def arrays(self) -> tuple[np.ndarray, np.ndarray]:
         """Image and kernel."""
         return random((self.h, self.w), self.dtype), random((self.kh, self.kw), self.dtype)
+
+
+class Call(NamedTuple):
+    """One call of any operation of fastconv: the arrays' shapes, in their order, then all other arguments."""
+
+    name: str
+    operation: str
+    shapes: tuple[tuple[int, ...], ...]
+    args: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}  # noqa: RUF012 # never changed
+
+    def arrays(self, dtype: Any = np.float32) -> list[np.ndarray]:
+        """The arrays."""
+        return [random(shape, dtype) for shape in self.shapes]
+
+    def call(self) -> Callable[[], np.ndarray]:
+        """The call, arrays made; AttributeError if this fastconv lacks the operation."""
+        import fastconv
+
+        return partial(getattr(fastconv, self.operation), *self.arrays(), *self.args, **self.options)
 
 
 def random(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -144,6 +169,19 @@ REGULAR_LAYERS = (
     "odd_37_53",
 )
 
+#: One of each kind that an algorithm of `conv2d` may demand; all small, so that compiling takes longer than computing.
+SMALL_LAYERS = {
+    layer.name: layer
+    for layer in (
+        LAYERS["resnet_3x3_64"],
+        LAYERS["resnet_1x1"],
+        LAYERS["mobilenet_3x3"],
+        Layer("filter_11x11", 1, 1, 512, 512, 1, 11, 11),
+        Layer("filter_1x31", 1, 1, 512, 512, 1, 1, 31),
+        Layer("lenet_conv3", 1, 16, 5, 5, 120, 5, 5),  # a kernel of the image's size
+    )
+}
+
 POOLINGS = {
     pooling.name: pooling
     for pooling in (
@@ -194,6 +232,110 @@ FILTERS = {
 }
 
 REGULAR_FILTERS = ("256_3x3", "512_15x15", "512_1x31", "1024_3x3", "1024_7x7", "1024_7x7_float64", "1024_5x5_uint8")
+
+_PADDED = {"padding": 1}
+
+#: Signals, volumes, transposed convolutions and what is around convolution: calls that PyTorch has, too.
+DIMENSIONS = {
+    call.name: call
+    for call in (
+        # convolutions of volumes
+        Call("stem", "conv3d", ((1, 16, 16, 112, 112), (32, 16, 3, 3, 3)), options=_PADDED),
+        Call("c3d_1", "conv3d", ((1, 3, 16, 112, 112), (64, 3, 3, 3, 3)), options=_PADDED),
+        Call("c3d_2", "conv3d", ((1, 64, 16, 56, 56), (128, 64, 3, 3, 3)), options=_PADDED),
+        Call("c3d_3", "conv3d", ((1, 128, 8, 28, 28), (256, 128, 3, 3, 3)), options=_PADDED),
+        Call("c3d_4", "conv3d", ((1, 256, 4, 14, 14), (512, 256, 3, 3, 3)), options=_PADDED),
+        Call("c3d_5", "conv3d", ((1, 512, 2, 7, 7), (512, 512, 3, 3, 3)), options=_PADDED),
+        Call("r3d_stem", "conv3d", ((1, 3, 16, 112, 112), (64, 3, 3, 7, 7)),
+             options={"stride": (1, 2, 2), "padding": (1, 3, 3)}),
+        Call("r3d_2", "conv3d", ((1, 64, 8, 28, 28), (64, 64, 3, 3, 3)), options=_PADDED),
+        Call("r3d_3", "conv3d", ((1, 64, 16, 56, 56), (128, 64, 3, 3, 3)), options={"stride": 2, "padding": 1}),
+        Call("r2plus1d_space", "conv3d", ((1, 64, 8, 28, 28), (144, 64, 1, 3, 3)), options={"padding": (0, 1, 1)}),
+        Call("r2plus1d_time", "conv3d", ((1, 144, 8, 28, 28), (64, 144, 3, 1, 1)), options={"padding": (1, 0, 0)}),
+        Call("time_stride", "conv3d", ((1, 64, 8, 28, 28), (64, 64, 3, 1, 1)),
+             options={"stride": (2, 1, 1), "padding": (1, 0, 0)}),
+        Call("1x1x1", "conv3d", ((1, 64, 8, 28, 28), (256, 64, 1, 1, 1))),
+        Call("depthwise", "conv3d", ((1, 64, 8, 28, 28), (64, 1, 3, 3, 3)), options={"padding": 1, "groups": 64}),
+        Call("dilated", "conv3d", ((1, 32, 16, 32, 32), (32, 32, 3, 3, 3)), options={"padding": 2, "dilation": 2}),
+        Call("unet", "conv3d", ((1, 32, 32, 32, 32), (32, 32, 3, 3, 3)), options=_PADDED),
+        Call("small", "conv3d", ((2, 8, 4, 8, 8), (8, 8, 3, 3, 3)), options=_PADDED),
+        # of signals
+        Call("wavenet", "conv1d", ((1, 64, 16000), (64, 64, 2)), options={"dilation": 64}),
+        Call("wavenet_1x1", "conv1d", ((1, 64, 16000), (128, 64, 1))),
+        Call("speech", "conv1d", ((1, 80, 3000), (512, 80, 3)), options=_PADDED),
+        Call("speech_stride", "conv1d", ((1, 512, 3000), (512, 512, 3)), options={"padding": 1, "stride": 2}),
+        Call("wav", "conv1d", ((1, 1, 16000), (512, 1, 10)), options={"stride": 5}),
+        Call("text", "conv1d", ((32, 128, 64), (100, 128, 5))),
+        # transposed: weight is (channels in, channels out / groups, kernel)
+        Call("unet_up", "conv_transpose2d", ((1, 256, 32, 32), (256, 128, 2, 2)), options={"stride": 2}),
+        Call("unet_up_large", "conv_transpose2d", ((1, 64, 128, 128), (64, 32, 2, 2)), options={"stride": 2}),
+        Call("dcgan_1", "conv_transpose2d", ((16, 100, 1, 1), (100, 512, 4, 4))),
+        Call("dcgan_3", "conv_transpose2d", ((16, 256, 8, 8), (256, 128, 4, 4)), options={"stride": 2, "padding": 1}),
+        Call("dcgan_5", "conv_transpose2d", ((16, 64, 32, 32), (64, 3, 4, 4)), options={"stride": 2, "padding": 1}),
+        Call("decoder_3x3", "conv_transpose2d", ((1, 64, 56, 56), (64, 64, 3, 3)), options=_PADDED),
+        Call("decoder_3x3_s2", "conv_transpose2d", ((1, 128, 28, 28), (128, 64, 3, 3)),
+             options={"stride": 2, "padding": 1, "output_padding": 1}),
+        Call("fsrcnn", "conv_transpose2d", ((1, 56, 96, 96), (56, 1, 9, 9)),
+             options={"stride": 3, "padding": 4, "output_padding": 2}),
+        Call("fcn_8x", "conv_transpose2d", ((1, 21, 28, 28), (21, 21, 16, 16)), options={"stride": 8, "padding": 4}),
+        Call("bilinear_up", "conv_transpose2d", ((1, 64, 28, 28), (64, 1, 4, 4)),
+             options={"stride": 2, "padding": 1, "groups": 64}),
+        Call("vocoder", "conv_transpose1d", ((1, 512, 128), (512, 256, 16)), options={"stride": 8, "padding": 4}),
+        Call("unet3d_up", "conv_transpose3d", ((1, 64, 8, 8, 8), (64, 32, 2, 2, 2)), options={"stride": 2}),
+        Call("gan3d", "conv_transpose3d", ((1, 128, 8, 8, 8), (128, 64, 4, 4, 4)), options={"stride": 2, "padding": 1}),
+        # poolings
+        Call("max_2x2x2", "max_pool3d", ((1, 64, 16, 56, 56),), (2,)),
+        Call("max_3x3x3_s2", "max_pool3d", ((1, 64, 16, 56, 56),), (3, 2, 1)),
+        Call("max_1x2x2", "max_pool3d", ((1, 64, 16, 112, 112),), ((1, 2, 2),)),
+        Call("max_3x3x3_s1", "max_pool3d", ((1, 32, 8, 28, 28),), (3, 1, 1)),
+        Call("avg_2x2x2", "avg_pool3d", ((1, 64, 16, 56, 56),), (2,)),
+        Call("avg_3x3x3_s2", "avg_pool3d", ((1, 64, 16, 56, 56),), (3, 2, 1)),
+        Call("avg_global", "avg_pool3d", ((1, 512, 2, 7, 7),), ((2, 7, 7),)),
+        Call("max_signal", "max_pool1d", ((8, 64, 4096),), (3, 2, 1)),
+        Call("avg_signal", "avg_pool1d", ((8, 64, 4096),), (4,)),
+        Call("adaptive_avg_7", "adaptive_avg_pool2d", ((8, 256, 30, 30),), (7,)),
+        Call("adaptive_max_7", "adaptive_max_pool2d", ((8, 256, 30, 30),), (7,)),
+        Call("adaptive_avg_1", "adaptive_avg_pool2d", ((8, 512, 14, 14),), (1,)),
+        # unrolled
+        Call("unfold", "unfold2d", ((1, 64, 56, 56),), (3,), _PADDED),
+        Call("fold", "fold2d", ((1, 64 * 9, 56 * 56),), ((56, 56), 3), _PADDED),
+    )
+}
+
+# -- what is large enough for a GPU ------------------------------------------------------------------------------
+
+#: Filters of a large image.
+GPU_FILTERS = {f"{size}x{size}": Filter(f"{size}x{size}", 4096, 4096, size, size) for size in (3, 5, 7, 9, 11, 15)}
+
+#: Batches of volumes.
+GPU_VOLUMES = {
+    call.name: call
+    for call in (
+        Call("8x3x16x112x112", "conv3d", ((8, 3, 16, 112, 112), (64, 3, 3, 3, 3)), options=_PADDED),
+        Call("8x64x16x56x56", "conv3d", ((8, 64, 16, 56, 56), (64, 64, 3, 3, 3)), options=_PADDED),
+        Call("8x256x8x14x14", "conv3d", ((8, 256, 8, 14, 14), (256, 256, 3, 3, 3)), options=_PADDED),
+    )
+}
+
+
+def _decoder(c_in: int, size: int, c_out: int, kernel: int, stride: int) -> Call:
+    """A decoder's layer on 32 square images, which become `stride` times as large."""
+    name = f"{c_in}x{size}x{size} to {c_out}, {kernel}x{kernel}/{stride}"
+    options = {"stride": stride, "padding": (kernel - stride) // 2}
+    return Call(name, "conv_transpose2d", ((32, c_in, size, size), (c_in, c_out, kernel, kernel)), options=options)
+
+
+#: Transposed convolutions, as decoders have them.
+GPU_TRANSPOSED = {
+    call.name: call
+    for call in (
+        _decoder(512, 8, 256, 4, 2),
+        _decoder(128, 32, 64, 4, 2),
+        _decoder(256, 28, 256, 2, 2),
+        _decoder(64, 56, 64, 3, 1),
+        _decoder(32, 64, 3, 4, 4),
+    )
+}
 
 # -- whole networks: every convolution that is different, on one image of 224x224 -----------------------------
 

@@ -1,12 +1,12 @@
-"""The cache of compiled kernels: what is in it, making it smaller, and carrying it to other machines.
+"""The cache of compiled kernels: looking into it, making it smaller, and carrying it to other machines.
 
-A kernel is compiled when it is first needed and kept in a folder of the user's: ``$FASTCONV_CACHE_DIR``, else where the
-system has caches. Those used least recently are removed by themselves when all take more than
-``$FASTCONV_CACHE_BYTES``, by default 256 MiB. A folder that belongs to another user, or that others can write to, is
-not used at all, because loading a kernel runs what its file says; kernels are then compiled anew in each process, as
-they are where there is no home folder. `info` tells.
+A kernel is compiled when it is first needed and kept in a folder of the user: ``$FASTCONV_CACHE_DIR``, else where the
+system has caches. When all kernels take more than ``$FASTCONV_CACHE_BYTES``, by default 256 MiB, the ones used least
+recently are removed. Loading a kernel runs the code in its file, so a folder that belongs to another user, or that
+others can write to, is not used at all. Each process then compiles its kernels anew, as it does where there is no home
+folder. `info` tells whether the cache is used.
 
-What measuring has taught lies in the same folder and is left alone here: see `fastconv.wisdom`.
+Measured choices lie in this folder, too, but are no concern of this module: see `fastconv.wisdom`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["Files", "Info", "clear", "export_kernels", "import_kernels", "info",
 
 @dataclass(frozen=True)
 class Files:
-    """How many files there are, and how many bytes they take."""
+    """A number of files, and the bytes that they take together."""
 
     count: int
     bytes: int
@@ -43,24 +43,24 @@ class Files:
 
 @dataclass(frozen=True)
 class Info:
-    """What `info` found. ``str()`` tells it in lines."""
+    """The content and state of the cache, from `info`. ``str()`` gives it as lines of text."""
 
     folder: Path
-    """Where the cache is, or would be."""
+    """The folder of the cache, which may not exist yet."""
     problem: str | None
-    """Why it is not used, or only read; None if all is well."""
+    """The reason why the cache is not used, or is only read; None if all is well."""
     kernels: Files
-    """Compiled for the CPU."""
+    """Kernels compiled for the CPU."""
     gpu_kernels: Files
-    """Compiled for GPUs."""
+    """Kernels compiled for GPUs."""
     wisdom: Files
-    """What measuring has taught, for all machines that use the folder; see `fastconv.wisdom`."""
+    """Measured choices, for all machines that use the folder; see `fastconv.wisdom`."""
     other: Files
-    """The processor's measured peak, files that are being written, and what does not belong there."""
+    """The processor's measured peak, unfinished files, and files that do not belong there."""
     limit: int
     """Bytes that kernels may take before those used least recently are removed."""
     used: tuple[datetime, datetime] | None
-    """When the kernel was used, to the hour, that would be removed first, and the one last used; None without any."""
+    """Last uses, to the hour, of the kernel that would be removed first and of the one used last; None without any."""
 
     def __str__(self) -> str:
         lines = {
@@ -77,7 +77,7 @@ class Info:
 
 
 def info() -> Info:
-    """What is in the cache, and whether it can be used.
+    """The content of the cache, and whether it can be used.
 
     Returns
     -------
@@ -125,22 +125,22 @@ def info() -> Info:
 def prune(limit: int | None = None) -> int:
     """Remove the compiled kernels used least recently, until the others take no more bytes than the limit.
 
-    It happens by itself while kernels are compiled. Wisdom is not touched.
+    This happens by itself while kernels are compiled. Wisdom is not touched.
 
     Parameters
     ----------
     limit : int, optional
-        Bytes; by default those of ``FASTCONV_CACHE_BYTES``, or 256 MiB.
+        The limit in bytes; by default ``FASTCONV_CACHE_BYTES``, or 256 MiB.
 
     Returns
     -------
     int
-        How many kernels were removed.
+        Number of kernels that were removed.
 
     Raises
     ------
     TypeError, ValueError
-        If `limit` is not a number of bytes, or ``FASTCONV_CACHE_BYTES`` is none.
+        If `limit` or ``FASTCONV_CACHE_BYTES`` is not a number of bytes.
     PermissionError
         If the folder is not used; the message says why.
 
@@ -161,14 +161,14 @@ def prune(limit: int | None = None) -> int:
 
 
 def clear() -> int:
-    """Remove all compiled kernels, of the CPU and of GPUs, and the processor's measured peak.
+    """Remove all compiled kernels, for the CPU and for GPUs, and the processor's measured peak.
 
-    They are made again when they are needed. Wisdom stays: `fastconv.wisdom.forget_wisdom` is for that.
+    They are made again when they are needed. Wisdom stays; `fastconv.wisdom.forget_wisdom` removes it.
 
     Returns
     -------
     int
-        How many kernels were removed.
+        Number of kernels that were removed.
 
     Raises
     ------
@@ -184,30 +184,30 @@ def clear() -> int:
 
 
 def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", problems: Any = None) -> int:
-    """Write compiled kernels into one file, a pack, for `import_kernels` to take or ``$FASTCONV_KERNELS`` to name.
+    """Write compiled kernels into one file, a pack, for `import_kernels` or the environment's ``$FASTCONV_KERNELS``.
 
-    A pack is of use where the versions of Python, NumPy, Numba and fastconv are these and the processor has all
-    features of the one that it is for.
+    A pack can be used where Python, NumPy, Numba and fastconv have these versions and the processor has all features
+    of the one that the pack is for.
 
     Parameters
     ----------
     file : str or path
         The file to write; a zip.
     processor : str, optional
-        "host", to write the kernels that are in the cache for this processor; or a class of processors, "x86-64-v3"
-        (those with AVX2) or "x86-64-v4" (with AVX-512), to compile for it what `fastconv.warmup` compiles.
+        "host", to write the kernels in the cache that are for this processor; or a class of processors, "x86-64-v3"
+        (with AVX2) or "x86-64-v4" (with AVX-512), to compile for it everything that `fastconv.warmup` compiles.
     problems : optional
-        What to compile for a class, as in `fastconv.warmup`; by default the common problems of all operations.
+        Problems to compile for a class, as in `fastconv.warmup`; by default the common problems of all operations.
 
     Returns
     -------
     int
-        How many kernels it holds.
+        Number of kernels in the pack.
 
     Raises
     ------
     ValueError, TypeError
-        If there is no such class, this processor is not of it, `problems` are given for "host", or they are none.
+        If the class is unknown, this processor is not of that class, `problems` are given for "host", or one is none.
     PermissionError
         If the cache is not used; the message says why.
     OSError
@@ -219,7 +219,7 @@ def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", pro
     >>> cache.export_kernels("kernels.zip")  # doctest: +SKIP
     212
     """
-    import subprocess  # late: `import fastconv` has no need of it
+    import subprocess  # late: `import fastconv` does not need it
 
     from .cpu.system import target
     from .cpu.system.processor import CLASSES, host
@@ -250,15 +250,15 @@ def _export(file: str | os.PathLike[str], folder: Path, processor: Any) -> int:
 
     made_for = target.kernels_id(processor)
     found = sorted(entry.file for entry in files.entries(folder) if entry.is_kernel)
-    read = ((one.name, files.read(one, note=False) or b"") for one in found)  # packing them is not using them
+    read = ((one.name, files.read(one, note=False) or b"") for one in found)  # packing a kernel is no use of it
     kernels = ((name, data) for name, data in read if data[32:48] == made_for or (data and name.endswith(".cubin")))
     return write_pack(file, kernels, target.manifest(processor))
 
 
 def import_kernels(file: str | os.PathLike[str]) -> int:
-    """Take the kernels that `export_kernels` wrote into the cache, if they were compiled for such a machine.
+    """Take the kernels of a pack that `export_kernels` wrote into the cache, if they were compiled for such a machine.
 
-    To import a pack is to trust whoever made it, as with a program: it is machine code, and pickles.
+    To import a pack is to trust its maker, as with a program: it contains machine code and pickles.
 
     Parameters
     ----------
@@ -268,8 +268,8 @@ def import_kernels(file: str | os.PathLike[str]) -> int:
     Returns
     -------
     int
-        How many kernels were taken: all, or none with a warning that tells how this machine, its processor or the
-        versions of its packages differ.
+        Number of kernels that were taken: all; or none, with a warning that tells how this machine, its processor or
+        the versions of its packages differ.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Gradients of convolution and pooling, with the names and arguments of `torch.nn.grad`.
 
-Each takes the gradient of some number with respect to a layer's output and gives the one with respect to its input or
-its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.) Arrays on a GPU are used in
-place, and the result is of their kind; those of NumPy go there and back for ``device="cuda"``.
+Each function takes the gradient of a number with respect to a layer's output and returns the gradient with respect to
+its input or its weight. (The gradient for the bias is a sum: ``grad_output.sum(axis=(0, 2, 3))``.) Arrays on a GPU are
+used in place, and the result is an array of their kind; with ``device="cuda"`` NumPy arrays are copied there and back.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def conv2d_input(
     weight : array_like, shape (C_out, C / groups, KH, KW)
         The kernels.
     grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
-        Gradient with respect to the output.
+        Gradient with respect to the layer's output.
     stride, padding, dilation, groups
         As in `conv2d`.
     algorithm : str
-        "auto" or one of ``algorithms("conv2d_input")``, which are `conv_transpose2d`'s.
+        "auto" or one of ``algorithms("conv2d_input")``, which are the algorithms of `conv_transpose2d`.
     device, out
         As in `conv2d`.
 
@@ -57,11 +57,12 @@ def conv2d_input(
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `conv2d`, and if `grad_output` has not the shape of the output.
+        As `conv2d`, and if `grad_output` does not have the shape of the output.
 
     Notes
     -----
-    A convolution of `grad_output` with the flipped kernels, channels exchanged; see `fastconv.specs.conv_transpose`.
+    The result is a convolution of `grad_output` with the flipped kernels, their channels exchanged: a transposed
+    convolution, see `fastconv.specs.conv_transpose`.
 
     Examples
     --------
@@ -96,11 +97,11 @@ def conv2d_weight(
     Parameters
     ----------
     input : array_like, shape (N, C, H, W) or (C, H, W)
-        What was convolved.
+        The input of the convolution.
     weight_size : sequence of int
         Shape of the weight, (C_out, C / groups, KH, KW).
     grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
-        Gradient with respect to the output.
+        Gradient with respect to the layer's output.
     stride, padding, dilation, groups
         As in `conv2d`.
     algorithm : str
@@ -111,17 +112,17 @@ def conv2d_weight(
     Returns
     -------
     ndarray, shape `weight_size`
-        dtype as in `conv2d`; summed over the batch.
+        The sum over the batch; dtype as in `conv2d`.
 
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `conv2d`, and if `grad_output` has not the shape of the output.
+        As `conv2d`, and if `grad_output` does not have the shape of the output.
 
     Notes
     -----
-    ``out[o, c, a, b] = sum over n, i, j of grad_output[n, o, i, j] * input[n, first + c, row, col]``, with the row and
-    column that tap (a, b) of output (i, j) sees: a correlation over the batch.
+    ``out[o, c, a, b] = sum over n, i, j of grad_output[n, o, i, j] * input[n, first + c, row, col]``, where tap (a, b)
+    of output (i, j) sees that row and column, and ``first`` is the group's first channel: a correlation over the batch.
 
     Source: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, 1998.
 
@@ -156,9 +157,9 @@ def max_pool2d(
     Parameters
     ----------
     input : array_like, shape (N, C, H, W), (C, H, W) or (H, W)
-        What was pooled.
+        The input of the pooling.
     grad_output : array_like, shape (..., OH, OW)
-        Gradient with respect to the output.
+        Gradient with respect to the layer's output.
     kernel_size, stride, padding, dilation, ceil_mode
         As in `max_pool2d`.
     device, out
@@ -167,13 +168,13 @@ def max_pool2d(
     Returns
     -------
     ndarray, shape of `input`
-        Of the dtype of `grad_output`; float64 if that is of integers. Each window's gradient goes to its maximum: the
-        first of equals, the last NaN, as in PyTorch.
+        The dtype is that of `grad_output`; float64 for integers. Each window's gradient goes to its maximum: the first
+        of equal maxima, the last NaN, as in PyTorch.
 
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `conv2d`, and if `grad_output` has not the shape of the output.
+        As `conv2d`, and if `grad_output` does not have the shape of the output.
 
     Examples
     --------
@@ -204,9 +205,9 @@ def avg_pool2d(
     Parameters
     ----------
     input : array_like, shape (N, C, H, W), (C, H, W) or (H, W)
-        What was pooled; only its shape counts.
+        The input of the pooling; only its shape counts.
     grad_output : array_like, shape (..., OH, OW)
-        Gradient with respect to the output.
+        Gradient with respect to the layer's output.
     kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
         As in `avg_pool2d`.
     device, out
@@ -215,12 +216,12 @@ def avg_pool2d(
     Returns
     -------
     ndarray, shape of `input`
-        Of the dtype of `grad_output`; float64 if that is of integers.
+        The dtype is that of `grad_output`; float64 for integers.
 
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `conv2d`, and if `grad_output` has not the shape of the output.
+        As `conv2d`, and if `grad_output` does not have the shape of the output.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""`correlate2d` and `convolve2d` with the arguments and the results of `scipy.signal`, on the kernels of this package.
+"""`correlate2d` and `convolve2d` with the arguments and results of `scipy.signal`, computed by this package's kernels.
 
 Both are one correlation of an extended image::
 
     out[i, j] = sum over a, b of kernel[a, b] * image[i - top + a, j - left + b]
 
-`convolve2d` turns the kernel around; `correlate2d` conjugates it. The mode says how far the image is extended before
+`convolve2d` flips the kernel; `correlate2d` conjugates it. The mode says by how much the image is extended before
 and after each axis, for k rows or columns of the kernel:
 
 ======== ============== ==================== ===================
@@ -15,12 +15,12 @@ same     size           (k - 1) // 2, k // 2 k // 2, (k - 1) // 2
 full     size + k - 1   k - 1, k - 1         k - 1, k - 1
 ======== ============== ==================== ===================
 
-Zeros are the padding of the kernels, which copies nothing; any other boundary is laid around the image first. Complex
-numbers are two planes, (re, im), and their product is a convolution with two channels in and two out.
+An extension with zeros is the padding of the kernels, which copies nothing; any other boundary is laid around the image
+first. Complex numbers are two planes, (re, im), and their product is a convolution with two channels in and two out.
 
-What the kernels cannot do just as SciPy does, SciPy does itself: extended precision, sums of complex numbers that are
-not finite (C repairs some NaN of complex products), and raising the error for a dtype or fill value it refuses. SciPy's
-are its own functions, also where ours have taken their names: ``scipy.signal.convolve2d = fastconv.signal.convolve2d``.
+SciPy itself computes what the kernels cannot do exactly as it does: extended precision, sums of complex numbers that
+are not finite (C repairs some NaN of complex products), and errors for a dtype or fill value that it refuses. Its own
+functions do so, also where ours have taken their names: ``scipy.signal.convolve2d = fastconv.signal.convolve2d``.
 """
 
 from __future__ import annotations
@@ -63,33 +63,33 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
     in2 : array_like, shape (KH, KW)
         The kernel, of any size.
     mode : {"full", "same", "valid"}
-        Every position where the two overlap; as many as `in1` has, around the centre of "full"; only those where one
-        lies inside the other (which may then be either).
+        The positions that count: "full", all where the two overlap; "same", as many as `in1` has, around the centre of
+        "full"; "valid", only those where one input, which may be either, lies inside the other.
     boundary : {"fill", "wrap", "symm"}
-        What lies around `in1`: `fillvalue`; its copies; its mirror images. "pad", "circular" and "symmetric" are other
-        names of the three.
+        The surroundings of `in1`: `fillvalue`, its copies, or its mirror images. "pad", "circular" and "symmetric" are
+        other names of the three.
     fillvalue : scalar
-        For ``boundary="fill"``.
+        The value around `in1` for ``boundary="fill"``.
 
     Returns
     -------
     ndarray, C-contiguous
-        Of the promoted dtype, in which integers add up modulo ``2**bits``.
+        The dtype is the promoted one, in which integers add up modulo ``2**bits``.
 
     Raises
     ------
     ValueError
-        If an argument is none of those above, in "valid" mode neither input fits inside the other, or the promoted
-        dtype is bool, float16 or no number. (SciPy crashes the process, where an empty `in1` has nothing to wrap.)
+        If an argument is none of those above, if in "valid" mode neither input fits inside the other, or if the
+        promoted dtype is bool, float16 or no number. (Where an empty `in1` has nothing to wrap, SciPy crashes.)
     TypeError
-        As SciPy, for `in2` without a conjugate, or a name that cannot be looked up.
+        If `in2` has no conjugate, as in SciPy, or a name cannot be looked up.
 
     Notes
     -----
-    Integers equal SciPy's; floats do up to the rounding of another order of additions. A kernel that is an outer
-    product may be applied in two passes, which round no more.
+    Integers equal SciPy's; floats equal them up to the rounding of another order of additions. A kernel that is an
+    outer product may be applied in two passes, which round no more.
 
-    Source: the documentation of `scipy.signal.correlate2d`, and what SciPy 1.17 returns where it says nothing.
+    Source: the documentation of `scipy.signal.correlate2d`, and the results of SciPy 1.17 where it says nothing.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
     Returns
     -------
     ndarray, C-contiguous
-        As from `correlate2d`.
+        The result, as from `correlate2d`.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
 
 
 def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
-    """Check a call, lay the boundary around the image, and sum."""
+    """Check a call, lay the boundary around the image, and correlate."""
     image, kernel = np.asarray(in1), np.asarray(in2)
     for operand, given in (("in1", image), ("in2", kernel)):
         if given.ndim != 2:
@@ -168,7 +168,7 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
         kernel = kernel.conj()
     pads = case.pads
     if pads is not None:
-        # The kernels skip their padding; SciPy multiplies the zeros too, which shows where a weight is not finite.
+        # The kernels skip the padding. SciPy multiplies its zeros, too, which shows where a weight is not finite.
         skips = extension == "constant" and (fill is case.zero or not fill) and image.size > 0 and _finite(kernel)
         if not skips:
             image, pads = _extend(image, pads, extension, fill), None
@@ -182,22 +182,22 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
 
 
 class _Case(NamedTuple):
-    """What follows from the shapes and dtypes of a call."""
+    """Everything about a call that follows from its shapes and dtypes."""
 
     swapped: bool
     """Whether `in2` is the image."""
     shape: Pair
-    """Of the result."""
+    """Shape of the result."""
     empty: bool
     """Whether there is nothing to sum."""
     pads: Pads | None
-    """By how much the image grows, if it does."""
+    """Rows and columns by which the image grows on each side; None if it does not grow."""
     dtype: np.dtype
-    """Of the result."""
+    """The dtype of the result."""
     real: np.dtype
-    """Of its real part."""
+    """The dtype of the result's real part."""
     zero: np.ndarray | None
-    """One of the result's dtype; None if the kernels do not compute it."""
+    """A zero of the result's dtype; None if the kernels do not compute that dtype."""
 
 
 @lru_cache(maxsize=1024)
@@ -209,7 +209,7 @@ def _case(
     mode: str,
     convolve: bool,
 ) -> _Case:
-    """Check the shapes."""
+    """Check the shapes of a call, and derive its `_Case`."""
     swapped = mode == "valid" and not _fits(kernel, image)
     if swapped:
         if not _fits(image, kernel):
@@ -232,12 +232,12 @@ def _case(
 
 
 def _correlate(image: np.ndarray, kernel: np.ndarray, pads: Pads | None) -> np.ndarray:
-    """The definition, on the planes of both operands."""
+    """Correlate the planes of both operands, as the module's equation says."""
     x, weight = _planes(image), _planes(kernel)
     if len(x) == len(weight) == 2:
         re, im = weight[:, 0]
         x, weight = x.swapaxes(0, 1), np.array([[re, -im], [im, re]])
-    # Of a real and a complex operand, the complex one's planes are two images, or two output channels.
+    # If one operand is real and one complex, the complex one's planes are two images, or two output channels.
     this = cpu().filter_recipe(x.shape, weight.shape, (x.dtype,), 0 if pads is None else pads, exact=True)
     planes = this.run(x, this.pack(weight, None), None, ())
     if len(x) == len(weight) == 1:
@@ -249,7 +249,7 @@ def _correlate(image: np.ndarray, kernel: np.ndarray, pads: Pads | None) -> np.n
 
 
 def _choice(argument: str, value: Any, known: Mapping[str, str]) -> Any:
-    """What `value` stands for; ValueError if it is unknown, TypeError if it is not even hashable."""
+    """The meaning of `value`; ValueError if it is unknown, TypeError if it is not even hashable."""
     try:
         return known[value]
     except (KeyError, TypeError) as error:
@@ -262,7 +262,7 @@ def _fits(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
 
 
 def _pads(mode: str, taps: int, convolve: bool) -> Pair:
-    """By how much the image grows before and after one axis; the module's table."""
+    """Rows or columns by which the image grows before and after one axis, from the module's table."""
     if mode == "valid":
         return 0, 0
     if mode == "full":
@@ -279,7 +279,7 @@ def _fill(value: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def _finite(kernel: np.ndarray) -> bool:
-    """Whether all weights are finite; also False if their squares add up to more than the dtype holds."""
+    """Whether all weights are finite; also False if the sum of their squares is too large for the dtype."""
     return kernel.dtype.kind not in "fc" or cmath.isfinite(np.vdot(kernel, kernel))
 
 
@@ -290,7 +290,7 @@ def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> 
 
 
 def _planes(array: np.ndarray) -> np.ndarray:
-    """The real part, and the imaginary one if there is one, as planes of one channel."""
+    """The real part and, of complex numbers, the imaginary part, as planes of one channel."""
     return np.stack([array.real, array.imag])[:, None] if array.dtype.kind == "c" else array[None, None]
 
 

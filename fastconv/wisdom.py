@@ -1,8 +1,8 @@
-"""Wisdom: what measuring has taught, to be taken elsewhere or forgotten. The words are FFTW's.
+"""Wisdom: choices learnt by measuring, to be carried to another machine or forgotten. The words are FFTW's.
 
-``plan_conv2d(..., measure=True)`` and ``compare(..., remember=True)`` time the algorithms and remember which won;
-``algorithm="auto"`` then takes that one for the same problem, dtype and number of threads, in this process and in
-those that start later (`fastconv.planner.remember`).
+``plan_conv2d(..., measure=True)`` and ``compare(..., remember=True)`` time the algorithms and remember which won.
+``algorithm="auto"`` then takes the winner for that problem, dtype and number of threads, in this process and in
+processes that start later (`fastconv.planner.remember`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _FORMAT = "fastconv wisdom 1"
 
 
 def export_wisdom() -> str:
-    """All that is remembered for this machine.
+    """Everything that is remembered for this machine, as text.
 
     Returns
     -------
     str
-        JSON, for `import_wisdom` to take: here after `forget_wisdom`, or on another machine of the same kind.
+        JSON for `import_wisdom`, to be used here after `forget_wisdom`, or on another machine of this kind.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def export_wisdom() -> str:
 
 
 def import_wisdom(text: str) -> int:
-    """Remember what `export_wisdom` gave; what was known of the same problems is replaced.
+    """Remember what `export_wisdom` returned; it replaces what is known about its problems.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ def import_wisdom(text: str) -> int:
     Returns
     -------
     int
-        How many problems it is about.
+        Number of problems in `text`.
 
     Raises
     ------
     TypeError
         If `text` is not a string.
     ValueError
-        If it is no wisdom, or not that of this machine and version. Nothing is remembered then.
+        If `text` is no wisdom, or is of another machine or version. Nothing is remembered then.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def import_wisdom(text: str) -> int:
 
 
 def forget_wisdom() -> int:
-    """Forget everything, on disk too, and what other machines and versions have left there.
+    """Forget everything, on disk and for other machines and versions, too.
 
     Returns
     -------
     int
-        How many problems were forgotten.
+        Number of problems that were forgotten.
 
     """
     return remember.forget()

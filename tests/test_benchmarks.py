@@ -151,7 +151,7 @@ def test_cold_measures_processes_with_an_empty_cache(tmp_path):
 def test_cold_covers_every_algorithm(monkeypatch):
     assert cold.rows(["algorithms", "demo"]).keys() == {"algorithms", "demo"}
     assert cold.rows(list(cold.ROWS))["algorithms"].arguments.keys() == set(fastconv.algorithms("conv2d"))
-    monkeypatch.setattr(cold, "PROBLEMS", {})
+    monkeypatch.setattr(cold, "SMALL_LAYERS", {})
     with pytest.raises(LookupError, match="'dense' supports none"):
         cold.rows(["algorithms"])
 

@@ -1,40 +1,19 @@
-"""The cache: its folder, who is trusted, what is pruned, and packs; from Python and from the command line."""
+"""The cache: its folder, who is trusted, and what is pruned; from Python and from the command line."""
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import stat
-import subprocess
-import sys
 import tempfile
-import time
-import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from kernel_files import CALL, DATA, command, fill, finish, kernels, left, name, start, used
 
-import fastconv
 from fastconv import cache
-from fastconv.__main__ import main
-from fastconv.base import files, packs
-from fastconv.cpu.system import target
-
-HOUR = 3600
-#: A kernel's file: a checksum, for what it is, and code.
-DATA = (bytes(32) + target.kernels_id(target.processor()) + bytes(range(100)) * 10)[:1000]
-#: A call whose kernel is compiled fast.
-CALL = """
-import numpy as np, fastconv
-fastconv.set_num_threads(1)
-fastconv.conv2d(np.ones((1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32), algorithm="naive")
-"""
+from fastconv.base import files
 
 
 @pytest.fixture
@@ -45,53 +24,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def name(number: int, kind: str = "nbc") -> str:
-    return f"_kernel-{number:040x}.{kind}"
-
-
-def fill(folder: Path, count: int = 4) -> list[Path]:
-    """Kernels of 1000 bytes, the last used most recently: an hour after the one before it."""
-    made = [folder / name(number) for number in range(count)]
-    for number, file in enumerate(made):
-        assert files.write(file, DATA)
-        used(file, hours_ago=count - number)
-    return made
-
-
-def used(file: Path, hours_ago: float) -> None:
-    os.utime(file, (time.time() - hours_ago * HOUR,) * 2)
-
-
 def untouched(folder: Path) -> dict[Path, tuple[int, ...]]:
     """What tells that files and folders were neither written nor replaced; to look at a folder is no harm."""
     found = ((file, file.stat()) for file in folder.rglob("*"))
     return {file: (status.st_ino, status.st_mode, status.st_size, status.st_mtime_ns) for file, status in found}
-
-
-def left(folder: Path) -> set[str]:
-    return {file.name for file in folder.iterdir()}
-
-
-def kernels(folder: Path) -> set[str]:
-    return {file for file in left(folder) if file.endswith(".nbc")}
-
-
-def start(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-    """A new process of Python with this cache."""
-    variables = {"FASTCONV_CACHE_DIR": str(folder), "PYTHONPATH": str(Path(fastconv.__file__).parents[1])} | environment
-    return subprocess.Popen([sys.executable, "-W", "error", *arguments], env={**os.environ, **variables}, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen) -> str:
-    """What it printed; it must go well and keep quiet on stderr."""
-    out, err = process.communicate(timeout=300)
-    assert (process.returncode, err) == (0, "")
-    return out
-
-
-def command(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
-    return (main(["cache", *argv]), *capsys.readouterr())
 
 
 # -- where it is ---------------------------------------------------------------------------------------------
@@ -394,158 +330,3 @@ assert files.prune(0) <= 20
     for process in [start(folder, "-c", code, str(seed), FASTCONV_CACHE_BYTES="10000") for seed in range(4)]:
         finish(process)
     assert not [file for file in left(folder) if file.endswith(".tmp")]
-
-
-# -- packs ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def pack(folder: Path, tmp_path: Path) -> Path:
-    """A pack of four kernels, and a cache that is empty."""
-    fill(folder)
-    assert cache.export_kernels(tmp_path / "kernels.zip") == 4
-    shutil.rmtree(folder)
-    return tmp_path / "kernels.zip"
-
-
-def changed(pack: Path, **manifest: Any) -> Path:
-    """A pack with another manifest."""
-    old, new = packs.Pack(pack), pack.with_name("changed.zip")
-    packs.write_pack(new, ((name, old.get(name) or b"") for name in old.names), old.manifest | manifest)
-    return new
-
-
-def test_export_and_import(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {file.name: DATA for file in fill(folder)} | {name(7, "cubin"): b"for a GPU"}
-    assert files.write(folder / name(7, "cubin"), b"for a GPU")
-    file = str(tmp_path / "kernels.zip")
-    assert command(capsys, "export", file) == (0, "5 kernels exported\n", "")
-    assert cache.export_kernels(tmp_path / "again.zip") == 5
-    assert (tmp_path / "again.zip").read_bytes() == Path(file).read_bytes()
-    opened = packs.Pack(file)
-    assert set(opened.names) == before.keys()
-    assert opened.get(name(7, "cubin")) == b"for a GPU"
-    assert opened.get(name(8)) is None
-    assert opened.get("manifest.json") is None
-    assert opened.manifest["machine"]
-    assert opened.manifest["processor"].keys() == {"name", "features"}
-    cache.clear()
-    assert command(capsys, "import", file) == (0, "5 kernels imported\n", "")
-    assert {name: (folder / name).read_bytes() for name in left(folder)} == before
-    assert cache.import_kernels(tmp_path / "kernels.zip") == 5
-
-
-@pytest.mark.parametrize(
-    ("other", "told"),
-    [
-        ({"Numba": "0.1"}, r": Numba 0\.1 \(here .*\)$"),
-        ({"FASTCONV_SIMD": "0", "machine": "abacus"}, r"machine abacus \(here \w+\), FASTCONV_SIMD 0 \(here \)$"),
-        ({"processor": {"name": "z80", "features": ["sums"]}}, r"processor z80 \(here .*, without sums\)$"),
-        ({"processor": "z80"}, "processor z80"),
-        ({"new": 1}, r"new 1 \(here None\)"),
-    ],
-)
-def test_a_pack_that_does_not_fit_is_one_warning(
-    pack: Path, folder: Path, other: dict[str, Any], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = changed(pack, **other)
-    with pytest.warns(UserWarning, match=told) as warned:
-        assert cache.import_kernels(file) == 0
-    assert len(warned) == 1
-    assert warned[0].filename == __file__
-    assert not folder.exists()
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
-        code, out, err = command(capsys, "import", str(file))
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith(f"fastconv: nothing is imported of {file}")
-
-
-def zipped(file: Path, **members: Any) -> None:
-    with zipfile.ZipFile(file, "w") as opened:
-        for member, value in members.items():
-            opened.writestr(member.replace("_json", ".json"), value if isinstance(value, bytes) else json.dumps(value))
-
-
-@pytest.mark.parametrize("kernel", ["../evil.nbc", f"../{name(0)}", f"/{name(0)}", f"sub/{name(0)}", f"C:{name(0)}",
-                                    f"..\\{name(0)}", f"{name(0)}\n", "notes.txt", ".", "", f"{name(0)}/..", "a\0.nbc"])
-def test_names_lead_nowhere_else(kernel: str, pack: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    packs.write_pack(pack, [(kernel, DATA)], packs.Pack(pack).manifest)
-    with pytest.raises(ValueError, match="is no kernel's name"):
-        cache.import_kernels(pack)
-    assert not folder.exists()
-    assert command(capsys, "import", str(pack))[0] == 2
-
-
-@pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b'"x"', b"[" * 100_000, b"\xff", {"format": "other"},
-                                      {"format": "fastconv kernels 1"},
-                                      {"format": "fastconv kernels 1", "manifest": {}, "sha256": 1},
-                                      {"format": "fastconv kernels 1", "manifest": 1, "sha256": {}}])
-def test_a_damaged_manifest(manifest: Any, pack: Path) -> None:
-    zipped(pack, manifest_json=manifest)
-    with pytest.raises(ValueError, match="not a pack of kernels"):
-        cache.import_kernels(pack)
-
-
-def test_a_damaged_kernel_keeps_all_out(pack: Path, folder: Path) -> None:
-    with zipfile.ZipFile(pack) as opened:
-        members = {info.filename: opened.read(info) for info in opened.infolist()}
-    members[name(2)] = members[name(2)][:-1]  # whole for the zip, not for its checksum
-    with zipfile.ZipFile(pack, "w") as opened:
-        for member, data in members.items():
-            opened.writestr(member, data)
-    assert packs.Pack(pack).get(name(2)) is None
-    with pytest.raises(ValueError, match=f"is damaged: 1 of 4 kernels, {name(2)} among them"):
-        cache.import_kernels(pack)
-    assert not folder.exists()
-
-
-@given(place=st.floats(0, 1), damage=st.sampled_from(["cut", "flip", "zeros", "insert"]))
-def test_damaged_packs_import_right_or_not_at_all(
-    place: float, damage: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("damaged")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FASTCONV_CACHE_DIR", str(folder / "cache"))
-        manifest = target.manifest(target.processor())
-        packs.write_pack(folder / "pack", [(name(number), DATA) for number in range(3)], manifest)
-        data = (folder / "pack").read_bytes()
-        at = int(place * (len(data) - 1))
-        after = {"cut": b"", "flip": bytes([data[at] ^ 0x10]) + data[at + 1 :], "zeros": bytes(len(data) - at),
-                 "insert": b"x" + data[at:]}[damage]
-        (folder / "pack").write_bytes(data[:at] + after)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the manifest may be another
-                cache.import_kernels(folder / "pack")
-        except ValueError:
-            assert not (folder / "cache").exists()
-        else:
-            assert all(file.read_bytes() == DATA for file in (folder / "cache").glob("*"))
-    shutil.rmtree(folder)
-
-
-def test_what_is_missing_or_cannot_be_written(
-    pack: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, _, err = command(capsys, "import", "no-such.zip")
-    assert code == 2
-    assert "no-such.zip" in err
-    assert command(capsys, "export", str(pack.parent / "no-such" / "pack"))[0] == 2
-    monkeypatch.setattr(files, "write", lambda file, data: False)
-    with pytest.raises(OSError, match=f"cannot be written to {folder}"):
-        cache.import_kernels(pack)
-
-
-def test_imported_kernels_are_loaded(tmp_path: Path) -> None:
-    """Export, clear, import, each in a process of its own; then a call compiles nothing."""
-    folder, pack = tmp_path / "cache", str(tmp_path / "pack")
-    finish(start(folder, "-c", CALL))
-    before = kernels(folder)
-    assert before
-    for verb, told in (["export", pack], "exported"), (["clear"], "removed"), (["import", pack], "imported"):
-        assert finish(start(folder, "-m", "fastconv", "cache", *verb)) == f"{len(before)} kernels {told}\n"
-        assert (left(folder) == set()) == (told == "removed")
-    compiling = "from numba.core import compiler\ncompiler.compile_extra = None\n"  # whoever calls it fails
-    finish(start(folder, "-c", compiling + CALL))
-    assert kernels(folder) == before

@@ -1,1 +1,1 @@
-"""What imports nothing of the package: cached files, packs of kernels, forks, devices' names, Toom-Cook matrices."""
+"""Modules that import no other part of fastconv: cached files, packs of kernels, forks, devices, Toom-Cook, units."""

@@ -1,4 +1,4 @@
-"""Where an array is, found out without loading anything: NumPy's on the CPU, others by their device protocols."""
+"""Finds out on which device an array is, without importing a library: by its type or its device protocol."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-#: DLPack's numbers of memory that a GPU computes on: its own, and managed.
+#: DLPack's device types of memory that a CUDA GPU computes on: its own (2) and managed memory (13).
 _GPU = (2, 13)
 
 
@@ -21,8 +21,9 @@ def on_gpu(value: object) -> bool:
 
 
 def place(device: Any, x: object, name: str = "x") -> str:
-    """`device`, or by default where `x`, the argument `name`, is: "cpu" or "cuda"; ValueError or TypeError if there is
-    a contradiction."""
+    """The device to compute on, "cpu" or "cuda": `device` if it is given, otherwise the one that holds `x`.
+
+    `name` is the argument's name for messages. ValueError if `device` is neither; TypeError if it contradicts `x`."""
     if device is None:
         device = "cuda" if on_gpu(x) else "cpu"
     if not isinstance(device, str) or device not in ("cpu", "cuda"):

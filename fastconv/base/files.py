@@ -1,11 +1,11 @@
-"""Where this package keeps what it need not find out twice, and how: whole files that are replaced in one step and that
-nobody but the user can have written, of which the compiled kernels used least recently give way to new ones.
+"""Files of the user's cache folder: compiled kernels, and measured choices ("wisdom").
 
-Loading a kernel runs whatever its file says. So a folder that others own or can write to is not used at all, and a file
-in it is not believed either. The folders above need no look: who can exchange ours for another one still cannot make
-files that belong to this user.
+A file is replaced in one step and read as a whole, so processes never wait for each other. Removing a file twice does
+no harm. When the compiled kernels exceed a limit, the ones used least recently are removed.
 
-Processes do not wait for each other: a file is whole or not there, and removing one twice does no harm.
+Loading a kernel runs the code in its file. So a folder or file that another user owns or can write to is not used at
+all. The folders above need no check: whoever can replace our folder by another one still cannot make files that belong
+to this user.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-#: What the file of a compiled kernel is called: a function, a hash of what its code depends on, and for what it is.
+#: File name of a compiled kernel: its function, a hash of all that its code depends on, and the suffix of its device.
 KERNEL = re.compile(r"[\w.<>-]+-[0-9a-f]{32,64}\.(nbc|cubin)", re.ASCII)
-#: What a file is called that is being written.
+#: File name of a file that is still being written.
 TEMPORARY = re.compile(r"fastconv-\w+\.tmp")
 
-#: Bytes of compiled kernels that are kept if $FASTCONV_CACHE_BYTES does not say: three times what all tests compile.
+#: Bytes of compiled kernels that are kept unless $FASTCONV_CACHE_BYTES is set: three times what all tests compile.
 DEFAULT_LIMIT = 256 << 20
-#: The share of the limit that a process writes before it looks again how much there is: 5 ms for a thousand files.
+#: Share of the limit that a process writes before it counts the cache again, which takes 5 ms for a thousand files.
 UNSEEN_SHARE = 1 / 16
-#: Seconds within which a file's use is noted once: a warm start reads hundreds of files, and should write none.
+#: Seconds before a file's use is noted again: a warm start reads hundreds of files and should write none.
 NOTED = 3600
-#: Seconds after which a file that is being written was left by a process that died.
+#: Seconds after which an unfinished file counts as left behind by a process that died: a day.
 ABANDONED = 86_400
 
-#: Bytes that this process has written since it last looked how much there is; it looks after the first file, too.
+#: Bytes written by this process since it last counted the cache; infinite at first, so the first file makes it count.
 _unseen: float = math.inf
 
 
 class Entry(NamedTuple):
-    """A file of the cache: its size in bytes, and when it was last used, in seconds since the epoch."""
+    """A file of the cache: its path, its size in bytes, and the time of its last use in seconds since the epoch."""
 
     file: Path
     size: int
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Where compiled kernels and wisdom are kept: ``$FASTCONV_CACHE_DIR``, else a folder in the user's cache."""
+    """The folder of compiled kernels and wisdom: ``$FASTCONV_CACHE_DIR``, else a folder in the user's cache."""
     if given := os.environ.get("FASTCONV_CACHE_DIR"):
         return Path(os.path.expanduser(given))
     import platformdirs  # late: it takes 5 ms
@@ -67,10 +67,10 @@ def cache_folder() -> Path:
 
 
 def untrusted(folder: Path) -> str | None:
-    """Why nothing is read from or written to this folder; None if it is the user's own, or not there yet."""
+    """The reason why nothing is read from or written to `folder`; None if it is the user's own, or absent."""
     if folder.parts[:1] == ("~",):
         return "there is no home folder; set FASTCONV_CACHE_DIR"
-    if not hasattr(os, "geteuid"):  # Windows, where a profile is its user's own
+    if not hasattr(os, "geteuid"):  # Windows, where a profile belongs to its user
         profile = os.path.realpath(os.path.expanduser("~"))
         return None if Path(os.path.realpath(folder)).is_relative_to(profile) else f"it is outside of {profile}"
     try:
@@ -83,7 +83,7 @@ def untrusted(folder: Path) -> str | None:
 
 
 def _others(status: os.stat_result) -> str | None:
-    """Why somebody else may have written this; None if nobody can have."""
+    """The reason why another user may have written this file or folder; None if nobody else can have."""
     if not hasattr(os, "geteuid"):
         return None
     if status.st_uid != os.geteuid():
@@ -94,7 +94,7 @@ def _others(status: os.stat_result) -> str | None:
 
 
 def problem(folder: Path) -> str | None:
-    """Why a folder is not used, or only read; None if all is well."""
+    """The reason why a folder is not used, or is only read; None if all is well."""
     if refused := untrusted(folder):
         return f"not used: {refused}"
     place = next(place for place in (folder, *folder.parents) if os.path.exists(place))
@@ -109,7 +109,7 @@ def _refused(file: Path) -> bool:
 
 
 def read(file: Path, *, note: bool = True) -> bytes | None:
-    """A file's content, None if there is none that can be trusted; that it was used is noted, for `prune`."""
+    """A file's content; None if there is no file that can be trusted. With `note` its use is noted for `prune`."""
     if _refused(file):
         return None
     try:
@@ -127,7 +127,7 @@ def read(file: Path, *, note: bool = True) -> bytes | None:
 
 
 def write(file: Path, data: bytes) -> bool:
-    """Write a file that other processes see as it was or as it will be; False if it cannot be written."""
+    """Write a file in one step, so that other processes see the old or the new content; False if that fails."""
     global _unseen
     if _refused(file):
         return False
@@ -141,7 +141,7 @@ def write(file: Path, data: bytes) -> bool:
         except OSError:
             os.unlink(temporary)
             raise
-    except OSError:  # a cache that cannot be written is no reason to fail
+    except OSError:  # a cache that cannot be written to must not make the call fail
         return False
     _unseen += len(data)
     most = limit()
@@ -152,7 +152,7 @@ def write(file: Path, data: bytes) -> bool:
 
 
 def _make(folder: Path) -> None:
-    """Make a folder and those above it for this user alone; `Path.mkdir` gives its mode to the last one only."""
+    """Make a folder and those above it, each for this user alone; `Path.mkdir` sets the mode of the last one only."""
     if not folder.is_dir():
         _make(folder.parent)
         folder.mkdir(0o700, exist_ok=True)
@@ -162,7 +162,7 @@ def _make(folder: Path) -> None:
 
 
 def limit() -> int:
-    """Bytes of compiled kernels that are kept; ValueError if $FASTCONV_CACHE_BYTES is none such."""
+    """The limit in bytes of compiled kernels; ValueError if $FASTCONV_CACHE_BYTES is not a number of bytes."""
     text = os.environ.get("FASTCONV_CACHE_BYTES") or str(DEFAULT_LIMIT)
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ValueError(f"FASTCONV_CACHE_BYTES must be a number of bytes like {DEFAULT_LIMIT}, got {text!r}")
@@ -170,7 +170,7 @@ def limit() -> int:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """The files of a folder, the most recently used first; none if it is not trusted."""
+    """The files of a folder, the most recently used first; an empty list if the folder is not trusted."""
     found: list[Entry] = []
     if untrusted(folder) is None:
         with suppress(OSError), os.scandir(folder) as items:
@@ -183,7 +183,9 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def prune(most: int) -> int:
-    """Remove the kernels used least recently until the others take so many bytes at most; how many were removed."""
+    """Remove the kernels used least recently until the rest take at most `most` bytes; returns how many were removed.
+
+    Unfinished files that processes left behind are removed, too."""
     found, abandoned = entries(cache_folder()), time.time() - ABANDONED
     remove(file for file, _, used in found if used < abandoned and TEMPORARY.fullmatch(file.name))
     kernels = [entry for entry in found if entry.is_kernel]
@@ -192,7 +194,7 @@ def prune(most: int) -> int:
 
 
 def remove(files: Iterable[Path]) -> int:
-    """Remove files, and count those that are gone."""
+    """Remove files; returns how many of them are gone."""
     count = 0
     for file in files:
         with suppress(OSError):

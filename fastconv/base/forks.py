@@ -1,5 +1,5 @@
-"""Forks seen from `import fastconv` on, before Numba is loaded: what a child must know, and what it must not
-inherit."""
+"""Handlers of forks, registered by `import fastconv` before Numba is loaded: they tell a child that its parent had
+started threads, and keep it from inheriting a lock that is held or a kernel that is running."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _held: list[Any] = []
 
 
 class _KernelRunning:
-    """Around a parallel kernel: a fork waits for it, because a child of a busy thread pool may wait forever."""
+    """Context of a running parallel kernel: a fork waits for its end, as a child of a busy thread pool could hang."""
 
     def __enter__(self) -> None:
         with gate:
@@ -37,9 +37,10 @@ def _before() -> None:
     _hold(gate)
     while _running - {threading.get_ident()}:
         time.sleep(1e-4)
-    # A child that inherits Numba's compiler lock from a thread in mid-compilation would wait for it forever. It is
-    # taken last: a kernel that still runs may be waiting for it. `logging` takes its lock before a fork, too, and who
-    # compiles may wait for that one: so it must come after this one, and be imported before this module registers.
+    # A child that inherits Numba's compiler lock from a thread that is compiling would wait for it forever. The lock is
+    # taken last: a kernel that still runs may be waiting for it. `logging` takes its own lock before a fork, too, and a
+    # thread that compiles may wait for it. So `logging`'s lock must be taken after this one; handlers run in reverse
+    # order of registration, so `logging` must be imported before this module registers.
     module = sys.modules.get("numba.core.compiler_lock")
     if module is not None:
         _hold(module.global_compiler_lock)

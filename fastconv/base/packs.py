@@ -1,7 +1,8 @@
 """Packs: many compiled kernels in one file, to be carried to other machines of the same kind.
 
-A pack is a zip of the cache's files under their names, and a manifest (JSON) with what they were compiled for and a
-SHA-256 of each. Who loads its kernels trusts whoever made it, as with a program: they are pickles and machine code.
+A pack is a zip file. It holds files of the cache under their names, and a manifest (JSON) that says what they were
+compiled for and gives a SHA-256 of each. Kernels are pickles and machine code: whoever loads a pack trusts its maker,
+as with a program.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ _MANIFEST = "manifest.json"
 
 
 def write_pack(file: str | os.PathLike[str], kernels: Iterable[tuple[str, bytes]], manifest: Mapping[str, Any]) -> int:
-    """Write kernels, by name, and for what they were compiled; how many there were."""
-    import zipfile  # late: 10 ms, and few processes have to do with packs
+    """Write a pack of kernels (name, content) with a manifest of what they were compiled for; returns their number."""
+    import zipfile  # late: it takes 10 ms, and few processes use packs
 
     checksums: dict[str, str] = {}
 
-    def put(name: str, data: bytes) -> None:  # the date of a ZipInfo is fixed: the same kernels make the same pack
-        pack.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # half the size; inflates at 150 MB/s
+    def put(name: str, data: bytes) -> None:  # a ZipInfo has a fixed date: equal kernels make an equal pack
+        pack.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)  # halves the size; inflates at 150 MB/s
 
     with zipfile.ZipFile(file, "w") as pack:
         for name, data in kernels:
@@ -38,13 +39,13 @@ def write_pack(file: str | os.PathLike[str], kernels: Iterable[tuple[str, bytes]
 
 
 class Pack:
-    """A pack that was written. It is held in memory, so that the file may be replaced and the process may fork.
+    """A pack, read into memory, so that its file may be replaced and the process may fork.
 
-    `manifest` is what was given to `write_pack`. A ValueError says that a file is no pack.
+    `manifest` is what was given to `write_pack`. ValueError if the file is not a pack.
     """
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
-        import zipfile  # late, as above
+        import zipfile  # late, as in `write_pack`
 
         data = Path(file).read_bytes()
         try:
@@ -57,25 +58,27 @@ class Pack:
             for name in self._checksums:
                 if not KERNEL.fullmatch(name):
                     raise ValueError(f"{name!r} is no kernel's name")
-        except Exception as error:  # a damaged zip raises whatever its bytes lead to
+        except Exception as error:  # a damaged zip can raise anything
             raise ValueError(f"{os.fspath(file)} is not a pack of kernels: {error}") from None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Those of its kernels."""
+        """Names of its kernels."""
         return tuple(self._checksums)
 
     def get(self, name: str) -> bytes | None:
-        """A kernel, None if there is none of this name, or it is damaged."""
+        """The content of a kernel; None if there is none of this name, or it is damaged."""
         try:
             data = self._zip.read(name)
-        except Exception:  # as above
+        except Exception:  # a damaged zip can raise anything
             return None
         return data if hashlib.sha256(data).hexdigest() == self._checksums.get(name) else None
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:
-    """Where two manifests differ, like "NumPy 2.1 (here 2.2)"; of lists, what is only there (+) and only here (-)."""
+    """The differences of two manifests as texts, like "NumPy 2.1 (here 2.2)".
+
+    Items of a list have a sign: "+" if only `theirs` has it, "-" if only `ours` has it."""
     found = []
     for name in dict.fromkeys((*ours, *theirs)):
         there, here = theirs.get(name), ours.get(name)

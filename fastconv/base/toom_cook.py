@@ -4,12 +4,12 @@
 
     y[j] = sum over t of g[t] * x[j + t]        y = A (G g * B x)        * element by element
 
-Two polynomials are multiplied by multiplying their values at m + r - 1 points, of which one is infinity; G and the
-transpose of A evaluate them there, the inverse interpolates, and transposing it all turns the product into a
+Two polynomials are multiplied by multiplying their values at m + r - 1 points, of which one is infinity. G and the
+transpose of A evaluate them there, and the inverse interpolates; transposing the three maps turns the product into a
 correlation. The points decide the rounding error, which grows quickly with their number.
 
-A stride is taken apart first: the taps that fall on the same remainder by the stride see every stride-th input, as a
-correlation of their own with stride 1. Their elements are stacked, and A adds them up::
+A correlation with a stride is split first. Taps whose positions have one remainder of division by the stride see every
+stride-th input, as a correlation of their own with stride 1. Their elements are stacked, and A adds them up::
 
     y[j] = sum over t of g[t] * x[j * stride + t]        e.g. 3 taps, stride 2: F(m, 2) on even x, m products on odd x
 
@@ -26,7 +26,7 @@ from functools import lru_cache
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-#: Finite points, by their number: of small sets of simple fractions the ones with the least error in float32.
+#: Finite points, by their number: among small sets of simple fractions, the ones with the least error in float32.
 #: (With 0, 1, -1, 2, -2, which most libraries take for F(4, 3), the error is 2.5 times that with 0, 1, -1, 1/2, -2.)
 POINTS = {
     0: "",
@@ -44,9 +44,10 @@ POINTS = {
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """How one axis of a convolution is computed: ``y = A (G g * B x)``.
+    """The computation of one axis of a convolution: ``y = A (G g * B x)``.
 
-    `axis` makes one object of each, which is equal to itself only: comparing the fractions takes longer than a call.
+    The function `axis` makes each object once, and an object equals itself only: comparing fractions would take longer
+    than a call.
     """
 
     m: int
@@ -56,18 +57,18 @@ class Axis:
     length: int
     """Inputs of a tile."""
     a: Matrix
-    """m x elements."""
+    """Matrix A: m x elements."""
     g: Matrix
-    """elements x taps."""
+    """Matrix G: elements x taps."""
     b: Matrix
-    """elements x length."""
+    """Matrix B: elements x length."""
     amplification: float
-    """Size of what is added up in A, relative to the outputs, for random inputs: how rounding errors grow."""
+    """Size of the terms added up in A, relative to the outputs, for random inputs: how much rounding errors grow."""
 
 
 @lru_cache(maxsize=1024)
 def axis(m: int, taps: int, stride: int) -> Axis | None:
-    """The algorithm for m outputs of a correlation; None where it saves nothing or needs too many points."""
+    """The algorithm for m outputs of a correlation; None where it saves nothing or needs more points than known."""
     if stride >= taps > 1:
         return None
     length = stride * (m - 1) + taps
@@ -97,7 +98,7 @@ def _square(row: list[Fraction]) -> Fraction:
 
 
 def _spread(row: list[Fraction], places: range, length: int) -> list[Fraction]:
-    """A row of `length` with the given values in some places, zeros elsewhere."""
+    """A row of `length` elements with the given values at some places and zeros elsewhere."""
     result = [Fraction(0)] * length
     for place, value in zip(places, row, strict=False):
         result[place] = value
@@ -105,7 +106,7 @@ def _spread(row: list[Fraction], places: range, length: int) -> list[Fraction]:
 
 
 def _unit_stride(m: int, taps: int) -> tuple[list[list[Fraction]], list[list[Fraction]], list[list[Fraction]]]:
-    """A, G and B of F(m, taps); B has small integers, the fractions are in G."""
+    """The matrices A, G and B of F(m, taps); B has small integers, the fractions are in G."""
     points = [Fraction(point) for point in POINTS[m + taps - 2].split()]
     size = len(points) + 1
 
@@ -125,7 +126,7 @@ def _unit_stride(m: int, taps: int) -> tuple[list[list[Fraction]], list[list[Fra
 
 
 def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
-    """Gauss and Jordan's elimination; the matrix has an inverse, as the points differ."""
+    """The inverse of a matrix by Gauss-Jordan elimination; it exists because the points differ."""
     size = len(matrix)
     rows = [[*row, *(Fraction(int(i == j)) for j in range(size))] for i, row in enumerate(matrix)]
     for i in range(size):

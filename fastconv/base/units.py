@@ -1,4 +1,4 @@
-"""Numbers with their units."""
+"""Texts of numbers with their units."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The CPU's algorithms: a table for each operation, the most specialised first, the readable definition last.
 
 `fastconv.planner.contract` says what an algorithm has. The tables drive dispatch, tests, benchmarks, `compare` and
-`warmup`. Volumes have their own: the algorithms for images, wrapped, and the definition.
+`warmup`. Volumes have tables of their own: the algorithms for images, wrapped, and the definition.
 """
 
 from __future__ import annotations

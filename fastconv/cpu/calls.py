@@ -1,4 +1,4 @@
-"""What the public functions call on the CPU: a verb for each kind of operation, from a spec and arrays to a result.
+"""The CPU's side of the public functions: a verb for each kind of operation, from a spec and arrays to a result.
 
 `fastconv.cuda.calls` has the same verbs for a GPU. A spec is checked already, and the arrays fit it.
 """
@@ -20,12 +20,12 @@ from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe
 from .system.threads import mask_threads, num_threads, set_num_threads
 
-#: An argument as the verbs take it: looked at, neither copied nor converted.
+#: Turns an argument into an array for the verbs: checked, neither copied nor converted.
 operand = array
 
 
 def planned_dtype(dtype: Any) -> np.dtype:
-    """A plan's dtype that is told by name; TypeError if it is none that is supported."""
+    """The dtype of a plan, given by name; TypeError unless it is supported."""
     return named_dtype("dtype", dtype)
 
 

@@ -1,4 +1,4 @@
-"""What is known about this machine: the rates that cost estimates start from, and its measured ceilings."""
+"""This machine: the rates that costs are estimated from, and its measured ceilings."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from .tiles import simd
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates an algorithm's cost is estimated from, per thread. Only their ratios decide which algorithm is picked.
+    """The rates, per thread, that costs are estimated from. Only their ratios decide which algorithm is picked.
 
-    What a register tile reaches is a share of the `peak`, which is measured on each machine; the other rates differ
-    less from one to another. They are rounded medians of this package's benchmarks on an AMD EPYC 9005 (peak 214e9),
-    November 2026. ``python -m benchmarks.fit`` on an EPYC of the generation before (116e9) found the same shares, BLAS,
-    bandwidth, call and pooling's two rates within 10%, and 0.6 to 0.9 times the rates of patches and of scalar loops.
+    A register tile reaches a share of the `peak`, which is measured on each machine. The other rates differ less from
+    machine to machine. They are rounded medians of this package's benchmarks on an AMD EPYC 9005 (peak 214e9), November
+    2026. ``python -m benchmarks.fit`` on an EPYC of the generation before (116e9) found equal shares, BLAS, bandwidth,
+    call and pooling's two rates within 10%, and 0.6 to 0.9 times the rates of patches and of scalar loops.
     """
 
     threads: int
     known_peak: float | None = 214e9
-    """The `peak`; None if it is to be measured where it is first needed, as costs of pooling do not need it."""
+    """The `peak`; None to measure it where it is first needed: costs of pooling do not need it."""
     blas_flops: float = 90e9
     """Floating-point operations a second of a large float32 matrix product."""
     loop_flops: float = 1.2e9
     """Operations a second of a scalar loop nest, whose additions wait for each other."""
     tile_share: float = 0.94
-    """Of the peak, by the register tile in whole layers."""
+    """Share of the peak that the register tile reaches in whole layers."""
     weight_bandwidth: float = 25e9
     """Bytes a second of weights read once from the last-level cache or memory."""
     pack_bandwidth: float = 12e9
@@ -51,7 +51,7 @@ class Machine:
     tile_row: float = 2e-9
     """Seconds to write one vector of a finished tile."""
     row_tile_share: float = 0.93
-    """The same of the row tile where nothing but multiply-adds takes time; `row_filter` counts the rest."""
+    """Share of the peak that the row tile reaches where only multiply-adds take time; `row_filter` counts the rest."""
     tile: float = 10e-9
     """Seconds to begin and end a tile."""
     stream: float = 50e9
@@ -60,7 +60,7 @@ class Machine:
     """Seconds to load a vector from the first-level cache and combine it with another."""
     fft_bandwidth: float = 2.2e9
     """Bytes a second of the input of a real FFT along rows, or of the output of its inverse, and of the copies around
-    it. From filters of 256x256 to 1024x1024 by 21x21 to 41x41, on an EPYC of the generation before."""
+    it. Measured on filters of 256x256 to 1024x1024 by 21x21 to 41x41, on an EPYC of the generation before."""
     bandwidth: float = 8e9
     """Bytes a second that are written and read back."""
     call: float = 5e-6
@@ -78,7 +78,7 @@ class Machine:
 
     @property
     def row_tile_flops(self) -> float:
-        """The same of the row tile."""
+        """Float32 operations a second of the row tile, with 16 lanes."""
         return self.row_tile_share * self.peak
 
 
@@ -91,7 +91,7 @@ def this_machine(threads: int | None = None) -> Machine:
 def _peak() -> float:
     """`Machine.peak`, measured once (in 20 ms) and kept beside the compiled kernels.
 
-    It is the fastest of several runs, and rounded, so that a busy machine does not make the planner waver.
+    It is the fastest of several runs, rounded, so that the planner's choices do not waver on a busy machine.
     """
     file = cache_folder() / f"peak-{identity()}.txt"
     try:
@@ -108,7 +108,7 @@ def _peak() -> float:
 
 @lru_cache(maxsize=16)
 def fma_ceiling(dtype: np.dtype, threads: int) -> float:
-    """Operations a second (two a multiply-add) of independent multiply-adds in registers: what no kernel exceeds."""
+    """Operations a second (two a multiply-add) of independent multiply-adds in registers; no kernel exceeds it."""
     dtype, real = np.dtype(dtype), micro.scalar(dtype)
     steps, results = 400_000, np.zeros(threads, dtype)
     address = micro.address(_chains, (), (micro.PLACE, real, micro.array(dtype), micro.PLACE))
@@ -139,7 +139,7 @@ def copy_bandwidth(threads: int) -> float:
 def _least_seconds(call, threads: int) -> float:
     """The fastest of nine calls on that many threads, after one that warms up: a ceiling is what can be reached.
 
-    One thread's time is that in which it runs: on a busy machine a sixth of its peak would have been kept for good.
+    For one thread the time in which it runs is taken: on a busy machine a sixth of its peak was measured without that.
     """
     clock = time.thread_time if threads == 1 else time.perf_counter
     before = numba.get_num_threads()

@@ -1,4 +1,4 @@
-"""Plans of convolutions on the CPU, and which algorithm measures fastest for one."""
+"""Plans of convolutions on the CPU, and the search for the algorithm that measures fastest."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def planned_array(x: Any, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray
 
 
 def conversion_bytes(spec: ConvSpec | TransposeSpec) -> int:
-    """Memory for copies of input and output in the dtypes that are computed in."""
+    """Bytes of the copies of input and output in the dtypes that are computed in."""
     converted = 0
     if spec.dtype != spec.x_dtype and spec.dtype.kind != "b":
         converted += math.prod(spec.x_shape) * spec.x_dtype.itemsize
@@ -85,8 +85,8 @@ class CpuPlan(Plan):
 
 # -- measuring -----------------------------------------------------------------------------------------------
 
-#: Algorithms that are estimated to take so many times the cheapest's time are not measured, nor those that do take
-#: `HOPELESS_RUN` times the fastest's at the first try.
+#: An algorithm is not measured if it is estimated to take `HOPELESS` times as long as the cheapest, or takes
+#: `HOPELESS_RUN` times as long as the fastest at its first try.
 HOPELESS, HOPELESS_RUN = 10.0, 3.0
 #: Calls of each algorithm that is measured, or as many as fit into so many seconds.
 MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
@@ -95,7 +95,7 @@ MEASURED_CALLS, MEASURED_SECONDS = 31, 0.1
 def fastest(spec: ConvSpec | TransposeSpec, weight: np.ndarray, bias: np.ndarray | None) -> str:
     """The algorithm that measures fastest, timed now on random data unless it is remembered.
 
-    What an algorithm asks the planner for is measured first, so that it is made of the fastest parts.
+    The problems that an algorithm asks the planner for are measured first, so that it is made of the fastest parts.
     """
     threads = num_threads()
     costs = planner.candidates(spec)

@@ -1,4 +1,4 @@
-"""Recipes: a problem and its algorithm, all of a call but the arrays; kept, so that a repeated call finds its own."""
+"""Recipes: a problem and its algorithm, all of a call but the arrays; cached, so that a repeated call finds its own."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from ..specs.pool import PoolSpec
 from . import CONV2D, planner
 from .system.memory import for_one_call
 
-#: Below as many operations `row` makes exact sums: it is compiled once for all shapes, the others for seconds for each.
+#: Operations below which `row` makes exact sums: it is compiled once for all shapes, others take seconds for each.
 SMALL = 100_000
 
-#: Algorithms that image filters use, and those of them that make exact sums.
+#: Names of the algorithms that image filters use, and of the exact ones among them.
 FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "filters"))
 EXACT = tuple(label for label in FILTERS if any(name(one) == label and trait(one, "exact") for one in CONV2D))
 
 
 def check_precision(spec: ConvSpec | TransposeSpec | PoolSpec) -> None:
-    """ValueError if float32 is not to be multiplied as it is."""
+    """ValueError if float32 is to be multiplied in another precision than its own."""
     if not isinstance(spec, PoolSpec) and spec.precision != "float32":
         raise ValueError(f"precision={spec.precision!r} is for device='cuda'; the CPU computes in 'float32' only")
 
@@ -43,7 +43,7 @@ def check_precision(spec: ConvSpec | TransposeSpec | PoolSpec) -> None:
 
 
 class _Recipe:
-    """A problem and its algorithm: all of a call but the arrays. Kept, so that a repeated call finds it ready."""
+    """A problem and its algorithm: all of a call but the arrays. It is cached, so that a repeated call finds it."""
 
     __slots__ = ("_any", "_as_given", "_computed", "_same", "_seen", "_small", "_written", "module", "spec")
 
@@ -67,7 +67,7 @@ class _Recipe:
     def _arrays(
         self, x: np.ndarray, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Input and output as the algorithm takes them; and the result, which `hand_over` fills of the output."""
+        """Input and output as the algorithm takes them; and the result, which `hand_over` fills from that output."""
         spec = self.spec
         if out is not None:
             result = check_out(out, spec.output_shape, spec.out_dtype, inputs)
@@ -88,7 +88,7 @@ class ConvRecipe(_Recipe):
     __slots__ = ("_choice", "_for_one_call", "_no_bias", "_weight_shape")
 
     def __init__(self, spec: ConvSpec | TransposeSpec, choice: Choice, for_one_call: bool) -> None:
-        """Weights may be packed for one call, before this thread's next, and then take no new memory."""
+        """Weights that are packed for one call, which ends before this thread's next, take no new memory."""
         seen, self._weight_shape, written = spec.kernel_shapes
         super().__init__(spec, choice.algorithm, spec.acc_dtype, seen, written)
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
@@ -145,7 +145,7 @@ _INT64 = np.dtype(np.int64)
 def recipe(spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_call: bool = False) -> Any:
     """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest.
 
-    `for_one_call` is for a plain call, which packs the weights each time: that counts.
+    `for_one_call` is for a plain call, which packs the weights each time: the time of packing then counts.
     """
     check_name(algorithm)
     return _recipe(spec, algorithm, None, for_one_call, *planner.state())
@@ -156,7 +156,7 @@ def _recipe(
     spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, names: tuple[str, ...] | None, for_one_call: bool,
     *choice: int,
 ) -> ConvRecipe | PoolRecipe:  # fmt: skip
-    """`choice` is what the planner's choice depends on beside the arguments."""
+    """Make a recipe; `choice` is what the planner's choice depends on beside the other arguments."""
     check_precision(spec)
     chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
     check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}")
@@ -170,7 +170,7 @@ def filter_recipe(
     padding: Any = 0,
     exact: bool = False,
 ) -> Any:
-    """The recipe for image filters, checked by `filter_spec`; with `exact` for an algorithm of `EXACT`."""
+    """The recipe for an image filter, checked by `filter_spec`; with `exact`, of an algorithm in `EXACT`."""
     return _filter_recipe(x_shape, weight_shape, dtypes, padding, exact, *planner.state())
 
 
@@ -192,7 +192,7 @@ def _filter_recipe(
 
 
 class WeightRecipe:
-    """A convolution and what gives the gradient for its weight: all of a call but the arrays."""
+    """A convolution and the algorithm of the gradient for its weight: all of a call but the arrays."""
 
     __slots__ = ("_module", "_seen", "_small", "_spec", "_written")
 
@@ -218,12 +218,12 @@ class WeightRecipe:
 
 
 def weight_recipe(spec: ConvSpec, algorithm: str) -> WeightRecipe:
-    """The recipe for an algorithm that is asked for by name, or the cheapest; kept for the next call."""
+    """The recipe for an algorithm that is asked for by name, or the cheapest; it is cached for the next call."""
     check_name(algorithm)
     return _weight_recipe(spec, algorithm, *planner.state())
 
 
 @lru_cache(maxsize=4096)
 def _weight_recipe(spec: ConvSpec, algorithm: str, *choice: int) -> WeightRecipe:
-    """`choice` is what the planner's choice depends on beside the arguments."""
+    """Make a recipe; `choice` is what the planner's choice depends on beside the other arguments."""
     return WeightRecipe(spec, algorithm)

@@ -1,9 +1,9 @@
-"""The GPU's algorithms: a table for each operation, the most specialised first, the readable definition last.
+"""Tables of the GPU's algorithms, one for each operation: the most specialised first, the readable definition last.
 
-`fastconv.planner.contract` says what an algorithm has; `prepare` and `run` take a stream at the end. Arrays are
-`streams.Tensor` (a pointer, a shape, steps in elements). `x`, `weight` and `grad` have the spec's dtype, `out` has
-`spec.out_dtype` (a gradient's may be `spec.acc_dtype`), `bias` is a `streams.Buffer` of `spec.acc_dtype`. What is
-allocated while one runs is `stream.empty`'s, and nothing waits for the device.
+`fastconv.planner.contract` says what an algorithm offers; `prepare` and `run` take a stream as their last argument.
+Arrays are `system.streams.Tensor` (a pointer, a shape, strides in elements). `x`, `weight` and `grad` have the spec's
+dtype; `out` has `spec.out_dtype` (a gradient's may have `spec.acc_dtype`); `bias` is a `system.streams.Buffer` of
+`spec.acc_dtype`. An algorithm takes memory only from `stream.empty`, and never waits for the device.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .machine import this_machine
 from .shared.volumes import Convolution, Pooling
 
 TABLES: dict[str, Table] = {}
-#: Chooses among the tables' algorithms; nothing measured is remembered.
+#: Chooses among the tables' algorithms; on a GPU nothing is measured and remembered.
 planner = Planner(TABLES, this_machine)
 
 CONV2D = (conv_depthwise, conv_pointwise, conv_winograd, conv_implicit_gemm, conv_im2col, conv_naive)
@@ -41,7 +41,7 @@ CONV3D = tuple(Convolution(module) for module in CONV2D)
 CONV_TRANSPOSE = (Phases(planner), *(Phases(planner, name(module)) for module in CONV2D))
 CONV2D_WEIGHT = (weight_pixels, weight_implicit_gemm, weight_naive)
 POOL2D = (pool_global, pool_running, pool_rows, pool_naive)
-#: The definition pools volumes as they are.
+#: `pool_naive` needs no wrapper: it pools volumes itself.
 POOL3D = (*(Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
 
 for axes in (2, 1, 3):  # a signal is an image of height 1

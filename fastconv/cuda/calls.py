@@ -1,6 +1,7 @@
-"""What the public functions call on a GPU: the verbs of `fastconv.cpu.calls`, from a spec and operands to a result.
+"""Functions that the public functions call on a GPU, from a spec and operands to a result; `fastconv.cpu.calls` has
+functions with these names for the CPU.
 
-Arrays of NumPy are copied to the GPU and back in slices; arrays on a GPU are used in place, on their owner's current
+NumPy arrays are copied to the GPU and back in slices. Arrays on a GPU are used in place, on their owner's current
 stream, and nothing here waits for the device (`fastconv.cuda.driver`).
 """
 
@@ -32,7 +33,7 @@ _INT64 = np.dtype(np.int64)
 
 
 def planned_dtype(value: Any) -> np.dtype:
-    """A plan's dtype that is told by name, also by PyTorch's; TypeError if it is none that is supported."""
+    """The dtype of a plan that `value` names, also by PyTorch's name; TypeError if it is not supported."""
     return named_dtype("dtype", value, native)
 
 
@@ -42,43 +43,43 @@ def planned_dtype(value: Any) -> np.dtype:
 def conv(
     spec: ConvSpec | TransposeSpec, x: Operand, weight: Operand, bias: Operand | None, algorithm: str, out: Any
 ) -> Any:
-    """A convolution, or a transposed one."""
+    """The result of a convolution or of a transposed convolution."""
     return DevicePlan(spec, weight, bias, algorithm, wait=False).run_on_gpu(x, out)
 
 
 class Filter(NamedTuple):
-    """An image filter that is checked."""
+    """A checked image filter."""
 
     spec: ConvSpec
 
 
 def filter_recipe(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...]) -> Filter:
-    """An image filter, checked."""
+    """Check an image filter."""
     return Filter(filter_spec(x_shape, weight_shape, dtypes))
 
 
 def filtered(this: Filter, x: Operand, kernel: Operand, bias: np.ndarray | None) -> Any:
-    """An image, correlated with one kernel."""
+    """An image correlated with one kernel, plus the bias."""
     return conv(this.spec, x, kernel, bias, "auto", None)[0, 0]
 
 
 def plan(
     spec: ConvSpec | TransposeSpec, weight: Operand, bias: Operand | None, algorithm: str, measure: bool
 ) -> DevicePlan:
-    """A plan, with weight and bias packed."""
+    """A plan with packed weight and bias."""
     if measure:
         raise ValueError("measure=True is for device='cpu'; on a GPU the planner estimates")
     return DevicePlan(spec, weight, bias, algorithm)
 
 
 def input_gradient(spec: TransposeSpec, weight: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
-    """The gradient of a convolution for its input; `grad` is the one for its output."""
+    """The gradient of a convolution for its input; `grad` is the gradient for its output."""
     check_together(grad, "grad_output", weight, "weight")
     return conv(spec, grad, weight, None, algorithm, out)
 
 
 def weight_gradient(spec: ConvSpec, x: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
-    """The gradient of a convolution for its weight; `grad` is the one for its output."""
+    """The gradient of a convolution for its weight; `grad` is the gradient for its output."""
     check_together(grad, "grad_output", x, "input")
     chosen = planner.choose(spec, algorithm, op="conv2d_weight").algorithm
     if isinstance(x, np.ndarray):
@@ -93,7 +94,7 @@ def weight_gradient(spec: ConvSpec, x: Operand, grad: Operand, algorithm: str, o
 
 
 def _weight_in_slices(spec: ConvSpec, chosen: Any, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
-    """Slices of the batch give sums each, which are added up here in their order."""
+    """The gradient for the weight, from the sums of each slice of the batch, which are added up here in order."""
     result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad))
     target = computed_array(result, spec.acc_dtype)
     target[...] = 0
@@ -121,7 +122,7 @@ def _weight_in_slices(spec: ConvSpec, chosen: Any, x: np.ndarray, grad: np.ndarr
 
 
 def pool(spec: PoolSpec, x: Operand, return_indices: bool, algorithm: str, out: Any) -> Any:
-    """A pooling; the pair (values, indices) if `return_indices`."""
+    """The result of a pooling; the pair (values, indices) with `return_indices`."""
     chosen = planner.choose(spec, algorithm).algorithm
     (_, *sizes), (_, *outs) = spec.kernel_shapes
 
@@ -141,7 +142,7 @@ def _of_planes(spec: PoolSpec, planes: int) -> PoolSpec:
 
 
 def pool_gradient(spec: PoolSpec, x: Operand, grad: Operand, out: Any) -> Any:
-    """The gradient of a pooling of `x` for its input; `grad` is the one for its output, and gives the dtype."""
+    """The gradient of a pooling of `x` for its input; `grad` is the gradient for its output, and gives the dtype."""
     check_together(grad, "grad_output", x, "input")
     dtype = gradient_dtype(grad.dtype)
     pooling = planner.choose(spec, "auto").algorithm
@@ -156,18 +157,18 @@ def pool_gradient(spec: PoolSpec, x: Operand, grad: Operand, out: Any) -> Any:
             pooling.run(part, image[0], values, indices, stream)
         gradient.run(part, indices, signal, made[0], stream)
 
-    # Of maxima and their indices, or of columns that are gathered first.
+    # Scratch memory of a plane: maxima and their indices, or columns that are gathered first.
     between = spec.oh * spec.ow * (8 + spec.dtype.itemsize) if spec.op == "max" else spec.oh * spec.w * 8
     job = Job(kernel, spec.planes, spec.axes, between, lead=(1, 1, *spec.lead)[-2:], keeps_layout=True)
     planes, signals = (1, None, spec.h, spec.w), (1, None, spec.oh, spec.ow)
-    needed = spec.op == "max" or not isinstance(x, np.ndarray)  # on a device it tells the stream and the layout
+    needed = spec.op == "max" or not isinstance(x, np.ndarray)  # on a device, x gives the stream and the layout
     inputs = [Given(x, planes, spec.dtype)] if needed else []
     wanted = Wanted(x.shape, planes, dtype)
     return run(job, [*inputs, Given(grad, signals, dtype)], [wanted], out, (x,))[0]
 
 
 def unpool(spec: UnpoolSpec, x: Operand, places: Operand, out: Any) -> Any:
-    """Maxima put back to their places in planes of zeros."""
+    """Maxima put back to their places, in planes of zeros."""
     check_together(x, "x", places, "indices")
     channels = (1, *spec.x_shape[:-2])[-1]
     maxima, plane = (None, channels, *spec.x_shape[-2:]), (None, channels, *spec.output_shape[-2:])
@@ -195,7 +196,7 @@ def fold(spec: ConvSpec, columns: Operand, out: Any) -> Any:
 
 
 def _moves(op: str, spec: ConvSpec | UnpoolSpec, items: int) -> Job:
-    """What runs one of the operations that move elements."""
+    """The job of an operation that moves elements."""
     chosen: Any = planner.choose(spec, "auto", op=op).algorithm
 
     def kernel(items: int, _: Any, given: Sequence[Tensor], made: Sequence[Tensor], stream: Stream) -> None:

@@ -1,6 +1,6 @@
-"""The one way that arrays take through a GPU, whatever the operation.
+"""The way of arrays through a GPU, for every operation.
 
-Arrays of NumPy are copied to the GPU and back in slices (`host_slices`); arrays on a GPU are used in place, on their
+NumPy arrays are copied to the GPU and back in slices (`host_slices`). Arrays on a GPU are used in place, on their
 owner's current stream, without waiting for the device.
 """
 
@@ -21,55 +21,55 @@ from .system import arrays, host_slices
 from .system.arrays import Array
 from .system.streams import Buffer, Stream, Tensor, dense
 
-#: A tensor's shape with None for as many items as there are in a slice.
+#: Shape of a tensor; None stands for the number of items in a slice.
 Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
 class Given:
-    """An input: an array that is seen as a tensor."""
+    """An input: an array, with the shape and dtype of the tensor that the kernel sees."""
 
     array: Operand
     shape: Shape
     dtype: np.dtype
-    """That it is converted to on the way."""
+    """The dtype that the array is converted to on the way."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A result."""
+    """A result: its shape for the caller and for the kernel, and its dtype."""
 
     shape: tuple[int, ...]
-    """As the caller has it."""
+    """Shape of the caller's array."""
     inner: Shape
-    """As a tensor."""
+    """Shape of the tensor that the kernel fills."""
     dtype: np.dtype
 
 
 @dataclass(frozen=True)
 class Job:
-    """What runs for all items, or for those of a slice: ``kernel(items, prepared, inputs, results, stream)``."""
+    """Work on all items, or on the items of a slice: ``kernel(items, prepared, inputs, results, stream)``."""
 
     kernel: Callable[[int, Any, list[Tensor], list[Tensor], Stream], None]
     items: int
     axes: int = 2
-    """Spatial axes of the arrays: of signals and images tensors have four axes, of volumes five."""
+    """Number of spatial axes: tensors of signals and images have four axes, of volumes five."""
     scratch: int = 0
-    """Bytes for one item."""
+    """Bytes of scratch memory for one item."""
     prepare: Callable[[Stream, int], Any] = lambda stream, device: None
-    """On a stream of a device; once, before the kernel."""
+    """Called once before the kernel, with a stream and the number of its device."""
     lead: tuple[int, ...] = ()
-    """Sizes of the axes that items are one axis of, on a device, where arrays may have any steps."""
+    """Sizes whose product is `items`: the first axes of tensors on a device, where arrays may have any strides."""
     in_place: bool = False
-    """Whether the kernel takes arrays on a GPU as they are, of any dtype."""
+    """Whether the kernel takes arrays on a GPU without conversion, in any dtype."""
     keeps_layout: bool = False
-    """Whether a result lies in memory as the first input does, channels last."""
+    """Whether results are laid out channels last if the first input is."""
 
 
 def run(
     job: Job, inputs: Sequence[Given], results: Sequence[Wanted], out: Any, others: Sequence[Any] = ()
 ) -> list[Any]:
-    """The results, the first of them `out` if that is given. It may share no memory with inputs or `others`."""
+    """The results, of which the first is `out` if that is given. It may share no memory with inputs or `others`."""
     return (_run_host if isinstance(inputs[0].array, np.ndarray) else _run_device)(job, inputs, results, out, others)
 
 
@@ -123,5 +123,5 @@ def _sized(shape: Shape, items: int) -> tuple[int, ...]:
 
 
 def _whole(job: Job, shape: Shape) -> tuple[int, ...]:
-    """The shape of all items, on a device."""
+    """Shape of a tensor of all items, on a device."""
     return (*job.lead, *shape[2:]) if job.lead else _sized(shape, job.items)  # type: ignore[arg-type]

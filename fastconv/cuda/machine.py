@@ -1,4 +1,4 @@
-"""What is known about a GPU: the rates that cost estimates start from."""
+"""The rates of a GPU, from which costs are estimated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .system.streams import GpuStream
 
 @dataclass(frozen=True)
 class Machine:
-    """A device. Numbers of an H200 where there is none to ask; shares are estimates, none was measured yet."""
+    """The rates of a GPU. Defaults are an H200's, for where there is none; shares are estimates, not measured yet."""
 
     name: str = "NVIDIA H200"
     capability: tuple[int, int] = (9, 0)
     processors: int = 132
-    """Streaming multiprocessors."""
+    """Number of streaming multiprocessors."""
     clock: float = 1.98e9
     """Cycles a second."""
     bandwidth: float = 4.3e12
@@ -27,16 +27,16 @@ class Machine:
     memory: int = 141 << 30
     """Bytes of the device's memory."""
     launch: float = 4e-6
-    """Seconds a launch takes, kernel after kernel on one stream."""
+    """Seconds that a launch takes when kernels follow each other on one stream."""
     gemm_share: float = 0.7
-    """Of the peak, by this package's matrix products in shared memory."""
+    """Share of the peak that this package's matrix products in shared memory reach."""
     naive_share: float = 0.04
-    """Of the peak, by a thread that loads both operands of each multiply-add."""
+    """Share of the peak that is reached if a thread loads both operands of each multiply-add."""
 
     def flops(self, dtype: Any, precision: str = "float32") -> float:
-        """Operations a second (two a multiply-add) of the arithmetic units; of tensor cores for other precisions."""
+        """Operations a second, two for a multiply-add: of arithmetic units, or of tensor cores in other precisions."""
         fp32 = self.processors * 128 * 2 * self.clock
-        wide = self.capability in ((8, 0), (9, 0), (10, 0))  # the data centre's parts have half as many float64 units
+        wide = self.capability in ((8, 0), (9, 0), (10, 0))  # data-centre GPUs: half as many float64 units as float32
         if precision in ("tf32", "tf32x3"):
             return fp32 * (8 if wide else 2) / (1 if precision == "tf32" else 3)
         if np.dtype(dtype) == np.float64:
@@ -44,8 +44,8 @@ class Machine:
         return fp32 / 16 if np.dtype(dtype).kind in "iu" and np.dtype(dtype).itemsize == 8 else fp32
 
     def naive(self, outputs: int, taps: int, dtype: Any, moved: int) -> float:
-        """Seconds of a definition: a thread an output, which finds its place by divisions of 64 bits, some 300
-        instructions, and goes through its taps one after the other, some 40 cycles each; `moved` bytes at least."""
+        """Estimated seconds of a definition with a thread for each output: it finds its place by 64-bit divisions, some
+        300 instructions, and takes its taps in turn, some 40 cycles each. At least `moved` bytes are moved."""
         places = 300 / 128 / (self.processors * self.clock)
         work = outputs * (places + 2 * taps / (self.naive_share * self.flops(dtype)))
         return self.launch + max(work, taps * 40 / self.clock, moved / self.bandwidth)
@@ -62,7 +62,7 @@ def this_machine(device: int = 0) -> Machine:
     found = Device(device)
     with GpuStream(found, None).current():
         properties = found.properties
-    # Two transfers a clock; nine tenths of what the pins could do is what a copy reaches.
+    # The memory's pins move data twice a clock; a copy reaches nine tenths of that.
     bandwidth = 0.9 * 2 * properties.memory_clock_rate * 1e3 * properties.global_memory_bus_width / 8
     memory = driver.cuDeviceTotalMem(driver.CUdevice(device))[1]
     return Machine(found.name, tuple(found.compute_capability), properties.multiprocessor_count,

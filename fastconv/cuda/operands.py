@@ -1,4 +1,4 @@
-"""Arguments as the GPU's calls take them: arrays of NumPy, or views of those on a GPU."""
+"""Arguments in the form that the GPU's calls take: NumPy arrays, or views of arrays on a GPU."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Operand = np.ndarray | Array
 
 
 def operand(name: str, value: Any) -> Operand:
-    """An argument as the functions here take it: looked at, not copied. RuntimeError if there is no GPU."""
+    """An argument in the form of this module, neither copied nor converted. RuntimeError if there is no GPU."""
     require()
     return arrays.view(name, value) if on_gpu(value) else array(name, value)
 
 
 def check_together(a: Operand, a_name: str, b: Operand, b_name: str) -> None:
-    """TypeError or ValueError unless both are of NumPy or on the same GPU."""
+    """TypeError or ValueError unless both are NumPy arrays, or both are on one GPU."""
     if isinstance(a, np.ndarray) != isinstance(b, np.ndarray):
         names = (a_name, b_name) if isinstance(a, np.ndarray) else (b_name, a_name)
         raise TypeError(f"{names[0]} is a NumPy array, but {names[1]} is on a GPU: copy either to where the other is")

@@ -1,4 +1,4 @@
-"""Plans of convolutions on a GPU. A plain call is a plan that is not kept."""
+"""Plans of convolutions on a GPU. A plain call makes a plan and does not keep it."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from .system.kernels import SIMULATED
 from .system.recorded_launches import ALIGNED, Program
 from .system.streams import Buffer, GpuStream, Stream, Tensor, dense, row_major
 
-#: Layouts of input and output that a plan remembers the launches for.
+#: Most layouts of input and output for which a plan keeps its launches.
 MOST_LAYOUTS = 64
 
 
 class DevicePlan(Plan):
-    """A plan whose weights are packed on a GPU: on that of the given weight, else on whichever the inputs come from.
+    """A plan with weights packed on a GPU: the one that holds the given weight, else each one that inputs come from.
 
-    It keeps the weights that it packs, too, for whoever copies or pickles it: those of NumPy here, those of a GPU on
-    that GPU, as much memory as they take. The copy's are of NumPy in either case, and it packs them on the first GPU.
+    It keeps its weights unpacked as well, for copies and pickles of it: as much memory again as they take, here if they
+    are NumPy's, else on their GPU. A copy's weights are NumPy's in either case, and are packed on the first GPU.
     """
 
     planner = planner
@@ -49,7 +49,7 @@ class DevicePlan(Plan):
         self._plain: Tensor | None = None
         self._programs: dict[tuple, Program] = {}
         if wait:
-            # Packed now, so that calls may be captured in a CUDA graph; and what the caller changes later is not seen.
+            # Packed now, so that a CUDA graph may capture calls, and later changes by the caller have no effect.
             if isinstance(weight, np.ndarray):
                 self._weight = weight.copy()
             if isinstance(bias, np.ndarray):
@@ -59,7 +59,7 @@ class DevicePlan(Plan):
             with stream.current():
                 self._packed_on(stream, 0 if owner is None else owner.device)
             if owner is not None:
-                self._weight = self._bias_given = None  # type: ignore[assignment] # other devices have no way to them
+                self._weight = self._bias_given = None  # type: ignore[assignment] # other devices cannot reach them
 
     def _packed_on(self, stream: Stream, device: int) -> tuple[Any, Buffer]:
         """Packed weights and bias on a device."""
@@ -124,7 +124,7 @@ class DevicePlan(Plan):
         return self.run_on_gpu(x, out)
 
     def run_on_gpu(self, x: Operand, out: Any) -> Any:
-        """Convolve an operand that is known to fit."""
+        """Convolve an operand whose shape and dtype have been checked."""
         problem, others = self.problem, (self._weight, self._bias_given)
         if isinstance(x, np.ndarray) and (self._weight is None or any(isinstance(one, Array) for one in others)):
             raise TypeError("x is a NumPy array, but weight or bias is on a GPU: copy x there, or them to the CPU")
@@ -144,7 +144,7 @@ class DevicePlan(Plan):
         return run(job, [given], [wanted], out, [one for one in others if one is not None])[0]
 
     def _launch(self, stream: Stream, device: int, x: Tensor, packed: Any, bias: Buffer, out: Tensor) -> None:
-        """Run the algorithm, or repeat what it launched before for tensors that differ in their addresses only."""
+        """Run the algorithm or, in a plan, repeat its launches for a layout with the addresses of these tensors."""
         if self._keep and isinstance(stream, GpuStream):
             self._program(stream, device, x, packed, bias, out).run(stream, x.pointer, out.pointer)
         else:
@@ -169,7 +169,7 @@ class DevicePlan(Plan):
         return program
 
     def _foresee(self, stream: Stream, device: int, packed: Any, bias: Buffer) -> None:
-        """Compile and load the kernels for arrays in C order, so that the first call may be captured in a graph."""
+        """Compile and load the kernels for arrays in C order, so that a graph may capture the first call."""
         if isinstance(stream, GpuStream) and 0 not in self.output_shape:
             spec = self.problem
             x, out = (Tensor(0, dtype, *arrays.image_layout(shape, row_major(shape), spec.axes))
@@ -190,7 +190,7 @@ def _on_device(
 
 
 def host_stream(device: int = 0) -> Stream:
-    """The stream that NumPy's weights are packed on, and fetched."""
+    """The stream on which weights that are NumPy arrays are packed, and weights become NumPy arrays again."""
     if SIMULATED:
         return arrays.SimulatedStream()
     return arrays.stream_of(device, arrays.LEGACY)

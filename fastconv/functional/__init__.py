@@ -1,1 +1,1 @@
-"""The public functions, a file for each kind of operation."""
+"""The public functions: a file for each kind of operation."""

@@ -1,4 +1,4 @@
-"""Poolings that are told the size of their output."""
+"""Adaptive poolings: the caller gives the size of the output instead of the window."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d"]
 def adaptive_avg_pool2d(
     x: Any, output_size: Any, *, device: str | None = None, out: Any = None
 ) -> Any:
-    """Mean over as many windows as the output shall have elements, as in PyTorch; an output of 1 is global pooling.
+    """Mean over windows that are chosen to give an output of this size, as in PyTorch; size 1 is global pooling.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def adaptive_avg_pool2d(
     Returns
     -------
     ndarray, shape (..., OH, OW)
-        Of the dtype of `x`; float64 for integers and bool.
+        The dtype is that of `x`; float64 for integers and bool.
 
     Raises
     ------
@@ -38,8 +38,8 @@ def adaptive_avg_pool2d(
 
     Notes
     -----
-    Of an axis of n elements, window i of m goes from ``floor(i * n / m)`` to ``ceil((i + 1) * n / m)``. Where windows
-    are equal, this is `avg_pool2d`.
+    Along an axis of n elements, window i of m goes from ``floor(i * n / m)`` to ``ceil((i + 1) * n / m)``. Where all
+    windows are equal, the result is that of `avg_pool2d`.
 
     Source: He et al., Spatial pyramid pooling in deep convolutional networks, arXiv:1406.4729.
 
@@ -58,19 +58,19 @@ def adaptive_avg_pool2d(
 def adaptive_max_pool2d(
     x: Any, output_size: Any, *, return_indices: bool = False, device: str | None = None, out: Any = None
 ) -> Any:
-    """Maximum over as many windows as the output shall have elements, as in PyTorch.
+    """Maximum over windows that are chosen to give an output of this size, as in PyTorch.
 
     Parameters
     ----------
     x, output_size
-        As in `adaptive_avg_pool2d`, which tells the windows.
+        As in `adaptive_avg_pool2d`, which defines the windows.
     return_indices, device, out
         As in `max_pool2d`.
 
     Returns
     -------
     ndarray, shape (..., OH, OW), or two of them
-        Of the dtype of `x`. A NaN in the window is its maximum.
+        The dtype is that of `x`. A NaN in a window is its maximum.
 
     Raises
     ------

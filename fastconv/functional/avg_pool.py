@@ -1,4 +1,4 @@
-"""Average poolings of signals, images and volumes; arguments are as those of `max_pool`."""
+"""Average poolings of signals, images and volumes; arguments have the forms of `max_pool`'s."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def avg_pool2d(
     Returns
     -------
     ndarray, shape (..., OH, OW)
-        Of the dtype of `x`; float64 for integers and bool.
+        The dtype is that of `x`; float64 for integers and bool.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def avg_pool1d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Mean over windows of signals: `avg_pool2d` along one axis, as in PyTorch.
+    """Mean over windows of signals: `avg_pool2d` with one spatial axis, as in PyTorch.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def avg_pool1d(
     Returns
     -------
     ndarray, shape (..., OW)
-        Of the dtype of `x`; float64 for integers and bool.
+        The dtype is that of `x`; float64 for integers and bool.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def avg_pool3d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Mean over windows of volumes: `avg_pool2d` along three axes, as in PyTorch.
+    """Mean over windows of volumes: `avg_pool2d` with three spatial axes, as in PyTorch.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def avg_pool3d(
     Returns
     -------
     ndarray, shape (..., OD, OH, OW)
-        Of the dtype of `x`; float64 for integers and bool.
+        The dtype is that of `x`; float64 for integers and bool.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def sum_pool(
     device: str | None,
     out: Any,
 ) -> Any:
-    """What `avg_pool2d` or `lp_pool2d` does, along so many spatial axes."""
+    """Average or Lp pooling along `axes` spatial axes; the arguments are those of `avg_pool2d` or `lp_pool2d`."""
     calls = backend(device, x)
     x = calls.operand("x", x)
     spec = pool_spec(

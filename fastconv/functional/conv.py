@@ -1,8 +1,8 @@
 """Convolutions of images, signals (one spatial axis) and volumes (three): the public functions.
 
-Arguments that have a number for each axis take one for a signal and (depth, vertical, horizontal) for a volume; padding
-by side is ``((left, right),)`` and ``((front, back), (top, bottom), (left, right))``. What a call means is checked in
-`fastconv.specs.conv`.
+An argument with a number for each axis takes one number for a signal and (depth, vertical, horizontal) for a volume.
+Padding with a number for each side is ``((left, right),)`` or ``((front, back), (top, bottom), (left, right))``. The
+module `fastconv.specs.conv` checks what a call means.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
     kernel : array_like, shape (KH, KW)
         The kernel, no larger than the image.
     bias : scalar
-        Added to every element. A Python int does not change the dtype, a float only that of integers, as in NumPy.
+        Added to every element. As in NumPy, a Python int does not change the dtype, and a float only changes integers.
     device : {"cpu", "cuda"}, optional
         As in `conv2d`.
 
@@ -44,9 +44,9 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
 
     Notes
     -----
-    ``out[i, j] = bias + sum over a, b of kernel[a, b] * x[i + a, j + b]``. A NaN or an infinity reaches just the
-    outputs that see it. With kernels from about 9x9 on floats go through a transform, which rounds to 1e-5 of the
-    largest output in float32.
+    ``out[i, j] = bias + sum over a, b of kernel[a, b] * x[i + a, j + b]``. A NaN or an infinity reaches only the
+    outputs whose window contains it. Kernels from about 9x9 on are applied to floats by a transform, which rounds to
+    1e-5 of the largest output in float32.
 
     Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 
@@ -70,19 +70,19 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
 def _filter_operands(
     x_dtype: np.dtype, kernel_dtype: np.dtype, bias: Any
 ) -> tuple[tuple[np.dtype, ...], np.ndarray]:
-    """The dtypes that an image filter's is made of, and its bias."""
+    """The dtypes whose promotion an image filter computes in, and its bias as an array of one element."""
     dtypes: tuple[np.dtype, ...] = x_dtype, kernel_dtype
     offset = array("bias", bias)
     if offset.ndim:
         raise ValueError(f"bias must be a scalar, got shape {offset.shape}")
-    # NumPy's rule for Python numbers: an int never changes the dtype, a float only that of integers.
+    # NumPy's rule for Python numbers: an int never changes the dtype, and a float only changes integers.
     if not isinstance(bias, int) and not any(dtype.kind == "V" for dtype in dtypes):
         dtypes += (np.result_type(*dtypes, bias) if type(bias) is float else offset.dtype,)
     return dtypes, offset.reshape(1)
 
 
 def _check_bias(bias: Any, spec: ConvSpec) -> None:
-    """A Python int, which does not change the dtype, must fit it."""
+    """Check that a Python int, which does not change the dtype, fits it; ValueError otherwise."""
     if isinstance(bias, int) and spec.acc_dtype.kind == "i":
         limits = np.iinfo(spec.acc_dtype)
         if not limits.min <= bias <= limits.max:
@@ -122,19 +122,19 @@ def conv2d(
     groups : int
         The channels are split into this many independent convolutions.
     activation : {"relu"}, optional
-        Applied to the result while it is still in registers: "relu" raises negative values to zero (a NaN stays).
+        Applied to the result while it is still in registers: "relu" replaces negative values by zero (a NaN stays).
     algorithm : str
         "auto" or one of `algorithms`.
     precision : {"float32", "tf32", "tf32x3"}
-        How float32 operands are multiplied: in full; or, on a GPU only, by its tensor cores with 10 bits of each
-        factor, or with both factors split in two for nearly all bits at a third of that speed.
+        How float32 operands are multiplied: in full; or, only on a GPU, by its tensor cores, with 10 bits of each
+        factor ("tf32"), or with each factor split in two for nearly all bits at a third of that speed ("tf32x3").
     device : {"cpu", "cuda"}, optional
-        Where it runs; where `x` is by default. Arrays on a GPU (PyTorch, CuPy, Numba, or anything with
-        ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without waiting,
-        in any strides and also in bfloat16. With "cuda" NumPy arrays are copied to the GPU and back.
+        The device to compute on; by default the one that holds `x`. Arrays on a GPU (PyTorch, CuPy, Numba, or anything
+        with ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without
+        waiting, in any strides and also in bfloat16. With "cuda" NumPy arrays are copied to the GPU and back.
     out : ndarray, optional
-        Where the result goes: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On a
-        GPU of any strides.
+        The array for the result: C-contiguous, of the result's shape and dtype, sharing no memory with the inputs. On
+        a GPU its strides may be any.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def convolve(
     device: str | None,
     out: Any,
 ) -> Any:
-    """What `conv2d` does, along so many spatial axes."""
+    """Convolve along `axes` spatial axes; the arguments are those of `conv2d`."""
     calls = backend(device, x)
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)
@@ -254,7 +254,7 @@ def conv1d(
 
     Notes
     -----
-    Source: van den Oord et al., WaveNet, arXiv:1609.03499, for dilated ones.
+    Source: van den Oord et al., WaveNet, arXiv:1609.03499, for dilated convolutions.
 
     Examples
     --------

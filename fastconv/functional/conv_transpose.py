@@ -25,7 +25,7 @@ def conv_transpose2d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """2-D transposed convolution layer, as in PyTorch: every element of `x` adds the kernels times itself.
+    """2-D transposed convolution layer, as in PyTorch: each element of `x` times the kernels is added to the output.
 
     Parameters
     ----------
@@ -36,20 +36,20 @@ def conv_transpose2d(
     bias : array_like, shape (C_out,), optional
         Added to every element of its output channel.
     stride, dilation : int or (int, int)
-        Distance in the output of what neighbouring elements of `x` add, and of what neighbouring taps do.
+        Distance in the output between what neighbouring elements of `x` add, and between neighbouring taps.
     padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
-        As much is cut off the sides of the output; "same" cuts it to ``H * stride``, the odd one at the end ("same") or
-        start ("same_lower").
+        How much is cut off the sides of the output; "same" cuts it to ``H * stride``, the odd one at the end ("same")
+        or start ("same_lower").
     output_padding : int or (int, int)
         Added to the output's size at the end; less than the stride or the dilation.
     groups : int
         The channels are split into this many independent operations.
     output_size : int or (int, int), optional
-        Of the output, instead of `output_padding`, which it then tells (as in PyTorch's layer). Where it is smaller
-        than all that the kernels reach, it tells the padding instead of `padding` (as in ONNX): half of it on each
-        side, the odd one at the start, or at the end with "same".
+        Height and width of the output, instead of `output_padding`, which follows from it (as in PyTorch's layer). If
+        it is smaller than all that the kernels reach, the padding follows from it, too, instead of from `padding` (as
+        in ONNX): half on each side, the odd one at the start, or at the end with "same".
     algorithm : str
-        "auto" or one of ``algorithms("conv_transpose2d")``. By the name of one of `conv2d`'s all phases are its.
+        "auto" or one of ``algorithms("conv_transpose2d")``. An algorithm of `conv2d` computes all phases by itself.
     device, out
         As in `conv2d`.
 
@@ -66,9 +66,9 @@ def conv_transpose2d(
 
     Notes
     -----
-    The index equation is in `fastconv.specs.conv_transpose`. It is the gradient of a convolution for its input. A NaN
-    or an infinity in `x` reaches just what the kernels at its place reach; where a convolution runs by "winograd", as
-    in `conv2d`, also the rest of its tile.
+    The index equation is in `fastconv.specs.conv_transpose`. The operation is the gradient of a convolution for its
+    input. A NaN or an infinity in `x` reaches only the outputs that the kernels reach from there; with convolutions by
+    "winograd", also the rest of the tile, as in `conv2d`.
 
     Source: Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, arXiv:1603.07285, chapter 4.
 
@@ -99,7 +99,7 @@ def conv_transpose1d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """1-D transposed convolution layer: `conv_transpose2d` of signals, as in PyTorch.
+    """1-D transposed convolution layer: `conv_transpose2d` for signals, as in PyTorch.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def conv_transpose3d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """3-D transposed convolution layer: `conv_transpose2d` of volumes, as in PyTorch.
+    """3-D transposed convolution layer: `conv_transpose2d` for volumes, as in PyTorch.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _transpose(
     device: str | None,
     out: Any,
 ) -> Any:
-    """What `conv_transpose2d` does, along so many spatial axes."""
+    """Apply a transposed convolution along `axes` spatial axes; the arguments are those of `conv_transpose2d`."""
     calls = backend(device, x)
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)

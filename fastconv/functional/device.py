@@ -1,4 +1,4 @@
-"""The one place that asks for a device: which module's calls compute."""
+"""The one place that loads a device: `backend` returns the module whose functions compute a call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from ..specs.arrays import array
 
 
 class Recorder:
-    """A device that computes nothing: a verb answers with its own name and what it is asked for.
+    """A device that computes nothing: its verbs return their own name, the spec and the operands.
 
-    So whoever wants to know what a call means has the spec from the public function itself, which checks it.
+    So whoever wants to know what a call means gets the spec from the public function, which checks it.
     """
 
     operand = staticmethod(array)
@@ -23,13 +23,13 @@ class Recorder:
         return lambda spec, *operands: (verb, spec, operands)
 
 
-#: `fastconv.cpu.calls`, once it is loaded.
+#: The module `fastconv.cpu.calls`, once it is loaded.
 _cpu: Any = None
 
 
 def backend(device: Any, x: object, name: str = "x") -> Any:
-    """`fastconv.cpu.calls` or `fastconv.cuda.calls`: of a device by name, or by default where `x`, the argument `name`,
-    is; ValueError or TypeError if there is a contradiction. A `Recorder` stays what it is."""
+    """The module `fastconv.cpu.calls` or `fastconv.cuda.calls`, of the named `device` or by default of the one that
+    holds `x`; a `Recorder` is returned as it is. Errors are those of `base.devices.place`; they call `x` by `name`."""
     if device is None and type(x) is np.ndarray:  # nearly always
         return _cpu or cpu()
     if isinstance(device, Recorder):
@@ -38,7 +38,7 @@ def backend(device: Any, x: object, name: str = "x") -> Any:
 
 
 def cpu() -> Any:
-    """`fastconv.cpu.calls`; an import statement would look it up at every call."""
+    """The module `fastconv.cpu.calls`; an import statement here would look it up at every call."""
     global _cpu
     if _cpu is None:
         from ..cpu import calls

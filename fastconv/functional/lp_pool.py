@@ -1,4 +1,4 @@
-"""Poolings by the p-norm of each window, of signals, images and volumes; arguments are as those of `max_pool`."""
+"""Lp poolings: the p-norm of windows of signals, images and volumes; arguments have the forms of `max_pool`'s."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def lp_pool2d(
     Parameters
     ----------
     x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
-        As in `avg_pool2d`, of whose result for ``x ** p`` this is the p-th root after multiplying by the window's
-        ``KH * KW`` elements. Where the divisor is that number, as it is by default in every window that `ceil_mode`
-        does not let hang over the end, this is the sum.
+        As in `avg_pool2d`. The result is the p-th root of its result for ``x ** p`` times the window's ``KH * KW``
+        elements. Where the divisor is this number, the two cancel, and the sum remains: by default in every window that
+        does not reach beyond the end in `ceil_mode`.
     norm_type : float
         The power p, positive: 1 gives the sum, 2 the Euclidean norm.
 
     Returns
     -------
     ndarray, shape (..., OH, OW)
-        Of the dtype of `x`; float64 for integers and bool. NaN where a sum of odd powers is negative and has no root.
-        Powers are made in that dtype (of float16 in float32), as in PyTorch: those of float32 beyond 3e38 are infinite.
+        The dtype is that of `x`; float64 for integers and bool. NaN where a sum of odd powers is negative and has no
+        root. Powers have that dtype (float32 for float16), as in PyTorch: those of float32 beyond 3e38 are infinite.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def lp_pool1d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Power mean times window size over windows of signals: `lp_pool2d` along one axis, as in PyTorch.
+    """Power mean times window size over windows of signals: `lp_pool2d` with one spatial axis, as in PyTorch.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def lp_pool1d(
     Returns
     -------
     ndarray, shape (..., OW)
-        Of the dtype of `x`; float64 for integers and bool.
+        The dtype is that of `x`; float64 for integers and bool.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def lp_pool3d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Power mean times window size over windows of volumes: `lp_pool2d` along three axes, as in PyTorch.
+    """Power mean times window size over windows of volumes: `lp_pool2d` with three spatial axes, as in PyTorch.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def lp_pool3d(
     Returns
     -------
     ndarray, shape (..., OD, OH, OW)
-        Of the dtype of `x`; float64 for integers and bool.
+        The dtype is that of `x`; float64 for integers and bool.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Max poolings of signals (one spatial axis), images and volumes (three), and the way back for images.
+"""Max poolings of signals (one spatial axis), images and volumes (three), and unpooling of images.
 
-Arguments that have a number for each axis take one for a signal and (depth, vertical, horizontal) for a volume; padding
-by side is ``((left, right),)`` and ``((front, back), (top, bottom), (left, right))``.
+An argument with a number for each axis takes one number for a signal and (depth, vertical, horizontal) for a volume.
+Padding with a number for each side is ``((left, right),)`` or ``((front, back), (top, bottom), (left, right))``.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ def max_pool2d(
     kernel_size : int or (int, int)
         The window, vertical first.
     stride : int or (int, int), optional
-        Step of the window; the window itself by default.
+        Step of the window; by default the size of the window.
     padding
-        The forms of `conv2d`, with minus infinity; on each side less than the window, so that every window touches
-        the input.
+        Padding in the forms of `conv2d`, filled with minus infinity; less than the window on each side, so that every
+        window touches the input.
     dilation : int or (int, int)
         Spacing of the window's taps.
     ceil_mode : bool
-        Keep a last window that hangs over the end.
+        Keep a last window that reaches beyond the end.
     return_indices : bool
-        Return the pair (values, indices); an index is flat in the H * W plane, int64.
+        Return the pair (values, indices); an index (int64) counts the elements of the H * W plane.
     algorithm, device, out
         As in `conv2d`.
 
     Returns
     -------
     ndarray, shape (..., OH, OW), or two of them
-        Of the dtype of `x`. A NaN in the window is its maximum.
+        The dtype is that of `x`. A NaN in a window is its maximum.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def max_pool1d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Maximum over windows of signals: `max_pool2d` along one axis, as in PyTorch.
+    """Maximum over windows of signals: `max_pool2d` with one spatial axis, as in PyTorch.
 
     Parameters
     ----------
@@ -102,12 +102,12 @@ def max_pool1d(
     padding, ceil_mode, algorithm, device, out
         As in `max_pool2d`.
     return_indices : bool
-        Return the pair (values, indices); an index is flat in the signal, int64.
+        Return the pair (values, indices); an index (int64) counts the elements of the signal.
 
     Returns
     -------
     ndarray, shape (..., OW), or two of them
-        Of the dtype of `x`. A NaN in the window is its maximum.
+        The dtype is that of `x`. A NaN in a window is its maximum.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def max_pool3d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Maximum over windows of volumes: `max_pool2d` along three axes, as in PyTorch.
+    """Maximum over windows of volumes: `max_pool2d` with three spatial axes, as in PyTorch.
 
     Parameters
     ----------
@@ -148,12 +148,12 @@ def max_pool3d(
     padding, ceil_mode, algorithm, device, out
         As in `max_pool2d`.
     return_indices : bool
-        Return the pair (values, indices); an index is flat in the D * H * W volume, int64.
+        Return the pair (values, indices); an index (int64) counts the elements of the D * H * W volume.
 
     Returns
     -------
     ndarray, shape (..., OD, OH, OW), or two of them
-        Of the dtype of `x`. A NaN in the window is its maximum.
+        The dtype is that of `x`. A NaN in a window is its maximum.
 
     Raises
     ------
@@ -182,31 +182,31 @@ def max_unpool2d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Maxima put back to where `max_pool2d` found them, zeros elsewhere, as in PyTorch.
+    """Maxima put back where `max_pool2d` found them, with zeros elsewhere, as in PyTorch.
 
     Parameters
     ----------
     x : array_like, shape (N, C, OH, OW), (C, OH, OW) or (OH, OW)
         The maxima.
     indices : array_like of int, shape of `x`
-        Their flat places in the H * W plane. Of several values for a place the last is kept; on a GPU any of them.
+        Their indices in the H * W plane. If several values have one index, the last is kept; on a GPU, any of them.
     kernel_size, stride, padding : int or (int, int)
-        Of the pooling. They tell the size, ``(OH - 1) * stride - 2 * padding + kernel_size``.
+        The arguments of the pooling. They give the size, ``(OH - 1) * stride - 2 * padding + kernel_size``.
     output_size : (int, int), optional
-        The size instead; by less than the stride another than that.
+        Another size, which differs from that one by less than the stride.
     device, out
         As in `conv2d`.
 
     Returns
     -------
     ndarray, shape (..., H, W)
-        Of the dtype of `x`.
+        The dtype is that of `x`.
 
     Raises
     ------
     ValueError, TypeError, MemoryError
-        If an argument does not fit, or an index is outside the plane. (Of arrays on a GPU the indices are not looked at
-        beforehand, and values whose index is outside are left out.)
+        If an argument does not fit, or an index is outside the plane. (On a GPU the indices are not checked beforehand,
+        and values whose index is outside are left out.)
 
     Notes
     -----
@@ -240,7 +240,7 @@ def max_pool(
     device: str | None,
     out: Any,
 ) -> Any:
-    """What `max_pool2d` does, along so many spatial axes."""
+    """Max pooling along `axes` spatial axes; the arguments are those of `max_pool2d`."""
     calls = backend(device, x)
     x = calls.operand("x", x)
     window = kernel_size, stride, padding, dilation

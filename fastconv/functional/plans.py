@@ -1,4 +1,4 @@
-"""Plans: convolutions that are checked, decided and packed once, to be called again and again."""
+"""Plans: convolutions that are checked and packed once, with a chosen algorithm, to be called again and again."""
 
 from __future__ import annotations
 
@@ -39,27 +39,27 @@ def plan_conv2d(
     device: str | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Check, decide and pack a `conv2d` once, to call it many times.
+    """Check and pack a `conv2d` once and choose its algorithm, to call it many times.
 
     Parameters
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, H, W) or (C, H, W).
     weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
-        As in `conv2d`; the default device is where `weight` is. Weight and bias are copied: changing them later does
-        not change the plan.
+        As in `conv2d`; the default device is the one that holds `weight`. Weight and bias are copied: changing them
+        later does not change the plan.
     dtype : dtype, optional
-        Of the inputs to come; the weight's by default.
+        The dtype of the inputs to come; the weight's by default.
     measure : bool
-        Whether to time the algorithms, each compiled if need be, instead of estimating which is the fastest. The answer
-        is remembered on disk (`fastconv.wisdom`), and ``algorithm="auto"`` follows it from then on: a second time costs
-        nothing. It holds for this problem, dtype and number of threads.
+        Whether to time the algorithms, each compiled if need be, instead of estimating which is the fastest. The winner
+        for this problem, dtype and number of threads is remembered on disk (`fastconv.wisdom`): ``algorithm="auto"``
+        takes it from then on, and measuring again costs nothing.
 
     Returns
     -------
     Plan
-        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``algorithm``,
-        ``flops``, ``scratch_bytes`` and ``output_shape``.
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It has the attributes
+        ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def plan_conv2d(
 
     Notes
     -----
-    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning separately from running.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def _plan_convolution(
     device: str | None,
     measure: bool,
 ) -> Plan:
-    """What `plan_conv2d` does, along so many spatial axes."""
+    """Plan a convolution along `axes` spatial axes; the arguments are those of `plan_conv2d`."""
 
     def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> ConvSpec:
         return conv_spec(
@@ -134,7 +134,7 @@ def plan_conv1d(
     device: str | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Check, decide and pack a `conv1d` once, to call it many times.
+    """Check and pack a `conv1d` once and choose its algorithm, to call it many times.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def plan_conv3d(
     device: str | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Check, decide and pack a `conv3d` once, to call it many times.
+    """Check and pack a `conv3d` once and choose its algorithm, to call it many times.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def plan_conv_transpose2d(
     device: str | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Check, decide and pack a `conv_transpose2d` once, to call it many times.
+    """Check and pack a `conv_transpose2d` once and choose its algorithm, to call it many times.
 
     Parameters
     ----------
@@ -236,17 +236,17 @@ def plan_conv_transpose2d(
     weight, bias, stride, padding, output_padding, groups, dilation, output_size, algorithm
         As in `conv_transpose2d`. Weight and bias are copied: changing them later does not change the plan.
     dtype : dtype, optional
-        Of the inputs to come; the weight's by default.
+        The dtype of the inputs to come; the weight's by default.
     device : {"cpu", "cuda"}, optional
-        Where it runs; where `weight` is by default.
+        The device to compute on; by default the one that holds `weight`.
     measure : bool
-        As in `plan_conv2d`. Of the algorithms that are made of convolutions those are measured first.
+        As in `plan_conv2d`. The convolutions that some algorithms consist of are measured first.
 
     Returns
     -------
     Plan
-        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It tells its ``spec``,
-        ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
+        Call it as ``plan(x)`` or ``plan(x, out=out)``, from as many threads as you like. It has the attributes
+        ``spec``, ``algorithm``, ``flops``, ``scratch_bytes`` and ``output_shape``.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def plan_conv_transpose2d(
 
     Notes
     -----
-    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning apart from running.
+    Source: Frigo and Johnson, The design and implementation of FFTW3, 2005, for planning separately from running.
 
     Examples
     --------
@@ -286,7 +286,7 @@ def plan_conv_transpose1d(
     device: str | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Check, decide and pack a `conv_transpose1d` once, to call it many times.
+    """Check and pack a `conv_transpose1d` once and choose its algorithm, to call it many times.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def plan_conv_transpose3d(
     device: str | None = None,
     measure: bool = False,
 ) -> Plan:
-    """Check, decide and pack a `conv_transpose3d` once, to call it many times.
+    """Check and pack a `conv_transpose3d` once and choose its algorithm, to call it many times.
 
     Parameters
     ----------
@@ -376,7 +376,7 @@ def _plan_transpose(
     device: str | None,
     measure: bool,
 ) -> Any:
-    """What `plan_conv_transpose2d` does, along so many spatial axes."""
+    """Plan a transposed convolution along `axes` spatial axes; the arguments are those of `plan_conv_transpose2d`."""
 
     def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> TransposeSpec:
         return transpose_spec(axes, x_shape, x_dtype, weight, bias, geometry, groups)
@@ -394,7 +394,7 @@ def _plan(
     device: str | None,
     measure: bool,
 ) -> Any:
-    """A plan of what `spec` makes of the input's shape and dtype, weight and bias."""
+    """Plan the problem that the function `spec` makes from the input's shape and dtype, the weight and the bias."""
     calls = backend(device, weight if device is None else None)
     weight = calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)

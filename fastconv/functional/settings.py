@@ -1,4 +1,4 @@
-"""Which algorithms there are, and how many threads they may use."""
+"""Settings: the names of the algorithms, and the number of threads that they may use."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ __all__ = ["algorithms", "get_num_threads", "num_threads", "set_num_threads"]
 
 
 def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
-    """Names of the algorithms there are for an operation.
+    """Names of the algorithms of an operation.
 
     Parameters
     ----------
     op : str
-        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "lp_pool2d", likewise with 1d and 3d;
-        gradients are "conv2d_weight", "conv2d_input", "max_pool2d_input" and "avg_pool2d_input"; and
-        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d", "fold2d", of which there is one each.
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d" or "lp_pool2d", or one of these with 1d
+        or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input" or "avg_pool2d_input"; or
+        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d" or "fold2d", which have one algorithm.
     device : {"cpu", "cuda"}
-        Where it runs.
+        The device that they run on.
 
     Returns
     -------
     tuple of str
-        In table order: the most specialised first, the readable definition last.
+        The names in table order: the most specialised first, the readable definition last.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def set_num_threads(threads: int | None) -> None:
     Parameters
     ----------
     threads : int or None
-        At most so many; None for as many as Numba uses (``NUMBA_NUM_THREADS``, all cores by default).
+        The limit; None for the number that Numba uses (``NUMBA_NUM_THREADS``, all cores by default).
 
     Raises
     ------
@@ -59,8 +59,8 @@ def set_num_threads(threads: int | None) -> None:
 
     Notes
     -----
-    Results do not depend on it. Numba's own ``numba.set_num_threads``, which holds for one Python thread, counts too:
-    the smaller number is used. The matrix products of ``im2col`` run in NumPy's BLAS, which has its own threads.
+    Results do not depend on the limit. ``numba.set_num_threads``, which holds for one Python thread, counts too: the
+    smaller number is used. The matrix products of ``im2col`` run in NumPy's BLAS, which has its own threads.
 
     Examples
     --------
@@ -125,12 +125,12 @@ _outside = _Outside()
 
 
 def get_num_threads() -> int:
-    """How many threads a call from this Python thread may use.
+    """The number of threads that a call from this Python thread may use.
 
     Returns
     -------
     int
-        Numba's number, or less by `set_num_threads` or `num_threads`.
+        Numba's number, or the limit of `set_num_threads` or `num_threads` if that is less.
 
     Examples
     --------

@@ -21,7 +21,7 @@ def output_shape(
     channels: int | None = None,
     axes: int = 2,
 ) -> tuple[int, ...]:
-    """Shape of the output of a convolution or pooling layer, without computing it.
+    """Shape of the output of a convolution or pooling layer, found without computing the output.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def output_shape(
     ceil_mode : bool
         Round up instead of down, as pooling layers may.
     channels : int, optional
-        Number of output channels; the input's own by default, as in pooling.
+        Number of output channels; by default the number of input channels, as in pooling.
     axes : {1, 2, 3}
-        Spatial axes, the last ones of `x_shape`: 1 for signals, 3 for volumes.
+        Number of spatial axes, the last ones of `x_shape`: 1 for signals, 3 for volumes.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def _window(kernel: Sizes, dilation: Sizes) -> Sizes:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What one output element of a stack of layers sees of the input, per axis (vertical, horizontal)."""
+    """The part of the input that one output element of a stack of layers sees, per axis (vertical, horizontal)."""
 
     size: Sizes
     """Rows and columns of the input that one output element depends on."""
@@ -113,11 +113,11 @@ def receptive_field(layers: Sequence[Any], *, axes: int = 2) -> ReceptiveField:
     Parameters
     ----------
     layers : sequence
-        From the input on. Each layer is a mapping with ``kernel_size`` and optionally ``stride``, ``padding``
-        and ``dilation``, or a tuple of these in this order, or a bare kernel size. Each value is as in `conv2d`
-        (``"same"`` only where the stride is 1, because its padding depends on the size of the input otherwise).
+        The layers from the input on. Each is a mapping with ``kernel_size`` and optionally ``stride``, ``padding`` and
+        ``dilation``, or a tuple of these in this order, or a bare kernel size. Each value is as in `conv2d` (``"same"``
+        only where the stride is 1, because its padding depends on the size of the input otherwise).
     axes : {1, 2, 3}
-        Spatial axes of the layers: 1 of signals, 3 of volumes.
+        Number of spatial axes of the layers: 1 for signals, 3 for volumes.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Convolution as a matrix product, for all to see: unrolled windows, and the correlation as a sparse matrix."""
+"""Convolution as a matrix product, made visible: unrolled windows, and the correlation as a sparse matrix."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def fold2d(
     Parameters
     ----------
     columns : array_like, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
-        What `unfold2d` gives.
+        Columns as `unfold2d` returns them.
     output_size : int or (int, int)
         Height and width of the image.
     kernel_size, stride, padding, dilation
@@ -98,11 +98,11 @@ def fold2d(
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As `conv2d`, and if `columns` has not the shape that goes with the windows.
+        As `conv2d`, and if the shape of `columns` does not fit the windows.
 
     Examples
     --------
-    How many windows see each pixel:
+    The number of windows that see each pixel:
 
     >>> import numpy as np, fastconv
     >>> fastconv.fold2d(np.ones((4, 4)), 3, 2)
@@ -130,9 +130,9 @@ def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:
     Returns
     -------
     scipy.sparse.csr_array, shape (OH * OW, H * W)
-        Of the kernel's dtype: one row for each output, with the kernel's elements in the columns of the pixels it sees.
-        A fully connected layer has a number for each of the matrix's elements; this one has KH * KW, shared by all
-        rows (translation invariance), and zeros elsewhere (locality).
+        The dtype is the kernel's. Each row gives one output; it has the kernel's elements in the columns of the pixels
+        that this output sees. A fully connected layer has a number for each of the matrix's elements; this one has
+        KH * KW, shared by all rows (translation invariance), and zeros elsewhere (locality).
 
     Raises
     ------

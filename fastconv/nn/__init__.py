@@ -11,29 +11,29 @@
 
 `backward` takes the gradient of the loss with respect to what `forward` returned, gives the one with respect to its
 input, and leaves those of the parameters in their `grad` (it replaces what was there). There is no graph: a layer
-remembers what its last `forward` saw, so a layer stands in one place of one model.
+remembers what its last `forward` saw, so a layer stands in one place of one model, and `backward` without a `forward`
+that succeeded is a RuntimeError.
 
-Names, defaults and initial values are those of `torch.nn`; arrays are float32 unless `dtype` says otherwise.
+Names, defaults and initial values are those of `torch.nn`; parameters are float32 unless `dtype` says otherwise. Layers
+for images take one without the batch axis, too. Integers become float64 in activations and losses. Sums of float16,
+for biases' gradients, losses and optimizers, are float32. Of an empty batch, gradients are zero or empty and a mean is
+nan.
 """
 
 from .layers import (
-    SGD,
-    Adam,
     AvgPool2d,
     Conv2d,
     ConvTranspose2d,
-    CrossEntropyLoss,
     Flatten,
     Layer,
     Linear,
     MaxPool2d,
-    MSELoss,
-    Parameter,
     ReLU,
     Sequential,
     Sigmoid,
     Tanh,
 )
+from .training import SGD, Adam, CrossEntropyLoss, MSELoss, Parameter
 
 __all__ = [
     "SGD",

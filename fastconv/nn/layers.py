@@ -1,24 +1,10 @@
-"""Layers to learn with: each has a `forward` and a `backward`, and NumPy arrays go in and out.
-
-::
-
-    model = Sequential(Conv2d(1, 6, 5, padding=2), ReLU(), MaxPool2d(2), Flatten(), Linear(6 * 14 * 14, 10))
-    loss, optimizer = CrossEntropyLoss(), SGD(model.parameters(), lr=0.1, momentum=0.9)
-    for x, labels in batches:
-        value = loss.forward(model.forward(x), labels)
-        model.backward(loss.backward())
-        optimizer.step()
-
-`backward` takes the gradient of the loss with respect to what `forward` returned, gives the one with respect to its
-input, and leaves those of the parameters in their `grad` (it replaces what was there). There is no graph: a layer
-remembers what its last `forward` saw, so a layer stands in one place of one model.
-
-Names, defaults and initial values are those of `torch.nn`; arrays are float32 unless `dtype` says otherwise.
-"""
+"""Layers, each with a `forward` and a `backward`."""
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from typing import Any
 
 import numpy as np
@@ -29,48 +15,47 @@ from ..functional.conv import conv2d
 from ..functional.conv_transpose import conv_transpose2d
 from ..functional.max_pool import max_pool2d
 from ..specs.arguments import integer, pair
-from .training import SGD, Adam, CrossEntropyLoss, MSELoss, Parameter
-
-__all__ = [
-    "SGD",
-    "Adam",
-    "AvgPool2d",
-    "Conv2d",
-    "ConvTranspose2d",
-    "CrossEntropyLoss",
-    "Flatten",
-    "Layer",
-    "Linear",
-    "MSELoss",
-    "MaxPool2d",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "Sigmoid",
-    "Tanh",
-]
+from ..specs.arrays import array
+from ..specs.conv_transpose import transpose_spec
+from ..specs.dtypes import computed
+from .training import Parameter, Remembering, floats
 
 
-class Layer:
+class Layer(Remembering):
     """What all layers are; on its own the layer that does nothing."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def forward(self, x: Any) -> np.ndarray:
         """The layer's output."""
-        return x
+        self._memory = None
+        output, needed = self._output(array("x", x))
+        self._memory = output.shape, needed
+        return output
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
+    def backward(self, grad: Any, *, for_input: bool = True) -> Any:
         """The gradient for the input, from the one for the output of the last `forward`.
 
         Without `for_input` only the parameters' gradients are needed; a layer may then return None.
         """
-        return grad
+        shape, needed = self._remembered()
+        grad = floats("grad", grad)
+        if grad.shape != shape:
+            raise ValueError(f"grad must have the output's shape {shape}, got {grad.shape}")
+        return self._gradient(grad, needed, for_input)
 
     def parameters(self) -> list[Parameter]:
         """What the layer learns."""
         return []
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
+    def __call__(self, x: Any) -> np.ndarray:
         return self.forward(x)
+
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        """The output, and what `_gradient` needs of it."""
+        return x, None
+
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        """What `backward` returns."""
+        return grad
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtype: Any) -> Parameter:
@@ -79,13 +64,10 @@ def _uniform(shape: tuple[int, ...], fan_in: int, rng: np.random.Generator, dtyp
     return Parameter(rng.uniform(-bound, bound, shape).astype(dtype))
 
 
-def _per_channel(grad: np.ndarray) -> np.ndarray:
-    """The gradient for a bias."""
-    return grad.reshape(*grad.shape[:2], -1).sum(axis=2).sum(axis=0)
-
-
 class _WithWeight(Layer):
-    """A weight, and perhaps a bias for each output; `_x` is what the last `forward` saw."""
+    """A weight, and perhaps a bias for each index of the output's axis `_axis`."""
+
+    _axis = -3
 
     def __init__(
         self, shape: tuple[int, ...], fan_in: int, outputs: int, bias: bool, dtype: Any, rng: Any
@@ -93,7 +75,6 @@ class _WithWeight(Layer):
         rng = np.random.default_rng(rng)
         self.weight = _uniform(shape, fan_in, rng, dtype)
         self.bias = _uniform((outputs,), fan_in, rng, dtype) if bias else None
-        self._x: np.ndarray | None = None
 
     def parameters(self) -> list[Parameter]:
         return [self.weight] if self.bias is None else [self.weight, self.bias]
@@ -102,11 +83,12 @@ class _WithWeight(Layer):
     def _offset(self) -> np.ndarray | None:
         return None if self.bias is None else self.bias.value
 
-    @property
-    def _seen(self) -> np.ndarray:
-        if self._x is None:
-            raise RuntimeError(f"{type(self).__name__}.backward needs a forward before it")
-        return self._x
+    def _learn(self, for_weight: np.ndarray, grad: np.ndarray) -> None:
+        """Leave the parameters' gradients: the bias's is a sum of the output's `grad`."""
+        self.weight.grad = for_weight
+        if self.bias is not None:
+            others = tuple([axis for axis in range(-grad.ndim, 0) if axis != self._axis])
+            self.bias.grad = grad.sum(others, computed(grad.dtype)).astype(grad.dtype, copy=False)
 
 
 def _kernels(kernel_size: Any, groups: int, **channels: int) -> tuple[int, ...]:
@@ -138,16 +120,13 @@ class Conv2d(_WithWeight):
         shape = _kernels(kernel_size, groups, out_channels=out_channels, in_channels=in_channels)
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._x = x
-        return conv2d(x, self.weight.value, self._offset, **self.options)
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return conv2d(x, self.weight.value, self._offset, **self.options), x
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
-        x, weight = self._seen, self.weight
-        weight.grad = gradients.conv2d_weight(x, weight.value.shape, grad, **self.options)
-        if self.bias is not None:
-            self.bias.grad = _per_channel(grad)
-        return gradients.conv2d_input(x.shape, weight.value, grad, **self.options) if for_input else None
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        x, weight = needed, self.weight.value
+        self._learn(gradients.conv2d_weight(x, weight.shape, grad, **self.options), grad)
+        return gradients.conv2d_input(x.shape, weight, grad, **self.options) if for_input else None
 
 
 class ConvTranspose2d(_WithWeight):
@@ -175,21 +154,24 @@ class ConvTranspose2d(_WithWeight):
         shape = _kernels(kernel_size, groups, in_channels=in_channels, out_channels=out_channels)
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._x = x
-        return conv_transpose2d(x, self.weight.value, self._offset, output_padding=self.output_padding, **self.options)
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        options = self.options | {"output_padding": self.output_padding}
+        return conv_transpose2d(x, self.weight.value, self._offset, **options), x
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
         # The layer is the transpose of a convolution, so for its gradients input and output change places.
-        x, weight = self._seen, self.weight
-        weight.grad = gradients.conv2d_weight(grad, weight.value.shape, x, **self.options)
-        if self.bias is not None:
-            self.bias.grad = _per_channel(grad)
-        return conv2d(grad, weight.value, **self.options) if for_input else None
+        x, weight, options = needed, self.weight.value, self.options
+        geometry = options["stride"], options["padding"], self.output_padding, options["dilation"], None
+        spec = transpose_spec(2, x.shape, x.dtype, weight, None, geometry, options["groups"])
+        options = options | {"padding": spec.convolution.padding}  # in numbers: "same" goes by the input's size
+        self._learn(gradients.conv2d_weight(grad, weight.shape, x, **options), grad)
+        return conv2d(grad, weight, **options) if for_input else None
 
 
 class Linear(_WithWeight):
     """``x @ weight.T + bias`` for x of shape (N, in_features)."""
+
+    _axis = -1
 
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
@@ -197,19 +179,16 @@ class Linear(_WithWeight):
         shape = integer("out_features", out_features, 1), integer("in_features", in_features, 1)
         super().__init__(shape, in_features, out_features, bias, dtype, rng)
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
         if x.ndim != 2 or x.shape[1] != self.weight.value.shape[1]:
             raise ValueError(f"x must have shape (N, {self.weight.value.shape[1]}), got {x.shape}")
-        self._x = x
         product = x @ self.weight.value.T
         if self.bias is not None:
             product += self.bias.value
-        return product
+        return product, x
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
-        self.weight.grad = grad.T @ self._seen
-        if self.bias is not None:
-            self.bias.grad = grad.sum(axis=0)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        self._learn(grad.T @ needed, grad)
         return grad @ self.weight.value if for_input else None
 
 
@@ -222,12 +201,11 @@ class MaxPool2d(Layer):
         self.window = kernel_size, stride, padding, dilation
         self.ceil_mode = ceil_mode
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._x = x
-        return max_pool2d(x, *self.window, ceil_mode=self.ceil_mode)
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return max_pool2d(x, *self.window, ceil_mode=self.ceil_mode), x
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return gradients.max_pool2d(self._x, grad, *self.window, ceil_mode=self.ceil_mode)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        return gradients.max_pool2d(needed, grad, *self.window, ceil_mode=self.ceil_mode)
 
 
 class AvgPool2d(Layer):
@@ -246,56 +224,60 @@ class AvgPool2d(Layer):
         self.options: dict[str, Any] = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad}
         self.options["divisor_override"] = divisor_override
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._x = x
-        return avg_pool2d(x, *self.window, **self.options)
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return avg_pool2d(x, *self.window, **self.options), x
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return gradients.avg_pool2d(self._x, grad, *self.window, **self.options)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        return gradients.avg_pool2d(needed, grad, *self.window, **self.options)
 
 
 class Sigmoid(Layer):
     """``1 / (1 + exp(-x))``."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._y = np.tanh(x / 2) / 2 + x.dtype.type(0.5)  # which, unlike the definition, overflows nowhere
-        return self._y
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        with np.errstate(over="ignore"):  # one over infinity is right
+            y = 1 / (1 + np.exp(-floats("x", x)))
+        return y, y
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return grad * (self._y - self._y * self._y)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        return grad * (1 - needed) * needed
 
 
 class Tanh(Layer):
     """The hyperbolic tangent."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._y = np.tanh(x)
-        return self._y
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        y = np.tanh(floats("x", x))
+        return y, y
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return grad * (1 - self._y * self._y)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        return grad * (1 - needed * needed)
 
 
 class ReLU(Layer):
     """``max(x, 0)``."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._y = np.maximum(x, 0)
-        return self._y
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        y = np.maximum(floats("x", x), 0)
+        return y, y
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return grad * (self._y > 0)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        return grad * (needed > 0)
 
 
 class Flatten(Layer):
     """All axes but the first in one."""
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        self._shape = x.shape
-        return x.reshape(len(x), -1)
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
+        return x.reshape(len(x), math.prod(x.shape[1:])), x.shape
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> np.ndarray:
-        return grad.reshape(self._shape)
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
+        return grad.reshape(needed)
+
+
+def _opened(file: Any, mode: str) -> Any:
+    """A context of the file of that name, or of one that is open and stays so."""
+    return open(file, mode) if isinstance(file, (str, bytes, os.PathLike)) else contextlib.nullcontext(file)
 
 
 class Sequential(Layer):
@@ -304,12 +286,12 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer) -> None:
         self.layers = layers
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
+    def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
         for layer in self.layers:
             x = layer.forward(x)
-        return x
+        return x, None
 
-    def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
+    def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
         for layer in reversed(self.layers):
             grad = layer.backward(grad, for_input=for_input or layer is not self.layers[0])
         return grad
@@ -323,18 +305,34 @@ class Sequential(Layer):
     def __getitem__(self, index: int) -> Layer:
         return self.layers[index]
 
+    def _named(self) -> dict[str, Parameter]:
+        """The parameters by their names in a file."""
+        return {f"parameter{number}": each for number, each in enumerate(self.parameters())}
+
     def save(self, file: Any) -> None:
-        """Write the parameters, in order, to a ``.npz`` file: a name or something open for writing."""
-        values = {f"parameter{number}": each.value for number, each in enumerate(self.parameters())}
-        np.savez(file, **values)  # type: ignore[arg-type] # none of these names is that of its flag
+        """Write the parameters as `numpy.savez` does: to the file of just this name, or to one open for writing."""
+        values = {name: parameter.value for name, parameter in self._named().items()}
+        with _opened(file, "wb") as opened:
+            np.savez(opened, **values)  # type: ignore[arg-type] # none of these names is that of its flag
 
     def load(self, file: Any) -> None:
-        """Read them again, into a model of the same layers; ValueError, with nothing changed, if they do not fit."""
-        with np.load(file, allow_pickle=False) as stored:
-            values = [stored[f"parameter{number}"] for number in range(len(stored.files))]
-        own = self.parameters()
-        if [value.shape for value in values] != [parameter.value.shape for parameter in own]:
-            raise ValueError(f"file has parameters of shapes {[value.shape for value in values]}, but the model's have "
-                             f"{[parameter.value.shape for parameter in own]}")
-        for parameter, value in zip(own, values, strict=True):
-            parameter.value = value.astype(parameter.value.dtype)
+        """Read what `save` wrote, into a model of the same layers.
+
+        ValueError, with nothing changed, if the file is not one that `save` wrote, or its parameters do not fit.
+        """
+        with _opened(file, "rb") as opened:
+            try:
+                with np.lib.npyio.NpzFile(opened) as stored:
+                    values = {name: np.asarray(stored[name]) for name in stored.files}
+            except Exception as error:  # a damaged archive raises nearly anything
+                raise ValueError(f"file is not one that save wrote: {error}") from error
+        own = self._named()
+        found = {name: value.shape for name, value in values.items()}
+        wanted = {name: parameter.value.shape for name, parameter in own.items()}
+        if found != wanted:
+            raise ValueError(f"file has parameters of shapes {found}, but the model's have {wanted}")
+        if not all(value.dtype.kind in "biuf" for value in values.values()):
+            raise ValueError(f"file must have real parameters, got {[str(value.dtype) for value in values.values()]}")
+        fitting = [values[name].astype(parameter.value.dtype) for name, parameter in own.items()]
+        for parameter, value in zip(own.values(), fitting, strict=True):
+            parameter.value = value

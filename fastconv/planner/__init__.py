@@ -1,1 +1,1 @@
-"""Which algorithm runs: the tables' algorithms compared by their costs, measured, and remembered."""
+"""The planner decides which algorithm runs: it compares estimated costs, measures, and remembers what it measured."""

@@ -1,7 +1,7 @@
-"""The planner chooses an algorithm: the one that is asked for, or of those that can the one estimated to take least.
+"""The planner chooses an algorithm: the one asked for by name, or the one that is estimated to take the least time.
 
-It is handed its device's tables and knows nothing else of the device. Tables have the names of operations, and
-algorithms in them the most specialised first, the readable definition last.
+It is given the tables of a device and knows nothing else about the device. A table has the name of an operation and
+lists its algorithms, the most specialised first, the readable definition last.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Spec = ConvSpec | TransposeSpec | PoolSpec | UnpoolSpec
 
 
 def name(algorithm: Algorithm) -> str:
-    """The public name of an algorithm: its module's, without the operation."""
+    """The public name of an algorithm: its module's name without the operation, like "direct" for `conv_direct`."""
     return algorithm.__name__.rpartition(".")[2].split("_", 1)[1]
 
 
 def operation(spec: Spec) -> str:
-    """The operation that a spec is of."""
+    """The name of a spec's forward operation, like "conv2d"."""
     if isinstance(spec, ConvSpec):
         return f"conv{spec.axes}d"
     if isinstance(spec, TransposeSpec):
@@ -37,7 +37,7 @@ def operation(spec: Spec) -> str:
 
 
 def check_name(algorithm: object) -> None:
-    """TypeError unless it is a string."""
+    """TypeError unless the name of an algorithm is a string."""
     if not isinstance(algorithm, str):
         raise TypeError(f"algorithm must be a string, got {algorithm!r}")
 
@@ -47,20 +47,20 @@ Table = tuple[Any, ...]
 
 
 class Choice(NamedTuple):
-    """What runs a convolution: an algorithm and, if one for special weights would be cheaper still, that."""
+    """A chosen algorithm and, if an algorithm for special weights would be cheaper still, that one as `special`."""
 
     algorithm: Any
     special: Any = None
 
     def prepare(self, spec: Any, weight: Any, *stream: Any) -> tuple[Any, Any]:
-        """The one of the two that runs with this weight, and the weight as it packs it."""
+        """The algorithm of the two that runs with this weight, and the weight as that algorithm packs it."""
         if self.special is not None and (packed := self.special.prepare_if_suited(spec, weight, *stream)) is not None:
             return self.special, packed
         return self.algorithm, self.algorithm.prepare(spec, weight, *stream)
 
 
 class _Estimate(NamedTuple):
-    """What an algorithm that can is estimated to take."""
+    """An algorithm's name and its estimated seconds of `run` and of `prepare`."""
 
     label: str
     seconds: float
@@ -70,8 +70,8 @@ class _Estimate(NamedTuple):
 class Planner:
     """Chooses among the algorithms of a device.
 
-    The choice, and with it the result, does not depend on the number of threads: costs are estimated for one. Only what
-    was measured is remembered for a number of threads.
+    The choice, and with it the result, does not depend on the number of threads: costs are estimated for one thread.
+    Only measured choices are remembered for a number of threads.
     """
 
     def __init__(
@@ -80,17 +80,17 @@ class Planner:
         machine: Callable[[], Any],
         threads: Callable[[], int] | None = None,
     ) -> None:
-        """`tables` has the algorithms of each operation, `machine` gives the rates that costs are estimated from, and
-        `threads` the number of threads for which measured choices are remembered; without it none are."""
+        """`tables` lists the algorithms of each operation, `machine` returns the rates that costs are estimated from,
+        and `threads` the number of threads that measured choices are remembered for; without it none is looked up."""
         self._tables, self._machine = tables, machine
 
         def state() -> tuple[int, int]:
             return (0 if threads is None else threads()), remember.generation
 
-        #: What choices depend on beside their arguments: whoever keeps one keeps this with it. (A method would take a
-        #: hundredth of a small call.)
+        #: The state that choices depend on beside their arguments: whoever keeps a choice keeps it, too, to compare.
+        #: (As a method it would take a hundredth of a small call.)
         self.state = state
-        # Who asks for the estimates of parts asks for their algorithms afterwards.
+        # Kept because a composite algorithm asks for the estimates of its parts first, for their algorithms later.
         self._estimates = lru_cache(maxsize=256)(self._estimated)
         self._labelled = lru_cache(maxsize=64)(self._labels)
         self._named = lru_cache(maxsize=4096)(self._asked_for)
@@ -114,10 +114,10 @@ class Planner:
         self, spec: Spec, algorithm: str, *, op: str | None = None, names: tuple[str, ...] | None = None,
         for_one_call: bool = False,
     ) -> Choice:  # fmt: skip
-        """The algorithm to run: the one asked for by name, or the cheapest that can, of all or of `names`.
+        """The algorithm to run: the one with the name `algorithm`, or for "auto" the cheapest one of all or of `names`.
 
-        `for_one_call` says that weights are prepared each time, which counts then. The operation is by default the
-        spec's forward one.
+        `for_one_call` adds the cost of preparing the weight, which a plan does once and a plain call every time. `op`
+        is by default the forward operation of the spec.
         """
         check_name(algorithm)
         op = op or operation(spec)
@@ -128,27 +128,27 @@ class Planner:
     def candidates(
         self, spec: Spec, *, op: str | None = None, for_one_call: bool = False, special: bool = False
     ) -> dict[str, float]:  # fmt: skip
-        """The algorithms that ``"auto"`` may pick, with their estimated seconds: those for any weights, or those for
-        special ones; `for_one_call` counts preparing."""
+        """The algorithms that ``"auto"`` may pick, with their estimated seconds: the ones for any weights or, with
+        `special`, the ones for special weights. `for_one_call` adds the cost of preparing the weight."""
         return {
             estimate.label: estimate.seconds + (estimate.preparing if for_one_call else 0)
             for estimate in self._estimates(op or operation(spec), spec, special)
         }
 
     def reason(self, spec: Spec, algorithm: str) -> str | None:
-        """Why the algorithm of a name cannot do this; None if it can."""
+        """The reason why the algorithm of this name cannot solve `spec`; None if it can."""
         op = operation(spec)
         reasons = [module.supports(spec) for module in self.table(op) if name(module) == algorithm]
         return None if None in reasons else (reasons or [f"{op} has no such algorithm"])[-1]
 
     def seconds(self, spec: Spec, algorithm: str, *, for_one_call: bool = False) -> float:
-        """What the algorithm of a name is estimated to take."""
+        """Estimated seconds of the algorithm of this name."""
         chosen, machine = self._named(operation(spec), spec, algorithm), self._machine()
         preparing = trait(chosen, "prepare_cost")(spec, machine) if for_one_call else 0.0
         return chosen.cost(spec, machine) + preparing
 
     def _asked_for(self, op: str, spec: Spec, algorithm: str) -> Any:
-        """The algorithm of a name; of two that share one the first that can."""
+        """The algorithm of this name; if two share the name, the first one that supports `spec`."""
         reason = None
         for module in self.table(op):
             if name(module) == algorithm:
@@ -163,7 +163,7 @@ class Planner:
     def _least(
         self, op: str, spec: Spec, names: tuple[str, ...] | None, for_one_call: bool, threads: int, _: int
     ) -> Choice:
-        """The cheapest algorithm for any weights, and the cheaper one, if any, for special ones."""
+        """The cheapest algorithm for any weights and, if one for special weights is cheaper still, that one."""
         costs, others = (self.candidates(spec, op=op, for_one_call=for_one_call, special=special)
                          for special in (False, True))  # fmt: skip
         if names is not None:
@@ -181,7 +181,7 @@ class Planner:
         return Choice(self._named(op, spec, best), None if cheaper is None else self._named(op, spec, cheaper))
 
     def _estimated(self, op: str, spec: Spec, special: bool) -> tuple[_Estimate, ...]:
-        """Those of all algorithms that can."""
+        """Estimates of all algorithms of a table that support `spec`."""
         machine, found = self._machine(), []
         for module, label in self._labelled(op, special):
             if module.supports(spec) is None and (seconds := module.cost(spec, machine)) < math.inf:
@@ -189,7 +189,7 @@ class Planner:
         return tuple(found)
 
     def _labels(self, op: str, special: bool) -> tuple[tuple[Any, str], ...]:
-        """The algorithms of a table that "auto" may pick for any weights, or for special ones, and their names."""
+        """The algorithms of a table that "auto" may pick for any weights, or for special ones, with their names."""
         return tuple(
             (module, name(module))
             for module in self.table(op)

@@ -1,7 +1,8 @@
-"""The contract of an algorithm: what each module or object in a table offers. mypy checks all of every table by it.
+"""The contract of an algorithm: the functions that each entry of a table offers. mypy checks every table by it.
 
-A kernel file has these functions, and beside them those of `TRAITS` that differ from what stands there. Specs are
-checked when an algorithm sees them; on a GPU, where arrays are tensors, `prepare` and `run` take a stream at the end.
+An algorithm is a module (or an object) with these functions. It also defines those of `TRAITS` whose default does not
+hold for it. Specs have been checked when an algorithm sees them. On a GPU arrays are tensors, and `prepare` and `run`
+take a stream as their last argument.
 """
 
 from __future__ import annotations
@@ -10,33 +11,33 @@ from typing import Any, Protocol
 
 
 class Algorithm(Protocol):
-    """What the planner asks of every algorithm."""
+    """The functions that the planner needs of every algorithm."""
 
     __name__: str
-    """Its operation, "_" and its public name, behind the last "." if there is one."""
+    """The operation, "_" and the public name, like "conv_direct"; a path before the last "." is ignored."""
 
     def supports(self, spec: Any, /) -> str | None:
-        """None, or the reason why not, in words a user can act on."""
+        """The reason why the algorithm cannot solve `spec`, in words a user can act on; None if it can."""
 
     def cost(self, spec: Any, machine: Any, /) -> float:
-        """Estimated seconds; infinite where it is never worth it."""
+        """Estimated seconds of `run`; infinite where the algorithm is never worth it."""
 
     def scratch(self, spec: Any, /) -> int:
-        """Bytes that it allocates while it runs."""
+        """Bytes that the algorithm allocates while it runs."""
 
 
 class Convolution(Algorithm, Protocol):
-    """A convolution, or a transposed one; `x` and `out` have the shapes of `kernel_shapes`."""
+    """A convolution or a transposed convolution; `x` and `out` have the shapes of `kernel_shapes`."""
 
     def prepare(self, spec: Any, weight: Any, /) -> Any:
-        """The weight, packed; a plan does so once."""
+        """The weight, packed for `run`; a plan calls this once."""
 
     def run(self, spec: Any, x: Any, packed: Any, bias: Any, out: Any, /) -> None:
         """Fill `out`."""
 
 
 class Pooling(Algorithm, Protocol):
-    """A pooling, of all elements at once or adaptive."""
+    """A pooling with a window, of all elements at once, or adaptive."""
 
     def run(self, spec: Any, x: Any, out: Any, indices: Any, /) -> None:
         """Fill `out`, and `indices` unless it is None."""
@@ -46,34 +47,34 @@ class Gradient(Algorithm, Protocol):
     """The gradient of a convolution for its weight, or of a pooling for its input; or an unpooling."""
 
     def run(self, spec: Any, x: Any, grad: Any, out: Any, /) -> None:
-        """Fill `out`; `grad` is the gradient for the output. Of maxima, `x` are their indices. An unpooling has `x` and
-        the indices instead."""
+        """Fill `out` from `x` and `grad`, the gradient for the output. For a max pooling `x` holds the indices of the
+        maxima. For an unpooling `x` is its input and `grad` holds the indices."""
 
 
 class Move(Algorithm, Protocol):
-    """What moves or adds up elements: unfolding, folding."""
+    """An operation that moves or adds up elements: unfolding or folding."""
 
     def run(self, spec: Any, x: Any, out: Any, /) -> None:
         """Fill `out`."""
 
 
-#: What the files of algorithms say of themselves, and what holds for those that say nothing.
+#: Properties that an algorithm may define, and their values where it does not.
 TRAITS: dict[str, Any] = {
-    # Sums of products with no transform: they are exact where the definition's are, and round no more elsewhere.
+    # Whether it adds up products without a transform: exact where the definition is, and rounding no more elsewhere.
     "exact": False,
-    # Image filters use it: a NaN or an infinity reaches just the outputs that see it.
+    # Whether image filters use it: a NaN or an infinity must reach only the outputs whose window contains it.
     "filters": False,
-    # A function `prepare_if_suited`, as `prepare` but None where the weight is not of the special kind it is for.
+    # A function `prepare_if_suited`: like `prepare`, but None unless the weight is of the kind the algorithm is for.
     "prepare_if_suited": None,
     # Whether "auto" may pick it.
     "automatic": True,
     # Estimated seconds of `prepare`.
     "prepare_cost": lambda spec, machine: 0.0,
-    # The problems that it asks the planner for, which measuring measures first.
+    # Problems that the algorithm asks the planner to choose for; measuring measures them first.
     "parts": lambda spec: (),
 }
 
 
 def trait(algorithm: Algorithm, name: str) -> Any:
-    """What an algorithm says of itself."""
+    """The value of a property of an algorithm, or its default."""
     return getattr(algorithm, name, TRAITS[name])

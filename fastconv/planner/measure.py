@@ -1,4 +1,4 @@
-"""Timing contenders in turns, so that a machine that slows down in between slows all of them down."""
+"""Timing of contenders in turns, so that a machine that slows down in between slows all of them down."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..specs.dtypes import check_dtype
 def medians(
     runs: Mapping[str, Callable[[], Any]], repeats: int, seconds_each: float, hopeless: float = math.inf
 ) -> dict[str, float]:
-    """Median seconds of each; see `in_turns`."""
+    """Median seconds of each contender, timed by `in_turns`."""
     import statistics  # late: 6 ms
 
     return {name: statistics.median(taken) for name, taken in in_turns(runs, repeats, seconds_each, hopeless).items()}
@@ -29,11 +29,12 @@ def in_turns(
     hopeless: float = math.inf,
     rest: float = 0.0,
 ) -> dict[str, list[float]]:
-    """Seconds of the calls of each, in as many of `repeats` turns as fit into `seconds_each`, evenly spread.
+    """Seconds of every timed call of each contender: up to `repeats` calls, as many as fit into `seconds_each`.
 
-    One that in its first turn takes `hopeless` times as long as the fastest is left out. With a `rest` of some seconds
-    a turn begins with that, and with calls that are not timed for a fifth of it: idle threads of the one before may
-    spin for milliseconds on the cores that the threads of the next one need, and those must be awake.
+    A contender whose first call takes more than `hopeless` times as long as the fastest is left out. With `rest`, a
+    turn begins with so many seconds of sleep, and then, for a fifth of that time, with calls that are not timed: idle
+    threads of the contender before may spin for milliseconds on the cores that the next one needs, and the next one's
+    own threads must be awake.
     """
     samples = {label: [_seconds(run)] for label, run in runs.items()}
     least = min((first for (first,) in samples.values()), default=0.0)
@@ -58,7 +59,7 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def random_array(shape: tuple[int, ...], dtype: np.dtype, seed: int = 0) -> np.ndarray:
-    """Numbers of any supported dtype to compute with: normally distributed, or integers below 100."""
+    """An array of any supported dtype for timing: normally distributed floats, or integers from 0 to 99."""
     rng, result = np.random.default_rng(seed), allocate(shape, dtype)
     if check_dtype("dtype", dtype).kind == "f":
         result[...] = rng.standard_normal(shape, np.float32)

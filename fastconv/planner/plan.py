@@ -1,4 +1,4 @@
-"""What every plan tells of itself, on every device."""
+"""The properties and the text that plans of all devices share."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from .choose import Planner, operation
 
 
 class Plan:
-    """A convolution that is checked, decided and packed, to be called again and again.
+    """A convolution that is checked and packed and whose algorithm is chosen, to be called again and again.
 
-    Made by `plan_conv2d` and its like. Calls share nothing that is written to, so several threads may call one plan at
-    once. It can be copied and pickled: it travels as its problem, its weights and its algorithm, and packs again where
-    it arrives.
+    `plan_conv2d` and its siblings make plans. Calls write to nothing that they share, so several threads may call one
+    plan at once. A plan can be copied and pickled: it travels as its problem, its weights and its algorithm, and is
+    packed again where it arrives.
 
     Attributes
     ----------
     spec : ConvSpec
-        The problem; of a transposed convolution the convolution that is transposed: its output has the shape of the
-        plan's input, and its input of the plan's output.
+        The problem. For a transposed convolution, the convolution that is transposed: its output has the shape of the
+        plan's input, and its input the shape of the plan's output.
     algorithm : str
         Name of the algorithm that runs.
     flops : int
         Multiplications and additions of the definition, whichever algorithm runs.
     scratch_bytes : int
-        Memory a call needs beside input and output.
+        Memory in bytes that a call needs beside input and output.
     output_shape : tuple of int
         Shape of the result.
     """
 
-    #: The device's.
+    #: The planner of the device that the plan runs on.
     planner: ClassVar[Planner]
 
     def __init__(self, problem: ConvSpec | TransposeSpec) -> None:
-        #: What is planned.
+        #: The spec of what is planned.
         self.problem = problem
 
     @property
     def spec(self) -> ConvSpec:
-        """The convolution; of a transposed one that which is transposed."""
+        """The convolution; for a transposed convolution, the one that is transposed."""
         problem = self.problem
         return problem if isinstance(problem, ConvSpec) else problem.convolution
 

@@ -1,13 +1,13 @@
-"""What measuring has taught: the fastest algorithm of a problem, remembered on disk.
+"""The store of measured choices ("wisdom"): the fastest algorithm of each measured problem, remembered on disk.
 
-``plan_conv2d(..., measure=True)`` and ``compare(..., remember=True)`` time the algorithms and remember which won;
-``algorithm="auto"`` then takes that one for the same problem, dtype and number of threads, in this process and in
-those that start later. Wisdom holds for one machine: the processor with its features, and the versions of this package
-(all of its sources), Numba, llvmlite and NumPy. Other wisdom is not looked at.
+``plan_conv2d(..., measure=True)`` and ``compare(..., remember=True)`` time the algorithms and remember which won.
+``algorithm="auto"`` then takes the winner for that problem, dtype and number of threads, in this process and in
+processes that start later. Wisdom holds for one machine: the processor with its features, and the versions of this
+package (all of its sources), Numba, llvmlite and NumPy. Wisdom of another machine is ignored.
 
-On disk it is a folder a machine with a small file a problem, so that processes never wait for each other and nothing is
-read before it is asked for. A file that is damaged counts as none; where none can be written, wisdom lasts as long as
-the process.
+On disk, each machine has a folder and each problem a small file in it, so that processes never wait for each other and
+nothing is read before it is asked for. A damaged file counts as absent. Where no file can be written, wisdom lasts as
+long as the process.
 
 Source: Frigo and Johnson, The design and implementation of FFTW3, 2005.
 """
@@ -28,10 +28,10 @@ from ..base.files import cache_folder, read, write
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 
-#: Rises whenever something is learnt or forgotten: whoever keeps a choice keeps this number with it.
+#: A number that rises whenever something is learnt or forgotten: whoever keeps a choice keeps it, too, to compare.
 generation = 0
 
-#: What this process has learnt, by `_key`.
+#: Records that this process has learnt, by `_key`.
 _learned: dict[tuple[str, int], dict[str, Any]] = {}
 
 
@@ -39,8 +39,8 @@ _learned: dict[tuple[str, int], dict[str, Any]] = {}
 
 
 def recall(spec: ConvSpec | TransposeSpec, threads: int) -> str | None:
-    """The algorithm that won when this problem was measured on so many threads, if it was."""
-    folder = os.path.join(_root(), _machine_name())  # sooner than with a Path: every new problem asks
+    """The algorithm that won when this problem was measured with so many threads; None if it was not measured."""
+    folder = os.path.join(_root(), _machine_name())  # faster than with a Path: every new problem asks
     if not _learned and not os.path.isdir(folder):
         return None
     key = _key(spec, threads)
@@ -51,7 +51,7 @@ def recall(spec: ConvSpec | TransposeSpec, threads: int) -> str | None:
 
 
 def learn(spec: ConvSpec | TransposeSpec, threads: int, seconds: Mapping[str, float]) -> str:
-    """Remember the fastest of these algorithms, and return it."""
+    """Remember the fastest of these algorithms and return its name."""
     problem, _ = _key(spec, threads)
     winner = min(seconds, key=seconds.__getitem__)
     keep({"problem": problem, "threads": threads, "algorithm": winner, "seconds": dict(seconds)})
@@ -59,7 +59,7 @@ def learn(spec: ConvSpec | TransposeSpec, threads: int, seconds: Mapping[str, fl
 
 
 def records() -> Iterator[dict[str, Any]]:
-    """What is remembered for this machine, each problem once, in no order."""
+    """All records for this machine, each problem once, in no particular order."""
     known = dict(_learned)
     yield from known.values()
     for file in _folder().glob("*.json"):
@@ -69,7 +69,7 @@ def records() -> Iterator[dict[str, Any]]:
 
 
 def forget() -> int:
-    """Forget everything, on disk too, and what other machines and versions left there; the number of problems."""
+    """Forget everything, on disk and for other machines and versions, too; returns the number of problems."""
     global generation
     names = {_file(*key).name for key in _learned}
     for file in _root().glob("*/*"):
@@ -78,7 +78,7 @@ def forget() -> int:
         with suppress(OSError):
             file.unlink()
     for folder in _root().glob("*"):
-        with suppress(OSError):  # not empty: someone is writing
+        with suppress(OSError):  # not empty: a process is writing
             folder.rmdir()
     _learned.clear()
     generation += 1
@@ -102,7 +102,7 @@ def keep(record: dict[str, Any]) -> None:
 
 @lru_cache(maxsize=1)
 def machine() -> dict[str, str]:
-    """For what wisdom holds."""
+    """The machine and the versions that wisdom holds for, by name."""
     import llvmlite
     import numba
     import numpy
@@ -150,7 +150,7 @@ def _read(file: Path | str) -> dict[str, Any] | None:
 
 
 def is_sound(record: Any) -> bool:
-    """Whether this is what `learn` writes."""
+    """Whether a record has the form that `learn` writes."""
     if not isinstance(record, dict) or record.keys() != {"problem", "threads", "algorithm", "seconds"}:
         return False
     seconds = record["seconds"]

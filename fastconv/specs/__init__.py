@@ -1,1 +1,1 @@
-"""What a call means: its arguments checked once into a frozen spec. NumPy only."""
+"""Specs: a call's arguments, checked once and put into a frozen object. These modules import only NumPy."""

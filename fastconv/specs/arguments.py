@@ -1,4 +1,4 @@
-"""Checks of single arguments that are numbers, and every error message about one; specs put them together."""
+"""Checks of single arguments that are numbers, with every error message about one; the specs combine them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
-#: One number for each spatial axis; two for each.
+#: One number for each spatial axis; a pair of numbers for each.
 Sizes = tuple[int, ...]
 Sides = tuple[Pair, ...]
 
-#: Strides, dilations, windows and paddings stay below this, so that index arithmetic in int64 cannot overflow.
+#: Greatest stride, dilation, window and padding: with these, index arithmetic in int64 cannot overflow.
 LIMIT = 2**31 - 1
 
 
@@ -36,7 +36,7 @@ def integer(name: str, value: object, low: int) -> int:
 
 
 def per_axis(name: str, value: object, low: int, axes: int) -> Sizes:
-    """An int, or one for each of so many spatial axes, as a tuple."""
+    """A tuple with one integer for each of `axes` spatial axes, from one integer for all or a sequence."""
     if type(value) is int and low <= value <= LIMIT:
         return (value,) * axes
     if _is_sequence(value):
@@ -51,13 +51,13 @@ def _some(axes: int) -> str:
 
 
 def pair(name: str, value: object, low: int) -> Pair:
-    """An int or a pair of ints as (vertical, horizontal)."""
+    """A pair of integers (vertical, horizontal), from one integer for both or a sequence."""
     vertical, horizontal = per_axis(name, value, low, 2)
     return vertical, horizontal
 
 
 def shape(name: str, value: Any) -> tuple[int, ...]:
-    """A sequence of sizes as a tuple."""
+    """A shape as a tuple of integers."""
     if type(value) is tuple and {*map(type, value)} == {int} and min(value) >= 0 and max(value) <= LIMIT:
         return value  # nearly always: another array's shape
     try:
@@ -75,7 +75,7 @@ def _is_nested(value: object) -> TypeGuard[tuple | list | np.ndarray]:
     return _is_sequence(value) and any(_is_sequence(item) for item in value)
 
 
-#: What a form of padding with a number for each side is called.
+#: Text of messages, by the number of axes: the form of padding with a number for each side.
 _NESTED = {
     1: "a pair in a tuple must be ((left, right),)",
     2: "nested pairs must be ((top, bottom), (left, right))",
@@ -84,7 +84,7 @@ _NESTED = {
 
 
 def paddings(value: object, size: Sizes, window: Sizes, stride: Sizes, name: str = "padding") -> Sides:
-    """Any of the accepted forms of padding as two numbers for each axis of `size`: before it and behind.
+    """Padding in any accepted form as two numbers for each axis of `size`: before the input and behind it.
 
     `window` is the effective window, ``dilation * (kernel - 1) + 1``.
     """
@@ -105,7 +105,7 @@ def paddings(value: object, size: Sizes, window: Sizes, stride: Sizes, name: str
 
 
 def frozen_padding(value: object, axes: int = 2) -> Any:
-    """Padding checked number by number and made hashable, still in the form it was given in."""
+    """Padding with each number checked, made hashable, still in the form in which it was given."""
     if isinstance(value, str):
         return value
     if _is_nested(value):
@@ -115,14 +115,14 @@ def frozen_padding(value: object, axes: int = 2) -> Any:
 
 
 def _same(size: int, window: int, stride: int, *, lower: bool) -> Pair:
-    """Padding that makes the output ceil(size / stride) long; the odd one goes last, or first if `lower`."""
+    """Padding that makes the output ceil(size / stride) long; an odd element goes behind, or before if `lower`."""
     total = max((-(-size // stride) - 1) * stride + window - size, 0)
     small, large = total // 2, total - total // 2
     return (large, small) if lower else (small, large)
 
 
 def extent(size: int, window: int, pads: Pair, stride: int, *, ceil_mode: bool = False) -> int:
-    """How many windows fit along one axis; zero or less if none does."""
+    """The number of windows that fit along one axis; zero or less if none does."""
     room = size + pads[0] + pads[1] - window
     if room < 0:
         return 0
@@ -139,6 +139,3 @@ def flag(name: str, value: object) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
-
-
-# -- arrays --------------------------------------------------------------------------------------------------

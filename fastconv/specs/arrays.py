@@ -1,4 +1,4 @@
-"""Checks of arrays, copies that kernels can take, and arrays for results: every error message about one."""
+"""Checks of arrays, copies that kernels can take, and arrays for results, with every error message about one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _is_masked(value: object, axes: int) -> bool:
 
 
 def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`x` as the kernels take it: C-contiguous, aligned, native `dtype`, of a type that reads as writeable.
+    """`x` in the form that the kernels take: C-contiguous, aligned, of native `dtype`, and writeable by its type.
 
     Numba compiles a second copy of a kernel for read-only arrays. No kernel writes to its inputs, so a
     read-only array is passed under a second, writeable header instead; its data is neither copied nor changed.
@@ -57,7 +57,7 @@ def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return x
 
 
-#: Arrays of up to this many bytes are asked for without looking at how much memory there is.
+#: Arrays of up to this many bytes (1 MiB) are made without a look at how much memory there is.
 _SMALL_BYTES = 1 << 20
 
 
@@ -70,9 +70,9 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") ->
 
 
 def check_memory(size: int, what: str) -> None:
-    """MemoryError if so many bytes are more than this process could ever fill.
+    """MemoryError if `size` bytes are more than this process could ever fill.
 
-    An operating system that overcommits hands out such an array, and kills the process when it is filled.
+    An operating system that overcommits memory hands out such an array, and kills the process when it is filled.
     """
     if size > (most := usable_memory()):
         allowed = f"the {byte_count(most)} of this machine, or of this process's control group"
@@ -80,23 +80,23 @@ def check_memory(size: int, what: str) -> None:
 
 
 def copied(name: str, given: np.ndarray) -> np.ndarray:
-    """A copy that no one else changes."""
+    """A copy that nobody else changes."""
     result = allocate(given.shape, given.dtype, f"a copy of {name}")
     result[...] = given
     return result
 
 
 def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
-    """Whether any machine has room for such an array."""
+    """Whether any machine has room for an array of this shape and dtype."""
     return 0 < math.prod(shape) * dtype.itemsize <= _SMALL_BYTES
 
 
-#: The largest array NumPy can describe.
+#: Bytes of the largest array that NumPy can describe.
 MAX_BYTES = 2**63 - 1
 
 
 class _Header:
-    """The memory of a read-only array under an array interface that does not say so."""
+    """The memory of a read-only array, under an array interface that calls it writeable."""
 
     def __init__(self, owner: np.ndarray) -> None:
         self.owner = owner
@@ -106,7 +106,7 @@ class _Header:
 def result_array(
     shape: tuple[int, ...], dtype: np.dtype, out: object, inputs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Where a result goes: a new array, or `out` if it can be."""
+    """The array for a result: a new one, or `out` if it is given and fits."""
     return allocate(shape, dtype) if out is None else check_out(out, shape, dtype, inputs)
 
 
@@ -142,20 +142,20 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def check_bytes(shape: Sequence[int], dtype: np.dtype, what: str) -> None:
-    """MemoryError if NumPy cannot describe an array of this shape, for which an empty axis counts as one."""
+    """MemoryError if NumPy cannot describe an array of this shape, in which empty axes count as one."""
     if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_BYTES:
         raise MemoryError(f"{what} of shape {tuple(shape)} and dtype {dtype} is larger than any array can be")
 
 
 def computed_array(result: np.ndarray, computed: np.dtype) -> np.ndarray:
-    """What a kernel writes: the result itself, or an array of the dtype that is computed in."""
+    """The array that a kernel writes to: the result itself, or an array of the dtype that is computed in."""
     if result.dtype == computed:
         return result
     return result.view(computed) if result.dtype == np.bool_ else allocate(result.shape, computed)
 
 
 def hand_over(target: np.ndarray, result: np.ndarray) -> None:
-    """Put what a kernel wrote where it belongs, if it is not there already."""
+    """Move what a kernel wrote to `target` into `result`, unless both are one array."""
     if target is not result and result.dtype != np.bool_:
         with np.errstate(over="ignore"):  # a float16 that overflows is inf, as in any framework
             result[...] = target.reshape(result.shape)

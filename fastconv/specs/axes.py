@@ -1,4 +1,4 @@
-"""Spatial axes: a signal has one, an image two, a volume three."""
+"""Spatial axes: a signal has one, an image has two, a volume has three."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from .arguments import Pair, Sizes
 
-#: The spatial axes of so many, as messages name them.
+#: Names of the spatial axes in messages, by their number.
 AXES = {1: ("horizontal",), 2: ("vertical", "horizontal"), 3: ("depth", "vertical", "horizontal")}
 
 
 class Depth(NamedTuple):
-    """The axis of a volume before its height; by default that of an image, which is one plane."""
+    """The depth axis of a volume; by default the one of an image, which is a volume of one plane."""
 
     d: int = 1
     kd: int = 1
@@ -25,12 +25,12 @@ class Depth(NamedTuple):
 FLAT = Depth()
 
 
-#: How an input of so many spatial axes is laid out.
+#: Layout of an input in messages, by its number of spatial axes.
 LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
 def volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:
-    """Something for each spatial axis as one for depth, height and width."""
+    """One value for each of depth, height and width, from the values of the last axes; `missing` for the others."""
     depth, high, wide = (missing,) * (3 - len(sizes)) + sizes
     return depth, high, wide
 

@@ -1,7 +1,6 @@
-"""What a call means, checked once: shapes, dtypes, padding, defaults and every error message.
+"""The spec of a convolution: shapes, dtypes, padding and defaults of a call, checked once, with every error message.
 
-A call becomes a frozen `ConvSpec` (or a `PoolSpec`); planner and kernels trust it. Nothing here
-imports Numba.
+A call becomes a frozen `ConvSpec`; planner and kernels trust it. Nothing here imports Numba.
 
 The definition all algorithms compute (cross-correlation, NCHW; taps outside the input count as zero)::
 
@@ -42,14 +41,9 @@ from .arrays import check_bytes
 from .axes import FLAT, LAYOUTS, Depth, by, volume
 from .dtypes import PRECISIONS, accumulator, promoted, storage
 
-# -- spatial axes --------------------------------------------------------------------------------------------
-
-
-# -- convolution ---------------------------------------------------------------------------------------------
-
 
 class HashedOnce:
-    """Remembers the hash of a dataclass: every call looks its spec up in several tables."""
+    """A dataclass that keeps its hash: every call looks its spec up in several tables."""
 
     __dataclass_fields__: ClassVar[dict[str, Field]]
 
@@ -64,11 +58,10 @@ class HashedOnce:
 
 @dataclass(frozen=True)
 class ConvSpec(HashedOnce):
-    """One convolution, all defaults filled in and all checks passed. The module names the symbols.
+    """One convolution, all defaults filled in and all checks passed. The module's docstring explains the symbols.
 
     `batched` is False where the caller gave an input without the axis N; `n` is then 1.
-    `dtype` is the promoted dtype of the operands, `axes` the number of spatial axes, of which `depth` is only there in
-    a volume.
+    `dtype` is the promoted dtype of the operands, `axes` the number of spatial axes; only a volume uses `depth`.
     """
 
     batched: bool
@@ -95,7 +88,7 @@ class ConvSpec(HashedOnce):
         return self._hash
 
     def __str__(self) -> str:
-        """The sizes, and those options that are not the defaults; the same for no two problems."""
+        """The sizes and all options that differ from the defaults; two problems never have equal texts."""
         sizes = f"{by(self.x_shape)} {self.dtype}, weight {by(self.weight_shape)}"
         defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None, "precision": "float32"}
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
@@ -103,36 +96,36 @@ class ConvSpec(HashedOnce):
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
 
     def as_batch(self) -> ConvSpec:
-        """The same with an axis of images."""
+        """This convolution with an axis of images."""
         return self if self.batched else replace(self, batched=True)
 
     def of_images(self, n: int) -> ConvSpec:
-        """The same for another number of images."""
+        """This convolution for another number of images."""
         return self if n == self.n else replace(self, n=n)
 
     @cached_property
     def floor(self) -> np.generic:
-        """The least value an output may have: zero for "relu"."""
+        """The least value that an output may have: zero with "relu", otherwise `lowest`."""
         return self.acc_dtype.type(0) if self.activation == "relu" else self.lowest
 
     @cached_property
     def lowest(self) -> np.generic:
-        """Below every value, but for a NaN."""
+        """A value that is below all others, except NaN."""
         return self.acc_dtype.type(-np.inf if self.acc_dtype.kind == "f" else np.iinfo(self.acc_dtype).min)
 
     @cached_property
     def x_dtype(self) -> np.dtype:
-        """What the kernels read: float16 as float32, bool as uint8, integers beyond 8 bits as int64."""
+        """The dtype that kernels read `x` as: float16 as float32, bool as uint8, integers beyond 8 bits as int64."""
         return storage(self.dtype)
 
     @cached_property
     def acc_dtype(self) -> np.dtype:
-        """What the kernels add up in, and the dtype of the weights they read."""
+        """The dtype that the kernels add up in, and that they read weights as."""
         return accumulator(self.dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
-        """What the caller gets: floats stay as they are, integers come as they were added up."""
+        """The dtype of the caller's result: that of a float input, or the one that integers are added up in."""
         return self.dtype if self.dtype.kind in "fV" else self.acc_dtype
 
     @cached_property
@@ -194,7 +187,7 @@ class ConvSpec(HashedOnce):
 
 
 def short(value: Any) -> Any:
-    """Tuples of equals as one of them."""
+    """A tuple of equal items as one of the items, also in nested tuples; any other value as it is."""
     while isinstance(value, tuple) and value.count(value[0]) == len(value):
         value = value[0]
     return value
@@ -214,8 +207,8 @@ def conv_spec(
     activation: Any = None,
     precision: Any = "float32",
 ) -> ConvSpec:
-    """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias."""
-    if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # as they mostly are
+    """Check a convolution along `axes` spatial axes. `dtypes` are those of x, weight and, if there is one, bias."""
+    if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # mostly all are integers
         stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
         padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
     return _conv_spec(
@@ -242,7 +235,7 @@ def _precision(value: object) -> str:
 def filter_spec(
     x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: Sequence[np.dtype], padding: Any = 0
 ) -> ConvSpec:
-    """Check image filters: `conv_spec` of shapes that are those of images and kernels behind two axes of one or two."""
+    """Check image filters: images and kernels (height, width), whose shapes here begin with two more axes."""
     for name, given in (("x", x_shape[2:]), ("kernel", weight_shape[2:])):
         if len(given) != 2 or 0 in given:
             raise ValueError(f"{name} must have two axes of at least one element, got shape {given}")
@@ -269,7 +262,7 @@ def _conv_spec(
     activation: str | None,
     precision: str,
 ) -> ConvSpec:
-    """The checks. Numbers come as ints, no bool among them, which would pass for 0 or 1 in the cache."""
+    """Check a convolution. No number is a bool, which the cache would take for 0 or 1."""
     stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
     layout = LAYOUTS[axes]

@@ -1,10 +1,10 @@
-"""A transposed convolution is a convolution read the other way round, as a linear map: from its output's shape to its
-input's. A `TransposeSpec` is a call of one, checked once::
+"""A transposed convolution is a convolution, as a linear map, read the other way round: it maps the shape of the
+convolution's output to the shape of its input. A `TransposeSpec` is one call, checked once::
 
     out[n, c, u, v] = bias[c] + sum over o, a, b, i, j with i * stride_h - top + a * dilation_h = u  (v alike)
                       of weight[o, c, a, b] * x[n, o, i, j]
 
-It is the gradient of a convolution for its input, too.
+It is also the gradient of a convolution for its input.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from .arguments import Pair, Sizes, frozen_padding, integer, paddings, per_axis
 from .conv import ConvSpec, HashedOnce, conv_spec
 
-#: Stride, padding, output_padding, dilation and output_size of a call.
+#: The arguments stride, padding, output_padding, dilation and output_size of a call.
 Geometry = tuple[Any, Any, Any, Any, Any]
 
 
@@ -28,7 +28,7 @@ Geometry = tuple[Any, Any, Any, Any, Any]
 class TransposeSpec(HashedOnce):
     """One transposed convolution: `convolution` is the one that is transposed, with all checks passed.
 
-    What both have keeps its name and its meaning; `x` and the output have changed places.
+    Properties have the names and meanings of `ConvSpec`'s. The input is the convolution's output, the output its input.
     """
 
     convolution: ConvSpec
@@ -37,15 +37,15 @@ class TransposeSpec(HashedOnce):
         return self._hash
 
     def __str__(self) -> str:
-        """As of the convolution; the same for no two problems."""
+        """The text of the convolution behind "transpose of"; two problems never have equal texts."""
         return f"transpose of {self.convolution}"
 
     def as_batch(self) -> TransposeSpec:
-        """The same with an axis of images."""
+        """This transposed convolution with an axis of images."""
         return TransposeSpec(self.convolution.as_batch())
 
     def of_images(self, n: int) -> TransposeSpec:
-        """The same for another number of images."""
+        """This transposed convolution for another number of images."""
         return TransposeSpec(self.convolution.of_images(n))
 
     @cached_property
@@ -60,27 +60,27 @@ class TransposeSpec(HashedOnce):
 
     @cached_property
     def x_dtype(self) -> np.dtype:
-        """What the kernels read."""
+        """The dtype that the kernels read `x` as."""
         return self.convolution.x_dtype
 
     @cached_property
     def acc_dtype(self) -> np.dtype:
-        """What the kernels add up in, and the dtype of the weights they read."""
+        """The dtype that the kernels add up in, and that they read weights as."""
         return self.convolution.acc_dtype
 
     @cached_property
     def out_dtype(self) -> np.dtype:
-        """What the caller gets."""
+        """The dtype of the caller's result."""
         return self.convolution.out_dtype
 
     @cached_property
     def precision(self) -> str:
-        """How float32 is multiplied."""
+        """How float32 operands are multiplied."""
         return self.convolution.precision
 
     @cached_property
     def n(self) -> int:
-        """Images."""
+        """Number of images."""
         return self.convolution.n
 
     @cached_property
@@ -124,7 +124,7 @@ def transpose_spec(
     geometry: Geometry,
     groups: Any,
 ) -> TransposeSpec:
-    """Check a transposed convolution; ValueError or TypeError if an argument, or all together, do not fit."""
+    """Check a transposed convolution; ValueError or TypeError if an argument is wrong, or they do not fit together."""
     stride, padding, output_padding, dilation, output_size = geometry
     return _problem(
         axes,
@@ -155,7 +155,7 @@ def _problem(
     wanted: Sizes | None,
     groups: int,
 ) -> TransposeSpec:
-    """Check arguments that fit each; ValueError if they do not fit together."""
+    """Check that arguments, each of which is valid, fit together; ValueError otherwise."""
     if len(x_shape) not in (axes + 1, axes + 2) or min(x_shape[-axes - 1 :]) < 1:
         raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
                          f"shape {x_shape}")
@@ -189,7 +189,7 @@ def _problem(
         dilation=dilation,
         groups=groups,
     )
-    # An output padding beyond the stride could give the convolution a larger output than `x`.
+    # An output_padding larger than the stride could give the convolution a larger output than `x`.
     d, h, w = (*(1,) * (3 - axes), *size)
     return TransposeSpec(replace(problem, oh=h, ow=w, depth=problem.depth._replace(od=d)))
 
@@ -197,7 +197,7 @@ def _problem(
 def _outputs(
     size: Sizes, reach: Sizes, stride: Sizes, dilation: Sizes, padding: Any, extra: Sizes, wanted: Sizes | None
 ) -> tuple[Sizes, tuple[Pair, ...]]:
-    """Sizes of the output, and what is cut off the sides of all that the kernels reach."""
+    """Sizes of the output, and how much is cut off each side of everything that the kernels reach."""
     named = padding in ("same", "same_lower")
     if named and wanted is None:
         wanted = tuple([count * step + more for count, step, more in zip(size, stride, extra, strict=True)])
@@ -209,7 +209,7 @@ def _outputs(
         return outputs, pads
     cuts = []
     for goal, full, step, gap, cut in zip(wanted, reach, stride, dilation, pads, strict=True):
-        if not any(cut):  # none is given, or it is to be found
+        if not any(cut):  # no padding is given, or it is to be found
             less = max(0, full - goal)
             cut = (less // 2, less - less // 2) if padding == "same" else (less - less // 2, less // 2)
         if not 0 <= goal - full + sum(cut) < max(step, gap):

@@ -1,4 +1,4 @@
-"""The dtypes that are taken, those that kernels store and add up in, and how float32 is multiplied."""
+"""The dtypes that arrays may have, the dtypes that kernels store and add up in, and how float32 is multiplied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-#: The dtype of bfloat16, which NumPy lacks, on a GPU: two bytes of a kind of their own.
+#: The dtype of bfloat16 on a GPU, which NumPy lacks: a structured dtype of two bytes.
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
@@ -23,14 +23,14 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
 
 
 def native(name: str, dtype: np.dtype) -> np.dtype:
-    """`dtype` in native byte order if kernels of some device take it; TypeError otherwise."""
+    """`dtype` in native byte order if the kernels of any device take it; TypeError otherwise."""
     if dtype.char not in SUPPORTED and dtype == BFLOAT16:
         return dtype
     return check_dtype(name, dtype)
 
 
 def named_dtype(name: str, value: object, check: Callable[[str, np.dtype], np.dtype] = check_dtype) -> np.dtype:
-    """A supported dtype that is told by name; TypeError naming the argument otherwise."""
+    """The supported dtype that `value` names; TypeError naming the argument otherwise."""
     try:
         return check(name, named(value))
     except TypeError as error:
@@ -38,7 +38,7 @@ def named_dtype(name: str, value: object, check: Callable[[str, np.dtype], np.dt
 
 
 def named(given: Any) -> np.dtype:
-    """The dtype that NumPy or PyTorch know by a name or a type; TypeError if there is none."""
+    """The dtype of this name or type in NumPy or PyTorch; TypeError if there is none."""
     text = str(given).removeprefix("torch.")
     if text == "bfloat16":
         return BFLOAT16
@@ -46,7 +46,7 @@ def named(given: Any) -> np.dtype:
 
 
 def label(dtype: np.dtype) -> str:
-    """The name of a dtype."""
+    """The name of a dtype in messages."""
     return "bfloat16" if dtype == BFLOAT16 else str(dtype)
 
 
@@ -56,12 +56,12 @@ def is_half(dtype: np.dtype) -> bool:
 
 
 def computed(dtype: np.dtype) -> np.dtype:
-    """The dtype that halves are compared and added up in, float32; other dtypes are themselves."""
+    """The dtype that elements are compared and added up in: float32 for halves, otherwise `dtype` itself."""
     return np.dtype(np.float32) if is_half(dtype) else dtype
 
 
 def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
-    """The dtype of several operands together, by NumPy's rules; TypeError if bfloat16 is mixed with another."""
+    """The common dtype of several operands, by NumPy's rules; TypeError if bfloat16 is mixed with another dtype."""
     if BFLOAT16 in dtypes:
         if any(dtype != BFLOAT16 for dtype in dtypes):
             raise TypeError(f"bfloat16 operands mix with none of another dtype, got {', '.join(map(label, dtypes))}")
@@ -70,12 +70,12 @@ def promoted(dtypes: Sequence[np.dtype]) -> np.dtype:
 
 
 def converts(given: np.dtype, wanted: np.dtype) -> bool:
-    """Whether every value of one dtype is one of another."""
+    """Whether every value of the dtype `given` can be converted to `wanted` without loss."""
     return given == wanted or (BFLOAT16 not in (given, wanted) and np.can_cast(given, wanted))
 
 
 def gradient_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype of a pooling's gradient, given that of the output's: float64 for integers."""
+    """The dtype of a pooling's gradient, from that of the gradient for its output: float64 for integers."""
     return dtype.newbyteorder("=") if dtype.kind in "fV" else np.dtype(np.float64)
 
 
@@ -84,7 +84,7 @@ PRECISIONS = ("float32", "tf32", "tf32x3")
 
 
 def storage(dtype: np.dtype) -> np.dtype:
-    """What the CPU's kernels take arrays of a dtype as."""
+    """The dtype that the CPU's kernels read arrays of `dtype` as."""
     if dtype.kind in "fV":
         return computed(dtype)
     if dtype.itemsize == 1:
@@ -93,7 +93,7 @@ def storage(dtype: np.dtype) -> np.dtype:
 
 
 def accumulator(dtype: np.dtype) -> np.dtype:
-    """What products of a dtype are added up in."""
+    """The dtype that products of operands of `dtype` are added up in."""
     if dtype.kind in "fV":
         return storage(dtype)
     return np.dtype(np.int32) if dtype.itemsize == 1 else np.dtype(np.int64)

@@ -1,7 +1,7 @@
-"""Which convolutions a transposed convolution is made of: its geometry.
+"""Geometry of a transposed convolution: the convolutions with stride 1 that it consists of.
 
-Along an axis, position u of the result is reached by tap a from element i of `y` with u + pad = i * stride + a *
-dilation. So the positions of one remainder by the stride see some of the taps only, always the same: a phase.
+`y` is its input. Along an axis, tap a of the kernel adds element i of `y` to position u of the result if u + pad =
+i * stride + a * dilation. So all positions with one remainder by the stride see one set of taps: they are a phase.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from .arrays import MAX_BYTES
 from .axes import Depth, volume
 from .conv import ConvSpec
 
-#: Of the axes of images and channels.
+#: Slices that take all images and all channels.
 _ALL = slice(None), slice(None)
 
 
 class Phase(NamedTuple):
-    """Along one axis: the positions of one remainder by the stride, and the convolution that gives them."""
+    """A phase along one axis: the positions with one remainder by the stride, and the convolution that gives them."""
 
     at: slice
-    """The positions."""
+    """The phase's positions in the result."""
     taps: slice
-    """Those that reach them, last first: the kernel is flipped."""
+    """The taps that reach these positions, the last one first: the kernel is flipped."""
     number: int
-    """Of them."""
+    """Number of these taps."""
     seen: slice
-    """The part of `y` that is not cropped by a negative padding."""
+    """The part of `y` that a negative padding does not crop."""
     padding: Pair
     dilation: int
 
 
-#: Size and extent of an axis, the input's and the output's of the convolution that is transposed; and of the latter the
-#: kernel, the stride, the padding before the input and the dilation.
+#: One axis of the convolution that is transposed: sizes of its input and its output, and its kernel, stride, padding
+#: before the input, and dilation.
 Axis = tuple[int, int, int, int, int, int]
 
 
 def _cycle(stride: int, dilation: int) -> Pair:
-    """Of the taps that reach a phase: how far the next is, in taps and in steps of `y`."""
+    """Distance from one tap of a phase to the next, in taps and in elements of `y`."""
     common = math.gcd(stride, dilation)
     return stride // common, dilation // common
 
 
 def _phase(axis: Axis, tap: int) -> Phase | None:
-    """The phase that a tap reaches, the first of its taps; None if it has no position, or sees nothing."""
+    """The phase whose first tap is `tap`; None if it has no position in the result, or sees nothing of `y`."""
     size, extent, kernel, stride, pad, dilation = axis
     every, gap = _cycle(stride, dilation)
     first = (tap * dilation - pad) % stride
@@ -78,40 +78,41 @@ def phases(axis: Axis) -> tuple[Phase, ...]:
 
 
 class Part(NamedTuple):
-    """One convolution."""
+    """One of the convolutions that make up a transposed one."""
 
     problem: ConvSpec
     order: np.ndarray
-    """Taps (phases, taps of one) of its kernels, flat."""
+    """The taps of its kernels, as indices into a flattened kernel: (phases, taps of a phase)."""
     seen: tuple[slice, ...]
-    """The part of `y` that it sees."""
+    """The part of `y` that it sees, a slice for each axis."""
     at: tuple[slice, ...]
-    """Where its result goes, if it is the only one there."""
+    """The positions of its result, a slice for each axis, if it gives one phase."""
     taps: tuple[slice, ...] = ()
-    """Those of `order` along each axis, if there is one phase."""
+    """The taps of `order` as a slice for each spatial axis, if it gives one phase."""
 
 
 class Turns(NamedTuple):
-    """How the elements of phases that all have the same size take turns in the result."""
+    """How the elements of equally large phases are interleaved in the result."""
 
     phases: Sizes
-    """Their number along depth, height and width."""
+    """Number of phases along depth, height and width."""
     pad: Sizes
-    """What is added to a position before it is divided by that number."""
+    """Added to a position before it is divided by the number of phases: the remainder is the position's phase."""
     first: Sizes
-    """The quotient of the first position."""
+    """The quotient for the result's first position, from which a phase's elements are counted."""
 
 
 class Parts(NamedTuple):
-    """All convolutions of a transposed one."""
+    """All convolutions that make up a transposed one."""
 
     parts: tuple[Part, ...]
     turns: Turns | None
-    """If the phases have the same size, or are the channels of one convolution."""
+    """How the results are interleaved, if the phases are equally large or are the channels of one convolution."""
     complete: bool
-    """Whether they give every element of the result; zeros and the bias are at the others."""
+    """Whether the parts give every element of the result; the other elements are zeros plus the bias."""
     whole: bool
-    """Whether what they give lies in memory as the result does: there is one phase, or each is one element."""
+    """Whether the parts' results, one behind the other, have the result's memory layout: one phase, or one element
+    in each."""
 
 
 def separate(spec: ConvSpec) -> Parts:
@@ -140,19 +141,20 @@ def _part(spec: ConvSpec, several: Sequence[Phase]) -> ConvSpec:
 
 
 class Sample(NamedTuple):
-    """What an estimate of the time that `separate` takes is made from, whatever the number of phases."""
+    """A few of the convolutions of `separate`, from which its time is estimated, however many phases there are."""
 
     problems: tuple[tuple[ConvSpec, float], ...]
-    """A convolution with each height and width of kernels, and how many such take as long as those that have it; none
-    if few phases have a position. Of a volume the deepest kernel: fewer planes are fewer channels of its images."""
+    """A convolution for each height and width of kernels, and how many of the phases' convolutions it stands for; empty
+    if few phases have a position. For volumes it has the deepest kernel, and shallower ones count as fractions."""
     number: int
-    """Of phases."""
+    """Number of phases."""
     complete: bool
     even: bool
-    """Whether they give every element of the result, and are equally large; but for what a negative padding crops."""
+    """Whether the phases give every element of the result (`complete`), and are equally large, too (`even`), if no
+    padding is negative."""
 
 
-#: Phases of an axis that are tried for a sample: the first has no position if the axis is shorter than the stride.
+#: Phases of an axis that are tried for a sample: the first have no position if the axis is shorter than the stride.
 TRIED = 8
 
 
@@ -167,7 +169,7 @@ def sample(spec: ConvSpec) -> Sample:
         several = min(kernel, every)
         number *= min(several, size)
         complete, even = complete and several >= min(stride, size), even and size % stride == 0
-        more = kernel % several  # phases that have a tap more than the others
+        more = kernel % several  # number of phases that have one tap more than the others
         found: list[tuple[Phase, float]] = []
         for first, end in ((0, more), (more, several)):
             tried = (_phase(axis, tap) for tap in range(first, min(first + TRIED, end)))
@@ -189,7 +191,7 @@ class Joint(NamedTuple):
     problem: ConvSpec
     turns: Turns
     whole: bool
-    """`Parts.whole`."""
+    """The property `whole` of `Parts`."""
 
 
 def joint(spec: ConvSpec) -> Joint | None:
@@ -198,13 +200,13 @@ def joint(spec: ConvSpec) -> Joint | None:
     kernels, sides, gaps, strides, firsts = [], [], [], [], []
     for size, extent, kernel, stride, pad, dilation in volume:
         if extent == 1 and dilation == 1:
-            stride = kernel  # neighbours that are not there may be any distance away
+            stride = kernel  # `y` has one element here, so the stride makes no difference
         if stride > 1 and (dilation > 1 or kernel % stride):
             return None
         count, gap, first = kernel // stride, dilation if stride == 1 else 1, pad // stride
         padding = (count - 1) * gap - first, (pad + size - 1) // stride + 1 - extent
         if min(padding) < 0:
-            return None  # some of `y` is not seen
+            return None  # a part of `y` is not seen
         kernels.append(count)
         sides.append(padding)
         gaps.append(gap)
@@ -214,14 +216,14 @@ def joint(spec: ConvSpec) -> Joint | None:
     extents = spec.kernel_shapes[2][2:]
     problem = _problem(spec, extents, spec.c_in * many, kernels[start:], tuple(sides[start:]), gaps[start:])
     if math.prod(problem.output_shape) * problem.out_dtype.itemsize > MAX_BYTES:
-        return None  # of an axis shorter than the stride nearly all phases are beside it
+        return None  # on an axis much shorter than the stride, nearly all phases lie outside the result
     single = all(axis[0] == stride and not axis[4] for axis, stride in zip(volume, strides, strict=True))
     turns = Turns(tuple(strides), tuple([axis[4] for axis in volume]), tuple(firsts))
     return Joint(problem, turns, single or many == 1)
 
 
 def together(spec: ConvSpec) -> Parts | None:
-    """The parts of `joint`, which is one."""
+    """The one part of `joint`; None if there is none."""
     found = joint(spec)
     if found is None:
         return None
@@ -237,8 +239,9 @@ def _problem(
     spec: ConvSpec, extents: Sequence[int], channels: int, kernel: Sequence[int], padding: Sides,
     dilation: Sequence[int],
 ) -> ConvSpec:  # fmt: skip
-    """The convolution of a part of `y` that gives some phases, of images or volumes; the checks of `spec` hold for it,
-    too."""
+    """The convolution, of images or volumes, that gives some phases from a part of `y`.
+
+    It needs no checks, as `spec` has passed them."""
     d, h, w = volume(tuple(extents))
     kd, kh, kw = volume(tuple(kernel))
     gap, *gaps = volume(tuple(dilation))
@@ -254,7 +257,7 @@ def _problem(
 
 
 def _axes(spec: ConvSpec) -> list[Axis]:
-    """Depth, height and width."""
+    """The axes depth, height and width of a convolution."""
     depth, (top, _), (left, _) = spec.depth, *spec.padding
     return [
         (depth.d, depth.od, depth.kd, depth.stride, depth.padding[0], depth.dilation),

@@ -1,7 +1,7 @@
-"""What a pooling means, checked once, as `spec.py` does for a convolution; that file names the symbols.
+"""The spec of a pooling: the arguments of a call, checked once. The module `conv` beside this one explains the symbols.
 
-A call becomes a frozen `PoolSpec`. Windows may reach into the padding, but each touches
-the input. Nothing here imports Numba.
+A call becomes a frozen `PoolSpec`. Windows may reach into the padding, but each touches the input. Nothing here imports
+Numba.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .dtypes import computed, native
 
 @dataclass(frozen=True)
 class PoolSpec(HashedOnce):
-    """One pooling, all defaults filled in and all checks passed. The module names the symbols.
+    """One pooling, all defaults filled in and all checks passed. The module `conv` explains the symbols.
 
     `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
     a volume if the pooling has three `axes`.
     `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
     If it is `adaptive`, window i of m along an axis of n elements goes from floor(i n / m) to ceil((i + 1) n / m), and
-    `kh` and `kw` are the largest; the algorithms of the tables do not take it.
+    `kh` and `kw` are the largest windows; only algorithms of the adaptive operations take it.
     """
 
     op: str
@@ -55,7 +55,7 @@ class PoolSpec(HashedOnce):
         return self._hash
 
     def __str__(self) -> str:
-        """The sizes, and those options that are not the defaults."""
+        """The sizes and all options that differ from the defaults."""
         first = 3 - self.axes
         sizes = f"{by((*self.lead, *(self.depth.d, self.h, self.w)[first:]))} {self.dtype}"
         if self.adaptive:
@@ -77,14 +77,14 @@ class PoolSpec(HashedOnce):
 
     @cached_property
     def x_dtype(self) -> np.dtype:
-        """What the kernels read and, but for the indices, write."""
+        """The dtype that the kernels read and, except for the indices, write."""
         if self.op == "max":
             return np.dtype(np.uint8) if self.dtype.kind == "b" else computed(self.dtype)
         return computed(self.out_dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
-        """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
+        """The dtype of the caller's result: the input's, but float64 for averages and norms of integers."""
         return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
 
     @cached_property
@@ -103,9 +103,9 @@ class PoolSpec(HashedOnce):
 
     @cached_property
     def counted(self) -> tuple[Pair, Pair, Pair]:
-        """Of depth, height and width: the pixels from `-before` to `end` that count for a mean, as (before, end).
+        """Pixels that count for a mean along depth, height and width: (before, end), from -before to end.
 
-        Behind the padding there is nothing to count: only ceil_mode lets a window reach there.
+        No tap behind the padding counts; only `ceil_mode` lets a window reach there.
         """
         sizes, pads = (self.depth.d, self.h, self.w), (self.depth.padding, *self.padding)
         if not self.count_include_pad:
@@ -114,14 +114,14 @@ class PoolSpec(HashedOnce):
         return depth, rows, columns
 
     def divisors(self, axis: int) -> np.ndarray:
-        """How many taps of each window count along the axis of depth (0), height or width: their product is what a sum
-        is divided by for a mean."""
+        """Number of counted taps of each window along depth (0), height (1) or width (2); a mean is the sum divided by
+        the product of the three."""
         depth = self.depth
         outs, taps = (depth.od, self.oh, self.ow)[axis], (depth.kd, self.kh, self.kw)[axis]
         stride, gap = (depth.stride, *self.stride)[axis], (depth.dilation, *self.dilation)[axis]
         pad, (before, end) = (depth.padding, *self.padding)[axis][0], self.counted[axis]
         result = np.full(outs, taps, np.int64)
-        # Windows from `begin` to `stop` are inside: of a long axis nearly all.
+        # All taps of the windows from `begin` to `stop` count: nearly all windows of a long axis.
         begin = min(outs, max(0, -(-(pad - before) // stride)))
         stop = max(begin, min(outs, (end - 1 - (taps - 1) * gap + pad) // stride + 1))
         for edge in (slice(begin), slice(stop, outs)):
@@ -132,19 +132,19 @@ class PoolSpec(HashedOnce):
 
     @cached_property
     def flops(self) -> int:
-        """One comparison or addition a tap."""
+        """Number of comparisons or additions: one for each tap."""
         return self.planes * self.depth.od * self.oh * self.ow * self.depth.kd * self.kh * self.kw
 
 
 @lru_cache(maxsize=4096)
 def over_planes(spec: PoolSpec, lead: tuple[int, ...]) -> PoolSpec:
-    """The pooling of the planes of a volume: its windows are boxes, and boxes are separable."""
+    """The pooling of a volume's planes; its windows are boxes, so planes and depth are pooled one after the other."""
     return replace(spec, lead=lead, axes=2, depth=FLAT)
 
 
 @lru_cache(maxsize=4096)
 def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
-    """The pooling of the depth of pooled planes, as images of d rows of some of their pixels."""
+    """The pooling of the depth after that of planes, in images of d rows, each with `pixels` pixels of a plane."""
     depth, no_padding = spec.depth, (0, 0)
     return replace(
         spec, lead=lead, h=depth.d, w=pixels, kh=depth.kd, kw=1, oh=depth.od, ow=pixels, stride=(depth.stride, 1),
@@ -153,7 +153,7 @@ def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
     )  # fmt: skip
 
 
-#: Why volumes are pooled by planes and then over the depth for maxima and averages only.
+#: Reason why Lp pooling of volumes is not done by planes and then over the depth, as maxima and averages are.
 NO_NORMS = "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
 
 
@@ -172,7 +172,7 @@ def pool_spec(
     divisor_override: object = None,
     norm_type: object = 1.0,
 ) -> PoolSpec:
-    """Check a pooling along so many axes. `op` is "max", "avg" or "lp"."""
+    """Check a pooling along `axes` spatial axes. `op` is "max", "avg" or "lp"."""
     if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
         kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
         stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)
@@ -219,7 +219,7 @@ def _pool_spec(
     divisor: int | None,
     norm: float,
 ) -> PoolSpec:
-    """The checks, of numbers as for `_conv_spec`."""
+    """Check a pooling. No number is a bool, which the cache would take for 0 or 1."""
     kernel, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
     stride = kernel if stride is None else per_axis("stride", stride, 1, axes)
     padding, norm = frozen_padding(padding, axes), _norm(norm)
@@ -274,8 +274,8 @@ def _some_window_misses(size: int, count: int, pad: int, stride: int, dilation: 
 def _first_between(step: int, period: int, low: int, high: int) -> int | None:
     """The least k with low <= k * step % period <= high, for 0 < low <= high < period; None if there is none.
 
-    As Euclid's algorithm: where no multiple of the step lies between, it is asked how often the period must be gone
-    round, which is the same question for the step as period.
+    Euclid's algorithm: where no multiple of the step lies between the bounds, the question is how often the period must
+    be passed, and that is this question again with the step as the period.
     """
     if not step:
         return None
@@ -286,11 +286,11 @@ def _first_between(step: int, period: int, low: int, high: int) -> int | None:
     return None if rounds is None else -(-(low + rounds * period) // step)
 
 
-# -- told by the size of the output --------------------------------------------------------------------------
+# -- adaptive pooling ----------------------------------------------------------------------------------------
 
 
 def adaptive_spec(op: str, x_shape: tuple[int, ...], dtype: np.dtype, output_size: Any) -> PoolSpec:
-    """Check such a pooling. Where windows are equal and equally far apart, it is one like any other."""
+    """Check an adaptive pooling. Where windows are equally large and equally far apart, it becomes an ordinary one."""
     size = output_size if type(output_size) is int else _output_size(x_shape, output_size)
     return _problem(op, x_shape, dtype, size)
 
@@ -309,7 +309,7 @@ def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
 
 @lru_cache(maxsize=1024)
 def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pair) -> PoolSpec:
-    """An integer is checked here: once."""
+    """Check an adaptive pooling; an integer `size` is checked here, once for each problem."""
     if isinstance(size, int):
         size = _output_size(x_shape, size)
     axes = [_windows(*axis) for axis in zip(x_shape[-2:], size, strict=True)]
@@ -321,19 +321,19 @@ def _problem(op: str, x_shape: tuple[int, ...], dtype: np.dtype, size: int | Pai
 
 
 def _windows(size: int, outputs: int) -> Pair:
-    """The largest window of an axis, and the stride, or 0 where windows may be unequal or at unequal distances."""
+    """The largest window of an axis, and the stride, or 0 where windows may be unequally large or far apart."""
     if outputs == 1:
         return size, 1
     if outputs > size:
         return 2, 0
     step, rest = divmod(size, outputs)
-    # Window i has one element more at either end if that is no multiple of `outputs`; these are multiples of the gcd.
+    # Window i has one element more at an end that is no multiple of `outputs`; ends are multiples of the gcd.
     more = 0 if not rest else 1 if rest == math.gcd(size, outputs) else 2
     return step + more, step if rest <= 1 else 0
 
 
 def bounds(size: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """First element, and the one behind the last, of each window of an axis."""
+    """The first element of each window of an axis, and the element behind its last one."""
     i = np.arange(outputs, dtype=np.int64)
     return i * size // outputs, -(-(i + 1) * size // outputs)
 
@@ -353,19 +353,19 @@ class UnpoolSpec(HashedOnce):
         return self._hash
 
     def __str__(self) -> str:
-        """The sizes."""
+        """The sizes of the input and of the output."""
         return f"{by(self.x_shape)} {self.dtype}, output {by(self.output_shape)}"
 
     @cached_property
     def planes(self) -> int:
-        """Images times channels."""
+        """Images times channels: each plane is unpooled on its own."""
         return math.prod(self.x_shape[:-2])
 
 
 def unpool_spec(
     x: Any, places: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any
 ) -> UnpoolSpec:  # fmt: skip
-    """Check what `max_unpool2d` is given; ValueError or TypeError if an argument does not fit."""
+    """Check the arguments of `max_unpool2d`; ValueError or TypeError if one does not fit."""
     if len(x.shape) not in (2, 3, 4) or min(x.shape[-3:]) < 1:
         raise ValueError(f"x must have shape (N, C, OH, OW), (C, OH, OW) or (OH, OW), no axis but N empty, got "
                          f"{x.shape}")
@@ -389,7 +389,7 @@ def unpool_spec(
 
 
 def check_places(places: np.ndarray, shape: tuple[int, ...]) -> None:
-    """ValueError unless all indices are of a plane."""
+    """ValueError unless all indices lie within a plane."""
     low, high, size = int(places.min()), int(places.max()), math.prod(shape[-2:])
     if low < 0 or high >= size:
         raise ValueError(f"indices must be from 0 to {size - 1}, got {low if low < 0 else high}")

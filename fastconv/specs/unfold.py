@@ -1,4 +1,4 @@
-"""What unfolding and folding mean, checked once: the convolution whose windows the columns are."""
+"""Specs of unfolding and folding: the convolution whose windows are the columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conv import ConvSpec, conv_spec
 def unfold_spec(
     x_shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, stride: Any, padding: Any, dilation: Any
 ) -> ConvSpec:
-    """A convolution with these windows; ValueError or TypeError if an argument does not fit."""
+    """The convolution whose windows `unfold2d` copies; ValueError or TypeError if an argument does not fit."""
     channels = x_shape[-3] if len(x_shape) in (3, 4) else 1
     weight = (1, max(channels, 1), *pair("kernel_size", kernel_size, 1))
     return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation)
@@ -23,7 +23,7 @@ def fold_spec(
     given: tuple[int, ...], dtype: np.dtype, output_size: Any, kernel_size: Any, stride: Any, padding: Any,
     dilation: Any,
 ) -> ConvSpec:
-    """That whose windows columns of the `given` shape are; ValueError or TypeError if an argument does not fit."""
+    """The convolution whose windows are columns of shape `given`; ValueError or TypeError if an argument is wrong."""
     kernel = pair("kernel_size", kernel_size, 1)
     if len(given) not in (2, 3) or not given[-2] or given[-2] % (kernel[0] * kernel[1]):
         raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with a window of {kernel}, "
@@ -37,5 +37,5 @@ def fold_spec(
 
 
 def columns_shape(problem: ConvSpec) -> tuple[int, ...]:
-    """As the caller has it: without the axis of images where the images lack it."""
+    """Shape of the caller's columns: without the axis of images if the images have none."""
     return (problem.n, problem.taps, problem.oh * problem.ow)[0 if problem.batched else 1 :]

@@ -1,1 +1,1 @@
-"""Applications of the rest: the command line, comparisons, the demonstration."""
+"""Applications of the package: the command line, the comparison of algorithms, and the demonstration."""

@@ -26,12 +26,12 @@ from ..planner import remember
 from .compare import compare, limited_threads, random_operands
 from .comparison import Comparison, aligned
 
-#: The names under which LLVM knows the vector extensions worth telling.
+#: LLVM's names of the vector extensions that `info` lists.
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "amx-int8", "amx-bf16", "neon", "sve")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 if it could not, with the reason in a line on stderr."""
+    """Run one command; 0 if it succeeded, 2 if it failed, with the reason in one line on stderr."""
     try:
         arguments = _parser().parse_args(argv)
         arguments.run(arguments)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-# -- what is asked for ---------------------------------------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------------------------
 
 
 class _Parser(argparse.ArgumentParser):
@@ -308,7 +308,7 @@ def _cache(arguments: Any) -> None:
         print(f"{cache.export_kernels(arguments.file, processor=arguments.processor)} kernels exported")
     elif arguments.verb == "import":
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # that they do not fit, as one line
+            warnings.simplefilter("error", UserWarning)  # kernels that do not fit are an error of one line
             print(f"{cache.import_kernels(arguments.file)} kernels imported")
     elif arguments.verb == "prune":
         print(f"{cache.prune(arguments.limit)} kernels removed")
@@ -320,7 +320,7 @@ def _cache(arguments: Any) -> None:
 
 def _examples(arguments: Any) -> None:
     here = Path(__file__).parents[1]
-    # An installed package has them inside; a checkout beside it.
+    # In an installed package the examples lie inside it, in a checkout beside it.
     folder = next((place for place in (here / "examples", here.parent / "examples") if place.is_dir()), None)
     if folder is None:
         raise FileNotFoundError(f"there are no examples in or beside {here}")
@@ -344,7 +344,7 @@ def _warmup(arguments: Any) -> None:
 
     progress = True
     try:
-        import rich.progress  # noqa: F401 # a bar, if there can be one
+        import rich.progress  # noqa: F401 # shows a bar if rich is installed
     except ModuleNotFoundError:
         progress = False
     new = warmup(arguments.operations or None, dtypes=arguments.dtype or ("float32",), progress=progress)

@@ -1,7 +1,7 @@
-"""Every algorithm of one call, side by side: checked against float64, timed in turns, set against the machine.
+"""Comparison of every algorithm of one call: checked against float64, timed in turns, set against the machine's limits.
 
-Checked first, because a fast wrong answer is worth nothing. Timed in turns (all variants once, then all again), so
-that a machine that slows down in between slows all of them down.
+Results are checked first, because a fast wrong answer is worth nothing. Timing goes in turns (all variants once, then
+all again), so that a machine that slows down in between slows all of them down.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import storage
 from .comparison import Comparison, Row
 
-#: Seconds of timing a variant gets; one call at least, however slow it is.
+#: Seconds that each variant is timed for; it has at least one call, however slow it is.
 SECONDS_EACH = 0.5
 
 _WITHOUT_TABLE = {"corr2d", "corr2d_matrix"}
@@ -64,41 +64,41 @@ def compare(
     Parameters
     ----------
     x, weight, bias
-        What the operation's function takes first: of `conv2d` its input, kernels and bias, of a pooling its input, of
-        "conv2d_weight" input, weight_size and grad_output. Arrays are of NumPy and finite.
+        The first arguments of the operation's function: for `conv2d` input, kernels and bias, for a pooling its input,
+        for "conv2d_weight" input, weight_size and grad_output. Arrays are NumPy's, and finite.
     op : str
-        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "lp_pool2d", likewise with 1d and 3d;
-        gradients are "conv2d_weight", "conv2d_input", "max_pool2d_input" and "avg_pool2d_input"; and
-        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d", "fold2d", of which there is one each.
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d" or "lp_pool2d", or one of these with 1d
+        or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input" or "avg_pool2d_input"; or
+        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d" or "fold2d", which have one algorithm.
     threads : int, optional
-        How many threads the kernels and BLAS may use; `get_num_threads` by default.
+        Number of threads that the kernels and BLAS may use; `get_num_threads` by default.
     repeats : int
-        Timed calls of each variant; fewer of those that are slow.
+        Timed calls of each variant; slow variants have fewer.
     peers : mapping of str to function, optional
-        Other ways to the same result, to be checked and timed as well: functions of no arguments by name.
+        Other ways to compute the result, checked and timed as well: functions without arguments, by name.
     remember : bool
-        Whether ``algorithm="auto"`` is to take the fastest from now on, as after ``plan_conv2d(..., measure=True)``:
-        of convolutions, also transposed ones, on the CPU.
+        Whether ``algorithm="auto"`` shall take the fastest from now on, as after ``plan_conv2d(..., measure=True)``;
+        only for convolutions, also transposed ones, on the CPU.
     device : {"cpu", "cuda"}
-        Where it runs. For "cuda" arrays travel there and back, which is timed, too.
+        The device to compute on. With "cuda" arrays are copied there and back, and this is timed, too.
     **options
-        Those of the operation's function: ``stride=2``, ``kernel_size=3``.
+        Options of the operation's function, like ``stride=2`` or ``kernel_size=3``.
 
     Returns
     -------
     Comparison
-        Its ``rows``, ``str()``, ``to_dict()`` and ``plot()`` tell the result.
+        The result: see its ``rows``, ``str()``, ``to_dict()`` and ``plot()``.
 
     Raises
     ------
     ValueError, TypeError, MemoryError
-        As the operation's function; and if there is nothing to compute or the result is not finite.
+        As the operation's function; also if there is nothing to compute, or the result is not finite.
 
     Notes
     -----
     Every variant is first compared with the definition in float64 (integers: exactly), which also compiles it. A
-    variant that loses more than half of the digits is not timed. The times are of calls with ``out`` given, where there
-    are plans of a prepared one.
+    variant that loses more than half of the digits is not timed. What is timed are calls with ``out`` given, for
+    convolutions calls of a plan.
 
     Source: Williams, Waterman and Patterson, Roofline: an insightful visual performance model for multicore
     architectures, 2009.
@@ -171,7 +171,7 @@ class _Prepared(NamedTuple):
 
 
 class _Call(NamedTuple):
-    """What is compared."""
+    """A call that is compared."""
 
     op: str
     operands: tuple[Any, ...]
@@ -179,16 +179,16 @@ class _Call(NamedTuple):
     device: str
     spec: Any
     seen: tuple[Any, ...]
-    """The operands as the device's verb has them."""
+    """The operands as the device's function gets them."""
 
     @property
     def table(self) -> str:
-        """The operation whose table has the algorithms: adaptive windows may be equal and equally far apart."""
+        """The operation whose table has the algorithms: an adaptive pooling with equal windows is an ordinary one."""
         return operation(self.spec) if self.op.startswith("adaptive") else self.op
 
     @property
     def is_planned(self) -> bool:
-        """Whether there are plans of it."""
+        """Whether the call has plans."""
         return isinstance(self.spec, ConvSpec | TransposeSpec) and self.op == operation(self.spec)
 
     @property
@@ -199,7 +199,7 @@ class _Call(NamedTuple):
         return self.spec.flops // (2 if self.op == "fold2d" else 1)
 
     def result(self, algorithm: str | None = None, *, exact: bool = False, out: Any = None) -> np.ndarray:
-        """The function's; `exact` of operands in float64 or int64, and on the CPU."""
+        """The result of the operation's function; with `exact`, on the CPU with operands in float64 or int64."""
         function, options = FUNCTIONS[self.op], self.options | {"out": out, "device": "cpu" if exact else self.device}
         if "algorithm" in inspect.signature(function).parameters:
             options["algorithm"] = algorithm or "auto"
@@ -209,7 +209,7 @@ class _Call(NamedTuple):
         return result[0] if isinstance(result, tuple) else result
 
     def prepared(self, algorithm: str) -> tuple[_Prepared, np.ndarray]:
-        """A variant, and an array for its result."""
+        """A variant that is ready to be timed, and an array for its result."""
         calls, spec = backend(self.device, None), self.spec
         if self.is_planned:
             x, weight, bias, *_ = self.seen
@@ -222,7 +222,7 @@ class _Call(NamedTuple):
 
 
 def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: str) -> _Call:
-    """What a call means; ValueError or TypeError if it means nothing."""
+    """Check a call and find its spec; ValueError or TypeError if an argument does not fit."""
     if not isinstance(op, str) or op not in FUNCTIONS:
         raise ValueError(f"op must be one of {', '.join(map(repr, FUNCTIONS))}, got {op!r}")
     if device not in ("cpu", "cuda"):
@@ -239,9 +239,9 @@ def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: s
 def random_operands(
     op: str, x_shape: tuple[int, ...], weight_shape: tuple[int, ...] | None, dtype: np.dtype, options: dict[str, Any]
 ) -> tuple[Any, ...]:
-    """What `compare` takes first, of random numbers; ValueError or TypeError, before any is made, if they do not fit.
+    """Random operands for `compare`; ValueError or TypeError, before any is made, if the arguments do not fit.
 
-    `x_shape` is the input's, of gradients that of what they are for, of an unpooling that of what was pooled.
+    `x_shape` is the shape of the input. A gradient's is that of its layer, an unpooling's that of the pooling.
     """
     if op not in FUNCTIONS:
         raise ValueError(f"op must be one of {', '.join(FUNCTIONS)}, got {op!r}")
@@ -272,14 +272,14 @@ def _is_shape(given: Any) -> bool:
 
 
 def _exact(given: Any) -> Any:
-    """An array in the dtype that its results are exact in, or nearly."""
+    """An array in float64 or int64, in which results are exact, or nearly so."""
     if not isinstance(given, np.ndarray):
         return given
     return given.astype(np.float64 if given.dtype.kind == "f" else np.int64)
 
 
 def _reason(table: tuple[Any, ...], label: str, spec: Any) -> str | None:
-    """Why the algorithms of a name cannot do this; None if one can."""
+    """The reason why no algorithm of this name supports `spec`; None if one does."""
     reasons = [algorithm.supports(spec) for algorithm in table if name(algorithm) == label]
     return None if None in reasons else reasons[-1]
 
@@ -289,7 +289,7 @@ def _reason(table: tuple[Any, ...], label: str, spec: Any) -> str | None:
 
 @contextlib.contextmanager
 def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
-    """Kernels and, if threadpoolctl is there, BLAS on `threads` threads; yields the number and whether BLAS is too."""
+    """Limit kernels and, with threadpoolctl, BLAS to `threads` threads; yields the number, and whether BLAS obeys."""
     import numba
 
     from ..cpu.system.threads import threading_layer
@@ -299,7 +299,7 @@ def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
     try:
         if threads is not None:
             numba.set_num_threads(integer("threads", threads, 1))
-        used = get_num_threads()  # fewer than asked for if `set_num_threads` says so
+        used = get_num_threads()  # fewer than asked for, if `set_num_threads` has set a lower limit
         with _blas_team(used) as limited:
             yield used, limited
     finally:
@@ -319,7 +319,7 @@ def _blas_team(threads: int) -> Iterator[bool]:
 
 
 def _reference(call: _Call) -> np.ndarray:
-    """The definition in float64; of integers in int64, wrapped to the result's width as theirs is."""
+    """The definition's result in float64; for integers in int64, wrapped to the width of the result's dtype."""
     dtype = call.result().dtype
     result = call.result("naive", exact=True)
     if not result.size:
@@ -332,7 +332,7 @@ def _reference(call: _Call) -> np.ndarray:
 
 
 def _error(label: str, result: Any, reference: np.ndarray) -> float:
-    """The largest difference from the reference, as a fraction of its largest value."""
+    """The largest difference from the reference, as a fraction of the reference's largest value."""
     result = np.asarray(result)
     if result.shape != reference.shape:
         raise ValueError(f"{label} gives shape {result.shape}, but the result has shape {reference.shape}")
@@ -341,12 +341,12 @@ def _error(label: str, result: Any, reference: np.ndarray) -> float:
 
 
 def _tolerance(dtype: np.dtype) -> float:
-    """Half of the digits; integers must be exact."""
+    """The largest error that passes: half of the digits; none for integers."""
     return float(np.finfo(dtype).eps) ** 0.5 if dtype.kind == "f" else 0.0
 
 
 def _ceilings(dtype: np.dtype, threads: int) -> tuple[float | None, float]:
-    """Operations a second (None for integers) and bytes a second of this machine."""
+    """This machine's limits: operations a second (None for integers), and bytes copied a second."""
     from ..cpu import machine
 
     ceiling = machine.fma_ceiling(dtype, threads) if dtype.kind == "f" else None

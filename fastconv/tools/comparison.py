@@ -1,4 +1,4 @@
-"""What a comparison found: its rows, and how they are shown as text, HTML and a plot."""
+"""The result of a comparison: its rows, and their presentation as text, HTML and a plot."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ HEADERS = ("algorithm", "ms", "GFLOP/s", "% of peak", "scratch", "max error")
 
 @dataclass(frozen=True)
 class Row:
-    """One variant. What was not measured is None, and `reason` then says why."""
+    """One variant. Values that were not measured are None, and `reason` then says why."""
 
     algorithm: str
-    """Its name in `fastconv.algorithms`, or in `peers`."""
+    """The variant's name in `fastconv.algorithms`, or in `peers`."""
     median_ms: float | None = None
-    """Milliseconds a call, the median."""
+    """Median time of a call in milliseconds."""
     gflops: float | None = None
     """Multiplications and additions of the definition, in billions a second: above the peak if it saves some."""
     percent_of_peak: float | None = None
-    """`gflops` of `Comparison.peak_gflops`, in percent."""
+    """The rate `gflops` in percent of `Comparison.peak_gflops`."""
     scratch_bytes: int | None = None
-    """Memory a call needs beside input and output; None for peers."""
+    """Memory in bytes that a call needs beside input and output; None for peers."""
     max_error: float | None = None
     """Largest difference from the float64 result, as a fraction of that result's largest value."""
     is_auto: bool = False
-    """Whether this is what ``algorithm="auto"`` picks."""
+    """Whether ``algorithm="auto"`` picks this variant."""
     reason: str | None = None
-    """Why it was not timed."""
+    """The reason why it was not timed."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found. Prints as a table (in colour with rich), shows as one in a notebook."""
+    """The result of `compare`. It prints as a table (in colour with rich), and shows as one in a notebook."""
 
     problem: str
-    """What is computed, in words."""
+    """The problem in words."""
     rows: tuple[Row, ...]
-    """The variants, fastest first, those that were not timed last."""
+    """The variants, the fastest first, and behind them the variants that were not timed."""
     threads: int
-    """Threads that the kernels had, and BLAS if `blas_limited`."""
+    """Number of threads that the kernels had, and BLAS if `blas_limited`."""
     blas_limited: bool
-    """Whether BLAS was held to that number of threads too; False if threadpoolctl is missing."""
+    """Whether BLAS was limited to that number of threads, too; False if threadpoolctl is missing."""
     flops: int
     """Multiplications and additions, or comparisons, of the definition; 0 where elements are only moved."""
     peak_gflops: float | None
-    """Measured rate of multiply-adds in registers at that number of threads; None for integers."""
+    """Measured rate of multiply-adds in registers on that number of threads; None for integers."""
     memory_gflops: float
     """Rate at which input, weight and output, each moved once, would keep main memory busy all the time."""
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it in types that `json.dumps` takes."""
+        """All fields in types that `json.dumps` takes."""
         return asdict(self)
 
     def title(self) -> str:
-        """The problem, its size and the threads, in a line."""
+        """One line: the problem, its number of operations, and the threads."""
         threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
         work = f"{self.flops / 1e6:{',.1f' if self.flops >= 1e5 else '.1g'}} MFLOP, " if self.flops else ""
         return f"{self.problem}: {work}{threads}"
@@ -69,7 +69,7 @@ class Comparison:
         return [_cells(row) for row in self.rows if row.reason is None]
 
     def notes(self) -> list[str]:
-        """What the table does not say, a line each."""
+        """Lines about everything that the table does not show."""
         notes = [f"{row.algorithm}: {row.reason}" for row in self.rows if row.reason is not None]
         if not self.blas_limited:
             notes.append("BLAS threads were not limited: that needs threadpoolctl, pip install 'fastconv[cli]'")
@@ -86,12 +86,12 @@ class Comparison:
         Parameters
         ----------
         file : path or file object, optional
-            Where to save the picture; a path's ending decides the format.
+            The file for the picture; a path's ending decides the format.
 
         Returns
         -------
         matplotlib.figure.Figure
-            The picture, tied to no window.
+            The picture, which belongs to no window.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Comparison:
         return "\n".join([self.title(), "", aligned([HEADERS, *self.cells()]), "", *self.notes()])
 
     def _repr_html_(self) -> str:
-        import html  # late: `import fastconv` has no need of its tables
+        import html  # late: `import fastconv` does not need it
 
         def cells(tag: str, texts: Sequence[str]) -> str:
             return "<tr>" + "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts) + "</tr>"
@@ -160,6 +160,6 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a table in plain text, the first column to the left, the others to the right."""
+    """Lines of cells as a table in plain text: the first column is aligned to the left, the others to the right."""
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]) for line in lines)

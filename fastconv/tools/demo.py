@@ -15,9 +15,9 @@ from .compare import compare
 from .comparison import Comparison
 from .extras import extra
 
-#: Longest side of the photograph: a larger one would be scaled down by the sheet anyway.
+#: Longest side of the photograph in pixels: the sheet would scale a larger one down anyway.
 SIDE = 900
-#: Rec. 709: how bright red, green and blue appear.
+#: Brightness of red, green and blue, by Rec. 709.
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
@@ -31,7 +31,7 @@ class Panel:
 
 
 def load(file: str | None) -> np.ndarray:
-    """A photograph as float32 (3, H, W) from 0 to 1: the file's, or one that comes with scikit-image."""
+    """A photograph as float32 (3, H, W) with values from 0 to 1: the file's, or one that comes with scikit-image."""
     if file is None:
         rgb = extra("skimage.data").chelsea()
     else:
@@ -43,7 +43,7 @@ def load(file: str | None) -> np.ndarray:
 
 
 def panels(photo: np.ndarray) -> list[Panel]:
-    """The photograph and what eight kernels make of it."""
+    """The photograph, and its results with eight kernels."""
     height, width = photo.shape[1:]
     grey = conv2d(photo, LUMA.reshape(1, 3, 1, 1))
     sharpen = 3 * delta(7) - 2 * gaussian(7, 1.5)
@@ -66,7 +66,7 @@ def panels(photo: np.ndarray) -> list[Panel]:
 
 
 def per_channel(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """One kernel over every channel, the border continued so that it does not darken."""
+    """One kernel applied to every channel; the border is continued so that it does not darken."""
     channels, radius = len(image), kernel.shape[0] // 2
     padded = np.pad(image, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
     return conv2d(padded, np.broadcast_to(kernel, (channels, 1, *kernel.shape)), groups=channels)
@@ -84,23 +84,23 @@ def delta(taps: int) -> np.ndarray:
 
 
 def edges(grey: np.ndarray) -> np.ndarray:
-    """Strength of the gradient as brightness, its direction as hue."""
+    """The gradient of the image as a picture: its strength is the brightness, its direction the hue."""
     sobel = np.outer([1, 2, 1], [-1, 0, 1]).astype(np.float32)
     soft = per_channel(grey, gaussian(5, 1.0))
     across, down = per_channel(soft, sobel)[0], per_channel(soft, sobel.T)[0]
     strength = np.hypot(across, down)
     value = np.clip(strength / max(np.percentile(strength, 98.5), 1e-6), 0, 1) ** 0.8
-    hue = (np.arctan2(down, across) / np.pi) % 1  # a bright line and a dark one along the same direction look alike
+    hue = (np.arctan2(down, across) / np.pi) % 1  # bright and dark lines of one direction have one hue
     return extra("matplotlib.colors").hsv_to_rgb(np.stack([hue, np.full_like(hue, 0.65), value], -1))
 
 
 def show(image: np.ndarray) -> np.ndarray:
-    """Channels last and between 0 and 1, as matplotlib takes them."""
+    """An image as matplotlib takes it: channels last, values from 0 to 1."""
     return np.clip(np.moveaxis(image, 0, -1).squeeze(), 0, 1)
 
 
 def sheet(shown: list[Panel], file: Any) -> None:
-    """Write the contact sheet as a PNG."""
+    """Write the contact sheet as a PNG file."""
     height, width = shown[0].image.shape[:2]
     columns, inches = 3, 12.8
     rows = -(-len(shown) // columns)
@@ -131,7 +131,7 @@ class Problem:
 
 
 def problems(photo: np.ndarray) -> tuple[Problem, Problem]:
-    """Two problems that favour different variants."""
+    """Two problems for which different algorithms are fastest."""
     grey = np.tensordot(LUMA, photo, 1)[None]
     rng = np.random.default_rng(0)
     x, weight = (rng.standard_normal(shape, np.float32) for shape in ((1, 64, 56, 56), (64, 64, 3, 3)))
@@ -142,7 +142,7 @@ def problems(photo: np.ndarray) -> tuple[Problem, Problem]:
 
 
 def compared(problem: Problem) -> Comparison:
-    """The variants of a problem; those of an image filter also against SciPy."""
+    """Compare the algorithms of a problem; for an image filter also with SciPy."""
     from scipy.signal import correlate2d
 
     x, weight = problem.x, problem.weight

@@ -1,4 +1,4 @@
-"""Libraries that are installed as extras."""
+"""Import of libraries that are installed with the extra `cli`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def extra(module: str) -> ModuleType:
-    """Import a module of the extra `cli`; ModuleNotFoundError that says how to install it otherwise."""
+    """Import a module of the extra `cli`; if it is missing, ModuleNotFoundError says how to install it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

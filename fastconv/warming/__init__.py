@@ -1,1 +1,1 @@
-"""Kernels compiled in advance, on all cores."""
+"""Compiling kernels in advance, on all cores."""

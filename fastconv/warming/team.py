@@ -1,8 +1,7 @@
-"""Processes that run works meanwhile or in parallel: compiling holds a lock, so that threads would wait for each other.
+"""Processes that run works in parallel: compiling holds a lock, so threads of one process would wait for each other.
 
-They are started as ``python -c``, and not by `multiprocessing`, which imports the user's main module in each of them: a
-script without ``if __name__ == "__main__"`` would begin again there, and one from the standard input cannot be imported
-at all.
+They are started as ``python -c``, not by `multiprocessing`, which imports the user's main module in each process: a
+script without ``if __name__ == "__main__"`` would begin again there, and one from standard input cannot be imported.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ class Work(NamedTuple):
     algorithm: str = "auto"
 
 
-#: What compiles the same code: a family of operations, an algorithm and a dtype. Those without an algorithm use
-#: kernels of those with one.
+#: Works that compile the same code: a family of operations, an algorithm and a dtype. Units without an algorithm use
+#: kernels of units with one.
 Unit = tuple[str, str, str]
 
 
 def told(unit: Unit) -> str:
-    """A unit in words."""
+    """A unit as text."""
     return " ".join(filter(None, unit))
 
 
@@ -38,17 +37,18 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-#: What runs the works of each unit, and tells one unit after the other that is done, with the names of files that were
-#: written to the cache for it.
+#: A runner runs the works of each unit. It yields each unit that is done, with the names of the files that were written
+#: to the cache for it.
 Done = tuple[Unit, set[str]]
 Runner = Callable[[dict[Unit, list[Work]]], Iterator[Done]]
 
 
 @contextmanager
 def team(count: int, threads: int) -> Iterator[Runner]:
-    """So many processes whose kernels may use so many threads; this one where no other can be started.
+    """Start `count` processes whose kernels use `threads` threads; the context's value runs works in them.
 
-    This one may have kernels already that are not in the cache: it was another one then, or has been cleared.
+    Where no process can be started, the works run in this one. It is not used otherwise, as it may have kernels in
+    memory that the cache lacks, because it used another cache before, or the cache has been cleared.
     """
     if count == 0 or not _can_start():
         from ..cpu.system import notice
@@ -56,7 +56,7 @@ def team(count: int, threads: int) -> Iterator[Runner]:
         with notice.silenced():
             yield _here
         return
-    # Late, as below: `import fastconv` needs none of it.
+    # Late, here and below: `import fastconv` does not need them.
     from concurrent.futures import ThreadPoolExecutor, as_completed
     from queue import SimpleQueue
 
@@ -93,9 +93,10 @@ def _can_start() -> bool:
 
 @contextmanager
 def meanwhile(units: dict[Unit, list[Work]], threads: int) -> Iterator[None]:
-    """Run works in another process beside what is done in this one, which then waits for it, if there is a core for it.
+    """Run works in another process while this one runs the context's body, and wait for them at the end.
 
-    It is for their kernels only: a failure says nothing, as this process will meet it, too.
+    The works only fill the cache, so a failure is not reported: this process will meet it, too. Nothing is started if
+    there is no second core.
     """
     if cores() < 2 or not _can_start():
         yield
@@ -125,13 +126,13 @@ def _run(works: Iterable[Work]) -> None:
 
 
 class _Process:
-    """Another process, which runs works, and answers when they are done."""
+    """Another process, which runs works and answers when they are done."""
 
     def __init__(self, threads: int) -> None:
         import subprocess
 
         begin = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from fastconv.warming import team; "
-        # NumPy's products are small here, and its threads would be one for each core in each process.
+        # NumPy's matrix products are small here, but would start a thread for each core in each process.
         settings = {"NUMBA_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1", "FASTCONV_QUIET": "1"}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-c", begin + "team._serve()"],
@@ -145,7 +146,7 @@ class _Process:
         self._process.stdin.flush()
 
     def run(self, unit: Unit, works: list[Work]) -> set[str]:
-        """Wait until these are done, for the names of files that were written; RuntimeError if one fails."""
+        """Wait until works are done; returns the names of written files, or raises RuntimeError if one fails."""
         assert self._process.stdout is not None
         try:
             self._send(works)
@@ -157,21 +158,21 @@ class _Process:
         return answer
 
     def end(self) -> None:
-        """Whatever it is doing: a file of the cache is whole or not there."""
+        """End the process, whatever it is doing: a file of the cache is whole or absent."""
         self._process.kill()
         self._process.communicate()
 
 
 def _serve() -> None:
-    """What `_Process` starts: run works as they come from the standard input, until it ends."""
+    """Main function of a `_Process`: run works as they come from standard input, until it ends."""
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process ends this one
     answers, sys.stdout = sys.stdout.buffer, sys.stderr
     from ..cpu import machine
     from ..cpu.system import disk_cache
 
-    _ = machine.this_machine(1).peak  # what the planner of a new process asks for
+    _ = machine.this_machine(1).peak  # measured here, as the planner of a new process needs it
     while True:
         try:
             works = pickle.load(sys.stdin.buffer)

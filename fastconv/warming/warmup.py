@@ -1,4 +1,4 @@
-"""Compiling kernels in advance, on all cores, so that later processes find them in the cache."""
+"""The public function `warmup`, which compiles kernels in advance, so that later processes find them in the cache."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     Parameters
     ----------
     problems : str, spec or plan, or an iterable of them, optional
-        What is to be ready: operations by name, as "conv2d" or "max_pool3d", by all their algorithms for common sizes
-        of problems; or single problems, by just the algorithms that ``algorithm="auto"`` picks for a plan and for a
-        plain call: plans, also of transposed convolutions, and specs of convolutions and poolings. By default all
-        operations.
+        What to prepare. The name of an operation, like "conv2d" or "max_pool3d", compiles all its algorithms for common
+        sizes of problems. A single problem compiles just the algorithms that ``algorithm="auto"`` picks for a plan and
+        for a plain call: a plan, also of a transposed convolution, or the spec of a convolution or pooling. By default
+        all operations.
     dtypes : dtype, or an iterable of them
-        For which dtypes of arrays operations are compiled. (A problem has its own.)
+        The dtypes of arrays that named operations are compiled for. (A single problem has its own dtype.)
     progress : bool
         Whether to show a bar. It needs the extra ``fastconv[cli]``.
 
     Returns
     -------
     int
-        How many kernels it put into the cache; 0 if all were there.
+        Number of kernels that were put into the cache; 0 if all were there.
 
     Raises
     ------
     ValueError, TypeError
-        If an operation is unknown, or anything is none of the above. Nothing is compiled then.
+        If an operation is unknown, or an argument is none of the above. Nothing is compiled then.
     PermissionError
         If nothing can be written to the cache; the message says why.
     ImportError
-        If there is to be a bar, but rich is missing.
+        If `progress` is asked for, but rich is missing.
     RuntimeError
         If a problem fails, as for lack of memory.
 
     Notes
     -----
-    Each problem runs on arrays of its size. There is a process for each core, but no more than there is work for; where
-    one is enough, or Python's interpreter is not to be found, it is this one.
+    Each problem runs on arrays of its size. As many processes are started as there are cores, but no more than there is
+    work for; where one is enough, or Python's interpreter is not found, the calling process does the work.
 
     A pooling's name covers its gradient and `return_indices`; "conv2d_input" and "conv2d_weight" are the gradients of
     `conv2d`.
@@ -72,13 +72,13 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     from .works import stages  # late: it loads the CPU's kernels
 
     wanted, kinds, bar = _problems_of(problems), _dtypes(dtypes), _bar if flag("progress", progress) else _no_bar
-    files.limit()  # ValueError if it is none
+    files.limit()  # ValueError if the environment sets no number
     folder = files.cache_folder()
     if problem := files.problem(folder):
         raise PermissionError(f"kernels would be compiled for nothing: {folder} is {problem}")
     new: set[str] = set()
     todo = stages(wanted, kinds)
-    # The planner may follow what was measured on as many threads as there are here.
+    # The planner may follow wisdom, which was measured with as many threads as this process has.
     threads = 1 if all(isinstance(one, str) for one in wanted) else get_num_threads()
     processes = min(cores(), max(map(len, todo), default=0))
     with bar(sum(map(len, todo))) as advance, team(processes, threads) as run:
@@ -89,7 +89,7 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
 
 
 def portable(problems: Any) -> list[Any]:
-    """Problems as another process can have them: of plans, what they are for. ValueError or TypeError as `warmup`."""
+    """Problems in a form that another process can be sent: plans are replaced by their specs. Errors as `warmup`'s."""
     return [one.problem if isinstance(one, Plan) else one for one in _problems_of(problems)]
 
 
@@ -129,7 +129,7 @@ def _dtypes(dtypes: Any) -> list[np.dtype]:
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[Unit], None]]:
-    """A bar on the terminal or in the notebook, with the unit that was done last; it is told each that is done."""
+    """A progress bar on the terminal or in the notebook; what is yielded advances it by a unit and shows the unit."""
     try:
         from rich.progress import Progress
     except ModuleNotFoundError:

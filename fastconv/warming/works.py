@@ -1,10 +1,10 @@
-"""What is run so that kernels are compiled in advance: works, a problem each with the function that runs it.
+"""Works that compile kernels in advance: each is a problem with the function that runs it.
 
-A kernel is compiled when it first runs. So what is to be ready runs once, on arrays of no consequence: of an operation
-every algorithm of its table, on the problems below, which are small and between them meet the common register tiles; of
-a spec or a plan what the planner picks for it.
+A kernel is compiled when it first runs. So everything that shall be ready runs once, on arrays whose values do not
+matter. For an operation, every algorithm of its table runs on the problems below, which are small and together meet the
+common register tiles. For a spec or a plan, the algorithm that the planner picks runs.
 
-Works that compile the same code are one unit: a family of operations (convolutions of signals, images and volumes are
+Works that compile the same code form a unit: a family of operations (convolutions of signals, images and volumes are
 one), an algorithm and a dtype.
 """
 
@@ -31,10 +31,10 @@ from .team import Unit, Work
 
 # -- problems ------------------------------------------------------------------------------------------------
 
-#: A problem: the shapes of x and weight, and options.
+#: A problem: shapes of x and of the weight, and options.
 Problem = tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]
 
-#: Convolutions of every kind that is compiled apart, as layers of networks have them.
+#: Convolutions of every kind that is compiled separately, as layers of networks have them.
 LAYERS: tuple[Problem, ...] = (
     # 1x1
     ((1, 64, 28, 28), (64, 64, 1, 1), {}),
@@ -51,7 +51,7 @@ LAYERS: tuple[Problem, ...] = (
     ((1, 48, 28, 28), (64, 48, 5, 5), {"padding": 2}),
     ((1, 64, 17, 17), (64, 64, 1, 7), {"padding": (0, 3)}),
     ((1, 64, 17, 17), (64, 64, 7, 1), {"padding": (3, 0)}),
-    # the first ones, and fully connected ones
+    # first layers, and fully connected ones
     ((1, 3, 64, 64), (16, 3, 7, 7), {"stride": 2, "padding": 3}),
     ((1, 3, 96, 96), (8, 3, 3, 3), {"padding": 1}),
     ((1, 64, 7, 7), (64, 64, 7, 7), {}),
@@ -61,7 +61,7 @@ LAYERS: tuple[Problem, ...] = (
     *(((1, 64, size, size), (64, 1, 3, 3), {"groups": 64, "padding": 1, "stride": 2}) for size in (112, 28, 14)),
     ((1, 64, 28, 28), (64, 1, 5, 5), {"groups": 64, "padding": 2}),
     ((1, 64, 56, 56), (64, 1, 7, 7), {"groups": 64, "padding": 3}),
-    # of signals and volumes
+    # signals and volumes
     ((1, 64, 1000), (64, 64, 3), {"padding": 1}),
     ((1, 64, 1000), (64, 64, 3), {"padding": 1, "stride": 2}),
     ((1, 64, 1000), (64, 64, 2), {"dilation": 4}),
@@ -72,7 +72,7 @@ LAYERS: tuple[Problem, ...] = (
     ((1, 16, 8, 28, 28), (32, 16, 1, 1, 1), {}),
     ((1, 16, 8, 28, 28), (16, 1, 3, 3, 3), {"groups": 16, "padding": 1}),
 )
-#: Image filters, for which there are algorithms of their own.
+#: Image filters, which have algorithms of their own.
 IMAGES: tuple[Problem, ...] = (
     *(((1, 1, 512, 512), (1, 1, size, size), {}) for size in (3, 5, 7, 9, 31)),
     *(((1, 1, 512, 512), (1, 1, *size), {}) for size in ((1, 31), (31, 1))),
@@ -88,7 +88,7 @@ TRANSPOSED: tuple[Problem, ...] = (
     ((1, 64, 1024), (128, 64, 16), {"stride": 8, "padding": 4}),
     ((1, 16, 16, 16, 16), (32, 16, 2, 2, 2), {"stride": 2}),
 )
-#: Poolings: windows and options, the same along each axis.
+#: Poolings: the window and the options, which hold for each axis.
 POOLINGS: tuple[tuple[int, dict[str, Any]], ...] = (
     (2, {}),
     (3, {"stride": 2, "padding": 1}),
@@ -96,12 +96,12 @@ POOLINGS: tuple[tuple[int, dict[str, Any]], ...] = (
     (13, {"stride": 1}),
     (32, {}),
 )
-#: Their input: images and channels, and the size along each axis.
+#: Input of these poolings: images and channels, and the size of each spatial axis.
 POOLED, POOLED_SIZE = (2, 4), 32
-#: Adaptive poolings make so many outputs along each axis of it.
+#: Numbers of outputs of adaptive poolings along each axis of that input.
 ADAPTIVE = (1, 7)
-#: An algorithm runs those problems for which it is estimated to take at most so many times the fastest's time, or if
-#: there are none, the one for which it takes the least: nobody waits for code that the planner never picks.
+#: An algorithm runs the problems for which it is estimated to take at most so many times as long as the fastest one or,
+#: if there are none, the problem where it comes closest: nobody waits for code that the planner never picks.
 NEAR = 3.0
 
 
@@ -119,7 +119,7 @@ def _poolings(op: str, axes: int, dtype: np.dtype) -> list[PoolSpec]:
 
 
 def _weights(spec: ConvSpec | TransposeSpec) -> np.ndarray:
-    """Weights that are an outer product and no integers, so that all code that looks for factors runs."""
+    """A weight that is an outer product and has no integers, so that code that looks for such factors runs, too."""
     return np.full(spec.weight_shape, 0.5).astype(spec.dtype)
 
 
@@ -127,12 +127,12 @@ def _plan(spec: ConvSpec | TransposeSpec, algorithm: str, for_one_call: bool = F
     this, x, weight = recipe(spec, algorithm, for_one_call), np.zeros(spec.x_shape, spec.dtype), _weights(spec)
     operands = this.pack(weight, None)
     this.run(x, operands, None, ())
-    if operands[0] is not this.module:  # other weights will not suit an algorithm for special ones
+    if operands[0] is not this.module:  # for other weights than these, another algorithm runs
         this = recipe(spec, name(this.module), for_one_call)
         this.run(x, this.pack(weight, None), None, ())
 
 
-#: A plain call, which packs weights in another way than a plan.
+#: Runs a plain call, which packs weights in another way than a plan.
 _call = partial(_plan, for_one_call=True)
 
 
@@ -167,7 +167,7 @@ def _fold(spec: ConvSpec, _: str) -> None:
     calls.fold(spec, np.zeros(columns_shape(spec), spec.dtype), None)
 
 
-# -- what there is to do -------------------------------------------------------------------------------------
+# -- works of operations and specs ---------------------------------------------------------------------------
 
 
 Works = Iterator[tuple[Unit, Work]]
@@ -178,7 +178,7 @@ def _unit(family: str, algorithm: str, spec: ConvSpec | TransposeSpec | PoolSpec
 
 
 def _of_table(op: str, axes: int, dtype: np.dtype) -> Works:
-    """Every algorithm of an operation on the problems that it is good at; a pooling's gradient, if it has one."""
+    """Works of an operation's algorithms on problems that suit them; also of a pooling's gradient, if it has one."""
     kind, _, other = _family(op).partition("_")
     if other == "pool":
         yield from _near(op, _poolings(kind, axes, dtype), _pool)
@@ -197,8 +197,8 @@ def _family(op: str) -> str:
 
 
 def _near(op: str, specs: Sequence[Any], *runs: Callable[[Any, str], None], special: bool = False) -> Works:
-    """Each algorithm runs those of the problems for which `NEAR` allows it; those for special weights, which layers do
-    not have, take part only if that is said."""
+    """Works of each algorithm on the problems for which `NEAR` allows it. Algorithms for special weights, which layers
+    do not have, take part only with `special`."""
     kinds = (False, True) if special else (False,)
     every = [dict(chain.from_iterable(planner.candidates(spec, op=op, special=kind).items() for kind in kinds))
              for spec in specs]  # fmt: skip
@@ -211,7 +211,7 @@ def _near(op: str, specs: Sequence[Any], *runs: Callable[[Any, str], None], spec
 
 
 def _of_images(op: str, axes: int, dtype: np.dtype) -> Works:
-    """Image filters run by those algorithms of `conv2d`'s table that `corr2d` and `fastconv.signal` use."""
+    """Works of image filters by the algorithms of `conv2d`'s table that `corr2d` and `fastconv.signal` use."""
     works = _near("conv2d", _convolutions(IMAGES, axes, dtype), _plan, _call, special=True)
     return (found for found in works if found[1].algorithm in (*FILTERS, "row"))
 
@@ -241,7 +241,7 @@ def _of_windows(op: str, axes: int, dtype: np.dtype) -> Works:
     yield _unit(op, "", spec), Work(_unfold if op == "unfold2d" else _fold, spec)
 
 
-#: The operations that have no table, only a part of one, or one whose algorithms use kernels of others.
+#: Operations that have no table, use only a part of one, or have a table whose algorithms use kernels of others.
 BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
     "corr2d": _of_images,
     "correlate2d": _of_images,
@@ -270,7 +270,8 @@ def _of_operation(op: str, dtype: np.dtype) -> Works:
 
 
 def _of_spec(spec: ConvSpec | TransposeSpec | PoolSpec) -> Works:
-    """The planner picks, for a plan and for a plain call, which packs the weights each time."""
+    """Works of the algorithms that the planner picks for a plan and for a plain call, which packs the weights each
+    time."""
     check_precision(spec)
     family = _family(operation(spec))
     for run, for_one_call in ((_pool, False),) if isinstance(spec, PoolSpec) else ((_plan, False), (_call, True)):
@@ -279,7 +280,7 @@ def _of_spec(spec: ConvSpec | TransposeSpec | PoolSpec) -> Works:
 
 
 def by_every_algorithm(specs: Iterable[ConvSpec]) -> dict[Unit, list[Work]]:
-    """The works of convolutions' plans by all algorithms that can do them."""
+    """Works that plan each convolution with every algorithm that supports it."""
     found: dict[Unit, list[Work]] = {}
     for spec in specs:
         op = operation(spec)
@@ -289,7 +290,7 @@ def by_every_algorithm(specs: Iterable[ConvSpec]) -> dict[Unit, list[Work]]:
 
 
 def stages(problems: Iterable[Any], dtypes: Sequence[np.dtype]) -> list[dict[Unit, list[Work]]]:
-    """The works of all units: first those of algorithms, then those that find most of their kernels compiled."""
+    """The works of all units: first those with an algorithm, then those that find most of their kernels compiled."""
     found: list[dict[Unit, list[Work]]] = [{}, {}]
     for problem in problems:
         works: Works

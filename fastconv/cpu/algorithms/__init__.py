@@ -1,1 +1,1 @@
-"""The CPU's algorithms: each module keeps the contract that `fastconv.cpu` tells."""
+"""The CPU's algorithms: each module keeps the contract of `fastconv.planner.contract`."""

@@ -3,10 +3,10 @@
 ::
 
     avg:  out[p, i, j] = mean of x[p, r, c] over rows[i] <= r < rows_end[i], columns[j] <= c < columns_end[j]
-    max:  out[p, i, j] = max of the same; its index is its first occurrence's, or the last NaN's, as in PyTorch
+    max:  out[p, i, j] = max of these; the index is that of its first occurrence, or of the last NaN, as in PyTorch
 
 Loop order: one task per row of output; sums and maxima go down the rows of the windows in vectors, then across their
-columns; places are looked for tap by tap. Where windows are equal, the poolings of `POOL2D` are taken instead.
+columns; indices are found tap by tap. Where all windows are equal, the poolings of `POOL2D` are taken instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """A row of sums or maxima a thread."""
+    """Bytes of a thread's row of sums or maxima."""
     return spec.w * spec.x_dtype.itemsize
 
 

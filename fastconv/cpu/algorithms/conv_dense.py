@@ -5,8 +5,8 @@
     out[n, o] = bias[o] + sum over t of weight[o, t] * x[n, t]        t = (c, i, j), all of an image or group
 
 What it changes over `pointwise`: images take the place of pixels, so that a batch shares the weights that are read; and
-nothing need be packed. An image and a channel's weights are runs of memory as they are, and vectors lie along them: a
-tile keeps the products of a few images and channels in registers, a vector of sums each, and adds these up at the end.
+nothing need be packed. An image and a channel's weights are runs of memory as they are, and vectors lie along them. For
+each of a few images and channels a tile keeps a vector of sums in registers, whose lanes it adds up at the end.
 
 Loop order: a task is the channels of one tile; it runs over the images, four at a time. Each weight is read from memory
 once, and for further images from the second-level cache. One image is bound by the weights' bandwidth.
@@ -40,7 +40,7 @@ exact = True
 def _shape(images: int) -> tuple[int, int]:
     """Images and channels of a tile.
 
-    Its sums, a vector of each channel's weights and one of x stay in registers. Of one image each vector of weights is
+    Its sums, a vector of each channel's weights and one of x stay in registers. For one image a vector of weights is
     used once, and 8 sums are enough not to wait for each other (measured: 4, 12 and 16 take 13% to 40% longer).
     """
     if images == 1:
@@ -68,7 +68,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     return machine.call + max(products, weights) / machine.threads
 
 
-#: Time to add up a vector and write the sum, in that of a multiply-add of vectors.
+#: Time to add up a vector and write the sum, in units of a multiply-add of vectors.
 TOTAL = 10
 
 
@@ -77,7 +77,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 class Packed(NamedTuple):
-    """A problem made ready to run: all that does not depend on the input."""
+    """Weights made ready, and all else of a call that does not depend on its input."""
 
     launch: Launch
     products: int
@@ -87,7 +87,7 @@ class Packed(NamedTuple):
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
-    """For a plan a copy, from the beginning of a cache line on: vectors that cross lines take 1.2 times as long."""
+    """A plan copies the weights to the beginning of a cache line: vectors that cross lines take 1.2 times as long."""
     flat = weight.reshape(-1)
     if not is_for_one_call():
         flat = weights_array(flat.shape, flat.dtype)
@@ -97,7 +97,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     products = scalar_products_address(*_shape(spec.n), spec.x_dtype, spec.acc_dtype)
     sizes = spec.n, spec.groups, spec.c_out // spec.groups, spec.taps, *_shape(spec.n)
     return Packed(Launch(_dense_loops, spec.flops), products, sizes, np.empty(0))

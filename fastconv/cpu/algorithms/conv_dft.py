@@ -1,4 +1,4 @@
-"""Large kernels on short rows: as `fft`, but rows are transformed by a product with a matrix, in registers.
+"""Large kernels on short rows: rows are transformed by a product with a matrix, in registers, and summed as spectra.
 
 A correlation along a row is a product of spectra; down the kernel's rows and over the channels it stays a sum::
 
@@ -6,28 +6,28 @@ A correlation along a row is a product of spectra; down the kernel's rows and ov
     Y[n, o, i, f] = sum over c, a of W[o, c, a, f] * X[n, first + c, i * stride_h - top + a * dilation_h, f]
     out[n, o, i, j] = bias[o] + sum over f of inverse[f, j] * Y[n, o, i, f]
 
-What it changes over `fft`: the transforms. A fast one of L numbers takes some 5 L log2 L operations in short loops with
-strides, by a matrix 2 L for each number that goes in or is wanted, at the full rate of the register tile: up to some
-100 numbers that is less time (rows of 28 by 31x31 a quarter). It reads x in place, computes only columns that are
-there and wanted (with a stride, every other one), and no array is written between the steps: the sums of a few rows
-go back from the first-level cache. Transforming the weights, too, is such a product.
+What it changes over `fft`: the transforms. A fast transform of L numbers takes some 5 L log2 L operations, in short
+loops with strides. A product with a matrix takes 2 L for each number that goes in or is wanted, at the full rate of the
+register tile: less time for up to some 100 numbers (rows of 28 by 31x31: a quarter). It reads x in place, computes only
+columns that exist and are wanted (with stride 2 every other one), and writes no array between the steps: the sums of a
+few rows are transformed back from the first-level cache. The weights are transformed by a product, too.
 
-The frequencies are f + 1/2, f = 0 ... L / 2 - 1: for real numbers these are L / 2 complex ones, none of which is real,
-so that all lanes do the same, and L may be any even number. What comes around from a row's other end changes its sign;
-as in `fft`, L is so large that only zeros do. Wider images are cut into blocks of columns.
+The frequencies are f + 1/2, f = 0 ... L / 2 - 1. A real row has L / 2 complex values there, none of them real, so all
+lanes do equal work, and L may be any even number. Pixels that wrap around from a row's other end change their sign; as
+in `fft`, L is so large that only zeros wrap around. Wider images are cut into blocks of columns.
 
-A NaN, an infinity or an overflow would spread along its row. The sums are looked through for them, and if there is
-one, all is computed again without a transform: so they reach just the outputs that see them, as in `image`.
+An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
+what a transform would spoil beside larger numbers is found and made again (`fastconv.cpu.shared.own_windows`).
 
 Measured: 128 planes of 28x28 by 31x31, float32, in 0.40 ms (`fft` 0.99 ms, `depthwise` 1.95 ms; a core of an EPYC
 9004).
 
 Loop order: a task is a band of rows of a block of columns, of one image and group. It transforms the rows of its input
-channels, which then stay in the second-level cache; then for some output channels, for a few rows and a vector of
-frequencies at a time, whose input the first-level cache keeps for all these channels, the sums over the taps
-(`spectral_tile`); and transforms these back.
+channels; their spectra stay in the second-level cache. Then, for OUTS output channels at a time, it sums over the taps
+(`spectral_tile`), a few rows by a vector of frequencies at a time, whose input the first-level cache keeps for all
+these channels; and it transforms the sums back.
 
-Source: as `fft`; that short transforms are best as matrix products, Li et al., tcFFT, arXiv:2104.11471.
+Sources: Mathieu et al., as for `fft`; Li et al., tcFFT, arXiv:2104.11471, for short transforms as matrix products.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared import row_filter
+from ..shared.own_windows import are_wild, cell_of, is_even, mend, room
 from ..shared.patch import zeros
 from ..system import micro
 from ..system.kernels import jit, kernel
@@ -52,25 +52,25 @@ from ..tiles.spectral_tile import row_product_address, spectral_rows, spectral_t
 
 filters = True
 
-#: Longest transform: its matrices, 64 KiB each, stay in the second-level cache.
+#: Numbers of the longest transform: its matrices, 64 KiB each in float32, stay in the second-level cache.
 MOST = 128
-#: Bytes of a task's spectra: half of a 1 MiB second-level cache, and what a thread may take at most.
+#: Bytes of a task's spectra: the goal, half of a 1 MiB second-level cache, and the most that a thread may take.
 GOAL_BYTES, LIMIT_BYTES = 512 << 10, 4 << 20
-#: Output channels whose sums are kept at a time.
+#: Output channels whose sums a task keeps at a time, before it transforms them back.
 OUTS = 8
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of columns, bands of rows and register tiles that a problem is cut into."""
 
     length: int
-    """Of a transform: whole register tiles."""
+    """Numbers of a transform: whole register tiles."""
     block: int
     """Output columns of a task."""
     rows: int
     """Rows of a register tile."""
     wide: tuple[int, int]
-    """Vectors of the register tiles forth and back."""
+    """Vectors of a register tile: of the transform forth, and of the transform back."""
     band: int
     """Output rows of a task, whole tiles."""
     shares: int
@@ -89,7 +89,7 @@ def supports(spec: ConvSpec) -> str | None:
     return None
 
 
-#: More than there are threads: the tasks are as small as can be.
+#: More threads than any machine has: for so many, `_cut` makes the smallest tasks.
 MOST_TASKS = 1 << 30
 
 
@@ -97,7 +97,7 @@ MOST_TASKS = 1 << 30
 def _row(spec: ConvSpec) -> tuple[int, int]:
     """Length of the transform and output columns of a block that take the least work; zeros if it would be too long.
 
-    Of the numbers of blocks the least is tried for each length of either transform, forth and back.
+    For each length of a transform, forth or back, only the least number of blocks that it allows is tried.
     """
     lanes, reach = simd.lanes(spec.acc_dtype), (spec.kw - 1) * spec.dilation[1] + 1
     lengths = [vectors * lanes for vectors in range(2, MOST // lanes + 1) if not (vectors % 2 and vectors % 3)]
@@ -125,7 +125,7 @@ def _shortest(spec: ConvSpec, block: int) -> int:
 
 
 def _whole(size: int, lanes: int) -> int:
-    """Whole register tiles of two or three vectors."""
+    """`size` rounded up to whole register tiles of two or three vectors."""
     vectors = -(-size // lanes)
     while vectors % 2 and vectors % 3:
         vectors += 1
@@ -137,8 +137,8 @@ def _wide(size: int, lanes: int) -> int:
 
 
 def _row_work(spec: ConvSpec, length: int, block: int, lanes: int) -> tuple[float, float, float]:
-    """Vector multiply-adds of a row of a block: the transform of an input row; the products, and the transform back,
-    of an output row."""
+    """Vector multiply-adds of a row of a block: to transform an input row; to make the products of an output row; and
+    to transform an output row back."""
     span = (block - 1) * spec.stride[1] + (spec.kw - 1) * spec.dilation[1] + 1
     vectors = length // lanes
     taps = spec.c_in // spec.groups * spec.kh
@@ -147,14 +147,14 @@ def _row_work(spec: ConvSpec, length: int, block: int, lanes: int) -> tuple[floa
 
 @lru_cache(maxsize=4096)
 def _cut(spec: ConvSpec, threads: int) -> Cut:
-    """Bands whose spectra fit the cache, enough tasks to go round."""
+    """The cut whose bands' spectra fit the cache, with enough tasks for all threads."""
     lanes = simd.lanes(spec.acc_dtype)
     length, block = _row(spec)
     most = spectral_rows()
     tile = min((most, most - 1), key=lambda tile: -(-spec.oh // tile) * (tile + 1))
     cut = Cut(length, block, tile, (_wide(length, lanes), _wide(_whole(block, lanes), lanes)), tile, 1)
     tiles = -(-spec.oh // tile)
-    room = GOAL_BYTES // (spec.acc_dtype.itemsize * length) - _memory(spec, cut) // length  # beside one tile, in rows
+    room = GOAL_BYTES // (spec.acc_dtype.itemsize * length) - _memory(spec, cut) // length  # rows beside one tile's
     count = max(1, min(tiles, room // (spec.c_in // spec.groups * spec.stride[0] * tile) + 1))
     others = max(1, spec.n * spec.groups * -(-spec.ow // block))
     # Rows that two bands share are transformed twice: more bands than the cache wants only where threads would idle.
@@ -170,7 +170,7 @@ def _lines(spec: ConvSpec, cut: Cut) -> int:
 
 
 def _memory(spec: ConvSpec, cut: Cut) -> int:
-    """Numbers in a task's spectra, of its input and of some of its output."""
+    """Numbers in a task's spectra: those of its input, and of one tile of rows of up to OUTS output channels."""
     outs = min(OUTS, spec.c_out // spec.groups)
     return (spec.c_in // spec.groups * _lines(spec, cut) + outs * cut.rows) * cut.length
 
@@ -180,11 +180,11 @@ def scratch(spec: ConvSpec) -> int:
     return threads * _memory(spec, _cut(spec, threads)) * spec.acc_dtype.itemsize
 
 
-#: Vector multiply-adds in the time to begin and end a register tile, and those in the time of one whose operands come
-#: from the second-level cache, as they mostly do in the products (fitted on an AMD EPYC 9004).
+#: Times in units of a vector multiply-add: to begin and end a register tile; of a multiply-add of the products, whose
+#: operands mostly come from the second-level cache (fitted on an AMD EPYC 9004).
 TILE, PRODUCT = 20, 1.15
-#: The same of one of a transform, whose rows and sums may come from farther, and may have to be masked; and what
-#: everything takes longer in float64, as matrices and spectra do not fit the first-level cache. (From 100 problems.)
+#: Time of a transform's multiply-add, in units of a vector multiply-add: operands may come from farther, or be masked.
+#: And how many times as long float64 takes: its matrices and spectra exceed the first-level cache. (From 100 problems.)
 TRANSFORM, DOUBLE = 1.4, 1.4
 
 
@@ -204,7 +204,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: products with a matrix, whose results are written."""
+    """Estimated seconds to multiply the kernels' rows by a matrix, and to write the spectra."""
     length, _ = _row(spec)
     lines, size = spec.c_out * spec.taps // spec.kw, spec.acc_dtype.itemsize
     products = lines * spec.kw * length // simd.lanes(spec.acc_dtype) * 32 / machine.tile_flops
@@ -212,24 +212,26 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 class Packed(NamedTuple):
-    """A problem made ready to run: all that does not depend on the input."""
+    """Weights made ready, and all else of a call that does not depend on its input."""
 
     loops: Any
     forth: tuple[int, int]
-    """Addresses of the micro-kernels that transform rows: `Cut.rows` of them, and one."""
+    """Addresses of the micro-kernels that transform `Cut.rows` rows, and one row."""
     products: int
     back: int
-    """Those of the sums over taps, and of the transform back."""
+    """Addresses of the micro-kernels of the sums over taps, and of the transform back."""
     spectra: np.ndarray
-    """Of the kernels: (c_out, c_in / groups * kh, length)."""
+    """The kernels' spectra, (c_out, c_in / groups * kh, length)."""
     weight: np.ndarray
     forward: np.ndarray
     inverse: np.ndarray
     offsets: np.ndarray
-    """Distances of the taps (c, a) in the spectra of a task's input."""
+    """Elements in the spectra of a task's input from the first tap (c, a) to each."""
     sizes: tuple[int, ...]
     tasks: int
     memory: int
+    wild: bool = False
+    """Whether the weights may not be transformed."""
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
@@ -239,12 +241,12 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     matrix = _matrix(spec.kw, cut.length, spec.dilation[1], spec.acc_dtype)
     transform = _dft_weights.sized(2 * spectra.size * spec.kw)
     transform(packed.forth, cut.rows, weight.reshape(-1), matrix.reshape(-1), spectra, spec.kw)
-    return packed._replace(spectra=spectra, weight=weight)
+    return packed._replace(spectra=spectra, weight=weight, wild=are_wild(weight))
 
 
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, cut: Cut) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     length, lanes, c_in = cut.length, simd.lanes(spec.acc_dtype), spec.c_in // spec.groups
     width = _whole(cut.block, lanes)
     inverse = np.zeros((length, width), spec.acc_dtype)
@@ -275,20 +277,20 @@ def _unpacked(spec: ConvSpec, cut: Cut) -> Packed:
             spec.padding[1][0],
         ),
         tasks=tasks,
-        memory=_memory(spec, cut),
+        memory=_memory(spec, cut) + room((lines, spec.w), cell_of(spec), lanes),
     )
 
 
 @lru_cache(maxsize=256)
 def _matrix(size: int, length: int, step: int, dtype: np.dtype) -> np.ndarray:
-    """Cosines and sines in turns of the frequencies f + 1/2 (columns) at position * step (rows)."""
+    """The cosine and, beside it, the sine of each frequency f + 1/2 (columns) at each position * step (rows)."""
     half_turns = np.outer(np.arange(size, dtype=np.int64) * step, np.arange(1, length, 2)) % (2 * length)
     angles = half_turns * (np.pi / length)
     return np.stack((np.cos(angles), np.sin(angles)), -1).reshape(size, length).astype(dtype)
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    finite = np.empty(packed.tasks, np.bool_)
+    uneven = np.full(spec.n, packed.wild)
     packed.loops(
         packed.forth,
         packed.products,
@@ -302,11 +304,13 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         spec.floor,
         out,
         scratch_rows(packed.memory, x.dtype),
-        finite,
+        uneven,
+        packed.tasks,
         packed.sizes,
+        cell_of(spec),
     )
-    if not finite.all():
-        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+    if any(uneven.tolist()):  # sooner than NumPy's
+        mend(spec, x, packed.weight, bias, out, uneven)
 
 
 @jit
@@ -329,8 +333,8 @@ def _dft_weights(forth, tile, weight, matrix, spectra, kw):
 
 
 @jit
-def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes):
-    """One task; False if a sum is not finite."""
+def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes, cell):
+    """Compute one task; False if its input's energies differ so much that outputs may be spoiled."""
     groups, kh, tile, block, band, shares, lines, length, width, lanes, reach = sizes[:11]
     stride_h, stride_w, dilation, top, left = sizes[11:]
     c_all, h, w = x.shape[1:]
@@ -343,12 +347,16 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
     group, image = job % groups, job // groups
     columns = min(block, ow - j0)
 
-    # The rectangle that the task sees of the image: columns first ... last of `begin` on, rows above ... below.
+    # The rectangle of the image that the task sees: columns begin + first ... begin + last, rows above ... below.
     begin, start = j0 * stride_w - left, i0 * stride_h - top
     first = max(0, -begin)
     last = min((columns - 1) * stride_w + reach, w - begin)
     above = min(max(0, -start), lines)
     below = max(above, min(lines, h - start)) if first < last else above
+    even = True
+    if first < last and above < below:
+        at = ((image * c_all + group * c_in) * h + start + above) * w + begin + first
+        even = is_even(x, at, w, h * w, c_in, (below - above, last - first), cell, memory, c_in * lines * length, lanes)
     for c in range(c_in):
         to = c * lines * length
         zeros(memory, to, above * length, lanes)
@@ -357,8 +365,7 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
         _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
                   to + above * length, memory)  # fmt: skip
 
-    zero, sums = simd.splat(x.dtype.type(0)), c_in * lines * length
-    signs = zero
+    sums = c_in * lines * length
     end = (share + 1) * outs // shares
     for o0 in range(share * outs // shares, end, OUTS):
         some = min(OUTS, end - o0)
@@ -370,26 +377,23 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
             weights = ((group * outs + o0) * taps + a) * length
             micro.call(products, memory, t * stride_h * length, stride_h * length, offsets[a:b], spectra, weights,
                        length, memory, sums, length, length, some, taps * length, tile * length)  # fmt: skip
-            for s in range(sums, sums + some * tile * length, lanes):
-                signs = simd.fma(simd.load(memory, s), zero, signs)
             for k in range(some):
                 o = group * outs + o0 + k
                 to = ((image * c_out + o) * oh + i0 + t) * ow + j0
                 micro.call(back, memory, sums + k * tile * length, length, length, inverse, 0, width, bias[o], floor,
                            out, to, ow, oh - i0 - t, columns)  # fmt: skip
-    simd.store(memory, sums, signs)
-    sign = x.dtype.type(0)
-    for lane in range(lanes):
-        sign += memory[sums + lane]
-    return sign == sign
+    return even
 
 
 @kernel
 def _dft_loops(
-    forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, scratches, finite, sizes
+    forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, scratches, uneven, tasks, sizes,
+    cell,
 ):
-    for job in prange(finite.size):
+    each = tasks // x.shape[0]
+    for job in prange(tasks):
         memory = scratches[numba.get_thread_id()]
-        finite[job] = _dft_task(
-            job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes
-        )
+        if not _dft_task(
+            job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes, cell
+        ):
+            uneven[job // each] = True

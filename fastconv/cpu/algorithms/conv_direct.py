@@ -9,10 +9,10 @@ image and group: it copies each input element it needs once into a small patch (
 at a fixed distance), then runs panels of output channels, rows, tiles. The patch stays in the second-level cache and a
 panel of weights streams through the first. Where there are fewer blocks than threads, tasks share a block's panels.
 
-Tiles: where a group has enough output channels these lie in the vectors' lanes, and a tile is up to 14 pixels of a row
-by 2 vectors of channels: a broadcast may read any address, so every stride and every small image is as fast, and widths
-of 7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a tile is
-all the group's channels by a few vectors of a row.
+Tiles: where a group has enough output channels, these lie in the vectors' lanes, and a tile is up to 14 pixels of a row
+by 2 vectors of channels. Pixels are broadcast, from any address, so every stride and every small image is as fast, and
+widths of 7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a
+tile is all the group's channels by a few vectors of a row.
 
 It wins for kernels that `winograd` cannot do, and for small channel counts. Measured: see README.
 
@@ -42,12 +42,12 @@ exact = True
 #: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
 #: cache of 1 MiB with the weights.
 PATCH_BYTES = 320 << 10
-#: Most bytes of what one output sees: beyond, dilation or padding are so large that nearly all of it were zeros.
+#: Most bytes of what one output sees: beyond that, dilation or padding are so large that nearly all were zeros.
 LIMIT_BYTES = 64 << 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of outputs, panels and tiles that a problem is cut into."""
 
     tiles: panels.Tiles
     panels: int
@@ -69,7 +69,7 @@ def supports(spec: ConvSpec) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _blocking(spec: ConvSpec, threads: int) -> Blocking:
-    """Blocks whose patch fits the cache, enough of them to go round."""
+    """The blocking whose patches fit the cache, with enough blocks for all threads."""
     lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
     in_lanes = channels < lanes and spec.ow >= lanes // 2
     tiles = panels.pixel_tiles(spec, spec.ow) if in_lanes else panels.channel_tiles(spec, spec.ow)
@@ -115,14 +115,14 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     return CALL * machine.call + seconds / machine.threads
 
 
-#: What a call takes of what it takes elsewhere: tables and a patch are set up.
+#: Fixed cost of a call, in units of `machine.call`: tables and a patch are set up.
 CALL = 1.8
 
 prepare_cost = panels.prepare_cost
 
 
 class Packed(NamedTuple):
-    """A problem made ready to run: all that does not depend on the input."""
+    """Weights made ready, and all else of a call that does not depend on its input."""
 
     loops: Any
     micro: tuple[int, int, int]
@@ -147,7 +147,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     tiles = plan.tiles
     rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
     return Packed(

@@ -8,16 +8,16 @@ A correlation along a row is a product of spectra; down the kernel's rows and ov
     X = FFT of the rows of x, W = FFT of the rows of the kernels, turned around and placed such that `left` falls away
 
 What it changes over `image`: an output costs 2 * kh multiply-adds in place of kh * kw, and a share of two short FFTs,
-which are made once however many rows and output channels use them. Two-dimensional FFTs would take a sum over channels
-only, but their second half costs as much as the sum over 60 rows of a kernel, and gives no choice of stride.
+which are made once however many rows and output channels use them. With two-dimensional FFTs only the sum over channels
+would be left, but their second half costs as much as the sum over 60 rows of a kernel, and rules out a vertical stride.
 
 Zeros around a row are shared by both its ends, for an FFT is circular: 28 columns padded by 15 on both sides need 43,
 not 58. The columns that a horizontal stride steps over are computed and dropped.
 
-A NaN, an infinity or an overflow would spread along its row. The result is looked through for them, and if there is
-one, computed again without a transform: so they reach just the outputs that see them, as in `image`.
+An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
+what a transform would spoil beside larger numbers is found and made again (`fastconv.cpu.shared.own_windows`).
 
-Loop order: steps of some images, channels and a band of rows whose spectra stay in the second-level cache; in a step
+Loop order: steps of some images, groups and a band of rows, whose spectra stay in the second-level cache; in a step
 SciPy's transforms (pocketfft), then each output channel and tile of rows (`spectral_tile`). Threads share the steps:
 SciPy's own threads do two transforms of 150 us on two cores no faster than one core does.
 
@@ -39,7 +39,7 @@ import numpy as np
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared import row_filter
+from ..shared.own_windows import are_wild, look, mend
 from ..system import kernels, micro
 from ..system.kernels import compiled
 from ..system.memory import scratch_rows
@@ -49,19 +49,19 @@ from ..tiles.spectral_tile import spectral_rows, spectral_tile_address
 
 filters = True
 
-#: Bytes of spectra in one step: beside its transforms the calls into SciPy (10 us) are cheap, and caches hold it.
+#: Bytes of spectra in one step: caches hold them, and their transforms take long beside the calls into SciPy (10 us).
 STEP_BYTES = 2 << 20
-#: Most scratch a step may need, and all threads together.
+#: Most bytes of scratch that one step may take, and all threads together.
 LIMIT_BYTES, ALL_LIMIT_BYTES = 64 << 20, 256 << 20
-#: A Python thread takes 0.1 ms to wake: so many times the operations that are worth one of Numba's.
+#: A thread of Python's must get WAKE times the operations that pay for one of Numba's: it takes 0.1 ms to wake.
 WAKE = 40
 
 
 class Steps(NamedTuple):
-    """How a problem is cut up."""
+    """The steps that a problem is cut into."""
 
     length: int
-    """Of the FFT."""
+    """Real numbers of an FFT."""
     pitch: int
     """Real numbers from one row of a spectrum to the next: whole vectors."""
     tile: int
@@ -93,8 +93,8 @@ def _shortest(spec: ConvSpec) -> int:
 
 
 def _fast(length: int) -> int:
-    """The next even number without prime factors above five: of each product of threes and fives the next power of two
-    times it, of which there are some hundred up to the longest that `supports` lets pass."""
+    """The least even number from `length` on without prime factors above five: the least multiple by a power of two of
+    any product of threes and fives, of which there are some hundred up to the longest row that `supports` allows."""
     best = 2 << (length - 1).bit_length()
     fives = 2
     while fives < best:
@@ -108,7 +108,7 @@ def _fast(length: int) -> int:
 
 @lru_cache(maxsize=4096)
 def _steps(spec: ConvSpec, threads: int) -> Steps:
-    """Steps that fit the cache, enough of them to go round."""
+    """The steps whose spectra fit the cache, and that are enough for all threads."""
     length = _fast(_shortest(spec))
     lanes = simd.lanes(spec.acc_dtype)
     pitch = -(-(length // 2 + 1) * 2 // lanes) * lanes
@@ -123,7 +123,7 @@ def _steps(spec: ConvSpec, threads: int) -> Steps:
 
 
 def _cut(spec: ConvSpec, steps: Steps, goal: int) -> Steps:
-    """Steps of about so many rows."""
+    """The steps with images, groups and bands such that each has about `goal` rows of spectra."""
     tile, down, reach = steps.tile, spec.stride[0], (spec.kh - 1) * spec.dilation[0] + 1
     c_in, c_out = spec.c_in // spec.groups, spec.c_out // spec.groups
 
@@ -142,12 +142,12 @@ def _cut(spec: ConvSpec, steps: Steps, goal: int) -> Steps:
 
 
 def _count(spec: ConvSpec, steps: Steps) -> int:
-    """How many steps there are."""
+    """Number of steps of a problem."""
     return -(-spec.oh // steps.band) * -(-spec.n // steps.images) * -(-spec.groups // steps.groups)
 
 
 def _shares(spec: ConvSpec, threads: int) -> int:
-    """How many threads are worth it, and may take the memory."""
+    """Number of threads that pay, and that the scratch allows."""
     most = max(1, int(min(threads, spec.flops / max(1, WAKE * kernels.PARALLEL_OPERATIONS))))
     return max(1, min(most, ALL_LIMIT_BYTES // _step_bytes(spec, _steps(spec, 1)), _count(spec, _steps(spec, most))))
 
@@ -161,13 +161,13 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     lines = spec.n * (spec.c_in * spec.h + spec.c_out * spec.oh)
     transforms = lines * steps.length * size / machine.fft_bandwidth
     sums = spec.n * spec.c_out * bands * steps.band * steps.pitch * spec.c_in // spec.groups * spec.kh
-    products = 1.5 * 4 * sums / (machine.row_tile_flops * lanes / 16)  # what is loaded comes from farther than there
+    products = 1.5 * 4 * sums / (machine.row_tile_flops * lanes / 16)  # operands come from a farther cache
     return (4 * _count(spec, steps) * machine.call + transforms + products) / shares
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: the transforms of all kernels' rows, in memory that is new: three times what they take in
-    place (measured on an AMD EPYC 9004)."""
+    """Estimated seconds of the FFTs of all kernels' rows into new memory, which takes three times as long as in place
+    (measured on an AMD EPYC 9004)."""
     size = spec.c_out * spec.taps // spec.kw * _steps(spec, 1).length * spec.acc_dtype.itemsize
     return 4 * machine.call + 3 * size / machine.fft_bandwidth
 
@@ -178,7 +178,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _step_bytes(spec: ConvSpec, steps: Steps) -> int:
-    """Bytes of both spectra, each also as SciPy takes or returns it, and of the padded input."""
+    """Bytes of a step: the spectra of input and output, SciPy's copies of both, and the padded input."""
     seen, sums = _sizes(spec, steps)
     return (3 * seen + 2 * sums) * spec.acc_dtype.itemsize
 
@@ -191,7 +191,7 @@ def _sizes(spec: ConvSpec, steps: Steps) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _offsets(spec: ConvSpec, steps: Steps) -> np.ndarray:
-    """Distances of the taps (c, a) in the spectra of a step's input."""
+    """Elements in the spectra of a step's input from the first tap (c, a) to each."""
     channel, row = np.ogrid[: spec.c_in // spec.groups, : spec.kh]
     return (channel * steps.lines * steps.pitch + row * spec.dilation[0] * steps.pitch).reshape(-1)
 
@@ -202,12 +202,14 @@ class Packed(NamedTuple):
     spectra: np.ndarray
     weight: np.ndarray
     products: int
+    wild: bool
+    """Whether the kernels may not be transformed."""
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     from scipy.fft import rfft
 
-    steps = _steps(spec, 1)  # all that matters here is the same for any number of threads
+    steps = _steps(spec, 1)  # length, pitch and tile do not depend on the number of threads
     taps = spec.c_in // spec.groups * spec.kh
     spectra = np.zeros((spec.c_out, taps, steps.pitch), spec.acc_dtype)
     # Taps that share a place never see the image.
@@ -218,7 +220,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
         turned = np.zeros((*part.shape[:2], steps.length), spec.acc_dtype)
         turned[..., places] = part
         _complex(spectra[o : o + block])[..., : steps.length // 2 + 1] = rfft(turned)
-    return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype))
+    return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype), are_wild(weight))
 
 
 def _complex(numbers: np.ndarray) -> np.ndarray:
@@ -233,18 +235,19 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
                            range(0, spec.oh, steps.band)))  # fmt: skip
     each = sum(_sizes(spec, steps))
     memory = scratch_rows(-(-shares * each // numba.get_num_threads()), x.dtype).reshape(-1)
-    finite = [True] * shares
 
     def work(share: int) -> None:
         mine = corners[share * len(corners) // shares : (share + 1) * len(corners) // shares]
-        finite[share] = _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
+        _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
 
     in_threads(work, shares)
-    if not all(finite):
-        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+    uneven = np.full(spec.n, packed.wild)
+    look(spec, x, uneven)
+    if uneven.any():
+        mend(spec, x, packed.weight, bias, out, uneven)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, SciPy would warn and the loops do not
+@np.errstate(over="ignore", invalid="ignore")  # SciPy would warn of infinities and NaNs; compiled loops do not
 def _transformed(
     spec: ConvSpec,
     steps: Steps,
@@ -254,8 +257,8 @@ def _transformed(
     packed: Packed,
     bias: np.ndarray,
     out: np.ndarray,
-) -> bool:
-    """Convolve steps, given by their first image, group and row; False, and at once, if a sum is not finite."""
+) -> None:
+    """Convolve steps, given by their first image, group and row."""
     from scipy.fft import irfft, rfft
 
     bins, lanes = steps.length // 2 + 1, simd.lanes(spec.acc_dtype)
@@ -295,11 +298,7 @@ def _transformed(
             band,
         )
         values = irfft(_complex(sums)[: count[0], : count[1], :band, :bins], steps.length, overwrite_x=True)
-        signs = np.empty((*count, band, lanes), x.dtype)
-        _fft_finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], signs, lanes)
-        if signs.any():
-            return False
-    return True
+        _fft_finish(values, bias, spec.floor, out, (n, outs.start, i), spec.stride[1], lanes)
 
 
 @compiled(nogil=True)
@@ -318,35 +317,24 @@ def _fft_products(products, tile, memory, offsets, weight, count, channels, step
 
 
 @compiled(nogil=True)
-def _fft_finish(values, bias, floor, out, corner, step, signs, lanes):
-    """Rows of values, every step-th column, with bias and activation to a place in `out`.
-
-    `signs` are the sums of 0 * value: NaN where a value is not finite.
-    """
+def _fft_finish(values, bias, floor, out, corner, step, lanes):
+    """Write rows of values, every step-th column, with bias and activation to `out` from `corner` on."""
     images, planes, band = values.shape[:3]
     c_out, oh, ow = out.shape[1:]
-    zero, least = simd.splat(values.dtype.type(0)), simd.splat(floor)
+    least = simd.splat(floor)
     for job in range(images * planes * band):
         i, o, image = job % band, job // band % planes, job // (band * planes)
         shift = bias[corner[1] + o]
         to = (((corner[0] + image) * c_out + corner[1] + o) * oh + corner[2] + i) * ow
-        total = zero
         if step == 1:
             at, whole = job * values.shape[3], ow // lanes * lanes
             for j in range(0, whole, lanes):
-                value = simd.load(values, at + j)
-                total = simd.fma(value, zero, total)
-                simd.store(out, to + j, simd.larger(value + simd.splat(shift), least))
+                simd.store(out, to + j, simd.larger(simd.load(values, at + j) + simd.splat(shift), least))
             if whole < ow:
-                value = simd.load_part(values, at + whole, ow - whole)
-                total = simd.fma(value, zero, total)
-                simd.store_part(out, to + whole, simd.larger(value + simd.splat(shift), least), ow - whole)
-            simd.store(signs, job * lanes, total)
+                value = simd.load_part(values, at + whole, ow - whole) + simd.splat(shift)
+                simd.store_part(out, to + whole, simd.larger(value, least), ow - whole)
         else:
-            sign = values.dtype.type(0)
             row, goal = values[image, o, i], out[corner[0] + image, corner[1] + o, corner[2] + i]
             for j in range(ow):
-                sign += 0 * row[j * step]
                 value = row[j * step] + shift
                 goal[j] = floor if value < floor else value
-            signs[image, o, i, :] = sign

@@ -6,23 +6,24 @@ Overlap-save: a correlation is a product of spectra where no window meets the ot
     z = inverse FFT of FFT(Z) * W,   W = conjugate of FFT(weight) / (P Q)
     out[block 2k] = bias + re z,  out[block 2k + 1] = bias + im z      the first P - kh + 1 rows, Q - kw + 1 columns
 
-As weights are real, the two blocks do not mix, and nothing has to be made of the symmetry of real spectra.
+As weights are real, the two blocks do not mix, and the symmetry of real spectra need not be exploited.
 
-What it changes over `fft`: that leaves the sum over the kernel's rows as it is, 2 * kh multiply-adds an output, and
-hands whole rows to SciPy. Here a block stays in the second-level cache, and the transforms (`butterfly`) are of
-vectors, as many transforms side by side as there are lanes: of columns as they lie, of rows after a transpose. An
-output takes some 50 instructions a vector, whatever the kernel, times the share of a block that is overlap.
+What it changes over `fft`: `fft` keeps the sum over the kernel's rows, 2 * kh multiply-adds an output, and hands whole
+rows to SciPy. Here a block stays in the second-level cache, and the transforms (`butterfly`) are of vectors, as many
+transforms side by side as there are lanes: of columns as they lie, of rows after a transpose. A vector of outputs takes
+some 50 instructions, whatever the kernel, times the ratio of a block to the part of it that is not overlap.
 
-A NaN, an infinity or an overflow would spread over two blocks. The result is looked through for them, and if there is
-one, computed again without a transform: so they reach just the outputs that see them, as in `image`.
+An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
+what a transform would spoil beside larger numbers is found and made again (`fastconv.cpu.shared.own_windows`).
 
-Loop order: one task for each pair of blocks of a plane; in it the columns down, then `lanes` rows at a time: transposed
-into the first-level cache, down, times the weights, up, and back; then the columns up, and the result.
+Loop order: one task for each pair of blocks of a plane. It transforms the columns (`down`); then, `lanes` rows at a
+time, transposes rows into the first-level cache, transforms them, multiplies by the weights, transforms them back
+(`up`) and transposes them back; then transforms the columns back, and writes the result.
 
 Measured, one core of an AMD EPYC 9004: 1024x1024 with 41x41 in float64 in 5.1 ms (`fft` 11.4, OpenCV's DFT 11.1);
 512x512 with 41x41 in float32 in 0.47 ms (`fft` 1.4, OpenCV 3.5).
 
-Sources: Oppenheim and Schafer, Discrete-Time Signal Processing, for overlap-save; as `butterfly`.
+Sources: Oppenheim and Schafer, Discrete-Time Signal Processing, for overlap-save; Van Loan, as for `butterfly`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared import patch, row_filter
+from ..shared import patch
+from ..shared.own_windows import are_wild, cell_of, is_even, mend
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -47,23 +49,23 @@ from ..tiles.butterfly import Transform, down, filtered_address, radices, transf
 
 filters = True
 
-#: Sides of a block: whole vectors of at most 16 lanes, from the factors that `butterfly` knows.
+#: Elements that a side of a block may have: whole vectors of at most 16 lanes, with factors that `butterfly` knows.
 SIZES = tuple(n for n in range(16, 1025, 16) if 5**9 * 3**9 * 2**10 % n == 0 and n % 25 and n % 27)
-#: Most bytes of a block. Beyond that, the second-level cache is left behind anyway.
+#: Most bytes of a block: larger ones are far beyond a second-level cache.
 LIMIT_BYTES = 8 << 20
 #: Bytes of a block and its weights that stay near the core; with more a block takes `FAR` times as long.
 NEAR_BYTES, FAR = 3 << 20, 1.6
-#: Instructions' worth of time that a pair of blocks takes whatever its size, and for each row and column of it.
+#: Time, in vector instructions, that a pair of blocks takes whatever its size, and that each row or column of it adds.
 PAIR, LINE = 9000, 90
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks that a plane is cut into."""
 
     size: tuple[int, int]
     """Rows and columns of a block."""
     blocks: tuple[int, int]
-    """Of the output, down and across."""
+    """Blocks of the output, down and across."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -80,8 +82,8 @@ def supports(spec: ConvSpec) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _best(spec: ConvSpec) -> tuple[float, Blocking] | None:
-    """The way to cut a problem up that takes least work, with the vector instructions of a plane; None if there is no
-    way. Not for a number of threads, as results depend on it."""
+    """The vector instructions of a plane and the blocking that takes fewest; None if no block fits. The number of
+    threads does not matter: rounding depends on the blocking, and must not depend on threads."""
     lanes, item = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
     options = []
     columns = [(wide, across, _work(wide) + OTHER) for wide, across in _sides(spec.ow, spec.kw)]
@@ -102,7 +104,7 @@ def _best(spec: ConvSpec) -> tuple[float, Blocking] | None:
 
 
 def _sides(outputs: int, taps: int) -> list[tuple[int, int]]:
-    """Sizes of a block along an axis, and how many of them there are, leaving out those that save none."""
+    """Pairs along an axis: a size of a block, and how many blocks that takes; of each number the smallest size."""
     found: dict[int, int] = {}
     for size in SIZES:
         if size >= taps:
@@ -110,9 +112,9 @@ def _sides(outputs: int, taps: int) -> list[tuple[int, int]]:
     return [(size, count) for count, size in found.items()]
 
 
-#: Instructions for an element of a short transform, its loads and stores among them; the same without factors.
+#: Vector instructions for an element in a step of a transform, by radix, loads and stores included; in the last step.
 STEP_WORK, LAST_WORK = {2: 7, 3: 11, 4: 10, 5: 14, 8: 13}, 9
-#: The same for all but the transforms: copies, transposes, the product.
+#: Vector instructions for an element beside its transforms: copies, transposes, the product.
 OTHER = 12
 
 
@@ -122,7 +124,7 @@ def _work(size: int) -> float:
 
 
 def _found(spec: ConvSpec) -> tuple[float, Blocking]:
-    """The same, where there is a way."""
+    """`_best` of a spec that is supported."""
     found = _best(spec)
     assert found is not None
     return found
@@ -140,7 +142,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: half of what a pair of blocks takes."""
+    """Estimated seconds: a kernel takes half as long as a pair of blocks."""
     work, plan = _found(spec)
     pairs = (math.prod(plan.blocks) + 1) // 2
     return machine.call + spec.c_out * work / pairs / 2 * 32 / machine.row_tile_flops
@@ -151,22 +153,23 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _sizes(plan: Blocking, dtype: np.dtype) -> tuple[int, int, int]:
-    """Elements of the real part of a block, and of some of its rows, transposed; and of all the memory of a task."""
+    """Elements of a block's real part, of the real part of `lanes` transposed rows, and of all memory of a task."""
     (high, wide), lanes = plan.size, simd.lanes(dtype)
-    # One vector more, lest all elements of a column or row have their place in the same part of the cache.
+    # Lines are a vector longer than they need be: at powers of two all elements of a column would share a cache set.
     block, line = high * (wide + lanes), (wide + 1) * lanes
     return block, line, 2 * (block + line)
 
 
 class Packed(NamedTuple):
-    """The kernels' spectra and the kernels."""
+    """The kernels' spectra, the kernels, and whether these may not be transformed."""
 
     spectra: np.ndarray
     weight: np.ndarray
+    wild: bool
 
 
 class Ready(NamedTuple):
-    """What the kernels take for blocks of one size."""
+    """The transforms and addresses that the loops take for blocks of one size."""
 
     columns: Transform
     rows: Transform
@@ -190,30 +193,29 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     memory = scratch_rows(sizes[2], spec.acc_dtype)[0]
     ready = _ready(plan.size, spec.acc_dtype)
     _fft2d_weights(weight, spectra, memory, plan.size, sizes, ready, simd.lanes(spec.acc_dtype), patch.ONE_PHASE)
-    return Packed(spectra, weight)
+    return Packed(spectra, weight, are_wild(weight))
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     sizes = _sizes(plan, spec.acc_dtype)
-    pairs = (math.prod(plan.blocks) + 1) // 2
     scratches = scratch_rows(sizes[2], spec.acc_dtype)
-    signs = np.empty((spec.n * spec.c_out * pairs, lanes), spec.acc_dtype)
+    uneven = np.full(spec.n, packed.wild)
     corner = spec.padding[0][0], spec.padding[1][0]
     inner = plan.size[0] - spec.kh + 1, plan.size[1] - spec.kw + 1
     ready = _ready(plan.size, spec.acc_dtype)
     loops = _fft2d.sized(spec.flops)
     loops(
-        x, packed.spectra, bias, spec.floor, out, scratches, signs, corner, plan.size, plan.blocks, inner, sizes, ready,
-        lanes, patch.ONE_PHASE,
+        x, packed.spectra, bias, spec.floor, out, scratches, uneven, corner, plan.size, plan.blocks, inner, sizes,
+        ready, lanes, patch.ONE_PHASE, cell_of(spec),
     )  # fmt: skip
-    if signs.any():
-        row_filter.run(spec, x, row_filter.prepare(spec, packed.weight), bias, out)
+    if any(uneven.tolist()):  # sooner than NumPy's
+        mend(spec, x, packed.weight, bias, out, uneven)
 
 
 @jit
 def _columns_down(memory, columns, size, sizes, lanes):
-    """The transforms of all columns of a block."""
+    """Transform all columns of a block."""
     wide = size[1]
     for column in range(0, wide, lanes):
         down(memory, column, wide + lanes, sizes[0], columns.steps, columns.steps.shape[0], columns.factors)
@@ -221,7 +223,7 @@ def _columns_down(memory, columns, size, sizes, lanes):
 
 @jit
 def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
-    """`lanes` rows of a block with their elements below each other, real and imaginary parts."""
+    """Transpose `lanes` rows of a block, real and imaginary parts, to `lines`."""
     wide = size[1]
     for part in range(2):
         here, there = at + part * sizes[0], lines + part * sizes[1]
@@ -230,7 +232,7 @@ def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
 
 @compiled
 def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
-    """The spectra of all kernels, as `filtered` takes them."""
+    """Compute the spectra of all kernels, as `butterfly.filtered` takes them."""
     high, wide = size
     kh, kw = weight.shape[2:]
     block, line = sizes[0], sizes[1]
@@ -255,7 +257,9 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
 
 
 @kernel
-def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks, inner, sizes, ready, lanes, one):
+def _fft2d(
+    x, spectra, bias, floor, out, scratches, uneven, corner, size, blocks, inner, sizes, ready, lanes, one, cell
+):
     n, c_out, oh, ow = out.shape
     h, w = x.shape[2:]
     (high, wide), (tall, broad) = size, inner
@@ -263,7 +267,7 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
     pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
     pairs = (blocks[0] * blocks[1] + 1) // 2
     (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
-    zero, least = simd.splat(x.dtype.type(0)), simd.splat(floor)
+    least = simd.splat(floor)
     for job in prange(n * c_out * pairs):
         pair, plane = job % pairs, job // pairs
         count = min(2, blocks[0] * blocks[1] - 2 * pair)
@@ -272,9 +276,12 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
             number = 2 * pair + part
             top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
             at = plane // multiplier * h * w
-            micro.call(
-                ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block
-            )
+            micro.call(ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block)
+            above, before = max(0, -top), max(0, -left)
+            seen = min(h - top, high) - above, min(w - left, wide) - before
+            at = part * block + above * pitch + before
+            if not is_even(memory, at, pitch, 0, 1, seen, cell, memory, lines, lanes):
+                uneven[plane // c_out] = True
         if count < 2:
             patch.zeros(memory, block, block, lanes)
         _columns_down(memory, ready.columns, size, sizes, lanes)
@@ -289,7 +296,7 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
                 micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
         for column in range(0, broad, lanes):
             up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
-        shift, total = simd.splat(bias[plane % c_out]), zero
+        shift = simd.splat(bias[plane % c_out])
         for part in range(count):
             number = 2 * pair + part
             i, j = number // blocks[1] * tall, number % blocks[1] * broad
@@ -299,10 +306,7 @@ def _fft2d(x, spectra, bias, floor, out, scratches, signs, corner, size, blocks,
                 at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
                 for column in range(0, whole, lanes):
                     value = simd.load(memory, at + column)
-                    total = simd.fma(value, zero, total)
                     simd.store(out, to + column, simd.larger(value + shift, least))
                 if whole < width:
                     value = simd.load_part(memory, at + whole, width - whole)
-                    total = simd.fma(value, zero, total)
                     simd.store_part(out, to + whole, simd.larger(value + shift, least), width - whole)
-        simd.store(signs, job * lanes, total)

@@ -41,14 +41,14 @@ def supports(spec: ConvSpec) -> str | None:
 def cost(spec: ConvSpec, machine: Machine) -> float:
     size = spec.acc_dtype.itemsize
     matrix = spec.n * spec.oh * spec.ow * spec.taps * spec.groups * size
-    # BLAS has one wide and one narrow side here, and is slow where the narrow one (the channels) is short.
+    # The product has one long side and one short one, the channels: BLAS is slow where these are few.
     channels = spec.c_out // spec.groups
     rate = machine.blas_flops * 4 / size * channels / (channels + 16)
     if spec.acc_dtype.kind != "f":
         rate = machine.loop_flops / machine.threads  # NumPy has no BLAS for integers: one thread, scalar
     products = spec.n * spec.groups * -(-spec.oh * spec.ow // _block(spec))
-    weights = spec.n * spec.c_out * spec.taps * size / machine.weight_bandwidth  # with few positions this is more
-    written = spec.n * spec.c_out * spec.oh * spec.ow * size / machine.patch_bandwidth  # with few taps this is
+    weights = spec.n * spec.c_out * spec.taps * size / machine.weight_bandwidth  # longer, with few positions
+    written = spec.n * spec.c_out * spec.oh * spec.ow * size / machine.patch_bandwidth  # counts with few taps
     seconds = max(spec.flops / rate, weights) + written + 2 * matrix / machine.bandwidth
     return seconds / machine.threads + 2 * products * machine.call
 
@@ -66,7 +66,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
     return weight.reshape(spec.groups, spec.c_out // spec.groups, spec.taps)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
+@np.errstate(over="ignore", invalid="ignore")  # NumPy would warn of infinities and NaNs; compiled loops do not
 def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     (top, _), (left, _) = spec.padding
     positions, block = spec.oh * spec.ow, _block(spec)
@@ -79,7 +79,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
             for start in range(0, positions, block):
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
-                # By this thread: Numba's next to BLAS's, which spin for a while, would wait for a time slice.
+                # On this thread: beside the threads of BLAS, which spin for a while, Numba's would wait for a core.
                 one = channels[image, group : group + 1]
                 unroll.serial(one, part[None], start, window, spec.stride, (top, left), spec.dilation)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])

@@ -13,8 +13,8 @@ or, of volumes::
 Loop order: one task per row of output, then columns, then the sum, so each thread writes its own rows and the
 sum runs in a register. Taps in the padding are skipped, which adds zero.
 
-It does everything, wins nothing but the smallest problems, and is what the other variants are read against: 1.5% of
-the machine's float32 peak, because each addition waits for the one before (4 cycles) and nothing is vectorised.
+It does everything, wins nothing but the smallest problems, and is what the other algorithms are read against. It
+reaches 1.5% of the machine's float32 peak: each addition waits for the one before (4 cycles), nothing is vectorised.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     weight = packed.reshape(spec.c_out, -1, depth.kd, spec.kh, spec.kw)
     out = out.reshape(spec.n, spec.c_out, depth.od, spec.oh, spec.ow)
     stride, dilation = (depth.stride, *spec.stride), (depth.dilation, *spec.dilation)
-    loops = _naive_loops.sized(spec.flops * 100)  # each operation takes a hundred times a vector's
+    loops = _naive_loops.sized(spec.flops * 100)  # an operation takes a hundred times as long as in vectors
     loops(x, weight, bias, spec.floor, out, spec.groups, stride, (depth.padding[0], top, left), dilation)
 
 

@@ -4,19 +4,19 @@
 
     out[n, o, p] = bias[o] + sum over c of weight[o, c] * x[n, c, p]        p = (i, j), all positions in one row
 
-What it changes over `direct`: without padding there is nothing to copy, and without stride no tile ends at the end of
-an image row. A tile reads x where it lies, channels h * w elements apart; the last tile begins earlier by what it would
-reach over the end, and computes some outputs twice. With a stride a tile may also read x where it lies, as pixels of a
-row are `stride` elements apart; or, where that would leave too much of a row over, a task gathers the positions that
-count. With padding it always does.
+What it changes over `direct`: without padding there is nothing to copy, and without stride a tile may go on beyond the
+end of an image row. A tile reads x where it lies, channels h * w elements apart; the last tile is moved back to end
+with the positions, and computes some outputs twice. With a stride a tile may also read x where it lies, the pixels of a
+row `stride` elements apart; or, where tiles would leave too much of a row over, a task gathers the positions that
+count. With padding a task always gathers.
 
 Loop order: a task is a block of positions of one image and group, of which all channels fit in the second-level cache;
 it runs panels of output channels, then tiles along the row, so that a panel of weights stays near. Where there are
 fewer blocks than threads, tasks share the panels of a block.
 
-Tiles: with pixels in the lanes results are written as they are, in whole cache lines, and x is read in vectors. With
-output channels in the lanes they are transposed in registers when written, but a tile may have any number of pixels:
-images of 7x7 and 14x14 leave little over. Of these the one that is estimated to take least is used.
+Tiles: with pixels in the lanes, results are written as they are, in whole cache lines, and x is read in vectors. With
+output channels in the lanes, results are transposed in registers when written, but a tile may have any number of
+pixels: images of 7x7 and 14x14 leave little over. The kind that is estimated to take less time is used.
 
 Measured on one AVX-512 core of an AMD EPYC (Zen 4): 64 to 256 channels at 56x56 take 0.96 ms, 91% of the FMA ceiling;
 256 to 512 channels at 56x56 with stride 2 take 1.90 ms, 91%.
@@ -45,12 +45,12 @@ from ..tiles import simd
 
 exact = True
 
-#: Bytes of x in one task. From 64 KiB to 640 KiB it makes a difference of 3%.
+#: Bytes of x in one task. Times with 64 KiB to 640 KiB differ by 3%.
 BLOCK_BYTES = 400 << 10
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of pixels, panels and tiles that a problem is cut into."""
 
     tiles: panels.Tiles
     panels: int
@@ -60,9 +60,9 @@ class Blocking(NamedTuple):
     shares: int
     """Tasks that split the panels of one block."""
     run: int
-    """Output pixels in a row at one distance in x, all of a task if there is no stride; 0: x is read from a patch."""
+    """Output pixels that lie equally far apart in x: a row's, or a task's if there is no stride; 0: x is gathered."""
     step: int
-    """This distance."""
+    """Elements of x from one of the `run` pixels to the next."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -87,19 +87,19 @@ def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) 
     products = max(products, weights)  # an image of few pixels waits for the weights
     written = computed / lanes * machine.tile_row * (UNTURNED if tiles.x_in_lanes else 1)
     copied = 0 if plan.run else spec.n * spec.c_in * spec.oh * spec.ow * plan.shares * spec.acc_dtype.itemsize
-    copied *= spec.stride[1]  # so much is read
+    copied *= spec.stride[1]  # steps over columns that it reads, too
     return machine.call + (products + written + copied / machine.patch_bandwidth) / machine.threads
 
 
-#: Time of a multiply-add in tiles of one vector a row, which are bound by loads, to that in others.
+#: Time of a multiply-add in tiles of one vector a row, which are bound by loads, relative to other tiles.
 ONE_VECTOR = 1.25
-#: Time to write a vector that is not transposed, to that of one that is.
+#: Time to write a vector that is not transposed, relative to one that is.
 UNTURNED = 0.5
 
 
 @lru_cache(maxsize=4096)
 def _best(spec: ConvSpec) -> tuple[panels.Tiles, bool]:
-    """The cheapest tiles, and whether each is one of pixels of one row of the image, read at the stride."""
+    """The cheapest tiles, and whether each has pixels of one row of the image only, which it reads at the stride."""
     pixels, machine = spec.oh * spec.ow, this_machine(1)
     ways = [(panels.pixel_tiles(spec, pixels), False), (panels.channel_tiles(spec, pixels), False)]
     rows = panels.channel_tiles(spec, spec.ow)
@@ -108,7 +108,7 @@ def _best(spec: ConvSpec) -> tuple[panels.Tiles, bool]:
     return min(ways, key=lambda way: _cost(spec, machine, *way))
 
 
-#: Larger strides in a row of the image are gathered: each is compiled, and soon each pixel is a cache line.
+#: Largest horizontal stride that a tile reads in place: each stride is compiled, and soon each pixel is a cache line.
 FARTHEST = 4
 
 
@@ -118,14 +118,14 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
 
 @lru_cache(maxsize=4096)
 def _cut(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, threads: int) -> Blocking:
-    """Blocks of whole tiles, or of whole rows, that fit the cache, enough of them to go round."""
+    """The blocking with blocks of whole tiles, or of whole rows, that fit the cache and are enough for all threads."""
     pixels, across = spec.oh * spec.ow, spec.n * spec.groups
     unit, step = (spec.ow, spec.stride[1]) if by_rows else (tiles.pixels, 1)
     count = -(-pixels // unit)
     in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * unit * step)
     whole = spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
     channels, in_place = spec.c_out // spec.groups, whole or by_rows
-    if threads > 1 and not (in_place and channels > pixels):  # tasks share what is less: the weights, else the pixels
+    if threads > 1 and not (in_place and channels > pixels):  # tasks have the smaller operand in common
         in_block = min(in_block, -(-count * across // (4 * threads)))
     in_block = max(1, min(in_block, count))
     in_panels = -(-channels // tiles.panel)
@@ -147,7 +147,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 class Packed(NamedTuple):
-    """A problem made ready to run: all that does not depend on the input."""
+    """Weights made ready, and all else of a call that does not depend on its input."""
 
     loops: Any
     micro: tuple[int, int, int]
@@ -157,7 +157,7 @@ class Packed(NamedTuple):
     raw: np.ndarray
     """See `panels.pack`."""
     offsets: np.ndarray
-    """Distance of each channel from the first."""
+    """Elements from the first input channel to each."""
     sizes: tuple[int, ...]
     patch_size: int
 
@@ -173,7 +173,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.run else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
     cut = spec.groups, plan.panels, plan.pixels, plan.shares, plan.run
@@ -232,8 +232,8 @@ def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, 
         for start in range(begin, end, run if run else block):
             stop = min(start + run, end) if run else end
             here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
-            # The last tile would read beyond the end of x. (Two tasks may so write the same to the same place.)
-            # A tile may write anything behind itself, up to the block's end: what is there comes next.
+            # In place, the last tile is moved back: it would read beyond x. (Two tasks may so write equal outputs.)
+            # A tile may write anything behind itself, up to the block's end: these outputs are made next.
             micro.call(
                 tile,
                 source,
@@ -262,14 +262,14 @@ def _pointwise_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out
 
 
 def _gather_address(dtype: np.dtype) -> int:
-    """That of `_gather`, for kernels that call it."""
+    """Address of the micro-kernel `_gather`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(_gather, (simd.lanes(dtype),), (row, *[place] * 10, row, place))
 
 
 def _gather(lanes: int) -> Any:
-    """A micro-kernel that puts what the outputs from `begin` to `end` see of a channel side by side, zeros for what is
-    outside; it is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to)``."""
+    """A micro-kernel that gathers the pixels of a channel that the outputs from `begin` to `end` see, zeros outside the
+    image; it is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to)``."""
 
     @jit(key=(lanes,))
     def gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to):

@@ -5,10 +5,10 @@
     out[n, o, i, 4q + j] = bias[o] + sum over a, t of weight[o, 0, a, t - j] * X[n, c, i + a, t, q]        j < 4
     X[.., t, q] = x[.., 4q + t] = phase t % 4 of the row, at q + t // 4
 
-What it changes over `image`: there a loaded vector serves the rows of the output that see it, which with one row of the
-kernel is one, and the core waits for its loads. Here a vector serves four phases of the output, whatever the kernel's
-height. To take rows apart and to join them costs as much as 20 taps. The sums are those of the definition, so that a
-NaN or an infinity reaches just the outputs that see it.
+What it changes over `image`: in `image` a loaded vector serves the rows of the output that see it; with a kernel of one
+row that is one row, and the core waits for its loads. Here a vector serves four phases of the output, whatever the
+kernel's height. To take rows apart and to join them costs as much as 20 taps. The sums are those of the definition, so
+that a NaN or an infinity reaches just the outputs that see it.
 
 Layouts: a patch of x with zeros around; its rows as four phases each; a row of sums as four phases.
 
@@ -41,19 +41,19 @@ from ..tiles.plane_tile import plane_tile_address, tile_vectors
 exact = True
 filters = True
 
-#: Phases: with four, loads are no limit, and a tile of 4x6 vectors fills 32 registers, one of 4x3 fills 16.
+#: Phases of a row: with four, loads are no limit, and a tile of 4x6 vectors fills 32 registers, one of 4x3 fills 16.
 PHASES = 4
 #: Most rows of a kernel: with four, `image` shares its loads among as many rows of the output.
 ROWS = 3
-#: Bytes of the patch, and again of its phases: with a row of sums they fit a 1 MiB second-level cache.
+#: Bytes of the patch, and as many of its phases: with a row of sums they fit a 1 MiB second-level cache.
 PATCH_BYTES = 256 << 10
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of rows and columns, and the tiles, that a problem is cut into."""
 
     vectors: int
-    """Of a register tile."""
+    """Vectors of a register tile."""
     tall: int
     columns: int
     """Output rows, and columns of a phase, of one task."""
@@ -90,7 +90,7 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: multiply-adds of whole vectors, and taking apart and joining."""
+    """Estimated seconds: multiply-adds of whole vectors, and taking rows apart and joining them."""
     plan, lanes = _blocking(spec, machine.threads), simd.lanes(spec.acc_dtype)
     tiles = spec.n * spec.c_out * spec.oh * -(-spec.ow // (PHASES * plan.vectors * lanes))
     vectors = tiles * PHASES * plan.vectors
@@ -117,7 +117,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1024)
 def _ready(spec: ConvSpec, threads: int) -> tuple[int, tuple]:
-    """Elements of a thread's scratch, and what the kernel takes beside its arrays."""
+    """Elements of a thread's scratch, and the arguments of the kernel beside its arrays."""
     plan, lanes, dtype = _blocking(spec, threads), simd.lanes(spec.acc_dtype), spec.acc_dtype
     sizes, t = _buffers(spec, plan), np.arange(spec.kw + PHASES - 1)
     pieces = plane_tile_address(PHASES, plan.vectors, dtype), patch.fill_address(dtype)

@@ -6,22 +6,22 @@
     line[c, i, col] = sum over a of down[o, c, a] * x[n, first + c, row(i, a), col]
     out[n, o, i, j] = bias[o] + sum over c, b of across[o, c, b] * line[c, i, col(j, b)]
 
-What it changes over `image`: kh * kw multiply-adds an output become kh + kw. Both passes are the row tile's, so that
-every stride, padding and horizontal dilation is the same code.
+What it changes over `image`: kh * kw multiply-adds an output become kh + kw. Both passes use the row tile, so that one
+code does every stride, padding and horizontal dilation.
 
 Whether a kernel is an outer product is a matter of its values, which the planner does not see in the spec. So
 ``"auto"`` compares costs first, and only where two passes would win does `prepare_if_suited` look for the factors; it
-gives up at the first four weights that contradict. Factors of integers, also of those kept in floats, are integers:
-their sums are exact where those of the definition are, and wrap around as they do. Of floats the factors are found in
-float64 by least squares and rounded to the kernel's dtype; their product must give back every weight to two units in
-the last place (of float64 to six), so that results differ from `image`'s by no more than rounding. Kernels without such
-factors run as `image` does, if this algorithm is asked for by name.
+gives up at the first four weights that contradict. Factors of integers, also of integers kept in floats, are integers:
+their sums are exact where the definition's are, and wrap around as those do. Factors of floats are found in float64 by
+least squares and rounded to the kernel's dtype; their product must give back every weight to two units in the last
+place (of float64 to six), so that results differ from `image`'s by no more than rounding. Kernels without such factors
+run as `image` does, if this algorithm is asked for by name.
 
-A NaN or an infinity reaches the outputs that see it, but a first pass may overflow where the definition does not. The
-result is looked through, and where one is found all is computed again by the definition, as in `fft`.
+A NaN or an infinity reaches the outputs that see it, but a first pass may overflow where the definition does not. So
+the result is searched for one, and if there is any, all is computed again by the definition, as in `fft`.
 
-Loop order: one task for each band of rows of an output channel; in it the first pass for all columns, into lines that
-stay in the second-level cache (of as many rows as the band, as it is the pass down that comes first), then the second.
+Loop order: one task for each band of rows of an output channel; in it the pass down for all columns, into lines that
+stay in the second-level cache (as many as the band has rows, because this pass comes first), then the pass across.
 
 Measured, float32, one core of an AMD EPYC 9004: 1024 x 1024 with 7x7 in 0.61 ms (`image` 1.09, OpenCV's `filter2D`
 1.85, its `sepFilter2D` 0.78), with 31x31 in 1.96 ms (`fft` 5.2, OpenCV 10.9 and 6.3).
@@ -50,11 +50,11 @@ filters = True
 
 #: Bytes of the lines of a task: an eighth of a 1 MiB second-level cache.
 LINE_BYTES = 128 << 10
-#: Most bytes of them, where a band of a tile's rows needs more.
+#: Most bytes of the lines of a task, where a band of a single tile's rows has more than LINE_BYTES.
 LIMIT_BYTES = 8 << 20
-#: Integer weights beyond this are not looked at.
+#: Integer weights must be smaller than this, or no integer factors are looked for.
 LARGEST = 2**31
-#: Relative error of the factors that is float64's.
+#: Relative error of the factors' product that is due to float64.
 ROUNDING = 4 * 2.0**-52
 #: Relative difference of two products of opposite corners that no outer product in float32 has: each of the four
 #: corners may be off by 8 roundings of 2**-23.
@@ -66,7 +66,7 @@ def supports(spec: ConvSpec) -> str | None:
         return f"the kernel is {spec.kh}x{spec.kw}, one row or column: nothing to separate"
     if spec.dilation[0] != 1:
         return "only kernels of neighbouring rows"
-    # A band of few rows has room, whichever it is; only of long ones is it worked out.
+    # Bands of short rows always have room: the scratch is worked out for long rows only.
     least = spec.c_in // spec.groups * max(row_filter.ROWS) * spec.w * spec.acc_dtype.itemsize
     if least > LIMIT_BYTES and scratch(spec) > num_threads() * LIMIT_BYTES:
         return f"the lines between the passes would take more than {LIMIT_BYTES >> 20} MiB"
@@ -74,11 +74,11 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 class Passes(NamedTuple):
-    """How a problem is cut up."""
+    """The two passes of a problem, and the bands of rows that it is cut into."""
 
     down: row_filter.Plane
     across: row_filter.Plane
-    """What the two passes make: of one input channel, and of all that are summed up."""
+    """The planes that the passes make: down, of one input channel; across, of all that are summed up."""
     band: int
     """Output rows of a task."""
 
@@ -101,7 +101,7 @@ def _passes(spec: ConvSpec, threads: int) -> Passes:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds of both passes, which `row_filter` tells, and of the look through the result; if it fits."""
+    """Estimated seconds for outer products: of both passes, by `row_filter`, and of searching the result."""
     down, across, _ = _passes(spec, machine.threads)
     planes, lanes = spec.n * spec.c_out, simd.lanes(spec.acc_dtype)
     passes = row_filter.seconds(down, planes * across.depth, machine)
@@ -139,8 +139,8 @@ def _factors(spec: ConvSpec, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _corners_differ(kernels: np.ndarray) -> bool:
-    """Whether the corners of the first kernel tell that it is no outer product: few others get past them, and only
-    those wait for the code that looks at all of it."""
+    """Whether the corners of the first kernel show that it is no outer product. Few that are none get past this test,
+    and only kernels that do wait for the code that looks at all weights."""
     if not len(kernels):
         return False
     (a, b), (c, d) = kernels[0, :: kernels.shape[1] - 1, :: kernels.shape[2] - 1].tolist()
@@ -149,7 +149,7 @@ def _corners_differ(kernels: np.ndarray) -> bool:
 
 @compiled
 def _integer_factors(kernels, down, across):
-    """Factors of integers; across has no common divisor, so that down is whole if there are factors at all."""
+    """Find factors of integers; `across` has no common divisor, so that `down` is whole if there are factors at all."""
     planes, kh, kw = kernels.shape
     for p in range(planes):
         kernel = kernels[p]
@@ -186,7 +186,7 @@ def _integer_factors(kernels, down, across):
 
 @compiled
 def _float_factors(kernels, down, across, eps, u, v):
-    """Factors of floats by least squares: they see the rounding errors of all weights, not of one row and column."""
+    """Find factors of floats by least squares: from all weights, not just a row and a column with their roundings."""
     planes, kh, kw = kernels.shape
     bound = 2 * eps + ROUNDING
     for p in range(planes):
@@ -307,7 +307,7 @@ def _in_two_passes(spec: ConvSpec, x: np.ndarray, factors: tuple, bias: np.ndarr
 
 @lru_cache(maxsize=64)
 def _loops(first: Shape, inside: bool, second: Shape, tiles: row_filter.Tiles) -> Any:
-    """The kernel for the tiles of both passes; whether those of the first lie in the image."""
+    """The kernel for the tiles of both passes; `inside` tells whether those of the first lie in the image."""
     down_tile = row_tile(first, inside)
     edge, inner = row_tile(second, False), row_tile(second, True)
     all_inner, any_inner = not tiles.edge, tiles.inner  # constants, as in `row_filter`

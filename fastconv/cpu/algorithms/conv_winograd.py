@@ -6,21 +6,21 @@ becomes a product element by element, and the sum over channels a matrix product
     U[e] = G_h weight G_w^T      V[e, t] = B_h x_t B_w^T      M[e, t, o] = sum over c of V[e, t, c] * U[e, c, o]
     out tile t = A_h M A_w^T + bias
 
-What it changes over `direct`: the multiplications. F(4x4, 3x3) makes 36 for 16 outputs instead of 144, F(4x4, 5x5) 64
-instead of 400, F(4x4, 3x3) at stride 2 81 instead of 144, F(4, 7) along one axis 10 instead of 28. The price: the
-transforms, which want some 32 channels on both sides to be shared by, and a larger rounding error, which the sizes are
-chosen by: at most about 1e-5 of the largest output in float32 (see `winograd_blocking`).
+What it changes over `direct`: it multiplies less. F(4x4, 3x3) makes 36 multiplications for 16 outputs instead of 144,
+F(4x4, 5x5) 64 instead of 400, F(4x4, 3x3) at stride 2 81 instead of 144, F(4, 7) along one axis 10 instead of 28. The
+price: the transforms, which pay where some 32 channels on both sides share them, and a larger rounding error. Tile
+sizes are chosen such that it is at most about 1e-5 of the largest output in float32 (see `winograd_blocking`).
 A dilation d is d x d convolutions of every d-th pixel: a tile takes its pixels d apart.
 
 Layouts: a region of x with channels in lanes (rows, columns, lanes), one block of channels at a time;
 V (elements, c_in / lanes, tiles, lanes); U (groups, panels, elements, c_in, panel); M (elements, tiles, panel).
 
-Loop order: tasks are blocks of tiles (of one image, or several where these are small); a task transforms its inputs,
-then for each panel of output channels runs the products and transforms the result. V stays in the second-level cache
-where the weights do, too; where they do not, a block has at least so many tiles that streaming the weights is hidden.
-In a plain call all tiles of which are one block, a panel of weights is transformed just before it is used, and never
-goes to memory: 512 channels at 7x7 take 2.0 ms in place of 3.6, 1.3 of them without the weights (a core of an EPYC
-9004).
+Loop order: tasks are blocks of tiles (of one image, or of several small ones); a task transforms its inputs, then for
+each panel of output channels runs the products and transforms the result. V and the weights stay in the second-level
+cache; where the weights do not fit there, a block has so many tiles that streaming the weights is hidden.
+In a plain call with a single block of tiles, a panel of weights is transformed just before it is used, and never goes
+to memory: 512 channels at 7x7 take 2.0 ms in place of 3.6; without transforming weights they take 1.3 (a core of an
+EPYC 9004).
 
 Sources: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308; Huang et al., A
 decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
@@ -38,6 +38,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
+from ..shared.own_windows import are_tame, mend, pixels_are_even
 from ..shared.panels import panel_biases
 from ..shared.patch import zeros
 from ..shared.winograd_blocking import (
@@ -46,6 +47,7 @@ from ..shared.winograd_blocking import (
     algorithms,
     best_axes,
     buffers,
+    energies_size,
     estimate,
     fitting,
     one_block,
@@ -82,37 +84,42 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: U is written, which takes longer than the transforms, unless it is to cache."""
+    """Estimated seconds to write U, which takes longer than the transforms, and less if U stays in the cache."""
     axes = best_axes(spec)
     size = axes[0].elements * axes[1].elements * spec.c_out * spec.taps // (spec.kh * spec.kw) * spec.acc_dtype.itemsize
-    alone = one_block(spec, 1) is not None  # for whichever number of threads: the choice must not depend on it
+    alone = one_block(spec, 1) is not None  # on one thread: the choice must not depend on the number
     return machine.call + size / (machine.pack_bandwidth * (IN_CACHE if alone else 1)) / machine.threads
 
 
-#: How much faster U is written to a thread's cache, one panel at a time (2 to 4 times, on an AMD EPYC 9004).
+#: How many times as fast a thread writes U, a panel at a time, to its cache as to memory (2 to 4, on an AMD EPYC 9004).
 IN_CACHE = 2.5
 
 
 def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
     tiling = tiling_of(spec, threads)
-    return threads * (sum(buffers(spec, tiling)) + sum(_panel_buffers(spec, tiling))) * spec.acc_dtype.itemsize
+    sizes = *buffers(spec, tiling), *_panel_buffers(spec, tiling), energies_size(spec, tiling)
+    return threads * sum(sizes) * spec.acc_dtype.itemsize
 
 
 class Packed(NamedTuple):
-    """All that does not depend on the input."""
+    """Weights made ready, and all else of a call that does not depend on its input."""
 
     tiling: Tiling
     loops: Any
     micro: tuple[int, tuple[int, ...]]
     """Addresses of the register tile and of `Transforms`."""
     weight: np.ndarray
-    """U; or room for a panel of it in each thread, if a task is to transform the panels when it comes to them."""
+    """U; or room for one panel of it in each thread, if the tasks transform `raw` panel by panel."""
     raw: np.ndarray
-    """The weights, if they are to be transformed by the tasks: for one call with one block of tiles, so that each is
-    used once, while it is in the cache. Empty otherwise."""
+    """The weights as they were given, if the tasks transform them: in a plain call with one block of tiles each panel
+    is used once, while it is in the cache. Empty otherwise."""
+    given: np.ndarray
+    """The weights as they were given."""
+    wild: bool
+    """Whether weights are not finite, or so large that a transform may overflow."""
     offsets: np.ndarray
-    """Distance of each channel in V."""
+    """Elements in V from the first channel to each."""
     geometry: tuple
     scratch: int
 
@@ -120,36 +127,39 @@ class Packed(NamedTuple):
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     tiling, lanes = tiling_of(spec, num_threads()), simd.lanes(spec.acc_dtype)
     down, across = tiling.axes
-    # One row more than needed, for the reason that `steps` gives.
+    # One row more than there are channels: elements must not lie powers of two apart, see `steps`.
     depth, panel = spec.c_in // spec.groups + 1, tiling.vectors * lanes
     shape = down.elements * across.elements, depth, panel
     if is_for_one_call() and (alone := one_block(spec, num_threads())):
         packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
-        return _unpacked(spec, alone)._replace(weight=packed, raw=weight)
+        return _unpacked(spec, alone)._replace(weight=packed, raw=weight, given=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
     transform = _winograd_weights.sized(16 * packed.size)
     sizes, transforms = _panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
     scratches = scratch_rows(sum(sizes), spec.acc_dtype)
-    transform(transforms, weight, packed, scratches, sizes, across.elements, lanes)
-    return _unpacked(spec, tiling)._replace(weight=packed)
+    wild = np.empty(spec.groups * tiling.panels, np.bool_)
+    transform(transforms, weight, packed, scratches, sizes, across.elements, wild, lanes)
+    return _unpacked(spec, tiling)._replace(weight=packed, given=weight, wild=any(wild.tolist()))
 
 
-#: Channels whose weights are transformed together: what lies between rows and columns stays in the first-level cache.
+#: Input channels whose weights are transformed together: half transformed they stay in the first-level cache.
 TOGETHER = 8
 
 
 def _panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
-    """Elements of a panel's columns and of their half-way transforms, for `lanes` channels."""
+    """Elements of a panel's weights of `lanes` channels, and of TOGETHER channels' with only their rows transformed."""
     lanes = simd.lanes(spec.acc_dtype)
     half = TOGETHER * spec.kh * tiling.axes[1].elements * tiling.vectors * lanes
-    return lanes * spec.kh * spec.kw * tiling.vectors * lanes, half
+    return lanes * (spec.kh * spec.kw * tiling.vectors * lanes + 3), half
 
 
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
-    """All but the weights; kept, because a plain `conv2d` call packs every time."""
+    """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
-    sizes, (down, across) = (*buffers(spec, tiling), *_panel_buffers(spec, tiling)), tiling.axes
+    sizes = *buffers(spec, tiling), *_panel_buffers(spec, tiling), energies_size(spec, tiling)
+    down, across = tiling.axes
+    rows, columns = region_shape(spec, tiling)
     transforms = tuple(_transforms(down, across, spec.acc_dtype))
     return Packed(
         tiling,
@@ -157,13 +167,15 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
         (matrix_product_address(tiling.rows, tiling.vectors, spec.acc_dtype), transforms),
         np.empty(0, spec.acc_dtype),
         np.empty((0, 0, 0, 0), spec.acc_dtype),
+        np.empty(0),
+        False,
         channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
         (
             (spec.padding[0][0], spec.padding[1][0]),
             (tiling.high, tiling.wide),
             tiling.block,
             (tiling.rows, tiling.shares, lanes),
-            region_shape(spec, tiling),
+            (rows, columns, energies_size(spec, tiling) // rows),
             tuple(itertools.accumulate(sizes, initial=0))[:-1],
             steps(spec, tiling),
             (spec.stride, spec.dilation, down.m, across.m, down.elements, across.elements),
@@ -176,11 +188,14 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     biases = panel_biases(spec, packed.weight.shape[-1], bias)
     scratches = scratch_rows(packed.scratch, x.dtype)
     operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
-    packed.loops(*packed.micro, *operands, packed.geometry)
+    uneven = np.full(spec.n, packed.wild)
+    packed.loops(*packed.micro, *operands, packed.geometry, uneven)
+    if any(uneven.tolist()):  # sooner than NumPy's
+        mend(spec, x, packed.given, bias, out, uneven)
 
 
 class Transforms(NamedTuple):
-    """Addresses of the micro-kernels."""
+    """Addresses of the micro-kernels (`linear_map`) that transform input, output and weights, down and across."""
 
     in_down: int
     in_across: int
@@ -199,18 +214,20 @@ def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
 
 @jit
 def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes):
-    """The weights of `valid` output channels from `channel` on, as (elements, depth, panel) from `goal` on."""
+    """Transform the weights of `valid` output channels from `channel` on to (elements, depth, panel) from `goal` on."""
     depth, panel = packed.shape[3:]
     c_in, kh, kw = weight.shape[1:]
     taps = kh * kw
-    zeros(columns, 0, lanes * taps * panel, lanes)  # for the channels that fill the last panel
+    squares = lanes * taps * panel
+    zeros(columns, 0, squares + lanes, lanes)  # also for the channels that fill the last panel
     for c0 in range(0, c_in, lanes):
         some = min(lanes, c_in - c0)
         for v in range(0, valid, lanes):
             first, count = ((channel + v) * c_in + c0) * taps, min(lanes, valid - v)
             for t in range(0, some * taps, lanes):
                 there = min(lanes, some * taps - t)
-                simd.transpose(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel)
+                simd.transpose_squares(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel,
+                                       columns, squares)  # fmt: skip
         for c in range(0, some, TOGETHER):  # the kernels' rows, then their columns
             count, line, plane, below = min(TOGETHER, some - c), wide * lanes, wide * kh * lanes, wide * depth * panel
             if taps == max(kh, kw):  # along one axis: there is no other transform
@@ -227,11 +244,12 @@ def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, colu
             for e in range(wide):
                 to, vectors = goal + (e * depth + c0 + c) * panel, count * panel // lanes
                 micro.call(transforms[4], half, e * lanes, line, packed, to, below, vectors, plane, lanes)
+    return not are_tame(columns, squares, lanes)
 
 
 @kernel
-def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, lanes):
-    """U from the weights."""
+def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, wild, lanes):
+    """Compute U, one panel a task."""
     groups, panels, elements, depth, panel = packed.shape
     channels = weight.shape[0] // groups
     for job in prange(groups * panels):
@@ -239,7 +257,7 @@ def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, lanes)
         channel, goal = job // panels * channels + first, job * elements * depth * panel
         valid, memory = min(panel, channels - first), scratches[numba.get_thread_id()]
         columns, half = memory[: sizes[0]], memory[sizes[0] :]
-        _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes)
+        wild[job] = _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes)
 
 
 @jit
@@ -273,9 +291,9 @@ def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work,
 
 
 @kernel
-def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry):
-    """The convolution: V, the products M and the output of a block of tiles after the other."""
-    pad, grid, block, (rows, shares, lanes), (region_h, region_w), begins, (v_step, m_step), tile = geometry
+def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry, uneven):
+    """Convolve: for each block of tiles compute V, then for each panel the products M and the output."""
+    pad, grid, block, (rows, shares, lanes), (region_h, region_w, pitch), begins, (v_step, m_step), tile = geometry
     stride, dilation, m_down, m_across, _, e_across = tile
     n, c_all, h, w = x.shape
     c_out, oh, ow = out.shape[1:]
@@ -299,20 +317,26 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
         v_tiles, m_tiles = buffers[begins[2] : begins[3]], buffers[begins[3] : begins[4]]
         corner = stride[0] * t0 * super_h - pad[0], stride[1] * s0 * super_w - pad[1]
         seen = region_h - stride[0] * super_h * (down - high), region_w - stride[1] * super_w * (across - wide)
+        energies = buffers[begins[6] :]
         for image in range(n0, n1):
+            zeros(energies, 0, seen[0] * pitch, lanes)
             for c in range(0, c_in, lanes):
                 at = (image * c_all + group * c_in + c) * h * w
-                _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes)
+                _region(x, at, min(lanes, c_in - c), corner, seen, region, lanes, energies, pitch)
                 to = (c // lanes * tiles + (image - n0) * each) * lanes
                 _winograd_input(transforms, region, seen[1], high, wide, tile, work, v_tiles, to, v_step, lanes)
+            if not pixels_are_even(energies, pitch, corner, seen, (h, w), lanes):
+                uneven[image] = True
         for p in range(share * panels // shares, (share + 1) * panels // shares):
             first = (group * panels + p) * elements * depth * panel
             if raw.size:
                 first = numba.get_thread_id() * elements * depth * panel
                 channel = group * channels + p * panel
                 valid = min(panel, channels - p * panel)
-                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] :]
-                _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes)
+                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] : begins[6]]
+                if _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes):
+                    for image in range(n0, n1):
+                        uneven[image] = True
             count = ((n1 - n0) * each + rows - 1) // rows
             for e in range(elements):
                 weights = first + e * depth * panel
@@ -337,7 +361,7 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
 
 
 @jit
-def _region(x, at, count, corner, shape, region, lanes):
+def _region(x, at, count, corner, shape, region, lanes, energies, pitch):
     """Copy a rectangle of `count` channels, whose planes begin at `at`, channels innermost; zeros outside the image."""
     h, w = x.shape[2:]
     zero = simd.splat(x.dtype.type(0))
@@ -353,4 +377,5 @@ def _region(x, at, count, corner, shape, region, lanes):
         if inside:
             for j in range(first, last, lanes):
                 source, to = at + row * w + corner[1] + j, (i * shape[1] + j) * lanes
-                simd.transpose(x, source, h * w, count, min(lanes, last - j), region, to, lanes)
+                simd.transpose_squares(x, source, h * w, count, min(lanes, last - j), region, to, lanes, energies,
+                                       i * pitch + j)  # fmt: skip

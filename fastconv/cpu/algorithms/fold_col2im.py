@@ -1,4 +1,4 @@
-"""Folding adds columns up to images, each plane of which is a task (`fastconv.cpu.shared.im2col`).
+"""Folding adds columns up to images, one task for each plane (`fastconv.cpu.shared.im2col`).
 
 Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
 """

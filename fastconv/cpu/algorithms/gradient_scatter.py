@@ -5,7 +5,7 @@
     max:  out[p, at] = sum of grad[p, i, j] over the windows whose maximum lies at the flat index `at`
     avg:  out[p, u, v] = sum of grad[p, i, j] / (high[i] * wide[j]) over the windows that (u, v) is in
 
-Loop order: one task per plane, which nobody else writes to. For averages each row of outputs is first spread along a
+Loop order: one task per plane, which no other task writes to. For averages each row of outputs is first spread along a
 line, which is then added to the rows of its windows, in vectors: kw + kh additions an output, not kw * kh.
 
 Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
@@ -37,12 +37,12 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """A line of gradients a thread, for averages."""
+    """Bytes of a thread's line of gradients, for averages."""
     return spec.w * spec.x_dtype.itemsize if spec.op == "avg" else 0
 
 
 def run(spec: PoolSpec, x: np.ndarray | None, grad: np.ndarray, out: np.ndarray) -> None:
-    """Of maxima, `x` are the indices of those that were pooled."""
+    """Fill `out`; for maxima, `x` are their indices."""
     if spec.op == "avg":
         _avg_pool(spec, grad, out)
     else:
@@ -74,7 +74,7 @@ def _scatter_max(indices, grad, out):
 
 @jit
 def _inside(start, dilation, size, taps):
-    """The taps of a window, first and last + 1, that lie inside an axis: not all, so that a window may be huge."""
+    """The first tap of a window inside an axis, and the last + 1. Only these are visited: a window may be huge."""
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 

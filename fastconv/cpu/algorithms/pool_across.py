@@ -1,18 +1,18 @@
-"""Pooling by windows one row high, read where they lie: across, without lines.
+"""Pooling by windows one row high: their taps are combined as they are loaded, from where they lie.
 
 ::
 
     max:  out[row, j] = max over b of x[row, col(j, b)]          col(j, b) = j * stride_w + b * dilation_w - left
     avg:  out[row, j] = sum over b of x[row, col(j, b)] / divisor
 
-What it changes over `rows`: that one goes down the columns of a window first, into lines that are dealt by the stride,
-and where windows have one row the lines would be a mere copy. Here the taps of a vector of outputs are combined as they
-are loaded. With a stride s, tap b and tap b + s of neighbouring outputs lie one output apart, so vectors of the input
-are first combined with those s, 2 s, ... columns on and then dealt, once: s loads for s taps, as with a stride of one.
-What is left, kw % s taps, is dealt from s more vectors.
+What it changes over `rows`: `rows` first goes down the columns of a window, into lines that are dealt by the stride;
+where windows have one row the lines would be a mere copy. Here the taps of a vector of outputs are combined as they are
+loaded. With a stride s, tap b and tap b + s of neighbouring outputs lie one output apart, so vectors of the input are
+first combined with those s, 2 s, ... columns on and then dealt, once: s loads for s taps, as with a stride of one.
+The kw % s taps that are left are dealt from s more vectors.
 
-Loop order: one task per some rows (and block of columns, where rows are long); rows, then vectors. What a vector would
-read beside the row is masked, tap by tap.
+Loop order: one task per some rows (and block of columns, where rows are long); rows, then vectors. Columns beside the
+row that a vector would read are masked, tap by tap.
 
 Measured: windows of 3, stride 2, of a float32 array of 8 x 64 x 4096, on one core of an AMD EPYC 9004: 0.31
 ms, as long as copying the input takes.
@@ -34,11 +34,11 @@ from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
-#: What masks add to the cost of a load.
+#: Cost that a mask adds to a load, in units of the load.
 EDGE = 0.6
-#: Columns of a row, with padding and what is read behind it, are counted in 32 bits.
+#: Most columns of a row, or of a window: with padding, and what is read behind it, they are counted in 32 bits.
 MOST_COLUMNS = 1 << 28
-#: Bytes of input of a task's rows, if they are more than one, and of output of its columns.
+#: Most bytes of a task: of the input of its rows, unless it has one row, and of the output of its columns.
 TASK_BYTES, COLUMN_BYTES = 64 << 10, 16 << 10
 
 
@@ -55,8 +55,8 @@ def supports(spec: PoolSpec) -> str | None:
 
 
 def _taps(spec: PoolSpec, line: Lines) -> tuple[int, int, int, int, int]:
-    """Taps to a group, which are dealt from the same columns; the number of groups and the step between them; taps
-    left over; and how many columns a vector of outputs reads."""
+    """Taps of a group, which are dealt from one vector of columns each; the number of groups and the step between them;
+    taps left over; and how many columns a vector of outputs reads."""
     lanes, taps = simd.lanes(spec.x_dtype), line.number
     if line.every > 1:
         return 1, taps, spec.dilation[1], 0, line.last + (lanes - 1) * line.every + 1
@@ -68,7 +68,7 @@ def _taps(spec: PoolSpec, line: Lines) -> tuple[int, int, int, int, int]:
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
-    """Fitted, to 234 problems in float32 and float64, with vectors of 64 bytes."""
+    """Estimated seconds, fitted to 234 problems in float32 and float64, with vectors of 64 bytes."""
     line, lanes = lines(spec, 1), simd.lanes(spec.x_dtype)
     together, groups, _, rest, reads = _taps(spec, line)
     stride = line.dealt * line.every
@@ -113,8 +113,8 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 @lru_cache(maxsize=64)
 def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
-    """The loops for columns that are dealt to so many vectors, or are read as `far` apart as they are; and for groups
-    of so many taps, with so many left over."""
+    """The kernel for columns that are dealt to so many vectors or, if `far`, are read one by one; and for groups of so
+    many taps, with a `rest` left over."""
     ops = combine(name, False)
     vectors, finish = ops.vectors, ops.finish
     inner, edge = (simd_pool.columns(name, dealt, at_edge, along=True) for at_edge in (False, True))
@@ -123,7 +123,7 @@ def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
 
     @jit(key=key, **settings)
     def inside(x, at, stride, groups, step, norm):
-        """The windows of a vector of neighbouring outputs, of which the first begins at a flat index."""
+        """Pool the windows of a vector of neighbouring outputs; the first window begins at the flat index `at`."""
         if far:
             value = simd_pool.load_every(x, at, stride)
             for b in range(1, groups):
@@ -141,7 +141,7 @@ def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
 
     @jit(key=key, **settings)
     def at_side(x, at, stride, groups, step, norm, first, last, nothing):
-        """The same, where only some columns from that index on are there."""
+        """Pool windows of which only the columns from `first` to before `last`, counted from `at` on, are there."""
         if far:
             value = simd_pool.load_every_inside(x, at, stride, first, last, nothing)
             for b in range(1, groups):

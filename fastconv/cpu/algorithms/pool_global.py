@@ -1,4 +1,4 @@
-"""Pooling by windows as wide as the image: each is one run of memory, which is folded up.
+"""Pooling by windows as wide as the image: each is one run of memory, whose vectors are combined.
 
 ::
 
@@ -7,8 +7,8 @@
     lp:   as avg, of the powers of x and with the root in the end
 
 What it changes over `rows`: where a window spans all columns, its rows lie in memory one behind the other. The vectors
-then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven). One vector a
-window is folded to a number, in log2(lanes) steps, and as many of these as it has lanes are divided and stored at once.
+then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven). The vector that a
+window leaves is halved to a number, in log2(lanes) steps; a vector of these numbers is divided and stored at once.
 
 Loop order: one task per some windows of a plane, or some planes; within a window four independent sums, so that
 additions need not wait for each other. The index of a maximum is found by a second look at its window, which is in the
@@ -30,7 +30,7 @@ from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
-#: Elements that a task folds, if it folds more than one window.
+#: Most elements that a task combines, unless it has a single window.
 TASK = 32768
 
 
@@ -74,7 +74,7 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
 
 
 def _divisors(spec: PoolSpec) -> np.ndarray:
-    """A one, and the divisors of as many windows as a vector has lanes, whichever row of the output the first is."""
+    """A one, then the divisors of a plane's windows, and a vector more, which may begin at any row of the output."""
     factors = counts(spec)
     if not factors.size:
         return factors
@@ -91,7 +91,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 @jit
 def _place(values, at, count, value):
-    """Where in a run its largest value is first, or NaN last."""
+    """The place in a run of the first element that equals `value` or, if that is NaN, of the last NaN."""
     if value == value:
         for k in range(count):
             if values[at + k] == value:
@@ -106,14 +106,14 @@ def _place(values, at, count, value):
 def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
     ops = combine(name, powers)
     vectors, finish, fold, raised = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
-    # The last vector of a window, of which only some lanes are there.
+    # The last vector of a window, of which only some lanes exist.
     part = simd_pool.columns(name, 1, True, powers, along=True)
     key = (name, powers, with_indices)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def folded(x, at, count, constants, lanes):
-        """All of `count` elements from a flat index on."""
+        """Combine `count` elements from a flat index on to one value."""
         nothing, norm = constants
         full = count & -lanes  # lanes are a power of two
         if full >= 4 * lanes:
@@ -136,7 +136,7 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         while k < full:
             value = vectors(raised(simd.load(x, at + k), norm), value)
             k += lanes
-        # Where nothing is left, nothing of this is read: faster than a branch.
+        # Where nothing is left, no lane of this is read: that is faster than a branch.
         (rest,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
         return fold(vectors(rest, value))
 

@@ -9,8 +9,8 @@
 of volumes with x[p, z, row, col], z = k * stride_d - front + e * dilation_d, and windows of kd * kh * kw.
 
 Taps outside the input are left out: minus infinity for max, zero for the sums. The divisor is the caller's, or the
-window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
-The index of a maximum is its first occurrence's, or the last NaN's, as in PyTorch.
+number of the window's taps inside the padded input (`count_include_pad`) or inside the input. Sums are kept in float64.
+The index of a maximum is that of its first occurrence, or of the last NaN, as in PyTorch.
 
 Loop order: one task per row of output. It does everything; the work grows with the area of the window.
 """
@@ -24,7 +24,7 @@ from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..system.kernels import jit, kernel
 
-#: Additions in the time of a power (on an AMD EPYC 9004: 20 ns).
+#: Time of a power, in units of an addition (on an AMD EPYC 9004: 20 ns).
 POWER = 25
 
 
@@ -61,7 +61,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 @jit
 def _inside(start, dilation, size, taps):
-    """The taps of a window, first and last + 1, that lie inside an axis: not all, so that a window may be huge."""
+    """The first tap of a window inside an axis, and the last + 1. Only these are visited: a window may be huge."""
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
@@ -77,7 +77,7 @@ def _naive_max(x, out, indices, window, stride, pad, dilation):
         for j in range(ow):
             left = j * stride[2] - pad[2]
             b0, b1 = _inside(left, dilation[2], w, window[2])
-            # The first tap inside the input is where the search begins; there is one, the spec saw to that.
+            # The search begins at the first tap inside the input; the spec has checked that there is one.
             z, row, col = front + e0 * dilation[0], top + a0 * dilation[1], left + b0 * dilation[2]
             best, at = x[plane, z, row, col], (z * h + row) * w + col
             for e in range(e0, e1):

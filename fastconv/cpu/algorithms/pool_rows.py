@@ -40,7 +40,7 @@ from ..tiles import simd, simd_pool
 
 #: Bytes of the lines of one block: half of a 32 KiB first-level cache.
 LINE_BYTES = 16 << 10
-#: Bytes of input that a pass over the columns spans: with more, rows are too many streams for the prefetchers.
+#: Bytes of input that a pass over the columns spans: more rows would be too many streams for the prefetchers.
 ROW_BYTES = 2 << 10
 
 
@@ -51,7 +51,7 @@ def supports(spec: PoolSpec) -> str | None:
 
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
-    """Fitted, as those of the other poolings, to 750 problems in float32, with vectors of 64 bytes."""
+    """Estimated seconds, fitted with the other poolings' to 750 problems in float32, with vectors of 64 bytes."""
     lanes, line = simd.lanes(spec.x_dtype), lines(spec, spec.ow)
     power, root = powering(spec)
     down = -(-line.groups // lanes) * (line.dealt * (min(spec.kh, spec.h) * (1 + power) + DEAL * (line.dealt - 1)) + 5)
@@ -69,11 +69,11 @@ def scratch(spec: PoolSpec) -> int:
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks that a problem is cut into, and the lines of each."""
 
     line: Lines
     alone: bool
-    """Whether a row's columns need no lines: what one vector of each phase has is enough."""
+    """Whether no lines are needed: one vector of each phase has all columns of a vector of windows."""
     block_h: int
     block_w: int
     """Output rows and columns of a block."""
@@ -118,7 +118,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 @lru_cache(maxsize=64)
 def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int) -> Any:
-    """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; and for
+    """The kernel for columns that are dealt to so many lines or, if `far`, stay in one and are read one by one; and for
     windows of `alone` columns that do not overlap, 0 if they do."""
     ops = combine(name, powers)
     vectors, finish = ops.vectors, ops.finish
@@ -128,7 +128,7 @@ def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int) -> Any:
 
     @jit(key=key, **settings)
     def put(values, target, at, pitch, valid, lanes, counts, row, factor, norm):
-        """The dealt columns of one row: into lines, or combined and into the result."""
+        """Store the dealt columns of one row: in lines, or combined in the result."""
         if alone:
             value = values[0]
             for b in range(1, alone):
@@ -145,7 +145,7 @@ def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int) -> Any:
     @jit(key=key, **settings)
     def down(x, plane, i0, i1, column, window, stride_h, dilation, top, constants, lanes, target, at, pitch, next_row,
              valid, counts, factor):
-        """A vector of columns, dealt, for each row of the block."""
+        """Combine and deal a vector of columns for each row of the block."""
         h, w = x.shape[1:]
         nothing, norm = constants
         step, origin = dilation * w, plane * h * w + column

@@ -16,7 +16,7 @@ that method would run along the lanes of a vector, windows double (quadruple) in
 twice, so there one level is enough, a sum takes kw's digits in the base RADIX.
 
 Loop order: one task per block of columns and of some blocks of rows; the rows of the input one by one, each across,
-then down. Wins for windows of some 8 rows or columns and more, with strides much smaller than the window.
+then down. It wins for windows of some 8 rows or columns and more, with strides much smaller than the window.
 
 Source: van Herk, A fast algorithm for local minimum and maximum filters, 1992; Gil and Werman, Computing 2-D min,
 median and max filters, 1993.
@@ -39,11 +39,11 @@ from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
 
-#: A level is made of so many windows of the one before: loads cost less than storing a level.
+#: Windows of a level that make one of the next level: to load more costs less than to store another level.
 RADIX = 4
 #: Bytes of the block of rows that `rest` keeps: a quarter of a 1 MiB second-level cache.
 REST_BYTES = 256 << 10
-#: Blocks of rows to a task, at least; one more is read to begin.
+#: Blocks of rows whose windows a task begins; it reads the rows of one block more to end them.
 TASK_BLOCKS = 4
 
 
@@ -98,15 +98,15 @@ def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of columns that a problem is cut into, and the levels of each."""
 
     block_w: int
     """Output columns of a block."""
     columns: int
-    """Columns that these see."""
+    """Columns of the input that a block sees."""
     levels: int
     offsets: list[int]
-    """Of the windows whose sum or maximum a window is."""
+    """Places, in the levels, of the windows that together are the first window of a block."""
     pitch: int
     """Elements of a level."""
     width: int
@@ -152,7 +152,7 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 @lru_cache(maxsize=8)
 def _kernel(name: str, powers: bool, far: bool) -> Any:
-    """The loops for horizontal strides of one, or larger ones."""
+    """The kernel for horizontal stride 1 or, if `far`, for larger ones."""
     ops = combine(name, powers)
     vectors, finish = ops.vectors, ops.finish
     inner, edge = (simd_pool.columns(name, 1, at_edge, powers) for at_edge in (False, True))
@@ -161,7 +161,7 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
 
     @jit(key=key, **settings)
     def across(x, at, column, columns, constants, level, levels, pitch, dilation, lanes):
-        """A row of the input and its levels."""
+        """Load a row of the input and make its levels."""
         w = x.shape[2]
         nothing, norm = constants
         for q in range(0, columns, lanes):

@@ -6,13 +6,13 @@
     out[n, c, u, v] = bias[c] + sum of columns[n, (i, j), (c, a, b)] over all i * stride_h - top + a * dilation_h = u
                                                                                               (j, b and v alike)
 
-What it changes over convolutions (`transpose_phases`): these exchange the channels of all weights, which takes as long
-as few pixels take to multiply. Here the weights are the pixels of a pointwise convolution, as they lie, and what is
-packed are the positions of `x`. Best for small images and many weights.
+What it changes over `transpose_phases`: a convolution for each phase exchanges the channels of all weights, which takes
+as long as to multiply a few pixels. Here the weights, as they lie, are the pixels of a pointwise convolution, and the
+positions of `x` are packed as its weights. It is best for small images and many weights.
 
-Loop order: some images of a group are multiplied together, as many as leave their columns in a cache; then come the
-sums of these. Images of one pixel are one product of NumPy's BLAS; of small images with few channels the sums are made
-without columns.
+Loop order: some images of a group are multiplied together, as many as a cache has room for their columns; then the
+columns are summed. All images of one pixel are one product of NumPy's BLAS; for small images with few channels the sums
+are made without columns.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4;
 Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006, for columns.
@@ -37,18 +37,18 @@ from ..system.kernels import Launch
 from ..system.memory import buffer, for_one_call
 from ..tiles.simd import lanes
 
-#: Seconds to exchange and pack one weight, which is spared (0.5 to 1.5 ns measured, AMD EPYC 9004).
+#: Seconds to exchange and pack one weight, which only other algorithms do (0.5 to 1.5 ns measured, AMD EPYC 9004).
 MOVE = 1e-9
-#: Seconds of a vector's sum and of each of its products in `im2col.fold_product`; and of a product's calls (fitted to
-#: ten small layers, AMD EPYC 9004).
+#: Seconds in `im2col.fold_product` of a vector's sum and of each of its products; and of the calls of a matrix product
+#: (fitted to ten small layers, AMD EPYC 9004).
 SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
-#: Seconds of a call into a convolution, beside what its cost counts.
+#: Seconds that a call into a convolution takes beside its estimated cost.
 CALL = 1e-5
-#: Bytes of the columns of one image, at most: more do not stay in a last-level cache until they are summed.
+#: Most bytes of the columns of one image: more do not stay in a last-level cache until they are summed.
 COLUMNS_BYTES = 32 << 20
-#: Images are multiplied together while their columns are no more than this: they stay in a cache until they are summed.
+#: Most bytes of the columns of images multiplied together, so that they stay in a cache until they are summed.
 TOGETHER_BYTES = 2 << 20
-#: What a product takes to what it takes of images, which caches have (1.2 to 1.4 measured, AMD EPYC 9004).
+#: Time of a product of operands from memory, relative to cached ones (1.2 to 1.4 measured, AMD EPYC 9004).
 SHARE = 1.25
 
 
@@ -70,7 +70,7 @@ class Columns:
         return None
 
     def cost(self, spec: TransposeSpec, machine: Machine) -> float:
-        """It spares a plain call to move the weights: counted as that, below zero, by `prepare_cost`."""
+        """Estimated seconds. Other algorithms must move the weights in a plain call: `prepare_cost` subtracts that."""
         problem = spec.convolution
         if not problem.n:
             return math.inf
@@ -114,20 +114,20 @@ def _columns(spec: ConvSpec) -> int:
 
 
 def _together(spec: ConvSpec) -> list[Pair]:
-    """Numbers of images that are multiplied together, and how often."""
+    """Pairs: a number of images that are multiplied together, and how many times."""
     most = max(1, TOGETHER_BYTES // (_columns(spec) * spec.acc_dtype.itemsize))
     parts = [(most, spec.n // most), (spec.n % most, 1)]
     return [(images, number) for images, number in parts if images and number]
 
 
 def _product(spec: ConvSpec, images: int) -> ConvSpec:
-    """The product of positions and weights of a group as a pointwise convolution: the weights are the pixels."""
+    """The pointwise convolution that multiplies positions and weights of a group: the weights are its pixels."""
     depth, taps = spec.c_out // spec.groups, spec.c_in // spec.groups * spec.kh * spec.kw
     return conv_spec((depth, taps), (images * spec.oh * spec.ow, depth, 1), (spec.acc_dtype,), axes=1)
 
 
 def _direct_seconds(spec: ConvSpec) -> float:
-    """Estimated, of `im2col.fold_product`."""
+    """Estimated seconds of `im2col.fold_product`."""
     sums = spec.n * spec.c_in * spec.kh * spec.kw * spec.oh * -(-spec.ow // lanes(spec.acc_dtype))
     return sums * (SUM + PRODUCT * (spec.c_out // spec.groups))
 
@@ -138,7 +138,7 @@ def is_small(spec: ConvSpec) -> bool:
 
 
 class Prepared:
-    """All that a call needs but the arrays."""
+    """All that a call needs beside its arrays."""
 
     def __init__(self, spec: ConvSpec, pointwise: Any) -> None:
         self._spec, self._pointwise = spec, pointwise
@@ -150,7 +150,7 @@ class Prepared:
         self._geometry = window, spec.stride, pads, spec.dilation, lanes(spec.acc_dtype)
         self._pixel = spec.oh * spec.ow == 1
         kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
-        self._column = self._pixel and kernel  # one is an image
+        self._column = self._pixel and kernel  # a column is an image
         self._direct = Launch(fold_product, spec.flops) if is_small(spec) else None
         self._parts: list[tuple[int, int, ConvSpec]] = []
         if self._direct is None and self._pixel:
@@ -161,7 +161,7 @@ class Prepared:
             self._no_bias = np.zeros(self._parts[0][2].c_out, spec.acc_dtype)
 
     def run(self, weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-        """Fill the result."""
+        """Fill `out`."""
         if self._direct is not None:
             self._direct.call(weight, x, bias, out, self._spec.groups, *self._geometry)
         elif self._pixel:
@@ -170,7 +170,7 @@ class Prepared:
             self._multiply(weight, x, bias, out)
 
     def _multiply(self, weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-        """With a product for some images of a group."""
+        """Multiply some images of a group at a time, and sum their columns."""
         sums, dtype, (_, _, depth, positions) = out.reshape(self._images), out.dtype, self._signals
         signals, first, pointwise = x.reshape(self._signals), 0, self._pointwise
         for images, number, product in self._parts:
@@ -186,9 +186,9 @@ class Prepared:
                     self._fold.call(taken, bias, sums, first, group, *self._geometry)
                 first += images
 
-    @np.errstate(over="ignore", invalid="ignore")  # of inf and NaN, BLAS would warn and the loops do not
+    @np.errstate(over="ignore", invalid="ignore")  # NumPy would warn of infinities and NaNs; compiled loops do not
     def _multiply_pixels(self, weight: np.ndarray, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-        """All images, which have one pixel each, are one product of a group."""
+        """Multiply all images of a group, which have one pixel each, in one product."""
         signals, sums = x.reshape(self._signals), out.reshape(self._images)
         for group, matrix in enumerate(weight.reshape(self._weights)):
             rows = signals[:, group, :, 0] @ matrix
@@ -201,7 +201,7 @@ class Prepared:
             sums += bias.reshape(self._spec.groups, -1, 1, 1)
 
     def scratch(self) -> int:
-        """Of the columns of images that are multiplied together, and of what is turned and multiplied."""
+        """Bytes of the columns and the transposed input of images multiplied together, and of the product's scratch."""
         if self._direct is not None:
             return 0
         images = self._spec.n if self._pixel else self._parts[0][0]

@@ -7,21 +7,21 @@
 
 The columns v of one remainder by the stride, a phase, see the same taps: lane l of a vector is column v + l * stride_w,
 and what it sees lies in y side by side. A register tile has a vector for each phase of a few rows that see the same
-taps, too: a weight is loaded once for all of them. The phases are put in turns while they are in registers, so that the
+taps, too: a weight is loaded once for all of them. The phases are interleaved while they are in registers, so that the
 output is written once and never read.
 
-What it changes over a convolution for each phase (`fastconv.specs.phases`): these write their results to memory, and
-another loop puts them in turns, which takes longer than the sums. Here nothing but the output is written, weights are
-read as they lie, and no tap is multiplied that the definition does not have: a NaN in y reaches what sees it, nothing
-else.
+What it changes over a convolution for each phase (`transpose_phases`): those convolutions write their results to
+memory, and another loop interleaves them, which takes longer than the sums. Here nothing but the output is written,
+weights are read as they lie, and no tap is multiplied that the definition does not have: a NaN in y reaches just the
+outputs that see it.
 
-Loop order: tasks are blocks of rows of a plane; in each what they see of y is copied into a patch with zeros around,
-then come the phases of rows, groups of rows, tiles along them. The last tile and group are moved back to end where the
-output ends.
+Loop order: tasks are blocks of rows of a plane. In each, the part of y that it sees is copied into a patch with zeros
+around; then come the phases of rows, groups of rows, tiles along them. The last tile and group are moved back to end
+where the output ends.
 
 Source: Shi et al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009, for the phases.
 Measured: 64 channels of 28 x 28, 4x4, stride 2, one core of an AMD EPYC 9004: 63 us, of which writing the output takes
-15 (as phases that are put in turns afterwards 140; with AVX2's registers 67).
+15 (140 with phases that are interleaved afterwards; 67 with AVX2's registers).
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ from ..tiles.simd import registers
 MOST_PHASES = 8
 #: Bytes of a patch: it stays in the first-level cache, or nearly.
 PATCH_BYTES = 32 << 10
-#: Largest patch: beyond, dilation is so large that nearly all of it were zeros.
+#: Most bytes of a patch: in a larger one, dilation would be so large that nearly all of it were zeros.
 LIMIT_BYTES = 8 << 20
 #: Cycles of a vector that is loaded and multiplied (most cross a cache line), of a tap's other loads and its loop, of a
-#: vector put in its turn and written, whole or under a mask, and to begin and end a tile (fitted on an AMD EPYC 9004).
+#: vector interleaved and written, whole or under a mask, and to begin and end a tile (fitted on an AMD EPYC 9004).
 PRODUCT, TAP, WRITE, MASKED, TILE = 1.7, 3, 4, 12, 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of rows and the tiles that a problem is cut into, and the patch of a block."""
 
     rows: int
     vectors: int
-    """Of a tile, for each phase."""
+    """Rows and vectors of a tile, for each phase."""
     tall: int
     """Rows of the output that a task makes."""
     pitch: int
@@ -89,7 +89,7 @@ def supports(spec: TransposeSpec) -> str | None:
 
 
 def _reach(spec: ConvSpec) -> Pair:
-    """How many rows and columns before its own an element of a phase sees."""
+    """How many rows and columns before its own place in y an element of a phase sees."""
     down, across = ((taps - 1) * gap // step for taps, gap, step in zip((spec.kh, spec.kw), spec.dilation, spec.stride,
                                                                          strict=True))  # fmt: skip
     return down, across
@@ -97,7 +97,7 @@ def _reach(spec: ConvSpec) -> Pair:
 
 @lru_cache(maxsize=1024)
 def blocking(spec: ConvSpec) -> Blocking:
-    """The tile that takes least time, and blocks whose patch fits a cache."""
+    """The blocking with the tile that takes least time, and with patches that fit a cache."""
     unit = 4
     while unit > 1 and unit * spec.stride[1] * 4 > registers() * 3:
         unit //= 2
@@ -113,7 +113,7 @@ def blocking(spec: ConvSpec) -> Blocking:
 
 
 def _cycles(spec: ConvSpec, rows: int, vectors: int) -> float:
-    """Estimated for one plane, of a core that begins a vector multiply-add in each."""
+    """Estimated cycles for one plane, on a core that begins a vector multiply-add in each."""
     lanes, (down, across) = simd.lanes(spec.acc_dtype), spec.stride
     tiles = min(down, spec.h) * -(-spec.h // (down * rows)) * -(-spec.w // (across * vectors * lanes))
     taps = -(-spec.kh // down) * spec.kw
@@ -129,7 +129,7 @@ def cost(spec: TransposeSpec, machine: Machine) -> float:
 
 
 def scratch(spec: TransposeSpec) -> int:
-    """A thread's patch, and `x` in the dtype that is added up in."""
+    """Bytes of a thread's patch, and of `x` in the dtype that is added up in."""
     converted = 0 if spec.x_dtype == spec.acc_dtype else math.prod(spec.x_shape) * spec.acc_dtype.itemsize
     return scratch_bytes(spec.convolution) + converted
 
@@ -143,13 +143,13 @@ def run(spec: TransposeSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray
 
 
 def scratch_bytes(spec: ConvSpec) -> int:
-    """Of one thread's patch."""
+    """Bytes of one thread's patch."""
     plan = blocking(spec)
     return (plan.pitch * plan.seen + simd.lanes(spec.acc_dtype)) * spec.acc_dtype.itemsize
 
 
 class Prepared:
-    """All that a call needs but the arrays."""
+    """All that a call needs beside its arrays."""
 
     def __init__(self, spec: ConvSpec) -> None:
         plan, (down, _) = blocking(spec), _reach(spec)
@@ -160,7 +160,7 @@ class Prepared:
         geometry = blocks, spec.stride[0], *pads, down, plan.left, plan.pitch
         self._sizes = *geometry, spec.stride[1], simd.lanes(spec.acc_dtype)
         self._tile = phase_tile_address(spec.stride[1], plan.rows, plan.vectors, spec.acc_dtype)
-        operations = 32 * spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors)  # that a core does in this time
+        operations = 32 * spec.n * spec.c_in * _cycles(spec, plan.rows, plan.vectors)  # a core's in that time
         self._launch = Launch(_transposed_depthwise, operations)
 
     def run(self, y: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
@@ -175,7 +175,7 @@ def _prepared(spec: TransposeSpec) -> Prepared:
 
 
 def _tables(spec: ConvSpec, pitch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The taps of each phase, row phases first: distances in the patch, their numbers in the kernel; where each begins.
+    """The taps of each phase: distances in the patch; numbers in the kernel; where each phase begins, by row phases.
 
     A tap a of the rows of remainder r sees row m - (a * dilation - r) / stride of y, m being the quotient.
     """

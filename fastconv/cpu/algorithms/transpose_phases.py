@@ -1,14 +1,14 @@
-"""Transposed convolution by convolutions: of each phase one, or of all phases together.
+"""Transposed convolution by convolutions: one for each phase, or one for all phases together.
 
-The rows u of the output of each remainder by the stride, a phase, see only some of the taps, always the same: each
-phase is a convolution of `x` without stride, by kernels that are flipped and whose channels are exchanged, and their
-results are interleaved. No zeros are inserted, nothing is multiplied by them (`fastconv.specs.phases` has the
-geometry). `Phases` does them one after the other. Where the stride divides the kernel, all phases see equally many
-taps, and together they are one convolution with as many times the channels, which is `Joint`: it reads `x` once, and
-its tiles are full where there are few channels.
+A phase is all outputs whose rows, and whose columns, have one remainder by the stride: they see the same few taps. So a
+phase is a convolution of `x` without stride, by kernels that are flipped and whose channels are exchanged; the phases
+are then interleaved. No zeros are inserted, nothing is multiplied by them (`fastconv.specs.phases` has the geometry).
+`Phases` makes the phases one after the other. Where the stride divides the kernel, all phases see equally many taps,
+and `Joint` makes them as the channels of one convolution: it reads `x` once, and its tiles are full even where there
+are few channels.
 
-The convolutions are any of the planner's, which is handed in. `Named` has one algorithm for all of them, by whichever
-of the two ways is estimated to be faster: so the name of a convolution's algorithm is one of a transposed one's, too.
+The planner, which is handed in, chooses the convolutions' algorithms. `Named` takes one algorithm for all of them, as
+`Phases` or as `Joint`: so the name of a convolution's algorithm is one of a transposed convolution's, too.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
 al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
@@ -35,29 +35,29 @@ from ..shared.interleave import Exchange, interleave
 from ..shared.volumes import one_input
 from ..system.memory import buffer, for_one_call, is_for_one_call
 
-#: Seconds of a call into a convolution, beside what its cost counts.
+#: Seconds that a call into a convolution takes beside its estimated cost.
 CALL = 1e-5
-#: Seconds to interleave one byte of phases; where they are of several sizes NumPy does it, in twice that (10 GB/s
-#: measured, AMD EPYC 9004).
+#: Seconds to interleave one byte of phases (10 GB/s measured, AMD EPYC 9004). Phases of unequal sizes take twice as
+#: long: NumPy interleaves them.
 INTERLEAVE = 1e-10
 
 
 class Prepared(NamedTuple):
-    """All that a call needs but the arrays."""
+    """All that a call needs beside its arrays."""
 
     parts: Parts
     choices: list[Choice]
-    """What runs each of them."""
+    """The algorithm of each part."""
     exchange: Exchange | None
-    """What makes the weights of all; None if there are none."""
+    """Makes the weights of all parts; None if there are no parts."""
     weights: tuple[int, ...]
-    """The shape (groups, channels in, channels out, taps) of those that are given."""
+    """The shape (groups, channels in, channels out, taps) of the weights that are given."""
     for_one_call: bool
 
 
 class Packed(NamedTuple):
-    """What a call needs but input and bias: the algorithm of each convolution, with its weights. For one call they come
-    one after the other, each to be used before the next."""
+    """All of a call but input and bias: the algorithm of each convolution, with its weights. In a plain call these are
+    made one after the other, each to be used before the next."""
 
     prepared: Prepared
     weights: Iterable[tuple[Any, Any]]
@@ -67,7 +67,7 @@ class Phases:
     """One convolution for each phase."""
 
     def __init__(self, planner: Planner, algorithm: str = "auto") -> None:
-        """The planner is for the convolutions, by `algorithm` each."""
+        """`planner` chooses the convolutions' algorithms, unless `algorithm` names one for all."""
         self.__name__ = "transpose_phases"
         self._planner, self._algorithm = planner, algorithm
         self._joint = Joint(planner, algorithm) if type(self) is Phases else None
@@ -82,11 +82,11 @@ class Phases:
         return self._seconds(spec.convolution, False)
 
     def prepare_cost(self, spec: TransposeSpec, machine: Machine) -> float:
-        """Weights that are packed for one call may make other algorithms cheaper."""
+        """Estimated seconds that a plain call takes longer; packing may make it choose other algorithms."""
         return max(0.0, self._seconds(spec.convolution, True) - self._seconds(spec.convolution, False))
 
     def _seconds(self, spec: ConvSpec, for_one_call: bool) -> float:
-        """Phases with equal kernels take as long as one of them. No more are counted than show that `Joint` is faster:
+        """Estimated seconds; phases with equal kernels take equally long. It stops where `Joint` is known to be faster:
         estimates take time."""
         problems, number, complete, even = sample(spec)
         most = math.inf if self._joint is None else self._joint._seconds(spec, for_one_call)
@@ -114,7 +114,7 @@ class Phases:
         return Packed(prepared, weights if prepared.for_one_call else list(weights))
 
     def _made(self, spec: TransposeSpec, for_one_call: bool, *choice: int) -> Prepared:
-        """`choice` is what the planner's choices depend on beside the arguments."""
+        """Make `Prepared`; `choice` is what the planner's choices depend on beside the other arguments."""
         problem = spec.convolution
         parts = self._parts(problem, for_one_call)
         chosen = {kernel: self._choose(one, for_one_call) for kernel, one in decisive(problem, parts).items()}
@@ -129,7 +129,7 @@ class Phases:
         return self._planner.choose(problem, self._algorithm, for_one_call=for_one_call)
 
     def _alike(self, choice: Choice, problem: ConvSpec, for_one_call: bool) -> Choice:
-        """The choice for a problem that differs in its sides only from another's, whose it is if it can."""
+        """`choice`, made for a problem that differs in its sides only; another if it does not support this problem."""
         if choice.algorithm.supports(problem) is not None:
             return self._choose(problem, for_one_call)
         unfit = choice.special is not None and choice.special.supports(problem) is not None
@@ -140,7 +140,7 @@ class Phases:
             _run(packed, x, bias, out)
 
     def scratch(self, spec: TransposeSpec) -> int:
-        """Of the convolution that needs most, and of the phases that are yet to be interleaved."""
+        """Bytes of the convolution that needs most, and of the phases that wait to be interleaved."""
         parts, choices, *_ = self._prepared(spec, False, *self._planner.state())
         each, phases = [0], 0
         for part, choice in zip(parts.parts, choices, strict=True):
@@ -167,7 +167,7 @@ class Joint(Phases):
         return None if joint(spec.convolution) else "the phases do not see equally many taps, or not all of the input"
 
     def _seconds(self, spec: ConvSpec, for_one_call: bool) -> float:
-        """Infinite where there is no such convolution."""
+        """Estimated seconds; infinite where the phases are not one convolution."""
         found = joint(spec)
         if found is None:
             return math.inf
@@ -181,7 +181,7 @@ class Joint(Phases):
 
 
 class Named(Phases):
-    """All phases by one algorithm, together or one after the other, whichever takes less by the fastest ones."""
+    """All phases by one algorithm: as `Joint` or as `Phases`, whichever takes less with the fastest algorithms."""
 
     automatic = False
 
@@ -206,8 +206,8 @@ class Named(Phases):
 
 
 def decisive(spec: ConvSpec, parts: Parts) -> dict[Pair, ConvSpec]:
-    """Of the convolutions with kernels of each height and width one, whose algorithm all of them have; it is one for
-    which there is an estimate, if there is such a one."""
+    """For each height and width of kernels the convolution whose algorithm is taken for all with such kernels: one for
+    which there is an estimate, if possible."""
     problems = [part.problem for part in parts.parts]
     if len(problems) > 1:
         problems += [problem for problem, _ in sample(spec).problems]
@@ -258,7 +258,7 @@ def _run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> No
 
 
 def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
-    """Put the phases, which are channels of `results` or its first axis, in turns."""
+    """Interleave the phases, which are channels of `results` or its first axis."""
     missing = (1,) * (5 - images.ndim)
     out = images.reshape(-1, *missing, *images.shape[2:])
     many = math.prod(turns.phases)
@@ -268,5 +268,5 @@ def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase:
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
-    """An array as integers: elements are moved, whatever they are."""
+    """An array viewed as integers, for loops that only move its elements."""
     return array.view(f"u{array.itemsize}")

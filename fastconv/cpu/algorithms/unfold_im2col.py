@@ -27,7 +27,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def run(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:
-    if spec.dtype.kind != "f" or is_half(spec.dtype):  # elements are moved, whatever they are
+    if spec.dtype.kind != "f" or is_half(spec.dtype):  # elements are only moved
         x, out = x.view(f"u{spec.dtype.itemsize}"), out.view(f"u{spec.dtype.itemsize}")
     window, pads = (spec.kh, spec.kw, spec.ow), (spec.padding[0][0], spec.padding[1][0])
     unroll.sized(MOVED * out.size)(x, out, 0, window, spec.stride, pads, spec.dilation)

@@ -4,7 +4,7 @@
 
     out[p, indices[p, k]] = x[p, k], zeros elsewhere
 
-Loop order: one task per plane, which nobody else writes to.
+Loop order: one task per plane, which no other task writes to.
 
 Source: Zeiler and Fergus, Visualizing and understanding convolutional networks, arXiv:1311.2901.
 """
@@ -34,7 +34,7 @@ def scratch(spec: UnpoolSpec) -> int:
 
 
 def run(spec: UnpoolSpec, x: np.ndarray, indices: np.ndarray, out: np.ndarray) -> None:
-    bits = f"u{out.itemsize}"  # elements are moved, whatever they are
+    bits = f"u{out.itemsize}"  # elements are only moved
     _unpool_scatter.sized(MOVED * out.size)(x.view(bits), indices, out.view(bits))
 
 

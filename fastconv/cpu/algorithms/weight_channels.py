@@ -8,14 +8,14 @@ is a matrix product whose sum runs over pixels. What it changes over `naive`: bo
 step of the sum reads its operands side by side. A block of pixels of `grad` becomes panels [pixel][o]; what these see
 of `x` becomes a patch [row][column][c], with the padding written out. At every pixel (i, j) the run of ``kw * c``
 values for all columns b and channels c of a kernel's row a lies in one piece, in row ``i * stride_h + a * dilation_h``
-from column ``j * stride_w`` on (with a horizontal dilation only the c of each b). So a tile takes up to 14 of a run by
-2 vectors of o, and finds its pixels by a table of offsets, whatever the stride.
+from column ``j * stride_w`` on (with a horizontal dilation only the c of each b). So a tile takes up to 14 elements of
+a run by 2 vectors of o, and finds its pixels by a table of offsets, whatever the stride.
 
 Loop order: the blocks of a few MiB of the batch are packed, all of them first, so that tasks can share them; then each
-task takes a panel of o and all of the runs' tiles, or some where panels are few, and goes through the blocks in order:
-a sum's order does not depend on the number of threads. The sums lie as the tile writes them, [run][o], and are put in
-order at the end: those of a panel by their own task, which still has them in its second-level cache. The zeros of the
-padding would spread a NaN or an infinity to taps that do not see it: such sums are made again without them.
+task takes a panel of o and all tiles of the runs, or some tiles where panels are few, and goes through the blocks in
+order: a sum's order does not depend on the number of threads. The sums lie as the tile writes them, [run][o], and are
+put in order at the end: a panel's by their own task, while they are in its second-level cache. The zeros of the padding
+would spread a NaN or an infinity to taps that do not see it, so sums that are not finite are made again without them.
 
 It wins where a group has several output channels. Measured on one core of an AMD EPYC (Zen 4): 102 GFLOP/s, 88% of
 the FMA ceiling, for 3x3 kernels of 256 to 256 channels on 56x56.
@@ -46,31 +46,31 @@ from ..tiles.gradient_tiles import added_product_address
 from ..tiles.register_tile import tile_shape
 from . import weight_naive
 
-#: Pixels of a block, and the most columns of one: a panel of them and what they see stay in the second-level cache.
+#: Most pixels of a block, and most columns: a panel of them and what they see stay in the second-level cache.
 PIXELS, COLUMNS = 512, 64
-#: Bytes of a patch that the tiles of a run read, where channels are so many that fewer pixels must do.
+#: Most bytes of a patch that the tiles of a run read: where there are many channels, a block has fewer pixels.
 PATCH_BYTES = 384 << 10
 #: Bytes that are packed at a time, unless one block has more.
 PACKED_BYTES = 6 << 20
-#: Largest patch: beyond, dilation or padding are so large that nearly all of it were zeros.
+#: Most bytes of a patch: in a larger one, dilation or padding would be so large that nearly all of it were zeros.
 LIMIT_BYTES = 64 << 20
 #: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
 SMALL = 2e7
-#: A stride beyond this and the window: only the columns that are seen are packed.
+#: Horizontal stride beyond which, if it exceeds the window, too, only the columns that are seen are packed.
 FAR = 8
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of pixels, runs and tiles that a problem is cut into."""
 
     rows: int
-    """Of a tile: elements of a run."""
+    """Rows of a tile: elements of a run."""
     vectors: int
-    """Of a tile, and of a panel of o."""
+    """Vectors of a tile, and of a panel of o."""
     run: int
-    """Elements of x that a tap, or all taps of a kernel's row, find in one piece."""
+    """Elements of a run: of x, what a tap, or all taps of a kernel's row, find in one piece."""
     runs: int
-    """Of them, in a kernel."""
+    """Runs of a kernel."""
     block_h: int
     block_w: int
     """Output rows and columns of a block."""
@@ -104,7 +104,7 @@ def _blocking(spec: ConvSpec) -> Blocking:
 
 
 def _even(size: int, most: int) -> int:
-    """The size of the fewest parts of at most so many, all about as large."""
+    """The size of equal parts of `size`, as few as there can be of at most `most` each."""
     return -(-size // -(-size // most))
 
 
@@ -136,12 +136,12 @@ def _sizes(spec: ConvSpec, plan: Blocking) -> tuple[int, int, int, int]:
 
 
 def _pitch(plan: Blocking) -> int:
-    """From run to run in the sums."""
+    """Rows of the sums from one run to the next."""
     return -(-plan.run // plan.rows) * plan.rows
 
 
 def _shares(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, int]:
-    """Tasks of a panel, and panels whose sums are kept: of all, or of those at work if each is done at once."""
+    """Number of tasks of a panel, and of panels whose sums are kept: all, or those in work if each is done at once."""
     panels, (_, _, together, _) = spec.groups * _panels(spec, plan), _sizes(spec, plan)
     shares = min(plan.runs * _pitch(plan) // plan.rows, -(-4 * threads // panels)) if threads > 1 else 1
     at_once = shares == 1 and _blocks(spec, plan) <= together
@@ -166,18 +166,18 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     seen = _seen_share(spec)
     pixels = blocks * plan.block_h * plan.block_w * seen
     rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
-    loads = max(1.0, (plan.rows + plan.vectors) / (plan.rows * plan.vectors))  # of which one a cycle
+    loads = max(1.0, (plan.rows + plan.vectors) / (plan.rows * plan.vectors))  # one of them a cycle
     tiles = 2 * pixels * sums * loads / rate + blocks * sums / simd.lanes(spec.acc_dtype) * machine.tile_row
     packing = blocks * (patches + panels) * size / machine.patch_bandwidth + 2 * sums * size / machine.bandwidth
     return 2 * machine.call + (tiles + packing) / machine.threads
 
 
-#: Taps of an axis that `_seen_share` looks at: of larger kernels so many, equally far apart.
+#: Most taps of an axis that `_seen_share` looks at; in larger kernels these are equally far apart.
 LOOKED_AT = 8
 
 
 def _seen_share(spec: ConvSpec) -> float:
-    """The share of the output rows of which a tap sees the image, on average; see `_seen_rows`."""
+    """Share of the output rows for which a tap sees the image, on average; see `_seen_rows`."""
     taps = range(spec.kh) if spec.kh <= LOOKED_AT else [k * (spec.kh - 1) // (LOOKED_AT - 1) for k in range(LOOKED_AT)]
     (stride, _), (dilation, _), (top, _), seen = spec.stride, spec.dilation, spec.padding[0], 0
     for tap in taps:
@@ -193,7 +193,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _edges(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, ...]:
-    """Where in the scratch patches, panels, sums and lines (of each thread its own) end."""
+    """The ends of the patches, panels, sums, and lines (each thread has its own) in the scratch."""
     patches, panels, together, sums = _sizes(spec, plan)
     kept, lines = _shares(spec, plan, threads)[1], threads * simd.lanes(spec.acc_dtype) ** 2
     return tuple(accumulate((patches * together, panels * together, sums * kept, lines)))
@@ -208,17 +208,17 @@ class Prepared(NamedTuple):
     product: int
     """Addresses of the micro-kernels."""
     row: int
-    """Elements of scratch of each thread, for what follows, which all threads see."""
+    """Elements of a thread's row of scratch; the threads use all rows together."""
     edges: tuple[int, ...]
-    """Of the parts of the scratch."""
+    """The ends of the parts of the scratch."""
     tables: tuple[np.ndarray, ...]
     """Offsets of the pixels, starts of the runs, rows that they see, places of the taps."""
     tasks: int
     turns: tuple[tuple[int, ...], ...]
     """The numbers the loops take, for each part of the blocks that is packed at a time; where several tasks share a
-    panel, for none once more: that puts the sums in order."""
+    panel, once more without blocks, to put the sums in order."""
     spread: bool
-    """Whether zeros are multiplied."""
+    """Whether zeros of padding or gaps are multiplied."""
 
 
 @lru_cache(maxsize=1024)
@@ -275,27 +275,27 @@ def _seen(spec: ConvSpec) -> tuple[int, int]:
 
 
 def _offsets(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Distance of each pixel of a block from the first, in a patch."""
+    """Elements of a patch from a block's first pixel to each."""
     i, j = np.ogrid[: plan.block_h, : plan.block_w]
     return ((i * plan.step[0] * plan.patch[1] + j * plan.step[1]) * (spec.c_in // spec.groups)).reshape(-1)
 
 
 def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Where each run begins in a patch."""
+    """Starts of the runs in a patch."""
     a, b = np.ogrid[: spec.kh, : plan.runs // spec.kh]
     return ((a * spec.dilation[0] * plan.patch[1] + b * spec.dilation[1]) * (spec.c_in // spec.groups)).reshape(-1)
 
 
 def _seen_rows(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """(runs, 2): the first and the end of the output rows of which a run sees the image, not just padding above or
-    below: the others are not multiplied."""
+    """(runs, 2): the first and the end of the output rows for which a run sees the image, not just padding above or
+    below; the other rows are not multiplied."""
     down = np.repeat(np.arange(spec.kh) * spec.dilation[0], plan.runs // spec.kh) - spec.padding[0][0]
     first = np.clip(-(down // spec.stride[0]), 0, spec.oh)
     return np.stack([first, np.clip((spec.h - 1 - down) // spec.stride[0] + 1, first, spec.oh)], axis=1)
 
 
 def _places(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Where in a panel's sums each tap's channels begin."""
+    """Starts of the taps' channels in a panel's sums."""
     a, b = np.divmod(np.arange(spec.kh * spec.kw), spec.kw)
     within = plan.runs == spec.kh  # the taps of a kernel's row are one run
     return a * _pitch(plan) + b * (spec.c_in // spec.groups) if within else (a * spec.kw + b) * _pitch(plan)
@@ -307,7 +307,7 @@ def _pack_x(transposed, x, image, group, corner, rows, stride, step, patch, seen
     h, w = x.shape[2:]
     plane = (image * x.shape[1] + group * channels) * h * w
     end, wide, even = min(w, seen[1]), patch[1], step[1] == stride[1]
-    # Where the rows lie one after the other, here and there, they are one.
+    # Rows that lie one after the other, in x and in the patch, are handled as one.
     one = corner[1] == 0 and wide == w == end and even and step[0] == stride[0] == step[1] == 1
     for r in range(1 if one else rows):
         if one:
@@ -360,7 +360,7 @@ def _pack_job(job, transposed, x, grad, packed_x, packed_grad, sizes):
         some, wide = min(panel, channels - (part - 1) * panel), min(block_w, ow - j0)
         to = ((place * groups + group) * panels + part - 1) * block_h * block_w * panel
         begin = ((image * c_out + channel) * oh + i0) * ow + j0
-        if block_w == ow:  # the rows lie one after the other: they are one
+        if block_w == ow:  # the rows lie one after the other: handled as one
             high, wide, block_w = 1, high * ow, high * ow
         for i in range(high):
             line = to + i * block_w * panel
@@ -397,7 +397,7 @@ def _sum_job(job, product, c_group, grad, packed_x, packed_grad, totals, slot, o
             at = left + starts[t // high] + t % high * tile_rows
             to = (slot * tiles + t) * tile_rows * panel
             upper, lower = max(rows[t // high, 0] - i0, 0), min(rows[t // high, 1] - i0, end)
-            if upper >= lower:  # a product has a factor at least: zeros of the padding
+            if upper >= lower:  # a product takes at least one row: zeros of the padding
                 upper, lower = 0, 1
             pixels = offsets[upper * block_w : lower * block_w]
             begin = right + upper * block_w * panel
@@ -406,7 +406,7 @@ def _sum_job(job, product, c_group, grad, packed_x, packed_grad, totals, slot, o
 
 @jit
 def _order_job(job, totals, slot, line, out, starts, places, sizes):
-    """Put a share of a panel's sums in order, from [run][o] to [o][c, a, b]; tells if all are finite."""
+    """Put a share of a panel's sums in order, from [run][o] to [o][c, a, b]; True if all are finite."""
     parts, groups = sizes[2], sizes[3]
     run, tile_rows, panel, lanes = sizes[16:20]
     channels, size, taps = out.shape[0] // groups, out[0].size, places.size

@@ -5,11 +5,11 @@
     out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w       (symbols in `spec`)
 
-Loop order: one task per pair of channels, then taps, then the sum. It does everything and is what the others are read
-against.
+Loop order: one task per pair of channels, then taps, then the sum. It does everything and is what the other algorithms
+are read against.
 
-Those multiply zeros, too: of the padding, of gaps, of what is behind an edge. A zero times a NaN or an infinity is NaN,
-and would spoil taps that do not see it. So they have sums that are not finite made again here.
+The other algorithms multiply zeros, too: of padding, of gaps, behind an edge. A zero times a NaN or an infinity is NaN,
+and would spoil taps that do not see it. So they have `make_again` compute the sums that are not finite.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
 
 
 def make_again(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> None:
-    """Make those elements of `out` again that are not finite."""
+    """Compute the elements of `out` that are not finite again."""
     _make(spec, x, grad, out, False)
 
 
 def _make(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray, every: bool) -> None:
     (top, _), (left, _) = spec.padding
-    loops = _naive_weight.sized(spec.flops * 100)  # each operation takes a hundred times a vector's
+    loops = _naive_weight.sized(spec.flops * 100)  # an operation takes a hundred times as long as in vectors
     loops(x, grad, out, spec.groups, spec.stride, (top, left), spec.dilation, every)
 
 

@@ -6,10 +6,10 @@
 
 What it changes over `channels`: a vector holds pixels, so nothing is transposed, and one channel is enough. Rows of
 `grad` and of what they see of `x` are copied to one pitch, zeros in the gaps, so that a block of pixels is one run.
-Moving a tap down by a row is the same as moving `grad` up by one. So the taps (a, b) of an image are all products of
-runs of `grad`, moved by a, with runs of `x`, moved by b: a tile of up to 5 x 5 or 4 x 6 of them loads 10 vectors for 25
-products. With several channels the rows of tiles are all (o, a), their columns all (c, b). With a stride the rows and
-columns of `x` are dealt to as many planes, each phase on its own, and taps find theirs.
+To move a tap down by a row, `grad` can be moved up by one. So the taps (a, b) of an image are the products of all runs
+of `grad`, moved by a, with all runs of `x`, moved by b: a tile of up to 5 x 5 or 4 x 6 of them loads 10 vectors for 25
+products. With several channels the rows of tiles are all (o, a), their columns all (c, b). With a stride, rows and
+columns of `x` are dealt to one plane for each phase, and a tap reads the plane of its phase.
 
 Loop order: one task per group, or part of its tiles; images and bands of rows, one after the other: a sum's order does
 not depend on the number of threads. A sum is a vector until the end, when its lanes are added up. The zeros in the gaps
@@ -19,7 +19,7 @@ It wins for depthwise layers and groups of up to some eight channels. Measured o
 GFLOP/s for a depthwise 7x7 layer of 96 channels on 56x56, where PyTorch reaches 3; its copies take most of the time of
 a 3x3 one.
 
-Source: as for `image`, the vectors along rows; Georganas et al., SC 2018, for sums over pixels.
+Source: Georganas et al., SC 2018, as for `channels`, for sums over pixels; the vectors along rows are those of `image`.
 """
 
 from __future__ import annotations
@@ -44,25 +44,25 @@ from ..tiles.deal import split
 from ..tiles.gradient_tiles import outer_sums_address
 from . import weight_naive
 
-#: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache if they can, in the second anyway.
+#: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache, if it is large enough, or the second.
 BLOCK_BYTES = 48 << 10
-#: Most vectors along a run: float32 sums of no more products lose nothing that matters.
+#: Most vectors along a run: a float32 sum of so few products loses no accuracy that matters.
 STEPS = 256
 #: Below this many operations one of two tiles is taken, with idle rows: others are not worth compiling.
 SMALL = 5e6
-#: Largest block: beyond, dilation or padding are so large that nearly all of it were zeros.
+#: Most bytes of a block: in a larger one, dilation or padding would be so large that nearly all of it were zeros.
 LIMIT_BYTES = 8 << 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The blocks of rows and the tiles that a problem is cut into."""
 
     rows: int
     columns: int
-    """Of a tile."""
+    """Rows and columns of a tile."""
     row_blocks: int
     column_blocks: int
-    """Of tiles."""
+    """Numbers of rows and columns of tiles."""
     block_h: int
     """Output rows of a block."""
     pitch: int
@@ -76,7 +76,7 @@ class Blocking(NamedTuple):
 
 
 def _tile(rows: int, columns: int) -> tuple[int, int]:
-    """The tile with the least idle products for so many rows and columns, of those that stay in registers."""
+    """The tile that stays in registers and has the least idle products for so many rows and columns."""
     room = simd.registers() - 1
     shapes = [(r, min(12, (room - r) // r)) for r in range(1, 6) if r <= rows]
 
@@ -94,7 +94,7 @@ def _tile(rows: int, columns: int) -> tuple[int, int]:
 
 @lru_cache(maxsize=1024)
 def _row_phases(spec: ConvSpec) -> list[list[tuple[int, int]]]:
-    """Of each row phase its taps, with the number of rows that each lies down in the phase's planes."""
+    """For each row phase its taps: (tap, how many rows down it lies in the phase's plane)."""
     rows = np.arange(spec.kh) * spec.dilation[0]
     return [
         [(int(tap), int(rows[tap] // spec.stride[0])) for tap in np.flatnonzero(rows % spec.stride[0] == phase)]
@@ -103,7 +103,7 @@ def _row_phases(spec: ConvSpec) -> list[list[tuple[int, int]]]:
 
 
 def _row_blocks(spec: ConvSpec, size: int) -> list[tuple[int, list[tuple[int, int, int]]]]:
-    """The rows of tiles of so many, each (o, tap, rows down), with the number of their phase."""
+    """The rows of tiles: for each the number of its phase, and its up to `size` rows (o, tap, rows down)."""
     blocks = []
     for number, taps in enumerate(_row_phases(spec)):
         every = [(o, tap, down) for o in range(spec.c_out // spec.groups) for tap, down in taps]
@@ -112,26 +112,26 @@ def _row_blocks(spec: ConvSpec, size: int) -> list[tuple[int, list[tuple[int, in
 
 
 class Tables(NamedTuple):
-    """Where tiles find their runs."""
+    """The places of the runs that tiles multiply, and of the taps that they sum."""
 
     left: np.ndarray
     """(row blocks, rows): offsets in `grad`."""
     begin: np.ndarray
-    """(row blocks, 2): where they begin in `x`, and how many vectors long they are."""
+    """(row blocks, 2): where the runs begin in `x`, and how many vectors long they are."""
     right: np.ndarray
     """(column blocks, columns): offsets in `x`."""
     left_taps: np.ndarray
     """(row blocks, rows): o * kh + a, or -1 for an idle row."""
     right_taps: np.ndarray
-    """(column blocks, columns): c * kw + b, or -1."""
+    """(column blocks, columns): c * kw + b, or -1 for an idle column."""
 
 
 def _spans(spec: ConvSpec, size: int) -> list[tuple[int, int]]:
-    """How many blocks of so many of `_row_blocks` there are, and how many rows further down the last tap of each lies
-    than its first: pairs of both numbers.
+    """Pairs: a number of blocks of `_row_blocks`, and how many rows further down the last tap of each of these blocks
+    lies than the first.
 
-    Taps of a phase are equally far apart. A block that is shorter than they are has the last of one channel and the
-    first of the next, if it begins in one and ends in another; taps of neighbouring rows otherwise.
+    Taps of a phase are equally far apart. A block of fewer rows than a phase has taps holds the last tap of a channel
+    and the first of the next, if it begins in one channel and ends in another; else it holds neighbouring taps.
     """
     channels, phases = spec.c_out // spec.groups, patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0])
     apart = spec.dilation[0] // math.gcd(spec.dilation[0], spec.stride[0])
@@ -241,7 +241,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _edges(spec: ConvSpec, phases: np.ndarray, pitch: int) -> np.ndarray:
-    """(phases, 2): of each phase of the columns, the first and the end of those that lie in the image."""
+    """(phases, 2): for each column phase, the first of its columns that lies in the image, and the end of these."""
     shift = phases - spec.padding[1][0]
     begin = np.clip(-(shift // spec.stride[1]), 0, pitch)
     return np.stack([begin, np.clip((spec.w - 1 - shift) // spec.stride[1] + 1, begin, pitch)], axis=1)
@@ -291,7 +291,7 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
 
 @jit
 def _clear(target, begin, end, lanes):
-    """Zeros from one flat index to another, and up to a vector further."""
+    """Write zeros from one flat index to another, and up to a vector further."""
     zero = simd.splat(target.dtype.type(0))
     for q in range(begin, end, lanes):
         simd.store(target, q, zero)
@@ -309,7 +309,7 @@ def _copy(source, at, target, to, count, lanes):
 
 
 def _deal_address(dtype: np.dtype) -> int:
-    """That of `_deal`, for kernels that call it."""
+    """Address of the micro-kernel `_deal`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     types_ = row, *[place] * 6, table, table, table, *[place] * 4, row, place
     return micro.address(_deal, (simd.lanes(dtype),), types_)
@@ -319,8 +319,8 @@ def _deal(lanes: int) -> Any:
     """A micro-kernel that copies `rows` rows of each phase of a plane; it is called as ``deal(x, at, h, w, top, left,
     rows, row_phases, phases, edges, stride_h, stride_w, pitch, plane, target, to)``.
 
-    The plane of h rows and w columns begins at `at`, (top, left) is the first row and column, perhaps outside. Rows
-    outside become zeros; columns outside, where `edges` of the column phases are, are left as they are.
+    The plane of h rows and w columns begins at `at`; (top, left) is the first row and column, perhaps outside. Rows
+    outside become zeros; columns outside, beyond the `edges` of their phase, are left as they are.
     """
 
     @jit(key=(lanes,), forceinline=True)
@@ -373,7 +373,7 @@ def _pixels_task(
     job, deal, products, x, grad, out, line, left, begin, right, left_taps, right_taps, row_phases, phases, edges,
     sizes,
 ):  # fmt: skip
-    """One task; False if a sum is not finite."""
+    """Compute one task; False if a sum is not finite."""
     groups, shares, block_h, pitch, plane, margin, signal = sizes[:7]
     stride, pad, (seen_size, signals_size, lanes) = sizes[7:9], sizes[9:11], sizes[11:]
     signals, sums = seen_size, seen_size + signals_size
@@ -395,7 +395,7 @@ def _pixels_task(
                 rows = plane // pitch - (block_h - high)
                 micro.call(deal, x, at, h, w, i0 * stride[0] - pad[0], -pad[1], rows, row_phases, phases, edges,
                            stride[0], stride[1], pitch, plane, line, to)  # fmt: skip
-            for o in range(channels):  # rows of one phase, for which a call of `deal` takes longer than the copies
+            for o in range(channels):  # rows of one phase: a call of `deal` would take longer than these copies
                 at, to = ((image * c_out + group * channels + o) * oh + i0) * ow, signals + o * signal + margin
                 for i in range(high):
                     _copy(grad, at + i * ow, line, to + i * pitch, ow, lanes)
@@ -412,7 +412,7 @@ def _pixels_task(
                 tall, wide = left_taps[t // right.shape[0], r], right_taps[t % right.shape[0], s]
                 if tall >= 0 and wide >= 0:
                     total = _total(simd.load(line, sums + ((t * tile_rows + r) * tile_columns + s) * lanes))
-                    finite &= total - total == 0  # or NaN or infinite, perhaps by a zero of a gap or of the padding
+                    finite &= total - total == 0  # else NaN or infinite, perhaps from a zero of a gap or the padding
                     out[group * channels + tall // kh, wide // kw, tall % kh, wide % kw] = total
     return finite
 

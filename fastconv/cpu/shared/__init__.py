@@ -1,1 +1,1 @@
-"""What several algorithms share, in Numba's Python."""
+"""Loops and layouts that several algorithms share, in Numba's Python."""

@@ -1,15 +1,15 @@
-"""Maxima with their places, in vectors along the rows; what `pool_rows` and `pool_running` do if asked for indices.
+"""Maxima with their places, in vectors along the rows: for poolings of windows that are asked for indices.
 
 ::
 
     out[plane, i, j] = max over a, b of x[plane, row(i, a), col(j, b)],     indices[plane, i, j] = row * w + col
 
-of the first of equal maxima in reading order, or of the last NaN, as in PyTorch. To tell which is first, the taps are
-looked at in reading order, all kh * kw of them: compared to `naive`, as many outputs at once as a vector has lanes. A
-second vector holds how far behind the window's first tap the best one lies; it changes where the best does.
+of the first of equal maxima in reading order, or of the last NaN, as in PyTorch. To tell which is first, all kh * kw
+taps are looked at in reading order. What it changes over `pool_naive`: it makes as many outputs at once as a vector has
+lanes. A second vector holds how far behind the window's first tap the best one lies; it changes where the best does.
 
 Loop order: one task per block of rows (and columns) of a plane; for each row of the output the rows of its windows are
-copied into lines, padded with what loses to everything (`pooling.Lines`); then vectors of outputs, and taps.
+copied into lines, padded with a value that loses to all others (`pooling.Lines`); then vectors of outputs, and taps.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     loops: Any
     nothing: np.generic
     offsets: np.ndarray
-    """Of the taps of a row: where they are in its lines, then how many columns behind the first."""
+    """For the taps of a row of a window: their places in its lines, then their columns from the first tap."""
     first: np.ndarray
     """Columns from the first tap of each output's windows to the first that is inside."""
     sizes: np.ndarray
@@ -52,7 +52,7 @@ def scratch(spec: PoolSpec) -> int:
 
 
 def _lines(spec: PoolSpec) -> tuple[Lines, int, int]:
-    """Those of a block of outputs, the columns of such a block, and the elements of all lines of a thread."""
+    """The lines for a block of outputs, the columns of the block, and the elements of all lines of a thread."""
     size, rows, lanes, stride = spec.x_dtype.itemsize, min(spec.kh, spec.h), simd.lanes(spec.x_dtype), spec.stride[1]
     block_w = min(spec.ow, max(lanes, LINE_BYTES // size // rows // min(stride, spec.w)))
     line = lines(spec, block_w)
@@ -88,8 +88,8 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray) -> 
 
 @lru_cache(maxsize=32)
 def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
-    """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; and for
-    places of an integer dtype."""
+    """The kernel for columns that are dealt to so many lines or, if `far`, stay in one and are read `every` so many;
+    and for places of an integer dtype."""
     inner, edge = simd_pool.columns("max", dealt, False), simd_pool.columns("max", dealt, True)
     place_type = place.type
     key = (dealt, far, place.str)
@@ -97,7 +97,7 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
 
     @jit(key=key, **settings)
     def copy(x, at, column, nothing, line, to, pitch, groups, lanes):
-        """A row of the input, dealt."""
+        """Deal a row of the input to its lines."""
         w = x.shape[2]
         for begin in range(0, groups, lanes):
             q = min(begin, max(groups - lanes, 0))

@@ -5,11 +5,11 @@
     columns[n, (c, a, b), p] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
     out[n, c, row, col] = sum of columns[n, (c, a, b), p] over all (a, b) and p = (i, j) that lie there
 
-`conv_im2col` multiplies blocks of the former; `unfold2d` and `fold2d` are both.
+`conv_im2col` multiplies blocks of such columns; `unfold2d` is the first equation, `fold2d` the second.
 
-Loop order: unrolling has one task per row of the columns, runs of contiguous copies; summing up has one per plane,
-which nobody else writes to, and adds rows to rows. A launch does all images: 50,000 of 6x6 pixels, with windows of 3x3,
-take 19 ms to unroll and 13 to sum up (one thread, AMD EPYC 9004); with a launch for each they took 60.
+Loop order: unrolling has one task per row of the columns, runs of contiguous copies; summing up has one task per plane
+of the images, which no other task writes to, and adds rows to rows. One launch does all images: 50,000 of 6x6 pixels
+with windows of 3x3 take 19 ms to unroll and 13 to sum up (one thread, AMD EPYC 9004), and took 60 with a launch each.
 
 Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
 """
@@ -25,7 +25,7 @@ from ..tiles import simd
 
 @kernel
 def unroll(x, columns, start, window, stride, pad, dilation):
-    """Columns of a block of positions, from `start` on, of images; `window` is (kh, kw, ow)."""
+    """Fill the columns of a block of positions of images, from `start` on; `window` is (kh, kw, ow)."""
     kh, kw, ow = window
     h, w = x.shape[2:]
     count = columns.shape[2]
@@ -36,7 +36,7 @@ def unroll(x, columns, start, window, stride, pad, dilation):
         for i in range(start // ow, (stop - 1) // ow + 1):
             row = i * stride[0] - pad[0] + a * dilation[0]
             shift = b * dilation[1] - pad[1]
-            # The columns j of this output row that lie in the block, and of those the ones that see the input.
+            # Columns begin ... end of this output row lie in the block; first ... last of them see the input.
             begin, end = max(start - i * ow, 0), min(stop - i * ow, ow)
             first, last = end, end
             if 0 <= row < h:
@@ -58,7 +58,7 @@ def unroll(x, columns, start, window, stride, pad, dilation):
 @jit(forceinline=True)
 def _copy(source, at, target, to, count):
     """target[to + q] = source[at + q] for q < count, as flat indices."""
-    # Unsigned, so that none can count from the end: LLVM makes vectors of the loop.
+    # Unsigned indices cannot count from the end, so LLVM makes vectors of the loop.
     first, start = np.uint64(at), np.uint64(to)
     for q in range(np.uint64(max(count, 0))):
         target[start + q] = source[first + q]
@@ -66,7 +66,7 @@ def _copy(source, at, target, to, count):
 
 @kernel
 def fold(columns, out, window, stride, pad, dilation, lanes):
-    """The sums; `window` is (kh, kw, oh, ow), of the convolution that unrolling goes with."""
+    """Sum columns up to images; `window` is (kh, kw, oh, ow) of the convolution that would unroll them."""
     kh, kw, oh, ow = window
     channels, h, w = out.shape[1:]
     flat = columns.reshape(-1)
@@ -104,15 +104,15 @@ def _add(source, at, target, to, count, lanes):
         simd.store_part(target, to + q, total, some)
 
 
-#: Channels whose sums take turns: neighbouring positions add to the same elements, and a sum waits for the one before;
-#: their rows, often a power of two apart, share sets of the first-level cache, which has eight places in each.
+#: Channels whose sums `fold_taps` makes alternately: neighbouring positions of one channel add to the same elements,
+#: and wait for each other. Rows of channels, often a power of two apart, share a set of the first-level cache, 8 lines.
 IN_TURNS = 8
 
 
 @kernel
 def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, lanes):
-    """The sums where columns lie the other way, (image, position, channel, a, b), and a bias: of one group's channels
-    of images from `first` on; `out` is (image, group, channel, row, column)."""
+    """Sum transposed columns, (image, position, channel, a, b), and a bias up to images: to one group's channels of the
+    images from `first` on; `out` is (image, group, channel, row, column)."""
     kh, kw, oh, ow = window
     groups, channels, h, w = out.shape[1:]
     taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
@@ -145,7 +145,7 @@ def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, l
 
 @kernel
 def fold_product(weight, y, bias, out, groups, window, stride, pad, dilation, lanes):
-    """``fold(weight.T @ y) + bias`` of all images, no columns made: for small ones, with a horizontal stride of 1."""
+    """Make ``fold(weight.T @ y) + bias`` of all images without columns: for small images and horizontal stride 1."""
     kh, kw, oh, ow = window
     c_in, h, w = out.shape[1:]
     c_out = y.shape[1]

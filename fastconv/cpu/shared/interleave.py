@@ -1,17 +1,13 @@
-"""What convolutions of images need around them to be others: for transposed ones weights are exchanged and phases
-interleaved, for those of volumes planes are gathered and spread.
+"""Moves elements so that convolutions compute a transposed one: weights change channels, phases are interleaved.
 
 ::
 
     exchanged[g, c, p, o, t] = weight[g, o, c, order[p, t]]    order: which tap of the kernel
     out[plane, z, u, v] = phases[plane, (r(z), r(u), r(v)), m(z), m(u), m(v)]
 
-    gathered[p, c, e] = x[n, c, k * stride - front + e * dilation], zeros outside         (n, k) = divmod(start + p, od)
-    out[n, o, k] = made[p, o]                                                            (n, k) likewise
-
 where r and m are remainder and quotient of a position by the stride of its axis, its padding counted; the phases of a
-plane, or the planes of a phase, lie one behind the other. All only move elements, so they are called with integers of
-the elements' size.
+plane, or the planes of a phase, lie one behind the other. Elements are only moved, so arrays are handed over as
+integers of the elements' size.
 """
 
 from __future__ import annotations
@@ -29,7 +25,7 @@ from ..system.memory import scratch_rows
 from ..tiles import simd
 from ..tiles.deal import eight_lines, first_half, four_lines, one_line, second_half, two_lines
 
-#: With fewer channels to exchange, as of a depthwise layer, elements are moved one by one.
+#: Channels o in a group below which, as in a depthwise layer, weights are moved one by one, not in blocks.
 FEW = 4
 
 
@@ -50,7 +46,7 @@ def _shuffle_exchange(weight, order, table, exchanged, blocks, lanes):
                         for t in range(taps):
                             exchanged[to + t] = flat[at + order[begin + t]]
             continue
-        # A block of (taps, lanes) of one channel, and behind it some of them in the order that is asked for.
+        # `block` holds (taps, lanes) of one channel c and, behind them, some of these taps in the order asked for.
         block = blocks[numba.get_thread_id()]
         for c in range(channels):
             for k in range(0, kernel_size, lanes):
@@ -107,7 +103,7 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
             if s_w == 2 and wide >= 2 * lanes:
                 pairs = wide // 2
                 for begun in range(0, pairs, lanes):
-                    j = min(begun, pairs - lanes)  # the last vectors overlap those before: masks cost more
+                    j = min(begun, pairs - lanes)  # the last vectors overlap the ones before: masks cost more
                     even, odd = simd.load(flat_phases, at + j), simd.load(flat_phases, at + apart + j)
                     simd.store(flat_out, to + 2 * j, first_half(even, odd))
                     simd.store(flat_out, to + 2 * j + lanes, second_half(even, odd))
@@ -125,20 +121,20 @@ def _shuffle_interleave(phases, strides, pad, first, out, by_phase, lanes):
                         flat_out[to + r + j * s_w] = flat_phases[at + r * apart + j]
 
 
-#: What moving an element costs, in the operations that `Kernel.sized` counts: in a new order (measured: 10 to 15 GB/s),
-#: and by planes (25 GB/s).
+#: Cost of moving an element, in the operations that `Kernel.sized` counts: in a new order (measured: 10 to 15 GB/s),
+#: and by whole planes (25 GB/s).
 MOVE_OPERATIONS, COPY_OPERATIONS = 16.0, 8.0
 
 
 class Exchange:
-    """The module's first equation for several orders at once, for weights (g, o, c, taps) of one shape."""
+    """Exchanges the channels of weights (g, o, c, taps) by the module's first equation, for several orders at once."""
 
     def __init__(self, groups: int, depth: int, channels: int, orders: Sequence[np.ndarray]) -> None:
         self._order = np.concatenate([order.reshape(-1) for order in orders])
         self._shapes = [(groups, channels, len(order), depth, order.shape[1]) for order in orders]
         self._starts = np.cumsum([0, *map(math.prod, self._shapes)])
         self.size = int(self._starts[-1])
-        table, begin = [], 0  # of each phase: where it begins, how far channels are apart, its first tap, its taps
+        table, begin = [], 0  # for each phase: its start, the distance of channels, its first tap, its number of taps
         for start, (_, _, phases, _, taps) in zip(self._starts[:-1], self._shapes, strict=True):
             for phase in range(phases):
                 table.append((start + phase * depth * taps, phases * depth * taps, begin, taps))
@@ -147,13 +143,13 @@ class Exchange:
         self._loops = _shuffle_exchange.sized(MOVE_OPERATIONS * self.size)
 
     def run(self, weight: np.ndarray, exchanged: np.ndarray) -> None:
-        """Fill a flat array of `size`."""
+        """Fill `exchanged`, a flat array of `size` elements."""
         lanes = simd.lanes(weight.dtype)
         blocks = scratch_rows((weight.shape[-1] + lanes) * lanes, weight.dtype)
         self._loops(weight, self._order, self._table, exchanged, blocks, lanes)
 
     def parts(self, exchanged: np.ndarray) -> list[np.ndarray]:
-        """What lies in it: an array [g, c, p, o, t] for each order."""
+        """Views of the exchanged weights: an array [g, c, p, o, t] for each order."""
         ends = zip(self._starts[:-1], self._starts[1:], self._shapes, strict=True)
         return [exchanged[start:end].reshape(shape) for start, end, shape in ends]
 
@@ -161,7 +157,7 @@ class Exchange:
 def interleave(
     phases: np.ndarray, strides: Sizes, pad: Sizes, first: Sizes, out: np.ndarray, by_phase: bool
 ) -> None:
-    """The module's second equation, `first` being the quotient of the first position of each axis.
+    """Fill `out` by the module's second equation; `first` is the quotient m of each axis's first position.
 
     `phases` is (planes, phases, ...) or, `by_phase`, (phases, planes, ...).
     """

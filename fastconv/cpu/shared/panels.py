@@ -1,8 +1,8 @@
 """Register tiles and the panels of weights that go with them: what `conv_direct`, `conv_pointwise` and `conv_winograd`
 share.
 
-A panel is the output channels of one tile. What a tile reads of it lies side by side, (taps, panel), so that weights
-stream through the first-level cache.
+A panel is the output channels of one tile. Its weights lie in the order that the tile reads them in, (taps, panel), so
+that they stream through the first-level cache.
 
 Source: Goto and van de Geijn, Anatomy of high-performance matrix multiplication, ACM TOMS 34(3), 2008.
 """
@@ -29,7 +29,7 @@ class Tiles(NamedTuple):
     """The shape of a tile."""
 
     x_in_lanes: bool
-    """Whether a vector holds pixels of a row (and a tile's rows are output channels), or output channels (pixels)."""
+    """Whether a vector holds pixels and a tile's rows are output channels, or the other way round."""
     rows: int
     vectors: int
     panel: int
@@ -40,14 +40,14 @@ class Tiles(NamedTuple):
 
 #: Below this many operations a tile of the exact width is not worth compiling: one of three is taken, with idle rows.
 SMALL = 1e7
-#: What a tile of channels takes beside its multiply-adds, in their time: to end the loop, transpose and write a vector
-#: of sums; and in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10
-#: pixels take 3% less time than those of 13, of which 3 are idle, and 1% less than those of 7.)
+#: Times of a tile of channels, in units of a multiply-add: to end the loop, transpose and write a vector of sums; and
+#: in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10 pixels take
+#: 3% less time than tiles of 13, of which 3 are idle, and 1% less than tiles of 7.)
 WRITE, READ = 9.0, 0.5
 
 
 def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
-    """Output channels in lanes, and a row of `width` pixels in tiles as high as takes the least time."""
+    """Tiles with output channels in lanes, of as many pixels as take the least time for a row of `width`."""
     most, lanes = register_tile.tile_shape()[0], simd.lanes(spec.acc_dtype)
     vectors = 1 if spec.c_out // spec.groups <= lanes else register_tile.tile_shape()[1]
 
@@ -61,7 +61,7 @@ def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
 
 
 def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
-    """Pixels in lanes: 4 or 8 channels by as many vectors of a row as registers allow, or by one for short rows."""
+    """Tiles with pixels in lanes: 4 or 8 channels by as many vectors as registers allow, or by one for short rows."""
     lanes, channels, sums = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups, simd.registers() * 3 // 4
     rows = 4 if channels <= 4 or sums < 16 else 8
     vectors = 1 if width <= lanes else sums // rows
@@ -77,9 +77,9 @@ def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int
 def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights (c_out, c_in / groups, kh, kw) in two forms: panels (groups, panels, taps, panel), and as they came.
 
-    For a plan they are put into panels here. For one call, if all `blocks` are one and so a panel is used by one task,
-    the kernel does it, when it comes to a panel, in room for one that each thread has, (threads, 1, taps, panel): what
-    was packed is then still in the second-level cache. The form that is not used is empty.
+    For a plan they are put into panels here. In a plain call whose `blocks` are one, a single task uses a panel: there
+    the kernel packs a panel when it comes to it, while it is in the second-level cache, into room for one panel that
+    each thread has, (threads, 1, taps, panel). The form that is not used is empty.
     """
     channels = spec.c_out // spec.groups
     if blocks == 1 and is_for_one_call():
@@ -90,11 +90,11 @@ def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple
     return packed, weight.reshape(-1)[:0]
 
 
-#: What packing one weight costs, in the operations that `Kernel.sized` counts.
+#: Cost of packing one weight, in the operations that `Kernel.sized` counts.
 PACK_OPERATIONS = 16
 
 
-#: Time of integers in that of floats: they take a multiplication and an addition (measured on an AMD EPYC 9004).
+#: Time of a multiply-add of integers, in units of one of floats: it is two instructions (measured on an AMD EPYC 9004).
 INTEGERS = 1.45
 
 
@@ -111,7 +111,7 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
-    """The biases of whole panels, zeros in those that nothing fills."""
+    """Biases in whole panels, with zeros for the channels that the last panel lacks."""
     channels = spec.c_out // spec.groups
     padded = np.zeros((spec.groups, -(-channels // panel) * panel), bias.dtype)
     padded[:, :channels] = bias.reshape(spec.groups, channels)
@@ -127,20 +127,20 @@ def _panels_pack(pack, weight, packed, channels):
         micro.call(pack, weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel)
 
 
-#: Vectors by which rows of weights are fetched ahead.
+#: Vectors by which `pack_panel` fetches rows of weights ahead.
 FETCH = 8
 
 
 @lru_cache(maxsize=16)
 def pack_address(dtype: np.dtype) -> int:
-    """That of `pack_panel`, for kernels that call it."""
+    """Address of the micro-kernel `pack_panel`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(pack_panel, (simd.lanes(dtype),), (row, place, place, row, place, place, place))
 
 
 def pack_panel(lanes: int) -> Any:
     """A micro-kernel that packs the weights of `rows` channels from `channel` on: ``pack(weight, channel, rows, packed,
-    to, taps, panel)`` puts them as (taps, panel) from `to` on; zeros fill the panel."""
+    to, taps, panel)`` writes them as (taps, panel) from `to` on; zeros fill the panel."""
 
     @jit(key=(lanes,))
     def pack(weight, channel, rows, packed, to, taps, panel):

@@ -9,8 +9,8 @@ with zeros outside the image, and only the phases f and g (remainders by the str
 patch, whatever the stride, dilation and padding: a sum over channels and taps becomes one flat loop (indirect
 convolution).
 
-How many lanes a vector has is a constant of the micro-kernels here: as an argument it costs each loop a division, and
-short rows are all loops (`conv_direct` of 16 channels at 14x14 took 1.7 times as long, a Xeon with AVX-512).
+The number of lanes is a constant of the micro-kernels here. As an argument it would cost each loop a division, and
+short rows are all loops: `conv_direct` of 16 channels at 14x14 took 1.7 times as long (a Xeon with AVX-512).
 
 Source: Dukhan, The indirect convolution algorithm, arXiv:1907.02129.
 """
@@ -27,7 +27,7 @@ from ..system import micro
 from ..system.kernels import jit
 from ..tiles import simd
 
-#: Those of an axis without a stride.
+#: The `phases` of an axis without a stride.
 ONE_PHASE = np.zeros(1, np.int64)
 
 
@@ -37,7 +37,7 @@ def phases(kernel: int, dilation: int, stride: int) -> np.ndarray:
 
 
 def phase_count(kernel: int, dilation: int, stride: int) -> int:
-    """How many there are: they repeat every stride / gcd(stride, dilation) taps."""
+    """Number of `phases` of an axis: they repeat every stride / gcd(stride, dilation) taps."""
     return min(kernel, stride // math.gcd(stride, dilation))
 
 
@@ -55,7 +55,7 @@ def size(spec: ConvSpec, block_h: int, block_w: int) -> int:
 
 
 def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
-    """Distance of each tap (c, a, b) from its output's own place in the patch."""
+    """Elements of the patch from an output's own place to each of its taps (c, a, b)."""
     rows, down, across, pitch = shape(spec, block_h, block_w)
     c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
     row, column = a * spec.dilation[0], b * spec.dilation[1]
@@ -67,7 +67,7 @@ def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
 
 @jit
 def zeros(target, to, count, lanes):
-    """count zeros from a flat index on; a loop over single ones would become a call, slow for the usual one or two."""
+    """Write `count` zeros from a flat index on. (LLVM makes a call of a loop over elements: slow for one or two.)"""
     zero = simd.splat(target.dtype.type(0))
     for q in range(0, count, lanes):
         simd.store_part(target, to + q, zero, count - q)
@@ -92,7 +92,7 @@ def copy_row(source, at, stride, target, to, count, lanes):
 
 
 def fill_address(dtype: np.dtype) -> int:
-    """That of `fill`, for kernels that call it."""
+    """Address of the micro-kernel `fill`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     types_ = row, *[place] * 7, table, table, *[place] * 3, row, place
     return micro.address(fill, (simd.lanes(dtype),), types_)
@@ -130,7 +130,7 @@ def fill(lanes: int) -> Any:
 
 
 def transposed_address(dtype: np.dtype) -> int:
-    """That of `transposed`, for kernels that call it."""
+    """Address of the micro-kernel `transposed`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(transposed, (simd.lanes(dtype),), (row, *[place] * 4, row, place, place))
 

@@ -1,4 +1,10 @@
-"""Planes of volumes gathered for convolutions of images, and spread to where their results belong."""
+"""Moves planes so that a convolution of images computes one of volumes: gathers its input, spreads its results.
+
+::
+
+    gathered[p, c, e] = x[n, c, k * stride - front + e * dilation], zeros outside         (n, k) = divmod(start + p, od)
+    out[n, o, k] = made[p, o]
+"""
 
 from __future__ import annotations
 
@@ -38,11 +44,11 @@ def _shuffle_spread(made, start, out, lanes):
 
 
 def gather(x: np.ndarray, gathered: np.ndarray, start: int, depth: Depth) -> None:
-    """The module's third equation; `x` is (n, c, d, pixels), `gathered` (planes, c, kd, pixels)."""
+    """Gather planes by the module's first equation; `x` is (n, c, d, pixels), `gathered` (planes, c, kd, pixels)."""
     loops = _shuffle_gather.sized(COPY_OPERATIONS * gathered.size)
     loops(x, gathered, start, depth.od, depth.stride, depth.padding[0], depth.dilation, simd.lanes(x.dtype))
 
 
 def spread(made: np.ndarray, start: int, out: np.ndarray) -> None:
-    """The module's fourth equation; `made` is (planes, c, pixels), `out` (n, c, od, pixels)."""
+    """Spread planes by the module's second equation; `made` is (planes, c, pixels), `out` (n, c, od, pixels)."""
     _shuffle_spread.sized(COPY_OPERATIONS * made.size)(made, start, out, simd.lanes(made.dtype))

@@ -1,4 +1,4 @@
-"""What the pooling algorithms share: the part of a window inside the input, divisors, and how values are combined."""
+"""Parts of the pooling algorithms: taps of a window inside the input, dealt lines, divisors, and ways to combine."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ def inside(start, dilation, size, taps):
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
-#: Strides up to this are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs. With larger
-#: ones the elements of each tap are loaded one by one. AVX-512 shuffles any two vectors in one instruction.
+#: Largest stride by which columns are dealt out in registers, in stride * (stride - 1) shuffles a vector of outputs.
+#: With larger ones a tap's elements are loaded one by one. AVX-512 shuffles any two vectors in one instruction.
 MOST_DEALT = 8 if simd.register_bytes() == 64 else 4
 
 
-#: Vectors loaded and combined in the time that a shuffle takes.
+#: Time of a shuffle, in units of loading and combining a vector.
 DEAL = 0.3
 
 
 class Lines(NamedTuple):
-    """Where the columns that `width` neighbouring outputs see lie in a row, dealt to one line for each remainder by the
-    stride, so that neighbouring outputs read neighbouring elements. Beyond MOST_DEALT they stay as they are."""
+    """The layout of the columns of a row that neighbouring outputs see: dealt to one line for each remainder by the
+    stride, so that neighbouring outputs read neighbouring elements. Beyond MOST_DEALT they stay in one line."""
 
     dealt: int
-    """Lines a row."""
+    """Lines of a row."""
     every: int
-    """Distance of neighbouring outputs' elements."""
+    """Elements of a line from what one output reads to what the next one reads."""
     left: int
-    """Columns of padding before the input, as far as a tap that is not left out can be there."""
+    """Columns of padding before the input that one of the `number` taps can see."""
     number: int
-    """Taps of a window; the first and last that are in the padding in all windows are left out."""
+    """Taps of a window, without those first and last ones that see nothing but padding in all windows."""
     dilation: int
     groups: int
     """Elements of a line."""
     pitch: int
-    """The same with room for vectors that begin at the last element."""
+    """Elements from one line to the next: `groups`, and room for a vector that begins at the last one."""
 
     @property
     def last(self) -> int:
@@ -55,12 +55,12 @@ class Lines(NamedTuple):
 
     @property
     def taps(self) -> np.ndarray:
-        """Columns of all taps, likewise."""
+        """Columns of all taps, from the window's first."""
         return np.arange(self.number, dtype=np.int64) * self.dilation
 
     @property
     def offsets(self) -> np.ndarray:
-        """Their distances in the lines."""
+        """Distances of all taps in the lines, from the window's first."""
         return self.taps % self.dealt * self.pitch + self.taps // self.dealt
 
 
@@ -78,8 +78,8 @@ def lines(spec: PoolSpec, width: int) -> Lines:
 
 
 def counts(spec: PoolSpec) -> np.ndarray:
-    """The divisors of a mean, as two factors: one for each row of the output, then one for each column; and some more,
-    so that a vector of them can be read that begins at the last. Those of Lp pooling are divided by the window's size.
+    """The divisors of a mean as two factors: one for each row of the output, then one for each column; and some more,
+    so that a vector can be read from the last one on. In Lp pooling the divisors are divided by the window's size.
     """
     if spec.op == "max":
         return np.empty(0, spec.x_dtype)
@@ -115,7 +115,7 @@ class Prepared:
         self._none = None if scratch else np.empty((1, 0), dtype)
 
     def run(self, *arrays: np.ndarray) -> None:
-        """Pool: the first of the arrays into the others."""
+        """Pool the first of the arrays into the others."""
         scratches = scratch_rows(self.scratch, arrays[0].dtype) if self._none is None else self._none
         self._launch.call(*arrays, *self._arguments, scratches)
 
@@ -125,12 +125,12 @@ def _zero(dtype: np.dtype) -> np.generic:
 
 
 def _least(dtype: np.dtype) -> np.generic:
-    """What loses against every value of a dtype."""
+    """The least value of a dtype: no value of a window loses against it."""
     return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
 
 
 class Combine(NamedTuple):
-    """How a window becomes one value: `raised` makes something of each element, `finish` the output of the result."""
+    """How a window becomes one value: `nothing` begins, `raised` maps elements, `vectors` combines, `finish` ends."""
 
     name: str
     nothing: Any
@@ -174,22 +174,21 @@ def combine(name: str, powers: bool) -> Combine:
 
 
 def kind(spec: PoolSpec) -> tuple[str, bool]:
-    """What `combine` makes the kernels of a pooling from: they share all with those of the same kind."""
+    """The arguments of `combine` for a pooling: poolings of one kind share their kernels."""
     return "max" if spec.op == "max" else "sum", spec.op == "lp" and spec.norm != 1
 
 
 def constants(spec: PoolSpec) -> tuple[np.generic, np.generic]:
-    """What loses against every value, and the power, in the dtype that is computed in."""
+    """The value that a window begins with, and the exponent of Lp pooling, in the dtype that is computed in."""
     return combine(*kind(spec)).nothing(spec.x_dtype), spec.x_dtype.type(spec.norm)
 
 
-#: Vectors loaded and combined in the time that one double, or a vector of floats for each of its bytes, takes to be
-#: raised to a power.
+#: Time of powers, in units of loading and combining a vector: of one double; of a vector of floats, for each byte.
 POWER, POWER_BYTE = 30, 0.6
 
 
 def powering(spec: PoolSpec) -> tuple[float, float]:
-    """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
+    """Cost that powers add to a vector of input and to one of output, in units of loading and combining a vector."""
     if spec.op != "lp" or spec.norm == 1:
         return 0, 0
     lanes = simd.lanes(spec.x_dtype)

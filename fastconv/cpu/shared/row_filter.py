@@ -32,16 +32,16 @@ from ..tiles.row_tile import UNROLLED, Shape, row_tile
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
-#: Those of whole vectors, as half ones of fewer than four lanes are none.
+#: The `HALVES` that make whole vectors, where half a vector would have fewer than four lanes.
 EVEN_HALVES = tuple(halves for halves in HALVES if halves % 2 == 0)
 
-#: Cycles of a core that does one vector multiply-add in each: of a load and a store at any address (most cross a cache
-#: line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
+#: Times in cycles, of which a vector multiply-add takes one: of a load and of a store at any address (most cross a
+#: cache line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
 UNALIGNED, STORE, ROW, TILE = 1.7, 2.5, 1.5, 20
 
 
 class Blocking(NamedTuple):
-    """How a problem is cut up."""
+    """The bands and tiles that a plane of the output is cut into."""
 
     shape: Shape
     dilation: int
@@ -52,11 +52,11 @@ class Blocking(NamedTuple):
     across: int
     """Bands of a plane, tiles of a band."""
     cycles: float
-    """Estimated for one output plane, of a core that begins a vector multiply-add or an aligned load in each."""
+    """Estimated cycles for one output plane, on a core that begins a vector multiply-add or an aligned load in each."""
 
 
 class Plane(NamedTuple):
-    """What a tile is chosen for: all of a problem but its batch and output channels, which are many planes alike."""
+    """One plane of the output, for which a tile is chosen: batch and output channels are many planes alike."""
 
     depth: int
     """Input channels that are summed up."""
@@ -86,7 +86,7 @@ def plane(spec: ConvSpec) -> Plane:
 def blocking(plane: Plane, *, one_row: bool = False, in_pairs: bool = True) -> Blocking:
     """The tile that takes least time, all it computes twice or in vain included; pixels of 8 bits may go in pairs.
 
-    With `one_row` the one that suits any kernel.
+    With `one_row` it is a tile of one row, which suits any kernel.
     """
     lanes = simd.lanes(plane.acc_dtype)
     if one_row:
@@ -104,7 +104,7 @@ def _best(
     lanes, most = simd.lanes(plane.acc_dtype), 16 if simd.registers() == 32 else 8
     depth, h, _, kh, kw, oh, ow, (down, stride), (dilation, dilation_w), top, x_dtype, _ = plane
     if kh == 1:
-        dilation = down  # one tap is any distance from the next
+        dilation = down  # there is no next tap: any distance will do
     common = math.gcd(down, dilation)
     between, beside = down // common, dilation // common
     high = kh <= UNROLLED[-1] and not one_row
@@ -153,16 +153,16 @@ def _best(
 
 
 class Tiles(NamedTuple):
-    """Which tiles there are in a row of them; a kernel has the code of no others."""
+    """Which kinds of tile a row of tiles has; a kernel is compiled for these only."""
 
     inner: bool
-    """Some lie in the image with all columns that they read."""
+    """Whether some tiles lie in the image with all columns that they read."""
     edge: bool
-    """Some do not."""
+    """Whether some tiles read columns outside the image."""
 
 
 def tiles(plan: Blocking, plane: Plane, left: int) -> Tiles:
-    """The tiles of rows that have so many columns of padding in front."""
+    """The kinds of tile in rows that have so many columns of padding in front."""
     pixels, stride = plan.shape.pixels(simd.lanes(plane.acc_dtype)), plane.stride[1]
     last = max(0, plane.ow - pixels)
     # The first tile without columns on the left, if there is one; it has the fewest on the right.
@@ -184,11 +184,10 @@ def reach(shape: Shape, plane: Plane) -> int:
 
 
 def scratch(spec: ConvSpec) -> int:
-    """Nothing."""
     return 0
 
 
-#: What a call takes of what it takes elsewhere: there is nothing to set up, and few arrays to hand over.
+#: Fixed cost of a call, in units of `machine.call`: there is nothing to set up, and there are few arrays to hand over.
 CALL = 0.4
 
 
@@ -198,7 +197,7 @@ def cost(spec: ConvSpec, machine: Machine, *, one_row: bool = False) -> float:
 
 
 def seconds(plane: Plane, planes: int, machine: Machine, *, one_row: bool = False, in_pairs: bool = True) -> float:
-    """The same, of so many planes of output."""
+    """Estimated seconds of so many planes of output."""
     cycles = planes * blocking(plane, one_row=one_row, in_pairs=in_pairs).cycles
     read = planes * plane.depth * plane.h * plane.w * plane.x_dtype.itemsize
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
@@ -238,7 +237,7 @@ class Ready:
         self.sizes = np.array(sizes, np.int64)
 
 
-#: Kept, because a plain `conv2d` call packs every time.
+#: `Ready`, cached, because a plain `conv2d` call packs every time.
 _ready = lru_cache(maxsize=1024)(Ready)
 
 Packed = tuple[Ready, np.ndarray]
@@ -251,7 +250,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 
 def prepare_one_row(spec: ConvSpec, weight: np.ndarray) -> Packed:
-    """The same, for the tile of one row that suits any kernel."""
+    """Everything `run` needs for the tile of one row, which suits any kernel."""
     return _ready(spec, True), weight
 
 

@@ -5,14 +5,14 @@
     out[n, o, k, i, j] = bias[o] + sum over c, e, a, b of weight[o, c, e, a, b] * x[n, c, z(k, e), row(i, a), col(j, b)]
                                                           z(k, e) = k * stride_d - front + e * dilation_d
 
-A plane (n, k) of the output is an image whose channels are the planes (c, e) of the input that it sees; the weights lie
-in memory in just that order. So any algorithm for images does volumes: these planes are gathered into images, some at a
-time, and the planes it gives are put where they belong. Where axes can be taken together, nothing is moved: a kernel of
-kd x 1 x 1 convolves images of d rows of h * w pixels, one of 1 x 1 x kw images of d * h rows, and a kernel as deep as
-the volume makes every plane a channel.
+A plane (n, k) of the output is a convolution of an image whose channels are the planes (c, e) of the input that it
+sees; the weights lie in memory in just that order. So any algorithm for images does volumes: the planes of the input
+are gathered into images, some at a time, and the planes of the result are put where they belong. Where axes can be
+taken together, nothing is moved: a kernel of kd x 1 x 1 convolves images of d rows of h * w pixels, one of 1 x 1 x kw
+images of d * h rows, and a kernel as deep as the volume makes every plane a channel.
 
-Windows of a pooling are boxes, and boxes are separable: planes are pooled, and then, as images of d rows of oh * ow
-pixels, the depth.
+Windows of a pooling are boxes, and boxes are separable: first planes are pooled, then the depth, as images of d rows of
+oh * ow pixels.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from ..machine import Machine, this_machine
 from ..system.memory import buffer
 from .planes import gather, spread
 
-#: Bytes of gathered planes and results of one call of an algorithm, at most, if there is more than one plane of output:
-#: some of a third-level cache.
+#: Most bytes of gathered planes and results in one call of an algorithm, unless one plane of output has more: a part of
+#: a third-level cache.
 GATHERED_BYTES = 8 << 20
-#: Bytes of pooled planes between the two passes.
+#: Most bytes of pooled planes between the two passes, unless one volume has more.
 POOLED_BYTES = 1 << 20
 
 NO_PADDING = (0, 0)
@@ -49,7 +49,7 @@ NO_PADDING = (0, 0)
 
 @lru_cache(maxsize=4096)
 def folded(spec: ConvSpec) -> ConvSpec | None:
-    """The same convolution of images, x, weight and out as they lie in memory, if there is one."""
+    """The convolution of images that takes a volume's arrays as they lie in memory; None if there is none."""
     depth, image = spec.depth, replace(spec, axes=2, depth=FLAT)
     lines = spec.kh == 1 and spec.stride[0] == 1 and spec.padding[0] == NO_PADDING
     if lines and spec.kw == 1 and spec.stride[1] == 1 and spec.padding[1] == NO_PADDING:
@@ -68,7 +68,7 @@ def folded(spec: ConvSpec) -> ConvSpec | None:
 
 @lru_cache(maxsize=4096)
 def gathered(spec: ConvSpec) -> ConvSpec:
-    """The convolution of one part of the planes of output."""
+    """The convolution of images that makes one part of the output's planes."""
     planes = spec.n * spec.depth.od
     seen, made = spec.c_in * spec.depth.kd * spec.h * spec.w, spec.c_out * spec.oh * spec.ow
     most = max(1, GATHERED_BYTES // ((seen + made) * spec.acc_dtype.itemsize))
@@ -77,12 +77,12 @@ def gathered(spec: ConvSpec) -> ConvSpec:
 
 
 class _Gathered(threading.local):
-    """What this thread's gathered planes hold, while `one_input` lasts."""
+    """The planes that this thread gathered last, while `one_input` lasts."""
 
     lasts = False
     key: tuple | None = None
     arrays: tuple[np.ndarray, ...] = ()
-    """Those that the key tells by their addresses: kept, so that no others come to lie there."""
+    """The arrays whose addresses are in `key`: kept, so that no others get these addresses."""
 
 
 _gathered = _Gathered()
@@ -90,8 +90,8 @@ _gathered = _Gathered()
 
 @contextlib.contextmanager
 def one_input() -> Iterator[None]:
-    """Around convolutions of one input, which nobody changes meanwhile: planes are gathered once for those that see the
-    same, as phases of a transposed convolution do."""
+    """A block in which several convolutions have one input, which nobody changes meanwhile: planes are gathered once
+    for all that see equal ones, as phases of a transposed convolution do."""
     _gathered.lasts = True
     try:
         yield
@@ -100,7 +100,7 @@ def one_input() -> Iterator[None]:
 
 
 class Convolution:
-    """An algorithm for images as one for volumes, with the contract of any."""
+    """An algorithm for volumes made of one for images; it has the contract of every algorithm."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -138,7 +138,7 @@ class Convolution:
             self.module.run(image, x.reshape(images), packed, bias, out.reshape(outputs))
             return
         part, planes = gathered(spec), spec.n * spec.depth.od
-        # As integers: elements are moved, whatever they are.
+        # Arrays are viewed as integers, as their elements are only moved.
         bits, out_bits = f"u{x.itemsize}", f"u{out.itemsize}"
         seen = buffer("gathered", part.kernel_shapes[0], x.dtype)
         made = buffer("made", part.kernel_shapes[2], out.dtype)
@@ -163,7 +163,7 @@ class Convolution:
 
 
 class Pooling:
-    """An algorithm for planes as one for volumes; the depth is pooled by whichever of a table is the fastest."""
+    """An algorithm for volumes made of one for planes; whichever of a table is estimated fastest pools the depth."""
 
     def __init__(self, module: Any, table: Sequence[Any]) -> None:
         self.module = module
@@ -208,13 +208,13 @@ class Pooling:
 
 @lru_cache(maxsize=4096)
 def _fastest(table: tuple[Any, ...], spec: PoolSpec) -> Any:
-    """The module of a table that pools these planes in the least time on one thread."""
+    """The module of a table that is estimated to pool these planes in the least time on one thread."""
     able = [module for module in table if module.supports(spec) is None]
     return min(able, key=lambda module: module.cost(spec, this_machine(1)))
 
 
 def _together(spec: PoolSpec) -> int:
-    """Volumes whose planes are pooled before their depth is."""
+    """Number of volumes whose planes are pooled at a time, before their depth is."""
     most = max(1, POOLED_BYTES // (spec.depth.d * spec.oh * spec.ow * spec.x_dtype.itemsize))
     return -(-spec.planes // -(-spec.planes // most)) if spec.planes else 0
 

@@ -1,7 +1,7 @@
-"""How `conv_winograd` cuts a problem up: sizes of tiles, tiles of a block, blocks of an image, and what each takes.
+"""The way `conv_winograd` cuts a problem up: sizes of tiles, tiles of a block, blocks of an image, and their costs.
 
-The sizes along both axes are those that are estimated to take the least time of all that are accurate enough. Blocks
-are as large as the second-level cache allows, or, where the weights do not fit in there, as hides their streaming.
+Of the sizes that are accurate enough, along both axes, the ones estimated to take least time are chosen. Blocks are as
+large as the second-level cache allows or, where the weights do not fit there, so large that streaming them is hidden.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from .panels import SMALL
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10
-#: The same where the weights do not fit beside it, if that makes STREAM_TILES tiles: then a weight is used often enough
-#: to come from memory meanwhile.
+#: Most bytes of V where the weights do not fit beside it, and the tiles that a task then gets if it can: enough uses of
+#: a weight for the next ones to arrive from memory meanwhile.
 V_MOST, STREAM_TILES = 4 << 20, 56
 #: Outputs of a tile, along one axis.
 SIZES = (2, 3, 4)
-#: Most `Axis.amplification` of both axes together. An error in float32 is 2e-7 to 5e-7 of the largest output times it.
+#: Most `Axis.amplification` of both axes, multiplied. A float32 error is 2e-7 to 5e-7 of the largest output times this.
 LIMIT = 20
-#: Most elements of a tile, along one axis: F(4, 16) with stride 4 has 28. Of windows of 64 taps every 32 it would be
-#: 96: the code that is compiled for a kernel grows with it, and `direct` is estimated to be faster.
+#: Most elements of a tile, along one axis: F(4, 16) with stride 4 has 28. Windows of 64 taps every 32 would have 96:
+#: compiled code grows with the elements, and `direct` is estimated to be faster.
 MOST_ELEMENTS = 32
-#: Of F(m, r) without stride: `Axis.amplification`, squared, times m * r; and vector instructions to multiply by A and
-#: by B, as `linear_map.operations` counts them: nothing is worked out exactly for an algorithm that is not taken.
+#: For F(m, r) without stride: `Axis.amplification`, squared, times m * r; and the vector instructions to multiply by A
+#: and by B, as `linear_map.operations` counts them. So matrices are worked out for the chosen algorithm only.
 UNITS = {
     (1, 1): (1, 0, 0),
     (2, 1): (2, 0, 0),
@@ -63,7 +63,7 @@ UNITS = {
 
 
 class Outline(NamedTuple):
-    """What is known of a `toom_cook.axis` before its matrices are worked out: all that planning needs."""
+    """The facts about a `toom_cook.axis` that planning needs, known before its matrices are worked out."""
 
     m: int
     """Outputs of a tile."""
@@ -78,7 +78,7 @@ class Outline(NamedTuple):
     """Vector instructions to multiply by A and by B; by A up to a tenth less, where phases have something in common."""
 
     def exact(self) -> Axis:
-        """The algorithm."""
+        """The algorithm with its matrices."""
         found = axis(self.m, self.taps, self.stride)
         assert found is not None
         return found
@@ -100,7 +100,7 @@ def outline(m: int, taps: int, stride: int) -> Outline | None:
 
 
 class Tiling(NamedTuple):
-    """How a problem is cut up. A supertile is what a tile covers, or with dilation, dilation tiles that interlock."""
+    """The blocks and tiles of a problem. A supertile is one tile or, with dilation, the tiles that interlock."""
 
     axes: tuple[Outline, Outline]
     high: int
@@ -121,7 +121,7 @@ class Tiling(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Outline, Outline], ...]:
-    """What can be done along both axes with little enough error."""
+    """Pairs of outlines, down and across, whose error is small enough."""
     sides = []
     for taps, step in zip(kernel, stride, strict=True):
         found = [outline(m, taps, step) for m in (SIZES if taps > 1 else (1,))]
@@ -134,7 +134,7 @@ def algorithms(kernel: Pair, stride: Pair) -> tuple[tuple[Outline, Outline], ...
 
 @lru_cache(maxsize=4096)
 def fitting(spec: ConvSpec) -> tuple[tuple[Outline, Outline], ...]:
-    """Those of them of which one supertile fits into the scratch a thread may take."""
+    """The pairs of `algorithms` for which one supertile fits into the scratch that a thread may take."""
     fitting = []
     for axes in algorithms((spec.kh, spec.kw), spec.stride):
         tiling = Tiling(axes, 1, 1, (1, 1, 1), 1, 1, 1, 1)
@@ -155,7 +155,7 @@ def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Outline, Outline]) ->
     into, outof = _transform_work(axes, spec.stride)
     transforms = tiles * (-(-c_in // lanes) * into * tiling.shares + c_out / lanes * outof)
     weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
-    second = 32 / machine.tile_flops  # a vector instruction
+    second = 32 / machine.tile_flops  # seconds of a vector instruction
     return machine.call + spec.groups * ((products + transforms) * second + weights) / machine.threads
 
 
@@ -191,6 +191,13 @@ def buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int, int, int]:
     return region * lanes, work * lanes, elements * v_step, elements * m_step
 
 
+def energies_size(spec: ConvSpec, tiling: Tiling) -> int:
+    """Elements of the sums of squares of a region's pixels: rows of whole vectors, and one that may begin anywhere."""
+    rows, columns = region_shape(spec, tiling)
+    lanes = simd.lanes(spec.acc_dtype)
+    return rows * (-(-columns // lanes) * lanes + lanes)
+
+
 def region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
     """Rows and columns of the input that a block sees."""
     high, wide = (
@@ -203,14 +210,14 @@ def region_shape(spec: ConvSpec, tiling: Tiling) -> Pair:
 
 
 def padded_tiles(spec: ConvSpec, tiling: Tiling) -> int:
-    """Tiles of a block, register tiles filled up."""
+    """Tiles of a block, rounded up to whole register tiles."""
     images, down, across = tiling.block
     return -(-images * down * across * spec.dilation[0] * spec.dilation[1] // tiling.rows) * tiling.rows
 
 
 def steps(spec: ConvSpec, tiling: Tiling) -> Pair:
-    """Distance of two elements in V and in M. One vector more than needed: with powers of two, what one tile writes
-    would compete for the same few places in the cache."""
+    """Distances from one element of a tile to the next, in V and in M. They are one vector more than needed: at powers
+    of two, what one tile writes would compete for a few places in the cache."""
     lanes, tiles = simd.lanes(spec.acc_dtype), padded_tiles(spec, tiling)
     return (-(-spec.c_in // spec.groups // lanes) * tiles + 1) * lanes, (tiles * tiling.vectors + 1) * lanes
 
@@ -233,7 +240,7 @@ def tiling_of(spec: ConvSpec, threads: int) -> Tiling:
 
 @lru_cache(maxsize=4096)
 def one_block(spec: ConvSpec, threads: int) -> Tiling | None:
-    """A tiling by which all tiles are one block, whose panels the threads split, if the cache allows it."""
+    """The tiling with all tiles in one block, whose panels the threads split; None if the cache does not hold it."""
     tiling = tiling_of(spec, 1)
     if _blocks(spec, tiling) != 1:
         return None
@@ -242,7 +249,7 @@ def one_block(spec: ConvSpec, threads: int) -> Tiling | None:
 
 @lru_cache(maxsize=4096)
 def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
-    """Blocks of tiles for given sizes."""
+    """The tiling for given sizes of tiles."""
     high, wide = (
         -(-size // (one.m * gap)) for size, one, gap in zip((spec.oh, spec.ow), axes, spec.dilation, strict=True)
     )
@@ -258,7 +265,7 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
         goal = max(goal, min(STREAM_TILES, V_MOST // tile_bytes))
     goal = max(goal, most)
     split = threads > max(1, spec.n * spec.groups * high)
-    if split:  # enough tasks to go round, but none smaller than a register tile
+    if split:  # a task for every thread, but none smaller than a register tile
         goal = max(min(goal, -(-spec.n * spec.groups * high * wide * interlocked // (2 * threads))), min(most, goal))
     goal = max(1, goal // interlocked)
     across = -(-wide // -(-wide // goal))
@@ -278,18 +285,18 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
         return tiling(images, down)
 
     def last(tiling: Tiling) -> float:
-        """When the last thread ends, in times that one more tile takes; each thread gets the same number of tasks."""
+        """Time until the last thread ends, in units of one tile's; all threads get equally many tasks."""
         each = -(-_blocks(spec, tiling) * spec.groups * tiling.shares // threads)
         work = padded_tiles(spec, tiling) // tiling.rows * (tiling.rows + 1)
         begin = STREAM_BEGIN if element_bytes * c_in * c_out > V_MOST else 1
         return each * (work * (INPUT_SHARE + (1 - INPUT_SHARE) / tiling.shares) + begin / tiling.shares)
 
-    # Bands of one image, or of several whole ones: those that keep all threads busy to the end.
+    # Blocks are bands of one image or several whole images: whichever keep all threads busy to the end.
     several = [tiling(some, high) for some in _sizes(spec.n, images)] if images > 1 and down == high else []
     return min([*several, *[tiling(1, rows) for rows in _sizes(high, down)]], key=last)
 
 
-#: Sizes of blocks that are compared: all that there are up to 256 rows of tiles.
+#: Most sizes of blocks that are compared: every possible one up to 256 rows of tiles.
 MOST_SIZES = 32
 
 
@@ -303,6 +310,6 @@ def _sizes(size: int, most: int) -> Iterator[int]:
         most -= 1
 
 
-#: Of a task's time, the share of the input's transforms, which tasks that split its panels all do; and the tiles in the
-#: time that streaming the weights costs a task, where they come from memory.
+#: Share of a task's time that the input's transforms take, which each of the tasks that split the panels repeats; and
+#: what it costs a task to begin streaming weights from memory, in units of one tile's time.
 INPUT_SHARE, STREAM_BEGIN = 0.2, 9

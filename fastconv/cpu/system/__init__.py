@@ -1,1 +1,1 @@
-"""How kernels are compiled, kept on disk, started on threads, and given memory."""
+"""The machinery that compiles kernels, keeps them on disk, starts them on threads, and gives them memory."""

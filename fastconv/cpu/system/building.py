@@ -1,4 +1,4 @@
-"""How kernels become machine code: once, and with as little work as was found to do.
+"""The compiler that makes kernels machine code: once, and with as little work as was found to do.
 
 A plan and a call of each of ResNet-50's 23 different layers, with an empty cache, in CPU seconds (two cores of an Intel
 Xeon with AMX, November 2026):
@@ -11,16 +11,16 @@ Xeon with AMX, November 2026):
      is compiled once for a dtype and a shape adds 10 to 40 ms
 5.1  a target that loads a third of Numba, and no SciPy (0.15 s); ``min`` and ``max`` as instructions, not as functions
      (20 ms for each pair of types); division without Python's exceptions
-4.7  ranges that LLVM knows at once (`loops`); one round of its passes (`_optimize`); no looks for garbage meanwhile
+4.7  ranges that LLVM knows at once (`loops`); one round of its passes (`_optimize`); no garbage collection meanwhile
 4.0  functions not compiled again for each constant they are called with; weights packed by address; calls typed once
 ==== =========================================================================================================
 
-A new process that finds all of it on disk takes 0.35 s, where it was 0.75: it loads object code and nothing to inline.
+A new process that finds all code on disk takes 0.35 s, in place of 0.75: it loads object code and nothing to inline.
 
 What did not help: LLVM's passes of level 1 (4% sooner, and pooling 3% slower) or 3 (as fast, 5% later); vectors made
-of straight code (SLP: no kernel gains); inner loops of less than some 50 ns by address (rows' tiles: the call is a
-tenth of them, so a shape of those costs 0.3 s); transposes by address (0.03 s of two), which are emitted once in a
-module instead.
+of straight code (SLP: no kernel gains); inner loops of less than some 50 ns by address (row tiles: a call would take a
+tenth of that, so each shape of them costs 0.3 s instead); transposes by address (0.03 s of two), which are emitted once
+in a module instead.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ from . import loops
 from .notice import noticed
 from .target import processor
 
-#: How the names of functions begin that Python or kernels find by name; all others of a module are its own.
+#: Beginnings of the names of functions that Python or kernels find by name; a module's other functions are internal.
 EXPORTED = "_ZN7cpython", "micro."
 
 # -- target ---------------------------------------------------------------------------------------------------
 
 
 class _Context(CPUContext):
-    """Numba's for a processor, of which only what kernels use is loaded: all of it imports SciPy, and takes 0.15 s."""
+    """Numba's target context, of which only what kernels use is loaded: all of it imports SciPy, and takes 0.15 s."""
 
     def init(self) -> None:
         super().init()
@@ -67,11 +67,11 @@ class _Context(CPUContext):
         self.install_registry(npyimpl.registry)
 
     def post_lowering(self, module: Any, library: Any) -> None:
-        """Numba's runtime, which allocates, is not linked."""
+        """Do not link Numba's runtime, which allocates."""
 
 
 class _Codegen(codegen.JITCPUCodegen):
-    """Numba's, for the processor that kernels are made for."""
+    """Numba's code generator, for the processor that kernels are made for."""
 
     def _get_host_cpu_name(self) -> str:
         return processor().name
@@ -81,7 +81,7 @@ class _Codegen(codegen.JITCPUCodegen):
 
 
 class _TypingContext(typing.Context):
-    """Numba's, which remembers how it typed calls: nearly all of a kernel's are of few functions and types."""
+    """Numba's typing context, which remembers how it typed calls: most calls have few functions and types."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ class _Target(CPUTarget):
 
 
 class _Processor(CPU):
-    """The target's name among Numba's: what Numba defines for processors it has, too."""
+    """The target's entry in Numba's registry: it inherits what Numba defines for processors."""
 
 
 TARGET = _Target("fastconv")
@@ -150,7 +150,7 @@ def intrinsic(definition: Callable) -> Callable:
 
 
 class Library(codegen.JITCodeLibrary):
-    """The LLVM code of one function as it was lowered; that of a launch, of all that it calls, and then optimised."""
+    """The LLVM code of one function as it was lowered; if it `is_whole`, with that of all it calls, and optimised."""
 
     is_whole = False
 
@@ -211,7 +211,7 @@ class _Lowering(typed_passes.NativeLowering):
 
 
 class Pipeline(compiler.CompilerBase):
-    """Numba's passes, without those that look for what kernels do not have."""
+    """Numba's passes, without the ones for features that kernels do not use."""
 
     def define_pipelines(self) -> list[PassManager]:
         passes = PassManager("fastconv")
@@ -246,7 +246,7 @@ class Pipeline(compiler.CompilerBase):
 
 
 class _WholePipeline(compiler.Compiler):
-    """All of Numba's passes, but for the last."""
+    """All of Numba's passes, with `_Lowering` in place of the last."""
 
     def define_pipelines(self) -> list[PassManager]:
         (passes,) = super().define_pipelines()
@@ -305,14 +305,14 @@ _define(_largest, ">")
 _REPLACED = {min: _smallest, max: _largest, range: loops.numbers}
 
 
-#: Of all functions. Python's division by zero, which raises, would cost each division a branch and an exception. What
-#: allocates nothing needs no counts of references, which are a tenth of what is lowered (0.07 s of a pooling's 0.7): no
-#: new arrays, and no ``a[:] = b`` of two arrays, for which Numba allocates a copy.
+#: Numba's options for all functions. Python's division by zero, which raises, would cost each division a branch and an
+#: exception. Counting references is a tenth of what is lowered (0.07 s of a pooling's 0.7); without it functions must
+#: not allocate: no new arrays, and no ``a[:] = b`` of two arrays, for which Numba allocates a copy.
 OPTIONS = {"nopython": True, "no_cfunc_wrapper": True, "error_model": "numpy", "_nrt": False}
 
 
 class Function(CPUDispatcher):
-    """A function that compiled code calls: typed and lowered for each signature, and neither optimised nor run."""
+    """A function that compiled code calls: typed and lowered for each signature, but neither optimised nor run."""
 
     targetdescr = TARGET
 
@@ -325,20 +325,20 @@ class Function(CPUDispatcher):
         return super().get_call_template(tuple(map(types.unliteral, args)), kws)
 
     def add_overload(self, cres: Any) -> None:
-        # The entry point is what callers' code is found by.
+        # Callers find the code by its entry point.
         cres = cres._replace(entry_point=_Entry())
         self.targetctx.insert_user_function(cres.entry_point, cres.fndesc, [cres.library])
         self.overloads[tuple(cres.signature.args)] = cres
 
 
 class _NumbasOwn(Function):
-    """What Numba defines in Python; it may depend on constants."""
+    """A function that Numba itself defines in Python; its code may depend on constants."""
 
     get_call_template = CPUDispatcher.get_call_template
 
 
 def _numbas_own(**options: Any) -> Callable:
-    """How Numba's definitions of functions in Python are compiled for this target."""
+    """The decorator that compiles, for this target, functions that Numba defines in Python."""
     return lambda py_func: _NumbasOwn(py_func, pipeline=_WholePipeline)
 
 
@@ -347,12 +347,12 @@ jit_registry[_Processor] = _numbas_own
 
 
 class _Entry:
-    """What stands for a function that Python cannot call."""
+    """Takes the place of the entry point of a function that Python cannot call."""
 
 
 @contextmanager
 def compiling() -> Iterator[None]:
-    """Around what is compiled: for this package's target, and without looks for garbage, which take a tenth longer."""
+    """A block that compiles: for this package's target, and without garbage collection, which takes a tenth longer."""
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -1,9 +1,9 @@
 """Compiled code on disk.
 
-It is kept under a key of everything it depends on: the source file and those it imports, the versions of Python, NumPy,
-Numba and llvmlite, the processor that it is for, the signature and Numba's compiler settings. (Numba's own cache looks
-at one source file only, and raises where its folder cannot be written.) A file that is missing, damaged or unreadable
-means compiling again.
+It is kept under a key of everything it depends on: its source file and the files that this imports, the versions of
+Python, NumPy, Numba and llvmlite, the processor that it is for, the signature and Numba's compiler settings. (Numba's
+own cache looks at one source file only, and raises where its folder cannot be written.) A file that is missing, damaged
+or unreadable means compiling again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ...base.files import cache_folder, read, write
 from . import target
 
 _IMPORT = re.compile(r"^from (\.+)([\w.]*) import (\([^)]*\)|.*)$", re.MULTILINE)
-#: Where compiled code comes from: this device, and the matrices that are constants of kernels.
+#: The sources of compiled code: the folder `cpu`, and the matrices that are constants of kernels.
 _CPU = Path(__file__).resolve().parents[1]
 _MATRICES = _CPU.parent / "base" / "toom_cook.py"
 
@@ -40,10 +40,10 @@ def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
 
 @lru_cache(maxsize=256)
 def sources(file: Path) -> frozenset[Path]:
-    """A source file and those of `cpu` that it imports, directly or not: all that its compiled code depends on.
+    """A source file and the files of `cpu` that it imports, directly or not: all that its compiled code depends on.
 
-    What a kernel needs from elsewhere in the package comes as an argument, and so counts by its type, but for the
-    matrices of `toom_cook`, which are constants.
+    A kernel gets everything else of the package as arguments, which count by their types. Only the matrices of
+    `toom_cook` are constants.
     """
     found, ahead = set(), [file]
     while ahead:
@@ -55,13 +55,13 @@ def sources(file: Path) -> frozenset[Path]:
 
 @lru_cache(maxsize=256)
 def _sources_hash(file: str) -> str | None:
-    """None where there is no file to look at, as of code from a command line."""
+    """A text that tells a file and its `sources`; None where there is no file, as for code from a command line."""
     path = Path(file).resolve()
     return repr([(one.name, _read(one)[0]) for one in sorted(sources(path))]) if path.is_file() else None
 
 
 def identity() -> str:
-    """A name for the versions of what compiles kernels and the processor they are for."""
+    """A name that tells the versions that compile kernels, and the processor that these are for."""
     name, features = target.processor()
     told = repr((target.versions(), name, sorted(features)))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
@@ -103,7 +103,7 @@ class CodeFiles:
         return cache_folder() / f"{self._name}-{key[:40]}.nbc"
 
     def load(self, args: tuple) -> bytes | None:
-        """What was saved, here or in a pack."""
+        """Saved code, from the cache or a pack; None if there is none, or it is damaged."""
         if not self._identity:
             return None
         file = self._file(args)

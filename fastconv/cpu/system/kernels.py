@@ -1,7 +1,7 @@
 """Kernels: functions with a parallel loop, compiled once, that run on Numba's threads or on the calling one.
 
-How they are compiled, and kept on disk: `building`, `launching`, `micro`, `disk_cache`; when they may run on threads:
-`threads`.
+`building`, `launching`, `micro` and `disk_cache` compile them and keep them on disk; `threads` tells when they may run
+on threads.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _check_key(py_func: Callable, key: tuple) -> None:
         raise TypeError(f"{py_func.__qualname__} needs a key if, and only if, it closes over a factory's arguments")
 
 
-#: Below this a problem runs on the calling thread: a team's start and end take 5 to 20 us, in which one AVX-512 core
-#: does some two million operations.
+#: Operations below which a problem runs on the calling thread: to start and end a team of threads takes 5 to 20 us, in
+#: which one AVX-512 core does some two million operations.
 PARALLEL_OPERATIONS = 2e6
 
 
@@ -66,7 +66,7 @@ class Kernel:
 
     @cached_property
     def launch(self) -> Any:
-        """Called as ``launch(team, threads, *args)``, see `launching.launcher`; made when it is first needed."""
+        """The compiled ``launch(team, threads, *args)`` of `launching.launcher`; made when it is first needed."""
         with _making:  # by one thread
             known = self.__dict__
             if "launch" not in known:
@@ -85,7 +85,7 @@ class Kernel:
         self.launch(0, 1, *args)
 
     def sized(self, operations: float) -> Callable[..., None]:
-        """What to call for a problem of so many operations: the calling thread alone where threads would not pay."""
+        """The function to call for so many operations: it runs on the calling thread where threads would not pay."""
         return self if operations >= PARALLEL_OPERATIONS else self.serial
 
 

@@ -1,4 +1,4 @@
-"""Kernels as Python calls them: shares of their tasks, their start on Numba's threads, and their code on disk.
+"""Kernels made callable from Python: shares of their tasks, their start on Numba's threads, and their code on disk.
 
 A kernel is written with ``numba.prange`` and ``numba.get_thread_id()``, as Numba would compile it by itself, and
 lowered as serial code with two more arguments, ``share`` and ``shares``: its loop runs over that share of the tasks.
@@ -85,7 +85,7 @@ class _Shares(FunctionPass):
 
 
 def _called(function: Any, call: Any) -> Any:
-    """The Python object that is called, where it is a global or an attribute of one."""
+    """The Python object that a call expression calls, if it is a global or an attribute of one."""
     definition = function._definitions.get(call.func.name, [None])[0]
     if isinstance(definition, numba_ir.Expr) and definition.op == "getattr":
         owner = function._definitions[definition.value.name][0]
@@ -122,7 +122,7 @@ _SIZE = llvmir.IntType(64)
 
 @intrinsic
 def _start(typingctx, kernel, team, threads, arguments):
-    """Run a kernel in so many shares: by `team`, the address of ``numba_parallel_for``, or here where there is one."""
+    """Run a kernel in `threads` shares: by `team`, the address of ``numba_parallel_for``; a single share runs here."""
     integer = types.int64
     argtypes = (*arguments, integer, integer)
     kernel.dispatcher.compile(argtypes)
@@ -171,7 +171,7 @@ def _start(typingctx, kernel, team, threads, arguments):
 
 
 def _share_function(context, module, descriptor, data_type, argtypes):
-    """What the threads call: the tasks of one share, or of several."""
+    """The function that Numba's threads call: it runs the tasks of one share, or of several."""
     kind = llvmir.FunctionType(llvmir.VoidType(), [_BYTES.as_pointer(), _SIZE.as_pointer(), _SIZE.as_pointer(), _BYTES])
     function = llvmir.Function(module, kind, name=f"{descriptor.mangled_name}.share")
     function.linkage = "internal"
@@ -231,7 +231,7 @@ class Compiled(CPUDispatcher):
 
 
 def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environment: str = "") -> None:
-    """Save new code for other processes, with its symbol, and the name of what Numba calls its environment."""
+    """Save new code for other processes, with its symbol and the name of its environment, as Numba calls it."""
     code = library._compiled_object
     if code is None:  # an interrupt came while LLVM handed it over, where Python cannot raise: it is compiled again
         raise KeyboardInterrupt
@@ -262,13 +262,13 @@ def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | No
 
 
 def compiled(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled:
-    """A function as Python calls it."""
+    """A function without parallel loops, made callable from Python."""
     function = types_.FunctionType(py_func.__code__, py_func.__globals__, py_func.__name__, None, py_func.__closure__)
     return Compiled(_named(function, py_func, key, options), CodeFiles(py_func, key, options), **options)
 
 
 def launcher(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled:
-    """A kernel as Python calls it: ``launch(team, threads, *arguments)`` runs it on its threads; see `_start`."""
+    """A kernel made callable from Python: ``launch(team, threads, *arguments)`` runs it on threads; see `_start`."""
     kernel = Function(py_func, pipeline=_KernelPipeline, **options)
     names = ", ".join(inspect.signature(py_func).parameters)
     scope = {"_start": _start, "kernel": kernel}
@@ -277,10 +277,10 @@ def launcher(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled
 
 
 def _named(function: Any, py_func: Callable, key: tuple, options: dict[str, Any]) -> Callable:
-    """A function with the name of another that tells the key and the options.
+    """`function` with the name of `py_func`, to which a hash of key and options is added.
 
     Compiled code is found by name, to which Numba adds a count of the process that compiles it. Two functions of one
-    factory that two processes compiled could have the same name in a third that loads both: one would run as the other.
+    factory, compiled by two processes, could get one name: in a third that loads both, one would run as the other.
     """
     told = hashlib.sha256(repr((key, sorted(options.items()))).encode()).hexdigest()[:16]
     function.__module__, function.__name__ = py_func.__module__, py_func.__name__

@@ -1,9 +1,9 @@
-"""``range`` for kernels: a number that is compared and grows.
+"""The ``range`` of kernels: a number that is compared and grows.
 
-Numba's counts down beside that, and goes on only if there is more: LLVM needs several rounds to make of it the loop
-that it knows best, and after one round inner loops kept parts of it (pooling took 8% longer).
+Numba's own ``range`` also counts the remaining turns down. LLVM needs several rounds to make of that the loop that it
+knows best, and after one round inner loops kept parts of the count (pooling took 8% longer).
 
-A step that is not a constant must be positive: to look which way it goes, in every turn, cost pooling as much.
+A step that is not a constant must be positive: to test its sign in every turn cost pooling 8%, too.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class _IteratorModel(models.StructModel):
 
 
 def numbers(*args: int) -> range:
-    """What kernels have for ``range``."""
+    """The function that takes the place of ``range`` in kernels."""
     return range(*args)
 
 
 @infer_global(numbers)
 class _Numbers(AbstractTemplate):
-    prefer_literal = True  # or Numba shows it no constants: a step of -1 would go up
+    prefer_literal = True  # otherwise Numba hides constants: a step of -1 would go up
 
     def generic(self, args: tuple, kws: dict) -> Any:
         number: Any = self.context.unify_types(*map(types.unliteral, args))

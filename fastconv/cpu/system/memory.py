@@ -1,6 +1,6 @@
 """Memory that is kept for the calling thread's next call: fresh memory costs a page fault every 4 KiB, and is cold.
 
-There is scratch of Numba's threads, weights that are packed for one call, and what lies between two steps.
+It is of three kinds: scratch for Numba's threads, weights packed for one call, and buffers between two steps of a call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .threads import masked_threads
 
 #: Bytes of the largest array that is kept, a guess at what a process can spare for good.
 KEPT_BYTES = 32 << 20
-#: So many ready-made views of scratch are kept, too: calls of a few microseconds find theirs without making it.
+#: Most ready-made views of scratch that are kept: calls of a few microseconds find theirs without making it.
 KEPT_VIEWS = 256
 
 
@@ -33,7 +33,7 @@ _kept = _Kept()
 
 
 def buffer(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array, valid until this thread asks for one of the same step again."""
+    """An uninitialised array for a step of a call, valid until this thread asks for that step's array again."""
     size = math.prod(shape) * dtype.itemsize
     memory = _kept.buffers.get(step)
     if memory is None or memory.nbytes < size:
@@ -73,7 +73,7 @@ def _new_rows(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
 
 
 def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array for packed weights: new, or for one call in memory that this thread keeps."""
+    """An uninitialised array for packed weights: new or, for one call, in memory that this thread keeps."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if not _kept.for_one_call or size > KEPT_BYTES:
         return _aligned(size).view(dtype).reshape(shape)
@@ -97,7 +97,7 @@ def is_for_one_call() -> bool:
 
 
 def _aligned(size: int) -> np.ndarray:
-    """So many bytes from the beginning of a cache line on."""
+    """An uninitialised array of so many bytes that begins at a cache line."""
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
     return memory[start : start + size]

@@ -1,14 +1,14 @@
 """Micro-kernels: register tiles and transforms that kernels call by address, each built once for a shape and a dtype.
 
-A kernel that has its inner loops compiled in must be compiled for every shape of them. One that is handed their
-addresses is compiled once for a dtype; what a shape adds are some 0.05 s for one straight piece of vector code. A call
-costs a few nanoseconds, so what is called is a loop of some length: a tile's sums, a line of transforms.
+A kernel that contains its inner loops must be compiled for every shape of them. A kernel that is handed their addresses
+is compiled once for a dtype; a shape then adds some 0.05 s, for one straight piece of vector code. A call costs a few
+nanoseconds, so a micro-kernel is a loop of some length: a tile's sums, a line of transforms.
 
     sums = micro.address(register_tile, (rows, vectors), (array(x), PLACE, ..., array(out), PLACE))    # in Python
     micro.call(sums, x, at, ..., out, to)                                                             # in a kernel
 
-Arrays are handed on as the address of their first element and their size, whatever their shape; the micro-kernel has
-them as one row. The code does not know the address's types: a call must have those it was built for.
+Arrays are handed on as the address of their first element and their size, whatever their shape; the micro-kernel sees
+them as one row. An address does not tell the types it was built for: the arguments of a call must have just these.
 
 Source: Van Zee and van de Geijn, BLIS: a framework for rapidly instantiating BLAS functionality, 2015.
 """
@@ -37,12 +37,12 @@ PLACE = types.int64
 
 
 def array(dtype: Any) -> types.Array:
-    """The type of an array argument."""
+    """Numba's type of an array argument of a micro-kernel."""
     return types.Array(from_dtype(np.dtype(dtype)), 1, "C")
 
 
 def scalar(dtype: Any) -> types.Type:
-    """The type of a number of a dtype."""
+    """Numba's type of a number of a dtype."""
     return from_dtype(np.dtype(dtype))
 
 
@@ -50,7 +50,7 @@ _addresses: dict[tuple, int] = {}
 
 
 def address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type, ...]) -> int:
-    """Where the code of ``factory(*key)``, a function for kernels, begins for these arguments."""
+    """Address of the code of ``factory(*key)``, a function for kernels, for arguments of these types."""
     known = factory, key, argtypes
     if known not in _addresses:
         with global_compiler_lock:
@@ -98,7 +98,7 @@ def _built(name: str, function: Any, argtypes: tuple[types.Type, ...]) -> Librar
 
 
 def _flat_types(argtypes: tuple[types.Type, ...]) -> tuple[types.Type, ...]:
-    """The types of all that is handed on: arrays as pointer and size."""
+    """The types of arguments as they are handed on: an array as pointer and size."""
     flat: list[types.Type] = []
     for kind in argtypes:
         flat += [types.CPointer(kind.dtype), types.int64] if isinstance(kind, types.Array) else [kind]

@@ -1,4 +1,4 @@
-"""One line on stderr while a first call compiles, so that nobody takes the wait for what the call always takes.
+"""One line on stderr while a first call compiles, so that nobody takes the wait for the time of every call.
 
 It is written once a process, in a terminal or a notebook, when one call's kernels have been compiled for `PATIENCE`.
 ``FASTCONV_QUIET=1`` silences it.
@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 
 from ...base.files import cache_folder, untrusted
 
-#: Seconds of compiling before anything is said: about what one notices as a wait.
+#: Seconds of compiling before anything is said: about when one notices a wait.
 PATIENCE = 0.5
-#: Seconds between two builds that are still of one call.
+#: Most seconds between two builds that belong to one call.
 PAUSE = 0.2
 
 _silent = False
@@ -27,7 +27,7 @@ _spent, _ended = 0.0, 0.0
 
 @contextmanager
 def noticed() -> Iterator[None]:
-    """Around each build. Numba's compiler lock is held, so there is one at a time."""
+    """A block that builds one function. Numba's compiler lock is held, so there is one at a time."""
     global _spent, _ended
     if not _wanted():
         yield
@@ -48,7 +48,7 @@ def noticed() -> Iterator[None]:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Nothing is said meanwhile: compiling is what was asked for."""
+    """A block in which nothing is said, as compiling is what was asked for."""
     global _silent
     before, _silent = _silent, True
     try:

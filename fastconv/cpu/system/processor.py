@@ -1,7 +1,7 @@
 """The processor at hand, as Numba sees it, and the classes of processors that kernels can be made for.
 
-Kernels must not be wider, nor use other instructions, than the code that Numba makes around them: so what
-NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and NUMBA_ENABLE_AVX say counts, too.
+Kernels must not be wider, nor use other instructions, than the code that Numba makes around them. So the variables
+NUMBA_CPU_NAME, NUMBA_CPU_FEATURES and NUMBA_ENABLE_AVX count, too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.core.codegen import get_host_cpu_features
 
 
 class Processor(NamedTuple):
-    """What kernels are compiled for: a name and the instruction sets it has, as LLVM calls them, like "avx2"."""
+    """A processor to compile kernels for: its name and its instruction sets, as LLVM calls them, like "avx2"."""
 
     name: str
     features: frozenset[str]
@@ -40,9 +40,9 @@ CLASSES = {
 
 @lru_cache(maxsize=1)
 def host() -> Processor:
-    """The one that Numba compiles for."""
+    """The processor that Numba compiles for."""
     settings = numba.config
     name = settings.CPU_NAME or llvm.get_host_cpu_name()  # type: ignore[attr-defined] # from the environment
-    told = settings.CPU_FEATURES  # type: ignore[attr-defined] # likewise
+    told = settings.CPU_FEATURES  # type: ignore[attr-defined] # from the environment
     flags = get_host_cpu_features() if told is None else told
     return Processor(name, frozenset(flag[1:] for flag in flags.split(",") if flag.startswith("+")))

@@ -1,10 +1,10 @@
-"""What kernels are compiled for here, and the packs of kernels that were compiled elsewhere.
+"""The processor that kernels are compiled for, and packs of kernels that were compiled elsewhere.
 
-That is the processor at hand, unless there are kernels that were made for another one that has no feature this one
-lacks: then all of this process is for that one, so that its kernels and those that must still be compiled fit each
-other. Such kernels come, in this order, from the pack that ``$FASTCONV_KERNELS`` names, from one that was imported into
-the cache, or from the package itself, where a wheel brought packs along: the one for most features is taken. An empty
-``$FASTCONV_KERNELS`` asks for none of them.
+Kernels are compiled for the processor at hand, unless there are ready ones for another processor that has no feature
+this one lacks. Then all kernels of this process are for that other one, so that ready kernels and those that must still
+be compiled fit each other. Ready kernels come, in this order, from the pack that ``$FASTCONV_KERNELS`` names, from one
+that was imported into the cache, or from the packs that a wheel brought along, of which the one for most features is
+taken. An empty ``$FASTCONV_KERNELS`` asks for none of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .processor import Processor, host
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
-#: Where a wheel has its packs.
+#: The folder of the packs that a wheel brings along.
 BUNDLED = PACKAGE / "kernels"
 
 #: The file in the cache that says for which processor the imported kernels are.
@@ -54,9 +54,9 @@ def package_hash() -> str:
 
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
-    """What all compiled code depends on beside its sources, the compiler's settings and the processor.
+    """The versions that all compiled code depends on, beside its sources, the compiler's settings and the processor.
 
-    Patch releases of Python and NumPy keep what compiled code sees of them.
+    Patch releases of Python and NumPy are left out: they do not change what compiled code sees of them.
     """
     return {
         "Python": f"{sysconfig.get_config_var('SOABI')}",
@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 
 def manifest(processor: Processor) -> dict[str, Any]:
-    """What a pack of kernels for a processor says of itself."""
+    """The description that a pack of kernels for a processor carries."""
     sources = hash_of([*PACKAGE.glob("cpu/**/*.py"), PACKAGE / "base" / "toom_cook.py"])[:16]
     told = {"name": processor.name, "features": sorted(processor.features)}
     return {"kernels": sources, **versions(), "processor": told}
@@ -83,7 +83,7 @@ def kernels_id(processor: Processor) -> bytes:
 
 
 def misfit(pack: Pack) -> str | None:
-    """How what a pack is for differs from what this process needs; None if it fits."""
+    """How a pack's description differs from what this process needs; None if it fits."""
     there = processor_of(pack)
     found = differences(pack.manifest, manifest(there))
     if lacking := sorted(there.features - host().features):
@@ -122,7 +122,7 @@ def _chosen() -> _Chosen:
 
 
 def _fitting(file: str | os.PathLike[str], *, warn: bool) -> Pack | None:
-    """A pack that fits. One that does not is passed over, with a warning if the user has named it."""
+    """The pack in a file; None if it does not fit, with a warning if the user has named it."""
     try:
         pack = Pack(file)
         why = misfit(pack)
@@ -154,7 +154,7 @@ def processor() -> Processor:
 
 
 def features() -> frozenset[str]:
-    """Its instruction sets."""
+    """The instruction sets that this process's kernels may use."""
     return processor().features
 
 

@@ -1,4 +1,4 @@
-"""Threads and forks: how many threads there are, when a kernel may run on Numba's, and Python's own.
+"""Threads and forks: how many threads there are, when a kernel may run on Numba's threads, and threads of Python's.
 
 A kernel is compiled once, and `Kernel.__call__` runs it on Numba's threads where the threading layer can
 take it now, on the calling thread otherwise. What the layers can take (Numba 0.62-0.68, Linux):
@@ -31,14 +31,14 @@ from numba.np.ufunc import parallel as _numba_parallel
 
 from ...base import forks
 
-#: The process that made them, and the threads.
+#: The process that made the threads of `in_threads`, and these threads.
 _helpers: tuple[int, ThreadPoolExecutor] | None = None
 
 
 def in_threads(work: Callable[[int], None], shares: int) -> None:
-    """Call `work` with each of 0 ... `shares` - 1, on this thread and others: for work that lets go of Python's lock.
+    """Call `work` with each of 0 ... `shares` - 1, on this thread and others: for work that releases Python's lock.
 
-    It may launch no parallel kernel. A fork waits for it.
+    It may launch no parallel kernel. A fork waits for it to end.
     """
     global _helpers
     ahead = itertools.count()
@@ -58,14 +58,14 @@ def in_threads(work: Callable[[int], None], shares: int) -> None:
             helping = [_helpers[1].submit(take) for _ in range(shares - 1)]
         try:
             take()
-        finally:  # whoever has not come yet need not
+        finally:  # helpers that have not begun need not
             failures = [helper.exception() for helper in helping if not helper.cancel()]
         for error in failures:
             if error is not None:
                 raise error
 
 
-#: As many threads as Numba can ever use in this process.
+#: Most threads that Numba can ever use in this process.
 MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set when Numba is imported
 
 
@@ -97,7 +97,7 @@ def num_threads() -> int:
 
 
 def masked_threads() -> int:
-    """`numba.get_num_threads`, which takes two locks at every call to see that the threads are started, without."""
+    """`numba.get_num_threads` without the two locks that it takes at every call to see that the threads are started."""
     if _layer is None:
         threading_layer()
     return _numba_parallel._get_num_threads()  # type: ignore[attr-defined] # it is set when the threads start
@@ -121,14 +121,14 @@ def threading_layer() -> str:
             numba.get_num_threads()
             _layer = numba.threading_layer()
             _parallel_for = llvm.address_of_symbol("numba_parallel_for")
-            if _layer == "tbb":  # when it is freed it waits for its threads: for ever, at times, where there were forks
+            if _layer == "tbb":  # never freed: that waits for its threads, after a fork at times for ever
                 pool = sys.modules["numba.np.ufunc.tbbpool"]
                 ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
     return _layer
 
 
 def _load_tbb() -> None:
-    """Load the tbb that pip put into this environment, where the dynamic linker does not look for it."""
+    """Load the TBB that pip put into this environment, where the dynamic linker does not look for it."""
     for prefix in dict.fromkeys((sys.prefix, sys.base_prefix)):
         with contextlib.suppress(OSError):
             ctypes.CDLL(os.path.join(prefix, "lib", "libtbb.so.12"))
@@ -139,7 +139,7 @@ def _load_openmp() -> None:
     """Load GNU OpenMP such that its idle threads soon sleep.
 
     By default they spin for milliseconds, on the cores that NumPy's BLAS needs next: `im2col`, which alternates
-    between the two, ran 12 times slower. 300 turns of spinning still catch the next of several small kernels.
+    between OpenMP and BLAS, ran 12 times slower. 300 turns of spinning still catch the next of several small kernels.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         return
@@ -150,7 +150,7 @@ def _load_openmp() -> None:
 
 
 def may_launch() -> bool:
-    """Whether a parallel kernel may run now; see the module's table. If so, `launch_on_threads` must follow."""
+    """Whether a parallel kernel may run now, by the module's table. If so, `launch_on_threads` must follow."""
     if _layer == "tbb":
         return True
     return not forks.threads_lost and (_layer != "workqueue" or _launching.acquire(blocking=False))

@@ -1,1 +1,1 @@
-"""Register tiles and vector instructions: what emits LLVM IR, each with its twin in plain loops."""
+"""Register tiles and vector instructions, which emit LLVM IR; each tile has a twin in plain loops."""

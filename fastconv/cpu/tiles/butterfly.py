@@ -1,4 +1,4 @@
-"""Fourier transforms of lanes: in each lane of a vector one transform, so that none needs its elements moved.
+"""Fourier transforms in lanes: each lane of a vector has a transform of its own, so that no element changes its lane.
 
 The elements of a transform are vectors `stride` apart, their real parts at `at` and their imaginary ones `imaginary`
 behind them. A transform of n = r * m elements is m short ones of r elements, in registers, factors for their results,
@@ -6,14 +6,14 @@ and r transforms of m elements (Gentleman and Sande's decimation in frequency)::
 
     down:  y[q * m + j] = exp(-2 pi i * j * q / n) * sum over k < r of exp(-2 pi i * k * q / r) * x[j + k * m]
 
-Everything stays where it is, so the frequencies come out in the order of their digits turned around. That does not
-matter: weights are in the same order, and the way `up` goes through the same steps backwards. A transform and its
-inverse multiply by n.
+Results stay where their elements were, so the frequencies come out in the order of their reversed digits. That does not
+matter: the weights are in that order, too, and the inverse, `up`, goes through the steps of `down` backwards. Both
+together multiply by n.
 
-The last step of `down` has no factors. In `filtered` it stays in registers, is multiplied by weights, and is the first
-step up.
+The last step of `down` has no factors. In `filtered` its results stay in registers, are multiplied by weights, and take
+the first step of `up`.
 
-A step of a transform, all of its short ones, is a micro-kernel, and a transform a table of them: only the radices that
+A step, with all its short transforms, is a micro-kernel, and a transform is a table of steps: only the radices that
 some size needs are ever compiled, each once.
 
 Source: Van Loan, Computational Frameworks for the Fast Fourier Transform, 1992.
@@ -56,17 +56,17 @@ def radices(size: int) -> tuple[int, ...]:
 
 
 class Transform(NamedTuple):
-    """The transforms of one size, as `down` and `up` take them."""
+    """The transform of one size, as `down` and `up` take it."""
 
     steps: np.ndarray
-    """(steps, 4): of each its addresses down and up, the length of its transforms, where its factors begin."""
+    """(steps, 4): the addresses of a step down and up, the length of its transforms, and where its factors begin."""
     factors: np.ndarray
-    """As the steps come to them: for each j those of q = 1 .. r - 1, real and imaginary."""
+    """The factors in the order of the steps: for each j those of q = 1 .. r - 1, real and imaginary."""
 
 
 @lru_cache(maxsize=128)
 def transform(size: int, dtype: np.dtype) -> Transform:
-    """The transforms of so many elements, whole vectors of them."""
+    """The transform of so many elements, a multiple of the lanes of a vector."""
     steps, parts, length, first = [], [np.empty(0)], size, 0
     for radix in radices(size):
         m = length // radix
@@ -86,7 +86,7 @@ def _step_addresses(radix: int, last: bool, dtype: np.dtype) -> tuple[int, int]:
 
 
 def filtered_address(dtype: np.dtype) -> int:
-    """That of `filtered`, for kernels that call it."""
+    """Address of the micro-kernel `filtered`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     return micro.address(filtered, (), (row, *[place] * 4, row, place))
 
@@ -130,7 +130,7 @@ def _turned_sums(builder, a: Complex, b: Complex, eighths: int, sign: int) -> tu
 
 
 def _odd(builder, values: list[Complex], sign: int) -> list[Complex]:
-    """The same for an odd number of elements: cosines go with sums of opposite ones, sines with differences."""
+    """The transform of an odd number of elements: cosines times sums of opposite ones, sines times differences."""
     n, half, first = len(values), len(values) // 2, values[0]
     pairs = [(values[k], values[n - k]) for k in range(1, half + 1)]
     sums = [tuple(map(builder.fadd, *pair)) for pair in pairs]
@@ -157,7 +157,7 @@ def _constant(kind: ir.VectorType, value: float) -> ir.Constant:
 
 
 def _times(builder, value: Complex, factor: Complex, conjugate: bool = False) -> Complex:
-    """A product, of the factor or its conjugate."""
+    """The product of a value and a factor, or its conjugate."""
     (a, b), (c, d) = value, factor
     crossed, straight = builder.fmul(b, d), builder.fmul(a, d)
     if conjugate:
@@ -166,7 +166,7 @@ def _times(builder, value: Complex, factor: Complex, conjugate: bool = False) ->
 
 
 class _Elements:
-    """Vectors `step` apart in memory."""
+    """Some complex elements, vectors `step` apart in memory."""
 
     def __init__(self, builder, data: ir.Value, at: ir.Value, step: ir.Value, imaginary: ir.Value, radix: int) -> None:
         self.builder, self.data = builder, data
@@ -186,10 +186,10 @@ class _Elements:
 
 
 def step(radix: int, down: bool, last: bool) -> Any:
-    """All short transforms of a step, in place: ``step(memory, at, stride, imaginary, size, length, factors, first)``.
+    """A micro-kernel that makes all short transforms of a step, in place.
 
-    Those of transforms of `length` elements, as many as `size` elements are, with their factors from `first` on. The
-    last step has none.
+    It is called as ``step(memory, at, stride, imaginary, size, length, factors, first)``: the `size` elements are
+    transforms of `length` elements each, with factors from `first` on. The last step has no factors.
     """
 
     @intrinsic
@@ -233,10 +233,10 @@ def step(radix: int, down: bool, last: bool) -> Any:
 
 
 def filtered() -> Any:
-    """The last step of `down`, a product with weights, and the first step of `up`, in place: ``filtered(memory, at,
-    stride, imaginary, size, weights, first)``.
+    """A micro-kernel for the last step of `down`, a product with weights, and the first step of `up`, in place.
 
-    The weights are pairs of vectors, real and imaginary, one for each of the `size` elements, from `first` on.
+    It is called as ``filtered(memory, at, stride, imaginary, size, weights, first)``. The weights are pairs of vectors,
+    real and imaginary, one for each of the `size` elements, from `first` on.
     """
 
     @intrinsic
@@ -274,7 +274,7 @@ DOWN, UP, LENGTH, FIRST = range(4)
 
 @jit
 def down(memory, at, stride, imaginary, steps, count, factors):
-    """The first `count` steps."""
+    """Transform: go through the first `count` steps."""
     size = steps[0, LENGTH]
     for k in range(count):
         length, first = steps[k, LENGTH], steps[k, FIRST]
@@ -283,7 +283,7 @@ def down(memory, at, stride, imaginary, steps, count, factors):
 
 @jit
 def up(memory, at, stride, imaginary, steps, count, factors):
-    """The way back from `down`."""
+    """Transform back: go through the first `count` steps backwards."""
     size = steps[0, LENGTH]
     for k in range(count - 1, -1, -1):
         length, first = steps[k, LENGTH], steps[k, FIRST]

@@ -1,9 +1,9 @@
 """Products of 8-bit numbers two by two: exact, at twice the rate of floats.
 
-A lane of 32 bits holds two numbers of 16, so wide that no 8-bit number is cut, signed or not. x86 multiplies both by
-two others, adds the products, at most 2 * 255 * 255, to a sum of 32 bits, and where there is VNNI LLVM makes one
-instruction of that and the addition that follows. (Multiplying lanes of 32 bits is two steps on many a processor, and
-then one product.) Other processors gain nothing: their products of 16 bits are as many as of 32.
+A lane of 32 bits holds two numbers of 16 bits, wide enough for any 8-bit number, signed or not. One x86 instruction
+multiplies both by two others and adds the products, at most 2 * 255 * 255, to a sum of 32 bits; with VNNI, LLVM makes
+one instruction of it and the addition that follows. (Multiplying lanes of 32 bits takes many processors two steps, for
+one product.) Other processors gain nothing: they multiply as many numbers of 32 bits at a time as of 16.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from ..system.target import features
 from . import emit
 from .simd import register_bytes
 
-#: The instruction, by lanes.
+#: LLVM's names of the x86 instruction, by lanes of 32 bits.
 _PAIR_PRODUCTS = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}
 
 
 def pairs_pay() -> bool:
-    """Whether the host has these."""
+    """Whether the host has the instruction, and register tiles are on."""
     x86 = llvm.get_process_triple().startswith(("x86_64", "amd64", "i686"))
     whole = register_bytes() < 64 or "avx512bw" in features()
     return x86 and whole and not emit.is_plain()
 
 
 def pairs(weight: np.ndarray) -> np.ndarray:
-    """Weights of 8 bits, kept in 32, such that every second one also holds the next of its row in the upper half."""
+    """Weights of 8 bits, kept in 32, of which every second one also holds the next of its row in the upper half."""
     packed, following = weight & np.int32(0xFFFF), weight[..., 1::2]
     packed[..., : 2 * following.shape[-1] : 2] |= following << np.int32(16)
     return packed
@@ -41,7 +41,7 @@ def joined(builder, low: ir.Value, high: ir.Value, signed: bool) -> ir.Value:
 
 
 def pair_products(builder, a: ir.Value, b: ir.Value) -> ir.Value:
-    """In every lane the product of the lower halves plus that of the upper ones."""
+    """A vector with, in every lane, the product of the lower halves plus that of the upper halves."""
     kind = ir.VectorType(ir.IntType(16), 2 * a.type.count)
     halves = [builder.bitcast(value, kind) for value in (a, b)]
     return emit.call(builder, f"llvm.x86.{_PAIR_PRODUCTS[a.type.count]}", a.type, halves)

@@ -1,4 +1,4 @@
-"""Elements of rows dealt to phases, and of phases put in turns, by whole vectors."""
+"""Functions that deal rows out to phases, and interleave phases to rows, by whole vectors."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def split_row(phases: int) -> Any:
 
 @lru_cache(maxsize=16)
 def join_row(phases: int, whole: bool) -> Any:
-    """The way back: puts the phases' elements in a row, adds a shift and raises it to a floor::
+    """A function for kernels that joins phases to a row, adds a shift, and raises what is below a floor to it::
 
         out[to + q * phases + i] = max(floor, shift + x[at + i * step + q])
 
-    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, the last two vectors, and writes `phases` * lanes
-    elements if `whole`, else the first `valid` of them.
+    It is called as ``f(x, at, step, out, to, valid, shift, floor)``, `shift` and `floor` being vectors, and writes
+    `phases` * lanes elements if `whole`, else the first `valid` of them.
     """
 
     @intrinsic
@@ -80,12 +80,12 @@ def join_row(phases: int, whole: bool) -> Any:
 
 
 def _shuffle(builder, a: ir.Value, b: ir.Value, order: list[int]) -> ir.Value:
-    """Elements of two vectors, laid end to end."""
+    """The elements of two vectors, laid end to end, that `order` tells."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(emit.I32, len(order)), order))
 
 
 def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """A row of elements as its phases: the even ones' phases and the odd ones' phases, in turns."""
+    """The phases of a row of vectors: of its even elements and of its odd ones, alternately."""
     if len(vectors) == 1:
         return vectors
     count, pairs = vectors[0].type.count, list(zip(vectors[::2], vectors[1::2], strict=True))
@@ -97,7 +97,7 @@ def _split(builder, vectors: list[ir.Value]) -> list[ir.Value]:
 
 
 def join_vectors(builder, phases: list[ir.Value]) -> list[ir.Value]:
-    """The inverse of `_split`; of any number of phases."""
+    """The row of vectors that phases make: the inverse of `_split`, for any number of phases."""
     many, count = len(phases), phases[0].type.count
     row = []
     if many % 2:
@@ -119,7 +119,7 @@ def join_vectors(builder, phases: list[ir.Value]) -> list[ir.Value]:
 
 @intrinsic
 def split(typingctx, source, at, target, to, other):
-    """Twice as many elements as a vector has, from a flat index on, in turns to the flat indices `to` and `other`."""
+    """Split two vectors of elements from a flat index on: even ones go to the flat index `to`, odd ones to `other`."""
     count = Vector(source.dtype).count
 
     def codegen(context, builder, sig, args):
@@ -134,7 +134,7 @@ def split(typingctx, source, at, target, to, other):
 
 
 def _in_turns(second: int) -> Any:
-    """Two vectors, element by element in turns: the first vector of what comes out, or the second."""
+    """A function for kernels that interleaves the elements of two vectors: the result's first half, or its second."""
 
     @intrinsic
     def in_turns(typingctx: Any, even: Any, odd: Any) -> Any:
@@ -150,11 +150,11 @@ def _in_turns(second: int) -> Any:
 
 
 def _lines(taps: int) -> Any:
-    """Rows of a block of so many lanes, those of `taps` numbers of an order, element by element in turns::
+    """A function for kernels that interleaves the elements of `taps` rows of a block, in a given order::
 
         target[to + l * taps + t] = block[order[begin + t] * lanes + l]
 
-    Written by whole vectors; to turn the block round would write lines so short under masks.
+    It writes whole vectors; a transpose of the block would write such short lines under masks.
     """
 
     @intrinsic

@@ -1,4 +1,4 @@
-"""Scalar products of runs of one array with runs of another, in vectors along the runs."""
+"""The register tile of `conv_dense`: scalar products of runs of two arrays, in vectors along the runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ FETCH = 48
 
 
 def scalar_products_address(rows: int, columns: int, x: np.dtype, acc: np.dtype) -> int:
-    """That of `scalar_products`, for kernels that call it."""
+    """Address of the micro-kernel `scalar_products`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
     types_ = micro.array(x), place, place, row, place, place, row, place, micro.scalar(acc), row, *[place] * 4
     return micro.address(scalar_products, (rows, columns), types_)
 
 
 def scalar_products(rows: int, columns: int) -> Any:
-    """The scalar products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
+    """A micro-kernel for the scalar products of `rows` runs of one array with `columns` runs of another.
 
-    It is called as ``scalar_products(x, at, pitch, weight, weight_at, taps, bias,
-    bias_at, floor, out, out_at, out_pitch, valid_rows, valid_columns)`` and computes, for r < `valid_rows` and
-    s < `valid_columns` (at least 1 each, `taps` at least a vector)::
+    It is called as ``scalar_products(x, at, pitch, weight, weight_at, taps, bias, bias_at, floor, out, out_at,
+    out_pitch, valid_rows, valid_columns)`` and computes, for r < `valid_rows` and s < `valid_columns` (at least 1 each,
+    `taps` at least a vector)::
 
         sum[r, s] = sum over t < taps of x[at + r * pitch + t] * weight[weight_at + s * taps + t]
 
     adds ``bias[bias_at + s]``, raises what is below `floor` to it and writes ``out[out_at + r * out_pitch + s]``.
-    Nothing else is read or written: in the place of runs that are not valid the last one is read.
+    Nothing else is read or written: in place of runs that are not valid the last valid one is read.
     """
     if emit.is_plain():
         return _plain_scalar_products()
@@ -112,7 +112,7 @@ def _total(builder, vector, start):
 
 
 def _plain_scalar_products() -> Any:
-    """The same products as loops over one sum at a time."""
+    """The twin in plain loops, one sum at a time."""
 
     @jit
     def plain_products(

@@ -1,4 +1,4 @@
-"""What emits one vector instruction, or a few, in LLVM IR: the parts that tiles are made of."""
+"""Functions that emit one vector instruction, or a few, in LLVM IR: the parts that tiles are made of."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numba.core import cgutils, config
 
 
 def is_plain() -> bool:
+    """Whether plain loops take the place of register tiles."""
     checked = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined] # Numba sets it from the environment
     return checked or os.environ.get("FASTCONV_SIMD") == "0"
 
@@ -69,6 +70,7 @@ def plus(builder: ir.IRBuilder, a: ir.Value, b: ir.Value) -> ir.Value:
 
 
 def data_of(context, builder, array_type, array) -> ir.Value:
+    """A pointer to the first element of an array."""
     return context.make_array(array_type)(context, builder, array).data
 
 
@@ -87,13 +89,13 @@ def store(builder, value, data, index):
 
 
 def first_lanes(builder, count, valid):
-    """Bits of the first `valid` of `count` lanes."""
+    """A mask of the first `valid` of `count` lanes."""
     numbers = ir.Constant(ir.VectorType(I32, count), list(range(count)))
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(valid, I32), count))
 
 
 def load_masked(builder, data, index, mask, others=None):
-    """A vector of which only the lanes in `mask` are read; the rest is of `others`, zeros if there are none."""
+    """A vector of which only the lanes in `mask` are read; the other lanes are those of `others`, by default zeros."""
     kind = ir.VectorType(data.type.pointee, mask.type.count)
     pointer = vector_pointer(builder, data, index, kind.count)
     arguments = [pointer, I32(1), mask, others or ir.Constant(kind, None)]
@@ -106,7 +108,7 @@ def store_masked(builder, value, data, index, mask):
 
 
 def prefetch(builder, data, first, count, level=3):
-    """Fetch `count` elements from the `first` on, which need not exist, into the caches (level 2: not the first)."""
+    """Fetch `count` elements from `first` on, which need not exist, into the caches (level 2: not into the first)."""
     for at in range(first, first + count, 64 * 8 // bits_of(data.type.pointee)):
         place = builder.bitcast(builder.gep(data, [INT(at)]), ir.IntType(8).as_pointer())
         call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, I32(0), I32(level), I32(1)])
@@ -126,7 +128,7 @@ def convert(builder, value, source: Any, target: Any, count: int):
 
 
 def wins(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
-    """Where `a` is larger than `b`, or NaN."""
+    """A mask of the lanes where `a` is larger than `b`, or NaN."""
     if isinstance(scalar, types.Float):
         return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
     compare = builder.icmp_signed if scalar.signed else builder.icmp_unsigned
@@ -152,7 +154,7 @@ def steps(builder: ir.IRBuilder, first: ir.Value, step: ir.Value, count: int) ->
 
 
 def transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """Transpose a square block in log2(size) rounds: each swaps the off-diagonal quarters of blocks half as large."""
+    """A square block transposed in log2(size) rounds: each swaps the off-diagonal quarters of blocks half as large."""
     size = len(vectors)
     half = size // 2
     while half:
@@ -167,6 +169,16 @@ def transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
                     done[at] = builder.shuffle_vector(a, b, lanes_)
         vectors, half = done, half // 2
     return vectors
+
+
+def add_squares(builder, vectors, data, index):
+    """Add the squares of vectors of floats to the vector that lies at an index."""
+    count = vectors[0].type.count
+    sums = [load(builder, data, index, count), *[ir.Constant(vectors[0].type, None)] * 3]  # four, not to wait for one
+    for number, vector in enumerate(vectors):
+        sums[number % 4] = fma(builder, vector, vector, sums[number % 4])
+    total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
+    store(builder, total, data, index)
 
 
 def clamped(builder, value, lowest):

@@ -1,7 +1,6 @@
-"""More register tiles: those that add to sums kept elsewhere, which the gradients for a weight are summed with, part by
-part; and one of scalar products, for `conv_dense`.
+"""Register tiles of the gradients for a weight: they add to sums in memory, part by part.
 
-Made of the parts of `simd` and `register_tile`, and like the tiles there they also exist as plain loops.
+They are made of the parts of `emit` and `register_tile`, and also exist as plain loops.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from .simd import Vector, register_bytes
 
 
 def added_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `added_product`, for kernels that call it."""
+    """Address of the micro-kernel `added_product`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, micro.array(np.int64), place, row, place, place, row, place
     return micro.address(added_product, (rows, vectors), types_)
 
 
 def added_product(rows: int, vectors: int) -> Any:
-    """A matrix product of `rows` x (`vectors` * lanes) sums kept in registers, added to what there is, or the first.
+    """A micro-kernel for a matrix product of `rows` x (`vectors` * lanes) sums, part 0 or added to the parts before.
 
     It is called as ``added_product(x, at, offsets, steps, packed, packed_at, part, out, out_at)`` and computes, for
     r < `rows` and l < `vectors` * lanes::
 
-        out[out_at + r * vectors * lanes + l] = (out[the same] if part > 0 else 0) + sum over i < steps of
+        out[out_at + r * vectors * lanes + l] = (its value before if part > 0 else 0) + sum over i < steps of
                     x[at + offsets[i] + r] * packed[packed_at + i * vectors * lanes + l]
     """
     if emit.is_plain():
@@ -80,7 +79,7 @@ def added_product(rows: int, vectors: int) -> Any:
 
 
 def _plain_product(rows: int, vectors: int) -> Any:
-    """The same product as loops over one sum at a time."""
+    """The twin in plain loops, one sum at a time."""
     register_width = register_bytes()
 
     @jit(key=(rows, vectors))
@@ -98,17 +97,16 @@ def _plain_product(rows: int, vectors: int) -> Any:
 
 
 def outer_sums_address(rows: int, columns: int, dtype: np.dtype) -> int:
-    """That of `outer_sums`, for kernels that call it."""
+    """Address of the micro-kernel `outer_sums`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     return micro.address(outer_sums, (rows, columns), (row, place, table, row, place, table, place, row, place))
 
 
 def outer_sums(rows: int, columns: int) -> Any:
-    """All products of `rows` runs of one array with `columns` runs of another, in vectors along the runs.
+    """A micro-kernel for the products of `rows` runs of one array with `columns` of another, in vectors along the runs.
 
-    It is called as ``outer_sums(left, left_at, left_offsets, right, right_at,
-    right_offsets, steps, out, out_at)``, with `rows` and `columns` offsets, and computes, for r < `rows`, s < `columns`
-    and l < lanes::
+    It is called as ``outer_sums(left, left_at, left_offsets, right, right_at, right_offsets, steps, out, out_at)``,
+    with `rows` and `columns` offsets, and computes, for r < `rows`, s < `columns` and l < lanes::
 
         out[out_at + (r * columns + s) * lanes + l] += sum over i < steps of
                     left[left_at + left_offsets[r] + i * lanes + l] * right[right_at + right_offsets[s] + i * lanes + l]
@@ -168,7 +166,7 @@ def outer_sums(rows: int, columns: int) -> Any:
 
 
 def _plain_outer_sums(rows: int, columns: int) -> Any:
-    """The same products as loops over one sum at a time."""
+    """The twin in plain loops, one sum at a time."""
     register_width = register_bytes()
 
     @jit(key=(rows, columns))

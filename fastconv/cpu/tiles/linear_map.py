@@ -1,9 +1,8 @@
 """Small constant matrices times vectors of lanes, as straight code: the transforms of `conv_winograd`.
 
-A matrix is known when a kernel is compiled, so zeros and ones cost nothing, and what two rows have in common is
-computed once: for rows p and q, the sum and the difference of (p + q) / 2 and (p - q) / 2, where these have fewer
-entries; the rows of a point and its opposite share half of their work. The same goes for columns, of the transposed
-transforms.
+A matrix is known when a micro-kernel is compiled, so zeros and ones cost nothing, and what two rows have in common is
+computed once: rows p and q become the sum and the difference of (p + q) / 2 and (p - q) / 2, where these have fewer
+entries. The rows of a point and its opposite so share half of their work; in transposed transforms the columns do.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Row = tuple[Fraction, ...]
 
 
 def map_address(matrix: tuple[Row, ...], dtype: np.dtype, *, finish: bool = False) -> int:
-    """That of `linear_map`, for kernels that call it."""
+    """Address of the micro-kernel `linear_map`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     vectors = (Vector(row.dtype),) * 2 if finish else ()
     types_ = row, place, place, row, place, place, *[place] * 3, *vectors
@@ -36,17 +35,17 @@ def map_address(matrix: tuple[Row, ...], dtype: np.dtype, *, finish: bool = Fals
 def linear_map(matrix: tuple[Row, ...], finish: bool) -> Any:
     """A micro-kernel that multiplies vectors by a constant matrix, `count` times.
 
-    It is called as ``f(x, at, step, y, to, stride, count, hop, leap)``: reads vectors of x at `at`, `at + step`, ...,
-    writes vectors of y at `to`, `to + stride`, ..., and goes on `hop` and `leap` behind. With `finish` it is called as
-    ``f(x, at, step, y, to, stride, count, hop, leap, shift, floor)``, adds the vector `shift` and raises what is below
-    the vector `floor` to it.
+    It is called as ``f(x, at, step, y, to, stride, count, hop, leap)``: it reads vectors of x at `at`, `at + step`,
+    ..., writes vectors of y at `to`, `to + stride`, ..., and goes on `hop` and `leap` further. With `finish` it is
+    called as ``f(x, at, step, y, to, stride, count, hop, leap, shift, floor)``, adds the vector `shift` and raises what
+    is below the vector `floor` to it.
     """
 
     def codegen(context, builder, sig, args):
         x, at, step, y, to, stride, count, hop, leap, *finishing = args
         lanes = Vector(sig.args[0].dtype).count
         data, goal = (emit.data_of(context, builder, kind, one) for kind, one in ((sig.args[0], x), (sig.args[3], y)))
-        # The places of the first round are worked out once: each round adds one distance to all of them.
+        # Places are worked out for the first round only: each further round adds one distance to all of them.
         sources = [builder.gep(data, [place]) for place in emit.steps(builder, at, step, len(matrix[0]))]
         targets = [builder.gep(goal, [place]) for place in emit.steps(builder, to, stride, len(matrix))]
         with cgutils.for_range(builder, count) as loop:
@@ -85,7 +84,7 @@ def operations(matrix: tuple[Row, ...]) -> int:
 
 
 def _product(builder, matrix, vectors):
-    """The vectors of matrix @ vectors."""
+    """Emit matrix @ vectors: a vector for each row."""
     matrix, columns = _columns_in_pairs(matrix)
     vectors = list(vectors)
     for p, q in columns:

@@ -1,4 +1,4 @@
-"""The tile of a depthwise transposed convolution: sums of all phases of some pixels, written in turns."""
+"""The register tile of `transpose_depthwise`: sums of all phases of some pixels, which it interleaves and writes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .simd import Vector
 
 
 def phase_tile_address(phases: int, rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `_phase_tile`, for kernels that call it."""
+    """Address of the micro-kernel `_phase_tile`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
     types_ = row, place, place, row, place, table, table, table, place, place, micro.scalar(dtype), row, *[place] * 4
     return micro.address(_phase_tile, (phases, rows, vectors), types_)
 
 
 def _phase_tile(phases: int, rows: int, vectors: int) -> Any:
-    """A micro-kernel for rows of one phase, a few by a few vectors of all phases of columns at a time::
+    """A micro-kernel for rows of one phase; its tiles are a few rows by a few vectors of every phase of the columns::
 
         tile(patch, at, pitch, weight, weight_at, offsets, order, starts, phase, side, bias, out, out_at, apart, high,
              wide)
 
-    `phase` is the number of the rows' first phase; what row r and column v see lies at `at` + r * pitch +
-    (v + side) // phases. Row r of `high` begins at ``out[out_at + r * apart]`` and has `wide` elements; the last tiles
-    are moved back to end with them.
+    `phase` is the number of the first phase of these rows. Row r and column v see the patch from `at` + r * pitch +
+    (v + side) // phases on. Row r of `high` begins at ``out[out_at + r * apart]`` and has `wide` elements; the last
+    tiles are moved back to end where the rows end.
     """
     if emit.is_plain():
         return _plain_phase_tile(phases)
@@ -92,7 +92,7 @@ def _phase_sums(
     builder: Any, shape: tuple[int, int, int], q: int, image: ir.Value, pitch: ir.Value, taps: tuple[ir.Value, ...],
     phase: ir.Value, residue: ir.Value, bias: ir.Value,
 ) -> list[ir.Value]:  # fmt: skip
-    """Emit the loop over the taps of the q-th column's phase: its sums, row by row."""
+    """Emit the loop over the taps of the q-th column's phase, which makes its sums, row by row."""
     (phases, rows, vectors), (weights, distances, numbers, bounds), count = shape, taps, bias.type.count
     remainder = builder.add(residue, emit.INT(q))
     over = builder.icmp_signed(">=", remainder, emit.INT(phases))
@@ -126,7 +126,7 @@ def _write(
     builder: Any, results: list[ir.Value], places: list[Pair], goal: ir.Value, apart: ir.Value, valid: ir.Value,
     columns: int,
 ) -> None:  # fmt: skip
-    """Store vectors at their places (row, column), as far as the column is valid."""
+    """Store vectors at their places (row, column), but no columns that are not valid."""
     indices = [builder.add(builder.mul(apart, emit.INT(r)), emit.INT(column)) for r, column in places]
     with builder.if_else(builder.icmp_signed(">=", valid, emit.INT(columns)), likely=True) as (whole, part):
         with whole:  # masks cost, also where all their bits are set
@@ -139,7 +139,7 @@ def _write(
 
 
 def _plain_phase_tile(phases: int) -> Any:
-    """The same sums, one at a time."""
+    """The twin in plain loops, one sum at a time."""
 
     @jit(key=(phases,))
     def plain_tile(

@@ -1,11 +1,11 @@
-"""The register tile of `conv_polyphase`, and the ways into and out of its planes.
+"""The register tile of `conv_polyphase`: a small correlation of planes in which all padding is already written out.
 
-A plane tile is a small correlation of planes with all zeros and edges already there::
+::
 
     out[r, l] = sum over c, a of weight[c, a] * x[c, r + a, l]
 
 for a few rows by a few vectors of l. A vector of x is loaded once for all rows that use it: first the input rows that
-only the upper rows see, then, in a flat loop, those that all see, then those of the lower ones.
+only upper rows of the tile see, then, in a flat loop, those that all see, then those that only lower rows see.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def tile_vectors(wide: int) -> int:
 
 
 def plane_tile_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `plane_tile`, for kernels that call it."""
+    """Address of the micro-kernel `plane_tile`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, micro.array(np.int64), place, place, row, place, row, *[place] * 3
     return micro.address(plane_tile, (rows, vectors), types_)
@@ -41,8 +41,8 @@ def plane_tile(rows: int, vectors: int) -> Any:
     """A micro-kernel that computes `count` tiles side by side; arrays are flat.
 
     It is called as ``tile(x, at, offsets, channels, channel_step, weight, weight_at, out, out_at, pitch, count)``.
-    `offsets` has the distances of the rows of x that a tile sees, `rows` - 1 more than there are taps, which are as
-    many as `rows` at least; `weight` has (channels, taps) from `weight_at` on. `out` has room for whole tiles.
+    `offsets` has the distances of the rows of x that a tile sees, `rows` - 1 more than there are taps; there are at
+    least `rows` taps. `weight` has (channels, taps) from `weight_at` on. `out` needs room for whole tiles.
     """
     if emit.is_plain():
         return _plain_plane_tile(rows, vectors)
@@ -79,7 +79,7 @@ def plane_tile(rows: int, vectors: int) -> Any:
 
 
 def _tile_sums(builder, shape, lanes, image, table, channels, weights, taps):
-    """Emit the loops over channels, their number and distance, and taps: the sums of one tile."""
+    """Emit the loops over channels (their number and distance) and taps that make the sums of one tile."""
     (rows, vectors), (depth, step) = shape, channels
     zero = ir.Constant(ir.VectorType(weights.type.pointee, lanes), None)
     begin, over = builder.block, builder.append_basic_block("channels")
@@ -127,7 +127,7 @@ def _tile_sums(builder, shape, lanes, image, table, channels, weights, taps):
 
 
 def _plain_plane_tile(rows: int, vectors: int) -> Any:
-    """The same sums, one at a time."""
+    """The twin in plain loops, one sum at a time."""
     width = vectors * register_bytes()
 
     @jit(key=(rows, vectors))

@@ -1,7 +1,7 @@
-"""Register tiles: the inner loops of the convolutions, sums that stay in vector registers from first to last tap.
+"""Register tiles: the inner loops of the convolutions, whose sums stay in vector registers from first to last tap.
 
-Written in LLVM's vector types with the parts of `simd`. Both tiles also exist as plain loops, which take their place
-where ``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on: same results but for the order of rounding.
+They are written in LLVM IR, of the parts in `emit`. Both tiles also exist as plain loops, which take their place where
+``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on; the results then differ by the order of rounding only.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from .simd import Vector, register_bytes, registers
 def tile_shape() -> tuple[int, int]:
     """Largest (rows, vectors) of `tile` whose sums, operands and one broadcast stay in registers.
 
-    32 registers hold 14 x 2 sums, 2 vectors and a broadcast; 16 hold 6 x 2. Of the shapes that fit, the ones with two
-    or three vectors a row load least for each multiply-add: 98% of the ceiling in cache (AMD EPYC 9005), as do 9 x 3
-    and 6 x 4; 7 x 4 spills (83%), one vector a row is bound by loads (80%).
+    32 registers hold 14 x 2 sums, 2 vectors and a broadcast; 16 hold 6 x 2 sums. Of the shapes that fit, those with two
+    or three vectors a row load least for each multiply-add: 14 x 2 reaches 98% of the ceiling in cache (AMD EPYC 9005),
+    as do 9 x 3 and 6 x 4; 7 x 4 spills (83%), one vector a row is bound by loads (80%).
     """
     return (14, 2) if registers() == 32 else (6, 2)
 
 
-#: Products a sum takes before it is added to a total and begins anew: rounding errors grow with the parts and their
-#: number, not with all products (measured: of 4,608 products at once 5 times the error). To end the loop, put the sums
-#: aside and begin again takes 200 cycles, 3% of the time of a part.
+#: Products that a sum takes before it is added to a total and begins anew: rounding errors then grow with the size and
+#: number of parts, not with all products (measured: 4,608 products in one sum had 5 times the error). To end the loop,
+#: put the sums aside and begin again takes 200 cycles, 3% of the time of a part.
 PART = 256
 
 
-#: Steps of a sum by which weights are fetched ahead. From memory, or a cache that is shared, the hardware alone brings
-#: them late: 1024 to 2048 channels at 7x7 gain 12%, `conv_winograd` of 512 channels at 7x7 9%; 16 to 128 do alike.
+#: Steps of a sum by which weights are fetched ahead. From memory, or a shared cache, the hardware alone brings them
+#: late: 1024 to 2048 channels at 7x7 gain 12%, `conv_winograd` of 512 channels at 7x7 9%. 16 to 128 steps are as good.
 AHEAD = 48
 
 
 def reduction(builder, rows, vectors, steps, zero, factors):
-    """Emit the reduction loop: sums[r][v] = sum over i < steps of scalar[r] * vector[v], for `factors(i)` = (functions
-    that emit scalar r and vector v as vectors).
+    """Emit the reduction loop: sums[r][v] = sum over i < steps of scalar[r] * vector[v]; `factors(i)` is two functions,
+    which emit scalar r and vector v, both as vectors.
 
     ONE flat loop, within one over parts: with nested loops over channels and taps LLVM hoists the broadcasts and spills
     the sums (measured: a third of the speed).
@@ -112,8 +112,8 @@ def reduction(builder, rows, vectors, steps, zero, factors):
 def _memory(builder, kind: ir.VectorType, rows: int, vectors: int) -> list[list[ir.Value]]:
     """Places for vectors on the stack.
 
-    LLVM must not take them for variables: it would write zeros to them before the first part, and spill others. So what
-    gives their address is an instruction that it does not look into.
+    LLVM must not take them for variables: it would write zeros to them before the first part, and spill others. So
+    their address comes from an instruction that it does not look into.
     """
     with builder.goto_entry_block():
         memory = builder.alloca(ir.ArrayType(kind, rows * vectors))
@@ -130,24 +130,24 @@ def _table_size(context, builder, table_type, table):
 
 
 def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `matrix_product`, for kernels that call it."""
+    """Address of the micro-kernel `matrix_product`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, micro.array(np.intp), row, place, row, place, place
     return micro.address(matrix_product, (rows, vectors), types_)
 
 
 def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, x: np.dtype, acc: np.dtype) -> int:
-    """That of `tile`, for kernels that call it."""
+    """Address of the micro-kernel `tile`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
     types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 6
     return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step), types_)
 
 
 def matrix_product(rows: int, vectors: int) -> Any:
-    """A matrix product whose left factor has blocks of lanes: the sums of `conv_winograd`, `count` blocks of rows.
+    """A micro-kernel for the sums of `conv_winograd`: a matrix product whose left factor lies in blocks of lanes.
 
-    The returned micro-kernel is called as ``matrix_product(x, at, offsets, packed, packed_at, out, out_at, count)`` and
-    computes, for b < count, r < `rows` and l < `vectors` * lanes::
+    It is called as ``matrix_product(x, at, offsets, packed, packed_at, out, out_at, count)`` and computes, for `count`
+    blocks b, r < `rows` and l < `vectors` * lanes::
 
         out[out_at + (b * rows + r) * vectors * lanes + l] = sum over i of
                     x[at + offsets[i] + (b * rows + r) * lanes] * packed[packed_at + i * vectors * lanes + l]
@@ -192,7 +192,7 @@ def matrix_product(rows: int, vectors: int) -> Any:
 
 
 def _plain_product(rows: int, vectors: int) -> Any:
-    """The same product as loops over one sum at a time."""
+    """The twin in plain loops, one sum at a time."""
     register_width = register_bytes()
 
     @jit(key=(rows, vectors))
@@ -209,12 +209,11 @@ def _plain_product(rows: int, vectors: int) -> Any:
 
 
 def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> Any:
-    """Matrix products of `rows` x (`vectors` * lanes) sums kept in registers, and what follows on them: a row of tiles.
+    """A micro-kernel for a row of tiles: matrix products of `rows` x (`vectors` * lanes) sums, bias and activation.
 
-    The returned micro-kernel is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at,
-    pitch, channels, width, room, back)``. Tiles are `pixels` wide, `vectors` * lanes if x_in_lanes, else `rows`, and
-    follow each other at the pixels j = 0, pixels, 2 * pixels, ... < width. Each computes, r counting rows and l lanes
-    of all vectors::
+    It is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width,
+    room, back)``. Tiles are `pixels` wide, `vectors` * lanes if x_in_lanes, else `rows`, and follow each other at the
+    pixels j = 0, pixels, 2 * pixels, ... < width. Each computes, r counting rows and l lanes of all vectors::
 
         x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + j * step + l]
         otherwise:    sum[r, l] = sum over i of
@@ -226,14 +225,14 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
         otherwise:    out[out_at + l * pitch + j + r]      (transposed in registers)
 
     for the first `channels` output channels and the pixels before `room`. Channels and pixels beyond are computed from
-    whatever lies there, so `x` needs room behind: a tile's pixels. With `back` the last tile ends with the row, and
-    begins earlier: it computes some pixels twice, and if the row is shorter than a tile, some in front of it.
+    whatever lies there, so `x` needs room for a tile's pixels behind it. With `back` the last tile ends with the row
+    and begins earlier: it computes some pixels twice, and if the row is shorter than a tile, some in front of it.
 
-    Transposed, whole vectors are written, which is faster than a part of one: where `room` allows, what lies behind a
-    tile is overwritten with anything. Whoever allows that computes it afterwards.
+    Transposed tiles write whole vectors, which is faster than parts of them: as far as `room` allows, arbitrary values
+    overwrite what lies behind a tile. A caller that allows it computes those pixels afterwards.
 
-    With `ahead` (and x_in_lanes) what lies behind each vector of x, the next tile's, is fetched into the first-level
-    cache: for an x that is read in place, from as many pages as there are channels, which no hardware foresees.
+    With `ahead` (and x_in_lanes) the elements behind each vector of x, which the next tile reads, are fetched into the
+    first-level cache: no hardware foresees reads of an x in place, from as many pages as there are channels.
     """
     if emit.is_plain():
         return _plain_tile(rows, vectors, x_in_lanes, step)
@@ -321,7 +320,7 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
 
 
 def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:
-    """The same products as loops over one sum at a time."""
+    """The twin in plain loops, one sum at a time."""
     register_width = register_bytes()
 
     @jit(key=(rows, vectors, x_in_lanes, step))

@@ -10,13 +10,13 @@ in the tiles at the edges only: the others use plain loads. A vector of input is
 that see it: row r sees input row y with its tap a = y - r * step. A 64-byte load that crosses a cache line takes as
 long as two multiply-adds (measured 1.7 cycles, AMD EPYC 9004), so a row alone would wait for its loads.
 
-The loops are channels, then the kernel's columns b, then input rows y. Those are unrolled, so that one column's masks
-and weights serve all rows; of the usual square kernels the columns are, too. With stride 2 two columns go together: two
-vectors of input are one of the even and one of the odd elements; unrolled, the rows come first, and further columns are
-those vectors shifted.
+The loops are channels, then the kernel's columns b, then input rows y. The rows are unrolled, so that one column's
+masks and weights serve all of them; of the usual square kernels the columns are, too. With stride 2 two columns go
+together: two vectors of input become one of even and one of odd elements. Where columns are unrolled, rows are the
+outer loop, and further columns are these two vectors shifted.
 
-Pixels of 8 bits are taken in pairs of columns, each a lane of two halves of 16 bits: x86 multiplies these with a pair
-of weights and adds both products in one instruction (with the sum in the same, where there is VNNI), which is exact.
+Pixels of 8 bits are taken in pairs of columns, each pair a lane of two halves of 16 bits: x86 multiplies the halves by
+a pair of weights and adds both products in one instruction (with VNNI it adds the sum, too), which is exact.
 
 It also exists as plain loops, which take its place where ``FASTCONV_SIMD=0`` is set or Numba's bounds checks are on.
 """
@@ -35,19 +35,19 @@ from . import emit
 from .byte_pairs import joined, pair_products
 from .simd import Vector, register_bytes
 
-#: Square kernels of these sizes are unrolled whole, and the height of all up to the largest; the rest share one loop.
+#: Square kernels of these sizes are unrolled whole; others up to the largest only in height; taller ones are loops.
 UNROLLED = (3, 5, 7)
 
 
 class Shape(NamedTuple):
-    """What a row tile is compiled for."""
+    """The shape that a row tile is compiled for."""
 
     rows: int
     halves: int
     """Width in half vectors; if it is odd, the last vector of a row is half as long."""
     kh: int
     kw: int
-    """Size of the kernel as far as it is unrolled, else 0: any width, any height of at least `rows`."""
+    """Height and width of the kernel where they are unrolled, else 0: any width, any height of at least `rows`."""
     step: int
     """Input rows, in units of the dilation, from one output row of the tile to the next."""
     stride_w: int
@@ -55,9 +55,9 @@ class Shape(NamedTuple):
     columns: int
     """Columns of the kernel taken together: 2 with horizontal stride 2 and no dilation, else 1."""
     seen: tuple[int, int] | None
-    """First and behind the last input row in the image, if that is the same for all tiles; only with `kh`."""
+    """A tile's first input row in the image, and the one behind the last, if all tiles agree; only with `kh`."""
     deep: bool
-    """Whether there are several input channels: a loop that LLVM would move work in front of, and spill."""
+    """Whether there are several input channels. One gets no loop: LLVM would move work in front of it, and spill."""
     paired: bool = False
     """Whether the weights are `pairs`, for pixels of 8 bits."""
 
@@ -72,7 +72,7 @@ class Shape(NamedTuple):
 
 @lru_cache(maxsize=256)
 def row_tile(shape: Shape, inside: bool) -> Any:
-    """Sums of `rows` rows by some vectors of pixels, called by kernels as::
+    """A function for kernels that makes the sums of one tile; it is called as::
 
         row_tile(x, plane, zeros, size, corner, dilation, stride_w, weight, weight_at, extent, bias, floor, out, out_at,
                  pitch, wide)
@@ -171,7 +171,7 @@ class _Emitter:
         return held
 
     def channel(self, c, sums):
-        """Add what one input channel gives."""
+        """Add the products of one input channel."""
         builder, shape = self.builder, self.shape
         area = builder.mul(self.h, self.w)
         image = builder.gep(self.data["x"], [builder.add(self.arg["plane"], builder.mul(c, area))])
@@ -201,7 +201,7 @@ class _Emitter:
         return self.loop(builder.shl(pairs, emit.INT(1)), self.kw, sums, single)
 
     def row(self, image, y):
-        """Where input row y of the tile begins; zeros if it lies outside the image."""
+        """Pointer to input row y of the tile; to zeros if the row lies outside the image."""
         builder = self.builder
         row = builder.add(self.top, builder.mul(y, self.down))
         here = builder.gep(image, [builder.mul(row, self.w)])
@@ -232,7 +232,7 @@ class _Emitter:
                 sums[at] = emit.fma(builder, weights, vector, sums[at])
 
     def paired(self, columns):
-        """The vectors of two columns as one, the first in the lower halves of its lanes; those of one as they are."""
+        """The vectors of two columns joined, the first in the lower halves of lanes; of one column as they are."""
         if len(columns) == 1:
             return columns[0]
         return [joined(self.builder, *both, self.types[0].signed) for both in zip(*columns, strict=True)]
@@ -328,13 +328,13 @@ class _Emitter:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(emit.I32, len(order)), order))
 
     def loads(self):
-        """Where the loads of a row begin, seen from its first column, and how many elements they are."""
+        """The loads of a row, as pairs: the first column, counted from the row's first, and the number of elements."""
         if self.shape.stride_w == 1:
             return self.parts
         return [(2 * start + size * far, size) for start, size in self.parts for far in (0, 1)]
 
     def validity(self, start, part):
-        """Which of the columns from `start` + part[0] on lie in the image, as bits; the highest is wrong."""
+        """Bits of the columns from `start` + part[0] on that lie in the image; the highest bit is wrong."""
         if self.inside or not self.shape.stride_w:
             return None
         builder = self.builder
@@ -368,7 +368,7 @@ class _Emitter:
         return [[self.deinterleaved(near, far, odd) for near, far in pairs] for odd in range(columns)]
 
     def gathered(self, row, start, part):
-        """Elements `stride_w` apart, one by one; those outside the image from the zeros."""
+        """Elements `stride_w` apart, loaded one by one; zeros outside the image."""
         builder, result = self.builder, ir.Constant(ir.VectorType(row.type.pointee, part[1]), None)
         for lane in range(part[1]):
             column = builder.add(start, builder.mul(emit.INT(part[0] + lane), self.arg["stride_w"]))
@@ -379,7 +379,7 @@ class _Emitter:
 
 
 def _plain_row_tile(shape: Shape) -> Any:
-    """The same sums, one at a time."""
+    """The twin in plain loops, one sum at a time."""
     rows, step, width = shape.rows, shape.step, shape.pixels(register_bytes())
 
     @jit(key=shape)

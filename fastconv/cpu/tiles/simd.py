@@ -1,10 +1,9 @@
-"""Vector instructions for kernels. What else emits LLVM IR is made of these parts: the other
-files of this folder.
+"""Vector instructions for kernels.
 
 Numba compiles scalar loops and leaves vectors to LLVM's vectoriser. Where that is not enough a kernel uses vectors: a
 Numba type as wide as the host's registers, with ``load``, ``store``, ``splat``, ``+ - *``, ``fma``, ``larger``;
 ``load_part`` and ``store_part`` for the ragged end of a row; and ``transpose`` for a square block. The inner loops of
-the convolutions, which keep many of these in registers, are made of the same parts in `register_tile`.
+the convolutions, which keep many vectors in registers, are in `register_tile`.
 
 LLVM maps the vector types to the host's registers, so the same code runs with AVX-512, AVX2, SSE and NEON.
 """
@@ -39,7 +38,7 @@ def register_bytes() -> int:
 
 @lru_cache(maxsize=1)
 def registers() -> int:
-    """How many vector registers the host has: 32 with AVX-512 and NEON, 16 otherwise."""
+    """Number of the processor's vector registers: 32 with AVX-512 and NEON, 16 otherwise."""
     return 32 if register_bytes() == 64 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 16
 
 
@@ -52,7 +51,7 @@ def lanes(dtype: Any) -> int:
 
 
 class Vector(types.Type):
-    """One register full of a scalar type; or, to go with the lanes of another vector, `count` of them."""
+    """The type of one register full of scalars; or of `count` scalars, to match the lanes of another vector."""
 
     def __init__(self, scalar: Any, count: int | None = None) -> None:
         self.scalar = scalar
@@ -67,7 +66,7 @@ class _VectorModel(models.PrimitiveModel):
 
 
 class _VectorOperator(AbstractTemplate):
-    """Both operands vectors, or one of them a scalar that becomes one."""
+    """An operator of two vectors, or of a vector and a scalar that becomes one."""
 
     def generic(self, args, kws):
         if len(args) == 2 and any(isinstance(arg, Vector) for arg in args):
@@ -94,7 +93,7 @@ _define_operator(operator.truediv, "fdiv", "sdiv")
 
 @intrinsic
 def flat(typingctx, array):
-    """A C-contiguous array as one row; what ``array.reshape(-1)`` is, for which Numba compiles 0.08 s."""
+    """A C-contiguous array as one row: ``array.reshape(-1)``, but without the 0.08 s that Numba compiles for that."""
     row = types.Array(array.dtype, 1, "C")
 
     def codegen(context, builder, sig, args):
@@ -201,32 +200,34 @@ def fma(typingctx, a, b, c):
 def larger(typingctx, a, b):
     """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)
 
-    In a chain of maxima what was found before is `b`: the other is ready sooner.
+    In a chain of maxima the largest so far should be `b`, which is waited for last.
     """
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args)
 
 
-@intrinsic
-def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
-    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
-    c]``.
-
-    Exactly `rows` x `columns` elements are read and written (both at least 1).
-    """
+def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
+    """Signature and code of `transpose` and `transpose_squares`."""
     count = Vector(source.dtype).count
 
-    def block(builder, data, start, step, height, width, goal, begin, stride):
+    def block(builder, data, start, step, height, width, goal, begin, stride, squares=None, place_of_squares=None):
         full = builder.and_(*(builder.icmp_signed(">=", size, emit.INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
                 square = [emit.load(builder, data, place, count) for place in emit.steps(builder, start, step, count)]
+                if with_squares:
+                    emit.add_squares(builder, square, squares, place_of_squares)
                 from_whole = builder.block
             with part:
                 mask, ragged, place = emit.first_lanes(builder, count, width), [], start
-                for row in range(count):  # the last one again for those that are not there
+                for row in range(count):  # rows that do not exist read the last one again
                     ragged.append(emit.load_masked(builder, data, place, mask))
                     another = builder.icmp_signed("<", emit.INT(row + 1), height)
                     place = builder.select(another, builder.add(place, step), place)
+                if with_squares:
+                    zero = ir.Constant(ragged[0].type, None)
+                    there = [builder.icmp_signed("<", emit.INT(row), height) for row in range(count)]
+                    rows = [builder.select(*pair, zero) for pair in zip(there, ragged, strict=True)]
+                    emit.add_squares(builder, rows, squares, place_of_squares)
                 from_part = builder.block
         vectors = []
         for one, other in zip(square, ragged, strict=True):
@@ -249,12 +250,33 @@ def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pi
 
     def codegen(context, builder, sig, args):
         data, goal = emit.data_of(context, builder, source, args[0]), emit.data_of(context, builder, target, args[5])
-        operands = [data, *args[1:5], goal, *args[6:]]
-        emit.call_once_emitted(builder, f"fastconv.transpose.{emit.suffix(data.type.pointee)}", operands, block)
+        operands = [data, *args[1:5], goal, *args[6:8]]
+        if with_squares:
+            operands += [emit.data_of(context, builder, target, args[8]), args[9]]
+        name = f"fastconv.transpose{'_squares' * with_squares}.{emit.suffix(data.type.pointee)}"
+        emit.call_once_emitted(builder, name, operands, block)
         return context.get_dummy_value()
 
     integers = [types.int64] * 4
-    return types.void(source, *integers, target, types.int64, types.int64), codegen
+    more = [target, types.int64] if with_squares else []
+    return types.void(source, *integers, target, types.int64, types.int64, *more), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
+    """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
+    c]``.
+
+    Exactly `rows` x `columns` elements are read and written (both at least 1).
+    """
+    return _transposes(source, target, False)
+
+
+@intrinsic
+def transpose_squares(typingctx, source, at, pitch, rows, columns, target, to, target_pitch, squares, place):
+    """Transpose a block as `transpose` does, and add the squares of each column: ``squares[place + c] += sum over r of
+    source[at + r * pitch + c] ** 2``, floats; of a whole vector from `place` on, zeros beyond the block."""
+    return _transposes(source, target, True)
 
 
 # -- the machine's ceiling -------------------------------------------------------------------------------------

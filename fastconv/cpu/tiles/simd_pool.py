@@ -1,7 +1,7 @@
-"""Vector instructions for pooling: rows made one and their columns dealt out by the stride, the largest and its place,
+"""Vector instructions for pooling: combined rows whose columns are dealt out by the stride, maxima with their places,
 powers and roots.
 
-The same parts as `simd`, and like those for kernels.
+Like the instructions of `simd` they are functions for kernels.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .simd import Vector
 
 @intrinsic
 def lanes_of(typingctx, array):
-    """Elements of an array in a vector, as a constant: addresses of neighbouring vectors need no arithmetic then."""
+    """Elements of an array in a vector, as a constant: so addresses of neighbouring vectors need no arithmetic."""
     count = Vector(array.dtype).count
     return types.int64(array), lambda context, builder, sig, args: emit.INT(count)
 
 
 @intrinsic
 def load_every(typingctx, array, index, stride):
-    """The elements at a flat index and every `stride` behind it, one by one."""
+    """A vector of every `stride`-th element from a flat index on, loaded one by one."""
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
@@ -43,8 +43,8 @@ def load_every(typingctx, array, index, stride):
 
 @intrinsic
 def load_every_inside(typingctx, array, index, stride, first, last, fill):
-    """The same, but of the columns from that index on only those from `first` to before `last` are read; the others
-    count as `fill`."""
+    """A vector of every `stride`-th element from a flat index on; of the columns from there on only those from `first`
+    to before `last` are read, and the others count as `fill`."""
     kind = Vector(array.dtype)
 
     def codegen(context, builder, sig, args):
@@ -63,7 +63,7 @@ def load_every_inside(typingctx, array, index, stride, first, last, fill):
 
 @intrinsic
 def load_beside(typingctx, array, index, vector):
-    """As many elements at a flat index as `vector` has lanes."""
+    """A vector of the elements at a flat index, as many as `vector` has lanes."""
     kind = Vector(array.dtype, vector.count)
 
     def codegen(context, builder, sig, args):
@@ -74,7 +74,7 @@ def load_beside(typingctx, array, index, vector):
 
 @intrinsic
 def splat_beside(typingctx, scalar, vector):
-    """`scalar` in as many lanes as `vector` has."""
+    """A vector of `scalar` in as many lanes as `vector` has."""
     kind = Vector(scalar, vector.count)
     return kind(scalar, vector), lambda context, builder, sig, args: emit.splat(builder, args[0], kind.count)
 
@@ -102,7 +102,7 @@ def store_places(typingctx, array, index, vector, first, step, valid):
 
 @intrinsic
 def where_larger(typingctx, a, b, x, y):
-    """`x` where `a` is larger than `b` or NaN, else `y`; x and y of as many lanes."""
+    """`x` where `a` is larger than `b` or NaN, else `y`; all four have equally many lanes."""
 
     def codegen(context, builder, sig, args):
         return builder.select(emit.wins(builder, a.scalar, *args[:2]), *args[2:])
@@ -110,7 +110,7 @@ def where_larger(typingctx, a, b, x, y):
     return x(a, b, x, y), codegen
 
 
-#: Ways to make one value of several: the elementwise maximum, the sum.
+#: Functions that combine two vectors: the elementwise maximum, the sum.
 _COMBINE = {"max": emit.larger, "sum": lambda builder, scalar, a, b: emit.plus(builder, a, b)}
 
 
@@ -151,7 +151,7 @@ def put_lane(typingctx, vector, lane, scalar):
 
 
 def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
-    """The `norm`-th powers: 2 and 3 by multiplications."""
+    """The `norm`-th powers of vectors, for norms 2 and 3 by multiplications."""
     squares = [builder.fmul(vector, vector) for vector in vectors]
     cubes = [builder.fmul(square, vector) for square, vector in zip(squares, vectors, strict=True)]
     two, three = (builder.fcmp_ordered("==", norm, norm.type(number)) for number in (2.0, 3.0))
@@ -164,7 +164,7 @@ def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
 
 
 def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
-    """The `norm`-th root; NaN of negative numbers."""
+    """The `norm`-th roots of a vector's elements; NaN of negative numbers."""
     square = emit.call(builder, f"llvm.sqrt.{emit.suffix(vector.type)}", vector.type, [vector])
     entry = builder.block
     with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(2.0))):
@@ -173,14 +173,14 @@ def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
     return _joined(builder, (square, entry), (root, other))
 
 
-#: Taylor's coefficients: of log2((1 + s) / (1 - s)) / s in s * s, to 1e-10 between the roots of 1/2 and 2; of 2**f in
-#: f, to 1e-8 between -1/2 and 1/2.
+#: Taylor's coefficients: of log2((1 + s) / (1 - s)) / s in s * s, exact to 1e-10 between the roots of 1/2 and 2; and of
+#: 2**f in f, exact to 1e-8 between -1/2 and 1/2.
 _LOG2 = [2 / math.log(2) / k for k in (1, 3, 5, 7, 9, 11)]
 _EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(8)]
 
 
 def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
-    """The power of a positive scalar; of floats as 2 ** (exponent * log2(vector)), in doubles, all together."""
+    """Powers with a positive exponent: of floats all together, as 2 ** (exponent * log2(vector)), in doubles."""
     if vector.type.element != ir.FloatType():
         result = vector
         for lane in range(vector.type.count):  # not LLVM's intrinsic, which it may call where it is not needed
@@ -219,7 +219,7 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
 
     zero, infinite = ir.Constant(vector.type, [0.0] * count), ir.Constant(vector.type, [math.inf] * count)
     result = builder.select(builder.fcmp_ordered("==", vector, zero), zero, result)
-    # What a negative number's power is depends on the exponent: even, odd or broken.
+    # The power of a negative number depends on the exponent: even, odd or broken.
     half = builder.fmul(power, ir.DoubleType()(0.5))
     even, integer = (
         builder.fcmp_ordered("==", value, emit.call(builder, "llvm.floor.f64", value.type, [value]))
@@ -255,16 +255,16 @@ def root(typingctx, vector, norm):
 
 @lru_cache(maxsize=32)
 def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool = False) -> Any:
-    """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
+    """A function for kernels that combines rows by "max" or "sum", and deals columns to as many vectors as the stride.
 
     ``columns(x, at, step, rows, norm)`` is a tuple of vectors, of which the p-th holds at lane l::
 
         op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
 
-    or of the `norm`-th powers of those, if asked for. With `edge` two more arguments, `first` and `last`, say which of
-    the ``stride * lanes`` columns are there, and a third what the others count as; they are not read. Where the "rows"
-    lie `along` one row, each `step` columns behind the one before, that is said of the first, in
-    numbers of 32 bits.
+    or, with `powers`, of the `norm`-th powers of these elements. With `edge` there are two more arguments, `first` and
+    `last`, which tell the columns of ``stride * lanes`` that exist, and a third that the others count as; they are not
+    read. Where the "rows" lie `along` one row, each `step` columns behind the one before, `first` and `last` are those
+    of the first one, in numbers of 32 bits.
     """
     combine = _COMBINE[op]
 
@@ -329,7 +329,7 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool 
 
 
 def _between(builder, first, last, count: int, vectors: int) -> list[ir.Value]:
-    """Masks of the lanes of so many vectors, counted through, from `first` to before `last`."""
+    """Masks of the lanes from `first` to before `last`, counted through so many vectors."""
     lane = ir.Constant(ir.VectorType(emit.I32, count), list(range(count)))
     sides = [builder.trunc(_clamped(builder, side, vectors * count), emit.I32) for side in (first, last)]
     masks = []
@@ -340,8 +340,8 @@ def _between(builder, first, last, count: int, vectors: int) -> list[ir.Value]:
 
 
 def _within(builder, start, size, count: int, vectors: int) -> list[ir.Value]:
-    """Masks of the lanes of so many vectors, counted through from `start` on, from 0 to before `size`; that is one
-    comparison of unsigned numbers, of 32 bits."""
+    """Masks of the lanes from 0 to before `size`, counted from `start` on through so many vectors: one comparison of
+    unsigned numbers of 32 bits."""
     start, size = (emit.splat(builder, builder.trunc(number, emit.I32), count) for number in (start, size))
     numbers = [
         ir.Constant(ir.VectorType(emit.I32, count), list(range(v * count, (v + 1) * count))) for v in range(vectors)
@@ -350,13 +350,13 @@ def _within(builder, start, size, count: int, vectors: int) -> list[ir.Value]:
 
 
 def _clamped(builder, value, most: int):
-    """An integer, but at least 0 and at most `most`."""
+    """An integer, raised to 0 or lowered to `most` if it lies outside."""
     value = builder.select(builder.icmp_signed("<", value, emit.INT(0)), emit.INT(0), value)
     return builder.select(builder.icmp_signed(">", value, emit.INT(most)), emit.INT(most), value)
 
 
 def _dealt(builder, vectors: list[ir.Value]) -> list[ir.Value]:
-    """The elements of consecutive vectors dealt out in turns, as cards are, to as many vectors."""
+    """The elements of consecutive vectors dealt out, as cards are, to as many vectors."""
     hands, count = len(vectors), vectors[0].type.count
     dealt = []
     for hand in range(hands):

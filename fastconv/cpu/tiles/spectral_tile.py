@@ -5,10 +5,10 @@ time; and rows times a matrix, which transforms short rows.
 
     out[r, f] = sum over taps t of weight[t, f] * x[r * row_step + offsets[t], f]
 
-for a vector of frequencies f. Complex numbers lie as NumPy has them, real and imaginary parts in turns. A product of
-those would need its parts swapped; here two real sums are kept, one of x times the real part of the weight and one of x
-times the imaginary part, and put together at the end. So a tap takes one vector of weights, whose parts are spread over
-neighbouring lanes, and for each row one vector of x and two multiply-adds.
+for a vector of frequencies f. Complex numbers lie as in NumPy, each real part followed by its imaginary part. A complex
+product would swap parts at every tap; here two real sums are kept, one of x times the real part of the weight and one
+of x times the imaginary part, and put together at the end. So a tap takes one vector of weights, whose parts are spread
+over neighbouring lanes, and for each row one vector of x and two multiply-adds.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from .simd import Vector, registers
 
 
 def spectral_rows() -> int:
-    """Rows whose two sums and vector of x each, and the two parts of the weight, stay in registers."""
+    """Most rows of a tile whose registers hold two sums and a vector of x for each row, and two parts of a weight."""
     return 8 if registers() == 32 else 4
 
 
 def spectral_tile_address(rows: int, dtype: np.dtype) -> int:
-    """That of `spectral_tile`, for kernels that call it."""
+    """Address of the micro-kernel `spectral_tile`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
     types_ = row, place, place, micro.array(np.int64), row, place, place, row, *[place] * 6
     return micro.address(spectral_tile, (rows,), types_)
 
 
 def spectral_tile(rows: int) -> Any:
-    """A micro-kernel for some lines of `size` numbers, half as many frequencies; all positions and steps count numbers.
+    """A micro-kernel for `rows` lines of `size` numbers, half as many frequencies; positions and steps count numbers.
 
     It is called as ``tile(x, at, row_step, offsets, weight, weight_at, weight_step, out, out_at, pitch, size, count,
-    hop, leap)``. For each vector of frequencies it makes `count` tiles of the same x, as of so many output channels;
-    the next one's weights are `hop` behind, and it goes `leap` behind. `x` and `out` have room for all `rows`.
+    hop, leap)``. For each vector of frequencies it makes `count` tiles of one x, as for so many output channels: from
+    one to the next, weights lie `hop` and sums `leap` further. `x` and `out` need room for all `rows`.
     """
     if emit.is_plain():
         return _plain_tile(rows)
@@ -123,7 +123,7 @@ def _spectral_sums(builder, rows, lanes, here, step, taps, weights, apart):
 
 
 def _plain_tile(rows: int) -> Any:
-    """The same sums, one at a time."""
+    """The twin in plain loops, one sum at a time."""
 
     @jit(key=(rows,))
     def plain_tile(
@@ -144,14 +144,14 @@ def _plain_tile(rows: int) -> Any:
 
 
 def row_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
-    """That of `row_product`, for kernels that call it."""
+    """Address of the micro-kernel `row_product`, for kernels that call it."""
     row, place, number = micro.array(dtype), micro.PLACE, micro.scalar(dtype)
     types_ = row, *[place] * 3, row, place, place, number, number, row, *[place] * 4
     return micro.address(row_product, (rows, vectors), types_)
 
 
 def row_product(rows: int, vectors: int) -> Any:
-    """A micro-kernel: some rows of an array times a matrix, `rows` x (`vectors` * lanes) sums at a time in registers.
+    """A micro-kernel that multiplies rows of an array by a matrix, with `rows` x (`vectors` * lanes) sums in registers.
 
     It is called as ``row_product(x, at, row_step, steps, matrix, matrix_at, matrix_step, shift, floor, out, out_at,
     pitch, valid_rows, valid_lanes)`` and computes, for r < valid_rows, at most `rows`, and l < valid_lanes::
@@ -159,8 +159,8 @@ def row_product(rows: int, vectors: int) -> Any:
         out[out_at + r * pitch + l] = the larger of `floor` and shift + sum over i < steps of
                     x[at + r * row_step + i] * matrix[matrix_at + i * matrix_step + l]
 
-    All arrays are flat, all positions and steps count numbers, and `steps` is at least one. What it reads must be there
-    for all rows and whole tiles.
+    All arrays are flat, all positions and steps count numbers, and `steps` is at least one. `x` and `matrix` must be
+    readable for all rows and whole tiles.
     """
     if emit.is_plain():
         return _plain_rows(rows, vectors)
@@ -206,7 +206,7 @@ def row_product(rows: int, vectors: int) -> Any:
 
 
 def _plain_rows(rows: int, vectors: int) -> Any:
-    """The same sums, one at a time."""
+    """The twin in plain loops, one sum at a time."""
 
     @jit(key=(rows, vectors))
     def plain_rows(

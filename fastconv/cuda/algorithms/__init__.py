@@ -1,1 +1,1 @@
-"""The GPU's algorithms: each module keeps the contract that `fastconv.cuda` tells."""
+"""The GPU's algorithms: each module follows the contract in `fastconv.planner.contract`."""

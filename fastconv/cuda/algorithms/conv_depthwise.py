@@ -1,24 +1,24 @@
 """One channel in a group (depthwise layers, image filters): tiles of the input in shared memory or the first-level
 cache, columns of sums in registers.
 
-Index equation (symbols in `spec`; every output channel reads one channel of the input)::
+Index equation (symbols in `fastconv.specs.conv`; every output channel reads one channel of the input)::
 
     out[n, o, i, j] = bias[o] + sum over a, b of weight[o, a, b] * x[n, o // multiplier, row, col]
 
-A block makes a tile of one plane's output. It first copies what the tile sees of the input, zeros outside, to shared
-memory, so each value is read from there and not again from memory. A thread makes EACH outputs below each other. It
-walks over the kernel's columns, and within over chunks of its rows: it loads the (EACH - 1) * stride + rows values of
-the input below each other that a chunk needs once into registers, for EACH * rows multiply-adds. With EACH = 8 and 7
-rows that is 14 loads of the tile and 7 of the weights for 56 multiply-adds; shared memory gives 32 values a cycle to a
-multiprocessor that does 128. Window, stride and dilation are constants of the compiled code: offsets are parts of the
-instructions.
+A block makes a tile of one plane's output. It first copies the part of the input that the tile sees, with zeros
+outside, to shared memory, so that each value is read from memory only once. A thread makes EACH outputs below each
+other. It walks over the kernel's columns, and in each over chunks of its rows: it loads the (EACH - 1) * stride + rows
+values of the input below each other that a chunk needs once into registers, for EACH * rows multiply-adds. With EACH =
+8 and 7 rows these are 14 loads of the tile and 7 of the weights for 56 multiply-adds; shared memory gives 32 values a
+cycle to a multiprocessor that does 128. Window, stride and dilation are constants of the compiled code, so offsets are
+parts of the instructions.
 
 Small planes get smaller tiles, several planes to a block.
 
-Where channels lie side by side (channels last) a plane's neighbours lie far apart, and what lies together are the same
-pixels of 32 channels. There neighbouring threads have neighbouring channels, every load of a warp is a whole line of
-128 bytes, and each thread makes its outputs below each other as above, but from x itself: what its neighbours in the
-block have seen is in the first-level cache. The kernels of the block's channels lie in shared memory, tap by tap.
+With channels last, neighbouring pixels of a plane lie far apart, and one pixel's values of 32 channels lie together.
+There neighbouring threads have neighbouring channels, and every load of a warp is a whole line of 128 bytes. Each
+thread makes outputs below each other, but from x itself: values that its neighbours in the block have loaded are in
+the first-level cache. The kernels of the block's channels lie in shared memory, tap by tap.
 
 It wins wherever it applies. Not measured yet on a GPU.
 """
@@ -37,18 +37,18 @@ from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
 from ..tiles.ptx import advance
 
-#: Tiles by width of output: threads across, down, planes of a block, and outputs below each other of a thread.
-#: A warp is as wide as the tile where it can be, so that it reads rows; blocks have 128 threads.
+#: Tiles by width of the output: threads across, threads down, planes of a block, and outputs below each other a thread.
+#: A warp is as wide as the tile if it can be, so that it reads rows; blocks have 128 threads.
 TILES: tuple[tuple[int, int, int, int], ...] = ((32, 4, 1, 8), (16, 4, 2, 4), (8, 4, 4, 2))
 if pick(0, 1):
     TILES = ((4, 2, 1, 3), (2, 2, 2, 2), (1, 1, 2, 2))
-#: Of channels last: threads along channels and along columns.
+#: Blocks for channels last: threads along channels and along columns.
 LAST: tuple[tuple[int, int], ...] = ((32, 8), (16, 16), (8, 32))
 if pick(0, 1):
     LAST = ((4, 2), (2, 4))
-#: Rows of the kernel in a chunk: with more, a thread's values of a column no longer fit beside its sums.
+#: Rows of the kernel in a chunk: with more, a thread's values of a column do not fit beside its sums.
 ROWS = 8
-#: Bytes of shared memory a block may have without asking for more.
+#: Bytes of shared memory that a block may have without asking for more (48 KiB).
 SHARED = 48 << 10
 
 
@@ -60,7 +60,7 @@ def _tile(spec: ConvSpec) -> tuple[int, int, int, int]:
 
 
 def _seen(spec: ConvSpec) -> tuple[int, int]:
-    """Rows and columns of input that a tile sees."""
+    """Rows and columns of the input that a tile sees."""
     across, down, _, each = _tile(spec)
     rows = (down * each - 1) * spec.stride[0] + (spec.kh - 1) * spec.dilation[0] + 1
     return rows, (across - 1) * spec.stride[1] + (spec.kw - 1) * spec.dilation[1] + 1
@@ -92,7 +92,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     tiles = spec.n * spec.c_out * -(-spec.oh // (down * each)) * -(-spec.ow // across)
     outputs = tiles * across * down * each
     taps = spec.kh * spec.kw
-    # A thread's loads from shared memory for EACH outputs of a column of a chunk; its multiply-adds, at four a load.
+    # Loads from shared memory for each multiply-add of a chunk's column; the multiply-add counts as a quarter load.
     chunk = min(spec.kh, ROWS) if spec.dilation[0] == 1 else 1
     loads = ((each - 1) * min(spec.stride[0], chunk) + 2 * chunk) / (each * chunk) + 0.25
     work = 4 * outputs * taps * 2 * loads / (machine.flops(spec.dtype) * machine.gemm_share)
@@ -126,7 +126,7 @@ def run(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, strea
 
 
 def _run_last(spec: ConvSpec, x: Tensor, packed: Tensor, bias: Any, out: Tensor, stream: Stream) -> bool:
-    """Launch the kernel for channels last, unless its weights or blocks are too many; whether it did."""
+    """Launch the kernel for channels last; False if its weights or blocks are too many, and nothing was launched."""
     across, down = next((block for block in LAST if spec.c_out > block[0] // 2), LAST[-1])
     each = {1: 8, 2: 4}.get(spec.stride[0], 2)
     shared = across * spec.kh * spec.kw * spec.acc_dtype.itemsize
@@ -254,7 +254,7 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
         sums, values = cuda.local.array(each, kind), cuda.local.array(values_of_chunk, kind)
         for r in range(each):
             sums[r] = bias[o]
-        # Unsigned 64 bits, so that Numba does not check for negative indices and constants become parts of addresses.
+        # With unsigned 64 bits Numba does not check for negative indices, and constants become parts of addresses.
         line, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
         for _ in range(chunks):
             base = line

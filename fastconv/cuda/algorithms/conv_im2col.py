@@ -1,20 +1,20 @@
 """The input unrolled into columns, then one matrix product a group: two kernels that are each easy to make fast.
 
-Index equation (symbols in `spec`; k runs over the taps (c, a, b) of a group, p over the pixels (i, j) of an output)::
+Index equation (symbols in `fastconv.specs.conv`; k runs over a group's taps (c, a, b), p over output pixels (i, j))::
 
     columns[n, g, k, p] = x[n, g * c_group + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
     out[n, o, p] = bias[o] + sum over k of weight[o, k] * columns[n, g, k, p]
 
-Unroll (in `shared.im2col`): one thread an element; neighbours have neighbouring pixels. The columns are kh * kw times
-the input, so images are taken a few at a time, and each value is written and read once more than by kernels that do
-not unroll.
+Unrolling (in `shared.im2col`): one thread for each element; neighbours have neighbouring pixels. The columns are
+kh * kw times the input, so a few images are taken at a time. Each value is written and read once more than by kernels
+that do not unroll.
 
 Product: a block makes a tile of TILE_O channels by TILE_P pixels. TILE_K rows of both operands at a time are copied to
-shared memory, where each value is read by 16 threads; each thread keeps 4x4 sums in registers, so two loads of four
-values feed 16 multiply-adds. That is the second step of Boehm's ladder (How to Optimize a CUDA Matmul Kernel, 2022).
+shared memory, where 16 threads read each value; each thread keeps 4x4 sums in registers, so two loads of four values
+feed 16 multiply-adds. This is the second step of Boehm's ladder (How to Optimize a CUDA Matmul Kernel, 2022).
 
-It wins nothing over gathering kernels; it is the classic (Chellapilla, Puri and Simard, 2006), for any dtype and
+It wins nothing over kernels that gather; it is the classic (Chellapilla, Puri and Simard, 2006), for any dtype and
 geometry.
 """
 
@@ -31,14 +31,14 @@ from ..system.kernels import cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, behind, dense
 from ..tiles.elements import narrow, widen
 
-#: Sums of a thread, in each direction: 16 sums and 8 operands are well within its registers.
+#: Sums of a thread in each direction: 16 sums and 8 operands are well within its registers.
 EACH = pick(4, 2)
-#: Threads of a block in each direction, and what they make together.
+#: Threads of a block in each direction; the tile that they make together.
 SIDE = pick(16, 2)
 TILE_O = TILE_P = EACH * SIDE
-#: Taps copied at a time: one value of each operand per thread and sum.
+#: Taps copied at a time: each thread copies one value of each operand for each of its sums in one direction.
 TILE_K = pick(16, 2)
-#: Bytes of columns made at a time, unless one image alone has more.
+#: Bytes of columns that are made at a time (128 MiB), unless one image alone has more.
 COLUMN_BYTES = 128 << 20
 
 
@@ -58,12 +58,12 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _column_elements(spec: ConvSpec) -> int:
-    """Of one image."""
+    """Elements of the columns of one image."""
     return spec.groups * spec.taps * spec.oh * spec.ow
 
 
 def _images(spec: ConvSpec) -> int:
-    """How many are unrolled at a time."""
+    """Number of images that are unrolled at a time."""
     return max(1, min(spec.n, COLUMN_BYTES // (_column_elements(spec) * spec.dtype.itemsize)))
 
 

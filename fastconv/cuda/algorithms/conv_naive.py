@@ -1,13 +1,13 @@
 """The definition: one thread an output element, which sums over channels and taps.
 
-Index equation (symbols in `spec`)::
+Index equation (symbols in `fastconv.specs.conv`)::
 
     out[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, first + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
 
-Neighbouring threads have neighbouring columns, so a warp reads rows of the input in whole sectors and one weight for
-all. Everything is loaded again for every output: 2 loads a multiply-add, of which the caches serve most. Any dtype, any
-strides. It is what the other kernels are read against, and what integers wider than a byte run on.
+Neighbouring threads have neighbouring columns, so a warp reads rows of the input in whole sectors, and one weight for
+all. Everything is loaded again for every output: 2 loads a multiply-add, most of them from caches. Any dtype, any
+strides. The other kernels are read against it, and integers wider than a byte run on it.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@ Index equation::
 
     out[n, o, p] = bias[o] + sum over c of weight[o, c] * x[n, c, p]        p = (i, j)
 
-What it changes over `implicit_gemm`: without stride and padding, pixels that follow each other in the output do so in
-the input. A thread of the float32 tile copies four of them at once (128 bits) to shared memory, where `implicit_gemm`
-looks up and copies each: 583 instructions for 512 multiply-adds instead of 592. With a
-stride or padding, with channels last, and on tensor cores it is `implicit_gemm`.
+What it changes over `conv_implicit_gemm`: without stride and padding, pixels that follow each other in the output also
+do so in the input. A thread of the float32 tile copies four of them at once (128 bits) to shared memory, where
+`conv_implicit_gemm` looks up and copies each: 583 instructions for 512 multiply-adds instead of 592. With a stride or
+padding, with channels last, and on tensor cores it computes as `conv_implicit_gemm` does.
 
 It wins for 1x1 layers. Not measured yet on a GPU.
 
@@ -22,7 +22,7 @@ from ..shared import product
 from ..shared.gather import Packed, limits
 from ..system.streams import Buffer, Stream, Tensor
 
-#: Of `implicit_gemm`'s time, from the number of instructions.
+#: Time relative to `conv_implicit_gemm`, from instruction counts.
 SHARE = 583 / 592
 
 

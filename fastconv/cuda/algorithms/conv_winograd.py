@@ -1,4 +1,4 @@
-"""Winograd's minimal filtering in three passes: F(2x2, 3x3) and F(4x4, 3x3), from the exact algorithms of `toom_cook`.
+"""Winograd's minimal filtering in three passes: F(2x2, 3x3) and F(4x4, 3x3), with exact matrices from `toom_cook`.
 
 Index equation, for each element e of a transformed tile (16 or 36 of them) and each tile t of m x m outputs::
 
@@ -6,14 +6,14 @@ Index equation, for each element e of a transformed tile (16 or 36 of them) and 
     M[e, o, t] = sum over c of U[e, o, c] * V[e, c, t]                                  pass 2
     out[o, tile t] = A M[:, o, t] A^T + bias[o]                                         pass 3
 
-What it changes over `implicit_gemm`: the multiplications, 16 or 36 for 4 or 16 outputs instead of 36 or 144. Pass 2 is
-a 1x1 convolution of one row of tiles, with a group for each element: it runs on `gemm` as it is. Passes 1 and 3
-keep a tile in a thread's registers; neighbouring threads have neighbouring tiles, or channels where these lie side by
-side.
+What it changes over `conv_implicit_gemm`: the number of multiplications, 16 or 36 for 4 or 16 outputs instead of 36 or
+144. Pass 2 is a 1x1 convolution of one row of tiles, with a group for each element; `shared.gemm` runs it as it is.
+Passes 1 and 3 keep a tile in a thread's registers; neighbouring threads have neighbouring tiles, or neighbouring
+channels where these lie side by side.
 
-V and M are 2.25 (F(4x4)) or 4 (F(2x2)) times the input and output. Images are taken a few at a time, so that both stay
-in the second-level cache; whether that is worth its launches is an estimate, as the sizes' costs are. The error in
-float32 is some 5e-7 times `Axis.amplification` squared (1.7 and 6.9) of the largest output; `LIMIT` keeps it below
+V and M are 2.25 (F(4x4)) or 4 (F(2x2)) times the input and output. A few images are taken at a time, so that both stay
+in the second-level cache; whether that is worth its launches is an estimate, as are the costs of the sizes. The error
+in float32 is some 5e-7 times `Axis.amplification` squared (1.7 and 6.9) of the largest output; `LIMIT` keeps it below
 1e-5.
 
 It wins for 3x3 layers with some 100 channels and more. Not measured yet on a GPU. Registers: 64 and 48, no spill.
@@ -40,17 +40,17 @@ from ..system.streams import Buffer, Stream, Tensor
 from ..tiles.linear_map import transform
 from ..tiles.ptx import int64
 
-#: Outputs of a tile, along one axis.
+#: Outputs of a tile along one axis.
 SIZES = (2, 4)
-#: Most `Axis.amplification` of both axes together, as on the CPU.
+#: Largest product of both axes' `Axis.amplification`, as on the CPU.
 LIMIT = 20
-#: Of V and M together: half of the second-level cache of an H100.
+#: Bytes of V and M together (24 MiB): half of the second-level cache of an H100.
 SLICE_BYTES = pick(24 << 20, 8 << 10)
 BLOCK = pick(128, 8)
 
 
 class Plan(NamedTuple):
-    """Packed transformed weights, and zeros for the products, which have no bias."""
+    """Packed transformed weights, and a bias of zeros for the products."""
 
     algorithm: Axis
     product: Packed
@@ -64,7 +64,7 @@ def supports(spec: ConvSpec) -> str | None:
         return "the sums of a transformed tile cancel, for which tensor cores have too few digits"
     if (spec.kh, spec.kw) != (3, 3) or spec.stride != (1, 1) or spec.dilation != (1, 1):
         return "it is for 3x3 kernels without stride and dilation"
-    # V of a very large image has more elements than the image.
+    # For a very large image, V has more elements than the image.
     return limits(spec) or next(filter(None, (limits(_product(spec, algorithm)) for algorithm in _sizes())), None)
 
 
@@ -78,7 +78,7 @@ def _tiles(spec: ConvSpec, algorithm: Axis) -> tuple[int, int]:
 
 
 def _images(spec: ConvSpec, algorithm: Axis) -> int:
-    """Images whose V and M fit into a slice."""
+    """Number of images whose V and M fit into a slice."""
     high, wide = _tiles(spec, algorithm)
     image = (spec.c_in + spec.c_out) * algorithm.elements**2 * high * wide * spec.acc_dtype.itemsize
     return max(1, min(spec.n, SLICE_BYTES // image))
@@ -104,7 +104,7 @@ def _cost(spec: ConvSpec, machine: Machine, algorithm: Axis) -> float:
     size, count = spec.acc_dtype.itemsize, algorithm.elements**2
     outside = size * (spec.n * (spec.c_in * spec.h * spec.w + spec.c_out * spec.oh * spec.ow))
     between = 2 * size * count * tiles * (spec.c_in + spec.c_out)
-    # What lies between the passes is read and written in the second-level cache, some twice as fast as memory.
+    # V and M are written and read in the second-level cache, which is some twice as fast as memory.
     moved = (outside + between / 2) / machine.bandwidth
     cut = gemm.best(product, machine, whole=True)
     return slices * (3 * machine.launch + gemm.seconds(product, machine, cut)) + moved
@@ -159,7 +159,7 @@ def run(spec: ConvSpec, x: Tensor, packed: Plan, bias: Buffer, out: Tensor, stre
 
 
 def _between(channels: int, product: ConvSpec, last: bool, stream: Stream) -> tuple[Tensor, tuple[int, int, int]]:
-    """Memory for V or M, of each group channels last or first, and its steps (group, channel, tile)."""
+    """Memory for V or M, with the channels of each group last or first, and its steps (group, channel, tile)."""
     buffer = stream.empty(channels * product.w, product.acc_dtype)
     own = channels // product.groups
     c, t = (1, own) if last else (product.w, 1)
@@ -213,7 +213,7 @@ def _inputs(m, dtype, last):
             n = t // wide // high
             top, left = t // wide % high * step - pads[0], t % wide * step - pads[1]
             if n >= images:
-                top = h  # what fills up a row of tiles is zero
+                top = h  # the tiles that fill up the row are zero
             start = (first + n) * x_steps[0] + c * x_steps[1] + top * x_steps[2] + left * x_steps[3]
             for i in range(size):
                 for j in range(size):

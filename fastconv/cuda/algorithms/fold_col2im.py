@@ -5,8 +5,7 @@
     out[n, c, u, v] = sum of columns[n, (c, a, b), (i, j)] over all taps and pixels with row = u and col = v
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
 
-One thread an element of the image, which gathers what it sums up: nobody else writes to it, and the order is the same
-every time.
+One thread for each element of the image, which gathers its terms: no other thread writes to it, and the order is fixed.
 
 Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
 """
@@ -36,7 +35,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def run(spec: ConvSpec, x: Tensor, out: Tensor, stream: Stream) -> None:
-    """`x` are the columns (1, images, rows, pixels)."""
+    """Fill `out`; `x` are the columns (1, images, rows, pixels)."""
     (top, _), (left, _) = spec.padding
     stream.launch(
         _fold(x.dtype, spec.acc_dtype, out.dtype), -(-out.size // BLOCK), BLOCK,

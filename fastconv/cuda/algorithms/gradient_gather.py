@@ -5,14 +5,14 @@
     max:  out[n, c, u, v] = sum of grad[n, c, i, j] over the windows whose maximum lies at the flat index u * w + v
     avg:  out[n, c, u, v] = sum of grad[n, c, i, j] / (high[i] * wide[j]) over the windows that (u, v) is in
 
-The windows of a row u are i with i * stride_h - top + a * dilation_h = u for a tap a: neighbours from a first to a last
-one, of which a dilation leaves some out. On the CPU each output adds to the elements of its window; here that would
-take atomic additions, whose order, and with it the result, differs from run to run. Nobody else writes to what a
-thread has gathered, and a window that does not overlap others is read once.
+The windows of row u are the i with i * stride_h - top + a * dilation_h = u for a tap a: neighbours from a first one to
+a last one, some of which a dilation leaves out. What it changes over the CPU's `gradient_scatter`, where each output
+adds to the elements of its window: that would take atomic additions here, whose order, and with it the result, differs
+from run to run. Here only one thread writes to an element, and windows that do not overlap are read once.
 
-What a mean is divided by is a product of one number a row and one a column, so for windows that overlap much columns
-are gathered first, then rows: kw / stride_w + kh / stride_h additions an element, not their product. Maxima are found
-by comparing indices, of all windows that an element is in.
+The divisor of a mean is a product of one number a row and one a column. So for windows that overlap much, columns are
+gathered first, then rows: kw / stride_w + kh / stride_h additions an element, not their product. Maxima are found by
+comparing the indices of all windows that an element is in.
 
 As in `pool_rows`, neighbouring threads have neighbouring columns, or channels where these lie side by side, and window,
 stride and dilation are constants of the compiled code. Not measured yet on a GPU.
@@ -35,18 +35,18 @@ from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
 from ..tiles.ptx import inlined, int32, int64
 
-#: Windows that an element is in, from which on means are gathered column by column first, which writes and reads a
-#: plane more.
+#: Least number of windows that an element is in for which means are gathered columns first, which writes and reads one
+#: more plane.
 MANY = 10
-#: From here on 32 bits might not do for places.
+#: Sizes from which on 32 bits may not be enough for places.
 LARGE = 1 << 28
 
 
 class Axis(NamedTuple):
-    """Windows along an axis."""
+    """The windows along an axis."""
 
     size: int
-    """Elements of the input."""
+    """Number of elements of the input."""
     windows: int
     taps: int
     stride: int
@@ -54,13 +54,13 @@ class Axis(NamedTuple):
     gap: int
     """The dilation."""
     before: int = 0
-    """Padding that counts for the divisor."""
+    """Padding before the input that counts in the divisor."""
     counted: int = 0
-    """Elements, and padding behind them, that do."""
+    """Elements, and padding behind them, that count in the divisor."""
 
     @property
     def overlap(self) -> int:
-        """Windows that an element is in, at most."""
+        """Most windows that an element is in."""
         return min(self.windows, -(-self.taps // self.stride))
 
 
@@ -75,7 +75,7 @@ def _axes(spec: PoolSpec) -> tuple[Axis, Axis]:
 
 
 def _whole(size: int) -> Axis:
-    """An axis whose windows are its elements."""
+    """An axis whose windows are its single elements."""
     return Axis(size, size, 1, 1, 0, 1, 0, size)
 
 
@@ -91,12 +91,12 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """Of averages the columns that are gathered first."""
+    """Bytes of scratch memory: for averages, the columns that are gathered first."""
     return 0 if spec.op == "max" else spec.planes * spec.oh * spec.w * 8
 
 
 def run(spec: PoolSpec, x: Tensor | None, grad: Tensor, out: Tensor, stream: Stream) -> None:
-    """Of maxima, `x` are the indices of those that were pooled."""
+    """Fill `out`. For maxima, `x` are their indices."""
     if x is None:
         _avg_pool(spec, grad, out, stream)
     else:
@@ -127,7 +127,7 @@ def _avg_pool(spec: PoolSpec, grad: Tensor, out: Tensor, stream: Stream) -> None
 
 
 def like(x: Tensor, shape: tuple[int, ...], dtype: np.dtype, stream: Stream) -> Tensor:
-    """New memory in the order of `x`: channels first or last."""
+    """New memory with the layout of `x`: channels first or last."""
     n, c, h, w = shape
     buffer = stream.empty(n * c * h * w, dtype)
     return Tensor(buffer.pointer, dtype, shape, (c * h * w, 1, w * c, c), buffer) if lanes_last(x) else dense(
@@ -144,7 +144,7 @@ def _spread(rows: Axis, cols: Axis, divisor: int, grad: Tensor, out: Tensor, str
 
 
 def _layout(rows: Axis, cols: Axis, out: Tensor) -> tuple:
-    """Tiles across and down, grid and block, sizes, and what is a constant of the code."""
+    """Tiles across and down, grid and block, sizes, and the constants of the compiled code."""
     last, (n, c, h, w) = lanes_last(out), out.shape
     lanes, depth = (c, n * w) if last else (w, n * c)
     across, down, deep = block = block_shape(lanes)
@@ -157,7 +157,7 @@ def _layout(rows: Axis, cols: Axis, out: Tensor) -> tuple:
 
 
 def _finders(rows, cols, block, last, wide):
-    """What both kernels need: their integers, where a thread is, and which windows an element is in."""
+    """Code that both kernels need: their integers, a thread's place, and the windows that an element is in."""
     (across, down, deep), number = block, int64 if wide else int32
 
     @inlined
@@ -177,7 +177,7 @@ def _finders(rows, cols, block, last, wide):
 
         @inlined
         def found(at, count):
-            """First and last + 1."""
+            """The first window, and the last + 1."""
             low = number(at - (taps - 1) * gap)
             first = number(0)
             if low > 0:

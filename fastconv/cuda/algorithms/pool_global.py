@@ -1,4 +1,4 @@
-"""Few and large windows, as of global pooling: many threads share a window and fold what they found, two and two.
+"""Few large windows, as in global pooling: many threads share a window and combine their results in pairs.
 
 ::
 
@@ -6,20 +6,19 @@
     avg:  out[n, c, i, j] = (sum over e of x[n, c, pixel(e)]) / divisor
     lp:   as avg, of the powers of x and with the root in the end
 
-What it changes over `rows`, where a thread has a window for itself: neighbouring threads load neighbouring elements, so
-that a warp reads whole sectors however far windows are apart, and one large window keeps a whole GPU busy.
+What it changes over `pool_rows`, where a thread has a window for itself: neighbouring threads load neighbouring
+elements, so that a warp reads whole sectors however far windows are apart, and one large window keeps a whole GPU busy.
 
-Threads e, e + `each`, e + 2 `each` ... of a window are one thread's; then each half of the threads folds into the other
-in shared memory, log2(`each`) times. `each` is 8 for small windows, a warp or a block for larger ones; where channels
-lie side by side (channels last) neighbouring threads have neighbouring channels, and 8 share a window. Where that fills
-no GPU, windows are cut into parts, of which a second launch of the same kernel makes the result: always in the same
-order.
+One thread takes the elements e, e + `each`, e + 2 `each` ... of a window; then one half of the threads combines its
+results with the other half's in shared memory, log2(`each`) times. `each` is 8 for small windows, a warp or a block for
+larger ones. Where channels lie side by side (channels last), neighbouring threads have neighbouring channels, and 8
+share a window. Where that does not fill a GPU, windows are cut into parts, and a second launch of this kernel makes the
+result from the parts, always in one order.
 
-Adaptive pooling, whose windows are of unequal size, is done by the same kernel; it takes no account of padding, stride
-or dilation then.
+The kernel also does adaptive pooling, with windows of unequal size, and then ignores padding, stride and dilation.
 
-The index of a maximum is its first occurrence's, or the last NaN's: what is folded has an index, and equals choose by
-it. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
+The index of a maximum is the first one's, or the last NaN's: each result has an index, which decides between equal
+values. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
 
 Source: Harris, Optimizing parallel reduction in CUDA, 2007.
 """
@@ -37,22 +36,22 @@ from ..system.kernels import INT64, MOST_BLOCKS, cuda, device_function, factory,
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
 
-#: Threads of a block, of a warp, and of those that share a small window: they load a sector of 32 bytes at a time.
+#: Threads of a block, of a warp, and of those that share a small window, which load a sector of 32 bytes at a time.
 THREADS, WARP, FEW = pick(256, 8), pick(32, 4), pick(8, 2)
-#: Elements of a window from which on a warp shares it, and a block; and of the least part.
+#: Elements of a window from which on a warp shares it, and from which on a block does; least elements of a part.
 MEDIUM, LARGE, PART = pick(256, 8), pick(2048, 24), pick(8192, 16)
-#: Threads of a multiprocessor that hide memory's latency.
+#: Threads of a multiprocessor that are enough to hide memory's latency.
 BUSY = pick(1024, 1)
 
 
 class Cut(NamedTuple):
-    """How windows are shared out."""
+    """A division of windows among threads."""
 
     each: int
-    """Threads of a window."""
+    """Threads that share a window."""
     parts: int
     share: int
-    """Elements of a part, at most."""
+    """Most elements of a part."""
 
 
 def supports(spec: PoolSpec) -> str | None:
@@ -64,7 +63,7 @@ def supports(spec: PoolSpec) -> str | None:
 
 
 def _elements(spec: PoolSpec) -> int:
-    """Of a window inside the input, at most."""
+    """Most elements of a window that lie inside the input."""
     return min(spec.kh, spec.h) * min(spec.kw, spec.w)
 
 
@@ -78,7 +77,7 @@ def _cut(spec: PoolSpec, machine: Machine, last: bool) -> Cut:
 
 
 def _flat(spec: PoolSpec, x: Tensor) -> bool:
-    """Whether a window's pixels follow each other at equal steps: those of whole rows."""
+    """Whether a window's pixels follow each other at equal steps, because it has whole rows."""
     whole = spec.ow == 1 and spec.kw - spec.padding[1][0] >= spec.w and (spec.dilation[1] == 1 or spec.w == 1)
     rows = spec.h == 1 or (x.strides[2] == spec.w * x.strides[3] and (spec.dilation[0] == 1 or spec.kh == 1))
     return whole and rows
@@ -88,9 +87,9 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     windows, elements = spec.planes * spec.oh * spec.ow, _elements(spec)
     cut = _cut(spec, machine, False)
     filled = min(1.0, windows * cut.each * cut.parts / (machine.processors * BUSY))
-    # Some 30 instructions an element that is found by a division, 10 otherwise, and 150 of each thread for folding.
+    # Some 30 instructions for an element that a division finds, 10 otherwise, and 150 of each thread for combining.
     flat = spec.ow == 1 and spec.kw >= spec.w
-    rounds = -(-cut.share // cut.each) * (10 if flat else 30) + 150  # divisions of 64 bits among them
+    rounds = -(-cut.share // cut.each) * (10 if flat else 30) + 150  # the divisions have 64 bits
     work = windows * cut.parts * cut.each * rounds / 128 / (machine.processors * machine.clock)
     moved = windows * (elements * spec.dtype.itemsize + spec.out_dtype.itemsize)
     launches = 2 if cut.parts > 1 else 1
@@ -134,7 +133,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 
 @device_function
 def _inside(start, dilation, size, taps):
-    """The taps of a window, first and last + 1, that lie inside an axis."""
+    """The taps of a window inside an axis: the first and the last + 1."""
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 

@@ -6,9 +6,9 @@
     avg:  out[n, c, k, i, j] = (sum over e, a, b of x[n, c, z, row, col]) / divisor
     lp:   out[n, c, k, i, j] = (kd * kh * kw / divisor * sum over e, a, b of x[n, c, z, row, col] ** norm) ** (1 / norm)
 
-Taps outside the input are left out: minus infinity for max, zero for the sums. The divisor is the caller's, or the
-window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
-The index of a maximum is its first occurrence's, or the last NaN's, as in PyTorch.
+Taps outside the input are left out: they count as minus infinity for max, as zero in sums. The divisor is the caller's,
+or the number of the window's taps inside the padded input (`count_include_pad`), or inside the input. Sums are float64.
+The index of a maximum is the first one's, or the last NaN's, as in PyTorch.
 
 An image is a volume of one plane. Neighbouring threads have neighbouring columns. It does everything; the work grows
 with the area of the window.
@@ -37,7 +37,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     outputs = spec.planes * depth.od * spec.oh * spec.ow
     taps = min(depth.kd, depth.d) * min(spec.kh, spec.h) * min(spec.kw, spec.w)
     read = min(spec.planes * depth.d * spec.h * spec.w * spec.dtype.itemsize, outputs * taps * 32)  # whole sectors
-    # Neighbouring threads read as far apart as their windows are: half of the bandwidth at best.
+    # Neighbouring threads read as far apart as their windows are: at most half of the bandwidth is used.
     return machine.naive(outputs, taps, np.float32, 2 * read + outputs * spec.out_dtype.itemsize)
 
 
@@ -54,7 +54,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     x_steps, out_steps = volume(x.strides), volume(out.strides)
     blocks = -(-out.size // BLOCK)
     if spec.op == "max":
-        found = out if indices is None else indices  # a pointer that is not written to
+        found = out if indices is None else indices  # a pointer that the kernel does not write to
         kernel = _naive_max(x.dtype, indices is not None)
         arrays = x.pointer, x_steps, out.pointer, out_steps, found.pointer, volume(found.strides)
         stream.launch(kernel, blocks, BLOCK, *arrays, *geometry)
@@ -68,7 +68,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 
 @device_function
 def _inside(start, dilation, size, taps):
-    """The taps of a window, first and last + 1, that lie inside an axis: not all, so that a window may be huge."""
+    """The taps of a window inside an axis, the first and the last + 1; found without a loop, for huge windows."""
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
@@ -88,7 +88,7 @@ def _naive_max(dtype, with_indices):
         e0, e1 = _inside(front, dilation[0], image[0], window[0])
         a0, a1 = _inside(top, dilation[1], image[1], window[1])
         b0, b1 = _inside(left, dilation[2], image[2], window[2])
-        # The first tap inside the input is where the search begins; there is one, the spec saw to that.
+        # The search begins at the first tap inside the input; the spec's checks make sure that there is one.
         z, row, col = front + e0 * dilation[0], top + a0 * dilation[1], left + b0 * dilation[2]
         found = (z * image[1] + row) * image[2] + col
         bits = x[start + z * x_steps[2] + row * x_steps[3] + col * x_steps[4]]

@@ -1,14 +1,13 @@
-"""Small windows read where they lie: the window is a constant of the compiled code, so all its loads are under way at
-once.
+"""Small windows read in place: the window is a constant of the compiled code, so all its loads are under way at once.
 
-The equations are those of `pool_naive`; sums are kept in float32 for float32 and halves, which is exact to a few
-roundings for a window of at most TAPS elements.
+The equations are those of `pool_naive`; sums are float32 for float32 and halves, which is exact to a few roundings for
+a window of at most TAPS elements.
 
-What limits pooling is memory, and what a direct kernel adds to it is arithmetic on indices. So a thread finds its place
-by three divisions in 32 bits, and then makes EACH outputs below each other; neighbouring threads have neighbouring
-columns, or neighbouring channels if these lie together in memory (channels last), so that a warp reads whole rows.
-Windows inside the image, nearly all of them, are read without checks; the overlap of windows is served by the
-first-level cache.
+What it changes over `pool_naive`: memory limits pooling, and a direct kernel adds arithmetic on indices. So a thread
+finds its place by three divisions in 32 bits, and then makes EACH outputs below each other. Neighbouring threads have
+neighbouring columns, or neighbouring channels if these lie together in memory (channels last), so that a warp reads
+whole rows. Windows inside the image, nearly all of them, are read without checks; where windows overlap, elements come
+from the first-level cache.
 
 It wins for windows up to about 5x5, and wherever windows do not overlap. Not measured yet on a GPU.
 """
@@ -25,9 +24,9 @@ from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pointe
 from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
 
-#: Outputs below each other of one thread: enough loads under way to hide memory's latency at full occupancy.
+#: Outputs of a thread below each other: enough loads under way to hide memory's latency at full occupancy.
 EACH = 2
-#: Loads of a window that are written out; with more, compiling takes long and `running` is faster.
+#: Most loads of a window, which are written out; with more, compiling takes long and `pool_running` is faster.
 TAPS = 64
 
 
@@ -44,9 +43,9 @@ def supports(spec: PoolSpec) -> str | None:
 def cost(spec: PoolSpec, machine: Machine) -> float:
     outputs = spec.planes * spec.oh * spec.ow
     read = spec.planes * spec.h * spec.w * spec.dtype.itemsize
-    read = min(read, outputs * spec.kh * spec.kw * 32)  # whole sectors, where strides leave elements out
-    # A multiprocessor loads 32 values a cycle from its cache, and does 128 of about 40 other instructions an output;
-    # threads that have none are no faster.
+    read = min(read, outputs * spec.kh * spec.kw * 32)  # whole sectors, if strides leave out elements
+    # A multiprocessor loads 32 values a cycle from its cache and does 128 other instructions a cycle; an output takes
+    # about 40 of these. Threads without an output take as long.
     across, down, deep = block_shape(spec.ow)
     threads = -(-spec.ow // across) * across * -(-spec.oh // (down * EACH)) * down * -(-spec.planes // deep) * deep
     loads = EACH * threads * (spec.kh * spec.kw / 32 + 40 / 128) / (machine.processors * machine.clock)
@@ -68,7 +67,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     geometry = (lanes, depth, oh, ow if last else c), (spec.h, spec.w), (top, left), tiles
     window = (spec.kh, spec.kw), spec.stride, spec.dilation
     if spec.op == "max":
-        found = out if indices is None else indices  # a pointer that is not written to
+        found = out if indices is None else indices  # a pointer that the kernel does not write to
         kernel = _rows_max(x.dtype, *window, block, last, indices is not None)
         arrays = x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides
         stream.launch(kernel, blocks, block, *arrays, *geometry)
@@ -112,7 +111,7 @@ def _rows_max(dtype, window, stride, dilation, block, last, with_indices):
                                 best, bits, found = value, raw, np.int64(a * gap_h * w + b * gap_w)
                     found += top * w + left
                 else:
-                    # Some tap is inside, the spec saw to that; the first one begins the search.
+                    # Some tap is inside, as the spec's checks make sure; the search begins at the first one.
                     a = max(0, -(top // gap_h))
                     b = max(0, -(left // gap_w))
                     found = (top + a * gap_h) * w + left + b * gap_w

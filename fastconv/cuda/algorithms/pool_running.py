@@ -1,25 +1,23 @@
-"""Large windows, first along the rows and then down the columns, by doubling: work grows with the logarithm of the
-window.
+"""Large windows by doubling, first along rows and then down columns: work grows with the logarithm of the window.
 
-Maxima and sums of p taps are put together from those of half as many (d is the dilation, o is max or +), and a window
-of k taps from those of the binary digits of k, one behind the other::
+The maximum or sum of p taps is put together from two of half as many taps, and a window of k taps from those of the
+binary digits of k, one behind the other (d is the dilation, o is max or +)::
 
     m_1(i) = x(i),   m_2p(i) = m_p(i) o m_p(i + p d)
     window(i) = m_p(i) o m_q(i + p d) o m_r(i + (p + q) d) ...                           k = p + q + r + ..., p < q < r
 
-A block takes a strip of one axis with what its windows see beside it to shared memory, doubles it there log2(k) times,
-all threads at once, and writes one result a window: so each pass reads and writes memory once whatever the window is.
-Sums are of pairs of pairs, without the subtractions of a running sum, whose error grows and which spread NaN and
-infinity.
+What it changes over `pool_rows`: a block takes a strip of one axis, with all that its windows see, to shared memory,
+doubles it there log2(k) times, all threads at once, and writes one result a window. So each pass reads and writes
+memory once, whatever the window is. Sums are pairs of pairs, without the subtractions of a running sum, whose error
+grows and which spread NaN and infinity.
 
-Along the rows a strip is one row. Down the columns it is LANES neighbouring columns, so that whole sectors are read.
-Both are the same kernel, which sees memory as (outer, axis, inner). The first pass leaves values (and with them
-columns, where indices are asked for) in scratch memory, the second makes the result.
+A strip along the rows is one row. A strip down the columns is LANES neighbouring columns, so that whole sectors are
+read. One kernel makes both; it sees memory as (outer, axis, inner). The first pass leaves values (and their columns, if
+indices are asked for) in scratch memory, the second makes the result.
 
 Sources: van Herk (1992) and Gil and Werman (1993) for the problem, Hillis and Steele (1986) for doubling. It wins from
 windows of about 6x6 with small strides on. Not measured yet on a GPU.
 """
-
 from __future__ import annotations
 
 import math
@@ -33,13 +31,13 @@ from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pick, 
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
 
-#: Of a strip in shared memory: two that take turns, and one of the windows so far.
+#: Copies of a strip in shared memory: two in turn, and the windows so far.
 COPIES = 3
-#: Threads of a block, for strips that are long enough, and of a warp.
+#: Threads of a block, for strips that are long enough, and threads of a warp.
 THREADS, WARP = pick(256, 4), pick(32, 4)
-#: Neighbouring columns of a strip on its way down: a sector of 32 bytes.
+#: Neighbouring columns of a strip down the columns: a sector of 32 bytes.
 LANES = pick(8, 2)
-#: Bytes of shared memory of a block, and positions on the axis that it holds at most if the window lets it.
+#: Bytes of shared memory of a block (48 KiB), and most positions on the axis in it, unless a window needs more.
 SHARED, POSITIONS = 48 << 10, pick(1024, 12)
 
 
@@ -60,7 +58,7 @@ def _reach(spec: PoolSpec, axis: int) -> int:
 
 
 def _strip(spec: PoolSpec, axis: int, lanes: int, with_indices: bool) -> tuple[int, int]:
-    """Windows of a strip, and the positions that they see."""
+    """Number of windows of a strip, and number of positions that they see."""
     bytes_each = COPIES * lanes * (spec.x_dtype.itemsize + (8 if with_indices and spec.op == "max" else 0))
     step, reach, windows = spec.stride[axis], _reach(spec, axis), (spec.oh, spec.ow)[axis]
     room = SHARED // bytes_each - 16
@@ -143,7 +141,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
             row, plane, lane0 = np.int64(0), line // groups, line % groups * lanes
         n, c = plane // channels, plane % channels
 
-        # The copies of values, and behind them those of indices; `so_far` is where those of the windows begin.
+        # Values in their copies, and indices behind them; the copy of the windows begins at `so_far`.
         total, results = seen * lanes, count * lanes
         so_far = 2 * total
         values = cuda.shared.array(0, value_type)
@@ -176,7 +174,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
 
         here, there, reach, done = np.int64(0), total, np.int64(1), np.int64(0)
         while reach <= taps:
-            if taps & reach:  # a digit: append what it spans to each window
+            if taps & reach:  # a digit: add the taps that it stands for to each window
                 for at in range(thread, results, threads):
                     one, other = so_far + at, here + (at // lanes * step + done * gap) * lanes + at % lanes
                     a, b = values[np.uint64(one)], values[np.uint64(other)]
@@ -192,7 +190,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
             if 2 * reach <= taps:
                 ahead = reach * gap * lanes
                 for at in range(thread, total, threads):
-                    # Behind the strip there is nothing, and no window of this strip that would see it.
+                    # Positions behind the strip do not exist, and no window of this strip sees them.
                     one, other = here + at, here + min(at + ahead, total - 1)
                     a, b = values[np.uint64(one)], values[np.uint64(other)]
                     if not maximum:

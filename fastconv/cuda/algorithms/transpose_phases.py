@@ -1,10 +1,10 @@
 """Transposed convolution by a convolution for each phase.
 
-As on the CPU, the rows and columns of the result of each remainder by the stride are a convolution of `x` without
-stride (`fastconv.specs.phases`). A kernel writes with any steps, so each convolution writes where its results belong:
-nothing is interleaved afterwards, and `x` is read where it is.
+The rows and columns of the result with one remainder by the stride, a phase, are a convolution of `x` without stride
+(`fastconv.specs.phases`), as on the CPU. A kernel writes with any steps, so each convolution writes straight to the
+places of its phase: nothing is interleaved afterwards, and `x` is read in place.
 
-The convolutions are any of the planner's, which is handed in, all by one algorithm if that is `Phases`' own.
+The planner, which is handed in, chooses an algorithm for each convolution, unless `Phases` has one for all.
 
 Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, chapter 4; Shi et
 al., Is the deconvolution layer the same as a convolutional layer?, arXiv:1609.07009.
@@ -24,21 +24,21 @@ from ..system.streams import Buffer, Stream, Tensor
 
 
 class Prepared(NamedTuple):
-    """The convolutions, and what runs each."""
+    """The convolutions, and the algorithm that runs each."""
 
     parts: Parts
     algorithms: list[Any]
 
 
 class Packed(NamedTuple):
-    """The same with the weights of each convolution."""
+    """The prepared convolutions, with the packed weights of each."""
 
     prepared: Prepared
     weights: list[Any]
 
 
 class Phases:
-    """One convolution for each phase."""
+    """The algorithm of this module; `algorithm` names the one that runs the convolutions, if it is not "auto"."""
 
     def __init__(self, planner: Planner, algorithm: str = "auto") -> None:
         self.__name__ = "transpose_phases" if algorithm == "auto" else f"transpose_{algorithm}"
@@ -58,7 +58,7 @@ class Phases:
     def _made(self, spec: TransposeSpec) -> Prepared:
         parts, algorithms = separate(spec.convolution), []
         chosen: dict[tuple[int, ...], Any] = {}
-        for part in parts.parts:  # of equal kernels all have one algorithm, if it can
+        for part in parts.parts:  # convolutions with equal kernels have one algorithm, where it can run them
             kernel, problem = part.problem.weight_shape, part.problem
             if kernel not in chosen or chosen[kernel].supports(problem) is not None:
                 chosen[kernel] = self._planner.choose(problem, self._algorithm).algorithm

@@ -24,5 +24,5 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def run(spec: ConvSpec, x: Tensor, out: Tensor, stream: Stream) -> None:
-    """`out` are the columns (1, images, rows, pixels)."""
+    """Fill `out`, the columns (1, images, rows, pixels)."""
     unroll(spec, x, out, stream)

@@ -4,7 +4,7 @@
 
     out[n, c, place[n, c, i, j]] = x[n, c, i, j], places counted along the rows of a plane; zeros elsewhere
 
-One thread a maximum. Places outside a plane are left out.
+One thread for each maximum. Places outside a plane are left out.
 
 Source: Zeiler and Fergus, Visualizing and understanding convolutional networks, arXiv:1311.2901.
 """

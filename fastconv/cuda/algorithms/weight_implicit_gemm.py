@@ -1,4 +1,4 @@
-"""The gradient for a convolution's weight as a matrix product of which neither factor is written down.
+"""The gradient for a convolution's weight as a matrix product with neither factor written down.
 
 Index equation, for each group: rows are a weight's channel and tap, columns its output channel, the sum runs over the
 output's pixels of the whole batch::
@@ -6,14 +6,14 @@ output's pixels of the whole batch::
     out[o, (c, a, b)] = sum over k = (n, i, j) of A[(c, a, b), k] * grad[n, o, i, j]
     A[(c, a, b), k] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w], zero outside
 
-What it changes over `gemm`, whose register tile it has: both factors are gathered, and k counts pixels. A layer
+What it changes over `shared.gemm`, whose register tile it has: both factors are gathered, and k counts pixels. A layer
 has few weights and very long sums, so many blocks share the sums of a tile: each takes a part of k, and `partial_sums`
-adds the parts in order. Nothing is packed or unrolled: packing grad, as the forward tile does with its weights, would
-write and read all of it once more at each call.
+adds the parts in order. Nothing is packed or unrolled: packing grad, as the forward tile packs its weights, would write
+and read all of it once more at each call.
 
-Gathering: a thread has one pixel of each slab, whose place it counts up from slab to slab, and of it a few rows and
-columns. Where a row lies is the pixel's place plus an offset that the row alone decides, from a table (`gather` does
-the same for k). The lanes of a warp are 8 neighbouring pixels of 4 rows, whole sectors of x and grad; or, where
+Gathering: a thread has one pixel of each slab, whose place it counts up from slab to slab, and a few rows and columns
+for this pixel. A row lies at the pixel's place plus an offset that depends on the row alone, from a table (`gather` has
+such a table for k). The lanes of a warp are 8 neighbouring pixels of 4 rows, whole sectors of x and grad; or, where
 channels lie side by side (channels last), 16 neighbouring channels of 2 pixels, and rows count channels first. Rows of
 the slabs in shared memory are padded by 4, or by 16, so that either way a warp stores into 32 different banks.
 
@@ -21,8 +21,8 @@ Operands of the dtype that is computed in are copied to shared memory without pa
 all others are widened on the way.
 
 Compiled for compute capability 9.0 (``python -m benchmarks.ptx --only weight``), float32: the tile of 128x64 has 149
-registers (3 blocks, 12 warps a multiprocessor), that of 64x64 109, and neither spills or has local memory. Of the
-larger one's loop, 512 of 754 instructions of PTX are multiply-adds (68%), 12 are copies. Not measured yet on a GPU.
+registers (3 blocks, 12 warps a multiprocessor), that of 64x64 has 109, and neither spills or has local memory. In the
+loop of the larger one, 512 of 754 PTX instructions are multiply-adds (68%), 12 are copies. Not measured yet on a GPU.
 
 Source: Chetlur et al., cuDNN: Efficient primitives for deep learning, arXiv:1410.0759, section 3.2.
 """
@@ -47,19 +47,19 @@ from ..tiles.elements import widen
 from ..tiles.gemm_kernel import multiplier, placement
 from ..tiles.ptx import advance, arrival, commit, copier, inlined, int32, int64, load4, opaque, store4, within
 
-#: Slabs that a part has at least: fewer, and adding the parts takes as long as making them.
+#: Least number of slabs in a part: with fewer, adding the parts takes as long as making them.
 LEAST = pick(16, 2)
-#: Parts at most.
+#: Most parts of a sum.
 MOST_PARTS = 1024
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """A division of a problem among blocks of threads."""
 
     tile: Tile
     parts: int
     share: int
-    """Slabs of a part."""
+    """Number of slabs in a part."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -74,12 +74,12 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def _tiles(spec: ConvSpec) -> tuple[Tile, ...]:
-    """Those of `gemm`, but for the largest, which has no register left for two gathers: it would spill."""
+    """The tiles of `shared.gemm` but the largest, which has no registers left for two gathers and would spill."""
     return tuple(tile for tile in tiles(spec) if tile.m * tile.n < 128 * 128)
 
 
 def _blocks(spec: ConvSpec, tile: Tile) -> int:
-    """Of one part."""
+    """Number of blocks for one part."""
     return -(-spec.taps // tile.m) * -(-(spec.c_out // spec.groups) // tile.n) * spec.groups
 
 
@@ -88,35 +88,35 @@ def _slabs(spec: ConvSpec, tile: Tile) -> int:
 
 
 def _share(tile: Tile) -> float:
-    """Multiply-adds among the instructions of the loop over slabs, as `Tile.share`; each gather has more to do here."""
+    """Share of multiply-adds in the loop over slabs, like `Tile.share`, but for this kernel's longer gathering."""
     products, fetched = tile.k * tile.rows * tile.cols, (tile.m + tile.n) * tile.k / tile.threads
     return products / (products + tile.k * (tile.rows + tile.cols) / 4 + 15 * fetched + 25)
 
 
 def _pitch(spec: ConvSpec, tile: Tile) -> int:
-    """Rows of a group in whole tiles."""
+    """Number of a group's rows, filled up to whole tiles."""
     return -(-spec.taps // tile.m) * tile.m
 
 
 @lru_cache(maxsize=1024)
 def _best(spec: ConvSpec, machine: Machine) -> tuple[Cut, float]:
-    """How it should be the fastest, and the estimated seconds."""
+    """The division that should be the fastest, and its estimated seconds."""
     found = []
     for tile in _tiles(spec):
         slabs, parts = _slabs(spec, tile), 1
         while parts == 1 or (parts <= MOST_PARTS and slabs >= LEAST * parts):
             share = max(1, -(-slabs // parts))
-            cut = Cut(tile, max(1, -(-slabs // share)), share)  # none is empty
+            cut = Cut(tile, max(1, -(-slabs // share)), share)  # no part is empty
             found.append((cut, _seconds(spec, machine, cut)))
             parts *= 2
     return min(found, key=lambda pair: pair[1])
 
 
 def _seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
-    """Estimated, of the multiprocessor with the most blocks, and of adding the parts."""
+    """Estimated seconds on the multiprocessor with the most blocks, and of adding the parts."""
     tile, parts, share = cut
     most = -(-_blocks(spec, tile) * parts // machine.processors)
-    alone = 0.7 if most == 1 else 1.0  # nobody computes while the only block of a multiprocessor waits
+    alone = 0.7 if most == 1 else 1.0  # nothing is computed while the only block of a multiprocessor waits
     flops = 2 * tile.m * tile.n * tile.k * share
     rate = machine.flops(spec.acc_dtype) * _share(tile) / machine.processors * alone
     moved = 2 * parts * spec.c_out * _pitch(spec, tile) * spec.acc_dtype.itemsize
@@ -124,7 +124,7 @@ def _seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: launches, and the longer of arithmetic and traffic, a tenth of the shorter still seen."""
+    """Estimated seconds: launches, the longer of arithmetic and traffic, and a tenth of the shorter, not all hidden."""
     _, arithmetic = _best(spec, machine)
     moved = spec.dtype.itemsize * spec.n * (spec.c_in * spec.h * spec.w + spec.c_out * spec.oh * spec.ow)
     traffic = moved / machine.bandwidth
@@ -160,7 +160,7 @@ def run(spec: ConvSpec, x: Tensor, grad: Tensor, out: Tensor, stream: Stream) ->
 
 
 def _reach(spec: ConvSpec, x: Tensor) -> int:
-    """The largest offset of the table."""
+    """The largest offset in the table."""
     c, h, w = map(abs, x.strides[1:])
     return x.shape[1] * c + (spec.kh - 1) * spec.dilation[0] * h + (spec.kw - 1) * spec.dilation[1] * w
 
@@ -190,7 +190,7 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
     number, load = scalar(acc_dtype), widen(dtype, acc_dtype)
     M, N, K, ROWS, COLS, (LANES_M, LANES_N) = tile
     THREADS = tile.threads
-    APART = THREADS // K  # rows and columns that are fetched at a time, each thread one of a pixel
+    APART = THREADS // K  # rows or columns that are fetched at a time: each thread has one, of its pixel
     A_EACH, B_EACH = M // APART, N // APART
     A_PITCH, B_PITCH = (M + 16, N + 16) if last else (M + 4, N + 4)
     A_SIZE, B_SIZE = K * A_PITCH, K * B_PITCH
@@ -202,7 +202,7 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
     copy, arrived = copier(acc_dtype.itemsize), arrival(0)
     multiply4 = multiplier(tile, A_PITCH, B_PITCH)
 
-    # As in `gemm_kernel`, loops over arrays of a thread must be short to be unrolled.
+    # As in `gemm_kernel`, loops over a thread's arrays must be short to be unrolled.
 
     @inlined
     def copy_rows(a_tile, at, x, table, row, col, h, w):
@@ -261,7 +261,7 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
         t = int32(cuda.threadIdx.x)
         panel, group, first = block_place(int32(cuda.blockIdx.x), panels, groups)
 
-        # Of each slab this thread fetches pixel (n, i, j), of it every APART-th row and column.
+        # This thread fetches pixel (n, i, j) of each slab: every APART-th row and column for it.
         if last:
             k, m = int32(t // APART), int32(t % APART)
         else:
@@ -277,7 +277,7 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
 
         a_read, b_read = lane_place(t)
         a_write, b_write = int32(k * A_PITCH + m), int32(k * B_PITCH + m)
-        for left in range(mine, int32(-1), int32(-1)):  # slabs that are not multiplied yet, and one round to begin
+        for left in range(mine, int32(-1), int32(-1)):  # slabs that are not multiplied yet, after a round to begin
             if left < mine:
                 if not COPIED:
                     place(a_tile, int64(a_write), a_held, A_EACH)
@@ -312,7 +312,7 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
                         multiply4(a_tile, b_tile, a_at + (q + 4) * A_PITCH, b_at + (q + 4) * B_PITCH, a, b, acc)
                 a_read, b_read = int32(a_read ^ A_FLIP), int32(b_read ^ B_FLIP)
 
-        # Found again rather than kept: the loop needs their registers.
+        # Computed again rather than kept, as the loop needs the registers.
         panel, group, first = block_place(opaque(int32(cuda.blockIdx.x)), panels, groups)
         a_lane, b_lane = lane_place(opaque(int32(cuda.threadIdx.x)))
         o, pitch = int32(panel * N + b_lane), matrix[6]
@@ -322,7 +322,7 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
         if ROWS > 4:
             store_rows(sums, at + 4 * LANES_M, o, o_group, pitch, acc, 4 * COLS)
 
-    # Registers: as for `gemm`.
+    # Registers: 128 or 168 a thread, as in `gemm_kernel`.
     weight_gemm.launch_bounds = (THREADS, {256: 2, 128: 3}.get(THREADS, 1))
     pair, three, four = integers(2), integers(3), integers(4)
     signature = (pointer(dtype), four, pointer(dtype), four, pointer(np.int32), pointer(acc_dtype), pair, three,

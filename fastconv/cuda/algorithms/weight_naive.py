@@ -1,13 +1,13 @@
 """The gradient for a convolution's weight by its definition: one thread an element, which sums over the batch.
 
-Index equation (symbols in `spec`)::
+Index equation (symbols in `fastconv.specs.conv`)::
 
     out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
 
-Loop order: images, rows, columns; a row is summed up on its own, as the more products a sum has taken, the more it
-loses of the next. Neighbouring threads have neighbouring taps, which read neighbouring elements of x and one of grad.
-A layer has few weights and long sums, so most of a GPU idles: it is what the others are read against.
+Loop order: images, rows, columns. Each row is summed up on its own, because a sum loses the more of the next product
+the more it has taken. Neighbouring threads have neighbouring taps, which read neighbouring elements of x and one of
+grad. A layer has few weights and long sums, so most of a GPU idles: the other kernels are read against this one.
 """
 
 from __future__ import annotations

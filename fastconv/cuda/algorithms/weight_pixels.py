@@ -1,16 +1,16 @@
 """The gradient for a convolution's weight with all taps of a pair of channels in one thread: layers of small groups.
 
-Index equation (symbols in `spec`)::
+Index equation (symbols in `fastconv.specs.conv`)::
 
     out[o, c, a, b] = sum over n, i, j of grad[n, o, i, j] * x[n, first + c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
 
-Of a depthwise layer a matrix product's tile would be zeros but for one column. Here a thread goes over pixels of one
-output channel; it loads each element of grad once, the kh * kw elements of x that it meets, which its neighbours have
-loaded into the first-level cache, and keeps kh * kw sums in registers. Neighbouring threads have neighbouring pixels,
-or neighbouring channels where these lie side by side (channels last), so that a warp reads whole rows. A block adds up
-its threads' sums in shared memory, halving their number each time; blocks that share the pixels of a channel leave
-their parts to `partial_sums`, and the order is always the same.
+What it changes over `weight_implicit_gemm`, whose tile for a depthwise layer would be zeros but for one column: a
+thread goes over pixels of one output channel. It loads each element of grad once, and the kh * kw elements of x that
+grad's element meets, which its neighbours have loaded into the first-level cache; it keeps kh * kw sums in registers.
+Neighbouring threads have neighbouring pixels, or neighbouring channels where these lie side by side (channels last), so
+that a warp reads whole rows. A block adds up its threads' sums in shared memory, halving their number each time. Blocks
+that share the pixels of a channel leave their parts to `partial_sums`; the order never changes.
 
 x is read for every output channel of a group and grad for every input channel: it wins where there are few of them, as
 in depthwise layers. Not measured yet on a GPU.
@@ -28,17 +28,17 @@ from ..system.streams import Stream, Tensor
 from ..tiles.elements import widen
 from ..tiles.ptx import advance, int32, int64, within
 
-#: Threads of a block, and how many of them have channels of a pixel where these lie side by side.
+#: Threads of a block, and how many of them have channels of one pixel if channels lie side by side.
 BLOCK, CHANNELS = pick(128, 8), pick(32, 4)
-#: Sums of a thread that its registers hold: a kernel of 7x7.
+#: Most sums that fit into a thread's registers: those of a 7x7 kernel.
 TAPS = 49
-#: Bytes of shared memory a block may have without asking for more.
+#: Bytes of shared memory that a block may have without asking for more (48 KiB).
 SHARED = 48 << 10
-#: Pixels of a thread at least, where there are so many.
+#: Least number of pixels of a thread, if there are so many.
 LEAST = pick(16, 2)
-#: Blocks of a multiprocessor that are wanted to hide the latency of memory.
+#: Blocks wanted on each multiprocessor to hide the latency of memory.
 RESIDENT = pick(16, 1)
-#: Parts at most.
+#: Most parts of a sum.
 MOST_PARTS = 1024
 
 
@@ -57,7 +57,7 @@ def supports(spec: ConvSpec) -> str | None:
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
     pairs, pixels, taps = spec.c_out * (spec.c_in // spec.groups), spec.n * spec.oh * spec.ow, spec.kh * spec.kw
-    # About 5 instructions a tap and 40 a pixel, of which a multiprocessor does 128 a cycle; it loads 32 values.
+    # Some 5 instructions a tap and 40 a pixel, and a multiprocessor does 128 a cycle; it loads 32 values a cycle.
     cycles = pairs * pixels * max((5 * taps + 40) / 128, (taps + 1) / 32)
     reads = spec.n * spec.h * spec.w * spec.c_in * (spec.c_out // spec.groups) + pairs * pixels
     work = cycles / (machine.processors * machine.clock)
@@ -70,7 +70,7 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def _cut(spec: ConvSpec, last: bool) -> tuple[int, int, int]:
-    """Blocks of a part, parts, and pixels of a part."""
+    """Number of blocks of a part, number of parts, and pixels of a part."""
     blocks, pixels = spec.c_out * (spec.c_in // spec.groups), spec.n * spec.oh * spec.ow
     together = BLOCK
     if last:
@@ -111,7 +111,7 @@ def _weight_taps(dtype, acc_dtype, window, stride, dilation, last):
         c, first = int32(block % c_group), int32(block // c_group * lanes)
         o = int32(first + t % lanes)
         if o >= c_out:
-            o = int32(c_out - 1)  # what it sums up is not stored
+            o = int32(c_out - 1)  # its sums are not stored
         begin = cuda.blockIdx.y * channels[3]
         end = int32(min(begin + channels[3], outputs[0]))
         for q in range(taps):

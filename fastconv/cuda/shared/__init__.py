@@ -1,1 +1,1 @@
-"""What several of the GPU's algorithms share."""
+"""Code that several of the GPU's algorithms share."""

@@ -1,5 +1,5 @@
-"""Copies between layouts and dtypes, one thread an element: operands that are not of the dtype computed in, weights of
-transposed convolutions, biases alone."""
+"""Copies between layouts and dtypes, with a thread for each element: operands of another dtype than is computed in,
+exchanged weights of transposed convolutions, and fills with the bias."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BLOCK = pick(256, 8)
 
 
 def converted(x: Tensor, dtype: np.dtype, stream: Stream, *, copy: bool = False) -> Tensor:
-    """`x` as a tensor of `dtype`, in C order if it had to be copied; `copy` always does."""
+    """`x` as a tensor of `dtype`, in C order where it is copied; with `copy` it always is."""
     if x.dtype == dtype and not copy:
         return x
     result = dense(stream.empty(x.size, dtype), x.shape)
@@ -43,7 +43,7 @@ def _convert(source, target):
 
 
 def fill(x: Tensor, bias: Buffer, stream: Stream) -> None:
-    """Put the bias of its channel, in the dtype of sums, where no kernel will write."""
+    """Fill `x` with the bias of each channel, for elements that no kernel will write to."""
     c, *sizes = volume(x.shape)[1:]
     stream.launch(_fill(bias.dtype, x.dtype), -(-x.size // BLOCK), BLOCK,
                   bias.pointer, x.pointer, volume(x.strides), (x.size, c, *sizes))
@@ -65,7 +65,7 @@ def _fill(source, target):
 
 
 def exchanged(weight: Tensor, groups: int, taps: tuple[slice, ...], stream: Stream) -> Tensor:
-    """Weights (c_out, c_in / groups, taps) as (c_in, c_out / groups, taps): those of slices, which may go backwards."""
+    """Weights (c_out, c_in / groups, taps) as (c_in, c_out / groups, taps) with the taps of slices, also backwards."""
     c_out, channels, *kernel = weight.shape
     chosen = [range(size)[some] for size, some in zip(kernel, taps, strict=True)]
     result_shape = (groups * channels, c_out // groups, *map(len, chosen))

@@ -1,4 +1,4 @@
-"""The convolution as a matrix product that is never written down: what the tiles of `product` have in common.
+"""The convolution as a matrix product whose left factor is never written down: what the tiles of `product` share.
 
 Index equation, for each group: rows are output pixels, columns output channels, the sum runs over channels and taps::
 
@@ -6,18 +6,17 @@ Index equation, for each group: rows are output pixels, columns output channels,
     A[(n, i, j), k] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w], zero outside
     B[k, o] = weight[o, c, a, b]
 
-Where A's element lies is the pixel's place plus an offset that k alone decides: a table of them, with the rows and
-columns they go down and across for the test of the edges, takes the place of divisions (the CPU's `direct` does the
-same). Where a group has a multiple of four channels, four channels of one tap follow each other in k and share an
-entry ("quad"); where channels also lie side by side in memory they are one load of 128 bits ("vector"). For 1x1
-kernels without stride and padding four pixels can be one load ("pixels"). Everything else is looked up one by one
-("single").
+An element of A lies at the pixel's place plus an offset that depends on k alone. A table of offsets, with the rows down
+and columns across for the test of the edges, takes the place of divisions (as in the CPU's `direct`). Where a group has
+a multiple of four channels, four channels of one tap follow each other in k and share an entry ("quad"). Where channels
+also lie side by side in memory, they are one load of 128 bits ("vector"). For 1x1 kernels without stride and padding,
+four pixels can be one load ("pixels"). Everything else is looked up one by one ("single").
 
-Where a layer has too few tiles to fill the GPU, several blocks share the sums of one: each takes a part of k, and a
-second kernel adds the parts, always in the same order.
+Where a layer has too few tiles to fill the GPU, several blocks share the sums of a tile: each takes a part of k, and a
+second kernel adds the parts, always in one order.
 
-The order of k takes a block of channels through all taps before the next, so that what neighbouring taps share is
-still in the first-level cache; it does not depend on the layout of x, which is known only when a plan runs."""
+The order of k takes a block of channels through all taps before the next block, so that elements which neighbouring
+taps share are still in the first-level cache. It does not depend on the layout of x, which only a call knows."""
 
 from __future__ import annotations
 
@@ -37,14 +36,14 @@ from ..tiles.elements import narrow
 from ..tiles.ptx import store4
 from .convert import converted
 
-#: An entry of the table that is outside of every image: what k is filled up with to whole slabs.
+#: Row and column of the table's entries that lie outside of every image; they fill k up to whole slabs.
 FAR = 1 << 30
-#: More rows, columns or padding than this would reach `FAR`.
+#: Rows, columns and padding must stay below this, or they would reach `FAR`.
 MOST = 1 << 28
 
 
 def places(spec: ConvSpec) -> str | None:
-    """Why pixels and elements of an image cannot be counted in 32 bits, or None."""
+    """The reason why pixels and elements of an image cannot be counted in 32 bits; None if they can."""
     if max(spec.h, spec.w, *spec.padding[0], *spec.padding[1]) >= MOST:
         return f"images and padding must have less than {MOST} rows and columns"
     if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31:
@@ -53,7 +52,7 @@ def places(spec: ConvSpec) -> str | None:
 
 
 def limits(spec: ConvSpec) -> str | None:
-    """Why index arithmetic in 32 bits does not do, or None."""
+    """The reason why index arithmetic in 32 bits is not enough; None if it is."""
     if reason := places(spec):
         return reason
     if spec.c_in * (spec.h + sum(spec.padding[0])) * (spec.w + sum(spec.padding[1])) >= 1 << 31:
@@ -66,13 +65,13 @@ def limits(spec: ConvSpec) -> str | None:
 
 
 class Order(NamedTuple):
-    """How k counts channels and taps: ``block`` channels of one tap, all taps, the next block."""
+    """The order in which k counts channels and taps: ``block`` channels of one tap, all taps, then the next block."""
 
     depth: int
     """Products of a sum."""
     block: int
     quad: bool
-    """Whether `unit` elements in a row, from a multiple of it on, are channels of one tap."""
+    """Whether any `unit` values of k, from a multiple of it on, are channels of one tap."""
 
 
 def order(spec: ConvSpec, unit: int = 4) -> Order:
@@ -82,7 +81,7 @@ def order(spec: ConvSpec, unit: int = 4) -> Order:
 
 
 def aligned(tensor: Tensor, unit: int, axes: tuple[int, ...]) -> bool:
-    """Whether steps along `axes` keep to multiples of `unit` elements, from a first element at a multiple of it."""
+    """Whether the first element, and the steps along `axes`, are at multiples of `unit` elements."""
     address = tensor.pointer.address() if hasattr(tensor.pointer, "address") else tensor.pointer
     first = address // tensor.dtype.itemsize
     steps = [tensor.strides[axis] for axis in axes if tensor.shape[axis] > 1]
@@ -90,26 +89,26 @@ def aligned(tensor: Tensor, unit: int, axes: tuple[int, ...]) -> bool:
 
 
 def rows_follow(tensor: Tensor) -> bool:
-    """Whether the pixels of a channel lie in a row."""
+    """Whether the pixels of a channel lie one behind the other."""
     _, _, h, w = tensor.shape
     return (w == 1 or tensor.strides[3] == 1) and (h == 1 or tensor.strides[2] == w)
 
 
 def gathering(how: Order, x: Tensor, unit: int = 4) -> str:
-    """How elements of x are loaded; the module explains the names."""
+    """The way in which elements of x are loaded; the module explains the names."""
     if not how.quad:
         return "single"
     return "vector" if x.strides[1] == 1 and aligned(x, unit, (0, 2, 3)) else "quad"
 
 
 def pixelwise(spec: ConvSpec, x: Tensor) -> bool:
-    """Whether four neighbouring pixels of the output come from four of the input, which one load gets."""
+    """Whether four neighbouring pixels of the output come from four neighbours in the input, which one load gets."""
     plain = (spec.kh, spec.kw) == (1, 1) and spec.stride == (1, 1) and not spec.padded
     return plain and rows_follow(x) and spec.h * spec.w % 4 == 0 and aligned(x, 4, (0, 1))
 
 
 def storing(spec: ConvSpec, out: Tensor) -> str:
-    """Whether four neighbouring "pixels" or "channels" of the output are one store, or "any" is stored alone."""
+    """The way in which elements are stored: four "pixels" or "channels" of the output at once, or "any" alone."""
     if rows_follow(out) and spec.oh * spec.ow % 4 == 0 and aligned(out, 4, (0, 1)):
         return "pixels"
     channels = spec.c_out // spec.groups
@@ -117,26 +116,26 @@ def storing(spec: ConvSpec, out: Tensor) -> str:
 
 
 class Cut(NamedTuple):
-    """How a problem is cut up."""
+    """A division of a problem among blocks of threads."""
 
     tile: Any
     parts: int = 1
-    """Blocks that share the sums of a tile, where there are too few tiles to fill the GPU."""
+    """Number of blocks that share the sums of a tile, where there are too few tiles to fill the GPU."""
 
 
 def cuts(spec: ConvSpec, tiles: tuple[Any, ...], slab: int) -> list[Cut]:
-    """What there is to choose from: parts have at least four slabs each, which are of `slab` products."""
+    """All divisions to choose from; a part has at least four slabs of `slab` products."""
     slabs = -(-spec.taps // slab)
     return [Cut(tile, parts) for tile in tiles for parts in (1, 2, 4, 8, 16) if parts == 1 or slabs >= 4 * parts]
 
 
 def seconds(spec: ConvSpec, machine: Machine, cut: Cut, slab: int, rate: float) -> float:
-    """Estimated time of the arithmetic: of the multiprocessor with the most blocks; and of adding the parts."""
+    """Estimated seconds of the arithmetic on the multiprocessor with the most blocks, and of adding the parts."""
     tile, parts = cut
     rows, channels = spec.n * spec.oh * spec.ow, spec.c_out // spec.groups
     blocks = -(-rows // tile.m) * -(-channels // tile.n) * spec.groups * parts
     most = -(-blocks // machine.processors)
-    alone = 0.7 if most == 1 else 1.0  # nobody computes while the only block of a multiprocessor waits
+    alone = 0.7 if most == 1 else 1.0  # nothing is computed while the only block of a multiprocessor waits
     flops = 2 * tile.m * tile.n * -(-spec.taps // (slab * parts)) * slab
     moved = 2 * parts * rows * spec.c_out * spec.acc_dtype.itemsize
     adding = machine.launch + moved / machine.bandwidth if parts > 1 else 0.0
@@ -144,32 +143,32 @@ def seconds(spec: ConvSpec, machine: Machine, cut: Cut, slab: int, rate: float) 
 
 
 class Packed(NamedTuple):
-    """Weights as the tiles read them, and the offset tables for the layouts that a plan is ready for."""
+    """Weights as the tiles read them, and offset tables for the layouts that a plan is ready for."""
 
     weight: Buffer
     cut: Cut
     order: Order
     slab: int
-    """Values of k in shared memory at a time."""
+    """Number of values of k that shared memory holds at a time."""
     slabs: int
     panels: int
-    """Tiles side by side in a group's channels."""
+    """Number of tiles side by side in a group's channels."""
     unit: int
-    """Values of k in 16 bytes, or where these are widened first, in four words."""
+    """Number of values of k in 16 bytes or, where they are widened first, in four words."""
     none: Buffer
-    """The bias of parts of sums, which is added with them: zeros."""
+    """Zeros, the bias of parts of sums; the true bias is added together with the parts."""
     tables: dict[tuple[int, ...], Buffer]
 
     def ready(self, spec: ConvSpec, layouts: tuple[tuple[int, int, int], ...], stream: Stream) -> Packed:
-        """With tables for steps of (channel, row, column), where they are kept: in a plan."""
+        """These weights, in a plan with tables for the layouts, which are steps of (channel, row, column)."""
         if stream.lasts:
             self.tables.update({layout: self._offsets(spec, layout, stream) for layout in layouts})
         return self
 
     def table(self, spec: ConvSpec, x: Tensor, stream: Stream) -> Buffer:
-        """Rows (offset, down, across, 0) for each value of k, or each `unit` of them where they share one.
+        """The table of x: a row (offset, down, across, 0) for each value of k, or each `unit` of them that share one.
 
-        What is not ready is made by a kernel for this call alone: nothing waits, and a graph may be captured.
+        If it is not there, a kernel makes it for this call alone: nothing waits, and a graph may capture the call.
         """
         layout = _layout(x.shape, x.strides)
         found = self.tables.get(layout)
@@ -186,20 +185,20 @@ class Packed(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def _layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int, int]:
-    """Steps of (channel, row, column); those along an axis of one element mean nothing."""
+    """Steps of (channel, row, column), zero along axes of one element."""
     c, h, w = (step if size > 1 else 0 for size, step in zip(shape[1:], strides[1:], strict=True))
     return c, h, w
 
 
 def layouts(spec: ConvSpec) -> tuple[tuple[int, int, int], ...]:
-    """Of channels first and channels last, in a row."""
+    """The layouts of images without gaps: channels first, and channels last."""
     shape = spec.n, spec.c_in, spec.h, spec.w
     both = (0, spec.h * spec.w, spec.w, 1), (0, 1, spec.w * spec.c_in, spec.c_in)
     return tuple(_layout(shape, strides) for strides in both)
 
 
 def near(x: Tensor, stream: Stream) -> Tensor:
-    """x itself, or a copy in a row where its strides are too long for the table.
+    """x itself, or a copy in C order where its strides are too long for the table.
 
     Steps along axes of one element are zero, as in the table: a window may reach into the padding on both sides of it.
     """
@@ -213,10 +212,10 @@ def launch(
     kernel: Callable[[np.dtype, Tensor], Kernel], spec: ConvSpec, x: Tensor, packed: Packed, offsets: Any, bias: Buffer,
     out: Tensor, stream: Stream, group_steps: tuple[int, int] | None = None,
 ) -> None:
-    """Launch the tiles' kernel, ``kernel(dtype, out)`` for an output, and where there are parts, add them up."""
+    """Launch the tiles' kernel, ``kernel(dtype, out)`` for an output, and add up the parts if there are several."""
     (tile, parts), channels = packed.cut, spec.c_out // spec.groups
     rows, share, elements = spec.n * spec.oh * spec.ow, -(-packed.slabs // parts), math.prod(out.shape)
-    parts = -(-packed.slabs // share)  # none is empty
+    parts = -(-packed.slabs // share)  # no part is empty
     target, added, floor = out, bias, spec.floor
     if parts > 1:
         target = dense(stream.empty(parts * elements, spec.acc_dtype), out.shape)
@@ -236,12 +235,12 @@ def launch(
 
 
 def zeros(spec: ConvSpec, cut: Cut, stream: Stream) -> Buffer:
-    """`Packed.none`."""
+    """The zeros that `Packed.none` is."""
     return stream.zeros(spec.c_out if cut.parts > 1 else 0, spec.acc_dtype)
 
 
 def scratch(spec: ConvSpec, cut: Cut) -> int:
-    """Bytes of the parts."""
+    """Bytes of scratch memory for the parts."""
     return cut.parts * math.prod(spec.output_shape) * spec.acc_dtype.itemsize if cut.parts > 1 else 0
 
 

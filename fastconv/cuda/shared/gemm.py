@@ -1,19 +1,19 @@
-"""The register tile on the arithmetic units: a slab of the sum in shared memory, the next on its way.
+"""The register tile on the arithmetic units: a slab of the sum is in shared memory, the next is on its way.
 
-A block of threads makes `m` pixels by `n` channels. Slab by slab of `k` products of the sum it (1) starts to copy the
-next slab of both factors from memory into one half of shared memory, (2) multiplies the slab that lies in the other,
-(3) waits for what it copied, and for the others. So a copy has a whole slab's arithmetic to arrive. `gemm_kernel` is
-the kernel.
+A block of threads makes `m` pixels by `n` channels. For each slab of `k` products of the sum it (1) starts to copy the
+next slab of both factors from memory into one half of shared memory, (2) multiplies the slab in the other half, (3)
+waits for its copies, and for the other threads. So a copy has a whole slab's arithmetic to arrive. `gemm_kernel` is the
+kernel.
 
-Multiplying: per value of k a thread loads `rows` + `cols` values, in 128-bit loads, and makes `rows` x `cols`
-multiply-adds. Its rows are two runs of four, 4 * lanes apart, so that the lanes of a warp read neighbouring 16 bytes:
-no bank conflict. Rows of the pixels' slab are padded by 4, so that neither do the stores conflict when 4 channels of a
-pixel come at once (a test counts the conflicts of all accesses).
+Multiplying: for each value of k a thread loads `rows` + `cols` values, in 128-bit loads, and makes `rows` x `cols`
+multiply-adds. Its rows are two runs of four, 4 * lanes apart, so that the lanes of a warp read neighbouring 16 bytes,
+without a bank conflict. Rows of the pixels' slab are padded by 4, so that stores do not conflict either when 4 channels
+of a pixel come at once (a test counts the conflicts of all accesses).
 
 Fetching: `gather` explains the four ways. Storing: four pixels or four channels as one 128-bit store where they
 follow each other, else one by one. Bias and activation are applied to the sums in registers.
 
-What it changes over `im2col`'s product: no columns; twice the sums a thread; 128-bit loads; the overlap of (1) and (2).
+What it changes over `im2col`'s product: no columns; twice the sums a thread; 128-bit loads; (1) and (2) overlap.
 
 Compiled for compute capability 9.0 (``python -m benchmarks.ptx --tiles``), float32, the loop over slabs, by SASS:
 
@@ -28,10 +28,10 @@ tile, gather          registers  blocks a SM       instructions for one slab    
 64x64, quad           95         5 (20 warps)      327                          256 (78%), 4 LDGSTS
 ====================  =========  ================  ===========================  ==========================
 
-A processor issues one instruction a cycle and scheduler, so these shares bound what it can reach of the FP32 peak;
-shared memory is busy half of the time at most. (Through registers instead of `cp.async`, 128x64 took 143 registers and
-650 instructions, and the largest tile had no register left for a table.) There is no local memory and no spill. No GPU
-has run it yet: none is measured.
+A scheduler issues one instruction a cycle, so these shares bound what can be reached of the FP32 peak; shared memory is
+busy half of the time at most. (Through registers instead of `cp.async`, 128x64 took 143 registers and 650 instructions,
+and the largest tile had no register left for a table.) There is no local memory and no spill. No GPU has run it yet:
+nothing is measured.
 
 Sources: Volkov and Demmel, Benchmarking GPUs to tune dense linear algebra, 2008; Boehm, How to optimize a CUDA matmul
 kernel, 2022; Chetlur et al., arXiv:1410.0759, for the gathering.
@@ -54,20 +54,20 @@ from .gather import Cut, Packed, cuts, gathering, launch, near, order, pixelwise
 
 
 class Tile(NamedTuple):
-    """A block's share of the output, and a thread's."""
+    """Shares of the output: a block's and a thread's."""
 
     m: int
     """Pixels of a block."""
     n: int
     """Channels of a block."""
     k: int
-    """Products of a slab, what lies in shared memory at once (and once more, being filled)."""
+    """Products of a slab in shared memory, which holds one that is multiplied and one that is being filled."""
     rows: int
     """Pixels of a thread."""
     cols: int
     """Channels of a thread."""
     lanes: tuple[int, int]
-    """Threads of a warp along pixels and channels. (4 by 2 in the simulator, where warps are nothing.)"""
+    """Threads of a warp along pixels and channels. (The simulator, which has no warps, takes fewer.)"""
 
     @property
     def threads(self) -> int:
@@ -75,45 +75,45 @@ class Tile(NamedTuple):
 
     @property
     def share(self) -> float:
-        """Multiply-adds among the instructions of the loop over slabs, of which a processor issues one a cycle."""
+        """Share of multiply-adds among the instructions of the loop over slabs; one instruction is issued a cycle."""
         products = self.k * self.rows * self.cols
         loads = self.k * (self.rows + self.cols) / 4
         fetched = (self.m + self.n) * self.k / self.threads / 4
         return products / (products + loads + 19 * fetched + 10)
 
 
-#: 64 sums of a thread are what 128 registers hold beside two vectors of operands; smaller tiles for layers with few
-#: channels, or too few pixels to fill the GPU.
+#: Tiles for 32-bit sums. A thread's 64 sums are what 128 registers hold beside two vectors of operands; smaller tiles
+#: are for layers with few channels, or too few pixels to fill the GPU.
 _WIDE = (Tile(128, 128, 8, 8, 8, (8, 4)), Tile(128, 64, 8, 8, 8, (8, 4)), Tile(64, 64, 8, 8, 4, (8, 4)),
          Tile(128, 32, 8, 8, 4, (8, 4)))
-#: A 64-bit value takes two registers.
+#: Tiles for 64-bit sums, which take two registers each.
 _DOUBLE = (Tile(64, 64, 8, 8, 4, (8, 4)),)
-#: Several warps of 2 by 2, and one.
+#: Tiles for the simulator: several warps of 2 by 2 threads, and one warp.
 _SIMULATED = (Tile(16, 16, 8, 4, 4, (2, 2)), Tile(8, 16, 4, 4, 4, (2, 4)))
 
 
 def tiles(spec: ConvSpec) -> tuple[Tile, ...]:
-    """What there are."""
+    """The tiles for a problem."""
     if SIMULATED:
         return _SIMULATED
     if spec.acc_dtype.itemsize > 4:
         return _DOUBLE
-    return _WIDE if spec.dtype == spec.acc_dtype else _WIDE[1:]  # widening takes registers, of which the first has none
+    return _WIDE if spec.dtype == spec.acc_dtype else _WIDE[1:]  # the first has no registers left for widening
 
 
 def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
-    """Estimated time of the arithmetic."""
+    """Estimated seconds of the arithmetic."""
     return gather.seconds(spec, machine, cut, cut.tile.k, machine.flops(spec.acc_dtype) * cut.tile.share)
 
 
 def best(spec: ConvSpec, machine: Machine, *, whole: bool = False) -> Cut:
-    """What should be the fastest; for `whole` sums only, if asked for."""
+    """The division that should be the fastest; with `whole`, only among divisions whose sums are in one part."""
     found = [cut for tile in tiles(spec) for cut in cuts(spec, (tile,), tile.k)]
     return min((cut for cut in found if cut.parts == 1 or not whole), key=lambda cut: seconds(spec, machine, cut))
 
 
 def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, cut: Cut) -> Packed:
-    """Weights as panels of a tile's channels, slab after slab, zeros where there are none."""
+    """Weights as panels of a tile's channels, slab after slab, filled up with zeros."""
     channels, how, tile = spec.c_out // spec.groups, order(spec), cut.tile
     panels, slabs = -(-channels // tile.n), -(-how.depth // tile.k)
     rows = spec.groups * panels * slabs * tile.k
@@ -153,8 +153,8 @@ def run(
     spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream, *,
     pixels: bool = False, group_steps: tuple[int, int] | None = None,
 ) -> None:
-    """Launch the product. `pixels` allows loads of four pixels; `group_steps` are from one group to the next, in x and
-    out, where they are not what the channels' steps say."""
+    """Launch the product. `pixels` allows loads of four pixels; `group_steps` are the steps from group to group, in x
+    and out, where they do not follow from the channels' strides."""
     x = near(x, stream)
     gather = "pixels" if pixels and pixelwise(spec, x) else gathering(packed.order, x)
     offsets = packed.table(spec, x, stream).pointer if gather != "pixels" else bias.pointer

@@ -1,11 +1,11 @@
-"""Windows as columns ("im2col"): elements that are moved.
+"""Windows as columns ("im2col"), made by a kernel that moves elements.
 
 ::
 
     columns[n, (c, a, b), (i, j)] = x[n, c, row, col]
     row = i * stride_h - top + a * dilation_h,   col = j * stride_w - left + b * dilation_w
 
-One thread an element of the columns.
+One thread for each element of the columns.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BLOCK = pick(256, 8)
 
 
 def unroll(spec: ConvSpec, x: Tensor, columns: Tensor, stream: Stream) -> None:
-    """Images as columns (1, images, rows, pixels)."""
+    """Unroll images into columns (1, images, rows, pixels)."""
     (top, _), (left, _) = spec.padding
     stream.launch(
         _unroll(x.dtype), -(-columns.size // BLOCK), BLOCK,

@@ -1,20 +1,20 @@
-"""The warp tile on tensor cores: what `gemm` does, with `mma.sync` in place of multiply-adds.
+"""The warp tile on tensor cores: `mma.sync` takes the place of `gemm`'s multiply-adds.
 
-A word is four bytes along k: one float32, two halves or four 8-bit integers; one instruction multiplies 16 rows by 8
-words with 8 words by 8 columns, whatever is in them, and so does this file. A slab is 16 words: two such steps.
+A word is four bytes along k: one float32, two halves or four 8-bit integers. One instruction multiplies 16 rows by 8
+words with 8 words by 8 columns, whatever the words hold, and so does this file. A slab is 16 words: two such steps.
 
-Which factor is which: weights are the instruction's A (16 channels), pixels its B (8 pixels). A lane wants four words
-of A from two rows, and weights can be packed so that these follow each other; of B it wants two words of one pixel,
-which do so when k is permuted: lane t takes words 4t to 4t + 3 of a pixel, two for each step, in one 128-bit load. The
-weights are permuted alike, and a sum does not mind its order. Pixels are 16 words in shared memory; their 4 quads are
+Factors: weights are the instruction's A (16 channels), pixels its B (8 pixels). A lane needs four words of A from two
+rows; weights are packed so that these follow each other. It needs two words of B from one pixel; these follow each
+other because k is permuted: lane t takes words 4t to 4t + 3 of a pixel, two for each step, in one 128-bit load. The
+weights are permuted alike, and a sum does not mind its order. A pixel is 16 words in shared memory; its 4 quads are
 swapped by ``q ^ (pixel // 2) % 4``, so that neither storing nor loading 128 bits meets a bank conflict.
 
-Precisions of float32 operands: "tf32" rounds both to 10 bits of fraction (to nearest). "tf32x3" keeps all, and splits
-each value into a TF32 number and the rest, which is exact and of which the cores see 10 more bits; big * big +
+Precisions of float32 operands: "tf32" rounds both to 10 bits of fraction (to nearest). "tf32x3" keeps all bits: each
+value is split into a TF32 number and the rest, which is exact and of which the cores see 10 more bits; big * big +
 big * small + small * big are three products, each summed in float32. The fourth is below float32's rounding. Weights
 are split when they are packed, which costs twice their bytes in shared memory and saves two thirds of the splitting;
-pixels when a lane has loaded them. Infinities become NaN, as infinity has no rest. float16 and bfloat16 are multiplied
-exactly and summed in float32, 8-bit integers exactly in int32.
+pixels are split when a lane has loaded them. Infinities become NaN, as infinity has no rest. float16 and bfloat16 are
+multiplied exactly and summed in float32, 8-bit integers exactly in int32.
 
 `mma_kernel` is the kernel. Compiled for compute capability 9.0 (``python -m benchmarks.ptx --tiles``), the loop over
 slabs, by SASS:
@@ -29,10 +29,10 @@ tile, precision, gather  registers  blocks a SM    instructions for one slab
 128x64, tf32x3, quad     168        3 (12 warps)   337: 96 HMMA, 20 LDS.128, 4 LDGSTS.128, 16 LDG, 48 to split
 =======================  =========  =============  ==========================================================
 
-(Through registers instead of `cp.async` the second took 244, and the last 390 instructions.) No spill, no local memory.
-What bounds it should be the cores: `mma.sync` is said to reach some 60% of an H100's peak, at which 64 HMMA of four
-warps take 430 cycles and 96 of tf32x3's 640; shared memory needs 384 and 450 for them, and instructions at most 300 and
-340. No GPU has run it yet: none of this is measured.
+(Through registers instead of `cp.async`, the second took 244 registers, and the last 390 instructions.) There is no
+spill and no local memory. The cores should be the limit: `mma.sync` is said to reach some 60% of an H100's peak, at
+which 64 HMMA of four warps take 430 cycles and the 96 of tf32x3 take 640; shared memory needs 384 and 450 cycles for
+them, and instructions at most 300 and 340. No GPU has run it yet: none of this is measured.
 
 Sources: NVIDIA, PTX ISA, mma.sync; Ootomo and Yokota, Recovering single precision accuracy from tensor cores,
 arXiv:2203.03341.
@@ -56,7 +56,7 @@ from .gather import Cut, Packed, cuts, gathering, launch, near, order, zeros
 
 
 class Tile(NamedTuple):
-    """A block's share of the output, and a warp's."""
+    """Shares of the output: a block's and a warp's."""
 
     m: int
     """Pixels of a block."""
@@ -72,24 +72,24 @@ class Tile(NamedTuple):
         return 32 * (self.m // self.warp_m) * (self.n // self.warp_n)
 
 
-#: 128, 64 and 32 sums a thread.
+#: Tiles with 128, 64 and 32 sums in a thread.
 _TILES = (Tile(128, 128, 64, 64), Tile(128, 64, 32, 64), Tile(64, 64, 32, 32))
 _SIMULATED = (Tile(8, 16, 8, 16), Tile(32, 16, 16, 16), Tile(32, 32, 32, 32))
 
 
 def tiles(spec: ConvSpec, quad: bool) -> tuple[Tile, ...]:
-    """What there are; `quad`: where 16 bytes along k share an entry of the table."""
+    """The tiles for a problem; `quad` tells whether 16 bytes along k share an entry of the table."""
     if SIMULATED:
         return _SIMULATED
     split_in_two = spec.precision == "tf32x3"
     if not quad and (split_in_two or spec.dtype.itemsize < 4):
-        return _TILES[-1:]  # looking up elements one by one and putting words together takes registers
-    # The parts of what is split need them, too; and of sums of integers ptxas keeps some twice.
+        return _TILES[-1:]  # looking up single elements and joining them to words takes registers
+    # The parts of split values take registers, too, and ptxas keeps some sums of integers twice.
     return _TILES[1:] if split_in_two or spec.dtype.itemsize == 1 else _TILES
 
 
 def kind_of(spec: ConvSpec) -> str | None:
-    """What the tensor cores would multiply, or None where they cannot."""
+    """The kind of factors that the tensor cores would multiply; None where they cannot."""
     if spec.dtype == np.float32:
         return "tf32" if spec.precision != "float32" else None
     kinds = {"float16": "f16", "bfloat16": "bf16", "int8": "s8", "uint8": "u8", "bool": "u8"}
@@ -97,28 +97,28 @@ def kind_of(spec: ConvSpec) -> str | None:
 
 
 def _slab(spec: ConvSpec) -> int:
-    """Values of k in a slab."""
+    """Number of values of k in a slab."""
     return SLAB * 4 // storage(spec.dtype).itemsize
 
 
 def seconds(spec: ConvSpec, machine: Machine, cut: Cut) -> float:
-    """Estimated time of the arithmetic."""
+    """Estimated seconds of the arithmetic."""
     rate = machine.flops(np.float32, "tf32") * _slab(spec) / SLAB / (3 if spec.precision == "tf32x3" else 1)
-    # `mma.sync` reaches some 60% of what Hopper's `wgmma` does; smaller tiles load more words a product, of which
-    # tf32x3 has three.
+    # `mma.sync` reaches some 60% of what Hopper's `wgmma` does. Smaller tiles load more words for each product, and
+    # tf32x3 has three products.
     small = {4096: 1.0, 2048: 0.85}.get(cut.tile.warp_m * cut.tile.warp_n, 0.6)
     share = 0.5 * (max(small, 0.95) if spec.precision == "tf32x3" and small > 0.6 else small)
     return gather.seconds(spec, machine, cut, _slab(spec), rate * share)
 
 
 def best(spec: ConvSpec, machine: Machine) -> Cut:
-    """What should be the fastest."""
+    """The division that should be the fastest."""
     found = cuts(spec, tiles(spec, order(spec, _slab(spec) // 4).quad), _slab(spec))
     return min(found, key=lambda cut: seconds(spec, machine, cut))
 
 
 def prepare(spec: ConvSpec, weight: Tensor, stream: Stream, cut: Cut) -> Packed:
-    """Weights as the lanes read them: for 16 channels and 8 words along k, each lane's four words; slab after slab."""
+    """Weights as the lanes read them: slab after slab, for 16 channels and 8 words along k each lane's four words."""
     kind, tile, slab = kind_of(spec), cut.tile, _slab(spec)
     channels, how = spec.c_out // spec.groups, order(spec, slab // 4)
     panels, slabs = -(-channels // tile.n), -(-how.depth // slab)

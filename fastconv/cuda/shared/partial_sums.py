@@ -1,7 +1,7 @@
-"""Sums for weights of which several blocks have made a part each: added up by a kernel, always in the same order.
+"""Sums for weights of which several blocks have each made a part: a kernel adds the parts, always in one order.
 
-A part has, for each output channel, `pitch` places for its weights in an order of channels and taps of the caller's
-choice: ``sums[part, o, c * step_c + (a * kw + b) * step_tap]``.
+A part has `pitch` places for each output channel's weights, in an order of channels and taps that the caller chooses:
+``sums[part, o, c * step_c + (a * kw + b) * step_tap]``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TOGETHER = 4
 
 
 def add_parts(sums: Buffer, parts: int, pitch: int, steps: tuple[int, int], out: Tensor, stream: Stream) -> None:
-    """Fill `out`, the weights' gradient; `steps` are from channel to channel and from tap to tap."""
+    """Fill `out`, the gradient for the weights; `steps` lead from channel to channel and from tap to tap in a part."""
     c_out, *sizes = out.shape
     stream.launch(_add_parts(sums.dtype, out.dtype), -(-out.size // BLOCK), BLOCK,
                   sums.pointer, (parts, c_out * pitch, pitch, *steps), out.pointer, out.strides, (out.size, *sizes))

@@ -1,5 +1,5 @@
-"""What the pooling kernels share: how a block's threads are laid out, what is computed in, and how a sum becomes a
-mean."""
+"""Code that the pooling kernels share: the layout of a block's threads, the dtype that is computed in, and the step
+from a sum to a mean."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import numpy as np
 from ..system.kernels import device_function, pick
 from ..system.streams import Tensor
 
-#: Norms of Lp pooling whose powers need no function: the sum, and the Euclidean norm.
+#: Norms of Lp pooling whose powers need no function: the sum (1) and the Euclidean norm (2).
 NORMS = (1.0, 2.0)
-#: Threads of a block across, down and deep, by how many lanes there are to share out.
+#: Threads of a block across, down and deep; the first for many lanes across, the last for few.
 BLOCKS: tuple[tuple[int, int, int], ...] = ((32, 4, 1), (16, 4, 2), (8, 4, 4))
 if pick(0, 1):
     BLOCKS = ((4, 2, 1), (2, 2, 2))
 
 
 def block_shape(lanes: int) -> tuple[int, int, int]:
-    """The widest block of which at least half is used."""
+    """The widest block of which at least half is used by so many lanes across."""
     for block in BLOCKS[:-1]:
         if lanes > block[0] // 2:
             return block
@@ -29,13 +29,13 @@ def block_shape(lanes: int) -> tuple[int, int, int]:
 
 
 def lanes_last(x: Tensor) -> bool:
-    """Whether neighbouring threads should have neighbouring channels: where these lie together, and columns do not."""
+    """Whether neighbouring threads should have neighbouring channels: if these lie together, and columns do not."""
     return x.strides[1] == 1 and x.shape[1] > 1 and x.strides[3] != 1
 
 
 @cache
 def finish(norm: float, dtype: np.dtype) -> Any:
-    """The function that makes the sum of a window its mean or its norm; `norm` is 0 for a mean."""
+    """Make the function that turns the sum of a window into its mean or its norm; `norm` is 0 for a mean."""
     number = dtype.type
 
     @device_function
@@ -55,7 +55,7 @@ def finish(norm: float, dtype: np.dtype) -> Any:
         mean = number(total / count)
         if norm == 0.0:
             return mean
-        # Where the divisor is the window's area, this is the sum, and dividing first would only round.
+        # If the divisor is the window's area, the result is the sum; dividing first would only round it.
         power = total if count == area else number(mean * area)
         return number(math.sqrt(power)) if norm == 2.0 else power
 

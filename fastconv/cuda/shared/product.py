@@ -1,6 +1,6 @@
 """The matrix product of a convolution, on the tile for its dtype and precision: arithmetic units or tensor cores.
 
-It is what `conv_implicit_gemm` and `conv_pointwise` have in common.
+`conv_implicit_gemm` and `conv_pointwise` share it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from .gather import Packed, layouts
 
 
 def _tiles(spec: ConvSpec, machine: Machine) -> Any:
-    """Tensor cores multiply TF32, halves and bytes from compute capability 8.0 on."""
+    """The module of the tile: tensor cores multiply TF32, halves and bytes from compute capability 8.0 on."""
     return mma if mma.kind_of(spec) and machine.capability >= (8, 0) else gemm
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    """Estimated seconds: a launch, and the longer of arithmetic and traffic, a tenth of the shorter still seen."""
+    """Estimated seconds: a launch, the longer of arithmetic and traffic, and a tenth of the shorter, not all hidden."""
     tiles = _tiles(spec, machine)
     arithmetic = tiles.seconds(spec, machine, tiles.best(spec, machine))
     moved = (math.prod(spec.x_shape) * spec.dtype.itemsize + math.prod(spec.output_shape) * spec.out_dtype.itemsize
@@ -30,7 +30,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    """Bytes taken while it runs."""
+    """Bytes of scratch memory while it runs."""
     machine = this_machine()
     return gather.scratch(spec, _tiles(spec, machine).best(spec, machine))
 
@@ -45,7 +45,7 @@ def prepare(spec: ConvSpec, weight: Tensor, stream: Stream) -> Packed:
 def run(
     spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream, *, pixels: bool = False
 ) -> None:
-    """Launch it. With `pixels`, four pixels may be one load (of a 1x1 kernel)."""
+    """Launch the product. With `pixels`, four pixels may be one load (for a 1x1 kernel)."""
     if isinstance(packed.cut.tile, mma.Tile):
         mma.run(spec, x, packed, bias, out, stream)
     else:

@@ -1,4 +1,4 @@
-"""Volumes by the algorithms for images, as `cpu.volumes` has it: what `CONV3D` and `POOL3D` are made of.
+"""Volumes by the algorithms for images, as in `fastconv.cpu.shared.volumes`: the entries of `CONV3D` and `POOL3D`.
 
 ::
 
@@ -6,13 +6,13 @@
                                                           z(k, e) = k * stride_d - front + e * dilation_d
 
 The planes k of one volume of output are a batch of images, whose channels are the planes (e, c) of the input that they
-see. A tensor may have any steps, so that images may share memory: the planes are copied once, with those of the
-padding, in the order (z, c), and image k begins k * stride_d planes behind the first; its kd * c channels follow in a
-row. Only where there are groups or a dilation of the depth is each image's own set of planes copied, kd times as many.
-Results are written where they belong, in whatever layout; a kernel one plane deep reads x where it is.
+see. A tensor may have any steps, so images may share memory: the planes, and zeros for the padding, are copied once, in
+the order (z, c). Image k begins k * stride_d planes behind the first, and its kd * c channels follow in a row. Only for
+groups or a dilated depth is a set of planes copied for each image, kd times as many. Results are written where they
+belong, in any layout; a kernel one plane deep reads x in place.
 
-Windows of a pooling are boxes, and boxes are separable: planes are pooled, and then, as images of d rows of oh * ow
-pixels, the depth.
+Windows of a pooling are boxes, and boxes are separable: planes are pooled first, and then the depth, in images of d
+rows of oh * ow pixels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _in_place(spec: ConvSpec) -> bool:
 
 
 def _copied(spec: ConvSpec) -> tuple[int, int, int, int]:
-    """The planes that are copied of one volume: images, groups, planes of each, channels of each."""
+    """The planes that are copied of one volume: images, groups, planes of a group, channels of a group."""
     depth = spec.depth
     if spec.groups == 1 and depth.dilation == 1:
         return 1, 1, (depth.od - 1) * depth.stride + depth.kd, spec.c_in
@@ -64,7 +64,7 @@ def _copied_elements(spec: ConvSpec) -> int:
 
 
 class Convolution:
-    """An algorithm for images as one for volumes, with the contract of any; tensors of x and out have five axes."""
+    """An algorithm for images, applied to volumes under the contract of algorithms; x and out have five axes."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -115,7 +115,7 @@ def _gather(dtype):
     zero = storage(dtype).type(0)
 
     def gather(x, x_steps, out, sizes, plane, geometry):
-        """One thread an element of planes (image, group, e, channel); those of the padding are zeros."""
+        """One thread for each element of the planes (image, group, e, channel); planes of the padding are zeros."""
         size, _, groups, kd, channels = sizes
         stride, front, dilation, d = geometry
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
@@ -137,7 +137,7 @@ def _gather(dtype):
 
 
 class Pooling:
-    """An algorithm for planes as one for volumes; the depth is pooled by whichever of a table is the fastest."""
+    """An algorithm for planes, applied to volumes; the fastest algorithm of a table pools the depth."""
 
     def __init__(self, module: Any, table: tuple[Any, ...]) -> None:
         self.module = module
@@ -164,7 +164,7 @@ class Pooling:
 
     def run(self, spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
         if indices is not None:
-            self.table[-1].run(spec, x, out, indices, stream)  # places in two passes would be a third
+            self.table[-1].run(spec, x, out, indices, stream)  # two passes would need a third for the indices
             return
         n, c, d, h, w = x.shape
         _, _, od, oh, ow = out.shape

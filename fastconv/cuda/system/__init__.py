@@ -1,1 +1,1 @@
-"""How kernels are compiled and launched, streams, and arrays on the device and on the host."""
+"""Compiling and launching kernels, streams, and arrays on the device and on the host."""

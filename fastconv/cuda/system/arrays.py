@@ -1,6 +1,6 @@
-"""Arrays of other libraries: how each is looked at, which stream it is on, and how its library makes a new one.
+"""Arrays of other libraries: views of them, the stream that each is on, and new arrays from its library.
 
-Nothing is copied and nothing waits. A library is imported only by whoever has an array of it.
+Nothing is copied and nothing waits. A library is imported only if a caller gives an array of it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .streams import GpuStream, SimulatedPointer, SimulatedStream, Stream, Tenso
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array on a GPU: `address` of its first element, `strides` in elements."""
+    """A view of an array on a GPU: `address` of its first element, `strides` in elements."""
 
     name: str
-    """Of the argument, for messages."""
+    """Name of the argument in messages."""
     value: Any
     library: str
     """"torch", "cupy", "numba", or "other" for anything else with an interface."""
@@ -34,7 +34,7 @@ class Array:
     dtype: np.dtype
     device: int
     stream: int | None
-    """The stream that its interface asks to be waited for."""
+    """The stream that the array's interface asks callers to wait for."""
 
     @property
     def ndim(self) -> int:
@@ -45,9 +45,8 @@ class Array:
         return math.prod(self.shape)
 
     def tensor(self, shape: tuple[int, ...], axes: int = 2) -> Tensor:
-        """As (n, c, h, w), or for 3 `axes` (n, c, d, h, w); axes in front that the array lacks have size 1, as has the
-        height of signals (1 of `axes`).
-        """
+        """The array as (n, c, h, w), or for 3 `axes` (n, c, d, h, w). Axes in front that it lacks have size 1, and so
+        has the height of signals (1 of `axes`)."""
         sizes, strides = image_layout(self.shape, self.strides, axes)
         if sizes != shape:
             raise AssertionError(f"{self.name} of shape {self.shape} is no {shape}")
@@ -55,19 +54,19 @@ class Array:
         return Tensor(pointer, self.dtype, shape, strides, self.value)
 
     def span(self) -> tuple[int, int]:
-        """First byte and byte behind the last, as addresses."""
+        """Addresses of the first byte and of the byte behind the last."""
         low, end = _reach(self.shape, self.strides)
         return self.address + low * self.dtype.itemsize, self.address + end * self.dtype.itemsize
 
 
-# What follows from sizes and steps alone is remembered: a call on small arrays takes as long as it asks for such.
+# Results that depend only on sizes and strides are kept: a call on small arrays spends most of its time on them.
 
 
 @lru_cache(maxsize=4096)
 def image_layout(
     shape: tuple[int, ...], strides: tuple[int, ...], axes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Sizes and steps of an array as (n, c, h, w), or with three spatial axes (n, c, d, h, w)."""
+    """Sizes and strides of an array as (n, c, h, w), or with three spatial axes (n, c, d, h, w)."""
     if axes == 1:
         shape, strides = (*shape[:-1], 1, shape[-1]), (*strides[:-1], 0, strides[-1])
     missing = max(4, axes + 2) - len(shape)
@@ -76,7 +75,7 @@ def image_layout(
 
 @lru_cache(maxsize=4096)
 def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
-    """First element and the one behind the last, counted from where an array begins."""
+    """The first element and the one behind the last, counted from where an array begins."""
     if 0 in shape:
         return 0, 0
     steps = [(n - 1) * step for n, step in zip(shape, strides, strict=True)]
@@ -84,7 +83,7 @@ def _reach(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _pointer(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
-    """The simulator's pointer."""
+    """The simulator's pointer to an array."""
     if 0 in shape:
         return SimulatedPointer(np.empty(0, dtype))
     low, end = _reach(shape, strides)
@@ -92,11 +91,11 @@ def _pointer(address: int, dtype: np.dtype, shape: tuple[int, ...], strides: tup
     return SimulatedPointer(np.frombuffer(raw, dtype), -low)
 
 
-# -- looking -------------------------------------------------------------------------------------------------
+# -- views ---------------------------------------------------------------------------------------------------
 
 
 def view(name: str, value: Any) -> Array:
-    """Look at an array on a GPU; TypeError if it is none, or of an unsupported dtype."""
+    """The view of an array on a GPU; TypeError if it is none, or of an unsupported dtype."""
     library = _library(value)
     if library == "torch":
         found = _torch(name, value)
@@ -160,7 +159,7 @@ def _dlpack(name: str, value: Any) -> Array:
         raise TypeError(f"{name} of type {type(value).__name__} has neither __cuda_array_interface__ nor __dlpack__")
     from cuda.core.utils import StridedMemoryView
 
-    # The stream that an array without a notion of one will be used on; its library makes that stream wait.
+    # LEGACY is where an array without a stream of its own will be used; its library makes that stream wait.
     seen = StridedMemoryView.from_dlpack(value, stream_ptr=LEGACY)
     dtype = BFLOAT16 if seen.dtype is None or "bfloat16" in str(seen.dtype) else np.dtype(seen.dtype)
     shape = tuple(seen.shape)
@@ -182,12 +181,12 @@ def _device_of(address: int) -> int:
 
 # -- streams -------------------------------------------------------------------------------------------------
 
-#: CUDA's number of the default stream that waits for all blocking ones.
+#: CUDA's handle of the legacy default stream, which waits for all blocking streams.
 LEGACY = 1
 
 
 def current_stream(x: Array) -> Stream:
-    """The stream that the caller works on: what torch or CuPy have as current, else what the array's interface says."""
+    """The stream that the caller works on: torch's or CuPy's current one, else the one that the interface names."""
     if SIMULATED:
         return SimulatedStream()
     if x.library == "torch":
@@ -219,14 +218,14 @@ def stream_of(device: int, handle: int) -> Stream:
 def result(
     x: Array, shape: tuple[int, ...], dtype: np.dtype, out: Any, inputs: tuple[Array, ...], channels_last: bool = False
 ) -> Array:
-    """Where a result goes: a new array of the kind of `x`, or `out` if it can be."""
+    """The array for a result: a new one of the kind of `x`, or `out` if it is given and fits."""
     return empty_like(x, shape, dtype, channels_last) if out is None else check_out(out, x, shape, dtype, inputs)
 
 
 def empty_like(x: Array, shape: tuple[int, ...], dtype: np.dtype, channels_last: bool = False) -> Array:
     """A new array of the kind and on the device of `x`, from its library's own allocator.
 
-    `channels_last` has torch lay it out as such. Kinds that no maker is known of get a Numba device array.
+    `channels_last` chooses torch's layout of that name. For an unknown library the result is a Numba device array.
     """
     if x.library == "torch":
         import torch  # type: ignore[import-not-found,unused-ignore]
@@ -254,7 +253,7 @@ def _numba_empty(x: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
 
 
 class SimulatedArray:
-    """Memory of this process under the interface of a GPU's array: what the simulator has instead of one."""
+    """Memory of this process with the interface of a GPU's array, for the simulator."""
 
     def __init__(self, array: np.ndarray, stream: int | None = None) -> None:
         self.array, self.stream = array, stream
@@ -298,7 +297,7 @@ def check_out(out: Any, x: Array, shape: tuple[int, ...], dtype: np.dtype, input
 
 @lru_cache(maxsize=4096)
 def _folds(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether two indices may mean one element: unless each axis steps over all that the smaller ones span."""
+    """Whether two indices may mean one element: false if each stride exceeds all that the smaller strides span."""
     reach = 0
     for step, size in sorted((abs(step), size) for step, size in zip(strides, shape, strict=True) if size > 1):
         if step <= reach:

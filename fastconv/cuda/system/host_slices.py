@@ -1,7 +1,7 @@
-"""NumPy callers: images travel to the GPU and back in slices, so that copies and kernels overlap.
+"""Calls with NumPy arrays: slices travel to the GPU and back, so that copies and kernels overlap.
 
-Each slice of the batch has one of two lanes: a stream with two pieces of pinned memory, which the device reads and
-writes while this thread fills or empties those of the other lane. So a batch may be larger than the device's memory.
+The slices of a batch use two lanes in turn. A lane is a stream with two pieces of pinned memory: the device reads and
+writes them while this thread fills or empties those of the other lane. A batch may exceed the device's memory.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 from .kernels import SIMULATED, checked, require, storage
 from .streams import Buffer, GpuStream, SimulatedStream, Stream
 
-#: Bytes of input and output in a slice: enough that a copy runs at full speed and a kernel fills the GPU, and small
-#: beside any device's memory.
+#: Bytes of input and output in a slice (64 MiB): enough for copies at full speed and for a kernel to fill the GPU, and
+#: little beside any device's memory.
 SLICE_BYTES = 64 << 20
 #: Share of the device's memory that a slice with its scratch memory may take.
 MEMORY_SHARE = 0.25
 
 
 def slices(count: int, item_bytes: int, item_scratch: int, memory: int) -> int:
-    """How many of `count` items make one slice."""
+    """Number of items in a slice, of `count` items in all."""
     fits = int(MEMORY_SHARE * memory) // max(item_bytes + item_scratch, 1)
     return max(1, min(count, fits, SLICE_BYTES // max(item_bytes, 1)))
 
 
 def nothing(stream: Stream) -> None:
-    """What there is to prepare, where there are no weights."""
+    """Prepare step of operations without weights."""
 
 
 def pipeline(
@@ -44,8 +44,8 @@ def pipeline(
 ) -> None:
     """Pass slices of `step` items along the first axes through ``run(stream, prepared, inputs, outs, items)``.
 
-    Each input comes with the dtype that it is converted to on the way; what `outs` are, C-contiguous arrays, is what
-    comes back.
+    Each input comes with the dtype that it is converted to on the way. `outs` are C-contiguous arrays, and have the
+    shapes and dtypes of what comes back.
     """
 
     def launch(stream: Stream, prepared: Any, given: list[Buffer], items: int) -> list[Buffer]:
@@ -68,8 +68,8 @@ def passed(
     take: Callable[[int, int, list[np.ndarray]], None],
     prepare: Callable[[Stream], Any] = nothing,
 ) -> None:
-    """As `pipeline`, for ``results = run(stream, prepared, inputs, items)``: what a slice results in is handed to
-    ``take(first, last, results)`` on the host, in order, to be read before that returns.
+    """Pass slices, as `pipeline` does, through ``results = run(stream, prepared, inputs, items)``. The results of each
+    are handed to ``take(first, last, results)`` on the host, in order, which must have read them when it returns.
     """
     with _lanes() as lanes:
         prepared = prepare(lanes[0].stream)
@@ -89,7 +89,7 @@ def passed(
 
 
 class _Lane:
-    """A stream, and memory that it and this process share."""
+    """A stream, and pinned memory that the device and this process share."""
 
     def __init__(self, device: Any) -> None:
         self.stream: Stream = SimulatedStream() if SIMULATED else GpuStream(device, device.create_stream())
@@ -97,12 +97,12 @@ class _Lane:
         self._fetched: list[tuple[np.ndarray, np.dtype]] = []
 
     def join(self, other: _Lane) -> None:
-        """Let the other lane's work begin after this one's."""
+        """Let the other lane's work begin after this lane's."""
         if not SIMULATED:
             other.stream.stream.wait(self.stream.stream)  # type: ignore[attr-defined]
 
     def send(self, use: str, x: np.ndarray, dtype: np.dtype) -> Buffer:
-        """Start to copy an array, made contiguous and of `dtype`, to the device."""
+        """Start to copy an array to the device, without gaps and in `dtype`."""
         flat = self._memory(use, x.size * dtype.itemsize).view(dtype)
         flat.reshape(x.shape)[...] = x
         if SIMULATED:
@@ -115,7 +115,7 @@ class _Lane:
         return buffer
 
     def fetch(self, results: list[Buffer]) -> None:
-        """Start to copy results back."""
+        """Start to copy results to the host."""
         self._fetched = []
         total = sum(-(-result.size * result.dtype.itemsize // 16) * 16 for result in results)
         memory, start = self._memory("out", total), 0
@@ -131,20 +131,20 @@ class _Lane:
                 checked(driver.cuMemcpyDtoHAsync(part.ctypes.data, result.pointer, size, self.stream.handle))  # type: ignore[attr-defined]
 
     def collect(self) -> list[np.ndarray]:
-        """Wait for what was fetched: flat arrays in memory that the next slice overwrites."""
+        """Wait for the fetched results: flat arrays in memory that the lane's next slice overwrites."""
         if not SIMULATED:
             self.stream.stream.sync()  # type: ignore[attr-defined]
         return [part.view(dtype) for part, dtype in self._fetched]
 
     def _memory(self, use: str, size: int) -> np.ndarray:
-        """Pinned bytes, kept for the next slice and the next call."""
+        """Pinned bytes for one use, kept for later slices and calls."""
         if use not in self._pinned or self._pinned[use][1].size < size:
             if SIMULATED:
                 self._pinned[use] = (None, np.empty(size, np.uint8))
             else:
                 from cuda.core import LegacyPinnedMemoryResource
 
-                self.stream.stream.sync()  # type: ignore[attr-defined] # nobody uses what this replaces
+                self.stream.stream.sync()  # type: ignore[attr-defined] # nobody may still use the old memory
                 block = LegacyPinnedMemoryResource().allocate(max(size, 1 << 16))
                 raw: Any = (ctypes.c_uint8 * max(size, 1 << 16)).from_address(int(block.handle))
                 self._pinned[use] = (block, np.frombuffer(raw, np.uint8))

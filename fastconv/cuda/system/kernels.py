@@ -1,4 +1,4 @@
-"""Kernels, how they are compiled, and what is missing where they cannot run; `streams` launches them.
+"""Kernels, their compilation, and what is missing where they cannot run; `streams` launches them.
 
 A kernel is written once and compiled per dtype by a *factory*, whose arguments are constants of the compiled code::
 
@@ -13,14 +13,14 @@ A kernel is written once and compiled per dtype by a *factory*, whose arguments 
 
     stream.launch(_scale(x.dtype), grid, block, x.pointer, 2.0, n)
 
-Arguments are bare pointers and numbers: an array's seven words of header would double what a launch costs. A pointer is
-indexed like an array, in elements. The index may be negative, and nothing but the kernel keeps it within bounds.
+Arguments are bare pointers and numbers: the header of an array, seven words, would double the cost of a launch. A
+pointer is indexed like an array, in elements. An index may be negative, and only the kernel keeps it within bounds.
 
-A kernel becomes PTX by Numba (`cuda.compile`), machine code by nvJitLink, and is kept on disk (`files`); nothing is
-compiled at import. The same PTX is what the tests hand to ptxas where there is no GPU.
+Numba compiles a kernel to PTX (`cuda.compile`), nvJitLink makes machine code of it, and `base.files` keeps that on
+disk; nothing is compiled at import. The tests hand this PTX to ptxas where there is no GPU.
 
-Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) runs kernels as Python. `SIMULATED` is the one switch: what the simulator
-lacks has a plain twin behind it. There pointers check every index, and a block's threads take turns (`simulator`).
+Numba's simulator (``NUMBA_ENABLE_CUDASIM=1``) runs kernels as Python. `SIMULATED` is the one switch: with it, plain
+twins replace what the simulator lacks, pointers check every index, and a block's threads take turns (`simulator`).
 """
 
 from __future__ import annotations
@@ -45,17 +45,17 @@ from ...specs.dtypes import is_half
 #: Whether Numba's simulator runs the kernels.
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 
-#: Blocks of a grid along its first axis, all that a GPU takes.
+#: Most blocks of a grid along its first axis, a limit of CUDA.
 MOST_BLOCKS = 2**31 - 1
 
 INT32, INT64, FLOAT32, FLOAT64 = types.int32, types.int64, types.float32, types.float64
 
-#: A function that kernels call.
+#: Decorator of a function that kernels call.
 device_function = (lambda function: function) if SIMULATED else cuda.jit(device=True)
 
 
 def pick(real: int, simulated: int) -> int:
-    """A tile's size: on a GPU, and in the simulator, where small ones make ragged edges of small problems."""
+    """A tile's size: `real` on a GPU, `simulated` in the simulator, so that small problems have ragged edges, too."""
     return simulated if SIMULATED else real
 
 
@@ -63,34 +63,34 @@ def pick(real: int, simulated: int) -> int:
 
 
 def storage(dtype: np.dtype) -> np.dtype:
-    """What a pointer to `dtype` points at: bool is a byte, halves are their bits (`elements` reads and writes them)."""
+    """The dtype that a pointer to `dtype` reads: bytes for bool, 16 bits for halves (`elements` converts them)."""
     if dtype == np.bool_:
         return np.dtype(np.uint8)
     return np.dtype(np.uint16) if is_half(dtype) else dtype
 
 
 def pointer(dtype: Any) -> Any:
-    """Type of an argument that points at elements of a dtype."""
+    """Type of a kernel's argument that points at elements of a dtype."""
     return types.CPointer(getattr(types, storage(np.dtype(dtype)).name))
 
 
 def scalar(dtype: Any) -> Any:
-    """Type of an argument that is a number of a dtype."""
+    """Type of a kernel's argument that is a number of a dtype."""
     return getattr(types, np.dtype(dtype).name)
 
 
 def scalar_type(dtype: np.dtype) -> Any:
-    """The NumPy type of what a pointer to `dtype` reads."""
+    """The NumPy type of an element that a pointer to `dtype` reads."""
     return storage(dtype).type
 
 
 def integers(count: int) -> Any:
-    """Type of an argument that is a tuple of so many integers: strides, sizes."""
+    """Type of a kernel's argument that is a tuple of `count` integers, such as strides or sizes."""
     return types.UniTuple(types.int64, count)
 
 
 class Kernel:
-    """A function for the GPU with the types of its arguments."""
+    """A function for the GPU, with the types of its arguments."""
 
     def __init__(self, function: Callable, signature: tuple, key: tuple) -> None:
         self.function = function
@@ -103,12 +103,12 @@ class Kernel:
         return f"{self.function.__module__.rpartition('.')[2]}.{self.function.__name__}{self.key[2:]}"
 
     def identity(self, capability: tuple[int, int]) -> str:
-        """A hash of what its code depends on."""
+        """A hash of everything that the kernel's machine code depends on."""
         made_of = self.key, self.signature, arch(capability), _toolchain()
         return hashlib.sha256(repr(made_of).encode()).hexdigest()[:32]
 
     def ptx(self, capability: tuple[int, int]) -> str:
-        """Compiled for a compute capability."""
+        """The kernel's PTX for a compute capability."""
         with _compiling_for(capability):
             text, _ = cuda.compile(
                 self.function, types.void(*self.signature), cc=capability, device=False, abi="numba", output="ptx",
@@ -117,7 +117,7 @@ class Kernel:
         return text
 
     def cubin(self, capability: tuple[int, int]) -> tuple[bytes, str]:
-        """Machine code, from the disk if it is there, and the name of its entry."""
+        """The kernel's machine code, from the disk if it is there, and the name of its entry."""
         from cuda.core import Linker, LinkerOptions, ObjectCode
 
         file = cache_folder() / f"cuda-{self.function.__name__}-{self.identity(capability)}.cubin"
@@ -132,17 +132,17 @@ class Kernel:
         return code, entry_name
 
     def pack(self, arguments: tuple) -> list:
-        """Arguments as the driver takes them: tuples one by one."""
+        """Arguments as the driver takes them; tuples become single integers."""
         packed: list = []
         for convert, value in zip(self._converters, arguments, strict=True):
             if convert is None:
-                packed.extend(value)  # Python's integers are passed as 64 bits
+                packed.extend(value)  # the driver gets Python's integers as 64 bits
             else:
                 packed.append(convert(value))
         return packed
 
     def loaded(self, device: Any, shared: int) -> Any:
-        """The kernel on a device, allowed so much dynamic shared memory."""
+        """The kernel loaded on a device, with `shared` bytes of dynamic shared memory allowed."""
         found = self._loaded.get((device.device_id, shared))
         if found is None:
             from cuda.bindings import driver
@@ -165,20 +165,20 @@ _TARGET = [(8, 0)]
 
 
 def arch(capability: tuple[int, int]) -> str:
-    """An architecture as compilers call it."""
+    """Name of an architecture for compilers, like "sm_90"."""
     return f"sm_{capability[0]}{capability[1]}"
 
 
 def target() -> tuple[int, int]:
-    """The compute capability that is compiled for, for intrinsics that depend on it."""
+    """The compute capability that is compiled for now, for intrinsics that depend on it."""
     return _TARGET[-1]
 
 
 @contextmanager
 def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
-    """Let Numba compile the functions that a kernel calls for this capability, of a GPU that need not be there.
+    """Let Numba compile the functions that a kernel calls for this capability; no such GPU need be there.
 
-    `cuda.compile` takes a capability for the kernel, but asks the current device for that of the functions it calls.
+    `cuda.compile` takes a capability for the kernel, but takes the current device's for the functions that it calls.
     """
     from numba.cuda import dispatcher
 
@@ -191,7 +191,7 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
         ask, collects = dispatcher.get_current_device, gc.isenabled()
         dispatcher.get_current_device = device
         _TARGET.append(capability)
-        gc.disable()  # looks for garbage take a fifth of the time
+        gc.disable()  # garbage collection would take a fifth of the time
         try:
             yield
         finally:
@@ -202,7 +202,7 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
 
 
 def factory(make: Callable[..., tuple[tuple, Callable]]) -> Callable[..., Kernel]:
-    """Make a kernel of ``make(*constants)``, which returns the types of the arguments and the function; once each."""
+    """Decorate ``make(*constants)``, which returns argument types and a function, to return a kernel, made once."""
 
     @cache
     def kernel(*constants: Any) -> Kernel:
@@ -223,7 +223,7 @@ def _converter(kind: Any) -> Callable | None:
 
 @lru_cache(maxsize=1)
 def _toolchain() -> str:
-    """What compiled code depends on beside its own constants: these sources and the compilers."""
+    """A hash of what compiled code depends on beside its own constants: these sources and the compilers."""
     from importlib import metadata
 
     folder = Path(__file__).parents[1]
@@ -238,16 +238,16 @@ def checked(result: tuple) -> Any:
     return result[1] if len(result) > 1 else None
 
 
-# -- which of the three is missing ---------------------------------------------------------------------------
+# -- what is missing -----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=1)
 def missing() -> str | None:
-    """Why there is no GPU to run on, and what to do about it; None if there is one, or the simulator."""
+    """The reason why no GPU can be used, and what to do about it; None if one can, or there is the simulator."""
     if SIMULATED:
         return None
     try:
-        import numba_cuda  # noqa: F401 # what numba.cuda of the extra comes from
+        import numba_cuda  # noqa: F401 # the extra's package, which provides numba.cuda
         from cuda.bindings import driver
         from cuda.core import Device  # noqa: F401
     except ImportError as error:
@@ -255,7 +255,7 @@ def missing() -> str | None:
                 "pip install 'fastconv[cuda]', or 'fastconv[cuda12]' for a driver older than 580")
     try:
         status = driver.cuInit(0)[0]
-    except Exception as error:  # its class differs from release to release
+    except Exception as error:  # the class differs between releases
         said = str(error).partition(".")[0]
         return f"device='cuda' finds no NVIDIA driver ({said}): install the NVIDIA display driver"
     if int(status) == 100:
@@ -266,7 +266,7 @@ def missing() -> str | None:
 
 
 def require() -> None:
-    """RuntimeError unless there is a GPU, or the simulator."""
+    """RuntimeError unless there is a GPU or the simulator."""
     reason = missing()
     if reason:
         raise RuntimeError(reason)

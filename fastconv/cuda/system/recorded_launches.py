@@ -1,9 +1,9 @@
-"""What a plan's call launches, written down once for a layout, for arrays in C order when planning, and repeated.
+"""Launches of a plan's call, recorded once for each layout, and repeated; for arrays in C order recorded at planning.
 
-An algorithm in Python decides on grids, constants and arguments every time, which for a small layer takes longer than
-the kernels. All of it follows from shapes, strides and how pointers are aligned; only where input, output and scratch
-memory are changes from call to call. So the algorithm is run once on a stream that launches nothing, with made-up
-addresses that tell themselves from others, and where one of them is an argument, its number and offset are noted.
+An algorithm in Python decides on grids, constants and arguments at every run, which for a small layer takes longer than
+the kernels. All of that follows from shapes, strides and the alignment of pointers; only the addresses of input, output
+and scratch memory change from call to call. So the algorithm runs once on a stream that launches nothing, with made-up
+addresses that cannot be mistaken for others. Where an argument is one of them, its number and offset are noted.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from numba import types
 from .kernels import Kernel
 from .streams import Buffer, GpuStream, Stream, Tensor, launch_config, sizes
 
-#: Made-up memory begins in the middle between multiples of this, above all addresses that there are.
+#: Made-up addresses lie in the middle between multiples of this, above all real addresses.
 _APART = 1 << 64
-#: Two pointers with the same remainder are aligned alike.
+#: Pointers that leave equal remainders by this number of bytes are aligned alike.
 ALIGNED = 256
 
 
 class _Launch(NamedTuple):
     kernel: Any
-    """As loaded on the device."""
+    """The kernel as it is loaded on the device."""
     config: Any
     arguments: list
     moved: tuple[tuple[int, int, int], ...]
-    """Place in the arguments, number of the memory, and how far behind its beginning."""
+    """For each pointer: its place in the arguments, the number of its memory, and its offset there in bytes."""
 
 
 class _Empty(NamedTuple):
@@ -44,7 +44,7 @@ class _Free(NamedTuple):
 
 
 class Program:
-    """Launches of one layout on one device, to be repeated."""
+    """The launches for one layout on one device."""
 
     def __init__(
         self, run: Callable[[Stream, Tensor, Tensor], None], stream: GpuStream, x: Tensor, out: Tensor
@@ -56,7 +56,7 @@ class Program:
         self._steps = tuple(recorder.steps)
 
     def run(self, stream: GpuStream, x: int, out: int) -> None:
-        """Launch it for an input and an output at these addresses."""
+        """Repeat the launches for an input and an output at these addresses."""
         addresses = {1: x - x % ALIGNED, 2: out - out % ALIGNED}
         memory: dict[int, Buffer] = {}
         for step in self._steps:
@@ -78,7 +78,7 @@ def _begin(number: int) -> int:
 
 
 class _Recorder(Stream):
-    """Writes down what it is asked for."""
+    """A stream that notes what is asked of it."""
 
     def __init__(self, device: Any) -> None:
         self._device, self._count = device, 2
@@ -111,7 +111,7 @@ class _Recorder(Stream):
 
 
 class _Owner:
-    """Goes when made-up memory is no longer held."""
+    """An object that ends when nobody holds its made-up memory any more."""
 
 
 __all__ = ["ALIGNED", "Program"]

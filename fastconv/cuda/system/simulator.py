@@ -1,11 +1,11 @@
-"""Launches in Numba's simulator, with threads that take turns.
+"""Launches in Numba's simulator, in which the threads of a block take turns.
 
-Numba's own starts a thread of Python for each of a block's, and asks all of them over and over whether they have come
-to a barrier: that takes longer than what they do. Here one runs until it comes to a barrier or ends, and only then
-another. The threads of Python are kept from block to block, and a block without barriers needs only one of them.
+Numba's own launch starts a Python thread for each thread of a block, and asks all of them over and over whether they
+have come to a barrier, which takes longer than their work. Here one thread runs until it comes to a barrier or ends,
+and only then another. Python's threads are kept from block to block, and a block without barriers needs only one.
 
-Whose turn is next is drawn by lot, anew after each barrier and the same on every run. So where a kernel lacks a
-barrier, some thread reads what is not written yet, or what is written over already.
+The next thread is drawn by lot, anew after each barrier, with equal results in every run. So where a kernel lacks a
+barrier, some thread reads a value that is not written yet, or is overwritten already.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHARED = threading.Lock()
 
 
 def launch(function: Callable, grid: tuple[int, ...], size: tuple[int, ...], shared: int, arguments: tuple) -> None:
-    """Run a kernel, block after block of `size` threads, with so many bytes of dynamic shared memory."""
+    """Run a kernel, block after block of `size` threads, with `shared` bytes of dynamic shared memory."""
     module: Any = FakeCUDAModule(grid, size, shared)
     module._shared = Shared(shared)
     with swapped_cuda_module(function, module):
@@ -36,7 +36,7 @@ def launch(function: Callable, grid: tuple[int, ...], size: tuple[int, ...], sha
 
 
 class Shared(FakeCUDAShared):
-    """Shared memory of a launch: one array for each line of code that asks. Numba's reads the sources for that line."""
+    """Shared memory of a launch: one array for each line of code that asks. (Numba's class reads the sources.)"""
 
     def array(self, shape: Any, dtype: Any, alignment: int | None = None) -> np.ndarray:
         if shape == 0:
@@ -50,19 +50,19 @@ class Shared(FakeCUDAShared):
 
 
 class Block:
-    """A block, whose threads have their turns."""
+    """A block, whose threads take turns."""
 
     def __init__(self, function: Callable, arguments: tuple, place: Dim3, size: tuple[int, ...]) -> None:
         self.function, self.arguments, self.place, self.size = function, arguments, place, size
         self._lot = random.Random(repr(place))
         self.new = self._mixed(list(product(*map(range, size))))
-        """Threads that have not begun, by their indices."""
+        """Indices of the threads that have not begun."""
         self._waiting: list[Thread] = []
         self._ready: list[Thread] = []
         self.failure: Exception | None = None
         self._ended = _closed()
         self.boards: defaultdict[int, dict[int, tuple]] = defaultdict(dict)
-        """What threads show one another without shared memory, by the number of the step."""
+        """Values that threads show one another without shared memory, by the number of the step."""
 
     def run(self) -> None:
         self.next()
@@ -75,7 +75,7 @@ class Block:
         return threads
 
     def next(self) -> None:
-        """Let a thread have its turn: a new one, or one that is past the barrier, which lets go when all came."""
+        """Let another thread run: a new one, or one from the barrier, which opens when all threads have come."""
         if self.new:
             thread = _IDLE.pop() if _IDLE else Thread()
             thread.block = self
@@ -88,7 +88,7 @@ class Block:
         thread.turn.release()
 
     def wait(self, thread: Thread) -> None:
-        """The barrier."""
+        """Keep a thread at the barrier until all threads have come."""
         self._waiting.append(thread)
         self.next()
         thread.turn.acquire()
@@ -96,13 +96,13 @@ class Block:
             raise RuntimeError("another thread of the block has failed")
 
     def fail(self, failure: Exception) -> None:
-        """The first failure is the block's: the other threads end at the barrier, or do not begin."""
+        """Note a failure. The first one is the block's: other threads end at the barrier, or do not begin."""
         self.failure = self.failure or failure
         self.new.clear()
 
 
 class Thread(threading.Thread):
-    """A thread of Python that is one of a block's after another. What kernels ask of it has Numba's names."""
+    """A Python thread that plays one thread of a block after another. What kernels ask of it has Numba's names."""
 
     block: Block
     threadIdx: Dim3
@@ -131,7 +131,7 @@ class Thread(threading.Thread):
         width, height, _ = self.block.size
         self.threadIdx, self.thread_id = Dim3(x, y, z), x + width * (y + height * z)
         self.copies: list[list[tuple]] = [[]]
-        """Groups of copies that are under way, and the one that is begun."""
+        """Groups of copies that are under way; the last one is still open."""
         self.steps = 0
 
     @property
@@ -142,12 +142,12 @@ class Thread(threading.Thread):
         self.block.wait(self)
 
 
-#: Threads that no block needs now.
+#: Threads that no block uses at the moment.
 _IDLE: list[Thread] = []
 
 
 def this() -> Thread:
-    """The thread that asks."""
+    """The simulated thread that calls this function."""
     thread = threading.current_thread()
     assert isinstance(thread, Thread)
     return thread

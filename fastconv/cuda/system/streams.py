@@ -1,6 +1,6 @@
-"""Memory of a device, and the streams that give it and launch kernels: a GPU's, the simulator's, one that only lists.
+"""Device memory, and streams that provide it and launch kernels: a GPU's, the simulator's, and one that only lists.
 
-A launch takes bare pointers and integers. Arrays of callers come as `Tensor`, a pointer with sizes and steps.
+A launch takes bare pointers and integers. A caller's array is a `Tensor`: a pointer with sizes and strides.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from .kernels import MOST_BLOCKS, Kernel, checked, storage
 
 @dataclass(frozen=True, slots=True)
 class Buffer:
-    """Memory in a row on the device, freed when nobody holds it, in the order of its stream."""
+    """A piece of device memory without gaps, freed when nobody holds it, in the order of its stream."""
 
     pointer: Any
     size: int
-    """Elements."""
+    """Number of elements."""
     dtype: np.dtype
     owner: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A view of memory on the device: where element (0, 0, 0, 0) is, and steps in elements from one to the next.
+    """A view of device memory: a pointer to element (0, 0, 0, 0), sizes, and strides in elements.
 
-    Axes are (n, c, h, w), for pooling as well, of volumes (n, c, d, h, w); axes the caller left out have size 1.
+    Axes are (n, c, h, w), also for pooling, or (n, c, d, h, w) for volumes; axes that the caller left out have size 1.
     """
 
     pointer: Any
@@ -50,16 +50,16 @@ class Tensor:
 
     @property
     def contiguous(self) -> bool:
-        """Whether the elements lie in a row in the order of the axes."""
+        """Whether the elements lie in C order without gaps."""
         return _matches(self.shape, self.strides, tuple(range(len(self.shape)))[::-1])
 
     @property
     def channels_last(self) -> bool:
-        """Whether they lie in a row in the order (n, h, w, c), or (n, d, h, w, c)."""
+        """Whether the elements lie without gaps in the order (n, h, w, c), or (n, d, h, w, c)."""
         return _matches(self.shape, self.strides, (1, *range(len(self.shape) - 1, 1, -1), 0))
 
     def part(self, *slices: slice) -> Tensor:
-        """What slices with positive steps leave of the axes behind the channels, in place."""
+        """A view of what slices with positive steps select, one slice for each axis behind the channels."""
         chosen = [range(size)[some] for size, some in zip(self.shape[2:], slices, strict=True)]
         steps = self.strides[2:]
         first = behind(self, sum(some.start * step for some, step in zip(chosen, steps, strict=True)))
@@ -79,7 +79,7 @@ def _matches(shape: tuple[int, ...], strides: tuple[int, ...], order: tuple[int,
 
 @lru_cache(maxsize=4096)
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Steps of an array in C order."""
+    """Strides in elements of an array in C order."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
@@ -89,18 +89,18 @@ def dense(buffer: Buffer, shape: tuple[int, ...]) -> Tensor:
 
 
 def volume(axes: tuple[int, ...]) -> tuple[int, ...]:
-    """Sizes or steps of a tensor with an axis of depth: that of images has one element, its step means nothing."""
+    """Sizes or strides of a tensor with an axis of depth, which in images has one element and an unused stride."""
     return axes if len(axes) == 5 else (*axes[:2], 1, *axes[2:])
 
 
 def behind(x: Tensor, elements: int) -> Tensor:
-    """A tensor that begins so many elements behind another."""
+    """The view that begins `elements` elements behind another."""
     simulated = isinstance(x.pointer, SimulatedPointer)
     return replace(x, pointer=x.pointer.moved(elements) if simulated else x.pointer + elements * x.dtype.itemsize)
 
 
 class SimulatedPointer:
-    """Memory of this process under the interface of a pointer; an index outside of it is an error."""
+    """Memory of this process with the interface of a pointer; an index outside of it is an error."""
 
     __slots__ = ("array", "base", "start")
 
@@ -108,7 +108,7 @@ class SimulatedPointer:
         self.array, self.start, self.base = array, start, base or array.ctypes.data
 
     def address(self, index: Any = 0) -> int:
-        """Of an element, as a GPU would have it."""
+        """Address of an element, as a GPU would have it."""
         return self.base + (self.start + int(index)) * self.array.itemsize
 
     def moved(self, offset: Any) -> SimulatedPointer:
@@ -132,18 +132,18 @@ class SimulatedPointer:
 
 
 class Stream(ABC):
-    """Where kernels are launched, in order, and memory is taken from."""
+    """A stream, on which kernels are launched in order, and from which memory is taken."""
 
     lasts = False
-    """Whether memory taken from it outlives the work that is on it: that of a plan."""
+    """Whether memory taken from it outlives the work that is on it, as a plan's memory does."""
 
     @abstractmethod
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        """Start a kernel; an empty grid starts nothing. `shared` are bytes of dynamic shared memory."""
+        """Start a kernel; an empty grid starts nothing. `shared` is the size of dynamic shared memory in bytes."""
 
     @abstractmethod
     def empty(self, size: int, dtype: Any) -> Buffer:
-        """Memory for so many elements, contents unknown; also the way to scratch memory."""
+        """Memory for `size` elements, contents unknown; scratch memory comes from here, too."""
 
     @abstractmethod
     def upload(self, array: np.ndarray) -> Buffer:
@@ -155,22 +155,22 @@ class Stream(ABC):
 
     @abstractmethod
     def zeros(self, size: int, dtype: Any) -> Buffer:
-        """Memory of zeros."""
+        """Memory for `size` elements, filled with zeros."""
 
     def lasting(self) -> Stream:
-        """The same stream; its memory may be used from other streams too, and is freed when all of them are done."""
+        """This stream, but with memory that other streams may use, too, and that is freed when all are done with it."""
         return self
 
     def current(self) -> AbstractContextManager:
-        """Make the stream's device the current one, and afterwards the one that was."""
+        """A context in which the stream's device is the current one."""
         return nullcontext()
 
-    def wait(self) -> None:  # noqa: B027 # only a device is not done at once
-        """Until all that was launched is done. For planning; no call waits for the device."""
+    def wait(self) -> None:  # noqa: B027 # only a GPU has something to wait for
+        """Wait until everything that was launched is done. This is for planning; no call waits for the device."""
 
 
 def sizes(value: Any) -> tuple[int, int, int]:
-    """Of a grid or a block, in three directions."""
+    """Sizes of a grid or a block in three directions."""
     given = (value,) if isinstance(value, int) else tuple(value)
     return (*given, 1, 1)[:3]
 
@@ -178,7 +178,7 @@ def sizes(value: Any) -> tuple[int, int, int]:
 def _launchable(
     kernel: Kernel, grid: Any, block: Any, arguments: tuple, shared: int
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Sizes of grid and block, if a GPU would take them; where there is none, nobody else says so."""
+    """Sizes of grid and block, checked as a GPU would, for where there is none. TypeError or ValueError."""
     blocks, threads = sizes(grid), sizes(block)
     if len(arguments) != len(kernel.signature):
         raise TypeError(f"{kernel} takes {len(kernel.signature)} arguments, got {len(arguments)}")
@@ -190,7 +190,7 @@ def _launchable(
 
 
 class Recorder(Stream):
-    """Launches nothing, and lists what would be: so the kernels of a problem are found without a GPU."""
+    """A stream that launches nothing and lists the launches: it finds the kernels of a problem without a GPU."""
 
     def __init__(self) -> None:
         self.launches: list[tuple[Kernel, tuple[int, int, int], tuple[int, int, int], int]] = []
@@ -208,7 +208,7 @@ class Recorder(Stream):
 
 
 class SimulatedStream(Stream):
-    """Numba's simulator, one launch at a time."""
+    """A stream of Numba's simulator, with one launch at a time."""
 
     _LOCK = threading.RLock()
 
@@ -224,14 +224,14 @@ class SimulatedStream(Stream):
             return
         values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
                   for kind, value in zip(kernel.signature, arguments, strict=True)]
-        from . import simulator  # which Numba has only where it was asked for
+        from . import simulator  # late: Numba has its parts only if it simulates
 
         with self._LOCK:
             simulator.launch(kernel.function, blocks, threads, shared, tuple(values))
 
     def empty(self, size: int, dtype: Any) -> Buffer:
         dtype = np.dtype(dtype)
-        raw = np.full(size * dtype.itemsize, 0xA5, np.uint8)  # whoever reads before writing is found out
+        raw = np.full(size * dtype.itemsize, 0xA5, np.uint8)  # shows if a kernel reads before it writes
         return self._buffer(raw.view(storage(dtype)), dtype)
 
     def upload(self, array: np.ndarray) -> Buffer:
@@ -247,13 +247,13 @@ class SimulatedStream(Stream):
         return Buffer(SimulatedPointer(flat), flat.size, dtype, flat)
 
 
-#: The simulator passes numbers on as they are; integers are Python's.
+#: Conversions of numbers for the simulator, which passes them on as they are; integers are Python's.
 _AS_NUMPY = {"int32": int, "int64": int, "uint8": int, "uint32": int, "uint64": int,
              "float32": np.float32, "float64": np.float64}
 
 
 class GpuStream(Stream):
-    """A stream of a device."""
+    """A stream of a GPU."""
 
     def __init__(self, device: Any, stream: Any, lasts: bool = False) -> None:
         self.device, self.stream, self.lasts = device, stream, lasts
@@ -265,7 +265,7 @@ class GpuStream(Stream):
             self.start(loaded, launch_config(blocks, sizes(block), shared), kernel.pack(arguments))
 
     def start(self, loaded: Any, config: Any, packed: list) -> None:
-        """Launch what is ready."""
+        """Launch a loaded kernel with packed arguments."""
         _launch()(self.stream, config, loaded, *packed)
 
     def empty(self, size: int, dtype: Any) -> Buffer:
@@ -293,7 +293,7 @@ class GpuStream(Stream):
         array = np.ascontiguousarray(array)
         buffer = self.empty(array.size, array.dtype)
         if array.size:
-            # From memory that is not pinned, the driver has read the array when the call returns.
+            # The array's memory is not pinned, so the driver has read it when the call returns.
             checked(driver.cuMemcpyHtoDAsync(buffer.pointer, array.ctypes.data, array.nbytes, self.handle))
         return buffer
 
@@ -317,7 +317,7 @@ class GpuStream(Stream):
 
 
 class _Current(AbstractContextManager):
-    """A device is the current one, and afterwards the one that was."""
+    """A context in which a device is the current one."""
 
     __slots__ = ("_before", "_device")
 
@@ -339,7 +339,7 @@ class _Current(AbstractContextManager):
 
 
 class _Memory:
-    """Memory of a device from the driver's pool, also within the capture of a graph."""
+    """Device memory from the driver's pool, which also works while a graph is captured."""
 
     def __init__(self, size: int, stream: GpuStream) -> None:
         from cuda.bindings import driver
@@ -355,18 +355,18 @@ class _Memory:
     def __del__(self) -> None:
         if hasattr(self, "address"):
             if self._stream is None:
-                self._driver.cuMemFree(self.address)  # waits for all who may use it
+                self._driver.cuMemFree(self.address)  # waits for every stream that may use it
             else:
                 self._driver.cuMemFreeAsync(self.address, self._stream.handle)
 
 
-#: Bytes that the driver's pool keeps when they are free.
+#: Bytes of free memory that the driver's pool keeps: 1 GiB.
 KEPT = 1 << 30
 
 
 @cache
 def _keep_freed_memory(device: int) -> None:
-    """By default the pool gives everything back whenever something is waited for, and taking it anew is slow."""
+    """Let the pool keep freed memory. By default it gives all back at every wait, and taking it anew is slow."""
     from cuda.bindings import driver
 
     pool = checked(driver.cuDeviceGetMemPool(driver.CUdevice(device)))

@@ -1,1 +1,1 @@
-"""Tiles of matrix products in registers and on tensor cores, and PTX instructions."""
+"""Tiles of matrix products, in registers and on tensor cores, and intrinsics for PTX instructions."""

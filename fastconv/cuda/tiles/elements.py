@@ -1,7 +1,7 @@
-"""Elements as kernels load and store them: halves are widened to float32 and rounded back, all else is itself.
+"""Elements as kernels load and store them: halves are widened to float32 and rounded back, other dtypes stay.
 
 float16 and bfloat16 are read as their 16 bits. float16 is LLVM's `half`, whose conversions are one instruction.
-bfloat16 is the upper half of a float32: widening is a shift, rounding to nearest even an addition and a shift.
+bfloat16 is the upper half of a float32: a shift widens it; an addition and a shift round to it, to nearest even.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _narrow_bfloat16(value):
 
 @cache
 def widen(dtype: np.dtype, target: np.dtype) -> Any:
-    """The function that makes what a pointer to `dtype` reads a number of the dtype that is computed in."""
+    """Make the function that converts what a pointer to `dtype` reads to the dtype `target`, which is computed in."""
     number = np.dtype(target).type
     if dtype == np.float16 or dtype == BFLOAT16:
         half = _widen_half if dtype == np.float16 else _widen_bfloat16
@@ -110,7 +110,7 @@ def widen(dtype: np.dtype, target: np.dtype) -> Any:
 
 @cache
 def narrow(dtype: np.dtype) -> Any:
-    """The function that makes a number what is stored through a pointer to `dtype`."""
+    """Make the function that converts a number to what is stored through a pointer to `dtype`."""
     if dtype == np.float16:
         return _narrow_half
     if dtype == BFLOAT16:

@@ -1,10 +1,10 @@
-"""The kernel of `gemm`: a slab of both factors in shared memory is multiplied while the next is on its way.
+"""The kernel of `shared.gemm`: it multiplies a slab of both factors in shared memory while it fetches the next slab.
 
-A round of the loop is: what was copied for this slab has arrived, for all threads (the only barrier; behind it nobody
-reads the other half of shared memory); start to fetch the next slab; multiply. Operands of the dtype that is computed
-in are copied to shared memory without passing through registers (`cp.async`): weights 16 bytes at a time, pixels of
-1x1 kernels likewise, other elements alone, zeros where the image ends. Those that must be widened, and four channels
-of one load, pass through registers, and are stored when the slab before them is multiplied.
+A round of the loop: (1) wait until the copies of this slab have arrived, for all threads (the only barrier; behind it
+nobody reads the other half of shared memory); (2) start to fetch the next slab; (3) multiply. Operands of the dtype
+that is computed in are copied to shared memory without passing through registers (`cp.async`): weights, and pixels of
+1x1 kernels, 16 bytes at a time, other elements one by one, with zeros where the image ends. Operands that must be
+widened, and four channels of one load, pass through registers; they are stored once the slab before is multiplied.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from .ptx import advance, arrival, commit, copier, inlined, int32, int64, load4,
 
 
 def multiplier(tile, a_pitch, b_pitch):
-    """The function that multiplies four rows of each factor in shared memory, whose rows are so far apart.
+    """Make the function that multiplies four rows of each factor in shared memory, `a_pitch` and `b_pitch` apart.
 
-    It adds to a thread's sums, rows * cols of them, and begins at the places of its lane; `a` and `b` are arrays of the
-    thread for the values that it multiplies. (Only the kernel's own file can make arrays in the simulator.)
+    It begins at the places of its lane and adds to a thread's sums, rows * cols of them. `a` and `b` are arrays of the
+    thread for its operands. (In the simulator, only the file that has the kernel can make such arrays.)
     """
     ROWS, COLS, (LANES_M, LANES_N) = tile.rows, tile.cols, tile.lanes
 
@@ -34,7 +34,7 @@ def multiplier(tile, a_pitch, b_pitch):
             for j in range(COLS):
                 acc[i * COLS + j] += a[i] * b[j]
 
-    # A loop would not be unrolled, and the thread's arrays would lie in memory.
+    # Four calls, as a loop would not be unrolled, and the thread's arrays would lie in memory.
     @inlined
     def multiply4(a_tile, b_tile, a_at, b_at, a, b, acc):
         multiply(a_tile, b_tile, a_at, b_at, a, b, acc)
@@ -46,9 +46,9 @@ def multiplier(tile, a_pitch, b_pitch):
 
 
 def placement(tile):
-    """Functions for kernels: the panel, the group and the first row of a block; the first row and column of a thread.
+    """Make functions for kernels: the panel, group and first row of a block; the first row and column of a thread.
 
-    A warp's lanes are four rows and four columns apart, and warps follow each other down the tile.
+    The lanes of a warp are four rows and four columns apart, and warps follow each other down the tile.
     """
     M, _, _, ROWS, COLS, (LANES_M, LANES_N) = tile
     WARPS_M, LANES = M // (LANES_M * ROWS), LANES_M * LANES_N
@@ -85,14 +85,14 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
     COPIED = x_dtype == acc_dtype and not VECTOR
     STORE_PIXELS, STORE_CHANNELS = store == "pixels", store == "channels"
     RUN = M // 4
-    ENTRIES = 4 if SINGLE else 1  # for four values of k; each has four words
+    ENTRIES = 4 if SINGLE else 1  # entries of the table for four values of k; each has four words
     SIZE = acc_dtype.itemsize
     UNIT = 16 // SIZE
     copy, copy_one, arrived = copier(16), copier(SIZE), arrival(0)
     multiply4 = multiplier(tile, PITCH, N)
 
-    # Loops over arrays of a thread must be unrolled, or these lie in memory; LLVM unrolls short bodies only. Therefore
-    # `multiply4` is no loop, and `store_rows` is called twice.
+    # Loops over a thread's arrays must be unrolled, or the arrays lie in memory; LLVM unrolls only short bodies. So
+    # `multiply4` has no loop, and `store_rows` is called twice.
 
     @inlined
     def copy4(shared, at, pointer, index, wanted):
@@ -237,7 +237,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         panel, group, first = block_place(int32(cuda.blockIdx.x), panels, groups)
         plane = int32(oh * ow)
 
-        # What this thread fetches: of one pixel some taps, or of one tap four pixels.
+        # This thread fetches some taps of one pixel, or one tap of four pixels.
         if PIXELS:
             m, part = int32(t % RUN * 4), int32(t // RUN)
             a_place = int32(part * PITCH + m)
@@ -295,7 +295,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
                 place_a(a_tile, int64(a_write), a_held)
             a_read, b_read = int32(a_read ^ A_FLIP), int32(b_read ^ B_FLIP)
 
-        # Found again rather than kept: the loop needs their registers.
+        # Computed again rather than kept, as the loop needs the registers.
         panel, group, first = block_place(opaque(int32(cuda.blockIdx.x)), panels, groups)
         a_lane, b_lane = lane_place(opaque(int32(cuda.threadIdx.x)))
         channel = int32(panel * N + b_lane)
@@ -308,7 +308,7 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
         if ROWS > 4:
             store_rows(out, out_steps, int32(pixel + 4 * LANES_M), pixels, plane, ow, channel, o_group, acc, 4 * COLS)
 
-    # Registers: 65536 of a multiprocessor, 128 a thread where 256 threads share a tile, 168 where 128 do.
+    # Registers: a multiprocessor has 65536, so 128 for each thread if 256 threads share a tile, 168 if 128 do.
     implicit_gemm.launch_bounds = (THREADS, {256: 2, 128: 3}.get(THREADS, 1))
     pair = integers(2)
     signature = (pointer(x_dtype), integers(4), pointer(acc_dtype), pointer(np.int32), pointer(acc_dtype), number,

@@ -1,4 +1,4 @@
-"""Products with small constant matrices, as additions and the fewest multiplications; zeros cost nothing."""
+"""Products with small constant matrices: additions and as few multiplications as possible; zeros cost nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ..system.kernels import SIMULATED
 
 @cache
 def transform(down: Matrix, across: Matrix) -> Any:
-    """The function that puts ``down @ source @ across.T`` into `target`.
+    """Make the function that puts ``down @ source @ across.T`` into `target`.
 
-    Both are flat local arrays of floats in C order. All indices are constants, so that they live in registers.
+    Both are flat local arrays of floats in C order. All indices are constants, so the arrays live in registers.
     """
     return _transform(tuple(map(_terms, down)), tuple(map(_terms, across)), len(down[0]), len(across[0]))
 
@@ -43,7 +43,7 @@ else:
     from numba.cuda.extending import intrinsic
 
     def _sum(builder, terms, values):
-        """The first term with factor 1, if there is one, begins the sum; factors of -1 are subtractions."""
+        """The sum of terms: one with factor 1, if there is one, comes first; factors of -1 are subtractions."""
         total = None
         for place, factor in sorted(terms, key=lambda term: term[1] != 1):
             value = values[place]

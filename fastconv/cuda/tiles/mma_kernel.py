@@ -1,10 +1,10 @@
-"""The kernel of `mma`: a ring of slabs in shared memory, which copies fill while tensor cores multiply.
+"""The kernel of `shared.mma`: a ring of slabs in shared memory, which copies fill while tensor cores multiply.
 
-Of each slab the weights, and pixels whose 16 bytes follow each other in memory ("vector"), are copied to shared memory
+The weights of a slab, and pixels whose 16 bytes follow each other in memory ("vector"), are copied to shared memory
 without passing through registers (`cp.async`), two slabs before they are multiplied. Other pixels are put together in
-registers, one slab before. A round of the loop is: what was copied for this slab has arrived, for all threads (the only
-barrier; behind it nobody reads the last slab, whose place is free); start the copies for the slab after the next;
-multiply.
+registers, one slab before. A round of the loop: (1) wait until the copies of this slab have arrived, for all threads
+(the only barrier; behind it nobody reads the slab before, whose place is free); (2) start the copies for the slab after
+the next; (3) multiply.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from .ptx import (
 )
 from .ptx import number as as_float
 
-#: Words of a slab, along k: two steps of the tensor cores.
+#: Words of a slab along k: two steps of the tensor cores.
 SLAB = 16
-#: Slabs in shared memory: one is multiplied, two are on their way. A block multiplies one in some 500 cycles, about as
-#: long as memory takes to answer, and two or three blocks share a multiprocessor.
+#: Slabs in shared memory: one is multiplied, two are being copied. A block multiplies a slab in some 500 cycles, about
+#: as long as memory takes to answer, and two or three blocks share a multiprocessor.
 STAGES = 3
 
 
 def element_bits(kind, halves, dtype):
-    """The function that makes an element the bits that the tensor cores take, in a word's lowest."""
+    """Make the function that converts an element to the bits that tensor cores take, the lowest ones of a word."""
     mask = (1 << 8 * storage(dtype).itemsize) - 1
     whole, rounds = kind == "tf32", halves == 1
 
@@ -71,10 +71,10 @@ def warp_gemm(tile, kind, halves, x_dtype, acc_dtype, out_dtype, gather):
     SPLIT, ROUND = halves == 2, kind == "tf32" and halves == 1
     PER_WORD = 4 // storage(x_dtype).itemsize
     UNIT, BITS, bits = 4 * PER_WORD, 8 * storage(x_dtype).itemsize, element_bits(kind, halves, x_dtype)
-    ENTRIES = UNIT if SINGLE else 1  # of a quad
+    ENTRIES = UNIT if SINGLE else 1  # entries of the table for a quad
     copy, arrived = copier(16), arrival(STAGES - 2)
 
-    # As in `gemm_kernel`, loops over arrays of a thread must be short to be unrolled; hence all the `store_pair`.
+    # As in `gemm_kernel`, loops over a thread's arrays must be short to be unrolled; hence the calls of `store_pair`.
 
     @inlined
     def after(stage):

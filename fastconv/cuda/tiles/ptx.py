@@ -1,8 +1,8 @@
-"""What CUDA Python has no words for: 128-bit loads and stores, copies to shared memory on their own (`cp.async`),
+"""Intrinsics for what CUDA Python lacks: 128-bit loads and stores, asynchronous copies to shared memory (`cp.async`),
 rounding to TF32, and the tensor cores' `mma.sync`.
 
-Each is an intrinsic that emits LLVM IR or one line of PTX. Numba's simulator has neither; there (`kernels.SIMULATED`)
-plain Python of the same name, arguments and rounding takes their place, down to which lane of a warp holds what.
+Each emits LLVM IR or one line of PTX. Numba's simulator runs neither; there (`kernels.SIMULATED`) plain Python of equal
+name, arguments and rounding takes their place, down to which lane of a warp holds which value.
 
 Source: NVIDIA, PTX ISA, the sections on ld, cp.async, cvt and mma.
 """
@@ -17,7 +17,7 @@ from numba import types
 
 from ..system.kernels import SIMULATED, cuda, target
 
-#: Shapes and types of `mma.sync`: what a word holds. The sums are of float32 or int32.
+#: Shapes and types of `mma.sync`, by what a word holds. Sums are in float32 or int32.
 MMA = {"tf32": "m16n8k8.row.col.f32.tf32.tf32.f32", "f16": "m16n8k16.row.col.f32.f16.f16.f32",
        "bf16": "m16n8k16.row.col.f32.bf16.bf16.f32", "s8": "m16n8k32.row.col.s32.s8.s8.s32",
        "u8": "m16n8k32.row.col.s32.u8.u8.s32"}
@@ -28,20 +28,20 @@ if SIMULATED:
     int64 = int
 
     def int32(value: Any) -> Any:
-        """A signed integer of 32 bits: Numba's default is 64, of which each takes two registers."""
+        """A signed integer of 32 bits: Numba's default has 64, and takes two registers."""
         value = int(value)
         return value if -(1 << 31) <= value < 1 << 31 else _signed(value & 0xFFFFFFFF)
 
     def inlined(function: Any) -> Any:
-        """A function that kernels call, and that leaves no call behind."""
+        """Decorator of a function that kernels call, to be inlined."""
         return function
 
     def within(value: Any, size: Any) -> Any:
-        """``0 <= value < size`` in one comparison."""
+        """Whether ``0 <= value < size``, in one comparison."""
         return 0 <= value < size
 
     def opaque(value: Any) -> Any:
-        """The value, of which the compiler knows nothing: what is derived from it is not kept, but computed here."""
+        """The value, unknown to the compiler: what is derived from it is computed here and not kept from before."""
         return value
 
     def advance(pointer: Any, offset: Any) -> Any:
@@ -49,26 +49,26 @@ if SIMULATED:
         return pointer.moved(offset)
 
     def _aligned(array: Any, index: Any, size: int) -> None:
-        """What a GPU would stop at. (Arrays without an address, shared ones, begin at a boundary.)"""
+        """IndexError where a GPU would stop. (Arrays without an address, in shared memory, begin at a boundary.)"""
         address = array.address(index) if hasattr(array, "address") else int(index) * array.itemsize
         if address % size:
             raise IndexError(f"a kernel takes {size} bytes at once from {address:#x}")
 
     def load4(array: Any, index: Any) -> Any:
-        """``array[index : index + 4]`` in one load; the first lies on a boundary of 16 bytes, or 4 elements if less."""
+        """Four elements from `index` on, in one load; aligned to 16 bytes, or to 4 elements if that is less."""
         _aligned(array, index, min(16, 4 * (array.array if hasattr(array, "array") else array).itemsize))
         return array[index], array[index + 1], array[index + 2], array[index + 3]
 
     def store4(array: Any, index: Any, a: Any, b: Any, c: Any, d: Any) -> None:
-        """``array[index : index + 4] = a, b, c, d`` in one store, aligned like `load4`."""
+        """Store ``array[index : index + 4] = a, b, c, d`` at once, aligned as for `load4`."""
         _aligned(array, index, min(16, 4 * (array.array if hasattr(array, "array") else array).itemsize))
         array[index], array[index + 1], array[index + 2], array[index + 3] = a, b, c, d
 
     def copier(size: int) -> Any:
-        """The function that starts to copy `size` bytes, 4, 8 or 16, to shared memory, where they arrive later.
+        """Make the function that starts to copy `size` bytes, 4, 8 or 16, to shared memory, where they arrive later.
 
-        It takes the shared array and a place there, a pointer and an index, both aligned to `size`, and whether
-        anything is wanted: otherwise nothing is read, and zeros arrive. Here they do so as late as they may.
+        It takes the shared array and a place there, a pointer and an index, both aligned to `size`, and whether the
+        bytes are wanted: if not, nothing is read, and zeros arrive. In the simulator bytes arrive as late as they may.
         """
 
         def copy(shared: Any, place: Any, pointer: Any, index: Any, wanted: Any) -> None:
@@ -80,11 +80,11 @@ if SIMULATED:
         return copy
 
     def commit() -> None:
-        """What this thread started to copy since the last time is a group."""
+        """Make a group of the copies that this thread started since the last call."""
         this().copies.append([])
 
     def arrival(newest: int) -> Any:
-        """The function that waits until all groups of this thread have arrived but for so many of the newest."""
+        """Make the function that waits until all groups of this thread have arrived but the `newest` ones."""
 
         def wait() -> None:
             groups = this().copies
@@ -103,7 +103,7 @@ if SIMULATED:
         return int(np.float32(value).view(np.int32))
 
     def number(bits: Any) -> Any:
-        """The float32 of which these are the bits."""
+        """The float32 that has these bits."""
         return np.int32(bits).view(np.float32)
 
     def tf32(value: Any) -> Any:
@@ -112,18 +112,17 @@ if SIMULATED:
         return _signed((int(value.view(np.uint32)) + 0x1000) & 0xFFFFE000) if np.isfinite(value) else word(value)
 
     def split(bits: Any) -> Any:
-        """A float32 as two of TF32: rounded to the first 10 bits, and what is left over. As bits, all three."""
+        """A float32 as two TF32 numbers: rounded to the first 10 bits, and the rest. All three are given as bits."""
         big = _signed((int(bits) + 0x1000) & 0xFFFFE000)
         with np.errstate(invalid="ignore"):
             return big, word(number(bits) - number(big))
 
     def mma(kind: str, accumulator: Any) -> Any:
-        """One step of a warp's matrix product on the tensor cores, for factors of a `kind` of `MMA`.
+        """Make the function for a step of a warp's matrix product on tensor cores, with factors of a `kind` of `MMA`.
 
-        The function returned takes a lane's words of A (16 rows) and B (8 columns), and its four sums of C, and returns
-        these four with the products added. Lane 4 g + t holds of A rows g and g + 8, of B column g, and the words t and
-        t + 4 of each (a word is one float32, two halves or four bytes along k); of C rows g and g + 8, columns 2t and
-        2t + 1.
+        It takes a lane's words of A (16 rows) and of B (8 columns) and its four sums of C, and returns the sums with
+        the products added. A word is one float32, two halves or four bytes along k. Lane 4 g + t holds rows g and g + 8
+        of A and column g of B, words t and t + 4 of each; and rows g and g + 8, columns 2t and 2t + 1 of C.
         """
 
         def step(a0: Any, a1: Any, a2: Any, a3: Any, b0: Any, b1: Any, c0: Any, c1: Any, c2: Any, c3: Any) -> Any:
@@ -147,7 +146,7 @@ if SIMULATED:
         return step
 
     def _factors(kind: str, words: np.ndarray) -> np.ndarray:
-        """What lies in words: exact in float64, or in int64."""
+        """The factors in words, exact in float64 or in int64."""
         bits = words.astype(np.uint32)
         if kind == "tf32":
             return (bits & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
@@ -165,8 +164,8 @@ else:
     from numba.core import cgutils
     from numba.cuda.extending import intrinsic
 
-    int32, int64 = types.int32, types.int64  # type: ignore[assignment] # as a kernel's code, a cast
-    inlined = cuda.jit(device=True, forceinline=True)  # type: ignore[call-arg] # which the stubs of numba lack
+    int32, int64 = types.int32, types.int64  # type: ignore[assignment] # in a kernel's code, casts
+    inlined = cuda.jit(device=True, forceinline=True)  # type: ignore[call-arg] # numba's stubs lack it
 
     @inlined
     def within(value, size):
@@ -189,7 +188,7 @@ else:
         return pointer(pointer, offset), emit
 
     def _four(context, builder, kind, array, index, place):
-        """Pointer to four elements, and its alignment."""
+        """Pointer to four elements as a vector, the vector's type, and the pointer's alignment."""
         data = array if isinstance(kind, types.CPointer) else context.make_array(kind)(context, builder, array).data
         at = builder.gep(data, [context.cast(builder, place, index, types.int64)])
         vector = ir.VectorType(context.get_data_type(kind.dtype), 4)
@@ -219,13 +218,13 @@ else:
         return types.void(array, index, a, b, c, d), emit
 
     def _assembly(text, constraints, *kinds):
-        """An instruction that has effects, and none that may move over it."""
+        """An instruction with effects, across which nothing may be moved."""
         kind = ir.FunctionType(ir.VoidType(), kinds)
         return ir.InlineAsm(kind, text, ",".join([*constraints, "~{memory}"]), side_effect=True)
 
     @cache
     def copier(size):
-        keep = "cg" if size == 16 else "ca"  # only 16 bytes can pass the first-level cache by
+        keep = "cg" if size == 16 else "ca"  # only copies of 16 bytes can bypass the first-level cache
         text = f"cp.async.{keep}.shared.global [$0], [$1], {size}, $2;"
         word, long, byte = ir.IntType(32), ir.IntType(64), ir.IntType(8)
 
@@ -241,7 +240,7 @@ else:
                     count = builder.select(args[4], ir.Constant(word, size), ir.Constant(word, 0))
                     builder.call(_assembly(text, "rlr", word, long, word),
                                  [builder.ptrtoint(end, word), builder.ptrtoint(start, long), count])
-                else:  # the first GPUs that Numba compiles for copy through a register
+                else:  # the oldest GPUs that Numba compiles for, which copy through a register
                     kind = ir.VectorType(word, size // 4)
                     value = cgutils.alloca_once_value(builder, ir.Constant(kind, [0] * (size // 4)))
                     with builder.if_then(args[4]):

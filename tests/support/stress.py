@@ -1,4 +1,4 @@
-"""Threads at once, and forks: run by test_runtime in a process of its own, for each of Numba's threading layers."""
+"""Threads at once, and forks: run by test_threads in a process of its own, for each of Numba's threading layers."""
 
 from __future__ import annotations
 

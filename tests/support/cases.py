@@ -1,4 +1,4 @@
-"""Hostile problems by name: one table for convolution, one for pooling; and the arrays to try them on."""
+"""Hostile problems by name: convolutions, poolings, transposed convolutions; and the arrays to try them on."""
 
 from __future__ import annotations
 

@@ -1,0 +1,252 @@
+"""Outputs that a transform would spoil are found, and made again by sums.
+
+A transform rounds all outputs of a tile, a row or a block by what is largest there, whether they see it or not: beside
+a fill value of 1e20 nothing would be left of an output that sees numbers of 1. The algorithms that transform promise an
+error that belongs to an output's own window, as sums do::
+
+    |error of out[n, o, i, j]| <= ROUNDINGS * eps * largest |weight[o]| * sum of |x| over its pixels and channels
+
+(of a window that hangs over the edge by more than half, over as many of the nearest pixels as half a window has).
+
+First, while a task has its input at hand, the energies there are looked at: sums of squares over the channels of a
+pixel or, where there are few channels, of a cell of pixels that every window has one of. Where they differ by no more
+than `RANGE`, as of nearly all images, that is all. Otherwise `mend` makes each window's sum of |x|: outputs whose sum
+is small beside what the largest pixels would make are made again. If there are many, or something is not finite or so
+large that a transform may overflow, that is the whole image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from ...specs.conv import ConvSpec
+from ..system.kernels import jit, kernel
+from ..system.memory import scratch_rows
+from ..tiles import simd
+from . import row_filter
+
+#: The most roundings of its own window's sum that an output may be wrong by. Seen are a hundredth of it (`tests/fuzz`).
+ROUNDINGS = 2**15
+#: Energies may differ by this factor, so numbers by 2**8, of which the 24 bits of float32 leave 16.
+RANGE = 2.0**16
+#: Outputs are made again whose window's sum of |x| is less than this share of what it were, were all pixels as large as
+#: the largest: a little less than `RANGE` lets pass.
+SMALL = 2.0**-10
+#: At most this share of an image's outputs is made one by one: each takes some ten times as long as in a row.
+FEW = 1 / 32
+#: The largest energy, and numbers, of which no transform overflows in float32, beside weights as large. (Those of
+#: float64 may be larger, but hardly ever are.)
+LARGEST_ENERGY, LARGEST = 1e28, 1e14
+#: Each doubling of a cell's width is a pass over its energies; 8 columns are enough for dark pixels to be no rarity.
+MOST_DOUBLINGS = 3
+#: From so many channels on a cell is one pixel: their energy is hardly ever small by chance.
+MANY_CHANNELS = 16
+
+
+class Cell(NamedTuple):
+    """Pixels whose energies are added up: `high` rows of 2 ** `doublings` columns."""
+
+    high: int
+    doublings: int
+
+
+@lru_cache(maxsize=1024)
+def cell_of(spec: ConvSpec) -> Cell:
+    """The largest cell that every window has one of, but for windows that hang over the edge by more than half."""
+    if spec.c_in // spec.groups >= MANY_CHANNELS or max(spec.dilation) > 1:
+        return Cell(1, 0)
+    high, wide = (
+        min((max(taps - max(sides), (taps + 1) // 2) + 1) // 2, size)
+        for taps, sides, size in zip((spec.kh, spec.kw), spec.padding, (spec.h, spec.w), strict=True)
+    )
+    return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS))
+
+
+# -- looking -------------------------------------------------------------------------------------------------
+
+
+def room(shape: tuple[int, int], cell: Cell, lanes: int) -> int:
+    """Elements of memory that `is_even` needs for a rectangle of up to that shape."""
+    return (-(-shape[0] // cell.high) + 1) * (shape[1] + lanes) + (1 << cell.doublings) + lanes
+
+
+@jit
+def is_even(data, origin, pitch, apart, channels, shape, cell, memory, start, lanes):
+    """Whether the energies of a rectangle of some channels differ by no more than `RANGE`.
+
+    It begins at `origin`; its rows are `pitch` and its channels `apart` from each other. `memory` has `room` from
+    `start` on.
+    """
+    flat, (tall, doublings), (height, count) = simd.flat(data), cell, shape
+    zero = simd.splat(data.dtype.type(0))
+    low, high = simd.splat(data.dtype.type(-np.inf)), zero
+    shift, line = 1 << doublings, (count + lanes - 1) // lanes * lanes
+    while shift > count:
+        shift //= 2
+    bands, cells = (height + tall - 1) // tall, count - shift + 1
+    for band in range(bands):
+        top = max(0, min(band * tall, height - tall))
+        rows, begin = min(tall, height - top), origin + top * pitch
+        for i in range(0, count, lanes):
+            j = max(0, min(i, count - lanes))
+            total, other = zero, zero
+            for c in range(channels):
+                at = begin + c * apart + j
+                if count < lanes:
+                    for r in range(rows):
+                        one = simd.load_part(flat, at + r * pitch, count)
+                        total = simd.fma(one, one, total)
+                    continue
+                for _ in range(rows // 2):
+                    one, two = simd.load(flat, at), simd.load(flat, at + pitch)
+                    total, other = simd.fma(one, one, total), simd.fma(two, two, other)
+                    at += 2 * pitch
+                if rows % 2:
+                    one = simd.load(flat, at)
+                    total = simd.fma(one, one, total)
+            total = total + other
+            if shift == 1 and count >= lanes:
+                low, high = simd.larger(zero - total, low), simd.larger(total, high)
+            else:
+                simd.store(memory, start + band * line + j, total)
+    if shift == 1 and count >= lanes:
+        return _are_close(low, high, memory, start, lanes)
+    # One pass after the other over all bands: a load that meets two stores just before it waits for them.
+    step, end = 1, start + bands * line
+    while step < shift:
+        for at in range(start, end, lanes):
+            simd.store(memory, at, simd.load(memory, at) + simd.load(memory, at + step))
+        step *= 2
+    for band in range(bands):
+        at = start + band * line
+        if cells < lanes:
+            for k in range(cells, lanes):
+                memory[at + k] = memory[at]
+        for k in range(0, cells, lanes):
+            value = simd.load(memory, at + max(0, min(k, cells - lanes)))
+            low, high = simd.larger(zero - value, low), simd.larger(value, high)
+    return _are_close(low, high, memory, start, lanes)
+
+
+@jit
+def pixels_are_even(energies, pitch, corner, shape, size, lanes):
+    """Whether the energies of a rectangle's pixels inside an image of that size differ by no more than `RANGE`.
+
+    The rectangle of a shape has its corner there; its energies lie in rows `pitch` apart.
+    """
+    first, last = min(max(0, -corner[1]), shape[1]), min(shape[1], size[1] - corner[1])
+    zero = simd.splat(energies.dtype.type(0))
+    low, high = simd.splat(energies.dtype.type(-np.inf)), zero
+    narrow = last - first < lanes
+    for i in range(max(0, -corner[0]), min(shape[0], size[0] - corner[0])):
+        line = i * pitch
+        if narrow:  # a vector is filled up
+            for k in range(last, first + lanes):
+                energies[line + k] = energies[line + first]
+        for j in range(first, last, lanes):
+            value = simd.load(energies, line + (j if narrow else min(j, last - lanes)))
+            low, high = simd.larger(zero - value, low), simd.larger(value, high)
+    return _are_close(low, high, energies, 0, lanes)
+
+
+@jit
+def _are_close(low, high, memory, at, lanes):
+    """Whether the least and the largest energy are finite, and differ by no more than `RANGE`; `low` are negative."""
+    simd.store(memory, at, low)
+    simd.store(memory, at + lanes, high)
+    least, most = memory[at], memory[at + lanes]
+    for lane in range(at, at + lanes):
+        one, other = memory[lane], memory[lanes + lane]
+        least = one if one > least or one != one else least
+        most = other if other > most or other != other else most
+    kind = memory.dtype.type
+    return -least * kind(RANGE) >= most and most <= kind(LARGEST_ENERGY)
+
+
+@jit
+def are_tame(squares, at, lanes):
+    """Whether sums of squares, in a vector, are finite, and none of numbers so large that a transform may overflow."""
+    tame = True
+    for lane in range(at, at + lanes):
+        tame = tame and squares[lane] <= squares.dtype.type(LARGEST_ENERGY)
+    return tame
+
+
+@kernel
+def _look(x, uneven, groups, cell, memory, lanes):
+    n, channels, h, w = x.shape
+    depth = channels // groups
+    for job in prange(n * groups):
+        mine = memory[numba.get_thread_id()]
+        if not is_even(x, job * depth * h * w, w, h * w, depth, (h, w), cell, mine, 0, lanes):
+            uneven[job // groups] = True
+
+
+def look(spec: ConvSpec, x: np.ndarray, uneven: np.ndarray) -> None:
+    """Say of whole images whether they are uneven."""
+    lanes = simd.lanes(x.dtype)
+    cell = cell_of(spec)
+    memory = scratch_rows(room((spec.h, spec.w), cell, lanes), x.dtype)
+    _look.sized(x.size)(x, uneven, spec.groups, cell, memory, lanes)
+
+
+def are_wild(weight: np.ndarray) -> bool:
+    """Whether weights are not finite, or so large that a transform may overflow."""
+    return not np.abs(weight).max() <= LARGEST
+
+
+# -- mending -------------------------------------------------------------------------------------------------
+
+
+def mend(
+    spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray, uneven: np.ndarray
+) -> None:
+    """Make again what a transform has spoiled of uneven images."""
+    one = spec.of_images(1)
+    for n in np.flatnonzero(uneven):
+        image, result = x[n : n + 1], out[n : n + 1]
+        if not _mend_some(one, image[0], weight, bias, result[0]):
+            row_filter.run(one, image, row_filter.prepare(one, weight), bias, result)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _mend_some(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> bool:
+    """Make the spoiled outputs of an image again; False, and nothing, if that takes longer than to make all."""
+    magnitudes = np.abs(x).reshape(spec.groups, -1, spec.h, spec.w).sum(1)
+    most = magnitudes.max()
+    if not (most <= LARGEST and np.abs(weight).max() <= LARGEST):
+        return False
+    spoiled = _window_sums(spec, magnitudes) < SMALL * spec.kh * spec.kw * most
+    if np.count_nonzero(spoiled) > FEW * spoiled.size:
+        return False
+    outs, depth = spec.c_out // spec.groups, spec.c_in // spec.groups
+    tap_rows, tap_columns = np.arange(spec.kh) * spec.dilation[0], np.arange(spec.kw) * spec.dilation[1]
+    for group, i, j in zip(*map(np.ndarray.tolist, np.nonzero(spoiled)), strict=True):
+        rows = i * spec.stride[0] - spec.padding[0][0] + tap_rows
+        columns = j * spec.stride[1] - spec.padding[1][0] + tap_columns
+        down, across = (rows >= 0) & (rows < spec.h), (columns >= 0) & (columns < spec.w)
+        seen = x[group * depth : (group + 1) * depth][:, rows[down]][:, :, columns[across]]
+        kernels = weight[group * outs : (group + 1) * outs][:, :, down][:, :, :, across]
+        sums = kernels.reshape(outs, -1) @ seen.reshape(-1)
+        channels = slice(group * outs, (group + 1) * outs)
+        out[channels, i, j] = np.maximum(sums + bias[channels], spec.floor)
+    return True
+
+
+def _window_sums(spec: ConvSpec, magnitudes: np.ndarray) -> np.ndarray:
+    """The sum of each window of images of one channel each: down, then across."""
+    plain = replace(spec, n=len(magnitudes), c_in=1, c_out=1, groups=1, activation=None)
+    down = replace(plain, kw=1, stride=(spec.stride[0], 1), padding=(spec.padding[0], (0, 0)), ow=spec.w)
+    across = replace(plain, h=spec.oh, kh=1, stride=(1, spec.stride[1]), padding=((0, 0), spec.padding[1]))
+    sums = magnitudes[:, None]
+    for one in (down, across):
+        ones, result = np.ones(one.kernel_shapes[1], sums.dtype), np.empty(one.kernel_shapes[2], sums.dtype)
+        row_filter.run(one, sums, row_filter.prepare(one, ones), np.zeros(1, sums.dtype), result)
+        sums = result
+    return sums[:, 0]
