@@ -15,7 +15,7 @@ from .functional.plans import (
     plan_conv_transpose2d,
     plan_conv_transpose3d,
 )
-from .functional.settings import algorithms, get_num_threads, set_num_threads
+from .functional.settings import algorithms, get_num_threads, num_threads, set_num_threads
 from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
 from .tools.compare import compare
@@ -50,6 +50,7 @@ __all__ = [
     "max_pool3d",
     "max_unpool2d",
     "nn",
+    "num_threads",
     "output_shape",
     "plan_conv1d",
     "plan_conv2d",

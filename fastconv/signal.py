@@ -19,13 +19,16 @@ An extension with zeros is the padding of the kernels, which copies nothing; any
 first. Complex numbers are two planes, (re, im), and their product is a convolution with two channels in and two out.
 
 SciPy itself computes what the kernels cannot do exactly as it does: extended precision, sums of complex numbers that
-are not finite (C repairs some NaN of complex products), and errors for a dtype or fill value that it refuses.
+are not finite (C repairs some NaN of complex products), and errors for a dtype or fill value that it refuses. Its own
+functions do so, also where ours have taken their names: ``scipy.signal.convolve2d = fastconv.signal.convolve2d``.
 """
 
 from __future__ import annotations
 
 import cmath
-from collections.abc import Mapping
+import inspect
+import sys
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -292,6 +295,21 @@ def _planes(array: np.ndarray) -> np.ndarray:
 
 
 def _scipy(function: str, *args: Any) -> np.ndarray:
-    from scipy import signal  # late: it takes longer to load than all of this package
+    return np.ascontiguousarray(_scipys_own(function)(*args))
 
-    return np.ascontiguousarray(getattr(signal, function)(*args))
+
+@lru_cache(maxsize=8)
+def _scipys_own(function: str) -> Callable[..., Any]:
+    """SciPy's function of a name, from the module that defines it. By the name itself ours may be found, which whoever
+    speeds up somebody else's code has put there, and which would ask for SciPy's without end."""
+    import scipy.signal  # noqa: F401 # late, because it takes longer to load than all of this package
+
+    for name, module in list(sys.modules.items()):
+        defined = vars(module) if module is not None and name.partition(".")[0] == "scipy" else {}
+        found: Any = inspect.unwrap(defined.get(function))  # type: ignore[arg-type] # it takes None, too
+        if getattr(found, "__globals__", None) is defined:
+            return found
+    raise RuntimeError(
+        f"SciPy's {function} was replaced in the module that defines it: what fastconv leaves to SciPy's own cannot be "
+        "done; replace the name in scipy.signal only"
+    )

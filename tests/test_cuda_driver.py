@@ -5,6 +5,7 @@ Kernels are compiled to machine code for real, and checked to be launched with t
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,25 @@ def test_a_plan_waits_once_and_a_call_never(fake: Driver, monkeypatch: pytest.Mo
         given(Tensor(X, device=1))
     with pytest.raises(ValueError, match="weight is on GPU 1, x on GPU 0"):
         fastconv.conv2d(Tensor(X), Tensor(WEIGHT, device=1))
+
+
+def test_a_plan_that_travels_fetches_its_weights_once(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the GPU that they are on; they are what was given, and the copy is packed on the first GPU."""
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    not_compiled(monkeypatch)
+    plan = fastconv.plan_conv2d(X.shape, Tensor(WEIGHT, device=1), algorithm="naive")
+    before = fake.counts()
+    sent = pickle.dumps(plan)
+    assert (fake.calls - before)["copy"] == 2  # weight, bias
+    assert (fake.calls - before)["wait"] == 2
+    assert not (fake.calls - before)["alloc"]
+    again = pickle.loads(sent)
+    again(Tensor(X))
+    again(Tensor(X, device=1))
+    assert [weight.shape for weight in again._given() if weight is not None] == [WEIGHT.shape, (4,)]
+    before = fake.counts()
+    pickle.dumps(again)  # NumPy's
+    assert fake.counts() == before
 
 
 #: shape of x, plan, weight, options: one launch, several, with scratch memory, with parts of x and of the result.

@@ -98,6 +98,10 @@ def test_results_do_not_depend_on_the_number_of_threads(algorithm: str) -> None:
             alone = fastconv.conv2d(*arrays, **case.options, algorithm=algorithm)
             with threads(None):
                 together = fastconv.conv2d(*arrays, **case.options, algorithm=algorithm)
+                with fastconv.num_threads(1):
+                    np.testing.assert_array_equal(
+                        fastconv.conv2d(*arrays, **case.options, algorithm=algorithm), alone
+                    )
             np.testing.assert_array_equal(alone, together)
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import warnings
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cases import Measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastconv
+from fastconv.base import memory
 from fastconv.cpu import planner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -264,6 +269,57 @@ def test_any_integer_will_do(integer: Any) -> None:
     np.testing.assert_array_equal(call("max_pool2d", kernel_size=integer), call("max_pool2d", kernel_size=2))
 
 
+# -- kinds of arrays -----------------------------------------------------------------------------------------
+
+
+def masked(array: np.ndarray) -> list[Any]:
+    """The array with a mask, even one that hides nothing, and lists of such."""
+    some = [np.ma.masked_array(array, mask=False), np.ma.masked_array(array, mask=array > 0)]
+    return [*some, *([[array[0], np.ma.masked_array(array[0])]] if array.ndim > 1 else [])]
+
+
+@pytest.mark.usefixtures("nothing_runs")
+@pytest.mark.parametrize("function", GOOD)
+def test_masked_arrays_are_refused(function: str) -> None:
+    for argument, value in GOOD[function].items():
+        for array in masked(value) if isinstance(value, np.ndarray) else ():
+            with pytest.raises(TypeError, match=rf"^{argument} is or has in it a masked array.*\.filled"):
+                call(function, **{argument: array})
+
+
+@pytest.mark.usefixtures("nothing_runs")
+def test_masked_arrays_are_refused_by_plans_gradients_and_compare() -> None:
+    gradient, pooled = np.ones((2, 4, 5, 6), np.float32), np.ones((2, 3, 3, 3), np.float32)
+    for array in masked(X):
+        for refused in (
+            lambda x: call("plan_conv2d")(x),
+            lambda x: call("plan_conv_transpose2d")(x),
+            lambda x: fastconv.compare(x, WEIGHT),
+            lambda input: fastconv.grad.conv2d_weight(input, WEIGHT.shape, gradient),
+            lambda input: fastconv.grad.max_pool2d(input, pooled, 2),
+            lambda input: fastconv.grad.avg_pool2d(input, pooled, 2),
+        ):
+            (argument,) = inspect.signature(refused).parameters
+            with pytest.raises(TypeError, match=f"^{argument} is or has in it a masked array"):
+                refused(array)
+    for array in masked(gradient):
+        with pytest.raises(TypeError, match=r"^grad_output is or has in it a masked array"):
+            fastconv.grad.conv2d_input(X.shape, WEIGHT, array)
+
+
+@pytest.mark.parametrize("kind", [np.matrix, np.memmap, Measured])
+def test_other_kinds_of_arrays_are_taken_as_plain_numbers(kind: Any) -> None:
+    for plain in (call("corr2d"), call("max_pool2d", x=X[0, 0])):
+        assert type(plain) is np.ndarray
+    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):  # of the matrix, as a class
+        image, kernel = X[0, 0].view(kind), WEIGHT[0, 0].view(kind)
+        for result, plain in ((call("corr2d", x=image, kernel=kernel), call("corr2d")),
+                              (call("max_pool2d", x=image), call("max_pool2d", x=X[0, 0])),
+                              (call("fold2d", columns=np.ones((4, 4)).view(kind)), call("fold2d"))):  # fmt: skip
+            assert type(result) is np.ndarray
+            np.testing.assert_array_equal(result, plain)
+
+
 # -- values that do not go together --------------------------------------------------------------------------
 
 
@@ -313,6 +369,7 @@ def readonly(shape: tuple) -> np.ndarray:
         (lambda shape: np.empty((*shape, 2), np.float32)[..., 0], ValueError),
         (lambda shape: np.empty(np.prod(shape) * 4 + 1, np.uint8)[1:].view(np.float32).reshape(shape), ValueError),
         (readonly, ValueError),
+        (lambda shape: np.ma.masked_array(np.empty(shape, np.float32)), TypeError),
         (lambda shape: MEMORY[: np.prod(shape)].reshape(shape), ValueError),
         (lambda shape: MEMORY[MEMORY_X - 1 :][: np.prod(shape)].reshape(shape), ValueError),
     ],
@@ -325,6 +382,20 @@ def test_bad_out(function: str, out: Any, error: type) -> None:
     else:
         with pytest.raises(error, match="out"):
             call(function, x=x, out=out((2, 4 if function == "conv2d" else 3, 5, 6)))
+
+
+def test_out_may_be_a_memory_map_but_no_matrix(tmp_path: Path) -> None:
+    for function, dtype in (("max_pool2d", np.float32), ("avg_pool2d", np.float16)):
+        x = X[0, 0].astype(dtype)
+        expected = call(function, x=x)
+        out = np.memmap(tmp_path / function, dtype, "w+", shape=expected.shape)
+        assert call(function, x=x, out=out) is out
+        np.testing.assert_array_equal(np.fromfile(tmp_path / function, dtype).reshape(expected.shape), expected)
+        with (
+            warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning),
+            pytest.raises(TypeError, match=r"out must be a NumPy array of any number of axes .* got matrix"),
+        ):
+            call(function, x=x, out=np.empty_like(expected).view(np.matrix))
 
 
 MEMORY, MEMORY_X = np.ones(1000, np.float32), X.size
@@ -365,6 +436,56 @@ HUGE = np.broadcast_to(np.float32(1), (1, 1, 2**22, 2**22))
 def test_what_does_not_fit_in_memory_is_not_begun(function: str, arguments: dict) -> None:
     with pytest.raises(MemoryError, match=r"shape \("):
         call(function, **arguments)
+
+
+#: Files that tell a limit of 3000 bytes: what version 2 and 1 have, together, in a container that sees its group as the
+#: root, and in one that is told its path outside.
+GROUPS = {
+    "version 2": {"proc/self/cgroup": "0::/user.slice/job\n", "sys/fs/cgroup/user.slice/job/memory.max": "3000\n",
+                  "sys/fs/cgroup/user.slice/memory.max": "max\n"},
+    "a group above": {"proc/self/cgroup": "0::/user.slice/job\n", "sys/fs/cgroup/user.slice/job/memory.max": "4000\n",
+                      "sys/fs/cgroup/user.slice/memory.max": "3000\n"},
+    "version 2, the root of a container": {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "3000\n"},
+    "version 1": {"proc/self/cgroup": "5:cpu,cpuacct:/a\n4:hugetlb,memory:/a/b\n1:name=systemd:/c\n0::/d\n",
+                  "sys/fs/cgroup/memory/a/b/memory.limit_in_bytes": "9223372036854771712\n",
+                  "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "3000\n",
+                  "sys/fs/cgroup/memory/c/memory.limit_in_bytes": "1000\n"},
+    "version 1, a path outside": {"proc/self/cgroup": "4:memory:/docker/0a1b\n",
+                                  "sys/fs/cgroup/memory/memory.limit_in_bytes": "3000\n"},
+    "both versions": {"proc/self/cgroup": "4:memory:/a\n0::/a:b\n", "sys/fs/cgroup/a:b/memory.max": "3000\n",
+                      "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "4000\n"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("files", GROUPS.values(), ids=GROUPS)
+def test_limits_of_control_groups(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert min(memory.group_limits(tmp_path)) == 3000
+
+
+@pytest.mark.parametrize("text", [None, "", "\n", "nonsense", "0::/gone", "0::/..", "4:memory", "::"])
+def test_control_groups_without_a_limit(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(text)
+    assert memory.group_limits(tmp_path) == []
+
+
+def test_a_call_counts_the_limit_of_its_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.ones((1, 1, 600, 600), np.float32)
+    expected = fastconv.max_pool2d(x, 1)
+    monkeypatch.setattr(memory, "group_limits", lambda: [2**30, x.nbytes - 1])
+    memory.usable_memory.cache_clear()
+    try:
+        for call in (lambda: fastconv.max_pool2d(x, 1), lambda: fastconv.conv2d(x, x[:, :, :1, :1]),
+                     lambda: fastconv.unfold2d(x, 1), lambda: fastconv.plan_conv2d(x.shape, x)):  # fmt: skip
+            with pytest.raises(MemoryError, match=r"needs 1\.4 MiB, more than the 1\.4 MiB .* control group"):
+                call()
+        np.testing.assert_array_equal(fastconv.max_pool2d(x[..., :500], 1), expected[..., :500])
+    finally:
+        memory.usable_memory.cache_clear()
 
 
 # -- any junk ------------------------------------------------------------------------------------------------

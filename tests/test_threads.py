@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import platform
 import threading
 import time
@@ -130,6 +131,90 @@ def test_python_threads_in_a_forked_child() -> None:
     code += "work = lambda share: together.wait(60)\nin_threads(work, 2)\nchild = os.fork()\nin_threads(work, 2)\n"
     code += "if child: assert os.waitpid(child, 0)[1] == 0"
     run("-c", code)
+
+
+# -- how many ------------------------------------------------------------------------------------------------
+
+#: What eight threads of a server do, each within a context of its own or all within the same; four threads are Numba's.
+SHARED = """
+import sys, threading
+import numba, numpy as np, fastconv
+from fastconv.cpu.system import kernels
+kernels.PARALLEL_OPERATIONS = 0
+used, real = threading.local(), kernels.launch_on_threads
+def launch(loops, threads, args):
+    used.threads = threads
+    real(loops, threads, args)
+kernels.launch_on_threads = launch
+x, weight = np.random.default_rng(0).standard_normal((8, 3, 40, 40), np.float32), np.ones((5, 3, 3, 3), np.float32)
+expected = [fastconv.conv2d(image, weight, algorithm="naive") for image in x]
+assert used.threads == fastconv.get_num_threads() == 4
+
+one, two = fastconv.num_threads(1), fastconv.num_threads(2)
+together, failed = threading.Barrier(8), []
+def serve(number):
+    try:
+        assert fastconv.get_num_threads() == 4
+        contexts = (one, 1), (two, 2), (fastconv.num_threads(3), 3), (fastconv.num_threads(10**6), 4)
+        context, wanted = contexts[number % 4]
+        together.wait()
+        for _ in range(20):
+            with context:
+                assert fastconv.get_num_threads() == numba.get_num_threads() == wanted
+                used.threads = 1
+                result = fastconv.conv2d(x[number], weight, algorithm="naive")
+                assert used.threads == wanted or sys.argv[1] == "workqueue", used.threads  # one at a time is parallel
+                np.testing.assert_array_equal(result, expected[number])
+        assert fastconv.get_num_threads() == 4
+    except BaseException as error:
+        failed.append(error)
+with two:
+    threads = [threading.Thread(target=serve, args=(number,)) for number in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    assert fastconv.get_num_threads() == 2
+assert fastconv.get_num_threads() == 4
+assert not failed, failed
+print(numba.threading_layer())
+"""
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_threads_of_a_server_share_the_cores(layer: str | None) -> None:
+    output = run("-c", SHARED, str(layer), NUMBA_THREADING_LAYER=layer, NUMBA_NUM_THREADS=4)
+    assert ({layer} if layer else {"tbb", "omp", "workqueue"}) & set(output.split())
+
+
+def test_a_number_of_threads_for_a_while() -> None:
+    """It nests, is given back after errors, and is of this thread; what limits the process counts, too."""
+    with threads(None):
+        most = fastconv.get_num_threads()
+        one, many = fastconv.num_threads(1), fastconv.num_threads(np.int64(2**31 - 1))
+        with one:
+            assert fastconv.get_num_threads() == 1
+            with many, many:
+                assert fastconv.get_num_threads() == most
+                with one:
+                    with pytest.raises(ZeroDivisionError):
+                        many(lambda: 1 // (most - fastconv.get_num_threads()))()
+                    assert fastconv.get_num_threads() == 1
+                assert fastconv.get_num_threads() == most
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(fastconv.get_num_threads).result() == most
+                with pickle.loads(pickle.dumps(many)):
+                    assert pool.submit(one(fastconv.get_num_threads)).result() == 1
+            assert fastconv.get_num_threads() == 1
+        assert one(fastconv.get_num_threads)() == 1
+        fastconv.set_num_threads(1)
+        try:
+            with many:
+                assert fastconv.get_num_threads() == 1
+        finally:
+            fastconv.set_num_threads(None)
+        for bad in (0, -1, 2**70, 1.0, "1", True, None, (1,), float("nan")):
+            with pytest.raises((ValueError, TypeError), match=r"^threads must be"):
+                fastconv.num_threads(bad)
+        assert fastconv.get_num_threads() == numba.get_num_threads() == most
 
 
 # -- results -------------------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import reference
-from cases import fenced, intact, values
+from cases import fenced, intact, threads, values
 from numpy.lib.stride_tricks import sliding_window_view
 
 import fastconv
+from fastconv.cpu.algorithms import fold_col2im, unfold_im2col
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,6 +44,26 @@ def test_unfold_and_fold(options: dict, dtype: str) -> None:
     image = values(x.shape, "float64", 4)
     np.testing.assert_allclose((fastconv.unfold2d(image, (3, 2), **options) * columns).sum(),
                                (fastconv.fold2d(columns, (8, 9), (3, 2), **options) * image).sum())  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}], ids=str)
+def test_a_launch_does_all_of_many_tiny_images(monkeypatch: pytest.MonkeyPatch, options: dict) -> None:
+    launches = []
+    for module, name in ((unfold_im2col, "unroll"), (fold_col2im, "fold")):
+        kernel = getattr(module, name)
+        counted = SimpleNamespace(sized=lambda size, kernel=kernel, name=name: (
+            lambda *args: launches.append(name) or kernel.sized(size)(*args)))  # fmt: skip
+        monkeypatch.setattr(module, name, counted)
+    x = values((300, 2, 6, 5), "float32")
+    columns = fastconv.unfold2d(x, 3, **options)
+    y = values(columns.shape, "float32", 1)
+    folded = fastconv.fold2d(y, (6, 5), 3, **options)
+    assert launches == ["unroll", "fold"]
+    np.testing.assert_array_equal(columns, [fastconv.unfold2d(image, 3, **options) for image in x])
+    np.testing.assert_array_equal(folded, [fastconv.fold2d(one, (6, 5), 3, **options) for one in y])
+    with threads(None):
+        np.testing.assert_array_equal(fastconv.unfold2d(x, 3, **options), columns)
+        np.testing.assert_array_equal(fastconv.fold2d(y, (6, 5), 3, **options), folded)
 
 
 def test_the_matrix_of_a_correlation() -> None:

@@ -18,7 +18,7 @@ from ..specs.unfold import columns_shape
 from . import planner
 from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe
-from .system.threads import num_threads, set_num_threads
+from .system.threads import mask_threads, num_threads, set_num_threads
 
 #: Turns an argument into an array for the verbs: checked, neither copied nor converted.
 operand = array
@@ -131,6 +131,7 @@ __all__ = [
     "filtered",
     "fold",
     "input_gradient",
+    "mask_threads",
     "num_threads",
     "operand",
     "plan",

@@ -43,12 +43,20 @@ def conversion_bytes(spec: ConvSpec | TransposeSpec) -> int:
 
 
 class CpuPlan(Plan):
-    """A convolution, or a transposed one, whose weights are packed."""
+    """A convolution, or a transposed one, whose weights are packed.
+
+    It keeps weight and bias as they were given, too, for whoever copies or pickles it: as much memory as they take,
+    beside the packed weights, which are as large (winograd's up to several times larger). They cannot be had back from
+    what every algorithm packs: a transform rounds.
+    """
+
+    planner = planner
 
     def __init__(
         self, spec: ConvSpec | TransposeSpec, weight: np.ndarray, bias: np.ndarray | None, algorithm: str
     ) -> None:
         super().__init__(spec)
+        self._weight, self._bias = weight, bias
         self._recipe = recipe(spec, algorithm)
         self._operands = self._recipe.pack(weight, bias)
         self._module = self._operands[0]
@@ -62,6 +70,9 @@ class CpuPlan(Plan):
     def scratch_bytes(self) -> int:
         """Memory a call needs beside input and output, in bytes."""
         return conversion_bytes(self.problem) + self._module.scratch(self.problem)
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self._weight, self._bias
 
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.

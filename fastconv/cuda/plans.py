@@ -28,7 +28,13 @@ MOST_LAYOUTS = 64
 
 
 class DevicePlan(Plan):
-    """A plan with weights packed on a GPU: the one that holds the given weight, else each one that inputs come from."""
+    """A plan with weights packed on a GPU: the one that holds the given weight, else each one that inputs come from.
+
+    It keeps its weights unpacked as well, for copies and pickles of it: as much memory again as they take, here if they
+    are NumPy's, else on their GPU. A copy's weights are NumPy's in either case, and are packed on the first GPU.
+    """
+
+    planner = planner
 
     def __init__(
         self, problem: ConvSpec | TransposeSpec, weight: Operand, bias: Operand | None, algorithm: str, *,
@@ -40,6 +46,7 @@ class DevicePlan(Plan):
         self._ready: dict[int, tuple[Any, Buffer]] = {}
         self._lock = threading.Lock()
         self._keep = wait
+        self._plain: Tensor | None = None
         self._programs: dict[tuple, Program] = {}
         if wait:
             # Packed now, so that a CUDA graph may capture calls, and later changes by the caller have no effect.
@@ -79,6 +86,8 @@ class DevicePlan(Plan):
         weight = _on_device(self._weight, weights, spec.dtype, stream, device, copy=self._keep, axes=spec.axes)
         if not weight.contiguous:
             weight = converted(weight, spec.dtype, stream, copy=True)
+        if self._keep and any(isinstance(given, Array) for given in (self._weight, self._bias_given)):
+            self._plain = weight
         if self._bias_given is None:
             return self._module.prepare(spec, weight, stream), stream.zeros(channels, spec.acc_dtype)
         sizes = (1, 1, 1, channels)
@@ -94,6 +103,15 @@ class DevicePlan(Plan):
     def scratch_bytes(self) -> int:
         """Memory on the GPU that a call needs beside input and output, in bytes."""
         return self._module.scratch(self.problem)
+
+    def _given(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Weight and bias as NumPy's arrays; fetched, if they are on a GPU."""
+        if self._plain is None:
+            return self._weight, self._bias_given  # type: ignore[return-value] # of NumPy, both
+        ((device, (_, bias)),) = self._ready.items()
+        stream = host_stream(device)
+        with stream.current():
+            return stream.download(self._plain.owner).reshape(self.problem.weight_shape), stream.download(bias)
 
     def __call__(self, x: Any, out: Any = None) -> Any:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss."""
@@ -171,8 +189,8 @@ def _on_device(
     return converted(given.tensor(shape, axes), dtype, stream, copy=copy)
 
 
-def host_stream() -> Stream:
-    """The stream on which weights that are NumPy arrays are packed."""
+def host_stream(device: int = 0) -> Stream:
+    """The stream on which weights that are NumPy arrays are packed, and weights become NumPy arrays again."""
     if SIMULATED:
         return arrays.SimulatedStream()
-    return arrays.stream_of(0, arrays.LEGACY)
+    return arrays.stream_of(device, arrays.LEGACY)

@@ -149,13 +149,17 @@ def conv2d(
     TypeError
         If an argument has the wrong type or an array an unsupported dtype.
     MemoryError
-        If the result is larger than this machine's memory.
+        If the result is larger than the memory of this machine, or of its control group (of a container, say).
     RuntimeError
         If the GPU, its driver or the extra ``fastconv[cuda]`` is missing for ``device="cuda"``.
 
     Notes
     -----
     The index equation is in `fastconv.specs.conv`.
+
+    Every function of this package takes what `numpy.asarray` takes, as plain numbers: a matrix, a memory map or an
+    array with units gives up its class and its units, and results are plain arrays. A masked array is refused, because
+    its mask would be ignored; only `fastconv.signal` ignores it, as SciPy does. `out` may be a memory map.
 
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
 

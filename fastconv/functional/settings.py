@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import ContextDecorator
+
 from ..specs.arguments import integer
 from .device import backend, cpu
 
-__all__ = ["algorithms", "get_num_threads", "set_num_threads"]
+__all__ = ["algorithms", "get_num_threads", "num_threads", "set_num_threads"]
 
 
 def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
@@ -71,13 +74,63 @@ def set_num_threads(threads: int | None) -> None:
     cpu().set_num_threads(limit)
 
 
+class num_threads(ContextDecorator):
+    """A context that limits how many threads the calls of one Python thread use, as a decorator those of a function.
+
+    So the threads of a server or a task engine share the cores: eight of them, on sixteen cores, two each.
+
+    Parameters
+    ----------
+    threads : int
+        At most so many, while this Python thread is in the context; of nested contexts the innermost counts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `threads` is not a positive integer.
+
+    Notes
+    -----
+    Results do not depend on it, unless algorithms were measured for this number (`fastconv.wisdom`). It sets Numba's
+    own number for this Python thread, and gives it back; `set_num_threads` counts too: the smaller number is used. One
+    object may be entered several times, also by several threads at once. The matrix products of ``im2col`` run in
+    NumPy's BLAS, which has its own threads.
+
+    Examples
+    --------
+    >>> import fastconv
+    >>> with fastconv.num_threads(1):
+    ...     fastconv.get_num_threads()
+    1
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = integer("threads", threads, 1)
+
+    def __enter__(self) -> None:
+        _outside.numbers.append(cpu().mask_threads(self._threads))
+
+    def __exit__(self, *_: object) -> None:
+        cpu().mask_threads(_outside.numbers.pop())
+
+
+class _Outside(threading.local):
+    """How many threads this Python thread may use outside of each context that it is in."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+
+_outside = _Outside()
+
+
 def get_num_threads() -> int:
     """The number of threads that a call from this Python thread may use.
 
     Returns
     -------
     int
-        Numba's number, or the limit of `set_num_threads` if that is less.
+        Numba's number, or the limit of `set_num_threads` or `num_threads` if that is less.
 
     Examples
     --------

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
-from .choose import operation
+from .choose import Planner, operation
 
 
 class Plan:
     """A convolution that is checked and packed and whose algorithm is chosen, to be called again and again.
 
     `plan_conv2d` and its siblings make plans. Calls write to nothing that they share, so several threads may call one
-    plan at once.
+    plan at once. A plan can be copied and pickled: it travels as its problem, its weights and its algorithm, and is
+    packed again where it arrives.
 
     Attributes
     ----------
@@ -29,6 +30,9 @@ class Plan:
     output_shape : tuple of int
         Shape of the result.
     """
+
+    #: The planner of the device that the plan runs on.
+    planner: ClassVar[Planner]
 
     def __init__(self, problem: ConvSpec | TransposeSpec) -> None:
         #: The spec of what is planned.
@@ -72,6 +76,13 @@ class Plan:
         """
         raise NotImplementedError
 
+    def _given(self) -> tuple[Any, Any]:
+        """Weight and bias as NumPy's arrays, of which the plan can be made again."""
+        raise NotImplementedError
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (type(self), self.problem, *self._given(), self.algorithm)
+
     def __repr__(self) -> str:
         spec, op = self.spec, operation(self.problem)
         return (
@@ -79,3 +90,10 @@ class Plan:
             f"stride={spec.strides}, padding={spec.paddings}, dilation={spec.dilations}, groups={spec.groups}: "
             f"algorithm={self.algorithm!r}, flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )
+
+
+def _arrived(kind: Any, problem: ConvSpec | TransposeSpec, weight: Any, bias: Any, algorithm: str) -> Plan:
+    """A plan that was copied or pickled. It has another algorithm where its own cannot do the problem: one that needs
+    sums longer than a vector cannot, on a processor whose vectors are wider."""
+    able = kind.planner.reason(problem, algorithm) is None
+    return kind(problem, weight, bias, algorithm if able else "auto")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 
 from ..base.devices import on_gpu
+from ..base.memory import usable_memory
+from ..base.units import byte_count
 from .dtypes import SUPPORTED, check_dtype
 
 
@@ -26,7 +26,17 @@ def array(name: str, value: object) -> np.ndarray:
         if on_gpu(value):
             raise TypeError(f"{name} is on a GPU, but the input is not: copy either to where the other is") from None
         raise
+    if _is_masked(value, result.ndim):
+        raise TypeError(f"{name} is or has in it a masked array, whose mask would be ignored: pass its .filled(...), "
+                        "or its .data if the mask does not matter")  # fmt: skip
     return result
+
+
+def _is_masked(value: object, axes: int) -> bool:
+    """Whether a value is a masked array, or a list with one in it that has some of the `axes`."""
+    if isinstance(value, list | tuple):
+        return axes > 1 and any(_is_masked(one, axes - 1) for one in value)
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -52,7 +62,7 @@ _SMALL_BYTES = 1 << 20
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
-    """An empty array; MemoryError if this machine could never fill it."""
+    """An empty array; MemoryError if this process could never fill it."""
     if not is_small(shape, dtype):
         check_bytes(shape, dtype, what)
         check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}")
@@ -60,12 +70,13 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") ->
 
 
 def check_memory(size: int, what: str) -> None:
-    """MemoryError if `size` bytes are more than this machine could ever fill.
+    """MemoryError if `size` bytes are more than this process could ever fill.
 
     An operating system that overcommits memory hands out such an array, and kills the process when it is filled.
     """
-    if size > _physical_memory():
-        raise MemoryError(f"{what} needs {size / 2**30:.1f} GiB, more than this machine's memory")
+    if size > (most := usable_memory()):
+        allowed = f"the {byte_count(most)} of this machine, or of this process's control group"
+        raise MemoryError(f"{what} needs {byte_count(size)}, more than {allowed}")
 
 
 def copied(name: str, given: np.ndarray) -> np.ndarray:
@@ -82,14 +93,6 @@ def is_small(shape: tuple[int, ...], dtype: np.dtype) -> bool:
 
 #: Bytes of the largest array that NumPy can describe.
 MAX_BYTES = 2**63 - 1
-
-
-@lru_cache(maxsize=1)
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells it
-        return MAX_BYTES
 
 
 class _Header:
@@ -111,6 +114,8 @@ def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequ
     """`out` if a kernel may write the result there; TypeError or ValueError otherwise."""
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+    if type(out) is not np.ndarray and isinstance(out, np.matrix | np.ma.MaskedArray):
+        raise TypeError(f"out must be a NumPy array of any number of axes and without a mask, got {type(out).__name__}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if out.dtype != dtype:

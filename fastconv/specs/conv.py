@@ -51,6 +51,10 @@ class HashedOnce:
     def _hash(self) -> int:
         return hash(tuple(map(self.__dict__.__getitem__, self.__dataclass_fields__)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone travel: another process has other hashes of strings."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
 
 @dataclass(frozen=True)
 class ConvSpec(HashedOnce):

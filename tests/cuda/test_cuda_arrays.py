@@ -4,6 +4,8 @@ say why.
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from typing import Any
 
@@ -81,6 +83,29 @@ def test_plans(library: Library) -> None:
     host = fastconv.plan_conv2d(x.shape, weight, device="cuda")
     assert_close(library.get(host(library.put(x))), expected, scale)
     assert_close(host(x), expected, scale)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda plan: pickle.loads(pickle.dumps(plan))],
+                         ids=["copy", "deepcopy", "pickle"])  # fmt: skip
+def test_plans_are_copied_and_pickled(library: Library, way: Any) -> None:
+    """Those of weights on the GPU, too, whose copies have weights of NumPy."""
+    weight, bias = values((4, 4, 2, 3), "float32", 1), values((4,), "float32", 2)
+    for make, shape, kernels, options in (
+        (fastconv.plan_conv2d, (2, 4, 4, 5), weight, {"activation": "relu", "algorithm": "im2col"}),
+        (fastconv.plan_conv1d, (4, 7), weight[:, :, 0], {"padding": 1}),
+        (fastconv.plan_conv3d, (1, 4, 3, 4, 3), weight[:, :, None], {}),
+        (fastconv.plan_conv_transpose2d, (2, 4, 3, 4), weight, {"stride": 2}),
+    ):
+        x = values(shape, "float32")
+        for given, offset in ((library.put(kernels.copy()), library.put(bias.copy())), (library.put(kernels), None),
+                              (kernels, library.put(bias)), (kernels, bias), (kernels, None)):  # fmt: skip
+            plan = make(shape, given, offset, device="cuda", **options)
+            again = way(plan)
+            assert (again.problem, again.algorithm) == (plan.problem, plan.algorithm)
+            expected = library.get(plan(library.put(x)))
+            np.testing.assert_array_equal(library.get(again(library.put(x))), expected)
+            np.testing.assert_array_equal(again(x), expected)
+            np.testing.assert_array_equal(way(again)(x), expected)
 
 
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("conv2d", "cuda"))
@@ -173,6 +198,9 @@ def test_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         result = fastconv.conv2d(*given, algorithm=algorithm)
         assert result.dtype == "torch.bfloat16"
         got = from_bfloat16(result.array)
+        plan = fastconv.plan_conv2d(x.shape, given[1], algorithm=algorithm)
+        again = pickle.loads(pickle.dumps(plan))
+        np.testing.assert_array_equal(again(given[0]).array, plan(given[0]).array)
         assert np.abs(got - expected).max() <= 2.0**-8 * np.abs(expected).max()
     best = fastconv.max_pool2d(given[0], 2)
     np.testing.assert_array_equal(best.array, bfloat16(reference.max_pool2d(from_bfloat16(given[0].array), 2)[0]))

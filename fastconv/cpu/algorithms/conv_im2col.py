@@ -72,15 +72,16 @@ def run(spec: ConvSpec, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, out
     positions, block = spec.oh * spec.ow, _block(spec)
     columns = np.empty((spec.taps * block,), spec.acc_dtype)
     grouped = out.reshape(spec.n, spec.groups, -1, positions)
+    channels = x.reshape(spec.n, spec.groups, -1, spec.h, spec.w)
     window = (spec.kh, spec.kw, spec.ow)
     for image in range(spec.n):
         for group in range(spec.groups):
-            channels = x[image].reshape(spec.groups, -1, spec.h, spec.w)[group]
             for start in range(0, positions, block):
                 stop = min(start + block, positions)
                 part = columns[: spec.taps * (stop - start)].reshape(spec.taps, stop - start)
                 # On this thread: beside the threads of BLAS, which spin for a while, Numba's would wait for a core.
-                unroll.serial(channels, part, start, window, spec.stride, (top, left), spec.dilation)
+                one = channels[image, group : group + 1]
+                unroll.serial(one, part[None], start, window, spec.stride, (top, left), spec.dilation)
                 np.matmul(packed[group], part, out=grouped[image, group, :, start:stop])
     out += bias[:, None, None]
     if spec.activation:

@@ -19,7 +19,7 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return spec.n * (machine.call + spec.taps * spec.oh * spec.ow * spec.acc_dtype.itemsize / machine.stream)
+    return machine.call + spec.n * spec.taps * spec.oh * spec.ow * spec.acc_dtype.itemsize / machine.stream
 
 
 def scratch(spec: ConvSpec) -> int:
@@ -28,6 +28,4 @@ def scratch(spec: ConvSpec) -> int:
 
 def run(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:
     window, pads = (spec.kh, spec.kw, spec.oh, spec.ow), (spec.padding[0][0], spec.padding[1][0])
-    loops = fold.sized(MOVED * x.size / spec.n)
-    for columns, image in zip(x, out, strict=True):
-        loops(columns, image, window, spec.stride, pads, spec.dilation, lanes(spec.acc_dtype))
+    fold.sized(MOVED * x.size)(x, out, window, spec.stride, pads, spec.dilation, lanes(spec.acc_dtype))

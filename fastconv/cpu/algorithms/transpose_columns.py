@@ -196,7 +196,7 @@ class Prepared:
                 sums[:, group] = rows.reshape(sums[:, group].shape)
                 continue
             for image, row in enumerate(rows):
-                self._fold.call(row[:, None], sums[image, group], *self._geometry)
+                self._fold.call(row[None, :, None], sums[image, group : group + 1], *self._geometry)
         if bias.any():
             sums += bias.reshape(self._spec.groups, -1, 1, 1)
 

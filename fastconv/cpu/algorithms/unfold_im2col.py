@@ -19,7 +19,7 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    return spec.n * (machine.call + spec.taps * spec.oh * spec.ow * spec.dtype.itemsize / machine.stream)
+    return machine.call + spec.n * spec.taps * spec.oh * spec.ow * spec.dtype.itemsize / machine.stream
 
 
 def scratch(spec: ConvSpec) -> int:
@@ -29,6 +29,5 @@ def scratch(spec: ConvSpec) -> int:
 def run(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:
     if spec.dtype.kind != "f" or is_half(spec.dtype):  # elements are only moved
         x, out = x.view(f"u{spec.dtype.itemsize}"), out.view(f"u{spec.dtype.itemsize}")
-    loops, pads = unroll.sized(MOVED * out.size / spec.n), (spec.padding[0][0], spec.padding[1][0])
-    for image, columns in zip(x, out, strict=True):
-        loops(image, columns, 0, (spec.kh, spec.kw, spec.ow), spec.stride, pads, spec.dilation)
+    window, pads = (spec.kh, spec.kw, spec.ow), (spec.padding[0][0], spec.padding[1][0])
+    unroll.sized(MOVED * out.size)(x, out, 0, window, spec.stride, pads, spec.dilation)

@@ -103,6 +103,16 @@ def masked_threads() -> int:
     return _numba_parallel._get_num_threads()  # type: ignore[attr-defined] # it is set when the threads start
 
 
+def mask_threads(threads: int) -> int:
+    """Let this Python thread use at most so many of Numba's; the answer is how many it could use before.
+
+    As `numba.set_num_threads`, but without two locks that a child forked meanwhile would find held.
+    """
+    before = masked_threads()
+    _numba_parallel._set_num_threads(min(threads, MOST_THREADS))  # type: ignore[attr-defined] # as above
+    return before
+
+
 def threading_layer() -> str:
     """Numba's threading layer: "tbb", "omp" or "workqueue". The first call starts its threads."""
     global _layer, _parallel_for

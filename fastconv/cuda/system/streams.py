@@ -149,6 +149,10 @@ class Stream(ABC):
     def upload(self, array: np.ndarray) -> Buffer:
         """A copy of an array in C order on the device. The array may be changed once this returns."""
 
+    def download(self, buffer: Buffer) -> np.ndarray:
+        """A copy of a buffer here, once all that was launched is done. No call does this."""
+        raise NotImplementedError
+
     @abstractmethod
     def zeros(self, size: int, dtype: Any) -> Buffer:
         """Memory for `size` elements, filled with zeros."""
@@ -233,6 +237,9 @@ class SimulatedStream(Stream):
     def upload(self, array: np.ndarray) -> Buffer:
         return self._buffer(np.ascontiguousarray(array).reshape(-1).view(storage(array.dtype)).copy(), array.dtype)
 
+    def download(self, buffer: Buffer) -> np.ndarray:
+        return buffer.pointer.array.view(buffer.dtype).copy()
+
     def zeros(self, size: int, dtype: Any) -> Buffer:
         return self.upload(np.zeros(size, dtype))
 
@@ -289,6 +296,15 @@ class GpuStream(Stream):
             # The array's memory is not pinned, so the driver has read it when the call returns.
             checked(driver.cuMemcpyHtoDAsync(buffer.pointer, array.ctypes.data, array.nbytes, self.handle))
         return buffer
+
+    def download(self, buffer: Buffer) -> np.ndarray:
+        from cuda.bindings import driver
+
+        array = np.empty(buffer.size, buffer.dtype)
+        if array.size:
+            checked(driver.cuMemcpyDtoHAsync(array.ctypes.data, buffer.pointer, array.nbytes, self.handle))
+        self.wait()
+        return array
 
     def wait(self) -> None:
         self.stream.sync()
