@@ -41,7 +41,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import are_wild, cell_of, is_even, mend, room
+from ..shared.own_windows import are_wild, cell_of, finish, is_even, room
 from ..shared.patch import zeros
 from ..system import micro
 from ..system.kernels import jit, kernel
@@ -309,8 +309,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         packed.sizes,
         cell_of(spec),
     )
-    if any(uneven.tolist()):  # sooner than NumPy's
-        mend(spec, x, packed.weight, bias, out, uneven)
+    finish(spec, x, packed.weight, bias, out, uneven)
 
 
 @jit

@@ -39,7 +39,7 @@ import numpy as np
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import are_wild, look, mend
+from ..shared.own_windows import are_wild, finish, look
 from ..system import kernels, micro
 from ..system.kernels import compiled
 from ..system.memory import scratch_rows
@@ -243,8 +243,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     in_threads(work, shares)
     uneven = np.full(spec.n, packed.wild)
     look(spec, x, uneven)
-    if uneven.any():
-        mend(spec, x, packed.weight, bias, out, uneven)
+    finish(spec, x, packed.weight, bias, out, uneven)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # SciPy would warn of infinities and NaNs; compiled loops do not

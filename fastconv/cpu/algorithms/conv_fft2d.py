@@ -39,7 +39,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
-from ..shared.own_windows import Cell, are_wild, cell_of, is_even, mend, room
+from ..shared.own_windows import Cell, are_wild, cell_of, finish, is_even, room
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -209,8 +209,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         x, packed.spectra, bias, spec.floor, out, scratches, uneven, corner, plan.size, plan.blocks, inner, sizes,
         ready, lanes, patch.ONE_PHASE, cell_of(spec),
     )  # fmt: skip
-    if any(uneven.tolist()):  # sooner than NumPy's
-        mend(spec, x, packed.weight, bias, out, uneven)
+    finish(spec, x, packed.weight, bias, out, uneven)
 
 
 @jit

@@ -38,7 +38,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import are_tame, mend, pixels_are_even
+from ..shared.own_windows import are_tame, finish, pixels_are_even
 from ..shared.panels import panel_biases
 from ..shared.patch import zeros
 from ..shared.winograd_blocking import (
@@ -190,8 +190,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
     uneven = np.full(spec.n, packed.wild)
     packed.loops(*packed.micro, *operands, packed.geometry, uneven)
-    if any(uneven.tolist()):  # sooner than NumPy's
-        mend(spec, x, packed.given, bias, out, uneven)
+    finish(spec, x, packed.given, bias, out, uneven)
 
 
 class Transforms(NamedTuple):

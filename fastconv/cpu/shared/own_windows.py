@@ -10,7 +10,7 @@ error that belongs to an output's own window, as sums do::
 
 First, while a task has its input at hand, the energies there are looked at: sums of squares over the channels of a
 pixel or, where there are few channels, of a cell of pixels that every window has one of. Where they differ by no more
-than `RANGE`, as of nearly all images, that is all. Otherwise `mend` makes each window's sum of |x|: outputs whose sum
+than `RANGE`, as of nearly all images, that is all. Otherwise `finish` makes each window's sum of |x|: outputs whose sum
 is small beside what the largest pixels would make are made again. If there are many, or something is not finite or so
 large that a transform may overflow, that is the whole image.
 """
@@ -204,7 +204,36 @@ def are_wild(weight: np.ndarray) -> bool:
 # -- mending -------------------------------------------------------------------------------------------------
 
 
-def mend(
+def finish(
+    spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray, uneven: np.ndarray
+) -> None:
+    """Make again what a transform has spoiled: of uneven images, and of windows that lie in the padding."""
+    if any(uneven.tolist()):  # sooner than NumPy's
+        _mend(spec, x, weight, bias, out, uneven)
+    if (blind := _blind(spec)) is not None:
+        rows, columns = blind
+        values = np.maximum(bias, spec.floor)[:, None, None]
+        out[:, :, rows] = values
+        out[:, :, :, columns] = values
+
+
+@lru_cache(maxsize=1024)
+def _blind(spec: ConvSpec) -> tuple[np.ndarray, np.ndarray] | None:
+    """The rows and columns of the output whose windows see nothing of the input; None if there are none."""
+    axes = zip((spec.h, spec.w), (spec.oh, spec.ow), (spec.kh, spec.kw), spec.stride, spec.padding, spec.dilation,
+               strict=True)  # fmt: skip
+    found = []
+    for size, outs, taps, stride, (before, after), gap in axes:
+        if max(before, after) < gap * (taps - 1) + 1 and gap <= size:
+            found.append(np.empty(0, np.int64))
+            continue
+        start = np.arange(outs) * stride - before
+        first = np.maximum(0, -(start // gap))  # the first tap that is not before the input
+        found.append(np.flatnonzero((first >= taps) | (start + first * gap >= size)))
+    return (found[0], found[1]) if any(map(len, found)) else None
+
+
+def _mend(
     spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray, uneven: np.ndarray
 ) -> None:
     """Make again what a transform has spoiled of uneven images."""
