@@ -67,8 +67,8 @@ def conv_transpose2d(
     Notes
     -----
     The index equation is in `fastconv.specs.conv_transpose`. The operation is the gradient of a convolution for its
-    input. A NaN or an infinity in `x` reaches only the outputs that the kernels reach from there; with convolutions by
-    "winograd", also the rest of the tile, as in `conv2d`.
+    input. An output's error is bounded as in `conv2d`; a NaN or an infinity in `x` reaches only the outputs that the
+    kernels reach from there.
 
     Source: Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, arXiv:1603.07285, chapter 4.
 

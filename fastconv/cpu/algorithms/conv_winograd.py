@@ -22,6 +22,10 @@ In a plain call with a single block of tiles, a panel of weights is transformed 
 to memory: 512 channels at 7x7 take 2.0 ms in place of 3.6; without transforming weights they take 1.3 (a core of an
 EPYC 9004).
 
+An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
+what a tile would spoil beside larger numbers is found, while the input is transposed, and made again
+(`fastconv.cpu.shared.own_windows`).
+
 Sources: Lavin and Gray, Fast algorithms for convolutional neural networks, arXiv:1509.09308; Huang et al., A
 decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
 """
