@@ -15,6 +15,8 @@ LAYERS = {
     "Conv2d": (lambda: nn.Conv2d(4, 6, (3, 2), (2, 1), ((1, 2), (0, 1)), (1, 2), 2, **WIDE), (2, 4, 7, 6)),
     "Conv2d same": (lambda: nn.Conv2d(2, 3, 2, padding="same", bias=False, **WIDE), (2, 2, 4, 5)),
     "ConvTranspose2d": (lambda: nn.ConvTranspose2d(4, 6, 3, (2, 3), 1, (1, 0), 2, True, (1, 2), **WIDE), (2, 4, 3, 4)),
+    "ConvTranspose2d same": (lambda: nn.ConvTranspose2d(2, 3, (3, 1), (2, 3), "same", (1, 2), **WIDE), (2, 2, 4, 3)),
+    "ConvTranspose2d same_lower": (lambda: nn.ConvTranspose2d(2, 1, 4, 3, "same_lower", 1, **WIDE), (1, 2, 2, 3)),
     "MaxPool2d": (lambda: nn.MaxPool2d(3, 2, 1, ceil_mode=True), (2, 3, 6, 7)),
     "AvgPool2d": (lambda: nn.AvgPool2d((3, 2), (2, 1), 1, True, False), (2, 3, 6, 7)),
     "Linear": (lambda: nn.Linear(5, 3, **WIDE), (4, 5)),

@@ -29,6 +29,7 @@ from ..functional.conv import conv2d
 from ..functional.conv_transpose import conv_transpose2d
 from ..functional.max_pool import max_pool2d
 from ..specs.arguments import integer, pair
+from ..specs.conv_transpose import transpose_spec
 from .training import SGD, Adam, CrossEntropyLoss, MSELoss, Parameter
 
 __all__ = [
@@ -182,10 +183,14 @@ class ConvTranspose2d(_WithWeight):
     def backward(self, grad: np.ndarray, *, for_input: bool = True) -> Any:
         # The layer is the transpose of a convolution, so for its gradients input and output change places.
         x, weight = self._seen, self.weight
-        weight.grad = gradients.conv2d_weight(grad, weight.value.shape, x, **self.options)
+        stride, padding, dilation, groups = self.options.values()
+        geometry = stride, padding, self.output_padding, dilation, None
+        cut = transpose_spec(2, x.shape, x.dtype, weight.value, None, geometry, groups).convolution.padding
+        options = self.options | {"padding": cut}  # "same" of a convolution knows no output_padding
+        weight.grad = gradients.conv2d_weight(grad, weight.value.shape, x, **options)
         if self.bias is not None:
             self.bias.grad = _per_channel(grad)
-        return conv2d(grad, weight.value, **self.options) if for_input else None
+        return conv2d(grad, weight.value, **options) if for_input else None
 
 
 class Linear(_WithWeight):

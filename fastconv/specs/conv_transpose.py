@@ -200,7 +200,7 @@ def _outputs(
     """Sizes of the output, and what is cut off the sides of all that the kernels reach."""
     named = padding in ("same", "same_lower")
     if named and wanted is None:
-        wanted = tuple([count * step + more for count, step, more in zip(size, stride, extra, strict=True)])
+        wanted = tuple([count * step for count, step in zip(size, stride, strict=True)])
     pads = paddings("valid" if named else padding, size, size, stride)
     if wanted is None:
         outputs = tuple([full + more - sum(cut) for full, more, cut in zip(reach, extra, pads, strict=True)])
@@ -208,10 +208,11 @@ def _outputs(
             raise ValueError(f"padding {padding!r} cuts off all of an output of {reach} (plus output_padding {extra})")
         return outputs, pads
     cuts = []
-    for goal, full, step, gap, cut in zip(wanted, reach, stride, dilation, pads, strict=True):
+    for goal, full, more, step, gap, cut in zip(wanted, reach, extra, stride, dilation, pads, strict=True):
         if not any(cut):  # none is given, or it is to be found
-            less = max(0, full - goal)
-            cut = (less // 2, less - less // 2) if padding == "same" else (less - less // 2, less // 2)
+            less = max(0, full + more - goal)
+            before = less // 2 if padding == "same" else less - less // 2
+            cut = before, max(0, less - before - more)  # of the zeros that `output_padding` adds first
         if not 0 <= goal - full + sum(cut) < max(step, gap):
             least = full - sum(cut) if any(cut) else 1
             most = full - sum(cut) + max(step, gap) - 1
