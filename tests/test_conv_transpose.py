@@ -192,8 +192,8 @@ def test_plans() -> None:
 @pytest.mark.parametrize(
     ("changed", "error", "words"),
     [
-        ({"x_shape": (2, 6, 9)}, ValueError, "x has 2 channels"),
-        ({"x_shape": (2, 5, 9, 8)}, ValueError, "x has 5 channels"),
+        ({"x_shape": (2, 6, 9)}, ValueError, "x_shape has 2 channels"),
+        ({"x_shape": (2, 5, 9, 8)}, ValueError, "x_shape has 5 channels"),
         ({"x_shape": 5}, TypeError, "x_shape must be a sequence"),
         ({"weight": np.ones((6, 2, 3))}, ValueError, "weight must have shape"),
         ({"bias": np.ones(3)}, ValueError, r"bias must have shape \(2,\)"),

@@ -74,7 +74,7 @@ class _Recipe:
         elif self._small:
             result = np.empty(spec.output_shape, spec.out_dtype)
         else:
-            result = allocate(spec.output_shape, spec.out_dtype)
+            result = allocate(spec.output_shape, spec.out_dtype, of=spec)
         target = result if self._same else computed_array(result, self._computed)
         images = kernel_ready(x, spec.x_dtype)
         if self._as_given:
@@ -159,7 +159,7 @@ def _recipe(
     """`choice` is what the planner's choice depends on beside the arguments."""
     check_precision(spec)
     chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
-    check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}")
+    check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}", spec)
     return PoolRecipe(spec, chosen.algorithm) if isinstance(spec, PoolSpec) else ConvRecipe(spec, chosen, for_one_call)
 
 
@@ -207,7 +207,7 @@ class WeightRecipe:
         if out is None and self._small:
             result = np.empty(spec.weight_shape, spec.out_dtype)
         else:
-            result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad))
+            result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad), spec)
         target = computed_array(result, spec.acc_dtype)
         images, signals = kernel_ready(x, spec.x_dtype), kernel_ready(grad, spec.acc_dtype)
         if not spec.batched:
