@@ -24,12 +24,13 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
 from . import CONV2D, planner
 from .system.memory import for_one_call
+from .system.plain import PLAIN
 
 #: Below as many operations `row` makes exact sums: it is compiled once for all shapes, the others for seconds for each.
 SMALL = 100_000
 
 #: Algorithms that image filters use, and those of them that make exact sums.
-FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "filters"))
+FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "plain" if PLAIN else "filters"))
 EXACT = tuple(label for label in FILTERS if any(name(one) == label and trait(one, "exact") for one in CONV2D))
 
 

@@ -80,10 +80,12 @@ class Planner:
         tables: Mapping[str, Table],
         machine: Callable[[], Any],
         threads: Callable[[], int] | None = None,
+        picked: str = "automatic",
     ) -> None:
         """`tables` has the algorithms of each operation, `machine` gives the rates that costs are estimated from, and
-        `threads` the number of threads for which measured choices are remembered; without it none are."""
-        self._tables, self._machine = tables, machine
+        `threads` the number of threads for which measured choices are remembered; without it none are. `picked` is the
+        trait of those that "auto" may pick."""
+        self._tables, self._machine, self._picked = tables, machine, picked
 
         def state() -> tuple[int, int]:
             return (0 if threads is None else threads()), remember.generation
@@ -194,5 +196,5 @@ class Planner:
         return tuple(
             (module, name(module))
             for module in self.table(op)
-            if trait(module, "automatic") and (trait(module, "prepare_if_suited") is not None) == special
+            if trait(module, self._picked) and (trait(module, "prepare_if_suited") is not None) == special
         )

@@ -65,8 +65,9 @@ TRAITS: dict[str, Any] = {
     "filters": False,
     # A function `prepare_if_suited`, as `prepare` but None where the weight is not of the special kind it is for.
     "prepare_if_suited": None,
-    # Whether "auto" may pick it.
+    # Whether "auto" may pick it; and where kernels run as Python, for which its loops are easy to follow.
     "automatic": True,
+    "plain": False,
     # Estimated seconds of `prepare`.
     "prepare_cost": lambda spec, machine: 0.0,
     # The problems that it asks the planner for, which measuring measures first.

@@ -70,8 +70,11 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     >>> fastconv.warmup(["unfold2d", plan])
     0
     """
+    from ..cpu.system.plain import PLAIN, refused
     from .works import stages  # late: it loads the CPU's kernels
 
+    if PLAIN:
+        raise refused("what warmup compiles")
     wanted, kinds, bar = _problems_of(problems), _dtypes(dtypes), _bar if flag("progress", progress) else _no_bar
     files.limit()  # ValueError if it is none
     folder = files.cache_folder()

@@ -66,6 +66,8 @@ class Packed(NamedTuple):
 class Phases:
     """One convolution for each phase."""
 
+    plain = True
+
     def __init__(self, planner: Planner, algorithm: str = "auto") -> None:
         """The planner is for the convolutions, by `algorithm` each."""
         self.__name__ = "transpose_phases"
@@ -183,7 +185,7 @@ class Joint(Phases):
 class Named(Phases):
     """All phases by one algorithm, together or one after the other, whichever takes less by the fastest ones."""
 
-    automatic = False
+    automatic = plain = False
 
     def __init__(self, planner: Planner, algorithm: str) -> None:
         super().__init__(planner, algorithm)

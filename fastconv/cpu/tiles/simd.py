@@ -92,7 +92,7 @@ _define_operator(operator.mul, "fmul", "mul")
 _define_operator(operator.truediv, "fdiv", "sdiv")
 
 
-@intrinsic
+@intrinsic(plain=lambda array: array.reshape(-1))
 def flat(typingctx, array):
     """A C-contiguous array as one row; what ``array.reshape(-1)`` is, for which Numba compiles 0.08 s."""
     row = types.Array(array.dtype, 1, "C")
@@ -107,7 +107,23 @@ def flat(typingctx, array):
     return row(array), codegen
 
 
-@intrinsic
+def _plain_load(array, index, valid=None, step=1):
+    count = lanes(array.dtype)
+    there = array.reshape(-1)[index::step][: count if valid is None else max(0, min(valid, count))]
+    return np.pad(there, (0, count - there.size))
+
+
+def _plain_store(array, index, vector, valid=None):
+    some = vector if valid is None else vector[: max(0, valid)]
+    array.reshape(-1)[index : index + some.size] = some
+
+
+def _plain_transpose(source, at, pitch, rows, columns, target, to, target_pitch):
+    for r, c in np.ndindex(rows, columns):
+        target.reshape(-1)[to + c * target_pitch + r] = source.reshape(-1)[at + r * pitch + c]
+
+
+@intrinsic(plain=_plain_load)
 def load(typingctx, array, index):
     """The vector at a flat index of a C-contiguous array."""
     kind = Vector(array.dtype)
@@ -118,7 +134,7 @@ def load(typingctx, array, index):
     return kind(array, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_load)
 def load_part(typingctx, array, index, valid):
     """The first `valid` elements at a flat index, zeros behind them; nothing else is read."""
     kind = Vector(array.dtype)
@@ -130,7 +146,7 @@ def load_part(typingctx, array, index, valid):
     return kind(array, types.int64, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_store)
 def store(typingctx, array, index, vector):
     """Write a vector at a flat index of a C-contiguous array."""
 
@@ -141,7 +157,7 @@ def store(typingctx, array, index, vector):
     return types.void(array, types.int64, vector), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_store)
 def store_part(typingctx, array, index, vector, valid):
     """Write the first `valid` elements of a vector; nothing else is touched."""
 
@@ -153,7 +169,7 @@ def store_part(typingctx, array, index, vector, valid):
     return types.void(array, types.int64, vector, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda array, index, valid: _plain_load(array, index, valid, 2))
 def load_even(typingctx, array, index, valid):
     """Every second element from a flat index on, as one vector; zeros from the `valid`-th on, and nothing there is
     read."""
@@ -173,7 +189,7 @@ def load_even(typingctx, array, index, valid):
     return kind(array, types.int64, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda array, index: None)
 def fetch(typingctx, array, index):
     """Bring the cache line of a flat index, which need not exist, into the second-level cache."""
 
@@ -184,20 +200,20 @@ def fetch(typingctx, array, index):
     return types.void(array, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda scalar: np.full(lanes(scalar.dtype), scalar))
 def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
     kind = Vector(scalar)
     return kind(scalar), lambda context, builder, sig, args: emit.splat(builder, args[0], kind.count)
 
 
-@intrinsic
+@intrinsic(plain=lambda a, b, c: a * b + c)
 def fma(typingctx, a, b, c):
     """a * b + c of three vectors; floats rounded once."""
     return a(a, b, c), lambda context, builder, sig, args: emit.fma(builder, *args)
 
 
-@intrinsic
+@intrinsic(plain=lambda a, b: np.where((a > b) | (a != a), a, b))
 def larger(typingctx, a, b):
     """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)
 
@@ -206,7 +222,7 @@ def larger(typingctx, a, b):
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args)
 
 
-@intrinsic
+@intrinsic(plain=_plain_transpose)
 def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
     """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
     c]``.
