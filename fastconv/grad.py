@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .base.values import shown
 from .functional.device import backend
 from .specs.arguments import shape
 from .specs.conv import conv_spec
@@ -74,8 +75,9 @@ def conv2d_input(
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     calls = backend(device, grad_output, "grad_output")
     weight, grad_output = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
-    spec = conv_spec(shape("input_size", input_size), weight.shape, (weight.dtype, grad_output.dtype), **options)
-    _check_shape(grad_output, spec.output_shape)
+    size, dtypes = shape("input_size", input_size), (weight.dtype, grad_output.dtype)
+    spec = conv_spec(size, weight.shape, dtypes, **options, names="input_size, weight")
+    _check_shape(grad_output, spec.output_shape, "input_size, weight", (size, weight), options)
     return calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, out)
 
 
@@ -135,8 +137,9 @@ def conv2d_weight(
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     calls = backend(device, input, "input")
     input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
-    spec = conv_spec(input.shape, shape("weight_size", weight_size), (input.dtype, grad_output.dtype), **options)
-    _check_shape(grad_output, spec.output_shape)
+    size, dtypes = shape("weight_size", weight_size), (input.dtype, grad_output.dtype)
+    spec = conv_spec(input.shape, size, dtypes, **options, names="input, weight_size")
+    _check_shape(grad_output, spec.output_shape, "input, weight_size", (input, size), options)
     return calls.weight_gradient(spec, input, grad_output, algorithm, out)
 
 
@@ -237,11 +240,16 @@ def avg_pool2d(
 def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
     calls = backend(device, input, "input")
     input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
-    spec = pool_spec(op, input.shape, native("input", input.dtype), **options)
-    _check_shape(grad_output, spec.output_shape)
+    spec = pool_spec(op, input.shape, native("input", input.dtype), **options, name="input")
+    _check_shape(grad_output, spec.output_shape, "input", (input,), options)
     return calls.pool_gradient(spec, input, grad_output, out)
 
 
-def _check_shape(grad_output: Any, expected: tuple[int, ...]) -> None:
+def _check_shape(
+    grad_output: Any, expected: tuple[int, ...], names: str, operands: tuple, options: dict[str, Any]
+) -> None:
     if grad_output.shape != expected:
-        raise ValueError(f"grad_output has shape {grad_output.shape}, but the layer's output has shape {expected}")
+        given = dict(zip(names.split(", "), operands, strict=True)) | options
+        told = ", ".join(f"{name} {shown(value)}" for name, value in given.items())
+        raise ValueError(f"grad_output has shape {grad_output.shape}, but the layer's output has shape {expected}: "
+                         f"{told}")

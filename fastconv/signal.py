@@ -34,8 +34,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .base.values import shown
 from .functional.device import cpu
 from .specs.arguments import Pads, Pair
+from .specs.arrays import as_array
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -137,11 +139,11 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
 
 
 def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
-    """Check a call, lay the boundary around the image, and correlate."""
-    image, kernel = np.asarray(in1), np.asarray(in2)
-    for operand, given in (("in1", image), ("in2", kernel)):
-        if given.ndim != 2:
-            raise ValueError(f"{operand} must have two axes, got shape {given.shape}")
+    """Check a call, lay the boundary around the image, and sum."""
+    image, kernel = as_array("in1", in1), as_array("in2", in2)
+    for operand, given, array in (("in1", in1, image), ("in2", in2, kernel)):
+        if array.ndim != 2:
+            raise ValueError(f"{operand} must have two axes, got {shown(given)}")
     extent, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
     convolve = function == "convolve2d"
     case = _case(image.shape, kernel.shape, image.dtype, kernel.dtype, extent, convolve)
@@ -254,7 +256,7 @@ def _choice(argument: str, value: Any, known: Mapping[str, str]) -> Any:
         return known[value]
     except (KeyError, TypeError) as error:
         kind = ValueError if isinstance(error, KeyError) else TypeError
-        raise kind(f"{argument} must be one of {', '.join(map(repr, known))}, got {value!r}") from None
+        raise kind(f"{argument} must be one of {', '.join(map(repr, known))}, got {shown(value)}") from None
 
 
 def _fits(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
@@ -294,8 +296,13 @@ def _planes(array: np.ndarray) -> np.ndarray:
     return np.stack([array.real, array.imag])[:, None] if array.dtype.kind == "c" else array[None, None]
 
 
-def _scipy(function: str, *args: Any) -> np.ndarray:
-    return np.ascontiguousarray(_scipys_own(function)(*args))
+def _scipy(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
+    try:
+        return np.ascontiguousarray(_scipys_own(function)(in1, in2, mode, boundary, fillvalue))
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = next(kind for kind in (TypeError, ValueError, OverflowError) if isinstance(error, kind))
+        told = f"in1 {shown(in1)}, in2 {shown(in2)}, fillvalue {shown(fillvalue)}"
+        raise (ValueError if kind is OverflowError else kind)(f"{error} ({told})") from None
 
 
 @lru_cache(maxsize=8)

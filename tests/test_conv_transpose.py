@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -191,8 +192,8 @@ def test_plans() -> None:
 @pytest.mark.parametrize(
     ("changed", "error", "words"),
     [
-        ({"x_shape": (2, 6, 9)}, ValueError, "x has 2 channels"),
-        ({"x_shape": (2, 5, 9, 8)}, ValueError, "x has 5 channels"),
+        ({"x_shape": (2, 6, 9)}, ValueError, "x_shape has 2 channels"),
+        ({"x_shape": (2, 5, 9, 8)}, ValueError, "x_shape has 5 channels"),
         ({"x_shape": 5}, TypeError, "x_shape must be a sequence"),
         ({"weight": np.ones((6, 2, 3))}, ValueError, "weight must have shape"),
         ({"bias": np.ones(3)}, ValueError, r"bias must have shape \(2,\)"),
@@ -244,6 +245,35 @@ def test_output_size_tells_the_output_padding_or_the_padding() -> None:
     plain = fastconv.conv_transpose2d(x, weight, stride=2, padding="same")
     assert plain.shape == (1, 3, 10, 12)
     np.testing.assert_array_equal(plain, fastconv.conv_transpose2d(x, weight, stride=2, padding=((0, 1), (0, 1))))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("padding", ["same", "same_lower"])
+def test_same_is_the_input_times_the_stride(padding: str, axes: int) -> None:
+    """What ONNX's `auto_pad` cuts: half of ``(size - 1) * stride + window + output_padding - size * stride``."""
+    for taps, stride, dilation in itertools.product((1, 2, 3, 4), (1, 2, 3), (1, 2)):
+        for extra in range(max(stride, dilation)):
+            x, weight = values((1, 2, *(3,) * axes), "float64"), values((2, 1, *(taps,) * axes), "float64", 1)
+            options = {"stride": stride, "dilation": dilation}
+            result = getattr(fastconv, f"conv_transpose{axes}d")(
+                x, weight, padding=padding, output_padding=extra, **options)
+            assert result.shape[2:] == (3 * stride,) * axes
+            whole, scale = reference.conv_transpose(x, weight, output_padding=max(stride, dilation), **options)
+            less = max(0, 2 * stride + dilation * (taps - 1) + 1 + extra - 3 * stride)
+            first = less // 2 if padding == "same" else -(-less // 2)
+            cut = slice(first, first + 3 * stride)
+            assert_close(result, whole[(..., *(cut,) * axes)], scale)
+
+
+def test_the_node_case_of_onnx() -> None:
+    """convtranspose_autopad_same, SAME_UPPER; and SAME_LOWER of the same node, by ONNX's formula."""
+    x, weight = np.arange(9, dtype=np.float32).reshape(1, 1, 3, 3), np.ones((1, 1, 3, 3), np.float32)
+    everything = np.array([[0, 0, 1, 1, 3, 2, 2], [0, 0, 1, 1, 3, 2, 2], [3, 3, 8, 5, 12, 7, 7], [3, 3, 7, 4, 9, 5, 5],
+                           [9, 9, 20, 11, 24, 13, 13], [6, 6, 13, 7, 15, 8, 8], [6, 6, 13, 7, 15, 8, 8]])
+    upper, lower = (fastconv.conv_transpose2d(x[0], weight, stride=2, padding=name)[0]
+                    for name in ("same", "same_lower"))  # fmt: skip
+    np.testing.assert_array_equal(upper, everything[:-1, :-1])
+    np.testing.assert_array_equal(lower, everything[1:, 1:])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import platform
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import CALL, PACKAGE, finish, run, run_code, start
 
@@ -158,6 +159,94 @@ except IndexError:
     print("caught")
 """
     assert "caught" in run_code(code, NUMBA_BOUNDSCHECK=1, NUMBA_NUM_THREADS=threads)
+
+
+# -- as Python -----------------------------------------------------------------------------------------------
+
+OPERATIONS = """
+import sys
+import numpy as np
+import fastconv
+from fastconv import grad, signal
+rng, stepped = np.random.default_rng(0), set()
+x, weight, volume = (rng.standard_normal(shape) for shape in ((2, 4, 7, 8), (8, 2, 3, 3), (1, 2, 4, 5, 6)))
+signals, small, integers = rng.standard_normal((2, 8, 7, 8)), x[:, :, :3, :4], (x * 20).astype(np.int8)
+
+def trace(frame, event, _):
+    if event == "line":
+        stepped.add(frame.f_code.co_name)
+    return trace
+
+sys.settrace(trace)
+values, indices = fastconv.max_pool2d(x, (3, 2), 1, (1, 0), return_indices=True)
+results = {
+    "conv": fastconv.conv2d(x, weight, padding=1, groups=2, activation="relu"),
+    "conv of integers": fastconv.conv2d(integers, integers[:, :2, :3, :3], stride=2, groups=2),
+    "conv3d": fastconv.conv3d(volume, volume[:, :, :2, :3, :3], dilation=(1, 2, 1), padding=1),
+    "phases": fastconv.conv_transpose2d(signals, weight, stride=2, groups=2),
+    "joint": fastconv.conv_transpose2d(signals, signals.reshape(8, 7, 4, 4), stride=2, padding="same"),
+    "values": values, "indices": indices, "unpooled": fastconv.max_unpool2d(values, indices, (3, 2), 1, (1, 0)),
+    "avg": fastconv.avg_pool2d(x, 3, 2, 1, count_include_pad=False), "lp": fastconv.lp_pool2d(np.abs(x), 3.5, 3),
+    "max3d": fastconv.max_pool3d(volume, 2), "adaptive": fastconv.adaptive_avg_pool2d(x, (3, 5)),
+    "fold": fastconv.fold2d(fastconv.unfold2d(x, 3, padding=1), (7, 8), 3, padding=1),
+    "corr": fastconv.corr2d(x[0, 0], weight[0, 0], 1.5), "signal": signal.convolve2d(x[0, 0], 1j * weight[0, 0]),
+    "weight": grad.conv2d_weight(x, weight.shape, signals, padding=1, groups=2),
+    "input": grad.conv2d_input(x.shape, weight, signals, padding=1, groups=2),
+    "max gradient": grad.max_pool2d(x, small, 2), "avg gradient": grad.avg_pool2d(x, small, 2),
+    "plan": fastconv.plan_conv2d(x.shape, weight, groups=2)(x),
+}
+sys.settrace(None)
+for op, operands in {"conv2d": (x, weight[:, [0, 1, 0, 1]]), "max_pool2d": (x, 3)}.items():
+    for algorithm in fastconv.algorithms(op):
+        try:
+            results[f"{op} {algorithm}"] = getattr(fastconv, op)(*operands, algorithm=algorithm)
+        except ValueError as error:
+            assert "cannot do this" in str(error)
+        except RuntimeError as error:
+            assert "NUMBA_DISABLE_JIT=1 runs Python only" in str(error)
+np.savez(sys.argv[1], **results)
+print(*stepped)
+"""
+
+
+def test_kernels_as_python(tmp_path: Path) -> None:
+    """Every operation, and the algorithms whose instructions have definitions in Python, as compiled."""
+    script = tmp_path / "operations.py"
+    script.write_text(OPERATIONS)
+    stepped, results = {}, {}
+    python = {"NUMBA_DISABLE_JIT": 1, "FASTCONV_CACHE_DIR": tmp_path / "cache"}
+    for name, environment in {"python": python, "compiled": {}}.items():
+        file = tmp_path / f"{name}.npz"
+        stepped[name] = set(run("-W", "error", script, file, NUMBA_NUM_THREADS=1, **environment).split())
+        results[name] = dict(np.load(file))
+    assert not (tmp_path / "cache").exists()  # nothing was compiled
+    kernels = {"_naive_loops", "unroll", "_add", "_naive_max", "_naive_sum", "_naive_weight", "_adaptive_average",
+               "_scatter_max", "_scatter_avg", "_unpool_scatter", "_shuffle_exchange", "_shuffle_interleave"}
+    assert kernels <= stepped["python"]
+    assert not kernels & stepped["compiled"]
+    refused = {"conv2d winograd", "max_pool2d running", "max_pool2d rows"}
+    assert results["compiled"].keys() - results["python"].keys() == refused
+    for label, result in results["python"].items():
+        np.testing.assert_allclose(result, results["compiled"][label], rtol=1e-10, atol=1e-10, err_msg=label)
+
+
+def test_what_has_no_python_says_so() -> None:
+    code = """
+import numpy as np
+import fastconv
+from fastconv.cpu.system.plain import PLAIN
+assert PLAIN
+for call in (lambda: fastconv.conv2d(np.ones((1, 4, 9, 9)), np.ones((8, 4, 3, 3)), algorithm="winograd"),
+             lambda: fastconv.warmup("unfold2d")):
+    try:
+        call()
+    except RuntimeError as error:
+        print(error)
+"""
+    told = run_code(code, NUMBA_DISABLE_JIT=1).splitlines()
+    assert len(told) == 2
+    for line in told:
+        assert "is machine code, and NUMBA_DISABLE_JIT=1 runs Python only: leave algorithm='auto'" in line
 
 
 def test_ranges_of_kernels_are_those_of_python(tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def test_messages_say_what_came_and_what_is_allowed():
         fastconv.signal.correlate2d(one, one, "most")
     with pytest.raises(ValueError, match=r"boundary must be one of 'fill', .*'symm'.*, got 'reflect'"):
         fastconv.signal.correlate2d(one, one, "same", "reflect")
-    with pytest.raises(ValueError, match=r"in2 must have two axes, got shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"in2 must have two axes, got an array of shape \(3,\)"):
         fastconv.signal.convolve2d(one, one[0])
     with pytest.raises(ValueError, match=r"mode 'valid' one input .* got shapes \(3, 3\) and \(2, 4\)"):
         fastconv.signal.convolve2d(one, np.ones((2, 4)), "valid")

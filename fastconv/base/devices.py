@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .values import shown
+
 #: DLPack's device types of memory that a CUDA GPU computes on: its own (2) and managed memory (13).
 _GPU = (2, 13)
 
@@ -27,7 +29,7 @@ def place(device: Any, x: object, name: str = "x") -> str:
     if device is None:
         device = "cuda" if on_gpu(x) else "cpu"
     if not isinstance(device, str) or device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu', 'cuda' or None (where {name} is), got {device!r}")
+        raise ValueError(f"device must be 'cpu', 'cuda' or None (where {name} is), got {shown(device)}")
     if device == "cpu" and on_gpu(x):
         raise TypeError(f"{name} is on a GPU, but device='cpu': leave device out, or copy {name} to the CPU")
     return device

@@ -42,11 +42,12 @@ from .algorithms.transpose_columns import Columns
 from .algorithms.transpose_phases import Joint, Named, Phases
 from .machine import this_machine
 from .shared import volumes
+from .system.plain import PLAIN
 from .system.threads import num_threads
 
 TABLES: dict[str, Table] = {}
 #: Chooses among the tables' algorithms, by costs on one thread.
-planner = Planner(TABLES, lambda: this_machine(1), num_threads)
+planner = Planner(TABLES, lambda: this_machine(1), num_threads, "plain" if PLAIN else "automatic")
 
 CONV2D: tuple[Convolution, ...] = (
     conv_dense,

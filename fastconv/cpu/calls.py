@@ -77,7 +77,7 @@ def pool(spec: PoolSpec, x: np.ndarray, return_indices: bool, algorithm: str, ou
 
 def pool_gradient(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
     """The gradient of a pooling of `x` for its input; `grad` is the one for its output, and gives the dtype."""
-    result = result_array((*spec.lead, spec.h, spec.w), gradient_dtype(grad.dtype), out, (x, grad))
+    result = result_array((*spec.lead, spec.h, spec.w), gradient_dtype(grad.dtype), out, (x, grad), spec)
     target, inner = computed_array(result, computed(result.dtype)), (spec.planes, spec.oh, spec.ow)
     if result.size:
         indices = recipe(spec, "auto").run(x, True, None)[1].reshape(inner) if spec.op == "max" else None
@@ -90,7 +90,7 @@ def pool_gradient(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, out: Any) -> 
 
 def unpool(spec: UnpoolSpec, x: np.ndarray, places: np.ndarray, out: Any) -> np.ndarray:
     """Maxima put back to their places in planes of zeros."""
-    result = result_array(spec.output_shape, spec.dtype, out, (x, places))
+    result = result_array(spec.output_shape, spec.dtype, out, (x, places), spec)
     if places.size:
         values = kernel_ready(x, spec.dtype).reshape(spec.planes, -1)
         found = kernel_ready(places, np.dtype(np.int64)).reshape(spec.planes, -1)
@@ -105,7 +105,7 @@ def unpool(spec: UnpoolSpec, x: np.ndarray, places: np.ndarray, out: Any) -> np.
 def unfold(spec: ConvSpec, x: np.ndarray, out: Any) -> np.ndarray:
     """The windows of images as columns."""
     columns = columns_shape(spec)
-    result = result_array(columns, spec.dtype, out, (x,))
+    result = result_array(columns, spec.dtype, out, (x,), spec)
     if result.size:
         images = kernel_ready(x, spec.dtype).reshape(spec.kernel_shapes[0])
         algorithm = planner.choose(spec, "auto", op="unfold2d").algorithm
@@ -115,7 +115,7 @@ def unfold(spec: ConvSpec, x: np.ndarray, out: Any) -> np.ndarray:
 
 def fold(spec: ConvSpec, columns: np.ndarray, out: Any) -> np.ndarray:
     """Columns summed up to images."""
-    result = result_array(spec.x_shape, spec.out_dtype, out, (columns,))
+    result = result_array(spec.x_shape, spec.out_dtype, out, (columns,), spec)
     if result.size:
         sums = computed_array(result, spec.acc_dtype)
         given = kernel_ready(columns, spec.acc_dtype).reshape(spec.n, *columns.shape[-2:])

@@ -17,6 +17,7 @@ from ..base.files import cache_folder, read, write
 from .system import micro
 from .system.disk_cache import identity
 from .system.kernels import kernel
+from .system.plain import PLAIN, refused
 from .system.threads import in_threads, num_threads
 from .tiles import simd
 
@@ -84,7 +85,7 @@ class Machine:
 
 def this_machine(threads: int | None = None) -> Machine:
     """This machine with so many threads, by default those that a kernel may use now."""
-    return Machine(num_threads() if threads is None else threads, None)
+    return Machine(num_threads() if threads is None else threads, Machine.known_peak if PLAIN else None)
 
 
 @lru_cache(maxsize=1)
@@ -109,6 +110,8 @@ def _peak() -> float:
 @lru_cache(maxsize=16)
 def fma_ceiling(dtype: np.dtype, threads: int) -> float:
     """Operations a second (two a multiply-add) of independent multiply-adds in registers; no kernel exceeds it."""
+    if PLAIN:
+        raise refused("the measurement of the machine's ceiling")
     dtype, real = np.dtype(dtype), micro.scalar(dtype)
     steps, results = 400_000, np.zeros(threads, dtype)
     address = micro.address(_chains, (), (micro.PLACE, real, micro.array(dtype), micro.PLACE))

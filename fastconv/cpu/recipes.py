@@ -24,12 +24,13 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
 from . import CONV2D, planner
 from .system.memory import for_one_call
+from .system.plain import PLAIN
 
 #: Operations below which `row` makes exact sums: it is compiled once for all shapes, others take seconds for each.
 SMALL = 100_000
 
 #: Names of the algorithms that image filters use, and of the exact ones among them.
-FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "filters"))
+FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "plain" if PLAIN else "filters"))
 EXACT = tuple(label for label in FILTERS if any(name(one) == label and trait(one, "exact") for one in CONV2D))
 
 
@@ -74,7 +75,7 @@ class _Recipe:
         elif self._small:
             result = np.empty(spec.output_shape, spec.out_dtype)
         else:
-            result = allocate(spec.output_shape, spec.out_dtype)
+            result = allocate(spec.output_shape, spec.out_dtype, of=spec)
         target = result if self._same else computed_array(result, self._computed)
         images = kernel_ready(x, spec.x_dtype)
         if self._as_given:
@@ -159,7 +160,7 @@ def _recipe(
     """Make a recipe; `choice` is what the planner's choice depends on beside the other arguments."""
     check_precision(spec)
     chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
-    check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}")
+    check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}", spec)
     return PoolRecipe(spec, chosen.algorithm) if isinstance(spec, PoolSpec) else ConvRecipe(spec, chosen, for_one_call)
 
 
@@ -207,7 +208,7 @@ class WeightRecipe:
         if out is None and self._small:
             result = np.empty(spec.weight_shape, spec.out_dtype)
         else:
-            result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad))
+            result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad), spec)
         target = computed_array(result, spec.acc_dtype)
         images, signals = kernel_ready(x, spec.x_dtype), kernel_ready(grad, spec.acc_dtype)
         if not spec.batched:

@@ -39,9 +39,10 @@ def conv_transpose2d(
         Distance in the output between what neighbouring elements of `x` add, and between neighbouring taps.
     padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
         How much is cut off the sides of the output; "same" cuts it to ``H * stride``, the odd one at the end ("same")
-        or start ("same_lower").
+        or start ("same_lower"); where the kernels do not reach so far, zeros follow.
     output_padding : int or (int, int)
-        Added to the output's size at the end; less than the stride or the dilation.
+        Added to the output's size at the end; less than the stride or the dilation. With "same" and "same_lower", as in
+        ONNX, it is added before half of what is too much is cut off each side, and the size stays ``H * stride``.
     groups : int
         The channels are split into this many independent operations.
     output_size : int or (int, int), optional

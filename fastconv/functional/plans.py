@@ -114,6 +114,7 @@ def _plan_convolution(
             groups=groups,
             activation=activation,
             precision=precision,
+            names="x_shape, weight",
         )
 
     return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure)
@@ -379,7 +380,7 @@ def _plan_transpose(
     """Plan a transposed convolution along `axes` spatial axes; the arguments are those of `plan_conv_transpose2d`."""
 
     def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> TransposeSpec:
-        return transpose_spec(axes, x_shape, x_dtype, weight, bias, geometry, groups)
+        return transpose_spec(axes, x_shape, x_dtype, weight, bias, geometry, groups, "x_shape")
 
     return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..base.values import shown
 from ..specs import arguments
 from ..specs.arguments import Sizes, extent, flag, integer, paddings, per_axis
 
@@ -69,14 +70,15 @@ def output_shape(
     shape = arguments.shape("x_shape", x_shape)
     size, lead = shape[-axes:], shape[:-axes]
     if len(size) < axes or min(size) < 1:
-        raise ValueError(f"x_shape must end in {axes} spatial sizes of at least 1, got {shape}")
+        raise ValueError(f"x_shape must end in {axes} spatial sizes of at least 1, got {shown(shape)}")
     step, gap = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     window = _window(per_axis("kernel_size", kernel_size, 1, axes), gap)
     pads = paddings(padding, size, window, step)
     rounding = flag("ceil_mode", ceil_mode)
     sizes = [extent(*axis, ceil_mode=rounding) for axis in zip(size, window, pads, step, strict=True)]
     if min(sizes) < 1:
-        raise ValueError(f"no window of {'x'.join(map(str, window))} fits the padded input of shape {shape}")
+        raise ValueError(f"no window of {'x'.join(map(str, window))} fits x_shape {shown(shape)}: kernel_size "
+                         f"{shown(kernel_size)}, stride {step}, padding {pads}, dilation {gap}")
     if channels is not None:
         if not lead:
             raise ValueError(f"channels was given, but x_shape {shape} has no channel axis")
@@ -151,8 +153,8 @@ def receptive_field(layers: Sequence[Any], *, axes: int = 2) -> ReceptiveField:
     axes = _axes(axes)
     size, jump, start = [1] * axes, [1] * axes, [0] * axes
     names = ("kernel_size", "stride", "padding", "dilation")
-    if not isinstance(layers, Sequence):
-        raise TypeError(f"layers must be a sequence of layers, got {layers!r}")
+    if not isinstance(layers, Sequence) or isinstance(layers, (str, bytes)):
+        raise TypeError(f"layers must be a sequence of layers, got {shown(layers)}")
     for number, layer in enumerate(layers):
         where = f"layers[{number}]"
         if isinstance(layer, dict):
@@ -164,7 +166,7 @@ def receptive_field(layers: Sequence[Any], *, axes: int = 2) -> ReceptiveField:
         else:
             given = layer if isinstance(layer, (tuple, list)) else (layer,)
             if not 1 <= len(given) <= len(names):
-                raise ValueError(f"{where} must be (kernel_size[, stride[, padding[, dilation]]]), got {layer!r}")
+                raise ValueError(f"{where} must be (kernel_size[, stride[, padding[, dilation]]]), got {shown(layer)}")
             values = dict(zip(names, given, strict=False))
         kernel = per_axis(f"{where} kernel_size", values["kernel_size"], 1, axes)
         stride = per_axis(f"{where} stride", values.get("stride", 1), 1, axes)

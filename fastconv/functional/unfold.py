@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
 from ..specs.arguments import shape
 from ..specs.arrays import allocate, array
 from ..specs.dtypes import native
@@ -159,7 +160,7 @@ def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:
         raise ValueError(f"kernel must have two axes of at least one element, got shape {kernel.shape}")
     size = shape("input_shape", input_shape)
     if len(size) != 2 or size[0] < kernel.shape[0] or size[1] < kernel.shape[1]:
-        raise ValueError(f"input_shape must be (H, W), no smaller than the kernel {kernel.shape}, got {size}")
+        raise ValueError(f"input_shape must be (H, W), no smaller than the kernel {kernel.shape}, got {shown(size)}")
     (h, w), (kh, kw) = size, kernel.shape
     oh, ow = h - kh + 1, w - kw + 1
     entries = allocate((oh, ow, kh, kw), np.dtype(np.int64), "the matrix")

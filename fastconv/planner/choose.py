@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ..base.values import shown
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec, UnpoolSpec
@@ -39,7 +40,7 @@ def operation(spec: Spec) -> str:
 def check_name(algorithm: object) -> None:
     """TypeError unless the name of an algorithm is a string."""
     if not isinstance(algorithm, str):
-        raise TypeError(f"algorithm must be a string, got {algorithm!r}")
+        raise TypeError(f"algorithm must be a string, got {shown(algorithm)}")
 
 
 #: The algorithms of one operation.
@@ -79,10 +80,12 @@ class Planner:
         tables: Mapping[str, Table],
         machine: Callable[[], Any],
         threads: Callable[[], int] | None = None,
+        picked: str = "automatic",
     ) -> None:
         """`tables` lists the algorithms of each operation, `machine` returns the rates that costs are estimated from,
-        and `threads` the number of threads that measured choices are remembered for; without it none is looked up."""
-        self._tables, self._machine = tables, machine
+        and `threads` the number of threads that measured choices are remembered for; without it none is looked up.
+        `picked` is the trait of those that "auto" may pick."""
+        self._tables, self._machine, self._picked = tables, machine, picked
 
         def state() -> tuple[int, int]:
             return (0 if threads is None else threads()), remember.generation
@@ -103,7 +106,7 @@ class Planner:
     def table(self, op: str = "conv2d") -> Table:
         """The algorithms of one operation, in table order; ValueError if there is no such operation."""
         if not isinstance(op, str) or op not in self._tables:
-            raise ValueError(f"op must be one of {', '.join(map(repr, self._tables))}, got {op!r}")
+            raise ValueError(f"op must be one of {', '.join(map(repr, self._tables))}, got {shown(op)}")
         return self._tables[op]
 
     def algorithms(self, op: str = "conv2d") -> tuple[str, ...]:
@@ -158,7 +161,7 @@ class Planner:
         if reason is not None:
             raise ValueError(f"algorithm {algorithm!r} cannot do this: {reason}")
         known = ", ".join(map(repr, self.algorithms(op)))
-        raise ValueError(f"algorithm must be 'auto' or one of {known}, got {algorithm!r}")
+        raise ValueError(f"algorithm must be 'auto' or one of {known}, got {shown(algorithm)}")
 
     def _least(
         self, op: str, spec: Spec, names: tuple[str, ...] | None, for_one_call: bool, threads: int, _: int
@@ -193,5 +196,5 @@ class Planner:
         return tuple(
             (module, name(module))
             for module in self.table(op)
-            if trait(module, "automatic") and (trait(module, "prepare_if_suited") is not None) == special
+            if trait(module, self._picked) and (trait(module, "prepare_if_suited") is not None) == special
         )

@@ -68,8 +68,9 @@ TRAITS: dict[str, Any] = {
     "prepare_if_suited": None,
     # What an output's error is bounded by multiples of the rounding of: its own "window", or the "largest output".
     "error_bound": "window",
-    # Whether "auto" may pick it.
+    # Whether "auto" may pick it; and where kernels run as Python, for which its loops are easy to follow.
     "automatic": True,
+    "plain": False,
     # Estimated seconds of `prepare`.
     "prepare_cost": lambda spec, machine: 0.0,
     # Problems that the algorithm asks the planner to choose for; measuring measures them first.

@@ -113,6 +113,7 @@ def machine() -> dict[str, str]:
         "processor": target.processor().name,
         "features": hashlib.sha256(" ".join(sorted(target.processor().features)).encode()).hexdigest()[:16],
         "FASTCONV_SIMD": os.environ.get("FASTCONV_SIMD", ""),
+        "NUMBA_DISABLE_JIT": os.environ.get("NUMBA_DISABLE_JIT", ""),
         "fastconv": target.package_hash()[:16],
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,

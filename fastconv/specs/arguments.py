@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping, Set
 from typing import Any, TypeGuard
 
 import numpy as np
+
+from ..base.values import shown
 
 Pair = tuple[int, int]
 Pads = tuple[Pair, Pair]
@@ -29,9 +32,9 @@ def integer(name: str, value: object, low: int) -> int:
     try:
         number = operator.index(value)  # type: ignore[arg-type] # the TypeError is what is asked for
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
+        raise TypeError(f"{name} must be an integer, got {shown(value)} of type {type(value).__name__}") from None
     if not low <= number <= LIMIT:
-        raise ValueError(f"{name} must be between {low} and {LIMIT}, got {number}")
+        raise ValueError(f"{name} must be between {low} and {LIMIT}, got {shown(number)}")
     return number
 
 
@@ -41,7 +44,7 @@ def per_axis(name: str, value: object, low: int, axes: int) -> Sizes:
         return (value,) * axes
     if _is_sequence(value):
         if len(value) != axes:
-            raise ValueError(f"{name} must be an integer or {_some(axes)}, got {value!r}")
+            raise ValueError(f"{name} must be an integer or {_some(axes)}, got {shown(value)}")
         return tuple([integer(f"{name}[{axis}]", number, low) for axis, number in enumerate(value)])
     return (integer(name, value, low),) * axes
 
@@ -61,9 +64,12 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     if type(value) is tuple and {*map(type, value)} == {int} and min(value) >= 0 and max(value) <= LIMIT:
         return value  # nearly always: another array's shape
     try:
-        sizes = tuple(value)
+        is_one = not isinstance(value, (str, bytes, Set, Mapping)) and getattr(value, "ndim", 1) == 1
+        sizes = tuple(value) if is_one else None
     except TypeError:
-        raise TypeError(f"{name} must be a sequence of integers, got {value!r}") from None
+        sizes = None
+    if sizes is None:
+        raise TypeError(f"{name} must be a sequence of integers, got {shown(value)}")
     return tuple(integer(f"{name}[{axis}]", size, 0) for axis, size in enumerate(sizes))
 
 
@@ -96,10 +102,10 @@ def paddings(value: object, size: Sizes, window: Sizes, stride: Sizes, name: str
             lower = value == "same_lower"
             return tuple([_same(*axis, lower=lower) for axis in zip(size, window, stride, strict=True)])
         allowed = "an integer, one for each axis, two for each axis, 'valid', 'same' or 'same_lower'"
-        raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        raise ValueError(f"{name} must be {allowed}, got {shown(value)}")
     if _is_nested(value):
         if len(value) != axes or not all(_is_sequence(item) and len(item) == 2 for item in value):
-            raise ValueError(f"{name} as {_NESTED[axes]}, got {value!r}")
+            raise ValueError(f"{name} as {_NESTED[axes]}, got {shown(value)}")
         return tuple([pair(f"{name}[{axis}]", sides, 0) for axis, sides in enumerate(value)])
     return tuple([(side, side) for side in per_axis(name, value, 0, axes)])
 
@@ -137,5 +143,5 @@ def flag(name: str, value: object) -> bool:
     if value is True or value is False:
         return value
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
     return bool(value)

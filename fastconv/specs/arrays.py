@@ -10,6 +10,7 @@ import numpy as np
 from ..base.devices import on_gpu
 from ..base.memory import usable_memory
 from ..base.units import byte_count
+from ..base.values import shown
 from .dtypes import SUPPORTED, check_dtype
 
 
@@ -18,14 +19,12 @@ def array(name: str, value: object) -> np.ndarray:
     if type(value) is np.ndarray and value.dtype.char in SUPPORTED:  # nearly always
         return value
     try:
-        result = np.asarray(value)
+        result = as_array(name, value)
         check_dtype(name, result.dtype)
-    except ValueError as error:
-        raise ValueError(f"{name} is not an array of numbers: {error}") from None
-    except TypeError:
+    except TypeError as error:
         if on_gpu(value):
             raise TypeError(f"{name} is on a GPU, but the input is not: copy either to where the other is") from None
-        raise
+        raise TypeError(f"{error}, got {shown(value)}") from None
     if _is_masked(value, result.ndim):
         raise TypeError(f"{name} is or has in it a masked array, whose mask would be ignored: pass its .filled(...), "
                         "or its .data if the mask does not matter")  # fmt: skip
@@ -37,6 +36,14 @@ def _is_masked(value: object, axes: int) -> bool:
     if isinstance(value, list | tuple):
         return axes > 1 and any(_is_masked(one, axes - 1) for one in value)
     return isinstance(value, np.ma.MaskedArray)
+
+
+def as_array(name: str, value: object) -> np.ndarray:
+    """`value` as an ndarray of any dtype."""
+    try:
+        return np.asarray(value)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}, got {shown(value)}") from None
 
 
 def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -61,22 +68,26 @@ def kernel_ready(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 _SMALL_BYTES = 1 << 20
 
 
-def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result") -> np.ndarray:
-    """An empty array; MemoryError if this process could never fill it."""
+def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result", of: object = None) -> np.ndarray:
+    """An empty array; MemoryError if this process could never fill it, which tells what it is, and `of` what spec."""
     if not is_small(shape, dtype):
-        check_bytes(shape, dtype, what)
-        check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}")
+        check_bytes(shape, dtype, what, of)
+        check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}", of)
     return np.empty(shape, dtype)
 
 
-def check_memory(size: int, what: str) -> None:
+def check_memory(size: int, what: str, of: object = None) -> None:
     """MemoryError if `size` bytes are more than this process could ever fill.
 
     An operating system that overcommits memory hands out such an array, and kills the process when it is filled.
     """
     if size > (most := usable_memory()):
         allowed = f"the {byte_count(most)} of this machine, or of this process's control group"
-        raise MemoryError(f"{what} needs {byte_count(size)}, more than {allowed}")
+        raise MemoryError(f"{what} needs {byte_count(size)}, more than {allowed}{_of(of)}")
+
+
+def _of(spec: object) -> str:
+    return "" if spec is None else f" (of {spec})"
 
 
 def copied(name: str, given: np.ndarray) -> np.ndarray:
@@ -104,16 +115,16 @@ class _Header:
 
 
 def result_array(
-    shape: tuple[int, ...], dtype: np.dtype, out: object, inputs: Sequence[np.ndarray]
+    shape: tuple[int, ...], dtype: np.dtype, out: object, inputs: Sequence[np.ndarray], of: object = None
 ) -> np.ndarray:
-    """The array for a result: a new one, or `out` if it is given and fits."""
-    return allocate(shape, dtype) if out is None else check_out(out, shape, dtype, inputs)
+    """The array for a result `of` a spec: a new one, or `out` if it is given and fits."""
+    return allocate(shape, dtype, of=of) if out is None else check_out(out, shape, dtype, inputs)
 
 
 def check_out(out: object, shape: tuple[int, ...], dtype: np.dtype, inputs: Sequence[np.ndarray]) -> np.ndarray:
     """`out` if a kernel may write the result there; TypeError or ValueError otherwise."""
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, got {type(out).__name__}")
+        raise TypeError(f"out must be a NumPy array, got {shown(out)}")
     if type(out) is not np.ndarray and isinstance(out, np.matrix | np.ma.MaskedArray):
         raise TypeError(f"out must be a NumPy array of any number of axes and without a mask, got {type(out).__name__}")
     if out.shape != shape:
@@ -141,10 +152,10 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> bool:
         return True
 
 
-def check_bytes(shape: Sequence[int], dtype: np.dtype, what: str) -> None:
+def check_bytes(shape: Sequence[int], dtype: np.dtype, what: str, of: object = None) -> None:
     """MemoryError if NumPy cannot describe an array of this shape, in which empty axes count as one."""
     if math.prod(size or 1 for size in shape) * dtype.itemsize > MAX_BYTES:
-        raise MemoryError(f"{what} of shape {tuple(shape)} and dtype {dtype} is larger than any array can be")
+        raise MemoryError(f"{what} of shape {tuple(shape)} and dtype {dtype} is larger than any array can be{_of(of)}")
 
 
 def computed_array(result: np.ndarray, computed: np.dtype) -> np.ndarray:

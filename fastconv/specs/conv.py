@@ -36,6 +36,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..base.values import shown
 from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
 from .arrays import check_bytes
 from .axes import FLAT, LAYOUTS, Depth, by, volume
@@ -193,6 +194,11 @@ def short(value: Any) -> Any:
     return value
 
 
+def told(name: str, value: Any, default: int) -> str:
+    """An option as an error names it behind others; nothing of one that is not given."""
+    return "" if short(value) == default else f", {name} {short(value)}"
+
+
 def conv_spec(
     x_shape: Sequence[int],
     weight_shape: Sequence[int],
@@ -206,9 +212,11 @@ def conv_spec(
     groups: Any = 1,
     activation: Any = None,
     precision: Any = "float32",
+    names: str = "x, weight",
 ) -> ConvSpec:
-    """Check a convolution along `axes` spatial axes. `dtypes` are those of x, weight and, if there is one, bias."""
-    if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # mostly all are integers
+    """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias;
+    `names` (one string, whose hash is kept) those of the caller's arguments with the shapes of the first two."""
+    if not type(stride) is type(padding) is type(dilation) is type(groups) is int:  # as they mostly are
         stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
         padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
     return _conv_spec(
@@ -222,14 +230,15 @@ def conv_spec(
         dilation,
         groups,
         None if activation is None else _activation(activation),
-        precision if precision == "float32" else _precision(precision),
+        precision if type(precision) is str and precision == "float32" else _precision(precision),
+        names,
     )
 
 
 def _precision(value: object) -> str:
     if isinstance(value, str) and value in PRECISIONS:
         return value
-    raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {value!r}")
+    raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(value)}")
 
 
 def filter_spec(
@@ -239,13 +248,13 @@ def filter_spec(
     for name, given in (("x", x_shape[2:]), ("kernel", weight_shape[2:])):
         if len(given) != 2 or 0 in given:
             raise ValueError(f"{name} must have two axes of at least one element, got shape {given}")
-    return conv_spec(x_shape, weight_shape, dtypes, padding=padding)
+    return conv_spec(x_shape, weight_shape, dtypes, padding=padding, names="x, kernel")
 
 
 def _activation(value: object) -> str:
     if isinstance(value, str) and value == "relu":
         return value
-    raise ValueError(f"activation must be None or 'relu', got {value!r}")
+    raise ValueError(f"activation must be None or 'relu', got {shown(value)}")
 
 
 @lru_cache(maxsize=4096)
@@ -261,29 +270,29 @@ def _conv_spec(
     groups: int,
     activation: str | None,
     precision: str,
+    names: str,
 ) -> ConvSpec:
     """Check a convolution. No number is a bool, which the cache would take for 0 or 1."""
     stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
-    layout = LAYOUTS[axes]
+    layout, (x, weight) = LAYOUTS[axes], names.split(", ")
     if len(x_shape) not in (axes + 1, axes + 2):
-        raise ValueError(f"x must have shape {layout} or {layout.replace('N, ', '')}, got {x_shape}")
+        raise ValueError(f"{x} must have shape {layout} or {layout.replace('N, ', '')}, got {shown(x_shape)}")
     if len(weight_shape) != axes + 2:
         kernel_axes = ", ".join(f"K{name}" for name in "DHW"[3 - axes :])
-        raise ValueError(f"weight must have shape (C_out, C_in / groups, {kernel_axes}), got {weight_shape}")
+        raise ValueError(f"{weight} must have shape (C_out, C_in / groups, {kernel_axes}), got {shown(weight_shape)}")
     batched = len(x_shape) == axes + 2
     n, (c_in, *size) = x_shape[0] if batched else 1, x_shape[-axes - 1 :]
     if min(c_in, *size) < 1:
-        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
+        raise ValueError(f"{x} must have no empty axis but the batch's, got shape {x_shape}")
     if min(weight_shape) < 1:
-        raise ValueError(f"weight must have no empty axis, got shape {weight_shape}")
+        raise ValueError(f"{weight} must have no empty axis, got shape {weight_shape}")
     c_out, c_group, *kernel = weight_shape
     if c_in % groups or c_out % groups:
         raise ValueError(f"groups must divide the channels: got groups={groups} for {c_in} channels in, {c_out} out")
     if c_in != c_group * groups:
-        raise ValueError(
-            f"x has {c_in} channels, but weight of shape {weight_shape} with groups={groups} needs {c_group * groups}"
-        )
+        raise ValueError(f"{x} has {c_in} channels, but {weight} of shape {weight_shape} with groups={groups} needs "
+                         f"{c_group * groups}; {x} has shape {x_shape}")
     if bias_shape is not None and bias_shape != (c_out,):
         raise ValueError(f"bias must have shape ({c_out},), one value an output channel, got {bias_shape}")
     window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
@@ -291,9 +300,9 @@ def _conv_spec(
     outs = tuple([extent(*axis) for axis in zip(size, window, pads, stride, strict=True)])
     if min(outs) < 1:
         room = tuple([extended + sum(sides) for extended, sides in zip(size, pads, strict=True)])
-        raise ValueError(
-            f"the kernel covers {by(window)} pixels (dilation counted), more than the padded input's {by(room)}"
-        )
+        raise ValueError(f"the kernel covers {by(window)} pixels ({weight} of shape {weight_shape}"
+                         f"{told('dilation', dilation, 1)}), more than the {by(room)} of {x} ({x_shape}"
+                         f"{told('padding', pads, 0)})")
     dtype = promoted(dtypes)
     if precision != "float32" and dtype != np.float32:
         raise ValueError(f"precision={precision!r} is for operands of float32, got {dtype}")
@@ -307,5 +316,5 @@ def _conv_spec(
         batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
         oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision,
     )  # fmt: skip
-    check_bytes(spec.output_shape, spec.out_dtype, "the output")
+    check_bytes(spec.output_shape, spec.out_dtype, "the output", spec)
     return spec

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
 from .arguments import Pair, Sizes, frozen_padding, integer, paddings, per_axis
 from .conv import ConvSpec, HashedOnce, conv_spec
 
@@ -123,8 +124,10 @@ def transpose_spec(
     bias: Any,
     geometry: Geometry,
     groups: Any,
+    name: str = "x",
 ) -> TransposeSpec:
-    """Check a transposed convolution; ValueError or TypeError if an argument is wrong, or they do not fit together."""
+    """Check a transposed convolution; ValueError or TypeError if an argument, or all together, do not fit. `name` is
+    what the caller's argument with the input's shape is called."""
     stride, padding, output_padding, dilation, output_size = geometry
     return _problem(
         axes,
@@ -138,6 +141,7 @@ def transpose_spec(
         per_axis("dilation", dilation, 1, axes),
         None if output_size is None else per_axis("output_size", output_size, 1, axes),
         integer("groups", groups, 1),
+        name,
     )
 
 
@@ -154,17 +158,19 @@ def _problem(
     dilation: Sizes,
     wanted: Sizes | None,
     groups: int,
+    x: str,
 ) -> TransposeSpec:
     """Check that arguments, each of which is valid, fit together; ValueError otherwise."""
     if len(x_shape) not in (axes + 1, axes + 2) or min(x_shape[-axes - 1 :]) < 1:
-        raise ValueError(f"x must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
-                         f"shape {x_shape}")
+        raise ValueError(f"{x} must have {axes} spatial axes, channels and perhaps a batch, none but that empty; got "
+                         f"shape {shown(x_shape)}")
     if len(weight_shape) != axes + 2 or min(weight_shape) < 1:
         raise ValueError(f"weight must have shape (C, C_out / groups, kernel) with {axes} axes of a kernel, none "
                          f"empty; got {weight_shape}")
     channels, c_group, *kernel = weight_shape
     if x_shape[-axes - 1] != channels:
-        raise ValueError(f"x has {x_shape[-axes - 1]} channels, but weight of shape {weight_shape} needs {channels}")
+        raise ValueError(f"{x} has {x_shape[-axes - 1]} channels, but weight of shape {weight_shape} needs {channels}; "
+                         f"{x} has shape {x_shape}")
     if channels % groups:
         raise ValueError(f"groups must divide the channels: got groups={groups} for {channels} channels in")
     if bias_shape is not None and bias_shape != (c_group * groups,):
@@ -200,7 +206,7 @@ def _outputs(
     """Sizes of the output, and how much is cut off each side of everything that the kernels reach."""
     named = padding in ("same", "same_lower")
     if named and wanted is None:
-        wanted = tuple([count * step + more for count, step, more in zip(size, stride, extra, strict=True)])
+        wanted = tuple([count * step for count, step in zip(size, stride, strict=True)])
     pads = paddings("valid" if named else padding, size, size, stride)
     if wanted is None:
         outputs = tuple([full + more - sum(cut) for full, more, cut in zip(reach, extra, pads, strict=True)])
@@ -208,10 +214,11 @@ def _outputs(
             raise ValueError(f"padding {padding!r} cuts off all of an output of {reach} (plus output_padding {extra})")
         return outputs, pads
     cuts = []
-    for goal, full, step, gap, cut in zip(wanted, reach, stride, dilation, pads, strict=True):
-        if not any(cut):  # no padding is given, or it is to be found
-            less = max(0, full - goal)
-            cut = (less // 2, less - less // 2) if padding == "same" else (less - less // 2, less // 2)
+    for goal, full, more, step, gap, cut in zip(wanted, reach, extra, stride, dilation, pads, strict=True):
+        if not any(cut):  # none is given, or it is to be found
+            less = max(0, full + more - goal)
+            before = less // 2 if padding == "same" else less - less // 2
+            cut = before, max(0, less - before - more)  # of the zeros that `output_padding` adds first
         if not 0 <= goal - full + sum(cut) < max(step, gap):
             least = full - sum(cut) if any(cut) else 1
             most = full - sum(cut) + max(step, gap) - 1

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
+
 #: The dtype of bfloat16 on a GPU, which NumPy lacks: a structured dtype of two bytes.
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
@@ -33,8 +35,8 @@ def named_dtype(name: str, value: object, check: Callable[[str, np.dtype], np.dt
     """The supported dtype that `value` names; TypeError naming the argument otherwise."""
     try:
         return check(name, named(value))
-    except TypeError as error:
-        raise TypeError(f"{name} must name a supported dtype, got {value!r}: {error}") from None
+    except Exception as error:  # NumPy has several for what it cannot read
+        raise TypeError(f"{name} must name a supported dtype, got {shown(value)}: {error}") from None
 
 
 def named(given: Any) -> np.dtype:

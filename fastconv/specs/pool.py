@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
 from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddings, pair, per_axis
 from .arrays import check_bytes
 from .axes import AXES, FLAT, LAYOUTS, Depth, by, volume
-from .conv import HashedOnce, short
+from .conv import HashedOnce, short, told
 from .dtypes import computed, native
 
 
@@ -59,7 +60,7 @@ class PoolSpec(HashedOnce):
         first = 3 - self.axes
         sizes = f"{by((*self.lead, *(self.depth.d, self.h, self.w)[first:]))} {self.dtype}"
         if self.adaptive:
-            return f"{sizes}, output {by((self.oh, self.ow))}"
+            return f"{sizes}, output_size {by((self.oh, self.ow))}"
         padding = (self.depth.padding, *self.padding)[first:]
         values: dict[str, Any] = {
             "stride": (self.depth.stride, *self.stride)[first:], "padding": padding,
@@ -171,8 +172,9 @@ def pool_spec(
     count_include_pad: bool = True,
     divisor_override: object = None,
     norm_type: object = 1.0,
+    name: str = "x",
 ) -> PoolSpec:
-    """Check a pooling along `axes` spatial axes. `op` is "max", "avg" or "lp"."""
+    """Check a pooling along so many axes. `op` is "max", "avg" or "lp", and `name` that of the caller's input."""
     if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
         kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
         stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)
@@ -189,18 +191,19 @@ def pool_spec(
         flag("count_include_pad", count_include_pad),
         None if divisor_override is None else integer("divisor_override", divisor_override, 1),
         norm_type if type(norm_type) is float else _norm(norm_type),
+        name,
     )
 
 
 def _norm(value: object) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"norm_type must be a number, got {value!r}")
+        raise TypeError(f"norm_type must be a number, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"norm_type must be positive and finite, got {value!r} (for infinity, use max_pool2d)")
+        raise ValueError(f"norm_type must be positive and finite, got {shown(value)} (for infinity, use max_pool2d)")
     return number
 
 
@@ -218,6 +221,7 @@ def _pool_spec(
     count_include_pad: bool,
     divisor: int | None,
     norm: float,
+    x: str,
 ) -> PoolSpec:
     """Check a pooling. No number is a bool, which the cache would take for 0 or 1."""
     kernel, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
@@ -226,10 +230,10 @@ def _pool_spec(
     if len(x_shape) not in (axes, axes + 1, axes + 2):
         layout = LAYOUTS[axes]
         without = layout.replace("N, ", ""), layout.replace("N, C, ", "")
-        raise ValueError(f"x must have shape {layout}, {without[0]} or {without[1]}, got {x_shape}")
+        raise ValueError(f"{x} must have shape {layout}, {without[0]} or {without[1]}, got {x_shape}")
     lead, size = x_shape[:-axes], x_shape[-axes:]
     if min(x_shape[-axes - 1 :]) < 1:
-        raise ValueError(f"x must have no empty axis but the batch's, got shape {x_shape}")
+        raise ValueError(f"{x} must have no empty axis but the batch's, got shape {x_shape}")
     window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
     pads = paddings(padding, size, window, stride)
     for name, extended, reach, sides in zip(AXES[axes], size, window, pads, strict=True):
@@ -239,8 +243,10 @@ def _pool_spec(
                 f"{name} axis for a window of {reach} (dilation counted)"
             )
         if extended + sum(sides) < reach:
-            raise ValueError(f"the window covers {reach} pixels of the {name} axis (dilation counted), more than the "
-                             f"padded input's {extended + sum(sides)}")
+            room = extended + sum(sides)
+            raise ValueError(f"the window covers {reach} pixels of the {name} axis (kernel_size {short(kernel)}"
+                             f"{told('dilation', dilation, 1)}), more than the {room} of {x} ({x_shape}"
+                             f"{told('padding', pads, 0)})")
     outs = tuple([extent(*axis, ceil_mode=ceil_mode) for axis in zip(size, window, pads, stride, strict=True)])
     d, h, w = volume(size)
     kd, kh, kw = volume(kernel)
@@ -252,7 +258,7 @@ def _pool_spec(
         op, lead, h, w, kh, kw, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]), oh, ow, dtype,
         count_include_pad, divisor, norm, axes, Depth(d, kd, step, before, apart, od),
     )  # fmt: skip
-    check_bytes(spec.output_shape, np.dtype(np.float64), "the output")
+    check_bytes(spec.output_shape, np.dtype(np.float64), "the output", spec)
     for name, extended, count, sides, step, gap in zip(AXES[axes], size, outs, pads, stride, dilation, strict=True):
         if _some_window_misses(extended, count, sides[0], step, gap):
             raise ValueError(f"every window must touch the input, but with dilation {gap} and padding {sides} on the "
@@ -300,7 +306,7 @@ def _output_size(x_shape: tuple[int, ...], output_size: Any) -> Pair:
         raise ValueError(f"x must have shape (N, C, H, W), (C, H, W) or (H, W), no axis but N empty, got {x_shape}")
     sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     if len(sizes) != 2:
-        raise ValueError(f"output_size must be an integer or a pair (vertical, horizontal), got {output_size!r}")
+        raise ValueError(f"output_size must be an integer or a pair (vertical, horizontal), got {shown(output_size)}")
     high, wide = (
         old if new is None else integer("output_size", new, 1) for old, new in zip(x_shape[-2:], sizes, strict=True)
     )
@@ -348,13 +354,17 @@ class UnpoolSpec(HashedOnce):
     x_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     dtype: np.dtype
+    windows: tuple[Pair, ...] = ()
+    """Their size, stride and padding, of which the maxima are."""
 
     def __hash__(self) -> int:
         return self._hash
 
     def __str__(self) -> str:
-        """The sizes of the input and of the output."""
-        return f"{by(self.x_shape)} {self.dtype}, output {by(self.output_shape)}"
+        """The sizes, and what they follow from."""
+        windows = zip(("kernel_size", "stride", "padding"), self.windows, strict=False)
+        sizes = f"{by(self.x_shape)} {self.dtype}, output {by(self.output_shape)}"
+        return ", ".join([sizes, *(f"{name} {short(value)}" for name, value in windows)])
 
     @cached_property
     def planes(self) -> int:
@@ -384,8 +394,8 @@ def unpool_spec(
     for given, usual, step in zip(size, natural, steps, strict=True):
         if given < 1 or abs(given - usual) >= step:
             raise ValueError(f"output_size must be positive and differ by less than the stride {steps} from {natural}, "
-                             f"got {size}")
-    return UnpoolSpec(x.shape, (*x.shape[:-2], *size), native("x", x.dtype))
+                             f"got {size} (x of shape {x.shape}, kernel_size {kernel}, padding {pads})")
+    return UnpoolSpec(x.shape, (*x.shape[:-2], *size), native("x", x.dtype), (kernel, steps, pads))
 
 
 def check_places(places: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -6,17 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
 from .arguments import pair
 from .conv import ConvSpec, conv_spec
 
 
 def unfold_spec(
-    x_shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, stride: Any, padding: Any, dilation: Any
-) -> ConvSpec:
-    """The convolution whose windows `unfold2d` copies; ValueError or TypeError if an argument does not fit."""
+    x_shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
+    name: str = "x",
+) -> ConvSpec:  # fmt: skip
+    """A convolution with these windows; ValueError or TypeError if an argument does not fit. `name` is what the
+    caller's argument with the input's size is called."""
     channels = x_shape[-3] if len(x_shape) in (3, 4) else 1
     weight = (1, max(channels, 1), *pair("kernel_size", kernel_size, 1))
-    return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation)
+    names = f"{name}, kernel_size as a weight"
+    return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation, names=names)
 
 
 def fold_spec(
@@ -26,13 +30,14 @@ def fold_spec(
     """The convolution whose windows are columns of shape `given`; ValueError or TypeError if an argument is wrong."""
     kernel = pair("kernel_size", kernel_size, 1)
     if len(given) not in (2, 3) or not given[-2] or given[-2] % (kernel[0] * kernel[1]):
-        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with a window of {kernel}, "
+        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with kernel_size {kernel}, "
                          f"got {given}")
     shape = (*given[:-2], given[-2] // (kernel[0] * kernel[1]), *pair("output_size", output_size, 1))
-    problem = unfold_spec(shape, dtype, kernel, stride, padding, dilation)
+    problem = unfold_spec(shape, dtype, kernel, stride, padding, dilation, "output_size")
     if given != columns_shape(problem):
         raise ValueError(f"columns has shape {given}, but windows at {problem.oh}x{problem.ow} positions make "
-                         f"{columns_shape(problem)}")
+                         f"{columns_shape(problem)}: output_size {shape[-2:]}, kernel_size {kernel}, stride "
+                         f"{shown(stride)}, padding {shown(padding)}, dilation {shown(dilation)}")
     return problem
 
 

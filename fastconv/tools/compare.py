@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import grad
+from ..base.values import shown
 from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, unfold
 from ..functional.device import Recorder, backend
 from ..functional.settings import get_num_threads
@@ -117,7 +118,7 @@ def compare(
     'max_pool2d: 1x3x8x8 float64, window 2x2, stride 2'
     """
     call = _call(op, (x, weight, bias), options, device)
-    repeats, remember, peers = integer("repeats", repeats, 1), flag("remember", remember), dict(peers or {})
+    repeats, remember, peers = integer("repeats", repeats, 1), flag("remember", remember), _functions(peers)
     calls, spec = backend(device, None), call.spec
     if remember and (device != "cpu" or not call.is_planned):
         raise ValueError(f"remember=True is for convolutions on the CPU, got op={op!r}, device={device!r}")
@@ -229,9 +230,9 @@ class _Call(NamedTuple):
 def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: str) -> _Call:
     """Check a call and find its spec; ValueError or TypeError if an argument does not fit."""
     if not isinstance(op, str) or op not in FUNCTIONS:
-        raise ValueError(f"op must be one of {', '.join(map(repr, FUNCTIONS))}, got {op!r}")
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+        raise ValueError(f"op must be one of {', '.join(map(repr, FUNCTIONS))}, got {shown(op)}")
+    if not isinstance(device, str) or device not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {shown(device)}")
     for label in ("algorithm", "out"):
         if label in options:
             raise TypeError(f"{label} is what compare tries itself")
@@ -239,6 +240,13 @@ def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: s
     _, spec, seen = FUNCTIONS[op](*given, **options, device=Recorder())
     arrays = tuple(one if one is None or _is_shape(one) else np.asarray(one) for one in given)
     return _Call(op, arrays, options, device, spec, seen)
+
+
+def _functions(peers: Any) -> dict[str, Callable[[], Any]]:
+    """TypeError unless they are functions by name."""
+    if peers is not None and not (isinstance(peers, Mapping) and all(map(callable, peers.values()))):
+        raise TypeError(f"peers must be functions by name, got {shown(peers)}")
+    return dict(peers or {})
 
 
 def random_operands(
@@ -297,14 +305,17 @@ def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
     """Limit kernels and, with threadpoolctl, BLAS to `threads` threads; yields the number, and whether BLAS obeys."""
     import numba
 
-    from ..cpu.system.threads import threading_layer
+    from ..cpu.system.threads import MOST_THREADS, threading_layer
 
     threading_layer()  # it must choose the layer, not Numba at the next line
     before = numba.get_num_threads()
     try:
         if threads is not None:
-            numba.set_num_threads(integer("threads", threads, 1))
-        used = get_num_threads()  # fewer than asked for, if `set_num_threads` has set a lower limit
+            number = integer("threads", threads, 1)
+            if number > MOST_THREADS:
+                raise ValueError(f"threads must be at most {MOST_THREADS}, as many as Numba has, got {number}")
+            numba.set_num_threads(number)
+        used = get_num_threads()  # fewer than asked for if `set_num_threads` says so
         with _blas_team(used) as limited:
             yield used, limited
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base import files
+from ..base.values import shown
 from ..functional.settings import get_num_threads
 from ..planner.plan import Plan
 from ..specs.arguments import flag
@@ -69,8 +70,11 @@ def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool =
     >>> fastconv.warmup(["unfold2d", plan])
     0
     """
+    from ..cpu.system.plain import PLAIN, refused
     from .works import stages  # late: it loads the CPU's kernels
 
+    if PLAIN:
+        raise refused("what warmup compiles")
     wanted, kinds, bar = _problems_of(problems), _dtypes(dtypes), _bar if flag("progress", progress) else _no_bar
     files.limit()  # ValueError if the environment sets no number
     folder = files.cache_folder()
@@ -99,31 +103,34 @@ def _problems_of(problems: Any) -> list[Any]:
     if problems is None:
         return list(names())
     kinds = str, ConvSpec, TransposeSpec, PoolSpec, Plan
-    if isinstance(problems, kinds):
-        problems = (problems,)
-    elif not isinstance(problems, Iterable):
-        raise TypeError(f"problems must be names of operations, specs or plans, got {problems!r}")
-    found = list(problems)
+    found = [problems] if isinstance(problems, kinds) else _listed(problems)
     for one in found:
         if not isinstance(one, kinds):
-            raise TypeError(f"problems must be names of operations, specs or plans, got {one!r}")
+            raise TypeError(f"problems must be names of operations, specs or plans, got {shown(one)}")
         if isinstance(one, str) and one not in names():
-            raise ValueError(f"problems must name operations, {', '.join(map(repr, names()))}, got {one!r}")
+            raise ValueError(f"problems must name operations, {', '.join(map(repr, names()))}, got {shown(one)}")
         if isinstance(one, ConvSpec | PoolSpec):
             check_dtype("problems", one.dtype)
     return found
 
 
+def _listed(given: Any) -> list[Any]:
+    """The items of an iterable; what is none is one itself."""
+    try:
+        return list(given)
+    except TypeError:
+        return [given]
+
+
 def _dtypes(dtypes: Any) -> list[np.dtype]:
-    single = isinstance(dtypes, (str, type, np.dtype)) or not isinstance(dtypes, Iterable)
     found = []
-    for one in (dtypes,) if single else dtypes:
+    for one in [dtypes] if isinstance(dtypes, (str, type, np.dtype)) else _listed(dtypes):
         try:
             if one is None:  # which NumPy takes for float64
                 raise TypeError("None is none")
             found.append(check_dtype("dtypes", np.dtype(one)))
-        except TypeError as error:
-            raise TypeError(f"dtypes must name supported dtypes, got {one!r}: {error}") from None
+        except Exception as error:  # NumPy has several for what it cannot read
+            raise TypeError(f"dtypes must name supported dtypes, got {shown(one)}: {error}") from None
     return found
 
 

@@ -22,6 +22,8 @@ from ..machine import Machine
 from ..system.kernels import kernel
 from ..system.memory import scratch_rows
 
+plain = True
+
 
 def supports(spec: PoolSpec) -> str | None:
     return None if spec.adaptive else "its windows are told by the size of the output"

@@ -24,6 +24,7 @@ from ..machine import Machine
 from ..shared.im2col import unroll
 
 exact = True
+plain = True
 
 #: Bytes of columns in one block: of 0.25 to 16 MiB, 2 MiB measured best for 3x3 layers of 64 to 512 channels (the
 #: block should stay in the second-level caches while BLAS reads it, and still be wide enough for a fast product).

@@ -27,6 +27,7 @@ from ..machine import Machine
 from ..system.kernels import kernel
 
 exact = True
+plain = True
 
 
 def supports(spec: ConvSpec) -> str | None:

@@ -13,6 +13,8 @@ from ..shared.im2col import fold
 from ..system.kernels import MOVED
 from ..tiles.simd import lanes
 
+plain = True
+
 
 def supports(spec: ConvSpec) -> str | None:
     return "it is for images" if spec.axes == 3 else None

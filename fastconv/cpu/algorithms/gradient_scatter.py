@@ -24,6 +24,8 @@ from ..machine import Machine
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
 
+plain = True
+
 
 def supports(spec: PoolSpec) -> str | None:
     if spec.op == "lp":

@@ -27,6 +27,8 @@ from ..system.kernels import jit, kernel
 #: Time of a power, in units of an addition (on an AMD EPYC 9004: 20 ns).
 POWER = 25
 
+plain = True
+
 
 def supports(spec: PoolSpec) -> str | None:
     return None

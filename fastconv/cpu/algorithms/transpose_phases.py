@@ -66,6 +66,8 @@ class Packed(NamedTuple):
 class Phases:
     """One convolution for each phase."""
 
+    plain = True
+
     def __init__(self, planner: Planner, algorithm: str = "auto") -> None:
         """`planner` chooses the convolutions' algorithms, unless `algorithm` names one for all."""
         self.__name__ = "transpose_phases"
@@ -183,7 +185,7 @@ class Joint(Phases):
 class Named(Phases):
     """All phases by one algorithm: as `Joint` or as `Phases`, whichever takes less with the fastest algorithms."""
 
-    automatic = False
+    automatic = plain = False
 
     def __init__(self, planner: Planner, algorithm: str) -> None:
         super().__init__(planner, algorithm)

@@ -13,6 +13,8 @@ from ..machine import Machine
 from ..shared.im2col import unroll
 from ..system.kernels import MOVED
 
+plain = True
+
 
 def supports(spec: ConvSpec) -> str | None:
     return "it is for images" if spec.axes == 3 else None

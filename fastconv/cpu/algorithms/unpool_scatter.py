@@ -20,6 +20,8 @@ from ...specs.pool import UnpoolSpec
 from ..machine import Machine
 from ..system.kernels import MOVED, kernel
 
+plain = True
+
 
 def supports(spec: UnpoolSpec) -> str | None:
     return None

@@ -21,6 +21,8 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system.kernels import jit, kernel
 
+plain = True
+
 
 def supports(spec: ConvSpec) -> str | None:
     return None

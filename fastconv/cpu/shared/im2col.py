@@ -58,10 +58,11 @@ def unroll(x, columns, start, window, stride, pad, dilation):
 @jit(forceinline=True)
 def _copy(source, at, target, to, count):
     """target[to + q] = source[at + q] for q < count, as flat indices."""
-    # Unsigned indices cannot count from the end, so LLVM makes vectors of the loop.
-    first, start = np.uint64(at), np.uint64(to)
-    for q in range(np.uint64(max(count, 0))):
-        target[start + q] = source[first + q]
+    if count > 0:
+        # Unsigned indices cannot count from the end, so LLVM makes vectors of the loop.
+        first, start = np.uint64(at), np.uint64(to)
+        for q in range(np.uint64(count)):
+            target[start + q] = source[first + q]
 
 
 @kernel

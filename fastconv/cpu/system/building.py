@@ -44,6 +44,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 
 from . import loops
 from .notice import noticed
+from .plain import PLAIN, refused
 from .target import processor
 
 #: Beginnings of the names of functions that Python or kernels find by name; a module's other functions are internal.
@@ -119,12 +120,17 @@ target_registry["fastconv"] = _Processor
 # -- functions made of instructions ---------------------------------------------------------------------------
 
 
-def intrinsic(definition: Callable) -> Callable:
+def intrinsic(definition: Any = None, *, plain: Callable | None = None) -> Any:
     """A function for kernels that ``definition(typingctx, *types)`` defines, by its signature and a function that emits
-    its code; what `numba.extending.intrinsic` does, which first loads all of Numba's targets."""
+    its code; what `numba.extending.intrinsic` does, which first loads all of Numba's targets. `plain` does the same in
+    Python."""
+    if definition is None:
+        return functools.partial(intrinsic, plain=plain)
+    if PLAIN and plain:
+        return plain
 
     def function(*args: Any) -> Any:
-        raise TypeError(f"{definition.__name__} is called by kernels")
+        raise refused(definition.__name__) if PLAIN else TypeError(f"{definition.__name__} is called by kernels")
 
     function.__name__, function.__doc__ = definition.__name__, definition.__doc__
 

@@ -15,6 +15,7 @@ import numba
 from numba import types
 
 from . import building, launching
+from .plain import PLAIN
 from .threads import launch_on_threads, may_launch, num_threads
 
 # -- kernels -------------------------------------------------------------------------------------------------
@@ -28,7 +29,7 @@ def jit(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> 
     if py_func is None:
         return lambda function: jit(function, key=key, **options)
     _check_key(py_func, key)
-    return building.Function(py_func, **options)
+    return py_func if PLAIN else building.Function(py_func, **options)
 
 
 def compiled(py_func: Callable | None = None, *, key: tuple = (), **options: Any) -> Any:

@@ -29,6 +29,7 @@ from numba.core.registry import CPUDispatcher
 from . import loops
 from .building import OPTIONS, TARGET, Function, Library, Pipeline, compiling, intrinsic
 from .disk_cache import CodeFiles
+from .plain import PLAIN, Plain
 
 # -- shares --------------------------------------------------------------------------------------------------
 
@@ -261,14 +262,18 @@ def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | No
     return library, address, environment
 
 
-def compiled(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled:
+def compiled(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled | Plain:
     """A function without parallel loops, made callable from Python."""
+    if PLAIN:
+        return Plain(py_func)
     function = types_.FunctionType(py_func.__code__, py_func.__globals__, py_func.__name__, None, py_func.__closure__)
     return Compiled(_named(function, py_func, key, options), CodeFiles(py_func, key, options), **options)
 
 
-def launcher(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled:
+def launcher(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled | Plain:
     """A kernel made callable from Python: ``launch(team, threads, *arguments)`` runs it on threads; see `_start`."""
+    if PLAIN:
+        return Plain(lambda team, threads, *args: py_func(*args))
     kernel = Function(py_func, pipeline=_KernelPipeline, **options)
     names = ", ".join(inspect.signature(py_func).parameters)
     scope = {"_start": _start, "kernel": kernel}

@@ -31,6 +31,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from .building import TARGET, Library, compiling
 from .disk_cache import CodeFiles
 from .launching import keep, load
+from .plain import PLAIN
 
 #: An index into an array, or a number of elements.
 PLACE = types.int64
@@ -47,6 +48,8 @@ def scalar(dtype: Any) -> types.Type:
 
 
 _addresses: dict[tuple, int] = {}
+#: Where kernels run as Python: the functions, whose addresses are their places here.
+_plain: list[Callable] = []
 
 
 def address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type, ...]) -> int:
@@ -61,6 +64,9 @@ def address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type,
 
 def _address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type, ...]) -> int:
     """Load the code, or build and save it."""
+    if PLAIN:
+        _plain.append(factory(*key))
+        return len(_plain) - 1
     told = hashlib.sha256(repr((factory.__module__, factory.__qualname__, key, argtypes)).encode()).hexdigest()[:24]
     name, files = f"micro.{factory.__name__}.{told}", CodeFiles(factory, key, {})
     found = load(files, argtypes)
@@ -118,7 +124,9 @@ def _array(context, builder, kind, given):
 
 def call(address: int, *args: Any) -> None:
     """Call the micro-kernel at an address, in a kernel. Numbers of 64 bits are handed on as indices."""
-    raise TypeError("micro-kernels are called by kernels")
+    if not PLAIN:
+        raise TypeError("micro-kernels are called by kernels")
+    _plain[address](*(arg.reshape(-1) if isinstance(arg, np.ndarray) else arg for arg in args))
 
 
 @infer_global(call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
@@ -136,7 +137,7 @@ def split(typingctx, source, at, target, to, other):
 def _in_turns(second: int) -> Any:
     """A function for kernels that interleaves the elements of two vectors: the result's first half, or its second."""
 
-    @intrinsic
+    @intrinsic(plain=lambda even, odd: np.stack([even, odd], 1).reshape(2, -1)[second])
     def in_turns(typingctx: Any, even: Any, odd: Any) -> Any:
         lanes = range(second * even.count // 2, (second + 1) * even.count // 2)
         order = [lane for k in lanes for lane in (k, even.count + k)]
@@ -157,7 +158,10 @@ def _lines(taps: int) -> Any:
     It writes whole vectors; a transpose of the block would write such short lines under masks.
     """
 
-    @intrinsic
+    def plain_lines(block, order, begin, target, to, lanes):
+        target[to : to + taps * lanes] = block.reshape(-1, lanes)[order[begin : begin + taps]].T.reshape(-1)
+
+    @intrinsic(plain=plain_lines)
     def lines(typingctx: Any, block: Any, order: Any, begin: Any, target: Any, to: Any, lanes: Any) -> Any:
         count = Vector(block.dtype).count
 

@@ -9,11 +9,13 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 
+from ..system.plain import PLAIN
+
 
 def is_plain() -> bool:
     """Whether plain loops take the place of register tiles."""
     checked = bool(config.BOUNDSCHECK)  # type: ignore[attr-defined] # Numba sets it from the environment
-    return checked or os.environ.get("FASTCONV_SIMD") == "0"
+    return PLAIN or checked or os.environ.get("FASTCONV_SIMD") == "0"
 
 
 INT = ir.IntType(64)

@@ -91,7 +91,7 @@ _define_operator(operator.mul, "fmul", "mul")
 _define_operator(operator.truediv, "fdiv", "sdiv")
 
 
-@intrinsic
+@intrinsic(plain=lambda array: array.reshape(-1))
 def flat(typingctx, array):
     """A C-contiguous array as one row: ``array.reshape(-1)``, but without the 0.08 s that Numba compiles for that."""
     row = types.Array(array.dtype, 1, "C")
@@ -106,7 +106,23 @@ def flat(typingctx, array):
     return row(array), codegen
 
 
-@intrinsic
+def _plain_load(array, index, valid=None, step=1):
+    count = lanes(array.dtype)
+    there = array.reshape(-1)[index::step][: count if valid is None else max(0, min(valid, count))]
+    return np.pad(there, (0, count - there.size))
+
+
+def _plain_store(array, index, vector, valid=None):
+    some = vector if valid is None else vector[: max(0, valid)]
+    array.reshape(-1)[index : index + some.size] = some
+
+
+def _plain_transpose(source, at, pitch, rows, columns, target, to, target_pitch):
+    for r, c in np.ndindex(rows, columns):
+        target.reshape(-1)[to + c * target_pitch + r] = source.reshape(-1)[at + r * pitch + c]
+
+
+@intrinsic(plain=_plain_load)
 def load(typingctx, array, index):
     """The vector at a flat index of a C-contiguous array."""
     kind = Vector(array.dtype)
@@ -117,7 +133,7 @@ def load(typingctx, array, index):
     return kind(array, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_load)
 def load_part(typingctx, array, index, valid):
     """The first `valid` elements at a flat index, zeros behind them; nothing else is read."""
     kind = Vector(array.dtype)
@@ -129,7 +145,7 @@ def load_part(typingctx, array, index, valid):
     return kind(array, types.int64, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_store)
 def store(typingctx, array, index, vector):
     """Write a vector at a flat index of a C-contiguous array."""
 
@@ -140,7 +156,7 @@ def store(typingctx, array, index, vector):
     return types.void(array, types.int64, vector), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_store)
 def store_part(typingctx, array, index, vector, valid):
     """Write the first `valid` elements of a vector; nothing else is touched."""
 
@@ -152,7 +168,7 @@ def store_part(typingctx, array, index, vector, valid):
     return types.void(array, types.int64, vector, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda array, index, valid: _plain_load(array, index, valid, 2))
 def load_even(typingctx, array, index, valid):
     """Every second element from a flat index on, as one vector; zeros from the `valid`-th on, and nothing there is
     read."""
@@ -172,7 +188,7 @@ def load_even(typingctx, array, index, valid):
     return kind(array, types.int64, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda array, index: None)
 def fetch(typingctx, array, index):
     """Bring the cache line of a flat index, which need not exist, into the second-level cache."""
 
@@ -183,20 +199,20 @@ def fetch(typingctx, array, index):
     return types.void(array, types.int64), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda scalar: np.full(lanes(scalar.dtype), scalar))
 def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
     kind = Vector(scalar)
     return kind(scalar), lambda context, builder, sig, args: emit.splat(builder, args[0], kind.count)
 
 
-@intrinsic
+@intrinsic(plain=lambda a, b, c: a * b + c)
 def fma(typingctx, a, b, c):
     """a * b + c of three vectors; floats rounded once."""
     return a(a, b, c), lambda context, builder, sig, args: emit.fma(builder, *args)
 
 
-@intrinsic
+@intrinsic(plain=lambda a, b: np.where((a > b) | (a != a), a, b))
 def larger(typingctx, a, b):
     """The elementwise maximum: `a` where it is larger or NaN, else `b`. (A NaN in `b` is not smaller: it is taken.)
 
@@ -262,7 +278,7 @@ def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]
     return types.void(source, *integers, target, types.int64, types.int64, *more), codegen
 
 
-@intrinsic
+@intrinsic(plain=_plain_transpose)
 def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
     """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
     c]``.
