@@ -161,11 +161,11 @@ def conv2d(
     array with units gives up its class and its units, and results are plain arrays. A masked array is refused, because
     its mask would be ignored; only `fastconv.signal` ignores it, as SciPy does. `out` may be a memory map.
 
-    Of floats on the CPU, by whichever algorithm, an output's error is at most ``2**15 * eps`` times the sum of ``abs(x)``
-    over its own window times the largest ``abs(weight)`` of its kernel; some 100 are seen, mostly less than 10. So a
-    fill value of 1e20 spoils no output that does not see it, and a NaN or an infinity reaches only those that do. (A
-    window that hangs over the edge by more than half counts the pixels next to it, too.) The padding is zeros, and zero
-    times an infinite weight is NaN.
+    On the CPU, whichever algorithm runs, the error of an output of floats is at most ``2**15 * eps`` times the sum of
+    ``abs(x)`` over its own window times the largest ``abs(weight)`` of its kernel; seen are up to some 100, mostly less
+    than 10. So a fill value of 1e20 spoils no output that does not see it, and a NaN or an infinity reaches only those
+    that do. (For a window that hangs over the edge by more than half, the pixels next to it count, too.) The padding is
+    zeros, and zero times an infinite weight is NaN.
 
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
 
