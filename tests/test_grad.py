@@ -198,6 +198,16 @@ def test_pooling(case: Pool) -> None:
     assert all(intact(array) for array in (*given_, out))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("window", [(1, 10_000), (10_000, 1)])
+def test_the_error_of_long_sums_does_not_grow(window: tuple, dtype: str) -> None:
+    """Of an average's gradient, where an element is in many windows."""
+    outputs = np.full([10_001 if taps > 1 else 1 for taps in window], 0.1, dtype)
+    windows = np.convolve(np.ones(10_001), np.ones(10_000)).reshape([-1 if taps > 1 else 1 for taps in window])
+    result = grad.avg_pool2d(np.zeros(windows.shape, dtype), outputs, window, 1)
+    assert_allclose(result, windows * np.float64(outputs[0, 0]) / 10_000, rtol=10 * np.finfo(dtype).eps)
+
+
 def test_dtypes() -> None:
     x, weight, signal = values((1, 2, 5, 6), "int16"), values((3, 2, 2, 2), "int16"), values((1, 3, 4, 5), "int16")
     for_input, for_weight = (result for result, _ in expected(x, weight, signal, {}))

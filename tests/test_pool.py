@@ -223,6 +223,54 @@ def test_averages_of_large_windows_stay_exact(kernel: tuple, algorithm: str) -> 
     np.testing.assert_allclose(result, expected, rtol=5e-7)
 
 
+#: Sizes, windows, and options: along rows and columns, dealt and read one by one, with taps left over.
+LONG: list[tuple[tuple, Any, dict[str, Any]]] = [
+    ((1, 20_001), (1, 10_001), {"stride": 5_000}),
+    ((1, 6_000), (1, 5_000), {"stride": (1, 2), "padding": (0, 7)}),
+    ((1, 6_000), (1, 5_001), {"stride": (1, 9), "padding": (0, 7)}),
+    ((1, 9_000), (1, 3_000), {"stride": (1, 90), "dilation": (1, 2)}),
+    ((20_000, 2), (10_000, 1), {"stride": (5_000, 1)}),
+    ((9_000, 20), (4_000, 3), {"stride": (2_000, 1), "padding": (3, 1)}),
+    ((900, 900), (600, 600), {"stride": 150}),
+    ((1_000, 1_001), (1_000, 1_001), {}),
+]
+
+
+def windows(x: np.ndarray, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> np.ndarray:
+    """A view of the elements of all windows, zeros for padding."""
+    (sh, sw), (dh, dw) = reference.both(stride), reference.both(dilation)
+    sides = reference.pads(padding, kernel, kernel, kernel, (1, 1))
+    reach = [(taps - 1) * gap + 1 for taps, gap in zip(kernel, (dh, dw), strict=True)]
+    padded = np.pad(x, ((0, 0),) * (x.ndim - 2) + sides)
+    return np.lib.stride_tricks.sliding_window_view(padded, reach, (-2, -1))[..., ::sh, ::sw, ::dh, ::dw]
+
+
+@pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 5e-6), ("float64", 1e-13)])
+def test_the_error_of_a_mean_does_not_grow_with_its_window(dtype: str, limit: float, algorithm: str) -> None:
+    """Added up one by one, 10,000 tenths in float32 are off by 1e-4."""
+    for size, kernel, options in LONG:
+        if cannot("avg", algorithm, np.zeros(size, dtype), kernel, options):
+            continue
+        for x in (np.full(size, 0.1, dtype), values(size, dtype) + np.ones((), dtype)):
+            mean = fastconv.avg_pool2d(x, kernel, **{"stride": 1} | options, algorithm=algorithm)
+            exact = windows(x, kernel, **options).mean((-2, -1), np.longdouble)
+            np.testing.assert_allclose(mean, exact, rtol=limit)
+        x[..., -1, -1] = np.inf
+        mean = fastconv.avg_pool2d(x, kernel, **{"stride": 1} | options, algorithm=algorithm)
+        np.testing.assert_array_equal(mean == np.inf, np.isinf(windows(x, kernel, **options)).any((-2, -1)))
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("lp_pool2d"))
+def test_the_error_of_a_norm_does_not_grow_with_its_window(algorithm: str) -> None:
+    for size, kernel, options in LONG:
+        x = np.full(size, 0.1, np.float32)
+        if unsupported(algorithm, "lp", x, kernel, (2,), **options) is None:
+            norm = fastconv.lp_pool2d(x, 2, kernel, **{"stride": 1} | options, algorithm=algorithm)
+            exact = np.sqrt((windows(x.astype(np.float64), kernel, **options) ** 2).sum((-2, -1)))
+            np.testing.assert_allclose(norm, exact, rtol=5e-6)
+
+
 @pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
 def test_a_huge_window_takes_no_longer_than_its_input(algorithm: str) -> None:
     x, window = values((5, 6), "float32"), 2**31 - 1

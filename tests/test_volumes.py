@@ -163,6 +163,13 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
         assert intact(out)
 
 
+def test_the_error_of_a_mean_does_not_grow_with_its_window() -> None:
+    x = np.full((20_000, 1, 2), 0.1, np.float32)
+    for algorithm in ("auto", "rows", "running"):
+        result = fastconv.avg_pool3d(x, (10_000, 1, 1), 1, algorithm=algorithm)
+        np.testing.assert_allclose(result, np.full((10_001, 1, 2), x[0, 0, 0]), rtol=5e-6)
+
+
 def test_volumes_are_pooled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "POOLED_BYTES", 3000)
     x = values((3, 3, 6, 9, 10), "float32")

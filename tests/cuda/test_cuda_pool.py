@@ -93,6 +93,23 @@ def test_nan_stays_where_it_is_seen(algorithm: str) -> None:
     assert (np.isnan(result) == np.isnan(expected)).all()
 
 
+def test_the_error_of_a_mean_does_not_grow_with_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a block has a large window for itself; and infinities stay what they are."""
+    from fastconv.cuda.algorithms import pool_global
+    from fastconv.cuda.shared.pooling import plus
+
+    monkeypatch.setattr(pool_global, "PART", 1 << 40)
+    x = np.full((2, 1 << 14 if SIMULATED else 1 << 24), 0.1, np.float32)
+    x[1, 5_000] = np.inf
+    result = fastconv.avg_pool2d(x, (1, x.shape[1]), device="cuda", algorithm="global")
+    np.testing.assert_allclose(result, [[0.1], [np.inf]], rtol=1e-6)
+    if SIMULATED:
+        added, total, lost = plus(True, x.dtype), np.float32(0), np.float32(0)
+        for _ in range(10_000):
+            total, lost = added(total, lost, x[0, 0])
+        assert total == np.float32(10_000 * np.float64(x[0, 0]))
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 @pytest.mark.parametrize("size", [3, 4, 9], ids=["a few threads", "a warp", "parts"])
 def test_ties_and_nan_in_shared_windows(size: int, last: bool) -> None:

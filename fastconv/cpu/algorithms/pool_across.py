@@ -14,6 +14,8 @@ What is left, kw % s taps, is dealt from s more vectors.
 Loop order: one task per some rows (and block of columns, where rows are long); rows, then vectors. What a vector would
 read beside the row is masked, tap by tap.
 
+Sums of more than `simd_pool.PART` vectors are added up in parts.
+
 Measured: windows of 3, stride 2, of a float32 array of 8 x 64 x 4096, on one core of an AMD EPYC 9004: 0.31
 ms, as long as copying the input takes.
 """
@@ -29,10 +31,11 @@ from numba import prange
 from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
-from ..shared.pooling import DEAL, Lines, Prepared, combine, constants, counts, kind, lines, powering
+from ..shared.pooling import DEAL, Lines, Prepared, combine, constants, counts, in_parts, kind, lines, powering
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
+from ..tiles.simd_pool import PART
 
 #: What masks add to the cost of a load.
 EDGE = 0.6
@@ -96,7 +99,7 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
         block_h = max(1, min(block_h, spec.planes * spec.oh * -(-spec.ow // block_w) // (4 * threads)))
     sizes = (spec.stride[0], line.dealt * line.every, line.left, groups, step, reads, block_h, block_w, lanes)
     return Prepared(
-        loops=_kernel(kind(spec)[0], line.dealt, line.every > 1, together, rest),
+        loops=_kernel(kind(spec)[0], line.dealt, line.every > 1, together, rest, in_parts(spec, groups)),
         arguments=(counts(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
         scratch=0,
@@ -112,23 +115,26 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 
 @lru_cache(maxsize=64)
-def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
+def _kernel(name: str, dealt: int, far: bool, together: int, rest: int, long: bool) -> Any:
     """The loops for columns that are dealt to so many vectors, or are read as `far` apart as they are; and for groups
-    of so many taps, with so many left over."""
+    of so many taps, with so many left over, and of sums so `long` that they are made in parts."""
     ops = combine(name, False)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, along=True) for at_edge in (False, True))
-    key = (name, dealt, far, together, rest)
+    inner, edge = (simd_pool.columns(name, dealt, at_edge, along=True, in_parts=long) for at_edge in (False, True))
+    key = (name, dealt, far, together, rest, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
     def inside(x, at, stride, groups, step, norm):
         """The windows of a vector of neighbouring outputs, of which the first begins at a flat index."""
         if far:
-            value = simd_pool.load_every(x, at, stride)
+            value, zero = simd_pool.load_every(x, at, stride), simd.splat(x.dtype.type(0))
+            away = zero, zero
             for b in range(1, groups):
+                if long and b % PART == 0:
+                    away, value = simd_pool.put_away(away, value), zero
                 value = vectors(simd_pool.load_every(x, at + b * step, stride), value)
-            return value
+            return simd_pool.put_away(away, value)[0] if long else value
         values = inner(x, at, step, groups, norm)
         value = values[0]
         for p in range(1, together):
@@ -143,12 +149,15 @@ def _kernel(name: str, dealt: int, far: bool, together: int, rest: int) -> Any:
     def at_side(x, at, stride, groups, step, norm, first, last, nothing):
         """The same, where only some columns from that index on are there."""
         if far:
-            value = simd_pool.load_every_inside(x, at, stride, first, last, nothing)
+            value, zero = simd_pool.load_every_inside(x, at, stride, first, last, nothing), simd.splat(nothing)
+            away = zero, zero
             for b in range(1, groups):
+                if long and b % PART == 0:
+                    away, value = simd_pool.put_away(away, value), zero
                 behind = b * step
                 values = simd_pool.load_every_inside(x, at + behind, stride, first - behind, last - behind, nothing)
                 value = vectors(values, value)
-            return value
+            return simd_pool.put_away(away, value)[0] if long else value
         values = edge(x, at, step, groups, norm, first, last, nothing)
         value = values[0]
         for p in range(1, together):

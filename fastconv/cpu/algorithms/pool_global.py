@@ -13,6 +13,8 @@ window is folded to a number, in log2(lanes) steps, and as many of these as it h
 Loop order: one task per some windows of a plane, or some planes; within a window four independent sums, so that
 additions need not wait for each other. The index of a maximum is found by a second look at its window, which is in the
 cache. It wins wherever it can be used: global pooling, and windows over the whole of one axis of a signal.
+
+Sums of more than `simd_pool.PART` vectors are added up in parts.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from numba import prange
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import Prepared, combine, constants, counts, inside, kind, powering
+from ..shared.pooling import Prepared, combine, constants, counts, in_parts, inside, kind, powering
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
+from ..tiles.simd_pool import PART
 
+#: Vectors that are summed side by side.
+SUMS = 4
 #: Elements that a task folds, if it folds more than one window.
 TASK = 32768
 
@@ -65,7 +70,7 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
         group -= group % lanes
     sizes = spec.kh, spec.stride[0], spec.padding[0][0], group
     return Prepared(
-        loops=_kernel(*kind(spec), indices),
+        loops=_kernel(*kind(spec), indices, in_parts(spec, size // (SUMS * lanes))),
         arguments=(_divisors(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
         scratch=0,
@@ -103,12 +108,12 @@ def _place(values, at, count, value):
 
 
 @lru_cache(maxsize=4)
-def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
+def _kernel(name: str, powers: bool, with_indices: bool, long: bool) -> Any:
     ops = combine(name, powers)
     vectors, finish, fold, raised = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
     # The last vector of a window, of which only some lanes are there.
     part = simd_pool.columns(name, 1, True, powers, along=True)
-    key = (name, powers, with_indices)
+    key = (name, powers, with_indices, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
@@ -116,6 +121,8 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         """All of `count` elements from a flat index on."""
         nothing, norm = constants
         full = count & -lanes  # lanes are a power of two
+        zero = simd.splat(nothing)  # of sums
+        away = zero, zero
         if full >= 4 * lanes:
             v0, v1, v2, v3 = (
                 raised(simd.load(x, at), norm),
@@ -125,6 +132,9 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
             )
             k = 4 * lanes
             while k + 4 * lanes <= full:
+                if long and k % (PART * SUMS * lanes) == 0:
+                    away = simd_pool.put_away(away, vectors(vectors(v0, v1), vectors(v2, v3)))
+                    v0 = v1 = v2 = v3 = zero
                 v0 = vectors(raised(simd.load(x, at + k), norm), v0)
                 v1 = vectors(raised(simd.load(x, at + k + lanes), norm), v1)
                 v2 = vectors(raised(simd.load(x, at + k + 2 * lanes), norm), v2)
@@ -136,6 +146,8 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         while k < full:
             value = vectors(raised(simd.load(x, at + k), norm), value)
             k += lanes
+        if long:
+            value = simd_pool.put_away(away, value)[0]
         # Where nothing is left, nothing of this is read: faster than a branch.
         (rest,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
         return fold(vectors(rest, value))

@@ -24,6 +24,8 @@ from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..system.kernels import jit, kernel
 
+#: Taps that are summed before they are added to the total: of float64 the mean of 10**6 is off by 5e-14, not by 1e-11.
+PART = 256
 #: Additions in the time of a power (on an AMD EPYC 9004: 20 ns).
 POWER = 25
 
@@ -105,16 +107,19 @@ def _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, 
             e0, e1 = _inside(front, dilation[0], d, window[0])
             a0, a1 = _inside(top, dilation[1], h, window[1])
             b0, b1 = _inside(left, dilation[2], w, window[2])
-            total = 0.0
+            total, part, taken = 0.0, 0.0, 0
             for e in range(e0, e1):
                 for a in range(a0, a1):
                     for b in range(b0, b1):
                         z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                         value = np.float64(x[plane, z, row, col])
-                        total += value if norm == 0.0 else value**norm
+                        part += value if norm == 0.0 else value**norm
+                        taken += 1
+                        if taken % PART == 0:
+                            total, part = total + part, 0.0
             e0, e1 = _inside(front + before[0], dilation[0], before[0] + counted[0], window[0])
             a0, a1 = _inside(top + before[1], dilation[1], before[1] + counted[1], window[1])
             b0, b1 = _inside(left + before[2], dilation[2], before[2] + counted[2], window[2])
             count = np.float64(e1 - e0) * np.float64(a1 - a0) * np.float64(b1 - b0)
-            mean = total / (divisor if divisor != 0 else count)
+            mean = (total + part) / (divisor if divisor != 0 else count)
             out[plane, k, i, j] = mean if norm == 0.0 else (mean * size) ** (1.0 / norm)

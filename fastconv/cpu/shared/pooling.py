@@ -178,6 +178,11 @@ def kind(spec: PoolSpec) -> tuple[str, bool]:
     return "max" if spec.op == "max" else "sum", spec.op == "lp" and spec.norm != 1
 
 
+def in_parts(spec: PoolSpec, additions: int) -> bool:
+    """Whether values that are combined one by one are sums, and so many that they are to be added up in parts."""
+    return kind(spec)[0] == "sum" and additions > simd_pool.PART
+
+
 def constants(spec: PoolSpec) -> tuple[np.generic, np.generic]:
     """What loses against every value, and the power, in the dtype that is computed in."""
     return combine(*kind(spec)).nothing(spec.x_dtype), spec.x_dtype.type(spec.norm)

@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 
 from ..system.building import intrinsic
 from . import emit
@@ -253,8 +254,38 @@ def root(typingctx, vector, norm):
     return vector(vector, norm), lambda context, builder, sig, args: _root(builder, *args)
 
 
+#: Additions that a sum takes before it is put away and begins anew, as in `register_tile`: in float32 the mean of equal
+#: numbers is off by less than 3e-6 then, however many they are. One by one 10**4 are off by 1e-4, 10**6 by 1e-2.
+PART = 256
+
+
+def _put_away(builder, total: ir.Value, lost: ir.Value, part: ir.Value) -> list[ir.Value]:
+    """A total and what rounding took from it, after one more part; nothing is lost of what is not finite."""
+    part = builder.fsub(part, lost)
+    grown = builder.fadd(total, part)
+    lost = builder.fsub(builder.fsub(grown, total), part)
+    finite = builder.fcmp_ordered("==", builder.fsub(lost, lost), ir.Constant(lost.type, None))
+    return [grown, builder.select(finite, lost, ir.Constant(lost.type, None))]
+
+
+@intrinsic
+def put_away(typingctx, away, part):
+    """The pair of a total and what rounding took from it, after one more part is added: of numbers or vectors.
+
+    Source: Kahan, Further remarks on reducing truncation errors, 1965.
+    """
+
+    def codegen(context, builder, sig, args):
+        total, lost = cgutils.unpack_tuple(builder, args[0], 2)
+        return context.make_tuple(builder, away, _put_away(builder, total, lost, args[1]))
+
+    return away(away, part), codegen
+
+
 @lru_cache(maxsize=32)
-def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool = False) -> Any:
+def columns(
+    op: str, stride: int, edge: bool, powers: bool = False, along: bool = False, in_parts: bool = False
+) -> Any:  # fmt: skip
     """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
 
     ``columns(x, at, step, rows, norm)`` is a tuple of vectors, of which the p-th holds at lane l::
@@ -264,7 +295,7 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool 
     or of the `norm`-th powers of those, if asked for. With `edge` two more arguments, `first` and `last`, say which of
     the ``stride * lanes`` columns are there, and a third what the others count as; they are not read. Where the "rows"
     lie `along` one row, each `step` columns behind the one before, that is said of the first, in
-    numbers of 32 bits.
+    numbers of 32 bits. Sums of more than `PART` rows are to be made `in_parts`.
     """
     combine = _COMBINE[op]
 
@@ -293,23 +324,38 @@ def columns(op: str, stride: int, edge: bool, powers: bool = False, along: bool 
                 ]
                 return _power(builder, vectors, args[4]) if powers else vectors
 
-            top = row(emit.INT(0))
-            entry, test = builder.block, builder.append_basic_block("test")
-            body, done = builder.append_basic_block("row"), builder.append_basic_block("done")
-            builder.branch(test)
-            builder.position_at_end(test)
-            r, vectors = builder.phi(emit.INT), [builder.phi(vector.type) for vector in top]
-            builder.cbranch(builder.icmp_signed("<", r, args[3]), body, done)
-            builder.position_at_end(body)
-            here = row(r)
-            for vector, begin, value in zip(vectors, top, here, strict=True):
-                vector.add_incoming(begin, entry)
-                vector.add_incoming(combine(builder, x.dtype, value, vector), builder.block)
-            r.add_incoming(emit.INT(1), entry)
-            r.add_incoming(builder.add(r, emit.INT(1)), builder.block)
-            builder.branch(test)
-            builder.position_at_end(done)
-            return context.make_tuple(builder, result, _dealt(builder, vectors))
+            def part(first, end):
+                """Rows from `first` to before `end` made one."""
+                top, second = row(first), builder.add(first, emit.INT(1))
+                entry, test = builder.block, builder.append_basic_block("test")
+                body, done = builder.append_basic_block("row"), builder.append_basic_block("done")
+                builder.branch(test)
+                builder.position_at_end(test)
+                r, vectors = builder.phi(emit.INT), [builder.phi(vector.type) for vector in top]
+                builder.cbranch(builder.icmp_signed("<", r, end), body, done)
+                builder.position_at_end(body)
+                here = row(r)
+                for vector, begin, value in zip(vectors, top, here, strict=True):
+                    vector.add_incoming(begin, entry)
+                    vector.add_incoming(combine(builder, x.dtype, value, vector), builder.block)
+                r.add_incoming(second, entry)
+                r.add_incoming(builder.add(r, emit.INT(1)), builder.block)
+                builder.branch(test)
+                builder.position_at_end(done)
+                return vectors
+
+            if not in_parts:
+                return context.make_tuple(builder, result, _dealt(builder, part(emit.INT(0), args[3])))
+            zero = ir.Constant(ir.VectorType(data.type.pointee, count), None)
+            memory = [[cgutils.alloca_once_value(builder, zero) for _ in ("total", "lost")] for _ in range(stride)]
+            with cgutils.for_range_slice(builder, emit.INT(0), args[3], emit.INT(PART), emit.INT) as (first, _):
+                end = builder.add(first, emit.INT(PART))
+                end = builder.select(builder.icmp_signed("<", end, args[3]), end, args[3])
+                for places, vector in zip(memory, part(first, end), strict=True):
+                    away = _put_away(builder, *map(builder.load, places), vector)
+                    for place, value in zip(places, away, strict=True):
+                        builder.store(value, place)
+            return context.make_tuple(builder, result, _dealt(builder, [builder.load(total) for total, _ in memory]))
 
         return result(x, *[types.int64] * 3, x.dtype, *more), codegen
 

@@ -18,6 +18,8 @@ order.
 Adaptive pooling, whose windows are of unequal size, is done by the same kernel; it takes no account of padding, stride
 or dilation then.
 
+Of sums of more than LONG elements of a thread, what rounding takes is kept.
+
 The index of a maximum is its first occurrence's, or the last NaN's: what is folded has an index, and equals choose by
 it. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
 
@@ -32,7 +34,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
-from ..shared.pooling import NORMS, finish, lanes_last
+from ..shared.pooling import LONG, NORMS, finish, lanes_last, plus
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, device_function, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -115,7 +117,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     def launch(source: Tensor, source_index: Tensor, target: Tensor, target_index: Tensor, cut: Cut, stage: str,
                flat: bool) -> None:
         kernel = _fold_windows(spec.op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed,
-                               norm if spec.op == "lp" else 0.0, stage, spec.adaptive)
+                               norm if spec.op == "lp" else 0.0, stage, spec.adaptive,
+                               spec.op != "max" and cut.share > LONG * cut.each)
         blocks = -(-windows // (THREADS // cut.each)) * cut.parts
         stream.launch(
             kernel, blocks, THREADS, source.pointer, source.strides, source_index.pointer, target.pointer,
@@ -139,10 +142,10 @@ def _inside(start, dilation, size, taps):
 
 
 @factory
-def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive):
+def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive, long):
     number, value_type = kind.type, scalar(kind)
     maximum, square, final, second = op == "max", norm == 2.0 and stage != "second", stage != "first", stage == "second"
-    load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
+    load, store, added, finished = widen(dtype, kind), narrow(out_dtype), plus(long, kind), finish(norm, kind)
     lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
     slots = THREADS // each
     e_step, w_step = (slots, 1) if last else (1, each)
@@ -170,7 +173,7 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
             top, left = i * h // oh, j * w // ow
             window = ((i + 1) * h + oh - 1) // oh - top, ((j + 1) * w + ow - 1) // ow - left
 
-        value, index = lowest, np.int64(-1)
+        value, lost, index = lowest, number(0), np.int64(-1)
         if this < windows:
             a0, a1 = _inside(top, dilation[0], h, window[0])
             b0, b1 = _inside(left, dilation[1], w, window[1])
@@ -191,7 +194,7 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
                     if place >= 0 and (index < 0 or here > value or here != here):
                         value, index = here, place
                 else:
-                    value = number(value + (here * here if square else here))
+                    value, lost = added(value, lost, here * here if square else here)
 
         mine = first * e_step + slot * w_step
         values[mine] = value

@@ -33,6 +33,29 @@ def lanes_last(x: Tensor) -> bool:
     return x.strides[1] == 1 and x.shape[1] > 1 and x.strides[3] != 1
 
 
+#: Additions of a thread from which on it keeps what rounding takes from its sum.
+LONG = pick(256, 4)
+
+
+@cache
+def plus(long: bool, dtype: np.dtype) -> Any:
+    """The function that adds to a total: the total, and of a `long` sum what rounding took from it (Kahan, 1965)."""
+    number = dtype.type
+    infinite = number(np.inf if dtype.kind == "f" else 0)
+
+    @device_function
+    def added(total, lost, value):
+        if not long:
+            return number(total + value), lost
+        part = number(value - lost)
+        grown = number(total + part)
+        if not abs(grown) < infinite:
+            return grown, number(0)
+        return grown, number(number(grown - total) - part)
+
+    return added
+
+
 @cache
 def finish(norm: float, dtype: np.dtype) -> Any:
     """The function that makes the sum of a window its mean or its norm; `norm` is 0 for a mean."""
