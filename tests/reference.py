@@ -193,8 +193,12 @@ def avg_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, c
 
 
 def lp_pool2d(x, norm, kernel, stride=None, padding=0, dilation=1, axes=2, **options):
-    """Power means times the window's size, in float64, and their scale."""
-    mean, _ = avg_pool2d(x.astype(np.float64) ** norm, kernel, stride, padding, dilation, axes=axes, **options)
+    """Norms, which are power means of absolute values times the window's size, in float64, and their scale."""
+    x = np.abs(x.astype(np.float64))
+    if norm == np.inf:
+        result, _ = max_pool2d(x, kernel, stride, padding, dilation, options.get("ceil_mode", False), axes)
+        return result, result.max(initial=0)
+    mean, _ = avg_pool2d(x**norm, kernel, stride, padding, dilation, axes=axes, **options)
     result = (mean * np.prod(both(kernel, axes))) ** (1 / norm)
     return result, result.max(initial=0)
 

@@ -127,7 +127,7 @@ BAD: dict[str, dict[str, list]] = {
         "device": NO_DEVICE,
     },
     "avg_pool2d": {"count_include_pad": NO_FLAG, "divisor_override": NO_DIVISOR, "x": NO_ARRAY},
-    "lp_pool2d": {"norm_type": [0, -1, NAN, float("inf"), "2", None, True, 1j, [2], (1, 2), np.ones(1), 0.0, Decimal(2),
+    "lp_pool2d": {"norm_type": [0, -1, NAN, -np.inf, "2", None, True, 1j, [2], (1, 2), np.ones(1), 0.0, Decimal(2),
                                 10**400]},
     "output_shape": {
         "x_shape": NO_SHAPE,
@@ -282,6 +282,7 @@ def test_any_integer_will_do(integer: Any) -> None:
         ("max_pool2d", {"x": X[..., :1], "padding": (0, 1), "dilation": (1, 2)}, "every window must touch"),
         ("max_pool2d", {"padding": (0, 2)}, "padding must be below the window"),
         ("lp_pool2d", {"algorithm": "global"}, "'global' cannot do this"),
+        ("lp_pool2d", {"norm_type": -0.5}, "norm_type must be a positive float or infinity, got -0.5"),
         ("output_shape", {"kernel_size": 8}, "no window of 8x8"),
         ("output_shape", {"x_shape": (6, 7), "channels": 3}, "channels"),
     ],

@@ -125,7 +125,8 @@ LINES: dict[str, tuple[tuple, Any, dict[str, Any]]] = {
     "everything": ((40,), (4,), {"stride": 3, "padding": ((0, 2),), "dilation": 2, "ceil_mode": True}),
 }
 POOLS = [(axes, case) for axes, cases in ((3, BOXES), (1, LINES)) for case in cases]
-CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {}), ("lp", (2,), {}),
+CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {}), ("lp", (2,), {}), ("lp", (3,), {}),
+         ("lp", (np.inf,), {}), ("lp", (1,), {"divisor_override": 5}),
          ("avg", (), {"count_include_pad": False}), ("avg", (), {"divisor_override": 5})]  # fmt: skip
 
 

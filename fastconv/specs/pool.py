@@ -27,7 +27,8 @@ class PoolSpec(HashedOnce):
 
     `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
     a volume if the pooling has three `axes`.
-    `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
+    `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, also
+    infinity, and 1.0 otherwise.
     If it is `adaptive`, window i of m along an axis of n elements goes from floor(i n / m) to ceil((i + 1) n / m), and
     `kh` and `kw` are the largest; the algorithms of the tables do not take it.
     """
@@ -153,10 +154,6 @@ def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
     )  # fmt: skip
 
 
-#: Why volumes are pooled by planes and then over the depth for maxima and averages only.
-NO_NORMS = "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
-
-
 def pool_spec(
     op: str,
     x_shape: Sequence[int],
@@ -198,9 +195,9 @@ def _norm(value: object) -> float:
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"norm_type must be positive and finite, got {value!r} (for infinity, use max_pool2d)")
+        number = math.nan
+    if not number > 0:
+        raise ValueError(f"norm_type must be a positive float or infinity, got {value!r}")
     return number
 
 

@@ -124,8 +124,11 @@ def test_pooling(case: str, algorithm: str) -> None:
 
 def test_lp_pooling() -> None:
     shape, kernel, options = POOL["everything"]
-    x = np.abs(values(shape, "float32"))
-    result = fastconv.lp_pool3d(x, 3, kernel, **options, device="cuda")
-    assert_close(result, *reference.lp_pool2d(x, 3, kernel, **options, axes=3))
-    with pytest.raises(ValueError, match="only naive does Lp"):
+    x = values(shape, "float32")
+    for norm in (1, 2, 3, np.inf):
+        result = fastconv.lp_pool3d(x, norm, kernel, **options, device="cuda")
+        assert_close(result, *reference.lp_pool2d(x, norm, kernel, **options, axes=3))
+    result = fastconv.lp_pool3d(x, 2, kernel, **options, device="cuda", algorithm="rows")
+    assert_close(result, *reference.lp_pool2d(x, 2, kernel, **options, axes=3))
+    with pytest.raises(ValueError, match="'rows' cannot do this: it is for the norms"):
         fastconv.lp_pool3d(x, 3, kernel, **options, device="cuda", algorithm="rows")

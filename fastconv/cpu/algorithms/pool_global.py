@@ -4,7 +4,7 @@
 
     max:  out[plane, i] = max over r of x[plane, rows(i), :][r]
     avg:  out[plane, i] = (sum over r of x[plane, rows(i), :][r]) / divisor
-    lp:   as avg, of the powers of x and with the root in the end
+    lp:   as avg, of the powers of |x| and with the root in the end; of an infinite norm as max, of |x|
 
 What it changes over `rows`: where a window spans all columns, its rows lie in memory one behind the other. The vectors
 then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven). One vector a
@@ -107,13 +107,13 @@ def _place(values, at, count, value):
     return 0
 
 
-@lru_cache(maxsize=4)
-def _kernel(name: str, powers: bool, with_indices: bool, long: bool) -> Any:
-    ops = combine(name, powers)
-    vectors, finish, fold, raised = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
+@lru_cache(maxsize=32)
+def _kernel(name: str, raised: str, with_indices: bool, long: bool) -> Any:
+    ops = combine(name, raised)
+    vectors, finish, fold, each = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
     # The last vector of a window, of which only some lanes are there.
-    part = simd_pool.columns(name, 1, True, powers, along=True)
-    key = (name, powers, with_indices, long)
+    part = simd_pool.columns(name, 1, True, raised, along=True)
+    key = (name, raised, with_indices, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
@@ -125,26 +125,26 @@ def _kernel(name: str, powers: bool, with_indices: bool, long: bool) -> Any:
         away = zero, zero
         if full >= 4 * lanes:
             v0, v1, v2, v3 = (
-                raised(simd.load(x, at), norm),
-                raised(simd.load(x, at + lanes), norm),
-                raised(simd.load(x, at + 2 * lanes), norm),
-                raised(simd.load(x, at + 3 * lanes), norm),
+                each(simd.load(x, at), norm),
+                each(simd.load(x, at + lanes), norm),
+                each(simd.load(x, at + 2 * lanes), norm),
+                each(simd.load(x, at + 3 * lanes), norm),
             )
             k = 4 * lanes
             while k + 4 * lanes <= full:
                 if long and k % (PART * SUMS * lanes) == 0:
                     away = simd_pool.put_away(away, vectors(vectors(v0, v1), vectors(v2, v3)))
                     v0 = v1 = v2 = v3 = zero
-                v0 = vectors(raised(simd.load(x, at + k), norm), v0)
-                v1 = vectors(raised(simd.load(x, at + k + lanes), norm), v1)
-                v2 = vectors(raised(simd.load(x, at + k + 2 * lanes), norm), v2)
-                v3 = vectors(raised(simd.load(x, at + k + 3 * lanes), norm), v3)
+                v0 = vectors(each(simd.load(x, at + k), norm), v0)
+                v1 = vectors(each(simd.load(x, at + k + lanes), norm), v1)
+                v2 = vectors(each(simd.load(x, at + k + 2 * lanes), norm), v2)
+                v3 = vectors(each(simd.load(x, at + k + 3 * lanes), norm), v3)
                 k += 4 * lanes
             value = vectors(vectors(v0, v1), vectors(v2, v3))
         else:
             value, k = simd.splat(nothing), 0
         while k < full:
-            value = vectors(raised(simd.load(x, at + k), norm), value)
+            value = vectors(each(simd.load(x, at + k), norm), value)
             k += lanes
         if long:
             value = simd_pool.put_away(away, value)[0]

@@ -4,9 +4,10 @@
 
     max:  out[p, i, j] = max over a, b of x[p, row, col]            row = i * stride_h - top + a * dilation_h
     avg:  out[p, i, j] = (sum over a, b of x[p, row, col]) / divisor
-    lp:   out[p, i, j] = (kh * kw / divisor * sum over a, b of x[p, row, col] ** norm) ** (1 / norm)
+    lp:   out[p, i, j] = (kh * kw / divisor * sum over a, b of |x[p, row, col]| ** norm) ** (1 / norm)
 
-of volumes with x[p, z, row, col], z = k * stride_d - front + e * dilation_d, and windows of kd * kh * kw.
+or, of an infinite norm, the largest |x[p, row, col]|. Of volumes it is x[p, z, row, col] with z = k * stride_d -
+front + e * dilation_d, and windows of kd * kh * kw.
 
 Taps outside the input are left out: minus infinity for max, zero for the sums. The divisor is the caller's, or the
 window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
@@ -113,7 +114,11 @@ def _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, 
                     for b in range(b0, b1):
                         z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                         value = np.float64(x[plane, z, row, col])
-                        part += value if norm == 0.0 else value**norm
+                        magnitude = abs(value)
+                        if norm != np.inf:
+                            part += value if norm == 0.0 else magnitude**norm
+                        elif magnitude > total or value != value:
+                            total = magnitude
                         taken += 1
                         if taken % PART == 0:
                             total, part = total + part, 0.0
@@ -122,4 +127,7 @@ def _naive_sum(x, out, window, stride, pad, dilation, before, counted, divisor, 
             b0, b1 = _inside(left + before[2], dilation[2], before[2] + counted[2], window[2])
             count = np.float64(e1 - e0) * np.float64(a1 - a0) * np.float64(b1 - b0)
             mean = (total + part) / (divisor if divisor != 0 else count)
-            out[plane, k, i, j] = mean if norm == 0.0 else (mean * size) ** (1.0 / norm)
+            if norm == np.inf:
+                out[plane, k, i, j] = total
+            else:
+                out[plane, k, i, j] = mean if norm == 0.0 else (mean * size) ** (1.0 / norm)

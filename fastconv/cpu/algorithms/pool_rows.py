@@ -4,7 +4,7 @@
 
     max:  line[p][q] = max over a of x[plane, row(i, a), col],       out[plane, i, j] = max over b of at(j, b)
     avg:  line[p][q] = sum over a of x[plane, row(i, a), col],       out[plane, i, j] = sum over b of at(j, b) / divisor
-    lp:   as avg, of the powers of x and with the root in the end
+    lp:   as avg, of the powers of |x| and with the root in the end; of an infinite norm as max, of |x|
 
     where col = q * stride_w + p - left and at(j, b) = line[b * dilation_w % stride_w][j + b * dilation_w // stride_w]
 
@@ -120,14 +120,14 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     _prepared(spec, num_threads()).run(x, out)
 
 
-@lru_cache(maxsize=64)
-def _kernel(name: str, powers: bool, dealt: int, far: bool, alone: int, long: bool) -> Any:
+@lru_cache(maxsize=128)
+def _kernel(name: str, raised: str, dealt: int, far: bool, alone: int, long: bool) -> Any:
     """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; for
     windows of `alone` columns that do not overlap, 0 if they do; and for sums so `long` that they are made in parts."""
-    ops = combine(name, powers)
+    ops = combine(name, raised)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, powers, in_parts=long) for at_edge in (False, True))
-    key = (name, powers, dealt, far, alone, long)
+    inner, edge = (simd_pool.columns(name, dealt, at_edge, raised, in_parts=long) for at_edge in (False, True))
+    key = (name, raised, dealt, far, alone, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)

@@ -66,7 +66,7 @@ def _reach(spec: PoolSpec) -> int:
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, stride = simd.lanes(spec.x_dtype), spec.stride[1] if spec.ow > 1 else 1
-    terms, levels = _ladder(spec.op, spec.kw)
+    terms, levels = _ladder(kind(spec)[0], spec.kw)
     fine = (spec.ow - 1) * stride + 1  # columns that windows begin at
     power, root = powering(spec)
     power *= 1 + 1 / TASK_BLOCKS  # rows that two tasks see
@@ -83,13 +83,13 @@ def scratch(spec: PoolSpec) -> int:
     return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
 
 
-def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
+def _ladder(name: str, taps: int) -> tuple[list[tuple[int, int]], int]:
     """The (level, first tap) of the windows that together cover `taps` taps; and the number of levels."""
     size, level = 1, 0
     terms: list[tuple[int, int]] = []
     while size * RADIX <= taps:
         size, level = size * RADIX, level + 1
-    if op == "max":
+    if name == "max":
         return [(level, min(at, taps - size)) for at in range(0, taps, size)], level
     at, highest = 0, level
     while at < taps:
@@ -127,7 +127,7 @@ def _cut(spec: PoolSpec) -> Cut:
     pitch = -(-(columns + lanes * (stride + 1)) // lanes) * lanes
     width = -(-(block_w + lanes) // lanes) * lanes
     lines = spec.kh + (3 if in_parts(spec, spec.kh) else 1)
-    terms, levels = _ladder(spec.op, spec.kw)
+    terms, levels = _ladder(kind(spec)[0], spec.kw)
     offsets = [level * pitch + at * spec.dilation[1] for level, at in terms]
     return Cut(block_w, columns, levels, offsets, pitch, width, (levels + 2) * pitch + lines * width)
 
@@ -154,13 +154,13 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     _prepared(spec).run(x, out)
 
 
-@lru_cache(maxsize=8)
-def _kernel(name: str, powers: bool, far: bool, long: bool) -> Any:
+@lru_cache(maxsize=32)
+def _kernel(name: str, raised: str, far: bool, long: bool) -> Any:
     """The loops for horizontal strides of one, or larger ones; and for sums so `long` that they are made in parts."""
-    ops = combine(name, powers)
+    ops = combine(name, raised)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, 1, at_edge, powers) for at_edge in (False, True))
-    key = (name, powers, far, long)
+    inner, edge = (simd_pool.columns(name, 1, at_edge, raised) for at_edge in (False, True))
+    key = (name, raised, far, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)

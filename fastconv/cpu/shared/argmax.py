@@ -72,7 +72,7 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     sizes = (spec.kh, stride_h, stride, dilation_h, spec.padding[0][0], line.left, block_h, block_w)
     return Prepared(
         loops=_kernel(line.dealt, line.every > 1, place),
-        nothing=combine("max", False).nothing(spec.x_dtype),
+        nothing=combine("max", "").nothing(spec.x_dtype),
         offsets=np.append(line.offsets, line.taps),
         first=first,
         sizes=np.array((*sizes, line.every, line.pitch, line.groups, lanes), np.int64),

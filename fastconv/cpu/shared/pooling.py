@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def counts(spec: PoolSpec) -> np.ndarray:
     """The divisors of a mean, as two factors: one for each row of the output, then one for each column; and some more,
     so that a vector of them can be read that begins at the last. Those of Lp pooling are divided by the window's size.
     """
-    if spec.op == "max":
+    if kind(spec)[0] != "sum":
         return np.empty(0, spec.x_dtype)
     factors = np.ones(spec.oh + spec.ow + simd.lanes(spec.x_dtype), spec.x_dtype)
     rows, columns = factors[: spec.oh], factors[spec.oh : spec.oh + spec.ow]
@@ -164,18 +165,23 @@ def _root(total, counts, row, column, norm):
     return simd_pool.root(_divided(total, counts, row, column, norm), norm)
 
 
-@lru_cache(maxsize=4)
-def combine(name: str, powers: bool) -> Combine:
+#: What is combined instead of the elements: they themselves, their absolute values, or the powers of those.
+RAISED = {"": _untouched, "magnitude": simd_pool.magnitude, "power": simd_pool.power}
+
+
+@lru_cache(maxsize=8)
+def combine(name: str, raised: str) -> Combine:
     if name == "max":
-        return Combine("max", _least, _untouched, simd.larger, _as_it_is)
-    if powers:
-        return Combine("sum", _zero, simd_pool.power, _plus, _root)
-    return Combine("sum", _zero, _untouched, _plus, _divided)
+        return Combine("max", _zero if raised else _least, RAISED[raised], simd.larger, _as_it_is)
+    return Combine("sum", _zero, RAISED[raised], _plus, _root if raised == "power" else _divided)
 
 
-def kind(spec: PoolSpec) -> tuple[str, bool]:
-    """What `combine` makes the kernels of a pooling from: they share all with those of the same kind."""
-    return "max" if spec.op == "max" else "sum", spec.op == "lp" and spec.norm != 1
+def kind(spec: PoolSpec) -> tuple[str, str]:
+    """What `combine` makes the kernels of a pooling from, "max" or "sum" and one of `RAISED`: they share all with those
+    of the same kind."""
+    if spec.op != "lp":
+        return "max" if spec.op == "max" else "sum", ""
+    return "max" if spec.norm == math.inf else "sum", "magnitude" if spec.norm in (1, math.inf) else "power"
 
 
 def in_parts(spec: PoolSpec, additions: int) -> bool:
@@ -195,7 +201,7 @@ POWER, POWER_BYTE = 30, 0.6
 
 def powering(spec: PoolSpec) -> tuple[float, float]:
     """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
-    if spec.op != "lp" or spec.norm == 1:
+    if kind(spec)[1] != "power":
         return 0, 0
     lanes = simd.lanes(spec.x_dtype)
     each = POWER * lanes if spec.x_dtype.itemsize == 8 else POWER_BYTE * 4 * lanes

@@ -151,9 +151,15 @@ def put_lane(typingctx, vector, lane, scalar):
     return vector(vector, types.int64, vector.scalar), codegen
 
 
+def _magnitude(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
+    """Absolute values."""
+    return [emit.call(builder, f"llvm.fabs.{emit.suffix(one.type)}", one.type, [one]) for one in vectors]
+
+
 def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
-    """The `norm`-th powers: 2 and 3 by multiplications."""
+    """The `norm`-th powers of absolute values: 2 and 3 by multiplications."""
     squares = [builder.fmul(vector, vector) for vector in vectors]
+    vectors = _magnitude(builder, vectors, norm)
     cubes = [builder.fmul(square, vector) for square, vector in zip(squares, vectors, strict=True)]
     two, three = (builder.fcmp_ordered("==", norm, norm.type(number)) for number in (2.0, 3.0))
     low = [builder.select(two, square, cube) for square, cube in zip(squares, cubes, strict=True)]
@@ -165,7 +171,7 @@ def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
 
 
 def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
-    """The `norm`-th root; NaN of negative numbers."""
+    """The `norm`-th root of numbers that are not negative."""
     square = emit.call(builder, f"llvm.sqrt.{emit.suffix(vector.type)}", vector.type, [vector])
     entry = builder.block
     with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(2.0))):
@@ -181,7 +187,8 @@ _EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(8)]
 
 
 def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
-    """The power of a positive scalar; of floats as 2 ** (exponent * log2(vector)), in doubles, all together."""
+    """The positive power of numbers that are not negative; of floats as 2 ** (exponent * log2(vector)), in doubles, all
+    together."""
     if vector.type.element != ir.FloatType():
         result = vector
         for lane in range(vector.type.count):  # not LLVM's intrinsic, which it may call where it is not needed
@@ -206,7 +213,7 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
 
     x, power = builder.fpext(vector, double), builder.fpext(exponent, ir.DoubleType())
     # x = m * 2 ** e with m from the root of 1/2, whose bits these are, to the root of 2
-    bits = builder.bitcast(call("fabs", x), integers)
+    bits = builder.bitcast(x, integers)
     e = builder.ashr(builder.sub(bits, constant(0x3FE6A09E667F3BCD, integers)), constant(52, integers))
     m = builder.bitcast(builder.sub(bits, builder.shl(e, constant(52, integers))), double)
     s = builder.fdiv(builder.fsub(m, constant(1.0)), builder.fadd(m, constant(1.0)))
@@ -219,20 +226,9 @@ def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
     result = builder.fptrunc(result, vector.type)
 
     zero, infinite = ir.Constant(vector.type, [0.0] * count), ir.Constant(vector.type, [math.inf] * count)
-    result = builder.select(builder.fcmp_ordered("==", vector, zero), zero, result)
-    # What a negative number's power is depends on the exponent: even, odd or broken.
-    half = builder.fmul(power, ir.DoubleType()(0.5))
-    even, integer = (
-        builder.fcmp_ordered("==", value, emit.call(builder, "llvm.floor.f64", value.type, [value]))
-        for value in (half, power)
-    )
-    odd = builder.and_(integer, builder.not_(even))
-    broken = builder.select(integer, result, ir.Constant(vector.type, [math.nan] * count))
-    other = builder.select(odd, builder.fneg(result), broken)
-    result = builder.select(builder.fcmp_ordered("<", vector, zero), other, result)
-    beyond = builder.select(odd, vector, infinite)
-    result = builder.select(builder.fcmp_ordered("==", call("fabs", vector), infinite), beyond, result)
-    return builder.select(builder.fcmp_unordered("uno", vector, vector), vector, result)
+    # Zero, infinity and NaN stay what they are.
+    itself = builder.or_(builder.fcmp_unordered("ueq", vector, infinite), builder.fcmp_ordered("==", vector, zero))
+    return builder.select(itself, vector, result)
 
 
 def _joined(builder, *values: tuple[ir.Value, ir.Block]) -> ir.Value:
@@ -244,14 +240,24 @@ def _joined(builder, *values: tuple[ir.Value, ir.Block]) -> ir.Value:
 
 @intrinsic
 def power(typingctx, vector, norm):
-    """The elements' `norm`-th powers."""
+    """The `norm`-th powers of the elements' absolute values."""
     return vector(vector, norm), lambda context, builder, sig, args: _power(builder, [args[0]], args[1])[0]
 
 
 @intrinsic
 def root(typingctx, vector, norm):
-    """The elements' `norm`-th roots; NaN of negative numbers."""
+    """The elements' `norm`-th roots; none is negative."""
     return vector(vector, norm), lambda context, builder, sig, args: _root(builder, *args)
+
+
+@intrinsic
+def magnitude(typingctx, vector, norm):
+    """The elements' absolute values."""
+    return vector(vector, norm), lambda context, builder, sig, args: _magnitude(builder, [args[0]], args[1])[0]
+
+
+#: Ways to make something of each of several vectors, given the norm.
+_RAISED = {"": lambda builder, vectors, norm: vectors, "magnitude": _magnitude, "power": _power}
 
 
 #: Additions that a sum takes before it is put away and begins anew, as in `register_tile`: in float32 the mean of equal
@@ -284,7 +290,7 @@ def put_away(typingctx, away, part):
 
 @lru_cache(maxsize=32)
 def columns(
-    op: str, stride: int, edge: bool, powers: bool = False, along: bool = False, in_parts: bool = False
+    op: str, stride: int, edge: bool, raised: str = "", along: bool = False, in_parts: bool = False
 ) -> Any:  # fmt: skip
     """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
 
@@ -292,10 +298,11 @@ def columns(
 
         op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
 
-    or of the `norm`-th powers of those, if asked for. With `edge` two more arguments, `first` and `last`, say which of
-    the ``stride * lanes`` columns are there, and a third what the others count as; they are not read. Where the "rows"
-    lie `along` one row, each `step` columns behind the one before, that is said of the first, in
-    numbers of 32 bits. Sums of more than `PART` rows are to be made `in_parts`.
+    or, if they are `raised`, of their absolute values ("magnitude") or the `norm`-th powers of those ("power"). With
+    `edge` two more arguments, `first` and `last`, say which of the ``stride * lanes`` columns are there, and a third
+    what the others count as; they are not read. Where the "rows" lie `along` one row, each `step` columns behind the
+    one before, that is said of the first, in numbers of 32 bits. Sums of more than `PART` rows are to be made
+    `in_parts`.
     """
     combine = _COMBINE[op]
 
@@ -322,7 +329,7 @@ def columns(
                     else emit.load(builder, data, builder.add(at, emit.INT(v * count)), count)
                     for v, mask in enumerate(masks)
                 ]
-                return _power(builder, vectors, args[4]) if powers else vectors
+                return _RAISED[raised](builder, vectors, args[4])
 
             def part(first, end):
                 """Rows from `first` to before `end` made one."""

@@ -4,7 +4,7 @@
 
     max:  out[n, c, i, j] = max over e of x[n, c, pixel(e)]      e counts the window's pixels inside the input, by rows
     avg:  out[n, c, i, j] = (sum over e of x[n, c, pixel(e)]) / divisor
-    lp:   as avg, of the powers of x and with the root in the end
+    lp:   as avg, of the powers of |x| and with the root in the end; of an infinite norm as max, of |x|
 
 What it changes over `rows`, where a thread has a window for itself: neighbouring threads load neighbouring elements, so
 that a warp reads whole sectors however far windows are apart, and one large window keeps a whole GPU busy.
@@ -34,7 +34,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
-from ..shared.pooling import LONG, NORMS, finish, lanes_last, plus
+from ..shared.pooling import LONG, NORMS, finish, lanes_last, plus, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, device_function, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -107,7 +107,7 @@ def scratch(spec: PoolSpec) -> int:
 
 def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
     (top, _), (left, _) = spec.padding
-    kind, indexed, last, norm = spec.x_dtype, indices is not None, lanes_last(x), spec.norm
+    kind, indexed, last, (op, norm) = spec.x_dtype, indices is not None, lanes_last(x), reduction(spec)
     cut, windows = _cut(spec, this_machine(), last), out.size
     before, counted = zip(*spec.counted[1:], strict=True)
     shape = (1, 1, windows, cut.parts)
@@ -116,9 +116,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 
     def launch(source: Tensor, source_index: Tensor, target: Tensor, target_index: Tensor, cut: Cut, stage: str,
                flat: bool) -> None:
-        kernel = _fold_windows(spec.op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed,
-                               norm if spec.op == "lp" else 0.0, stage, spec.adaptive,
-                               spec.op != "max" and cut.share > LONG * cut.each)
+        kernel = _fold_windows(op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed, norm, stage,
+                               spec.adaptive, op != "max" and cut.share > LONG * cut.each)
         blocks = -(-windows // (THREADS // cut.each)) * cut.parts
         stream.launch(
             kernel, blocks, THREADS, source.pointer, source.strides, source_index.pointer, target.pointer,
@@ -144,7 +143,8 @@ def _inside(start, dilation, size, taps):
 @factory
 def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive, long):
     number, value_type = kind.type, scalar(kind)
-    maximum, square, final, second = op == "max", norm == 2.0 and stage != "second", stage != "first", stage == "second"
+    maximum, final, second = op == "max", stage != "first", stage == "second"
+    raised = power(0.0 if second else norm, kind)
     load, store, added, finished = widen(dtype, kind), narrow(out_dtype), plus(long, kind), finish(norm, kind)
     lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
     slots = THREADS // each
@@ -187,14 +187,14 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
                 else:
                     down, across = e // wide * dilation[0], e % wide * dilation[1]
                     at, place = start + down * x_steps[2] + across * x_steps[3], (row + down) * w + col + across
-                here = load(x[at])
+                here = raised(load(x[at]))
                 if maximum:
                     if second and indexed:
                         place = x_index[at]
                     if place >= 0 and (index < 0 or here > value or here != here):
                         value, index = here, place
                 else:
-                    value, lost = added(value, lost, here * here if square else here)
+                    value, lost = added(value, lost, here)
 
         mine = first * e_step + slot * w_step
         values[mine] = value

@@ -4,7 +4,9 @@
 
     max:  out[n, c, k, i, j] = max over e, a, b of x[n, c, z, row, col]   row = i * stride_h - top + a * dilation_h
     avg:  out[n, c, k, i, j] = (sum over e, a, b of x[n, c, z, row, col]) / divisor
-    lp:   out[n, c, k, i, j] = (kd * kh * kw / divisor * sum over e, a, b of x[n, c, z, row, col] ** norm) ** (1 / norm)
+    lp:   out[n, c, k, i, j] = (kd * kh * kw / divisor * sum over e, a, b of |x[n, c, z, row, col]|**norm) ** (1 / norm)
+
+or, of an infinite norm, the largest |x[n, c, z, row, col]|.
 
 Taps outside the input are left out: minus infinity for max, zero for the sums. The divisor is the caller's, or the
 window's taps inside the padded input (`count_include_pad`), or those inside the input. Sums are kept in float64.
@@ -137,7 +139,11 @@ def _naive_sum(dtype, out_dtype):
                 for b in range(b0, b1):
                     z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                     value = load(x[start + z * x_steps[2] + row * x_steps[3] + col * x_steps[4]])
-                    part += value if norm == 0.0 else value**norm
+                    magnitude = abs(value)
+                    if norm != np.inf:
+                        part += value if norm == 0.0 else magnitude**norm
+                    elif magnitude > total or value != value:
+                        total = magnitude
                     taken += 1
                     if taken % PART == 0:
                         total, part = total + part, 0.0
@@ -146,7 +152,9 @@ def _naive_sum(dtype, out_dtype):
         b0, b1 = _inside(left + before[2], dilation[2], before[2] + counted[2], window[2])
         taps = np.float64(e1 - e0) * np.float64(a1 - a0) * np.float64(b1 - b0)
         mean = (total + part) / (np.float64(divisor) if divisor != 0 else taps)
-        if norm != 0.0:
+        if norm == np.inf:
+            mean = total
+        elif norm != 0.0:
             mean = (mean * (np.float64(window[0]) * np.float64(window[1]) * np.float64(window[2]))) ** (1.0 / norm)
         place = n * out_steps[0] + c * out_steps[1] + k * out_steps[2]
         out[place + i * out_steps[3] + j * out_steps[4]] = store(mean)

@@ -20,7 +20,7 @@ import numpy as np
 from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import NORMS, block_shape, finish, lanes_last
+from ..shared.pooling import NORMS, block_shape, finish, lanes_last, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
@@ -74,7 +74,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
         stream.launch(kernel, blocks, block, *arrays, *geometry)
     else:
         before, counted = zip(*spec.counted[1:], strict=True)
-        kernel = _rows_sum(x.dtype, out.dtype, *window, block, last, spec.norm if spec.op == "lp" else 0.0)
+        kernel = _rows_sum(x.dtype, out.dtype, *window, block, last, reduction(spec)[1])
         stream.launch(kernel, blocks, block, x.pointer, x.strides, out.pointer, out.strides, *geometry,
                       before, counted, 0 if spec.divisor is None else spec.divisor)
 
@@ -141,6 +141,7 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
     (kh, kw), (step_h, step_w), (gap_h, gap_w), (across, down, deep) = window, stride, dilation, block
     number_type = computed(out_dtype).type
     load, store, finished = widen(dtype, computed(out_dtype)), narrow(out_dtype), finish(norm, computed(out_dtype))
+    raised, largest = power(norm, computed(out_dtype)), norm == np.inf
 
     def rows_sum(x, x_steps, out, out_steps, sizes, image, pad, tiles, before, counted, divisor):
         (lanes, depth, oh, inner), (h, w) = sizes, image
@@ -164,9 +165,14 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
                     for b in range(kw):
                         row, col = top + a * gap_h, left + b * gap_w
                         if whole or (0 <= row < h and 0 <= col < w):
-                            value = load(x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]])
-                            total = number_type(total + (value * value if norm == 2.0 else value))
-                value = finished(total, top, left, window, dilation, before, counted, whole, divisor)
+                            value = raised(load(x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]]))
+                            if not largest:
+                                total = number_type(total + value)
+                            elif value > total or value != value:
+                                total = value
+                value = total
+                if not largest:
+                    value = finished(total, top, left, window, dilation, before, counted, whole, divisor)
                 out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(value)
 
     pair = integers(2)

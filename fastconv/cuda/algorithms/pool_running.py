@@ -28,7 +28,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import NORMS, finish
+from ..shared.pooling import NORMS, finish, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -93,12 +93,12 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     kind, indexed = spec.x_dtype, indices is not None
     between = dense(stream.empty(n * c * spec.h * ow, kind), (n, c, spec.h, ow))
     columns = dense(stream.empty(n * c * spec.h * ow if indexed else 0, np.int64), between.shape)
-    norm = spec.norm if spec.op == "lp" else 0.0
+    op, norm = reduction(spec)
 
     def launch(axis, source, source_index, target, target_index, final):
         lanes = 1 if axis else LANES
         count, seen = _strip(spec, axis, lanes, indexed)
-        kernel = _running_pass(spec.op, source.dtype, kind, target.dtype, axis, lanes, indexed, norm, final)
+        kernel = _running_pass(op, source.dtype, kind, target.dtype, axis, lanes, indexed, norm, final)
         inner = 1 if axis else ow
         lines = n * c * (spec.h if axis else 1) * -(-inner // lanes)
         strips = -(-(oh, ow)[axis] // count)
@@ -110,7 +110,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
             target_index.strides, (strips, lines, c, spec.h), ((spec.h, spec.w)[axis], (oh, ow)[axis], inner, spec.w),
             (taps, step, gap, pad), (count, seen),
         )
-        if final and spec.op != "max":
+        if final and op != "max":
             arguments += ((spec.kh, spec.kw), spec.stride, (top, left), spec.dilation, before, counted,
                           0 if spec.divisor is None else spec.divisor)
         else:
@@ -125,7 +125,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 @factory
 def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final):
     number, value_type = kind.type, scalar(kind)
-    maximum, along_rows, square = op == "max", axis == 1, norm == 2.0 and not final
+    maximum, along_rows, raised = op == "max", axis == 1, power(0.0 if final else norm, kind)
     load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
     lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
     bytes_each = kind.itemsize
@@ -162,9 +162,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                     offset += position * x_steps[2] + lane * x_steps[3]
                     if indexed:
                         index = position * width + x_index[offset]
-                value = load(x[offset])
-                if square:
-                    value = number(value * value)
+                value = raised(load(x[offset]))
             values[np.uint64(at)] = value
             if indexed:
                 found[np.uint64(behind + at)] = index

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ...specs.pool import PoolSpec
 from ..system.kernels import device_function, pick
 from ..system.streams import Tensor
 
-#: Norms of Lp pooling whose powers need no function: the sum, and the Euclidean norm.
-NORMS = (1.0, 2.0)
+#: Norms of Lp pooling whose powers need no function: the sum of magnitudes, the Euclidean norm, the largest magnitude.
+NORMS = (1.0, 2.0, math.inf)
 #: Threads of a block across, down and deep, by how many lanes there are to share out.
 BLOCKS: tuple[tuple[int, int, int], ...] = ((32, 4, 1), (16, 4, 2), (8, 4, 4))
 if pick(0, 1):
@@ -54,6 +55,27 @@ def plus(long: bool, dtype: np.dtype) -> Any:
         return grown, number(number(grown - total) - part)
 
     return added
+
+
+@cache
+def power(norm: float, dtype: np.dtype) -> Any:
+    """The function that makes an element what is combined; `norm` is one of `NORMS`, or 0 for the element itself."""
+    number = dtype.type
+
+    @device_function
+    def raised(value):
+        if norm == 2.0:
+            return number(value * value)
+        return value if norm == 0.0 else abs(value)
+
+    return raised
+
+
+def reduction(spec: PoolSpec) -> tuple[str, float]:
+    """How a window is combined, as an operation, and the `power` of its elements."""
+    if spec.op == "lp" and spec.norm == math.inf:
+        return "max", math.inf
+    return spec.op, spec.norm if spec.op == "lp" else 0.0
 
 
 @cache
