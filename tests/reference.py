@@ -98,8 +98,9 @@ def pool2d_gradient(x, grad, kernel, stride=None, padding=0, dilation=1, ceil_mo
                     count_include_pad=True, divisor_override=None):
     """Gradient of a pooling for its input, in float64."""
     result = np.zeros(x.shape)
-    if op == "max":
-        _, at = max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
+    if op != "avg":
+        pool = max_pool2d if op == "max" else min_pool2d
+        _, at = pool(x, kernel, stride, padding, dilation, ceil_mode)
         flat = result.reshape(-1, x.shape[-2] * x.shape[-1])
         outputs = len(flat), grad.shape[-2] * grad.shape[-1]
         for plane, (places, values) in enumerate(zip(at.reshape(outputs), grad.reshape(outputs), strict=True)):
@@ -179,6 +180,13 @@ def max_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, a
     if empty.any():
         raise ValueError("a window touches no input")
     return best, at
+
+
+def min_pool2d(x, *args, **options):
+    """Minima and their flat indices: maxima in the reverse order, which swaps the least and the greatest integer."""
+    turned = np.negative if x.dtype.kind == "f" else np.invert
+    best, at = max_pool2d(turned(x), *args, **options)
+    return turned(best), at
 
 
 def avg_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,

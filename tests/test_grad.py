@@ -189,8 +189,9 @@ def test_pooling(case: Pool) -> None:
     signal = values(shape, "float64", 1)
     out = fenced(np.empty_like(x))
     given_ = [fenced(x), fenced(signal)]
-    grad.max_pool2d(*given_, case.kernel, **case.options, out=out)
-    assert_allclose(out, reference.pool2d_gradient(x, signal, case.kernel, **case.options), atol=1e-13)
+    for op in ("max", "min"):
+        getattr(grad, f"{op}_pool2d")(*given_, case.kernel, **case.options, out=out)
+        assert_allclose(out, reference.pool2d_gradient(x, signal, case.kernel, **case.options, op=op), atol=1e-13)
     for options in ({}, {"count_include_pad": False}, {"divisor_override": 3}):
         grad.avg_pool2d(*given_, case.kernel, **case.options, **options, out=out)
         exact = reference.pool2d_gradient(x, signal, case.kernel, **case.options, **options, op="avg")

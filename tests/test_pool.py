@@ -1,4 +1,4 @@
-"""max_pool2d, avg_pool2d and lp_pool2d: every algorithm, every hostile case, every dtype, against the oracle."""
+"""Pooling by maximum, minimum, mean and norm: every algorithm, every hostile case, every dtype, against the oracle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from fastconv.specs import pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PUBLIC = {"max": fastconv.max_pool2d, "avg": fastconv.avg_pool2d, "lp": fastconv.lp_pool2d}
+PUBLIC = {op: getattr(fastconv, f"{op}_pool2d") for op in ("max", "min", "avg", "lp")}
+ORACLE = {op: getattr(reference, f"{op}_pool2d") for op in PUBLIC}
 #: Ways to call each operation; positional arguments go before the kernel.
 CALLS = [
     ("max", (), {"return_indices": False}),
@@ -32,6 +33,8 @@ CALLS = [
     ("lp", (np.float32(0.5),), {"divisor_override": 3}),
     ("lp", (3,), {}),
     ("lp", (np.inf,), {"count_include_pad": False}),
+    ("min", (), {"return_indices": False}),
+    ("min", (), {"return_indices": True}),
 ]
 CALLS = [(op, args, options, algorithm)
          for op, args, options in CALLS for algorithm in ("auto", *fastconv.algorithms(f"{op}_pool2d"))]
@@ -65,19 +68,18 @@ def check(op: str, args: tuple, algorithm: str, x: np.ndarray, kernel: Any, **op
         with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
             PUBLIC[op](guarded, *args, kernel, **options, algorithm=algorithm)
         return
-    if op == "max":
+    if op in ("max", "min"):
         with_indices = options.pop("return_indices", False)
-        expected, found = reference.max_pool2d(x, kernel, **options)
+        expected, found = ORACLE[op](x, kernel, **options)
         out = fenced(np.empty(expected.shape, x.dtype))
         options["return_indices"] = with_indices
-        result = fastconv.max_pool2d(guarded, kernel, **options, algorithm=algorithm, out=out)
+        result = PUBLIC[op](guarded, kernel, **options, algorithm=algorithm, out=out)
         if with_indices:
             result, indices = result
             np.testing.assert_array_equal(indices, found, strict=True)
         np.testing.assert_array_equal(out, expected, strict=True)
     else:
-        oracle = reference.avg_pool2d if op == "avg" else reference.lp_pool2d
-        expected, scale = oracle(x, *args, kernel, **options)
+        expected, scale = ORACLE[op](x, *args, kernel, **options)
         out = fenced(np.empty(expected.shape, x.dtype if x.dtype.kind == "f" else np.float64))
         result = PUBLIC[op](guarded, *args, kernel, **options, algorithm=algorithm, out=out)
         assert_close(out, expected, scale)
@@ -155,39 +157,42 @@ def cannot(op: str, algorithm: str, x: np.ndarray, kernel: Any, options: dict) -
     return algorithm != "auto" and unsupported(algorithm, op, x, kernel, (), **options) is not None
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
 @pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str) -> None:
+def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str, op: str) -> None:
     x = np.round(values((2, 3, 12, 40), dtype), 1)
     x[values(x.shape, "uint8", 1) < 40] = np.nan
-    x[values(x.shape, "uint8", 2) < 20] = -np.inf
+    x[values(x.shape, "uint8", 2) < 20] = -np.inf if op == "max" else np.inf
     x[0, 0, :4] = np.nan
-    x[1, 0, :4] = -np.inf
+    x[1, 0, :4] = -np.inf if op == "max" else np.inf
     for kernel, options in ((2, {}), (3, {"stride": 1, "padding": 1}), ((2, 3), {"dilation": 2}), (5, {"stride": 3}),
                             (7, {"stride": 1, "padding": 3}), ((3, 40), {}), ((12, 40), {})):
-        if cannot("max", algorithm, x, kernel, options):
+        if cannot(op, algorithm, x, kernel, options):
             continue
-        expected, found = reference.max_pool2d(x, kernel, **options)
-        result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
+        expected, found = ORACLE[op](x, kernel, **options)
+        result, indices = PUBLIC[op](x, kernel, **options, return_indices=True, algorithm=algorithm)
         np.testing.assert_array_equal(result, expected, strict=True)
         np.testing.assert_array_equal(indices, found, strict=True)
-        without = fastconv.max_pool2d(x, kernel, **options, algorithm=algorithm)
+        without = PUBLIC[op](x, kernel, **options, algorithm=algorithm)
         np.testing.assert_array_equal(without, expected, strict=True)
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
 @pytest.mark.parametrize("dtype", INTEGERS)
-def test_extreme_integers(dtype: str) -> None:
+def test_extreme_integers(dtype: str, op: str) -> None:
     low, high = (False, True) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (low, high) if op == "max" else (high, low)
     x = np.full((5, 6), low, dtype)
     x[3, 4] = high
     for algorithm in AUTO_AND_ALL if dtype in ("int8", "uint16") else ("auto",):
         for kernel, options in ((3, {"stride": 1, "padding": 1}), ((2, 6), {"stride": 1})):
-            if not cannot("max", algorithm, x, kernel, options):
-                expected, found = reference.max_pool2d(x, kernel, **options)
-                result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
+            if not cannot(op, algorithm, x, kernel, options):
+                expected, found = ORACLE[op](x, kernel, **options)
+                result, indices = PUBLIC[op](x, kernel, **options, return_indices=True, algorithm=algorithm)
                 np.testing.assert_array_equal(result, expected, strict=True)
                 np.testing.assert_array_equal(indices, found, strict=True)
-                result = fastconv.max_pool2d(x, kernel, **options, algorithm=algorithm)
+                result = PUBLIC[op](x, kernel, **options, algorithm=algorithm)
                 np.testing.assert_array_equal(result, expected, strict=True)
 
 

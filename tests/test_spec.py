@@ -30,6 +30,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "conv2d": {"x": X, **LAYER, "out": None},
     "plan_conv2d": {"x_shape": X.shape, **LAYER, "dtype": np.float32},
     "max_pool2d": {**POOL, "return_indices": False},
+    "min_pool2d": {**POOL, "return_indices": False},
     "avg_pool2d": AVERAGE,
     "lp_pool2d": {"norm_type": 2, **AVERAGE},
     "output_shape": {"x_shape": X.shape, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False,

@@ -126,7 +126,8 @@ LINES: dict[str, tuple[tuple, Any, dict[str, Any]]] = {
 }
 POOLS = [(axes, case) for axes, cases in ((3, BOXES), (1, LINES)) for case in cases]
 CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {}), ("lp", (2,), {}), ("lp", (3,), {}),
-         ("lp", (np.inf,), {}), ("lp", (1,), {"divisor_override": 5}),
+         ("lp", (np.inf,), {}), ("lp", (1,), {"divisor_override": 5}), ("min", (), {}),
+         ("min", (), {"return_indices": True}),
          ("avg", (), {"count_include_pad": False}), ("avg", (), {"divisor_override": 5})]  # fmt: skip
 
 
@@ -136,7 +137,7 @@ CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {})
 def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: str) -> None:
     shape, kernel, options = (BOXES if axes == 3 else LINES)[case]
     x = values(shape, dtype)
-    if op == "max":  # many equal maxima
+    if op in ("max", "min"):  # many equal maxima
         x = np.minimum(x, np.sort(x, axis=None)[x.size * 3 // 4]) if x.size else x
         if dtype == "float32":
             x[x == x.min(initial=1)] = np.nan
@@ -151,7 +152,7 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
         guarded = fenced(x)
         out = fenced(np.empty(problem.output_shape, problem.out_dtype))
         result = call(guarded, *args, kernel, **options, **more, algorithm=algorithm, out=out)
-        if op == "max":
+        if op in ("max", "min"):
             expected, found = oracle(x, kernel, axes=axes, **options)
             np.testing.assert_array_equal(out, expected, strict=True)
             if more:

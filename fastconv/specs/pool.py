@@ -77,16 +77,21 @@ class PoolSpec(HashedOnce):
         return math.prod(self.lead)
 
     @cached_property
+    def picks(self) -> bool:
+        """Whether an output is an element of its window, which has an index: a maximum or a minimum."""
+        return self.op in ("max", "min")
+
+    @cached_property
     def x_dtype(self) -> np.dtype:
         """What the kernels read and, but for the indices, write."""
-        if self.op == "max":
+        if self.picks:
             return np.dtype(np.uint8) if self.dtype.kind == "b" else computed(self.dtype)
         return computed(self.out_dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
         """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
-        return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
+        return self.dtype if self.picks or self.dtype.kind in "fV" else np.dtype(np.float64)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -169,7 +174,7 @@ def pool_spec(
     divisor_override: object = None,
     norm_type: object = 1.0,
 ) -> PoolSpec:
-    """Check a pooling along so many axes. `op` is "max", "avg" or "lp"."""
+    """Check a pooling along so many axes. `op` is "max", "min", "avg" or "lp"."""
     if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
         kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
         stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)

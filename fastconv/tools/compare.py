@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import grad
-from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, unfold
+from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, min_pool, unfold
 from ..functional.device import Recorder, backend
 from ..functional.settings import get_num_threads
 from ..planner.choose import name, operation
@@ -35,13 +35,14 @@ _WITHOUT_TABLE = {"corr2d", "corr2d_matrix"}
 #: The function of each operation that has a table.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     label: getattr(module, label)
-    for module in (conv, conv_transpose, max_pool, avg_pool, lp_pool, adaptive_pool, unfold)
+    for module in (conv, conv_transpose, max_pool, min_pool, avg_pool, lp_pool, adaptive_pool, unfold)
     for label in module.__all__
     if label not in _WITHOUT_TABLE
 } | {
     "conv2d_input": grad.conv2d_input,
     "conv2d_weight": grad.conv2d_weight,
     "max_pool2d_input": grad.max_pool2d,
+    "min_pool2d_input": grad.min_pool2d,
     "avg_pool2d_input": grad.avg_pool2d,
 }
 
@@ -67,8 +68,9 @@ def compare(
         What the operation's function takes first: of `conv2d` its input, kernels and bias, of a pooling its input, of
         "conv2d_weight" input, weight_size and grad_output. Arrays are of NumPy and finite.
     op : str
-        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d", "lp_pool2d", likewise with 1d and 3d;
-        gradients are "conv2d_weight", "conv2d_input", "max_pool2d_input" and "avg_pool2d_input"; and
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "min_pool2d", "avg_pool2d", "lp_pool2d", likewise
+        with 1d and 3d; gradients are "conv2d_weight", "conv2d_input", "max_pool2d_input", "min_pool2d_input" and
+        "avg_pool2d_input"; and
         "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d", "fold2d", of which there is one each.
     threads : int, optional
         How many threads the kernels and BLAS may use; `get_num_threads` by default.

@@ -85,7 +85,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    return argmax.scratch(spec) if spec.op == "max" else 0
+    return argmax.scratch(spec) if spec.picks else 0
 
 
 @lru_cache(maxsize=1024)

@@ -3,6 +3,7 @@
 ::
 
     max:  out[p, i, j] = max over a, b of x[p, row, col]            row = i * stride_h - top + a * dilation_h
+    min:  as max, with all orders reversed
     avg:  out[p, i, j] = (sum over a, b of x[p, row, col]) / divisor
     lp:   out[p, i, j] = (kh * kw / divisor * sum over a, b of |x[p, row, col]| ** norm) ** (1 / norm)
 
@@ -52,9 +53,9 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     stride, dilation = (depth.stride, *spec.stride), (depth.dilation, *spec.dilation)
     outs = spec.planes, depth.od, spec.oh, spec.ow
     x, out = x.reshape(spec.planes, *size), out.reshape(outs)
-    if spec.op == "max":
+    if spec.picks:
         found = np.empty((0, 0, 0, 0), np.int64) if indices is None else indices.reshape(outs)
-        _naive_max(x, out, found, window, stride, pad, dilation)
+        _naive_pick(x, out, found, window, stride, pad, dilation, spec.op == "min")
     else:
         before, counted = zip(*spec.counted, strict=True)
         divisor = 0 if spec.divisor is None else spec.divisor
@@ -69,7 +70,7 @@ def _inside(start, dilation, size, taps):
 
 
 @kernel
-def _naive_max(x, out, indices, window, stride, pad, dilation):
+def _naive_pick(x, out, indices, window, stride, pad, dilation, least):
     planes, od, oh, ow = out.shape
     d, h, w = x.shape[1:]
     for job in prange(planes * od * oh):
@@ -88,7 +89,7 @@ def _naive_max(x, out, indices, window, stride, pad, dilation):
                     for b in range(b0, b1):
                         z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                         value = x[plane, z, row, col]
-                        if value > best or value != value:
+                        if (value < best if least else value > best) or value != value:
                             best, at = value, (z * h + row) * w + col
             out[plane, k, i, j] = best
             if indices.size:

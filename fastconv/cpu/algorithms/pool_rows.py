@@ -68,7 +68,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
     needed = threads * _cut(spec, threads).lines * spec.x_dtype.itemsize
-    return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
+    return max(needed, argmax.scratch(spec)) if spec.picks else needed
 
 
 class Cut(NamedTuple):

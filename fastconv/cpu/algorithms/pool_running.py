@@ -80,7 +80,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
     needed = threads * _cut(spec).scratch * spec.x_dtype.itemsize
-    return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
+    return max(needed, argmax.scratch(spec)) if spec.picks else needed
 
 
 def _ladder(name: str, taps: int) -> tuple[list[tuple[int, int]], int]:
@@ -89,7 +89,7 @@ def _ladder(name: str, taps: int) -> tuple[list[tuple[int, int]], int]:
     terms: list[tuple[int, int]] = []
     while size * RADIX <= taps:
         size, level = size * RADIX, level + 1
-    if name == "max":
+    if name != "sum":
         return [(level, min(at, taps - size)) for at in range(0, taps, size)], level
     at, highest = 0, level
     while at < taps:

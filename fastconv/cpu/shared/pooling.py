@@ -126,8 +126,11 @@ def _zero(dtype: np.dtype) -> np.generic:
 
 
 def _least(dtype: np.dtype) -> np.generic:
-    """What loses against every value of a dtype."""
     return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
+
+
+def _greatest(dtype: np.dtype) -> np.generic:
+    return dtype.type(np.inf if dtype.kind == "f" else np.iinfo(dtype).max)
 
 
 class Combine(NamedTuple):
@@ -135,6 +138,7 @@ class Combine(NamedTuple):
 
     name: str
     nothing: Any
+    """A function that tells what loses against every value of a dtype."""
     raised: Any
     vectors: Any
     finish: Any
@@ -173,14 +177,16 @@ RAISED = {"": _untouched, "magnitude": simd_pool.magnitude, "power": simd_pool.p
 def combine(name: str, raised: str) -> Combine:
     if name == "max":
         return Combine("max", _zero if raised else _least, RAISED[raised], simd.larger, _as_it_is)
+    if name == "min":
+        return Combine("min", _greatest, _untouched, simd.smaller, _as_it_is)
     return Combine("sum", _zero, RAISED[raised], _plus, _root if raised == "power" else _divided)
 
 
 def kind(spec: PoolSpec) -> tuple[str, str]:
-    """What `combine` makes the kernels of a pooling from, "max" or "sum" and one of `RAISED`: they share all with those
-    of the same kind."""
+    """What `combine` makes the kernels of a pooling from: "max", "min" or "sum", and one of `RAISED`. They share all
+    with those of the same kind."""
     if spec.op != "lp":
-        return "max" if spec.op == "max" else "sum", ""
+        return spec.op if spec.picks else "sum", ""
     return "max" if spec.norm == math.inf else "sum", "magnitude" if spec.norm in (1, math.inf) else "power"
 
 

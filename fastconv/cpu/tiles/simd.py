@@ -207,6 +207,12 @@ def larger(typingctx, a, b):
 
 
 @intrinsic
+def smaller(typingctx, a, b):
+    """The elementwise minimum: `a` where it is smaller or NaN, else `b`, as `larger`."""
+    return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args, "<")
+
+
+@intrinsic
 def transpose(typingctx, source, at, pitch, rows, columns, target, to, target_pitch):
     """Transpose a block of up to lanes x lanes elements: ``target[to + c * target_pitch + r] = source[at + r * pitch +
     c]``.

@@ -1,5 +1,5 @@
-"""Vector instructions for pooling: rows made one and their columns dealt out by the stride, the largest and its place,
-powers and roots.
+"""Vector instructions for pooling: rows made one and their columns dealt out by the stride, the largest or smallest and
+its place, powers and roots.
 
 The same parts as `simd`, and like those for kernels.
 """
@@ -101,24 +101,37 @@ def store_places(typingctx, array, index, vector, first, step, valid):
     return types.void(array, types.int64, vector, types.int64, types.int64, types.int64), codegen
 
 
-@intrinsic
-def where_larger(typingctx, a, b, x, y):
-    """`x` where `a` is larger than `b` or NaN, else `y`; x and y of as many lanes."""
-
-    def codegen(context, builder, sig, args):
-        return builder.select(emit.wins(builder, a.scalar, *args[:2]), *args[2:])
-
-    return x(a, b, x, y), codegen
+#: Which of two elements a maximum or a minimum is.
+ORDER = {"max": ">", "min": "<"}
 
 
-#: Ways to make one value of several: the elementwise maximum, the sum.
-_COMBINE = {"max": emit.larger, "sum": lambda builder, scalar, a, b: emit.plus(builder, a, b)}
+@lru_cache(maxsize=2)
+def where(op: str) -> Any:
+    """A function for kernels, ``where(a, b, x, y)``: `x` where `a` is larger than `b` (smaller for "min") or NaN, else
+    `y`; x and y of as many lanes."""
+
+    @intrinsic
+    def where_wins(typingctx, a, b, x, y):
+        def codegen(context, builder, sig, args):
+            return builder.select(emit.wins(builder, a.scalar, *args[:2], ORDER[op]), *args[2:])
+
+        return x(a, b, x, y), codegen
+
+    return where_wins
+
+
+#: Ways to make one value of several: the elementwise maximum or minimum, the sum.
+_COMBINE = {
+    "max": emit.larger,
+    "min": lambda builder, scalar, a, b: emit.larger(builder, scalar, a, b, ORDER["min"]),
+    "sum": lambda builder, scalar, a, b: emit.plus(builder, a, b),
+}
 
 
 @lru_cache(maxsize=8)
 def fold(op: str) -> Any:
-    """A function for kernels, ``fold(vector)``: the "max" or "sum" of a vector's elements, halving it until one is
-    left."""
+    """A function for kernels, ``fold(vector)``: the "max", "min" or "sum" of a vector's elements, halving it until one
+    is left."""
     combine = _COMBINE[op]
 
     @intrinsic
@@ -292,7 +305,8 @@ def put_away(typingctx, away, part):
 def columns(
     op: str, stride: int, edge: bool, raised: str = "", along: bool = False, in_parts: bool = False
 ) -> Any:  # fmt: skip
-    """A function for kernels: rows made one by "max" or "sum", then dealt out to as many vectors as the stride.
+    """A function for kernels: rows made one by "max", "min" or "sum", then dealt out to as many vectors as the
+    stride.
 
     ``columns(x, at, step, rows, norm)`` is a tuple of vectors, of which the p-th holds at lane l::
 

@@ -93,7 +93,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     """Of averages the columns that are gathered first."""
-    return 0 if spec.op == "max" else spec.planes * spec.oh * spec.w * 8
+    return 0 if spec.picks else spec.planes * spec.oh * spec.w * 8
 
 
 def run(spec: PoolSpec, x: Tensor | None, grad: Tensor, out: Tensor, stream: Stream) -> None:

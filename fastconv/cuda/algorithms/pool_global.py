@@ -34,7 +34,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
-from ..shared.pooling import LONG, NORMS, finish, lanes_last, plus, power, reduction
+from ..shared.pooling import LONG, NORMS, PICKS, above, finish, lanes_last, nothing, plus, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, device_function, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -101,7 +101,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     cut = _cut(spec, this_machine(), False)
-    bytes_each = spec.x_dtype.itemsize + (8 if spec.op == "max" else 0)
+    bytes_each = spec.x_dtype.itemsize + (8 if spec.picks else 0)
     return spec.planes * spec.oh * spec.ow * cut.parts * bytes_each if cut.parts > 1 else 0
 
 
@@ -117,7 +117,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     def launch(source: Tensor, source_index: Tensor, target: Tensor, target_index: Tensor, cut: Cut, stage: str,
                flat: bool) -> None:
         kernel = _fold_windows(op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed, norm, stage,
-                               spec.adaptive, op != "max" and cut.share > LONG * cut.each)
+                               spec.adaptive, op not in PICKS and cut.share > LONG * cut.each)
         blocks = -(-windows // (THREADS // cut.each)) * cut.parts
         stream.launch(
             kernel, blocks, THREADS, source.pointer, source.strides, source_index.pointer, target.pointer,
@@ -143,10 +143,10 @@ def _inside(start, dilation, size, taps):
 @factory
 def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive, long):
     number, value_type = kind.type, scalar(kind)
-    maximum, final, second = op == "max", stage != "first", stage == "second"
+    picks, final, second = op in PICKS, stage != "first", stage == "second"
     raised = power(0.0 if second else norm, kind)
     load, store, added, finished = widen(dtype, kind), narrow(out_dtype), plus(long, kind), finish(norm, kind)
-    lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
+    lowest, better = nothing(op, kind), above(op)
     slots = THREADS // each
     e_step, w_step = (slots, 1) if last else (1, each)
     room = THREADS if indexed else 1
@@ -188,10 +188,10 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
                     down, across = e // wide * dilation[0], e % wide * dilation[1]
                     at, place = start + down * x_steps[2] + across * x_steps[3], (row + down) * w + col + across
                 here = raised(load(x[at]))
-                if maximum:
+                if picks:
                     if second and indexed:
                         place = x_index[at]
-                    if place >= 0 and (index < 0 or here > value or here != here):
+                    if place >= 0 and (index < 0 or better(here, value) or here != here):
                         value, index = here, place
                 else:
                     value, lost = added(value, lost, here)
@@ -205,13 +205,13 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
         while step > 0:
             if first < step:
                 a, b = values[mine], values[mine + step * e_step]
-                if not maximum:
+                if not picks:
                     values[mine] = number(a + b)
                 elif indexed:
                     p, q = found[mine], found[mine + step * e_step]
-                    if q >= 0 and (p < 0 or b > a or (b == a and q < p) or (b != b and (a == a or q > p))):
+                    if q >= 0 and (p < 0 or better(b, a) or (b == a and q < p) or (b != b and (a == a or q > p))):
                         values[mine], found[mine] = b, q
-                elif b > a or b != b:
+                elif better(b, a) or b != b:
                     values[mine] = b
             cuda.syncthreads()
             step //= 2
@@ -221,7 +221,7 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
             at = n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]
             if not final:
                 at = this * parts + part
-            elif not maximum:
+            elif not picks:
                 value = finished(value, top, left, window, dilation, before, counted, False, divisor)
             out[at] = store(value)
             if indexed:

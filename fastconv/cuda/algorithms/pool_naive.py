@@ -3,6 +3,7 @@
 ::
 
     max:  out[n, c, k, i, j] = max over e, a, b of x[n, c, z, row, col]   row = i * stride_h - top + a * dilation_h
+    min:  as max, with all orders reversed
     avg:  out[n, c, k, i, j] = (sum over e, a, b of x[n, c, z, row, col]) / divisor
     lp:   out[n, c, k, i, j] = (kd * kh * kw / divisor * sum over e, a, b of |x[n, c, z, row, col]|**norm) ** (1 / norm)
 
@@ -23,6 +24,7 @@ import numpy as np
 from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
+from ..shared.pooling import above
 from ..system.kernels import FLOAT64, INT64, cuda, device_function, factory, integers, pick, pointer
 from ..system.streams import Stream, Tensor, volume
 from ..tiles.elements import narrow, widen
@@ -57,9 +59,9 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     geometry = (sizes, image, window, (depth.stride, *spec.stride), pad, (depth.dilation, *spec.dilation))
     x_steps, out_steps = volume(x.strides), volume(out.strides)
     blocks = -(-out.size // BLOCK)
-    if spec.op == "max":
+    if spec.picks:
         found = out if indices is None else indices  # a pointer that is not written to
-        kernel = _naive_max(x.dtype, indices is not None)
+        kernel = _naive_pick(spec.op, x.dtype, indices is not None)
         arrays = x.pointer, x_steps, out.pointer, out_steps, found.pointer, volume(found.strides)
         stream.launch(kernel, blocks, BLOCK, *arrays, *geometry)
     else:
@@ -77,10 +79,10 @@ def _inside(start, dilation, size, taps):
 
 
 @factory
-def _naive_max(dtype, with_indices):
-    load = widen(dtype, computed(dtype))
+def _naive_pick(op, dtype, with_indices):
+    load, better = widen(dtype, computed(dtype)), above(op)
 
-    def naive_max(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
+    def naive_pick(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
         size, channels, od, oh, ow = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at >= size:
@@ -103,7 +105,7 @@ def _naive_max(dtype, with_indices):
                     z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                     raw = x[start + z * x_steps[2] + row * x_steps[3] + col * x_steps[4]]
                     value = load(raw)
-                    if value > best or value != value:
+                    if better(value, best) or value != value:
                         best, bits, found = value, raw, (z * image[1] + row) * image[2] + col
         place = n * out_steps[0] + c * out_steps[1] + k * out_steps[2]
         out[place + i * out_steps[3] + j * out_steps[4]] = bits
@@ -113,7 +115,7 @@ def _naive_max(dtype, with_indices):
 
     index, three, five = pointer(np.int64 if with_indices else dtype), integers(3), integers(5)
     signature = (pointer(dtype), five, pointer(dtype), five, index, five, five, *(three,) * 5)
-    return signature, naive_max
+    return signature, naive_pick
 
 
 @factory

@@ -57,6 +57,30 @@ def plus(long: bool, dtype: np.dtype) -> Any:
     return added
 
 
+#: Operations whose outputs are elements of their windows.
+PICKS = ("max", "min")
+
+
+@cache
+def above(op: str) -> Any:
+    """The function that tells whether of two elements the first is the "max", or the "min", and not the second, too."""
+
+    @device_function
+    def first(a, b):
+        return a < b if op == "min" else a > b
+
+    return first
+
+
+def nothing(op: str, dtype: np.dtype) -> np.generic:
+    """What loses against every value, or adds nothing to a sum."""
+    if op not in PICKS:
+        return dtype.type(0)
+    if dtype.kind == "f":
+        return dtype.type(np.inf if op == "min" else -np.inf)
+    return dtype.type(np.iinfo(dtype).max if op == "min" else np.iinfo(dtype).min)
+
+
 @cache
 def power(norm: float, dtype: np.dtype) -> Any:
     """The function that makes an element what is combined; `norm` is one of `NORMS`, or 0 for the element itself."""

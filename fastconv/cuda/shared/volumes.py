@@ -166,7 +166,7 @@ class Pooling:
             return
         n, c, d, h, w = x.shape
         _, _, od, oh, ow = out.shape
-        dtype = out.dtype if spec.op == "max" else computed(out.dtype)
+        dtype = out.dtype if spec.picks else computed(out.dtype)
         between = dense(stream.empty(n * c * d * oh * ow, dtype), (n, c, d, oh, ow))
         flat = over_planes(spec, (c, d))
         for item in range(n):
