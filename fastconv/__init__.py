@@ -7,6 +7,7 @@ from .functional.conv import conv1d, conv2d, conv3d, corr2d
 from .functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_transpose3d
 from .functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from .functional.max_pool import max_pool1d, max_pool2d, max_pool3d, max_unpool2d
+from .functional.min_pool import min_pool1d, min_pool2d, min_pool3d
 from .functional.plans import (
     plan_conv1d,
     plan_conv2d,
@@ -49,6 +50,9 @@ __all__ = [
     "max_pool2d",
     "max_pool3d",
     "max_unpool2d",
+    "min_pool1d",
+    "min_pool2d",
+    "min_pool3d",
     "nn",
     "num_threads",
     "output_shape",

@@ -17,7 +17,7 @@ from .specs.conv_transpose import TransposeSpec
 from .specs.dtypes import native
 from .specs.pool import pool_spec
 
-__all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d"]
+__all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d", "min_pool2d"]
 
 
 def conv2d_input(
@@ -187,6 +187,45 @@ def max_pool2d(
     """
     sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
     return _pool2d("max", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out)
+
+
+def min_pool2d(
+    input: Any,
+    grad_output: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    *,
+    ceil_mode: bool = False,
+    device: str | None = None,
+    out: Any = None,
+) -> Any:
+    """Gradient of `min_pool2d` with respect to its input.
+
+    Parameters
+    ----------
+    input, grad_output, kernel_size, stride, padding, dilation, ceil_mode, device, out
+        As in `grad.max_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape of `input`
+        As of `grad.max_pool2d`; each window's gradient goes to its minimum.
+
+    Raises
+    ------
+    ValueError, TypeError, MemoryError
+        As `grad.max_pool2d`.
+
+    Examples
+    --------
+    >>> from fastconv import grad
+    >>> grad.min_pool2d([[1.0, 3.0, 2.0]], [[10.0, 20.0]], (1, 2), stride=1)
+    array([[10.,  0., 20.]])
+    """
+    sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    return _pool2d("min", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out)
 
 
 def avg_pool2d(

@@ -48,3 +48,11 @@ def test_adaptive_pooling(size: Any, dtype: str) -> None:
     np.testing.assert_array_equal(best_found, best, strict=True)
     np.testing.assert_array_equal(found, places)
     np.testing.assert_array_equal(fastconv.adaptive_max_pool2d(x, size), best, strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_error_of_a_mean_does_not_grow_with_its_window(dtype: str) -> None:
+    tenths = np.full((40_001, 3), 0.1, dtype)
+    for x, size in ((tenths, (3, 2)), (tenths.T, (2, 3))):
+        result = fastconv.adaptive_avg_pool2d(x, size)
+        np.testing.assert_allclose(result, np.full(size, x[0, 0], np.float64), rtol=10 * np.finfo(dtype).eps)

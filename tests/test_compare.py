@@ -191,11 +191,12 @@ CALLS = {
     **{f"conv{axes}d": (((1, 4, *[9] * axes), (3, 4, *[3] * axes)), {"stride": 2}) for axes in (1, 2, 3)},
     **{f"conv_transpose{axes}d": (((1, 4, *[5] * axes), (4, 3, *[4] * axes)), {"stride": 2}) for axes in (1, 2, 3)},
     **{f"{op}_pool{axes}d": (((1, 2, *[9] * axes),), {"kernel_size": 3, "stride": 2}) for axes in (1, 2, 3)
-       for op in ("max", "avg")},
+       for op in ("max", "min", "avg")},
     **{f"lp_pool{axes}d": (((1, 2, *[9] * axes),), {"norm_type": 2, "kernel_size": 3}) for axes in (1, 2, 3)},
     "conv2d_weight": (((1, 4, 9, 9), (3, 4, 3, 3)), {"padding": 1}),
     "conv2d_input": (((1, 4, 9, 9), (3, 4, 3, 3)), {"padding": 1}),
     "max_pool2d_input": (((2, 4, 9, 9),), {"kernel_size": 3}),
+    "min_pool2d_input": (((2, 4, 9, 9),), {"kernel_size": 3}),
     "avg_pool2d_input": (((2, 4, 9, 9),), {"kernel_size": 3}),
     "adaptive_max_pool2d": (((2, 4, 9, 9),), {"output_size": 5}),
     "adaptive_avg_pool2d": (((2, 4, 9, 9),), {"output_size": 3}),

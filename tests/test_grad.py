@@ -189,13 +189,24 @@ def test_pooling(case: Pool) -> None:
     signal = values(shape, "float64", 1)
     out = fenced(np.empty_like(x))
     given_ = [fenced(x), fenced(signal)]
-    grad.max_pool2d(*given_, case.kernel, **case.options, out=out)
-    assert_allclose(out, reference.pool2d_gradient(x, signal, case.kernel, **case.options), atol=1e-13)
+    for op in ("max", "min"):
+        getattr(grad, f"{op}_pool2d")(*given_, case.kernel, **case.options, out=out)
+        assert_allclose(out, reference.pool2d_gradient(x, signal, case.kernel, **case.options, op=op), atol=1e-13)
     for options in ({}, {"count_include_pad": False}, {"divisor_override": 3}):
         grad.avg_pool2d(*given_, case.kernel, **case.options, **options, out=out)
         exact = reference.pool2d_gradient(x, signal, case.kernel, **case.options, **options, op="avg")
         assert_allclose(out, exact, atol=1e-13)
     assert all(intact(array) for array in (*given_, out))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("window", [(1, 10_000), (10_000, 1)])
+def test_the_error_of_long_sums_does_not_grow(window: tuple, dtype: str) -> None:
+    """Of an average's gradient, where an element is in many windows."""
+    outputs = np.full([10_001 if taps > 1 else 1 for taps in window], 0.1, dtype)
+    windows = np.convolve(np.ones(10_001), np.ones(10_000)).reshape([-1 if taps > 1 else 1 for taps in window])
+    result = grad.avg_pool2d(np.zeros(windows.shape, dtype), outputs, window, 1)
+    assert_allclose(result, windows * np.float64(outputs[0, 0]) / 10_000, rtol=10 * np.finfo(dtype).eps)
 
 
 def test_dtypes() -> None:

@@ -219,7 +219,7 @@ def everything_is_loaded() -> None:
         problem = Fields(axes, groups=2)
         plan_convolution(problem, "uint8")
         plan_transposed(problem)
-        for op in ("max", "avg", "lp"):
+        for op in ("max", "min", "avg", "lp"):
             plan_pooling(problem, op, True)
     plan_gradients(Fields(2))
     with contextlib.suppress(ImportError):
@@ -246,7 +246,7 @@ def test_gradients(axes: int, problems: list[Fields]) -> None:
 
 
 @pytest.mark.parametrize(("axes", "problems"), CASES)
-@pytest.mark.parametrize("op", ["max", "avg", "lp"])
+@pytest.mark.parametrize("op", ["max", "min", "avg", "lp"])
 def test_poolings(op: str, axes: int, problems: list[Fields]) -> None:
     for problem in problems:
         for rounding in (False, True):

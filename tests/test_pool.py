@@ -1,4 +1,4 @@
-"""max_pool2d, avg_pool2d and lp_pool2d: every algorithm, every hostile case, every dtype, against the oracle."""
+"""Pooling by maximum, minimum, mean and norm: every algorithm, every hostile case, every dtype, against the oracle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from fastconv.specs import pool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PUBLIC = {"max": fastconv.max_pool2d, "avg": fastconv.avg_pool2d, "lp": fastconv.lp_pool2d}
+PUBLIC = {op: getattr(fastconv, f"{op}_pool2d") for op in ("max", "min", "avg", "lp")}
+ORACLE = {op: getattr(reference, f"{op}_pool2d") for op in PUBLIC}
 #: Ways to call each operation; positional arguments go before the kernel.
 CALLS = [
     ("max", (), {"return_indices": False}),
@@ -31,6 +32,9 @@ CALLS = [
     ("lp", (2.0,), {"count_include_pad": False}),
     ("lp", (np.float32(0.5),), {"divisor_override": 3}),
     ("lp", (3,), {}),
+    ("lp", (np.inf,), {"count_include_pad": False}),
+    ("min", (), {"return_indices": False}),
+    ("min", (), {"return_indices": True}),
 ]
 CALLS = [(op, args, options, algorithm)
          for op, args, options in CALLS for algorithm in ("auto", *fastconv.algorithms(f"{op}_pool2d"))]
@@ -59,26 +63,23 @@ def unsupported(algorithm: str, op: str, x: np.ndarray, kernel: Any, args: tuple
 
 def check(op: str, args: tuple, algorithm: str, x: np.ndarray, kernel: Any, **options: Any) -> None:
     """One call, on arrays with guarded surroundings, against the oracle."""
-    if op == "lp" and args[0] != 2:
-        x = np.maximum(x, 0)  # odd and broken powers of negative numbers have no root
     guarded = fenced(x)
     if algorithm != "auto" and unsupported(algorithm, op, x, kernel, args, **options) is not None:
         with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
             PUBLIC[op](guarded, *args, kernel, **options, algorithm=algorithm)
         return
-    if op == "max":
+    if op in ("max", "min"):
         with_indices = options.pop("return_indices", False)
-        expected, found = reference.max_pool2d(x, kernel, **options)
+        expected, found = ORACLE[op](x, kernel, **options)
         out = fenced(np.empty(expected.shape, x.dtype))
         options["return_indices"] = with_indices
-        result = fastconv.max_pool2d(guarded, kernel, **options, algorithm=algorithm, out=out)
+        result = PUBLIC[op](guarded, kernel, **options, algorithm=algorithm, out=out)
         if with_indices:
             result, indices = result
             np.testing.assert_array_equal(indices, found, strict=True)
         np.testing.assert_array_equal(out, expected, strict=True)
     else:
-        oracle = reference.avg_pool2d if op == "avg" else reference.lp_pool2d
-        expected, scale = oracle(x, *args, kernel, **options)
+        expected, scale = ORACLE[op](x, *args, kernel, **options)
         out = fenced(np.empty(expected.shape, x.dtype if x.dtype.kind == "f" else np.float64))
         result = PUBLIC[op](guarded, *args, kernel, **options, algorithm=algorithm, out=out)
         assert_close(out, expected, scale)
@@ -156,39 +157,42 @@ def cannot(op: str, algorithm: str, x: np.ndarray, kernel: Any, options: dict) -
     return algorithm != "auto" and unsupported(algorithm, op, x, kernel, (), **options) is not None
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
 @pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
-def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str) -> None:
+def test_nan_wins_and_the_last_one_is_found(dtype: str, algorithm: str, op: str) -> None:
     x = np.round(values((2, 3, 12, 40), dtype), 1)
     x[values(x.shape, "uint8", 1) < 40] = np.nan
-    x[values(x.shape, "uint8", 2) < 20] = -np.inf
+    x[values(x.shape, "uint8", 2) < 20] = -np.inf if op == "max" else np.inf
     x[0, 0, :4] = np.nan
-    x[1, 0, :4] = -np.inf
+    x[1, 0, :4] = -np.inf if op == "max" else np.inf
     for kernel, options in ((2, {}), (3, {"stride": 1, "padding": 1}), ((2, 3), {"dilation": 2}), (5, {"stride": 3}),
                             (7, {"stride": 1, "padding": 3}), ((3, 40), {}), ((12, 40), {})):
-        if cannot("max", algorithm, x, kernel, options):
+        if cannot(op, algorithm, x, kernel, options):
             continue
-        expected, found = reference.max_pool2d(x, kernel, **options)
-        result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
+        expected, found = ORACLE[op](x, kernel, **options)
+        result, indices = PUBLIC[op](x, kernel, **options, return_indices=True, algorithm=algorithm)
         np.testing.assert_array_equal(result, expected, strict=True)
         np.testing.assert_array_equal(indices, found, strict=True)
-        without = fastconv.max_pool2d(x, kernel, **options, algorithm=algorithm)
+        without = PUBLIC[op](x, kernel, **options, algorithm=algorithm)
         np.testing.assert_array_equal(without, expected, strict=True)
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
 @pytest.mark.parametrize("dtype", INTEGERS)
-def test_extreme_integers(dtype: str) -> None:
+def test_extreme_integers(dtype: str, op: str) -> None:
     low, high = (False, True) if dtype == "bool" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    low, high = (low, high) if op == "max" else (high, low)
     x = np.full((5, 6), low, dtype)
     x[3, 4] = high
     for algorithm in AUTO_AND_ALL if dtype in ("int8", "uint16") else ("auto",):
         for kernel, options in ((3, {"stride": 1, "padding": 1}), ((2, 6), {"stride": 1})):
-            if not cannot("max", algorithm, x, kernel, options):
-                expected, found = reference.max_pool2d(x, kernel, **options)
-                result, indices = fastconv.max_pool2d(x, kernel, **options, return_indices=True, algorithm=algorithm)
+            if not cannot(op, algorithm, x, kernel, options):
+                expected, found = ORACLE[op](x, kernel, **options)
+                result, indices = PUBLIC[op](x, kernel, **options, return_indices=True, algorithm=algorithm)
                 np.testing.assert_array_equal(result, expected, strict=True)
                 np.testing.assert_array_equal(indices, found, strict=True)
-                result = fastconv.max_pool2d(x, kernel, **options, algorithm=algorithm)
+                result = PUBLIC[op](x, kernel, **options, algorithm=algorithm)
                 np.testing.assert_array_equal(result, expected, strict=True)
 
 
@@ -223,6 +227,54 @@ def test_averages_of_large_windows_stay_exact(kernel: tuple, algorithm: str) -> 
     np.testing.assert_allclose(result, expected, rtol=5e-7)
 
 
+#: Sizes, windows, and options: along rows and columns, dealt and read one by one, with taps left over.
+LONG: list[tuple[tuple, Any, dict[str, Any]]] = [
+    ((1, 20_001), (1, 10_001), {"stride": 5_000}),
+    ((1, 6_000), (1, 5_000), {"stride": (1, 2), "padding": (0, 7)}),
+    ((1, 6_000), (1, 5_001), {"stride": (1, 9), "padding": (0, 7)}),
+    ((1, 9_000), (1, 3_000), {"stride": (1, 90), "dilation": (1, 2)}),
+    ((20_000, 2), (10_000, 1), {"stride": (5_000, 1)}),
+    ((9_000, 20), (4_000, 3), {"stride": (2_000, 1), "padding": (3, 1)}),
+    ((900, 900), (600, 600), {"stride": 150}),
+    ((1_000, 1_001), (1_000, 1_001), {}),
+]
+
+
+def windows(x: np.ndarray, kernel: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> np.ndarray:
+    """A view of the elements of all windows, zeros for padding."""
+    (sh, sw), (dh, dw) = reference.both(stride), reference.both(dilation)
+    sides = reference.pads(padding, kernel, kernel, kernel, (1, 1))
+    reach = [(taps - 1) * gap + 1 for taps, gap in zip(kernel, (dh, dw), strict=True)]
+    padded = np.pad(x, ((0, 0),) * (x.ndim - 2) + sides)
+    return np.lib.stride_tricks.sliding_window_view(padded, reach, (-2, -1))[..., ::sh, ::sw, ::dh, ::dw]
+
+
+@pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
+@pytest.mark.parametrize(("dtype", "limit"), [("float32", 5e-6), ("float64", 1e-13)])
+def test_the_error_of_a_mean_does_not_grow_with_its_window(dtype: str, limit: float, algorithm: str) -> None:
+    """Added up one by one, 10,000 tenths in float32 are off by 1e-4."""
+    for size, kernel, options in LONG:
+        if cannot("avg", algorithm, np.zeros(size, dtype), kernel, options):
+            continue
+        for x in (np.full(size, 0.1, dtype), values(size, dtype) + np.ones((), dtype)):
+            mean = fastconv.avg_pool2d(x, kernel, **{"stride": 1} | options, algorithm=algorithm)
+            exact = windows(x, kernel, **options).mean((-2, -1), np.longdouble)
+            np.testing.assert_allclose(mean, exact, rtol=limit)
+        x[..., -1, -1] = np.inf
+        mean = fastconv.avg_pool2d(x, kernel, **{"stride": 1} | options, algorithm=algorithm)
+        np.testing.assert_array_equal(mean == np.inf, np.isinf(windows(x, kernel, **options)).any((-2, -1)))
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("lp_pool2d"))
+def test_the_error_of_a_norm_does_not_grow_with_its_window(algorithm: str) -> None:
+    for size, kernel, options in LONG:
+        x = np.full(size, 0.1, np.float32)
+        if unsupported(algorithm, "lp", x, kernel, (2,), **options) is None:
+            norm = fastconv.lp_pool2d(x, 2, kernel, **{"stride": 1} | options, algorithm=algorithm)
+            exact = np.sqrt((windows(x.astype(np.float64), kernel, **options) ** 2).sum((-2, -1)))
+            np.testing.assert_allclose(norm, exact, rtol=5e-6)
+
+
 @pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
 def test_a_huge_window_takes_no_longer_than_its_input(algorithm: str) -> None:
     x, window = values((5, 6), "float32"), 2**31 - 1
@@ -241,22 +293,35 @@ def test_a_huge_window_takes_no_longer_than_its_input(algorithm: str) -> None:
         np.testing.assert_allclose(result, np.full((5, 6), np.linalg.norm(x)), rtol=1e-6)
 
 
-def test_lp_of_negative_sums_has_no_root() -> None:
-    result = fastconv.lp_pool2d([[-1.0, -2.0], [1.0, 2.0]], 3, (1, 2))
-    np.testing.assert_allclose(result, [[np.nan], [9 ** (1 / 3)]])
+@pytest.mark.parametrize(("norm", "expected"), [(1, 3), (2, 5**0.5), (3, 9 ** (1 / 3)), (0.5, 3 + 8**0.5), (np.inf, 2)])
+def test_lp_is_the_norm_of_absolute_values(norm: float, expected: float) -> None:
+    x = np.array([[-1.0, -2.0], [1.0, -2.0]])
+    for axes, given_ in ((1, x), (2, x), (3, x[None])):
+        window = (1, 1, 2)[3 - axes :]
+        result = getattr(fastconv, f"lp_pool{axes}d")(given_, norm, window)
+        np.testing.assert_allclose(result.ravel(), [expected, expected])
+    result = fastconv.lp_pool1d(np.array([-128, 127], np.int8), norm, 1)  # the absolute value is no int8
+    np.testing.assert_allclose(result, [128.0, 127.0])
+
+
+@pytest.mark.parametrize("algorithm", AUTO_AND_ALL)
+def test_an_infinite_norm_keeps_nan_in_its_windows(algorithm: str) -> None:
+    x = values((12, 40), "float32")
+    x[3, 17], x[5, 2] = np.nan, -np.inf
+    for kernel, options in ((2, {}), (3, {"stride": 1, "padding": 1}), ((1, 5), {}), ((12, 40), {})):
+        if algorithm == "auto" or unsupported(algorithm, "lp", x, kernel, (np.inf,), **options) is None:
+            result = fastconv.lp_pool2d(x, np.inf, kernel, **options, algorithm=algorithm)
+            np.testing.assert_array_equal(result, reference.max_pool2d(np.abs(x), kernel, **options)[0], strict=True)
 
 
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("lp_pool2d"))
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_powers_and_roots_of_any_number(dtype: str, algorithm: str) -> None:
     x = np.array([0, -0.0, np.inf, -np.inf, np.nan, -2, -0.3, 1e-5, 0.7, 1, 1.5, 3, 1e4], dtype)[:, None]
-    for norm in (1, 2, 3, 4, 2.5, 0.5, 0.01):
-        with np.errstate(all="ignore"):
-            expected = np.power(np.power(x.astype(np.float64), norm), 1 / norm)
-        if norm == 0.5:
-            expected[3] = np.inf  # as every other broken power; NumPy takes a square root, which is NaN
+    for norm in (1, 2, 3, 4, 2.5, 0.5, 0.01, np.inf):
+        expected = np.abs(x)
         if unsupported(algorithm, "lp", x, 1, (norm,)):
-            assert (algorithm, norm == 1) == ("across", False)  # which has no powers
+            assert (algorithm, norm in (1, np.inf)) == ("across", False)  # which has no powers
             continue
         result = fastconv.lp_pool2d(x, norm, 1, algorithm=algorithm)
         np.testing.assert_allclose(result, expected, rtol=2e-5 if dtype == "float32" else 1e-12)

@@ -125,7 +125,9 @@ LINES: dict[str, tuple[tuple, Any, dict[str, Any]]] = {
     "everything": ((40,), (4,), {"stride": 3, "padding": ((0, 2),), "dilation": 2, "ceil_mode": True}),
 }
 POOLS = [(axes, case) for axes, cases in ((3, BOXES), (1, LINES)) for case in cases]
-CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {}), ("lp", (2,), {}),
+CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {}), ("lp", (2,), {}), ("lp", (3,), {}),
+         ("lp", (np.inf,), {}), ("lp", (1,), {"divisor_override": 5}), ("min", (), {}),
+         ("min", (), {"return_indices": True}),
          ("avg", (), {"count_include_pad": False}), ("avg", (), {"divisor_override": 5})]  # fmt: skip
 
 
@@ -135,7 +137,7 @@ CALLS = [("max", (), {"return_indices": True}), ("max", (), {}), ("avg", (), {})
 def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: str) -> None:
     shape, kernel, options = (BOXES if axes == 3 else LINES)[case]
     x = values(shape, dtype)
-    if op == "max":  # many equal maxima
+    if op in ("max", "min"):  # many equal maxima
         x = np.minimum(x, np.sort(x, axis=None)[x.size * 3 // 4]) if x.size else x
         if dtype == "float32":
             x[x == x.min(initial=1)] = np.nan
@@ -150,7 +152,7 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
         guarded = fenced(x)
         out = fenced(np.empty(problem.output_shape, problem.out_dtype))
         result = call(guarded, *args, kernel, **options, **more, algorithm=algorithm, out=out)
-        if op == "max":
+        if op in ("max", "min"):
             expected, found = oracle(x, kernel, axes=axes, **options)
             np.testing.assert_array_equal(out, expected, strict=True)
             if more:
@@ -161,6 +163,13 @@ def test_pooling(op: str, args: tuple, more: dict, axes: int, case: str, dtype: 
         assert result is out
         assert intact(guarded)
         assert intact(out)
+
+
+def test_the_error_of_a_mean_does_not_grow_with_its_window() -> None:
+    x = np.full((20_000, 1, 2), 0.1, np.float32)
+    for algorithm in ("auto", "rows", "running"):
+        result = fastconv.avg_pool3d(x, (10_000, 1, 1), 1, algorithm=algorithm)
+        np.testing.assert_allclose(result, np.full((10_001, 1, 2), x[0, 0, 0]), rtol=5e-6)
 
 
 def test_volumes_are_pooled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

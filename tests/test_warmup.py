@@ -129,7 +129,7 @@ def test_every_algorithm_of_the_tables_runs(family):
 
 
 def test_names_are_those_of_operations():
-    assert set(works.names()) == {*OPERATIONS, "max_pool2d_input", "avg_pool2d_input"}
+    assert set(works.names()) == {*OPERATIONS, "max_pool2d_input", "min_pool2d_input", "avg_pool2d_input"}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16", "uint8", "int8", "int32", "bool"])

@@ -87,8 +87,8 @@ FOLD: tuple[Move, ...] = (fold_col2im,)
 
 for axes in (2, 1, 3):  # a signal is an image of height 1
     TABLES |= {f"conv{axes}d": CONV3D if axes == 3 else CONV2D, f"conv_transpose{axes}d": CONV_TRANSPOSE}
-    TABLES |= {f"{op}_pool{axes}d": POOL3D if axes == 3 else POOL2D for op in ("max", "avg", "lp")}
+    TABLES |= {f"{op}_pool{axes}d": POOL3D if axes == 3 else POOL2D for op in ("max", "min", "avg", "lp")}
 TABLES |= {"conv2d_input": CONV_TRANSPOSE, "conv2d_weight": CONV2D_WEIGHT}
-TABLES |= {f"{op}_pool2d_input": POOL_GRADIENT for op in ("max", "avg")}
+TABLES |= {f"{op}_pool2d_input": POOL_GRADIENT for op in ("max", "min", "avg")}
 TABLES |= {f"adaptive_{op}_pool2d": ADAPTIVE_POOL for op in ("max", "avg")}
 TABLES |= {"max_unpool2d": UNPOOL, "unfold2d": UNFOLD, "fold2d": FOLD}

@@ -80,7 +80,7 @@ def pool_gradient(spec: PoolSpec, x: np.ndarray, grad: np.ndarray, out: Any) -> 
     result = result_array((*spec.lead, spec.h, spec.w), gradient_dtype(grad.dtype), out, (x, grad), spec)
     target, inner = computed_array(result, computed(result.dtype)), (spec.planes, spec.oh, spec.ow)
     if result.size:
-        indices = recipe(spec, "auto").run(x, True, None)[1].reshape(inner) if spec.op == "max" else None
+        indices = recipe(spec, "auto").run(x, True, None)[1].reshape(inner) if spec.picks else None
         signals = kernel_ready(grad, target.dtype).reshape(inner)
         algorithm = planner.choose(spec, "auto", op=f"{spec.op}_pool2d_input").algorithm
         algorithm.run(spec, indices, signals, target.reshape(spec.planes, spec.h, spec.w))

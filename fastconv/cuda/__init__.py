@@ -46,8 +46,8 @@ POOL3D = (*(Pooling(module, POOL2D) for module in POOL2D[:-1]), pool_naive)
 
 for axes in (2, 1, 3):  # a signal is an image of height 1
     TABLES |= {f"conv{axes}d": CONV3D if axes == 3 else CONV2D, f"conv_transpose{axes}d": CONV_TRANSPOSE}
-    TABLES |= {f"{op}_pool{axes}d": POOL3D if axes == 3 else POOL2D for op in ("max", "avg", "lp")}
+    TABLES |= {f"{op}_pool{axes}d": POOL3D if axes == 3 else POOL2D for op in ("max", "min", "avg", "lp")}
 TABLES |= {"conv2d_input": CONV_TRANSPOSE, "conv2d_weight": CONV2D_WEIGHT}
-TABLES |= {f"{op}_pool2d_input": (gradient_gather,) for op in ("max", "avg")}
+TABLES |= {f"{op}_pool2d_input": (gradient_gather,) for op in ("max", "min", "avg")}
 TABLES |= {f"adaptive_{op}_pool2d": (pool_global,) for op in ("max", "avg")}
 TABLES |= {"max_unpool2d": (unpool_scatter,), "unfold2d": (unfold_im2col,), "fold2d": (fold_col2im,)}

@@ -151,17 +151,17 @@ def pool_gradient(spec: PoolSpec, x: Operand, grad: Operand, out: Any) -> Any:
     def kernel(items: int, _: Any, given: Sequence[Tensor], made: Sequence[Tensor], stream: Stream) -> None:
         *image, signal = given
         part, indices = _of_planes(spec, items), None
-        if spec.op == "max":
+        if spec.picks:
             values = like(image[0], signal.shape, spec.out_dtype, stream)
             indices = like(image[0], signal.shape, _INT64, stream)
             pooling.run(part, image[0], values, indices, stream)
         gradient.run(part, indices, signal, made[0], stream)
 
-    # Scratch memory of a plane: maxima and their indices, or columns that are gathered first.
-    between = spec.oh * spec.ow * (8 + spec.dtype.itemsize) if spec.op == "max" else spec.oh * spec.w * 8
+    # Of maxima and their indices, or of columns that are gathered first.
+    between = spec.oh * spec.ow * (8 + spec.dtype.itemsize) if spec.picks else spec.oh * spec.w * 8
     job = Job(kernel, spec.planes, spec.axes, between, lead=(1, 1, *spec.lead)[-2:], keeps_layout=True)
     planes, signals = (1, None, spec.h, spec.w), (1, None, spec.oh, spec.ow)
-    needed = spec.op == "max" or not isinstance(x, np.ndarray)  # on a device, x gives the stream and the layout
+    needed = spec.picks or not isinstance(x, np.ndarray)  # on a device it tells the stream and the layout
     inputs = [Given(x, planes, spec.dtype)] if needed else []
     wanted = Wanted(x.shape, planes, dtype)
     return run(job, [*inputs, Given(grad, signals, dtype)], [wanted], out, (x,))[0]

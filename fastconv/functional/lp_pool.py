@@ -24,22 +24,23 @@ def lp_pool2d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Power mean times window size over windows: ``(sum of x ** p) ** (1 / p)``, as in PyTorch.
+    """The p-norm of each window, ``(sum of |x| ** p) ** (1 / p)``, as in ONNX.
 
     Parameters
     ----------
     x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
-        As in `avg_pool2d`. The result is the p-th root of its result for ``x ** p`` times the window's ``KH * KW``
-        elements. Where the divisor is this number, the two cancel, and the sum remains: by default in every window that
-        does not reach beyond the end in `ceil_mode`.
+        As in `avg_pool2d`, of whose result for ``|x| ** p`` this is the p-th root after multiplying by the window's
+        ``KH * KW`` elements. Where the divisor is that number, as it is by default in every window that `ceil_mode`
+        does not let hang over the end, this is the sum.
     norm_type : float
-        The power p, positive: 1 gives the sum, 2 the Euclidean norm.
+        The power p, positive: 1 gives the sum of absolute values, 2 the Euclidean norm, infinity the largest absolute
+        value, whatever the divisor.
 
     Returns
     -------
     ndarray, shape (..., OH, OW)
-        The dtype is that of `x`; float64 for integers and bool. NaN where a sum of odd powers is negative and has no
-        root. Powers have that dtype (float32 for float16), as in PyTorch: those of float32 beyond 3e38 are infinite.
+        Of the dtype of `x`; float64 for integers and bool. Powers are made in that dtype (of float16 in float32), as in
+        PyTorch: those of float32 beyond 3e38 are infinite.
 
     Raises
     ------
@@ -48,14 +49,19 @@ def lp_pool2d(
 
     Notes
     -----
+    PyTorch takes powers of `x` itself: where p is neither even nor infinite, its result for negative elements is
+    another, mostly NaN.
+
     Source: Sermanet, Chintala and LeCun, Convolutional neural networks applied to house numbers digit
     classification, arXiv:1204.3968.
 
     Examples
     --------
     >>> import fastconv
-    >>> fastconv.lp_pool2d([[3.0, 4.0]], 2, (1, 2))
+    >>> fastconv.lp_pool2d([[3.0, -4.0]], 2, (1, 2))
     array([[5.]])
+    >>> fastconv.lp_pool2d([[3.0, -4.0]], float("inf"), (1, 2))
+    array([[4.]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
     return sum_pool("lp", 2, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)
@@ -76,7 +82,7 @@ def lp_pool1d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Power mean times window size over windows of signals: `lp_pool2d` with one spatial axis, as in PyTorch.
+    """The p-norm of each window of signals: `lp_pool2d` along one axis.
 
     Parameters
     ----------
@@ -120,7 +126,7 @@ def lp_pool3d(
     device: str | None = None,
     out: Any = None,
 ) -> Any:
-    """Power mean times window size over windows of volumes: `lp_pool2d` with three spatial axes, as in PyTorch.
+    """The p-norm of each window of volumes: `lp_pool2d` along three axes.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ def max_pool2d(
            [7, 8]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return max_pool(2, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("max", 2, x, *window, return_indices, algorithm, device, out)
 
 
 def max_pool1d(
@@ -121,7 +121,7 @@ def max_pool1d(
     array([4, 4, 5])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return max_pool(1, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("max", 1, x, *window, return_indices, algorithm, device, out)
 
 
 def max_pool3d(
@@ -168,7 +168,7 @@ def max_pool3d(
     (array([[[7]]]), array([[[7]]]))
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return max_pool(3, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("max", 3, x, *window, return_indices, algorithm, device, out)
 
 
 def max_unpool2d(
@@ -227,7 +227,8 @@ def max_unpool2d(
     return calls.unpool(spec, x, places, out)
 
 
-def max_pool(
+def pick_pool(
+    op: str,
     axes: int,
     x: Any,
     kernel_size: Any,
@@ -240,9 +241,9 @@ def max_pool(
     device: str | None,
     out: Any,
 ) -> Any:
-    """Max pooling along `axes` spatial axes; the arguments are those of `max_pool2d`."""
+    """What `max_pool2d` or `min_pool2d` does, along so many spatial axes."""
     calls = backend(device, x)
     x = calls.operand("x", x)
     window = kernel_size, stride, padding, dilation
-    spec = pool_spec("max", x.shape, native("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
+    spec = pool_spec(op, x.shape, native("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
     return calls.pool(spec, x, flag("return_indices", return_indices), algorithm, out)

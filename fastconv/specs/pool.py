@@ -28,7 +28,8 @@ class PoolSpec(HashedOnce):
 
     `lead` are the axes before the spatial ones as the caller gave them; kernels see them as one axis of `planes`, each
     a volume if the pooling has three `axes`.
-    `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, 1.0 otherwise.
+    `divisor` is the caller's `divisor_override` or None; `norm` is the exponent of Lp pooling, also
+    infinity, and 1.0 otherwise.
     If it is `adaptive`, window i of m along an axis of n elements goes from floor(i n / m) to ceil((i + 1) n / m), and
     `kh` and `kw` are the largest windows; only algorithms of the adaptive operations take it.
     """
@@ -77,16 +78,21 @@ class PoolSpec(HashedOnce):
         return math.prod(self.lead)
 
     @cached_property
+    def picks(self) -> bool:
+        """Whether an output is an element of its window, which has an index: a maximum or a minimum."""
+        return self.op in ("max", "min")
+
+    @cached_property
     def x_dtype(self) -> np.dtype:
-        """The dtype that the kernels read and, except for the indices, write."""
-        if self.op == "max":
+        """What the kernels read and, but for the indices, write."""
+        if self.picks:
             return np.dtype(np.uint8) if self.dtype.kind == "b" else computed(self.dtype)
         return computed(self.out_dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
-        """The dtype of the caller's result: the input's, but float64 for averages and norms of integers."""
-        return self.dtype if self.op == "max" or self.dtype.kind in "fV" else np.dtype(np.float64)
+        """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
+        return self.dtype if self.picks or self.dtype.kind in "fV" else np.dtype(np.float64)
 
     @cached_property
     def output_shape(self) -> tuple[int, ...]:
@@ -154,10 +160,6 @@ def over_depth(spec: PoolSpec, lead: tuple[int, ...], pixels: int) -> PoolSpec:
     )  # fmt: skip
 
 
-#: Reason why Lp pooling of volumes is not done by planes and then over the depth, as maxima and averages are.
-NO_NORMS = "roots of planes may be NaN where those of the volume are not; only naive does Lp pooling"
-
-
 def pool_spec(
     op: str,
     x_shape: Sequence[int],
@@ -174,7 +176,7 @@ def pool_spec(
     norm_type: object = 1.0,
     name: str = "x",
 ) -> PoolSpec:
-    """Check a pooling along so many axes. `op` is "max", "avg" or "lp", and `name` that of the caller's input."""
+    """Check a pooling along so many axes. `op` is "max", "min", "avg" or "lp", `name` that of the caller's input."""
     if not type(kernel_size) is type(padding) is type(dilation) is int or not (stride is None or type(stride) is int):
         kernel_size, dilation = per_axis("kernel_size", kernel_size, 1, axes), per_axis("dilation", dilation, 1, axes)
         stride, padding = None if stride is None else per_axis("stride", stride, 1, axes), frozen_padding(padding, axes)
@@ -201,9 +203,9 @@ def _norm(value: object) -> float:
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"norm_type must be positive and finite, got {shown(value)} (for infinity, use max_pool2d)")
+        number = math.nan
+    if not number > 0:
+        raise ValueError(f"norm_type must be a positive float or infinity, got {shown(value)}")
     return number
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import grad
 from ..base.values import shown
-from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, unfold
+from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, min_pool, unfold
 from ..functional.device import Recorder, backend
 from ..functional.settings import get_num_threads
 from ..planner.choose import name, operation
@@ -37,13 +37,14 @@ _WITHOUT_TABLE = {"corr2d", "corr2d_matrix"}
 #: The function of each operation that has a table.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     label: getattr(module, label)
-    for module in (conv, conv_transpose, max_pool, avg_pool, lp_pool, adaptive_pool, unfold)
+    for module in (conv, conv_transpose, max_pool, min_pool, avg_pool, lp_pool, adaptive_pool, unfold)
     for label in module.__all__
     if label not in _WITHOUT_TABLE
 } | {
     "conv2d_input": grad.conv2d_input,
     "conv2d_weight": grad.conv2d_weight,
     "max_pool2d_input": grad.max_pool2d,
+    "min_pool2d_input": grad.min_pool2d,
     "avg_pool2d_input": grad.avg_pool2d,
 }
 
@@ -69,9 +70,10 @@ def compare(
         The first arguments of the operation's function: for `conv2d` input, kernels and bias, for a pooling its input,
         for "conv2d_weight" input, weight_size and grad_output. Arrays are NumPy's, and finite.
     op : str
-        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "avg_pool2d" or "lp_pool2d", or one of these with 1d
-        or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input" or "avg_pool2d_input"; or
-        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d" or "fold2d", which have one algorithm.
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "min_pool2d", "avg_pool2d" or "lp_pool2d", or one of
+        these with 1d or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input",
+        "min_pool2d_input" or "avg_pool2d_input"; or "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d",
+        "unfold2d" or "fold2d", which have one algorithm.
     threads : int, optional
         Number of threads that the kernels and BLAS may use; `get_num_threads` by default.
     repeats : int

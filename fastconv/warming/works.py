@@ -142,7 +142,7 @@ def _weight_gradient(spec: ConvSpec, algorithm: str) -> None:
 
 
 def _pool(spec: PoolSpec, algorithm: str) -> None:
-    for indices in (False, True)[: 1 + (spec.op == "max")]:
+    for indices in (False, True)[: 1 + spec.picks]:
         recipe(spec, algorithm).run(_pooled(spec), indices, None)
 
 
@@ -253,6 +253,7 @@ BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
     "adaptive_avg_pool2d": _of_adaptive,
     "adaptive_max_pool2d": _of_adaptive,
     "max_pool2d_input": _of_pool_gradient,
+    "min_pool2d_input": _of_pool_gradient,
     "avg_pool2d_input": _of_pool_gradient,
     "max_unpool2d": _of_unpool,
     "unfold2d": _of_windows,

@@ -148,11 +148,11 @@ def test_input_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gradient_of(op: str, x: Any, signal: Any, case: Pool, **options: Any) -> Any:
-    call = grad.max_pool2d if op == "max" else grad.avg_pool2d
-    return call(x, signal, case.kernel, **case.options, **options)
+    return getattr(grad, f"{op}_pool2d")(x, signal, case.kernel, **case.options, **options)
 
 
-POOLINGS = [("max", {}), ("avg", {}), ("avg", {"count_include_pad": False}), ("avg", {"divisor_override": 3})]
+POOLINGS = [("max", {}), ("min", {}), ("avg", {}), ("avg", {"count_include_pad": False}),
+            ("avg", {"divisor_override": 3})]  # fmt: skip
 
 
 @pytest.mark.parametrize("case", POOL, ids=lambda case: case.name)

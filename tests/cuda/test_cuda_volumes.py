@@ -99,22 +99,23 @@ def test_arrays_on_the_device(layout: str) -> None:
 
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool3d", "cuda"))
 @pytest.mark.parametrize("case", POOL)
-def test_pooling(case: str, algorithm: str) -> None:
-    shape, kernel, options = POOL[case]
+@pytest.mark.parametrize("op", ["max", "min"])
+def test_pooling(op: str, case: str, algorithm: str) -> None:
+    (shape, kernel, options), pooling = POOL[case], getattr(fastconv, f"{op}_pool3d")
     for dtype in ("float32", "float16", "int8"):
         x = values(shape, dtype)
         call = {"return_indices": True, "device": "cuda", "algorithm": algorithm}
-        problem = pool_spec("max", x.shape, x.dtype, kernel, axes=3, **options)
+        problem = pool_spec(op, x.shape, x.dtype, kernel, axes=3, **options)
         (module,) = (found for found in gpu.table("max_pool3d") if choose.name(found) == algorithm)
         if module.supports(problem):
             with pytest.raises(ValueError, match=f"'{algorithm}' cannot"):
-                fastconv.max_pool3d(x, kernel, **options, **call)
+                pooling(x, kernel, **options, **call)
             return
-        result, indices = fastconv.max_pool3d(x, kernel, **options, **call)
-        expected = fastconv.max_pool3d(x, kernel, **options, return_indices=True, algorithm="naive")
+        result, indices = pooling(x, kernel, **options, **call)
+        expected = pooling(x, kernel, **options, return_indices=True, algorithm="naive")
         assert (result == expected[0]).all()
         assert (indices == expected[1]).all()
-        alone = fastconv.max_pool3d(x, kernel, **options, device="cuda", algorithm=algorithm)
+        alone = pooling(x, kernel, **options, device="cuda", algorithm=algorithm)
         assert alone.dtype == x.dtype
         assert (alone == result).all()
         for divisor in ({"count_include_pad": False}, {"divisor_override": 3}, {}):
@@ -124,8 +125,11 @@ def test_pooling(case: str, algorithm: str) -> None:
 
 def test_lp_pooling() -> None:
     shape, kernel, options = POOL["everything"]
-    x = np.abs(values(shape, "float32"))
-    result = fastconv.lp_pool3d(x, 3, kernel, **options, device="cuda")
-    assert_close(result, *reference.lp_pool2d(x, 3, kernel, **options, axes=3))
-    with pytest.raises(ValueError, match="only naive does Lp"):
+    x = values(shape, "float32")
+    for norm in (1, 2, 3, np.inf):
+        result = fastconv.lp_pool3d(x, norm, kernel, **options, device="cuda")
+        assert_close(result, *reference.lp_pool2d(x, norm, kernel, **options, axes=3))
+    result = fastconv.lp_pool3d(x, 2, kernel, **options, device="cuda", algorithm="rows")
+    assert_close(result, *reference.lp_pool2d(x, 2, kernel, **options, axes=3))
+    with pytest.raises(ValueError, match="'rows' cannot do this: it is for the norms"):
         fastconv.lp_pool3d(x, 3, kernel, **options, device="cuda", algorithm="rows")

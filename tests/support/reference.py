@@ -103,8 +103,9 @@ def pool2d_gradient(x, grad, kernel, stride=None, padding=0, dilation=1, ceil_mo
                     count_include_pad=True, divisor_override=None):
     """Gradient of a pooling for its input, in float64."""
     result = np.zeros(x.shape)
-    if op == "max":
-        _, at = max_pool2d(x, kernel, stride, padding, dilation, ceil_mode)
+    if op != "avg":
+        pool = max_pool2d if op == "max" else min_pool2d
+        _, at = pool(x, kernel, stride, padding, dilation, ceil_mode)
         flat = result.reshape(-1, x.shape[-2] * x.shape[-1])
         outputs = len(flat), grad.shape[-2] * grad.shape[-1]
         for plane, (places, values) in enumerate(zip(at.reshape(outputs), grad.reshape(outputs), strict=True)):
@@ -186,6 +187,13 @@ def max_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, a
     return best, at
 
 
+def min_pool2d(x, *args, **options):
+    """Minima and their flat indices: maxima in the reverse order, which swaps the least and the greatest integer."""
+    turned = np.negative if x.dtype.kind == "f" else np.invert
+    best, at = max_pool2d(turned(x), *args, **options)
+    return turned(best), at
+
+
 def avg_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True,
                divisor_override=None, axes=2):
     """Means in float64, and their scale: the largest mean of absolute values."""
@@ -198,8 +206,12 @@ def avg_pool2d(x, kernel, stride=None, padding=0, dilation=1, ceil_mode=False, c
 
 
 def lp_pool2d(x, norm, kernel, stride=None, padding=0, dilation=1, axes=2, **options):
-    """Power means times the window's size, in float64, and their scale."""
-    mean, _ = avg_pool2d(x.astype(np.float64) ** norm, kernel, stride, padding, dilation, axes=axes, **options)
+    """Norms, which are power means of absolute values times the window's size, in float64, and their scale."""
+    x = np.abs(x.astype(np.float64))
+    if norm == np.inf:
+        result, _ = max_pool2d(x, kernel, stride, padding, dilation, options.get("ceil_mode", False), axes)
+        return result, result.max(initial=0)
+    mean, _ = avg_pool2d(x**norm, kernel, stride, padding, dilation, axes=axes, **options)
     result = (mean * np.prod(both(kernel, axes))) ** (1 / norm)
     return result, result.max(initial=0)
 

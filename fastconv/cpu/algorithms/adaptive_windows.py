@@ -6,12 +6,16 @@
     max:  out[p, i, j] = max of these; the index is that of its first occurrence, or of the last NaN, as in PyTorch
 
 Loop order: one task per row of output; sums and maxima go down the rows of the windows in vectors, then across their
-columns; indices are found tap by tap. Where all windows are equal, the poolings of `POOL2D` are taken instead.
+columns; places are looked for tap by tap. Where windows are equal, the poolings of `POOL2D` are taken instead.
+
+Of sums along more than `PART` rows or columns, what rounding takes is kept.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,6 +25,7 @@ from ...specs.pool import PoolSpec, bounds
 from ..machine import Machine
 from ..system.kernels import kernel
 from ..system.memory import scratch_rows
+from ..tiles.simd_pool import PART, put_away
 
 plain = True
 
@@ -35,8 +40,8 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """Bytes of a thread's row of sums or maxima."""
-    return spec.w * spec.x_dtype.itemsize
+    """A row of sums or maxima a thread, and of what rounding took from sums."""
+    return 2 * spec.w * spec.x_dtype.itemsize
 
 
 def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | None) -> None:
@@ -44,29 +49,42 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     if indices is not None:
         _adaptive_places.sized(16.0 * x.size)(x, out, indices, *axes)
         return
-    kernel = _adaptive_average if spec.op == "avg" else _adaptive_maximum
-    kernel.sized(2.0 * x.size + 8.0 * out.size)(x, out, *axes, scratch_rows(spec.w, out.dtype))
+    kernel = _adaptive_average(max(spec.kh, spec.kw) > PART) if spec.op == "avg" else _adaptive_maximum
+    kernel.sized(2.0 * x.size + 8.0 * out.size)(x, out, *axes, scratch_rows(2 * spec.w, out.dtype))
 
 
-@kernel
-def _adaptive_average(x, out, rows, rows_end, columns, columns_end, lines):
-    planes, oh, ow = out.shape
-    w = x.shape[2]
-    for job in prange(planes * oh):
-        plane, i = job // oh, job % oh
-        line = lines[numba.get_thread_id()][:w]
-        for c in range(w):
-            line[c] = x[plane, rows[i], c]
-        for r in range(rows[i] + 1, rows_end[i]):
-            seen = x[plane, r]
+@lru_cache(maxsize=2)
+def _adaptive_average(long: bool) -> Any:
+    """The loops, for sums that are `long` with what rounding took from each."""
+    key = (long,)
+
+    @kernel(key=key)
+    def _adaptive_average(x, out, rows, rows_end, columns, columns_end, lines):
+        planes, oh, ow = out.shape
+        w, zero = x.shape[2], out.dtype.type(0)
+        for job in prange(planes * oh):
+            plane, i = job // oh, job % oh
+            line, lost = lines[numba.get_thread_id()][:w], lines[numba.get_thread_id()][w:]
             for c in range(w):
-                line[c] += seen[c]
-        high = rows_end[i] - rows[i]
-        for j in range(ow):
-            total = line[columns[j]]
-            for c in range(columns[j] + 1, columns_end[j]):
-                total += line[c]
-            out[plane, i, j] = total / (high * (columns_end[j] - columns[j]))
+                line[c], lost[c] = x[plane, rows[i], c], zero
+            for r in range(rows[i] + 1, rows_end[i]):
+                seen = x[plane, r]
+                for c in range(w):
+                    if long:
+                        line[c], lost[c] = put_away((line[c], lost[c]), seen[c])
+                    else:
+                        line[c] += seen[c]
+            high = rows_end[i] - rows[i]
+            for j in range(ow):
+                total, rest = line[columns[j]], zero
+                for c in range(columns[j] + 1, columns_end[j]):
+                    if long:
+                        total, rest = put_away((total, rest), line[c])
+                    else:
+                        total += line[c]
+                out[plane, i, j] = total / (high * (columns_end[j] - columns[j]))
+
+    return _adaptive_average
 
 
 @kernel

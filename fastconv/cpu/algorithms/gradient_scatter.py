@@ -8,12 +8,16 @@
 Loop order: one task per plane, which no other task writes to. For averages each row of outputs is first spread along a
 line, which is then added to the rows of its windows, in vectors: kw + kh additions an output, not kw * kh.
 
+Of sums over more than `PART` windows, what rounding takes is kept.
+
 Source: Goodfellow, Bengio and Courville, Deep Learning, chapter 9.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -23,6 +27,7 @@ from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
+from ..tiles.simd_pool import PART, put_away
 
 plain = True
 
@@ -39,8 +44,17 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """Bytes of a thread's line of gradients, for averages."""
-    return spec.w * spec.x_dtype.itemsize if spec.op == "avg" else 0
+    """A line of gradients a thread, for averages; of long sums another, and a plane, of what rounding took."""
+    return _lines(spec) * spec.w * spec.x_dtype.itemsize if spec.op == "avg" else 0
+
+
+def _is_long(spec: PoolSpec) -> bool:
+    """Whether some element is in more windows of an axis than can be added up one by one."""
+    return spec.kh > PART * spec.stride[0] or spec.kw > PART * spec.stride[1]
+
+
+def _lines(spec: PoolSpec) -> int:
+    return spec.h + 2 if _is_long(spec) else 1
 
 
 def run(spec: PoolSpec, x: np.ndarray | None, grad: np.ndarray, out: np.ndarray) -> None:
@@ -56,9 +70,9 @@ def _avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
     if spec.divisor is not None:
         high, wide = np.full(spec.oh, spec.divisor, np.float64), np.ones(spec.ow)
     top, left = spec.padding[0][0], spec.padding[1][0]
-    lines = scratch_rows(spec.w, out.dtype)
+    lines = scratch_rows(_lines(spec) * spec.w, out.dtype)
     window = (spec.kh, spec.kw)
-    loops = _scatter_avg.sized(4 * grad.size * (spec.kw + spec.kh))
+    loops = _scatter_avg(_is_long(spec)).sized(4 * grad.size * (spec.kw + spec.kh))
     loops(grad, out, high, wide, window, spec.stride, (top, left), spec.dilation, lines)
 
 
@@ -80,25 +94,46 @@ def _inside(start, dilation, size, taps):
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
-@kernel
-def _scatter_avg(grad, out, high, wide, window, stride, pad, dilation, lines):
-    planes, oh, ow = grad.shape
-    h, w = out.shape[1:]
-    for plane in prange(planes):
-        line = lines[numba.get_thread_id()]
-        out[plane] = 0
-        for i in range(oh):
-            for v in range(w):
-                line[v] = 0
-            for j in range(ow):
-                value = out.dtype.type(grad[plane, i, j] / (high[i] * wide[j]))
-                left = j * stride[1] - pad[1]
-                b0, b1 = _inside(left, dilation[1], w, window[1])
-                for b in range(b0, b1):
-                    line[left + b * dilation[1]] += value
-            top = i * stride[0] - pad[0]
-            a0, a1 = _inside(top, dilation[0], h, window[0])
-            for a in range(a0, a1):
-                row = top + a * dilation[0]
+@lru_cache(maxsize=2)
+def _scatter_avg(long: bool) -> Any:
+    """The loops, for sums that are `long` with what rounding took from each."""
+    key = (long,)
+
+    @kernel(key=key)
+    def _scatter_avg(grad, out, high, wide, window, stride, pad, dilation, lines):
+        planes, oh, ow = grad.shape
+        h, w = out.shape[1:]
+        for plane in prange(planes):
+            line = lines[numba.get_thread_id()]
+            lost, lost_rows = line[w:], line[2 * w :]
+            out[plane] = 0
+            if long:
+                for k in range(h * w):
+                    lost_rows[k] = 0
+            for i in range(oh):
                 for v in range(w):
-                    out[plane, row, v] += line[v]
+                    line[v] = 0
+                    if long:
+                        lost[v] = 0
+                for j in range(ow):
+                    value = out.dtype.type(grad[plane, i, j] / (high[i] * wide[j]))
+                    left = j * stride[1] - pad[1]
+                    b0, b1 = _inside(left, dilation[1], w, window[1])
+                    for b in range(b0, b1):
+                        v = left + b * dilation[1]
+                        if long:
+                            line[v], lost[v] = put_away((line[v], lost[v]), value)
+                        else:
+                            line[v] += value
+                top = i * stride[0] - pad[0]
+                a0, a1 = _inside(top, dilation[0], h, window[0])
+                for a in range(a0, a1):
+                    row = top + a * dilation[0]
+                    total, rest = out[plane, row], lost_rows[row * w :]
+                    for v in range(w):
+                        if long:
+                            total[v], rest[v] = put_away((total[v], rest[v]), line[v])
+                        else:
+                            total[v] += line[v]
+
+    return _scatter_avg

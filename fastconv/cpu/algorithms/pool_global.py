@@ -4,7 +4,7 @@
 
     max:  out[plane, i] = max over r of x[plane, rows(i), :][r]
     avg:  out[plane, i] = (sum over r of x[plane, rows(i), :][r]) / divisor
-    lp:   as avg, of the powers of x and with the root in the end
+    lp:   as avg, of the powers of |x| and with the root in the end; of an infinite norm as max, of |x|
 
 What it changes over `rows`: where a window spans all columns, its rows lie in memory one behind the other. The vectors
 then run over the whole window instead of its rows (49 elements of 7 x 7 are four vectors, not seven). The vector that a
@@ -13,6 +13,8 @@ window leaves is halved to a number, in log2(lanes) steps; a vector of these num
 Loop order: one task per some windows of a plane, or some planes; within a window four independent sums, so that
 additions need not wait for each other. The index of a maximum is found by a second look at its window, which is in the
 cache. It wins wherever it can be used: global pooling, and windows over the whole of one axis of a signal.
+
+Sums of more than `simd_pool.PART` vectors are added up in parts.
 """
 
 from __future__ import annotations
@@ -25,11 +27,14 @@ from numba import prange
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import Prepared, combine, constants, counts, inside, kind, powering
+from ..shared.pooling import Prepared, combine, constants, counts, in_parts, inside, kind, powering
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
+from ..tiles.simd_pool import PART
 
+#: Vectors that are summed side by side.
+SUMS = 4
 #: Most elements that a task combines, unless it has a single window.
 TASK = 32768
 
@@ -65,7 +70,7 @@ def _prepared(spec: PoolSpec, threads: int, indices: bool) -> Prepared:
         group -= group % lanes
     sizes = spec.kh, spec.stride[0], spec.padding[0][0], group
     return Prepared(
-        loops=_kernel(*kind(spec), indices),
+        loops=_kernel(*kind(spec), indices, in_parts(spec, size // (SUMS * lanes))),
         arguments=(_divisors(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
         scratch=0,
@@ -102,13 +107,13 @@ def _place(values, at, count, value):
     return 0
 
 
-@lru_cache(maxsize=4)
-def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
-    ops = combine(name, powers)
-    vectors, finish, fold, raised = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
-    # The last vector of a window, of which only some lanes exist.
-    part = simd_pool.columns(name, 1, True, powers, along=True)
-    key = (name, powers, with_indices)
+@lru_cache(maxsize=32)
+def _kernel(name: str, raised: str, with_indices: bool, long: bool) -> Any:
+    ops = combine(name, raised)
+    vectors, finish, fold, each = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
+    # The last vector of a window, of which only some lanes are there.
+    part = simd_pool.columns(name, 1, True, raised, along=True)
+    key = (name, raised, with_indices, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
@@ -116,27 +121,34 @@ def _kernel(name: str, powers: bool, with_indices: bool) -> Any:
         """Combine `count` elements from a flat index on to one value."""
         nothing, norm = constants
         full = count & -lanes  # lanes are a power of two
+        zero = simd.splat(nothing)  # of sums
+        away = zero, zero
         if full >= 4 * lanes:
             v0, v1, v2, v3 = (
-                raised(simd.load(x, at), norm),
-                raised(simd.load(x, at + lanes), norm),
-                raised(simd.load(x, at + 2 * lanes), norm),
-                raised(simd.load(x, at + 3 * lanes), norm),
+                each(simd.load(x, at), norm),
+                each(simd.load(x, at + lanes), norm),
+                each(simd.load(x, at + 2 * lanes), norm),
+                each(simd.load(x, at + 3 * lanes), norm),
             )
             k = 4 * lanes
             while k + 4 * lanes <= full:
-                v0 = vectors(raised(simd.load(x, at + k), norm), v0)
-                v1 = vectors(raised(simd.load(x, at + k + lanes), norm), v1)
-                v2 = vectors(raised(simd.load(x, at + k + 2 * lanes), norm), v2)
-                v3 = vectors(raised(simd.load(x, at + k + 3 * lanes), norm), v3)
+                if long and k % (PART * SUMS * lanes) == 0:
+                    away = simd_pool.put_away(away, vectors(vectors(v0, v1), vectors(v2, v3)))
+                    v0 = v1 = v2 = v3 = zero
+                v0 = vectors(each(simd.load(x, at + k), norm), v0)
+                v1 = vectors(each(simd.load(x, at + k + lanes), norm), v1)
+                v2 = vectors(each(simd.load(x, at + k + 2 * lanes), norm), v2)
+                v3 = vectors(each(simd.load(x, at + k + 3 * lanes), norm), v3)
                 k += 4 * lanes
             value = vectors(vectors(v0, v1), vectors(v2, v3))
         else:
             value, k = simd.splat(nothing), 0
         while k < full:
-            value = vectors(raised(simd.load(x, at + k), norm), value)
+            value = vectors(each(simd.load(x, at + k), norm), value)
             k += lanes
-        # Where nothing is left, no lane of this is read: that is faster than a branch.
+        if long:
+            value = simd_pool.put_away(away, value)[0]
+        # Where nothing is left, nothing of this is read: faster than a branch.
         (rest,) = part(x, at + full, 0, 1, norm, 0, count - full, nothing)
         return fold(vectors(rest, value))
 

@@ -18,6 +18,8 @@ twice, so there one level is enough, a sum takes kw's digits in the base RADIX.
 Loop order: one task per block of columns and of some blocks of rows; the rows of the input one by one, each across,
 then down. It wins for windows of some 8 rows or columns and more, with strides much smaller than the window.
 
+Sums down more than `simd_pool.PART` rows are added up in parts.
+
 Source: van Herk, A fast algorithm for local minimum and maximum filters, 1992; Gil and Werman, Computing 2-D min,
 median and max filters, 1993.
 """
@@ -34,10 +36,11 @@ from numba import prange
 from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
-from ..shared.pooling import Prepared, combine, constants, counts, kind, powering
+from ..shared.pooling import Prepared, combine, constants, counts, in_parts, kind, powering
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
+from ..tiles.simd_pool import PART
 
 #: Windows of a level that make one of the next level: to load more costs less than to store another level.
 RADIX = 4
@@ -63,7 +66,7 @@ def _reach(spec: PoolSpec) -> int:
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, stride = simd.lanes(spec.x_dtype), spec.stride[1] if spec.ow > 1 else 1
-    terms, levels = _ladder(spec.op, spec.kw)
+    terms, levels = _ladder(kind(spec)[0], spec.kw)
     fine = (spec.ow - 1) * stride + 1  # columns that windows begin at
     power, root = powering(spec)
     power *= 1 + 1 / TASK_BLOCKS  # rows that two tasks see
@@ -77,16 +80,16 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 def scratch(spec: PoolSpec) -> int:
     threads = num_threads()
     needed = threads * _cut(spec).scratch * spec.x_dtype.itemsize
-    return max(needed, argmax.scratch(spec)) if spec.op == "max" else needed
+    return max(needed, argmax.scratch(spec)) if spec.picks else needed
 
 
-def _ladder(op: str, taps: int) -> tuple[list[tuple[int, int]], int]:
+def _ladder(name: str, taps: int) -> tuple[list[tuple[int, int]], int]:
     """The (level, first tap) of the windows that together cover `taps` taps; and the number of levels."""
     size, level = 1, 0
     terms: list[tuple[int, int]] = []
     while size * RADIX <= taps:
         size, level = size * RADIX, level + 1
-    if op == "max":
+    if name != "sum":
         return [(level, min(at, taps - size)) for at in range(0, taps, size)], level
     at, highest = 0, level
     while at < taps:
@@ -123,9 +126,10 @@ def _cut(spec: PoolSpec) -> Cut:
     # A vector of any level, but for those behind the last column that some window sees, is read in full.
     pitch = -(-(columns + lanes * (stride + 1)) // lanes) * lanes
     width = -(-(block_w + lanes) // lanes) * lanes
-    terms, levels = _ladder(spec.op, spec.kw)
+    lines = spec.kh + (3 if in_parts(spec, spec.kh) else 1)
+    terms, levels = _ladder(kind(spec)[0], spec.kw)
     offsets = [level * pitch + at * spec.dilation[1] for level, at in terms]
-    return Cut(block_w, columns, levels, offsets, pitch, width, (levels + 2) * pitch + (spec.kh + 1) * width)
+    return Cut(block_w, columns, levels, offsets, pitch, width, (levels + 2) * pitch + lines * width)
 
 
 @lru_cache(maxsize=1024)
@@ -135,7 +139,7 @@ def _prepared(spec: PoolSpec) -> Prepared:
     blocks = (TASK_BLOCKS, cut.block_w, cut.columns, cut.levels, cut.pitch, cut.width, simd.lanes(spec.x_dtype))
     sizes = (spec.kh, *spec.stride, spec.dilation[1], top, left, *blocks)
     return Prepared(
-        loops=_kernel(*kind(spec), stride > 1),
+        loops=_kernel(*kind(spec), stride > 1, in_parts(spec, spec.kh)),
         arguments=(np.array(cut.offsets, np.int64), counts(spec), constants(spec), np.array(sizes, np.int64)),
         dtype=spec.x_dtype,
         scratch=cut.scratch,
@@ -150,13 +154,13 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     _prepared(spec).run(x, out)
 
 
-@lru_cache(maxsize=8)
-def _kernel(name: str, powers: bool, far: bool) -> Any:
-    """The kernel for horizontal stride 1 or, if `far`, for larger ones."""
-    ops = combine(name, powers)
+@lru_cache(maxsize=32)
+def _kernel(name: str, raised: str, far: bool, long: bool) -> Any:
+    """The loops for horizontal strides of one, or larger ones; and for sums so `long` that they are made in parts."""
+    ops = combine(name, raised)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, 1, at_edge, powers) for at_edge in (False, True))
-    key = (name, powers, far)
+    inner, edge = (simd_pool.columns(name, 1, at_edge, raised) for at_edge in (False, True))
+    key = (name, raised, far, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
@@ -192,7 +196,7 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
     def _running(x, out, terms, counts, constants, sizes, scratches):
         planes, oh, ow = out.shape
         h, w = x.shape[1:]
-        nothing, norm = constants
+        (nothing, norm), zero = constants, simd.splat(constants[0])  # of sums
         high, stride_h, stride_w, dilation, top, left = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         together, block_w, columns, levels = sizes[6], sizes[7], sizes[8], sizes[9]
         pitch, line, lanes = sizes[10], sizes[11], sizes[12]
@@ -225,8 +229,16 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
                         value = simd_pool.load_every(level, fine + j * stride_w, stride_w)
                     else:
                         value = covered(level, j, terms)
-                    so_far = value if turn == 0 else vectors(simd.load(run, j), value)
+                    anew = turn == 0 or (long and turn % PART == 0)
+                    if long and anew:
+                        away = simd.load(run, line + j), simd.load(run, 2 * line + j)
+                        away = (zero, zero) if turn == 0 else simd_pool.put_away(away, simd.load(run, j))
+                        simd.store(run, line + j, away[0])
+                        simd.store(run, 2 * line + j, away[1])
+                    so_far = value if anew else vectors(simd.load(run, j), value)
                     simd.store(run, j, so_far)
+                    if long:
+                        so_far = so_far + simd.load(run, line + j)
                     if ends:
                         if turn < high - 1:
                             so_far = vectors(simd.load(rest, (turn + 1) * line + j), so_far)
@@ -239,9 +251,11 @@ def _kernel(name: str, powers: bool, far: bool) -> Any:
                     simd.store(rest, turn * line + j, value)
                 if turn == high - 1 and r + 1 < end:
                     for j in range(0, width, lanes):
-                        value = simd.load(rest, turn * line + j)
+                        value, away = simd.load(rest, turn * line + j), (zero, zero)
                         for before in range(turn - 1, -1, -1):
+                            if long and (turn - before) % PART == 0:
+                                away, value = simd_pool.put_away(away, value), zero
                             value = vectors(simd.load(rest, before * line + j), value)
-                            simd.store(rest, before * line + j, value)
+                            simd.store(rest, before * line + j, away[0] + value if long else value)
 
     return _running

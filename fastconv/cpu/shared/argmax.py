@@ -2,7 +2,7 @@
 
 ::
 
-    out[plane, i, j] = max over a, b of x[plane, row(i, a), col(j, b)],     indices[plane, i, j] = row * w + col
+    out[plane, i, j] = max (or min) over a, b of x[plane, row(i, a), col(j, b)],  indices[plane, i, j] = row * w + col
 
 of the first of equal maxima in reading order, or of the last NaN, as in PyTorch. To tell which is first, all kh * kw
 taps are looked at in reading order. What it changes over `pool_naive`: it makes as many outputs at once as a vector has
@@ -71,8 +71,8 @@ def _prepared(spec: PoolSpec, threads: int) -> Prepared:
     first[: start.size] = -(start // dilation) * dilation
     sizes = (spec.kh, stride_h, stride, dilation_h, spec.padding[0][0], line.left, block_h, block_w)
     return Prepared(
-        loops=_kernel(line.dealt, line.every > 1, place),
-        nothing=combine("max", False).nothing(spec.x_dtype),
+        loops=_kernel(spec.op, line.dealt, line.every > 1, place),
+        nothing=combine(spec.op, "").nothing(spec.x_dtype),
         offsets=np.append(line.offsets, line.taps),
         first=first,
         sizes=np.array((*sizes, line.every, line.pitch, line.groups, lanes), np.int64),
@@ -86,13 +86,13 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray) -> 
     this.loops.sized(spec.flops)(x, out, indices, this.offsets, this.first, this.nothing, this.sizes, scratches)
 
 
-@lru_cache(maxsize=32)
-def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
-    """The kernel for columns that are dealt to so many lines or, if `far`, stay in one and are read `every` so many;
-    and for places of an integer dtype."""
-    inner, edge = simd_pool.columns("max", dealt, False), simd_pool.columns("max", dealt, True)
-    place_type = place.type
-    key = (dealt, far, place.str)
+@lru_cache(maxsize=64)
+def _kernel(op: str, dealt: int, far: bool, place: np.dtype) -> Any:
+    """The loops for "max" or "min", for columns that are dealt to so many lines, or are read across as `far` apart as
+    they are; and for places of an integer dtype."""
+    inner, edge = simd_pool.columns(op, dealt, False), simd_pool.columns(op, dealt, True)
+    winner, where, place_type = combine(op, "").vectors, simd_pool.where(op), place.type
+    key = (op, dealt, far, place.str)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)
@@ -142,8 +142,8 @@ def _kernel(dealt: int, far: bool, place: np.dtype) -> Any:
                             value = read(line, a * dealt * pitch + j * every + offsets[b], every)
                             far_behind = place_type(a * dilation * w + offsets[taps + b])
                             here = simd_pool.splat_beside(far_behind, best)
-                            place = simd_pool.where_larger(value, best, here, place)
-                            best = simd.larger(value, best)
+                            place = where(value, best, here, place)
+                            best = winner(value, best)
                     at = (plane * oh + i) * ow + j0 + j
                     if width >= lanes:
                         simd.store(out, at, best)

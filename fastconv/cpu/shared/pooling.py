@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -81,7 +82,7 @@ def counts(spec: PoolSpec) -> np.ndarray:
     """The divisors of a mean as two factors: one for each row of the output, then one for each column; and some more,
     so that a vector can be read from the last one on. In Lp pooling the divisors are divided by the window's size.
     """
-    if spec.op == "max":
+    if kind(spec)[0] != "sum":
         return np.empty(0, spec.x_dtype)
     factors = np.ones(spec.oh + spec.ow + simd.lanes(spec.x_dtype), spec.x_dtype)
     rows, columns = factors[: spec.oh], factors[spec.oh : spec.oh + spec.ow]
@@ -125,8 +126,11 @@ def _zero(dtype: np.dtype) -> np.generic:
 
 
 def _least(dtype: np.dtype) -> np.generic:
-    """The least value of a dtype: no value of a window loses against it."""
     return dtype.type(-np.inf if dtype.kind == "f" else np.iinfo(dtype).min)
+
+
+def _greatest(dtype: np.dtype) -> np.generic:
+    return dtype.type(np.inf if dtype.kind == "f" else np.iinfo(dtype).max)
 
 
 class Combine(NamedTuple):
@@ -134,6 +138,7 @@ class Combine(NamedTuple):
 
     name: str
     nothing: Any
+    """A function that tells what loses against every value of a dtype."""
     raised: Any
     vectors: Any
     finish: Any
@@ -164,18 +169,30 @@ def _root(total, counts, row, column, norm):
     return simd_pool.root(_divided(total, counts, row, column, norm), norm)
 
 
-@lru_cache(maxsize=4)
-def combine(name: str, powers: bool) -> Combine:
+#: What is combined instead of the elements: they themselves, their absolute values, or the powers of those.
+RAISED = {"": _untouched, "magnitude": simd_pool.magnitude, "power": simd_pool.power}
+
+
+@lru_cache(maxsize=8)
+def combine(name: str, raised: str) -> Combine:
     if name == "max":
-        return Combine("max", _least, _untouched, simd.larger, _as_it_is)
-    if powers:
-        return Combine("sum", _zero, simd_pool.power, _plus, _root)
-    return Combine("sum", _zero, _untouched, _plus, _divided)
+        return Combine("max", _zero if raised else _least, RAISED[raised], simd.larger, _as_it_is)
+    if name == "min":
+        return Combine("min", _greatest, _untouched, simd.smaller, _as_it_is)
+    return Combine("sum", _zero, RAISED[raised], _plus, _root if raised == "power" else _divided)
 
 
-def kind(spec: PoolSpec) -> tuple[str, bool]:
-    """The arguments of `combine` for a pooling: poolings of one kind share their kernels."""
-    return "max" if spec.op == "max" else "sum", spec.op == "lp" and spec.norm != 1
+def kind(spec: PoolSpec) -> tuple[str, str]:
+    """What `combine` makes the kernels of a pooling from: "max", "min" or "sum", and one of `RAISED`. They share all
+    with those of the same kind."""
+    if spec.op != "lp":
+        return spec.op if spec.picks else "sum", ""
+    return "max" if spec.norm == math.inf else "sum", "magnitude" if spec.norm in (1, math.inf) else "power"
+
+
+def in_parts(spec: PoolSpec, additions: int) -> bool:
+    """Whether values that are combined one by one are sums, and so many that they are to be added up in parts."""
+    return kind(spec)[0] == "sum" and additions > simd_pool.PART
 
 
 def constants(spec: PoolSpec) -> tuple[np.generic, np.generic]:
@@ -188,8 +205,8 @@ POWER, POWER_BYTE = 30, 0.6
 
 
 def powering(spec: PoolSpec) -> tuple[float, float]:
-    """Cost that powers add to a vector of input and to one of output, in units of loading and combining a vector."""
-    if spec.op != "lp" or spec.norm == 1:
+    """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
+    if kind(spec)[1] != "power":
         return 0, 0
     lanes = simd.lanes(spec.x_dtype)
     each = POWER * lanes if spec.x_dtype.itemsize == 8 else POWER_BYTE * 4 * lanes

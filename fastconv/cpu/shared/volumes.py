@@ -30,7 +30,7 @@ import numpy as np
 from ...planner.contract import trait
 from ...specs.axes import FLAT
 from ...specs.conv import ConvSpec
-from ...specs.pool import NO_NORMS, PoolSpec, over_depth, over_planes
+from ...specs.pool import PoolSpec, over_depth, over_planes
 from ..machine import Machine, this_machine
 from ..system.memory import buffer
 from .planes import gather, spread
@@ -171,8 +171,6 @@ class Pooling:
         self.__name__ = module.__name__
 
     def supports(self, spec: PoolSpec) -> str | None:
-        if spec.op == "lp":
-            return NO_NORMS
         return self.module.supports(_passes(spec, spec.planes)[0])
 
     def cost(self, spec: PoolSpec, machine: Machine) -> float:

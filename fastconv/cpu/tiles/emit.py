@@ -129,22 +129,23 @@ def convert(builder, value, source: Any, target: Any, count: int):
     return builder.sext(value, kind) if source.signed else builder.zext(value, kind)
 
 
-def wins(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
-    """A mask of the lanes where `a` is larger than `b`, or NaN."""
+def wins(builder, scalar: Any, a: ir.Value, b: ir.Value, order: str = ">") -> ir.Value:
+    """Where `a` is larger than `b` (smaller for the order "<"), or NaN."""
     if isinstance(scalar, types.Float):
-        return builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+        return builder.or_(builder.fcmp_ordered(order, a, b), builder.fcmp_unordered("uno", a, a))
     compare = builder.icmp_signed if scalar.signed else builder.icmp_unsigned
-    return compare(">", a, b)
+    return compare(order, a, b)
 
 
-def larger(builder, scalar: Any, a: ir.Value, b: ir.Value) -> ir.Value:
+def larger(builder, scalar: Any, a: ir.Value, b: ir.Value, order: str = ">") -> ir.Value:
+    """The one of `a` and `b` that `wins`."""
     if not isinstance(scalar, types.Float):
-        return builder.select(wins(builder, scalar, a, b), a, b)
+        return builder.select(wins(builder, scalar, a, b, order), a, b)
     # NEON has this in one instruction. x86 takes `b` for its maximum if either is NaN, so only NaNs in `a` are looked
     # for, beside a maximum that waits for `b`. Without "nsz" it would also tell zeros by their signs.
     kind = ir.FunctionType(a.type, [a.type, a.type])
-    maximum = cgutils.get_or_insert_function(builder.module, kind, f"llvm.maximum.{suffix(a.type)}")
-    return builder.call(maximum, [a, b], fastmath=("nsz",))
+    name = f"llvm.{'maximum' if order == '>' else 'minimum'}.{suffix(a.type)}"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b], fastmath=("nsz",))
 
 
 def steps(builder: ir.IRBuilder, first: ir.Value, step: ir.Value, count: int) -> list[ir.Value]:

@@ -221,6 +221,12 @@ def larger(typingctx, a, b):
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args)
 
 
+@intrinsic(plain=lambda a, b: np.where((a < b) | (a != a), a, b))
+def smaller(typingctx, a, b):
+    """The elementwise minimum: `a` where it is smaller or NaN, else `b`, as `larger`."""
+    return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args, "<")
+
+
 def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
     """Signature and code of `transpose` and `transpose_squares`."""
     count = Vector(source.dtype).count

@@ -10,9 +10,10 @@ a last one, some of which a dilation leaves out. What it changes over the CPU's 
 adds to the elements of its window: that would take atomic additions here, whose order, and with it the result, differs
 from run to run. Here only one thread writes to an element, and windows that do not overlap are read once.
 
-The divisor of a mean is a product of one number a row and one a column. So for windows that overlap much, columns are
-gathered first, then rows: kw / stride_w + kh / stride_h additions an element, not their product. Maxima are found by
-comparing the indices of all windows that an element is in.
+What a mean is divided by is a product of one number a row and one a column, so for windows that overlap much columns
+are gathered first, then rows: kw / stride_w + kh / stride_h additions an element, not their product. Maxima are found
+by comparing indices, of all windows that an element is in. Of sums over more than LONG windows, what rounding takes is
+kept.
 
 As in `pool_rows`, neighbouring threads have neighbouring columns, or channels where these lie side by side, and window,
 stride and dilation are constants of the compiled code. Not measured yet on a GPU.
@@ -29,7 +30,7 @@ import numpy as np
 from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import block_shape, lanes_last
+from ..shared.pooling import LONG, block_shape, lanes_last, plus
 from ..system.kernels import INT64, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -91,8 +92,8 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """Bytes of scratch memory: for averages, the columns that are gathered first."""
-    return 0 if spec.op == "max" else spec.planes * spec.oh * spec.w * 8
+    """Of averages the columns that are gathered first."""
+    return 0 if spec.picks else spec.planes * spec.oh * spec.w * 8
 
 
 def run(spec: PoolSpec, x: Tensor | None, grad: Tensor, out: Tensor, stream: Stream) -> None:
@@ -136,10 +137,10 @@ def like(x: Tensor, shape: tuple[int, ...], dtype: np.dtype, stream: Stream) -> 
 
 def _spread(rows: Axis, cols: Axis, divisor: int, grad: Tensor, out: Tensor, stream: Stream) -> None:
     lanes, grid, block, sizes, constants = _layout(rows, cols, out)
+    kernel = _gather_avg(grad.dtype, out.dtype, *constants, rows.overlap * cols.overlap > LONG)
     stream.launch(
-        _gather_avg(grad.dtype, out.dtype, *constants), grid, block, grad.pointer, grad.strides, out.pointer,
-        out.strides, sizes, (rows.windows, cols.windows), (rows.pad, cols.pad), lanes, (rows.before, cols.before),
-        (rows.counted, cols.counted), divisor,
+        kernel, grid, block, grad.pointer, grad.strides, out.pointer, out.strides, sizes, (rows.windows, cols.windows),
+        (rows.pad, cols.pad), lanes, (rows.before, cols.before), (rows.counted, cols.counted), divisor,
     )
 
 
@@ -221,8 +222,9 @@ def _gather_max(dtype, rows, cols, block, last, wide):
 
 
 @factory
-def _gather_avg(dtype, out_dtype, rows, cols, block, last, wide):
+def _gather_avg(dtype, out_dtype, rows, cols, block, last, wide, long):
     load, store, total_type = widen(dtype, computed(dtype)), narrow(out_dtype), computed(dtype).type
+    added = plus(long, computed(dtype))
     number, place, rows_of, row_hit, cols_of, col_hit = _finders(rows, cols, block, last, wide)
     (kh, step_h, gap_h), (kw, step_w, gap_w) = rows, cols
 
@@ -240,7 +242,7 @@ def _gather_avg(dtype, out_dtype, rows, cols, block, last, wide):
         i0, i1 = rows_of(down, outputs[0])
         j0, j1 = cols_of(across, outputs[1])
         size_h, size_w = number(before[0] + counted[0]), number(before[1] + counted[1])
-        total = total_type(0)
+        total = lost = total_type(0)
         for i in range(i0, i1):
             if row_hit(down, i):
                 high = touched(number(i * step_h - pad[0] + before[0]), gap_h, size_h, kh)
@@ -251,7 +253,7 @@ def _gather_avg(dtype, out_dtype, rows, cols, block, last, wide):
                             wide_ = touched(number(j * step_w - pad[1] + before[1]), gap_w, size_w, kw)
                             count = total_type(total_type(high) * total_type(wide_))
                         value = load(grad[signal + i * grad_steps[2] + j * grad_steps[3]])
-                        total = total_type(total + value / count)
+                        total, lost = added(total, lost, value / count)
         out[n * out_steps[0] + c * out_steps[1] + u * out_steps[2] + v * out_steps[3]] = store(total)
 
     four, pair = integers(4), integers(2)

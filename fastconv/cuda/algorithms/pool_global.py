@@ -4,7 +4,7 @@
 
     max:  out[n, c, i, j] = max over e of x[n, c, pixel(e)]      e counts the window's pixels inside the input, by rows
     avg:  out[n, c, i, j] = (sum over e of x[n, c, pixel(e)]) / divisor
-    lp:   as avg, of the powers of x and with the root in the end
+    lp:   as avg, of the powers of |x| and with the root in the end; of an infinite norm as max, of |x|
 
 What it changes over `pool_rows`, where a thread has a window for itself: neighbouring threads load neighbouring
 elements, so that a warp reads whole sectors however far windows are apart, and one large window keeps a whole GPU busy.
@@ -17,8 +17,10 @@ result from the parts, always in one order.
 
 The kernel also does adaptive pooling, with windows of unequal size, and then ignores padding, stride and dilation.
 
-The index of a maximum is the first one's, or the last NaN's: each result has an index, which decides between equal
-values. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
+Of sums of more than LONG elements of a thread, what rounding takes is kept.
+
+The index of a maximum is its first occurrence's, or the last NaN's: what is folded has an index, and equals choose by
+it. It wins for global pooling and windows that do not overlap. Not measured yet on a GPU.
 
 Source: Harris, Optimizing parallel reduction in CUDA, 2007.
 """
@@ -31,7 +33,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine, this_machine
-from ..shared.pooling import NORMS, finish, lanes_last
+from ..shared.pooling import LONG, NORMS, PICKS, above, finish, lanes_last, nothing, plus, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, device_function, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -98,13 +100,13 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 def scratch(spec: PoolSpec) -> int:
     cut = _cut(spec, this_machine(), False)
-    bytes_each = spec.x_dtype.itemsize + (8 if spec.op == "max" else 0)
+    bytes_each = spec.x_dtype.itemsize + (8 if spec.picks else 0)
     return spec.planes * spec.oh * spec.ow * cut.parts * bytes_each if cut.parts > 1 else 0
 
 
 def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: Stream) -> None:
     (top, _), (left, _) = spec.padding
-    kind, indexed, last, norm = spec.x_dtype, indices is not None, lanes_last(x), spec.norm
+    kind, indexed, last, (op, norm) = spec.x_dtype, indices is not None, lanes_last(x), reduction(spec)
     cut, windows = _cut(spec, this_machine(), last), out.size
     before, counted = zip(*spec.counted[1:], strict=True)
     shape = (1, 1, windows, cut.parts)
@@ -113,8 +115,8 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 
     def launch(source: Tensor, source_index: Tensor, target: Tensor, target_index: Tensor, cut: Cut, stage: str,
                flat: bool) -> None:
-        kernel = _fold_windows(spec.op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed,
-                               norm if spec.op == "lp" else 0.0, stage, spec.adaptive)
+        kernel = _fold_windows(op, source.dtype, kind, target.dtype, cut.each, last, flat, indexed, norm, stage,
+                               spec.adaptive, op not in PICKS and cut.share > LONG * cut.each)
         blocks = -(-windows // (THREADS // cut.each)) * cut.parts
         stream.launch(
             kernel, blocks, THREADS, source.pointer, source.strides, source_index.pointer, target.pointer,
@@ -138,11 +140,12 @@ def _inside(start, dilation, size, taps):
 
 
 @factory
-def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive):
+def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive, long):
     number, value_type = kind.type, scalar(kind)
-    maximum, square, final, second = op == "max", norm == 2.0 and stage != "second", stage != "first", stage == "second"
-    load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
-    lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
+    picks, final, second = op in PICKS, stage != "first", stage == "second"
+    raised = power(0.0 if second else norm, kind)
+    load, store, added, finished = widen(dtype, kind), narrow(out_dtype), plus(long, kind), finish(norm, kind)
+    lowest, better = nothing(op, kind), above(op)
     slots = THREADS // each
     e_step, w_step = (slots, 1) if last else (1, each)
     room = THREADS if indexed else 1
@@ -169,7 +172,7 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
             top, left = i * h // oh, j * w // ow
             window = ((i + 1) * h + oh - 1) // oh - top, ((j + 1) * w + ow - 1) // ow - left
 
-        value, index = lowest, np.int64(-1)
+        value, lost, index = lowest, number(0), np.int64(-1)
         if this < windows:
             a0, a1 = _inside(top, dilation[0], h, window[0])
             b0, b1 = _inside(left, dilation[1], w, window[1])
@@ -183,14 +186,14 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
                 else:
                     down, across = e // wide * dilation[0], e % wide * dilation[1]
                     at, place = start + down * x_steps[2] + across * x_steps[3], (row + down) * w + col + across
-                here = load(x[at])
-                if maximum:
+                here = raised(load(x[at]))
+                if picks:
                     if second and indexed:
                         place = x_index[at]
-                    if place >= 0 and (index < 0 or here > value or here != here):
+                    if place >= 0 and (index < 0 or better(here, value) or here != here):
                         value, index = here, place
                 else:
-                    value = number(value + (here * here if square else here))
+                    value, lost = added(value, lost, here)
 
         mine = first * e_step + slot * w_step
         values[mine] = value
@@ -201,13 +204,13 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
         while step > 0:
             if first < step:
                 a, b = values[mine], values[mine + step * e_step]
-                if not maximum:
+                if not picks:
                     values[mine] = number(a + b)
                 elif indexed:
                     p, q = found[mine], found[mine + step * e_step]
-                    if q >= 0 and (p < 0 or b > a or (b == a and q < p) or (b != b and (a == a or q > p))):
+                    if q >= 0 and (p < 0 or better(b, a) or (b == a and q < p) or (b != b and (a == a or q > p))):
                         values[mine], found[mine] = b, q
-                elif b > a or b != b:
+                elif better(b, a) or b != b:
                     values[mine] = b
             cuda.syncthreads()
             step //= 2
@@ -217,7 +220,7 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
             at = n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]
             if not final:
                 at = this * parts + part
-            elif not maximum:
+            elif not picks:
                 value = finished(value, top, left, window, dilation, before, counted, False, divisor)
             out[at] = store(value)
             if indexed:

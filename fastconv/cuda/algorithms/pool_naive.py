@@ -3,8 +3,11 @@
 ::
 
     max:  out[n, c, k, i, j] = max over e, a, b of x[n, c, z, row, col]   row = i * stride_h - top + a * dilation_h
+    min:  as max, with all orders reversed
     avg:  out[n, c, k, i, j] = (sum over e, a, b of x[n, c, z, row, col]) / divisor
-    lp:   out[n, c, k, i, j] = (kd * kh * kw / divisor * sum over e, a, b of x[n, c, z, row, col] ** norm) ** (1 / norm)
+    lp:   out[n, c, k, i, j] = (kd * kh * kw / divisor * sum over e, a, b of |x[n, c, z, row, col]|**norm) ** (1 / norm)
+
+or, of an infinite norm, the largest |x[n, c, z, row, col]|.
 
 Taps outside the input are left out: they count as minus infinity for max, as zero in sums. The divisor is the caller's,
 or the number of the window's taps inside the padded input (`count_include_pad`), or inside the input. Sums are float64.
@@ -21,11 +24,14 @@ import numpy as np
 from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
+from ..shared.pooling import above
 from ..system.kernels import FLOAT64, INT64, cuda, device_function, factory, integers, pick, pointer
 from ..system.streams import Stream, Tensor, volume
 from ..tiles.elements import narrow, widen
 
 BLOCK = pick(128, 8)
+#: Taps that are summed before they are added to the total, as on the CPU.
+PART = 256
 
 
 def supports(spec: PoolSpec) -> str | None:
@@ -53,9 +59,9 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     geometry = (sizes, image, window, (depth.stride, *spec.stride), pad, (depth.dilation, *spec.dilation))
     x_steps, out_steps = volume(x.strides), volume(out.strides)
     blocks = -(-out.size // BLOCK)
-    if spec.op == "max":
-        found = out if indices is None else indices  # a pointer that the kernel does not write to
-        kernel = _naive_max(x.dtype, indices is not None)
+    if spec.picks:
+        found = out if indices is None else indices  # a pointer that is not written to
+        kernel = _naive_pick(spec.op, x.dtype, indices is not None)
         arrays = x.pointer, x_steps, out.pointer, out_steps, found.pointer, volume(found.strides)
         stream.launch(kernel, blocks, BLOCK, *arrays, *geometry)
     else:
@@ -73,10 +79,10 @@ def _inside(start, dilation, size, taps):
 
 
 @factory
-def _naive_max(dtype, with_indices):
-    load = widen(dtype, computed(dtype))
+def _naive_pick(op, dtype, with_indices):
+    load, better = widen(dtype, computed(dtype)), above(op)
 
-    def naive_max(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
+    def naive_pick(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
         size, channels, od, oh, ow = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
         if at >= size:
@@ -99,7 +105,7 @@ def _naive_max(dtype, with_indices):
                     z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                     raw = x[start + z * x_steps[2] + row * x_steps[3] + col * x_steps[4]]
                     value = load(raw)
-                    if value > best or value != value:
+                    if better(value, best) or value != value:
                         best, bits, found = value, raw, (z * image[1] + row) * image[2] + col
         place = n * out_steps[0] + c * out_steps[1] + k * out_steps[2]
         out[place + i * out_steps[3] + j * out_steps[4]] = bits
@@ -109,7 +115,7 @@ def _naive_max(dtype, with_indices):
 
     index, three, five = pointer(np.int64 if with_indices else dtype), integers(3), integers(5)
     signature = (pointer(dtype), five, pointer(dtype), five, index, five, five, *(three,) * 5)
-    return signature, naive_max
+    return signature, naive_pick
 
 
 @factory
@@ -129,19 +135,28 @@ def _naive_sum(dtype, out_dtype):
         e0, e1 = _inside(front, dilation[0], image[0], window[0])
         a0, a1 = _inside(top, dilation[1], image[1], window[1])
         b0, b1 = _inside(left, dilation[2], image[2], window[2])
-        total = 0.0
+        total, part, taken = 0.0, 0.0, 0
         for e in range(e0, e1):
             for a in range(a0, a1):
                 for b in range(b0, b1):
                     z, row, col = front + e * dilation[0], top + a * dilation[1], left + b * dilation[2]
                     value = load(x[start + z * x_steps[2] + row * x_steps[3] + col * x_steps[4]])
-                    total += value if norm == 0.0 else value**norm
+                    magnitude = abs(value)
+                    if norm != np.inf:
+                        part += value if norm == 0.0 else magnitude**norm
+                    elif magnitude > total or value != value:
+                        total = magnitude
+                    taken += 1
+                    if taken % PART == 0:
+                        total, part = total + part, 0.0
         e0, e1 = _inside(front + before[0], dilation[0], before[0] + counted[0], window[0])
         a0, a1 = _inside(top + before[1], dilation[1], before[1] + counted[1], window[1])
         b0, b1 = _inside(left + before[2], dilation[2], before[2] + counted[2], window[2])
         taps = np.float64(e1 - e0) * np.float64(a1 - a0) * np.float64(b1 - b0)
-        mean = total / (np.float64(divisor) if divisor != 0 else taps)
-        if norm != 0.0:
+        mean = (total + part) / (np.float64(divisor) if divisor != 0 else taps)
+        if norm == np.inf:
+            mean = total
+        elif norm != 0.0:
             mean = (mean * (np.float64(window[0]) * np.float64(window[1]) * np.float64(window[2]))) ** (1.0 / norm)
         place = n * out_steps[0] + c * out_steps[1] + k * out_steps[2]
         out[place + i * out_steps[3] + j * out_steps[4]] = store(mean)

@@ -19,7 +19,7 @@ import numpy as np
 from ...specs.dtypes import computed
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import NORMS, block_shape, finish, lanes_last
+from ..shared.pooling import NORMS, above, block_shape, finish, lanes_last, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
@@ -66,24 +66,24 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     blocks = tiles[0] * tiles[1] * -(-depth // deep)
     geometry = (lanes, depth, oh, ow if last else c), (spec.h, spec.w), (top, left), tiles
     window = (spec.kh, spec.kw), spec.stride, spec.dilation
-    if spec.op == "max":
-        found = out if indices is None else indices  # a pointer that the kernel does not write to
-        kernel = _rows_max(x.dtype, *window, block, last, indices is not None)
+    if spec.picks:
+        found = out if indices is None else indices  # a pointer that is not written to
+        kernel = _rows_pick(spec.op, x.dtype, *window, block, last, indices is not None)
         arrays = x.pointer, x.strides, out.pointer, out.strides, found.pointer, found.strides
         stream.launch(kernel, blocks, block, *arrays, *geometry)
     else:
         before, counted = zip(*spec.counted[1:], strict=True)
-        kernel = _rows_sum(x.dtype, out.dtype, *window, block, last, spec.norm if spec.op == "lp" else 0.0)
+        kernel = _rows_sum(x.dtype, out.dtype, *window, block, last, reduction(spec)[1])
         stream.launch(kernel, blocks, block, x.pointer, x.strides, out.pointer, out.strides, *geometry,
                       before, counted, 0 if spec.divisor is None else spec.divisor)
 
 
 @factory
-def _rows_max(dtype, window, stride, dilation, block, last, with_indices):
+def _rows_pick(op, dtype, window, stride, dilation, block, last, with_indices):
     (kh, kw), (step_h, step_w), (gap_h, gap_w), (across, down, deep) = window, stride, dilation, block
-    load = widen(dtype, computed(dtype))
+    load, better = widen(dtype, computed(dtype)), above(op)
 
-    def rows_max(x, x_steps, out, out_steps, indices, index_steps, sizes, image, pad, tiles):
+    def rows_pick(x, x_steps, out, out_steps, indices, index_steps, sizes, image, pad, tiles):
         (lanes, depth, oh, inner), (h, w) = sizes, image
         number, tiles_l, tiles_h = np.uint32(cuda.blockIdx.x), np.uint32(tiles[0]), np.uint32(tiles[1])
         lane = np.int64(number % tiles_l) * across + cuda.threadIdx.x
@@ -107,7 +107,7 @@ def _rows_max(dtype, window, stride, dilation, block, last, with_indices):
                         for b in range(kw):
                             raw = x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]]
                             value = load(raw)
-                            if value > best or value != value:
+                            if better(value, best) or value != value:
                                 best, bits, found = value, raw, np.int64(a * gap_h * w + b * gap_w)
                     found += top * w + left
                 else:
@@ -123,7 +123,7 @@ def _rows_max(dtype, window, stride, dilation, block, last, with_indices):
                             if 0 <= row < h and 0 <= col < w:
                                 raw = x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]]
                                 value = load(raw)
-                                if value > best or value != value:
+                                if better(value, best) or value != value:
                                     best, bits, found = value, raw, row * w + col
                 out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = bits
                 if with_indices:
@@ -132,7 +132,7 @@ def _rows_max(dtype, window, stride, dilation, block, last, with_indices):
     pair, index = integers(2), pointer(np.int64 if with_indices else dtype)
     four = integers(4)
     signature = (pointer(dtype), four, pointer(dtype), four, index, four, four, *(pair,) * 3)
-    return signature, rows_max
+    return signature, rows_pick
 
 
 @factory
@@ -140,6 +140,7 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
     (kh, kw), (step_h, step_w), (gap_h, gap_w), (across, down, deep) = window, stride, dilation, block
     number_type = computed(out_dtype).type
     load, store, finished = widen(dtype, computed(out_dtype)), narrow(out_dtype), finish(norm, computed(out_dtype))
+    raised, largest = power(norm, computed(out_dtype)), norm == np.inf
 
     def rows_sum(x, x_steps, out, out_steps, sizes, image, pad, tiles, before, counted, divisor):
         (lanes, depth, oh, inner), (h, w) = sizes, image
@@ -163,9 +164,14 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
                     for b in range(kw):
                         row, col = top + a * gap_h, left + b * gap_w
                         if whole or (0 <= row < h and 0 <= col < w):
-                            value = load(x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]])
-                            total = number_type(total + (value * value if norm == 2.0 else value))
-                value = finished(total, top, left, window, dilation, before, counted, whole, divisor)
+                            value = raised(load(x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]]))
+                            if not largest:
+                                total = number_type(total + value)
+                            elif value > total or value != value:
+                                total = value
+                value = total
+                if not largest:
+                    value = finished(total, top, left, window, dilation, before, counted, whole, divisor)
                 out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(value)
 
     pair = integers(2)

@@ -1,7 +1,7 @@
 """Large windows by doubling, first along rows and then down columns: work grows with the logarithm of the window.
 
-The maximum or sum of p taps is put together from two of half as many taps, and a window of k taps from those of the
-binary digits of k, one behind the other (d is the dilation, o is max or +)::
+Maxima, minima and sums of p taps are put together from those of half as many (d is the dilation, o is max, min or +),
+and a window of k taps from those of the binary digits of k, one behind the other::
 
     m_1(i) = x(i),   m_2p(i) = m_p(i) o m_p(i + p d)
     window(i) = m_p(i) o m_q(i + p d) o m_r(i + (p + q) d) ...                           k = p + q + r + ..., p < q < r
@@ -26,7 +26,7 @@ import numpy as np
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import NORMS, finish
+from ..shared.pooling import NORMS, PICKS, above, finish, nothing, power, reduction
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor, dense
 from ..tiles.elements import narrow, widen
@@ -58,8 +58,8 @@ def _reach(spec: PoolSpec, axis: int) -> int:
 
 
 def _strip(spec: PoolSpec, axis: int, lanes: int, with_indices: bool) -> tuple[int, int]:
-    """Number of windows of a strip, and number of positions that they see."""
-    bytes_each = COPIES * lanes * (spec.x_dtype.itemsize + (8 if with_indices and spec.op == "max" else 0))
+    """Windows of a strip, and the positions that they see."""
+    bytes_each = COPIES * lanes * (spec.x_dtype.itemsize + (8 if with_indices and spec.picks else 0))
     step, reach, windows = spec.stride[axis], _reach(spec, axis), (spec.oh, spec.ow)[axis]
     room = SHARED // bytes_each - 16
     positions = min(room, max(POSITIONS // lanes, 2 * reach))
@@ -81,7 +81,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    index = 8 if spec.op == "max" else 0
+    index = 8 if spec.picks else 0
     return spec.planes * spec.h * spec.ow * (spec.x_dtype.itemsize + index)
 
 
@@ -91,12 +91,12 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
     kind, indexed = spec.x_dtype, indices is not None
     between = dense(stream.empty(n * c * spec.h * ow, kind), (n, c, spec.h, ow))
     columns = dense(stream.empty(n * c * spec.h * ow if indexed else 0, np.int64), between.shape)
-    norm = spec.norm if spec.op == "lp" else 0.0
+    op, norm = reduction(spec)
 
     def launch(axis, source, source_index, target, target_index, final):
         lanes = 1 if axis else LANES
         count, seen = _strip(spec, axis, lanes, indexed)
-        kernel = _running_pass(spec.op, source.dtype, kind, target.dtype, axis, lanes, indexed, norm, final)
+        kernel = _running_pass(op, source.dtype, kind, target.dtype, axis, lanes, indexed, norm, final)
         inner = 1 if axis else ow
         lines = n * c * (spec.h if axis else 1) * -(-inner // lanes)
         strips = -(-(oh, ow)[axis] // count)
@@ -108,7 +108,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
             target_index.strides, (strips, lines, c, spec.h), ((spec.h, spec.w)[axis], (oh, ow)[axis], inner, spec.w),
             (taps, step, gap, pad), (count, seen),
         )
-        if final and spec.op != "max":
+        if final and op not in PICKS:
             arguments += ((spec.kh, spec.kw), spec.stride, (top, left), spec.dilation, before, counted,
                           0 if spec.divisor is None else spec.divisor)
         else:
@@ -123,9 +123,9 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 @factory
 def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final):
     number, value_type = kind.type, scalar(kind)
-    maximum, along_rows, square = op == "max", axis == 1, norm == 2.0 and not final
+    picks, along_rows, raised = op in PICKS, axis == 1, power(0.0 if final else norm, kind)
     load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
-    lowest = number(0 if not maximum else -np.inf if kind.kind == "f" else np.iinfo(kind).min)
+    lowest, better = nothing(op, kind), above(op)
     bytes_each = kind.itemsize
 
     def running_pass(x, x_steps, x_index, out, out_steps, out_index, index_steps, lines, axes, taps_of_axis, strip,
@@ -160,9 +160,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                     offset += position * x_steps[2] + lane * x_steps[3]
                     if indexed:
                         index = position * width + x_index[offset]
-                value = load(x[offset])
-                if square:
-                    value = number(value * value)
+                value = raised(load(x[offset]))
             values[np.uint64(at)] = value
             if indexed:
                 found[np.uint64(behind + at)] = index
@@ -178,13 +176,13 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                 for at in range(thread, results, threads):
                     one, other = so_far + at, here + (at // lanes * step + done * gap) * lanes + at % lanes
                     a, b = values[np.uint64(one)], values[np.uint64(other)]
-                    if not maximum:
+                    if not picks:
                         values[np.uint64(one)] = number(a + b)
                     elif indexed:
                         i, k = found[np.uint64(behind + one)], found[np.uint64(behind + other)]
-                        if k >= 0 and (b > a or b != b or i < 0):
+                        if k >= 0 and (better(b, a) or b != b or i < 0):
                             values[np.uint64(one)], found[np.uint64(behind + one)] = b, k
-                    elif b > a or b != b:
+                    elif better(b, a) or b != b:
                         values[np.uint64(one)] = b
                 done += reach
             if 2 * reach <= taps:
@@ -193,14 +191,14 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                     # Positions behind the strip do not exist, and no window of this strip sees them.
                     one, other = here + at, here + min(at + ahead, total - 1)
                     a, b = values[np.uint64(one)], values[np.uint64(other)]
-                    if not maximum:
+                    if not picks:
                         a = number(a + b)
                     elif indexed:
                         i, k = found[np.uint64(behind + one)], found[np.uint64(behind + other)]
-                        if k >= 0 and (b > a or b != b or i < 0):
+                        if k >= 0 and (better(b, a) or b != b or i < 0):
                             a, i = b, k
                         found[np.uint64(behind + there + at)] = i
-                    elif b > a or b != b:
+                    elif better(b, a) or b != b:
                         a = b
                     values[np.uint64(there + at)] = a
                 cuda.syncthreads()
@@ -212,7 +210,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
             if k < windows and lane < inner:
                 i, j = (row, k) if along_rows else (k, lane)
                 value = values[np.uint64(so_far + at)]
-                if final and not maximum:
+                if final and not picks:
                     top, left = i * stride[0] - pads[0], j * stride[1] - pads[1]
                     value = finished(value, top, left, window, dilation, before, counted, False, divisor)
                 out[n * out_steps[0] + c * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(value)

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ...specs.pool import PoolSpec
 from ..system.kernels import device_function, pick
 from ..system.streams import Tensor
 
-#: Norms of Lp pooling whose powers need no function: the sum (1) and the Euclidean norm (2).
-NORMS = (1.0, 2.0)
-#: Threads of a block across, down and deep; the first for many lanes across, the last for few.
+#: Norms of Lp pooling whose powers need no function: the sum of magnitudes, the Euclidean norm, the largest magnitude.
+NORMS = (1.0, 2.0, math.inf)
+#: Threads of a block across, down and deep, by how many lanes there are to share out.
 BLOCKS: tuple[tuple[int, int, int], ...] = ((32, 4, 1), (16, 4, 2), (8, 4, 4))
 if pick(0, 1):
     BLOCKS = ((4, 2, 1), (2, 2, 2))
@@ -31,6 +32,74 @@ def block_shape(lanes: int) -> tuple[int, int, int]:
 def lanes_last(x: Tensor) -> bool:
     """Whether neighbouring threads should have neighbouring channels: if these lie together, and columns do not."""
     return x.strides[1] == 1 and x.shape[1] > 1 and x.strides[3] != 1
+
+
+#: Additions of a thread from which on it keeps what rounding takes from its sum.
+LONG = pick(256, 4)
+
+
+@cache
+def plus(long: bool, dtype: np.dtype) -> Any:
+    """The function that adds to a total: the total, and of a `long` sum what rounding took from it (Kahan, 1965)."""
+    number = dtype.type
+    infinite = number(np.inf if dtype.kind == "f" else 0)
+
+    @device_function
+    def added(total, lost, value):
+        if not long:
+            return number(total + value), lost
+        part = number(value - lost)
+        grown = number(total + part)
+        if not abs(grown) < infinite:
+            return grown, number(0)
+        return grown, number(number(grown - total) - part)
+
+    return added
+
+
+#: Operations whose outputs are elements of their windows.
+PICKS = ("max", "min")
+
+
+@cache
+def above(op: str) -> Any:
+    """The function that tells whether of two elements the first is the "max", or the "min", and not the second, too."""
+
+    @device_function
+    def first(a, b):
+        return a < b if op == "min" else a > b
+
+    return first
+
+
+def nothing(op: str, dtype: np.dtype) -> np.generic:
+    """What loses against every value, or adds nothing to a sum."""
+    if op not in PICKS:
+        return dtype.type(0)
+    if dtype.kind == "f":
+        return dtype.type(np.inf if op == "min" else -np.inf)
+    return dtype.type(np.iinfo(dtype).max if op == "min" else np.iinfo(dtype).min)
+
+
+@cache
+def power(norm: float, dtype: np.dtype) -> Any:
+    """The function that makes an element what is combined; `norm` is one of `NORMS`, or 0 for the element itself."""
+    number = dtype.type
+
+    @device_function
+    def raised(value):
+        if norm == 2.0:
+            return number(value * value)
+        return value if norm == 0.0 else abs(value)
+
+    return raised
+
+
+def reduction(spec: PoolSpec) -> tuple[str, float]:
+    """How a window is combined, as an operation, and the `power` of its elements."""
+    if spec.op == "lp" and spec.norm == math.inf:
+        return "max", math.inf
+    return spec.op, spec.norm if spec.op == "lp" else 0.0
 
 
 @cache

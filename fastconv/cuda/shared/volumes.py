@@ -27,7 +27,7 @@ import numpy as np
 from ...specs.axes import FLAT
 from ...specs.conv import ConvSpec
 from ...specs.dtypes import computed
-from ...specs.pool import NO_NORMS, PoolSpec, over_depth, over_planes
+from ...specs.pool import PoolSpec, over_depth, over_planes
 from ..machine import Machine, this_machine
 from ..system.kernels import cuda, factory, integers, pick, pointer, storage
 from ..system.streams import Buffer, Stream, Tensor, behind, dense
@@ -149,8 +149,6 @@ class Pooling:
         return min(able, key=lambda module: module.cost(spec, this_machine()))
 
     def supports(self, spec: PoolSpec) -> str | None:
-        if spec.op == "lp":
-            return NO_NORMS
         return self.module.supports(_passes(spec)[0])
 
     def cost(self, spec: PoolSpec, machine: Machine) -> float:
@@ -168,7 +166,7 @@ class Pooling:
             return
         n, c, d, h, w = x.shape
         _, _, od, oh, ow = out.shape
-        dtype = out.dtype if spec.op == "max" else computed(out.dtype)
+        dtype = out.dtype if spec.picks else computed(out.dtype)
         between = dense(stream.empty(n * c * d * oh * ow, dtype), (n, c, d, oh, ow))
         flat = over_planes(spec, (c, d))
         for item in range(n):
