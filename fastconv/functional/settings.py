@@ -18,9 +18,10 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     Parameters
     ----------
     op : str
-        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "min_pool2d", "avg_pool2d" or "lp_pool2d", or one of these with 1d
-        or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input" or "avg_pool2d_input"; or
-        "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d", "unfold2d" or "fold2d", which have one algorithm.
+        The operation: "conv2d", "conv_transpose2d", "max_pool2d", "min_pool2d", "avg_pool2d" or "lp_pool2d", or one of
+        these with 1d or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input",
+        "min_pool2d_input" or "avg_pool2d_input"; or "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d",
+        "unfold2d" or "fold2d", which have one algorithm.
     device : {"cpu", "cuda"}
         The device that they run on.
 
