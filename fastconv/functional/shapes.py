@@ -8,6 +8,7 @@ from typing import Any
 
 from ..specs import arguments
 from ..specs.arguments import Sizes, extent, flag, integer, paddings, per_axis
+from .crop import cropped_shape
 
 
 def output_shape(
@@ -72,6 +73,7 @@ def output_shape(
         raise ValueError(f"x_shape must end in {axes} spatial sizes of at least 1, got {shape}")
     step, gap = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     window = _window(per_axis("kernel_size", kernel_size, 1, axes), gap)
+    size, padding, _ = cropped_shape(size, padding, axes)
     pads = paddings(padding, size, window, step)
     rounding = flag("ceil_mode", ceil_mode)
     sizes = [extent(*axis, ceil_mode=rounding) for axis in zip(size, window, pads, step, strict=True)]
