@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .base.values import shown
+from .functional.crop import cropped, cropped_shape
 from .functional.device import backend
 from .specs.arguments import shape
 from .specs.conv import conv_spec
@@ -75,10 +78,14 @@ def conv2d_input(
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     calls = backend(device, grad_output, "grad_output")
     weight, grad_output = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
-    size, dtypes = shape("input_size", input_size), (weight.dtype, grad_output.dtype)
-    spec = conv_spec(size, weight.shape, dtypes, **options, names="input_size, weight")
+    size, options["padding"], cut = cropped_shape(shape("input_size", input_size), padding, 2)
+    spec = conv_spec(size, weight.shape, (weight.dtype, grad_output.dtype), **options, names="input_size, weight")
     _check_shape(grad_output, spec.output_shape, "input_size, weight", (size, weight), options)
-    return calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, out)
+    if cut is None:
+        return calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, out)
+    _check_place(grad_output)
+    part = calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, None)
+    return cut.put_back(part, out, (weight, grad_output))
 
 
 def conv2d_weight(
@@ -134,8 +141,9 @@ def conv2d_weight(
     >>> grad.conv2d_weight([[[1.0, 2.0, 4.0]]], (1, 1, 1, 2), [[[1.0, 1.0]]])
     array([[[[3., 6.]]]])
     """
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     calls = backend(device, input, "input")
+    input, padding, _ = cropped(input, padding, 2, "input")
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
     size, dtypes = shape("weight_size", weight_size), (input.dtype, grad_output.dtype)
     spec = conv_spec(input.shape, size, dtypes, **options, names="input, weight_size")
@@ -278,10 +286,19 @@ def avg_pool2d(
 
 def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
     calls = backend(device, input, "input")
+    input, options["padding"], cut = cropped(input, options["padding"], 2, "input")
     input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
     spec = pool_spec(op, input.shape, native("input", input.dtype), **options, name="input")
     _check_shape(grad_output, spec.output_shape, "input", (input,), options)
-    return calls.pool_gradient(spec, input, grad_output, out)
+    if cut is None:
+        return calls.pool_gradient(spec, input, grad_output, out)
+    _check_place(grad_output)
+    return cut.put_back(calls.pool_gradient(spec, input, grad_output, None), out, (input, grad_output))
+
+
+def _check_place(grad_output: Any) -> None:
+    if not isinstance(grad_output, np.ndarray):
+        raise ValueError("gradients with negative padding are of NumPy arrays: cut pixels off the input instead")
 
 
 def _check_shape(

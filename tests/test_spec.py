@@ -78,7 +78,7 @@ NO_PAIR = [*NO_POSITIVE, (), [], (1,), (1, 2, 3), ((1, 2), (3, 4)), (1, 0), (0, 
            (1, None), (True, 1), (1.0, 1), np.ones(3, int), np.ones(2), np.ones((2, 2), int), np.zeros(2, int),
            range(2), iter((1, 1))]
 NO_PADDING = [-1, -(2**70), 2**31, 2**40, 2**70, None, *NO_INTEGER, "full", "SAME", "same_upper", (), (1,), (1, 2, 3),
-              (1, -1), (0, 2**40), (NAN, 1), ((1, 2), 3), (1, (2, 3)), ((1, 2), (3,)), ((1, 2), (3, -4)),
+              (1, -1), (0, 2**40), (NAN, 1), ((1, 2), 3), (1, (2, 3)), ((1, 2), (3,)), ((1, 2), (3, -70)),
               ((1, 2), (3, 4.0)), ((1, 2, 3), (4, 5, 6)), [[1, 2]], [[1, 2], [3, 4], [5, 6]], [[[1, 2]], [[3, 4]]],
               ((), ()), np.ones((2, 2)), np.ones((3, 2), int), np.ones(4, int), ("same", "same"), (None, None)]
 NO_ARRAY = [None, "x", b"x", 1j, object(), {}, {1, 2}, [[1, 2], [3]], [[[[1, 2], [3]]]], [None], ["1"],
@@ -154,7 +154,7 @@ BAD: dict[str, dict[str, list]] = {
         "x": [*NO_ARRAY, X, SIGNAL[0, 0], SIGNAL[:, :, :0], SIGNAL[:, :0]],
         "weight": [*NO_ARRAY, WEIGHT, WEIGHT[0, 0]],
         "stride": [None, *NO_POSITIVE, (1, 2), (0,)],
-        "padding": [*NO_POSITIVE[1:], None, (1, 2), ((1, 2, 3),), ((1, -1),), ((1, 2), (3, 4)), "full"],
+        "padding": [*NO_POSITIVE[1:], None, (1, 2), ((1, 2, 3),), ((1, -70),), ((1, 2), (3, 4)), "full"],
     },
     "conv3d": {
         "x": [*NO_ARRAY, X, VOLUME[0, 0], VOLUME[:, :, :, :0], VOLUME[:, :0], np.ones((1, 1, 1, 1, 1, 1))],
@@ -162,7 +162,7 @@ BAD: dict[str, dict[str, list]] = {
         "bias": [BIAS[:3]],
         "stride": [None, *NO_POSITIVE, (1, 2), (1, 2, 0), (1, 2, 3, 4)],
         "dilation": [None, (1, 2), (1, 2, 1.0)],
-        "padding": [*NO_POSITIVE[1:], None, (1, 2), ((1, 2), (3, 4)), ((1, 2), (3, 4), 5), ((1, 2), (3, 4), (5, -6)),
+        "padding": [*NO_POSITIVE[1:], None, (1, 2), ((1, 2), (3, 4)), ((1, 2), (3, 4), 5), ((1, 2), (3, 4), (5, -70)),
                     "full"],
         "groups": [2, 5],
         "algorithm": NO_ALGORITHM,

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
+from .crop import cropped
 from .device import backend
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d"]
@@ -166,6 +167,8 @@ def sum_pool(
 ) -> Any:
     """Average or Lp pooling along `axes` spatial axes; the arguments are those of `avg_pool2d` or `lp_pool2d`."""
     calls = backend(device, x)
+    if type(padding) is not int:
+        x, padding, _ = cropped(x, padding, axes)
     x = calls.operand("x", x)
     spec = pool_spec(
         op,

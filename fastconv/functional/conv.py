@@ -13,6 +13,7 @@ import numpy as np
 
 from ..specs.arrays import array
 from ..specs.conv import ConvSpec, conv_spec
+from .crop import cropped
 from .device import backend
 
 __all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
@@ -118,7 +119,8 @@ def conv2d(
         Step of the window and spacing of its taps, vertical first.
     padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
         Zeros around the input: on all sides; (vertical, horizontal); ((top, bottom), (left, right)); none; or as
-        many as make the output ``ceil(size / stride)``, the odd one at the end ("same") or start ("same_lower").
+        many as make the output ``ceil(size / stride)``, the odd one at the end ("same") or start ("same_lower"). In
+        pairs a side may be negative: so many pixels are cut off there, as in JAX.
     groups : int
         The channels are split into this many independent convolutions.
     activation : {"relu"}, optional
@@ -199,6 +201,8 @@ def convolve(
 ) -> Any:
     """Convolve along `axes` spatial axes; the arguments are those of `conv2d`."""
     calls = backend(device, x)
+    if type(padding) is not int:
+        x, padding, _ = cropped(x, padding, axes)
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)
     spec = conv_spec(

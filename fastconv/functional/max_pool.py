@@ -13,6 +13,7 @@ import numpy as np
 from ..specs.arguments import flag
 from ..specs.dtypes import native
 from ..specs.pool import check_places, pool_spec, unpool_spec
+from .crop import cropped
 from .device import backend
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
@@ -243,7 +244,13 @@ def pick_pool(
 ) -> Any:
     """What `max_pool2d` or `min_pool2d` does, along so many spatial axes."""
     calls = backend(device, x)
-    x = calls.operand("x", x)
+    cut = None
+    if type(padding) is not int:
+        x, padding, cut = cropped(x, padding, axes)
+    x, return_indices = calls.operand("x", x), flag("return_indices", return_indices)
+    if cut and return_indices and not isinstance(x, np.ndarray):
+        raise ValueError("return_indices with negative padding is for NumPy arrays: cut pixels off x instead")
     window = kernel_size, stride, padding, dilation
     spec = pool_spec(op, x.shape, native("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
-    return calls.pool(spec, x, flag("return_indices", return_indices), algorithm, out)
+    made = calls.pool(spec, x, return_indices, algorithm, out)
+    return (made[0], cut.places(made[1])) if cut and return_indices else made

@@ -9,8 +9,10 @@ import numpy as np
 
 from ..planner.plan import Plan
 from ..specs.arguments import flag, shape
+from ..specs.arrays import array
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.conv_transpose import Geometry, TransposeSpec, transpose_spec
+from .crop import Cut, cropped_shape
 from .device import backend
 
 __all__ = [
@@ -100,6 +102,7 @@ def _plan_convolution(
     measure: bool,
 ) -> Plan:
     """Plan a convolution along `axes` spatial axes; the arguments are those of `plan_conv2d`."""
+    x_shape, padding, cut = cropped_shape(shape("x_shape", x_shape), padding, axes)
 
     def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> ConvSpec:
         return conv_spec(
@@ -117,7 +120,45 @@ def _plan_convolution(
             names="x_shape, weight",
         )
 
-    return _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure)
+    plan = _plan(spec, x_shape, weight, bias, dtype, algorithm, device, measure)
+    return PlanOfPart(plan, cut) if cut else plan
+
+
+class PlanOfPart(Plan):
+    """A plan of inputs of which negative padding leaves a part: that for the part."""
+
+    def __init__(self, plan: Plan, cut: Cut) -> None:
+        super().__init__(plan.problem)
+        self._plan, self._cut = plan, cut
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlanOfPart, (self._plan, self._cut)
+
+    def __repr__(self) -> str:
+        left = ", ".join(f"{part.start}:{part.stop}" for part in self._cut.parts)
+        return f"<of x[..., {left}]: {self._plan!r}>"
+
+    @property
+    def algorithm(self) -> str:
+        """Name of the algorithm that runs."""
+        return self._plan.algorithm
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory a call needs beside input and output, in bytes."""
+        return self._plan.scratch_bytes
+
+    @property
+    def x_shape(self) -> tuple[int, ...]:
+        """Shape of the input."""
+        return self._cut.shape
+
+    def __call__(self, x: Any, out: Any = None) -> Any:
+        """The result for `x`, as of the plan for the part."""
+        x = x if hasattr(x, "shape") else array("x", x)
+        if tuple(x.shape) != self.x_shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}, but the plan is for {self.x_shape}")
+        return self._plan(self._cut.of(x), out)
 
 
 def plan_conv1d(

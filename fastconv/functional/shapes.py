@@ -9,6 +9,7 @@ from typing import Any
 from ..base.values import shown
 from ..specs import arguments
 from ..specs.arguments import Sizes, extent, flag, integer, paddings, per_axis
+from .crop import cropped_shape
 
 
 def output_shape(
@@ -73,6 +74,7 @@ def output_shape(
         raise ValueError(f"x_shape must end in {axes} spatial sizes of at least 1, got {shown(shape)}")
     step, gap = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     window = _window(per_axis("kernel_size", kernel_size, 1, axes), gap)
+    size, padding, _ = cropped_shape(size, padding, axes)
     pads = paddings(padding, size, window, step)
     rounding = flag("ceil_mode", ceil_mode)
     sizes = [extent(*axis, ceil_mode=rounding) for axis in zip(size, window, pads, step, strict=True)]

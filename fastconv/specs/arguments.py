@@ -89,10 +89,12 @@ _NESTED = {
 }
 
 
-def paddings(value: object, size: Sizes, window: Sizes, stride: Sizes, name: str = "padding") -> Sides:
+def paddings(
+    value: object, size: Sizes, window: Sizes, stride: Sizes, name: str = "padding", low: int = 0
+) -> Sides:  # fmt: skip
     """Padding in any accepted form as two numbers for each axis of `size`: before the input and behind it.
 
-    `window` is the effective window, ``dilation * (kernel - 1) + 1``.
+    `window` is the effective window, ``dilation * (kernel - 1) + 1``, and `low` the least of numbers in pairs.
     """
     axes = len(size)
     if isinstance(value, str):
@@ -106,8 +108,40 @@ def paddings(value: object, size: Sizes, window: Sizes, stride: Sizes, name: str
     if _is_nested(value):
         if len(value) != axes or not all(_is_sequence(item) and len(item) == 2 for item in value):
             raise ValueError(f"{name} as {_NESTED[axes]}, got {shown(value)}")
-        return tuple([pair(f"{name}[{axis}]", sides, 0) for axis, sides in enumerate(value)])
+        return tuple([pair(f"{name}[{axis}]", sides, low) for axis, sides in enumerate(value)])
     return tuple([(side, side) for side in per_axis(name, value, 0, axes)])
+
+
+def crops(padding: Any) -> bool:
+    """Whether padding by side has a negative side; not of what is no padding, which others refuse."""
+    if type(padding) is int or isinstance(padding, str):
+        return False
+    try:
+        for sides in padding:
+            if type(sides) is int:
+                return False
+            if min(sides) < 0:
+                return True
+    except (TypeError, ValueError):
+        pass
+    return False
+
+
+def crop(padding: Any, size: Sizes, axes: int) -> tuple[Any, tuple[slice, ...]]:
+    """Padding with 0 for negative sides, and which part of each axis these leave; none where there are none, or where
+    `size` has not so many axes."""
+    if not crops(padding):
+        return padding, ()
+    ones, parts = (1,) * axes, []
+    sides = paddings(padding, ones, ones, ones, low=-LIMIT)
+    padded = tuple([(max(0, before), max(0, behind)) for before, behind in sides])
+    if len(size) != axes:
+        return padded, ()
+    for axis, (pixels, (before, behind)) in enumerate(zip(size, sides, strict=True)):
+        parts.append(slice(max(0, -before), pixels - max(0, -behind)))
+        if pixels and parts[-1].start >= parts[-1].stop:
+            raise ValueError(f"padding[{axis}] cuts off all {pixels} pixels of its axis, got {(before, behind)}")
+    return padded, tuple(parts)
 
 
 def frozen_padding(value: object, axes: int = 2) -> Any:

@@ -19,6 +19,7 @@ from small import SIMULATED
 from test_cuda_conv import unsupported
 
 import fastconv
+from fastconv import grad
 from fastconv.cuda.system.arrays import SimulatedArray
 from fastconv.specs.dtypes import BFLOAT16
 
@@ -168,6 +169,29 @@ def test_addresses_that_are_no_multiples_of_16(dtype: str, kernel: int, last: bo
         out = out[begin : begin + expected.size].reshape(expected.shape)
         fastconv.conv2d(SimulatedArray(x), SimulatedArray(weight), out=SimulatedArray(out), algorithm="implicit_gemm")
         assert_close(out, expected, scale)
+
+
+def test_negative_padding_cuts_pixels_off(library: Library) -> None:
+    x, weight, padding = values((2, 3, 6, 7), "float32"), values((4, 3, 2, 3), "float32", 1), ((-1, 2), (1, -2))
+    part, rest = x[:, :, 1:, :-2], ((0, 2), (1, 0))
+    for device, put, get in ((None, library.put, library.get), ("cuda", np.array, np.array)):
+        given, kernel = put(x), put(weight)
+        expected, scale = reference.conv2d(part, weight, padding=rest)
+        assert_close(get(fastconv.conv2d(given, kernel, padding=padding, device=device)), expected, scale)
+        plan = fastconv.plan_conv2d(x.shape, kernel, padding=padding, device=device)
+        assert_close(get(plan(given)), expected, scale)
+        best = fastconv.max_pool2d(given, 3, 2, padding, device=device)
+        np.testing.assert_array_equal(get(best), reference.max_pool2d(part, 3, 2, rest)[0])
+        mean = fastconv.avg_pool2d(given, 3, 2, padding, device=device)
+        assert_close(get(mean), *reference.avg_pool2d(part, 3, 2, rest))
+        signal = put(np.ones_like(expected))
+        for_weight = grad.conv2d_weight(given, weight.shape, signal, padding=padding, device=device)
+        exact = reference.conv2d_gradients(part, weight.shape, weight, np.ones_like(expected), padding=rest)[1]
+        np.testing.assert_allclose(get(for_weight), exact, atol=1e-5)
+    with pytest.raises(ValueError, match="return_indices with negative padding is for NumPy arrays"):
+        fastconv.max_pool2d(library.put(x), 3, 2, padding, return_indices=True)
+    with pytest.raises(ValueError, match="gradients with negative padding are of NumPy arrays"):
+        grad.avg_pool2d(library.put(x), library.put(x[:, :, :3, :2]), 3, 2, padding)
 
 
 @pytest.mark.parametrize("algorithm", fastconv.algorithms("max_pool2d", "cuda"))
