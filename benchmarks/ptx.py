@@ -34,8 +34,9 @@ from fastconv.planner import choose
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.conv_transpose import TransposeSpec
 from fastconv.specs.dtypes import BFLOAT16
-from fastconv.specs.pool import PoolSpec, UnpoolSpec, adaptive_spec, pool_spec
+from fastconv.specs.pool import PoolSpec, adaptive_spec, pool_spec
 from fastconv.specs.unfold import unfold_spec
+from fastconv.specs.unpool import UnpoolSpec
 
 CAPABILITIES = ((8, 0), (9, 0))
 DTYPES = (*map(np.dtype, ("float32", "float16", "float64", "int8", "int64")), BFLOAT16)

@@ -8,14 +8,8 @@ from .functional.conv_transpose import conv_transpose1d, conv_transpose2d, conv_
 from .functional.lp_pool import lp_pool1d, lp_pool2d, lp_pool3d
 from .functional.max_pool import max_pool1d, max_pool2d, max_pool3d, max_unpool2d
 from .functional.min_pool import min_pool1d, min_pool2d, min_pool3d
-from .functional.plans import (
-    plan_conv1d,
-    plan_conv2d,
-    plan_conv3d,
-    plan_conv_transpose1d,
-    plan_conv_transpose2d,
-    plan_conv_transpose3d,
-)
+from .functional.plans import plan_conv1d, plan_conv2d, plan_conv3d
+from .functional.plans_transposed import plan_conv_transpose1d, plan_conv_transpose2d, plan_conv_transpose3d
 from .functional.settings import algorithms, get_num_threads, num_threads, set_num_threads
 from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d

@@ -25,16 +25,17 @@ IMAGE, KERNEL, X, WEIGHT = ONES[2][0, 0], KERNELS[2][0, 0], ONES[2], KERNELS[2]
 GOOD: dict[str, tuple[Any, ...]] = {
     **{f"{start}{op}{axes}d": (ONES[axes].shape if start else ONES[axes], KERNELS[axes])
        for start in ("", "plan_") for op in ("conv", "conv_transpose") for axes in (1, 2, 3)},
-    **{f"{op}_pool{axes}d": (ONES[axes], 2) for op in ("max", "avg") for axes in (1, 2, 3)},
+    **{f"{op}_pool{axes}d": (ONES[axes], 2) for op in ("max", "min", "avg") for axes in (1, 2, 3)},
     **{f"lp_pool{axes}d": (ONES[axes], 2, 2) for axes in (1, 2, 3)},
     "adaptive_avg_pool2d": (X, 3), "adaptive_max_pool2d": (X, 3), "max_unpool2d": (X, np.zeros(X.shape, int), 2),
     "corr2d": (IMAGE, KERNEL), "corr2d_matrix": (KERNEL, (5, 5)), "unfold2d": (X, 2),
     "fold2d": (np.ones((4, 16)), 5, 2),
-    "algorithms": (), "get_num_threads": (), "set_num_threads": (None,), "output_shape": (X.shape, 2),
-    "receptive_field": ([2, 2],), "warmup": ("unfold2d",), "compare": (X, WEIGHT),
+    "algorithms": (), "get_num_threads": (), "set_num_threads": (None,), "num_threads": (1,),
+    "output_shape": (X.shape, 2), "receptive_field": ([2, 2],), "warmup": ("unfold2d",), "compare": (X, WEIGHT),
     "signal.convolve2d": (IMAGE, KERNEL), "signal.correlate2d": (IMAGE, KERNEL),
     "grad.conv2d_input": (X.shape, WEIGHT, X[..., :4, :4]), "grad.conv2d_weight": (X, WEIGHT.shape, X[..., :4, :4]),
-    "grad.max_pool2d": (X, X[..., :2, :2], 2), "grad.avg_pool2d": (X, X[..., :2, :2], 2),
+    "grad.max_pool2d": (X, X[..., :2, :2], 2), "grad.min_pool2d": (X, X[..., :2, :2], 2),
+    "grad.avg_pool2d": (X, X[..., :2, :2], 2),
 }  # fmt: skip
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     f"{prefix}{name}": getattr(module, name)

@@ -356,13 +356,13 @@ def test_outlines_of_winograd() -> None:
 
 def test_spans_of_rows() -> None:
     """The blocks of `weight_pixels` are those of its tables."""
-    from fastconv.cpu.algorithms import weight_pixels
+    from fastconv.cpu.shared import pixel_blocking
 
     random = np.random.default_rng(0)
     for channels, kh, stride, dilation, size in random.integers(1, 9, (300, 5)).tolist():
         spec = conv_spec((1, 2, 80, 9), (channels, 2, kh, 3), (FLOAT32,), stride=(stride, 1), dilation=(dilation, 1))
-        blocks = [[down for *_, down in block] for _, block in weight_pixels._row_blocks(spec, size)]
-        found = sorted(span for count, span in weight_pixels._spans(spec, size) for _ in range(count))
+        blocks = [[down for *_, down in block] for _, block in pixel_blocking._row_blocks(spec, size)]
+        found = sorted(span for count, span in pixel_blocking.row_spans(spec, size) for _ in range(count))
         assert found == sorted(max(block) - min(block) for block in blocks)
 
 

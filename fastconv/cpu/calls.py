@@ -13,8 +13,9 @@ from ..specs.arrays import array, computed_array, copied, hand_over, kernel_read
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import computed, gradient_dtype, named_dtype
-from ..specs.pool import PoolSpec, UnpoolSpec
+from ..specs.pool import PoolSpec
 from ..specs.unfold import columns_shape
+from ..specs.unpool import UnpoolSpec
 from . import planner
 from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe

@@ -18,8 +18,9 @@ from ..specs.arrays import computed_array, hand_over, result_array
 from ..specs.conv import ConvSpec, filter_spec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import gradient_dtype, named_dtype, native
-from ..specs.pool import PoolSpec, UnpoolSpec
+from ..specs.pool import PoolSpec
 from ..specs.unfold import columns_shape
+from ..specs.unpool import UnpoolSpec
 from . import planner
 from .algorithms.gradient_gather import like
 from .driver import Given, Job, Wanted, run

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..specs.arguments import flag
 from ..specs.dtypes import native
-from ..specs.pool import check_places, pool_spec, unpool_spec
+from ..specs.pool import pool_spec
+from ..specs.unpool import check_places, unpool_spec
 from .crop import cropped
 from .device import backend
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ..base.values import shown
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
-from ..specs.pool import PoolSpec, UnpoolSpec
+from ..specs.pool import PoolSpec
+from ..specs.unpool import UnpoolSpec
 from . import remember
 from .contract import Algorithm, trait
 

@@ -143,7 +143,7 @@ class Comparison:
 
         view = Table()
         for index, header in enumerate(HEADERS):
-            view.add_column(header, justify="right" if index else "left")
+            view.add_column(header, justify="right" if index else "left", no_wrap=not index)
         for row in self.rows:
             if row.reason is None:
                 view.add_row(*_cells(row), style="bold green" if row.is_auto else None)

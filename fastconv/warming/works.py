@@ -25,8 +25,9 @@ from ..planner.choose import name, operation
 from ..planner.plan import Plan
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.conv_transpose import TransposeSpec
-from ..specs.pool import PoolSpec, UnpoolSpec, adaptive_spec, pool_spec
+from ..specs.pool import PoolSpec, adaptive_spec, pool_spec
 from ..specs.unfold import columns_shape
+from ..specs.unpool import UnpoolSpec
 from .team import Unit, Work
 
 # -- problems ------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import math
 import numpy as np
 from numba import prange
 
-from ...specs.pool import UnpoolSpec
+from ...specs.unpool import UnpoolSpec
 from ..machine import Machine
 from ..system.kernels import MOVED, kernel
 

@@ -25,7 +25,6 @@ Source: Georganas et al., Anatomy of high-performance deep learning convolutions
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -36,6 +35,21 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
+from ..shared.channel_blocking import (
+    Blocking,
+    block_count,
+    block_sizes,
+    blocking_of,
+    panel_count,
+    panel_size,
+    patch_size,
+    pixel_offsets,
+    rows_that_see,
+    run_starts,
+    seen_extent,
+    tap_places,
+    task_shares,
+)
 from ..shared.patch import transposed_address, zeros
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
@@ -43,114 +57,15 @@ from ..system.memory import scratch_rows
 from ..system.threads import masked_threads
 from ..tiles import simd
 from ..tiles.gradient_tiles import added_product_address
-from ..tiles.register_tile import tile_shape
 from . import weight_naive
 
-#: Most pixels of a block, and most columns: a panel of them and what they see stay in the second-level cache.
-PIXELS, COLUMNS = 512, 64
-#: Most bytes of a patch that the tiles of a run read: where there are many channels, a block has fewer pixels.
-PATCH_BYTES = 384 << 10
-#: Bytes that are packed at a time, unless one block has more.
-PACKED_BYTES = 6 << 20
 #: Most bytes of a patch: in a larger one, dilation or padding would be so large that nearly all of it were zeros.
 LIMIT_BYTES = 64 << 20
-#: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
-SMALL = 2e7
-#: Horizontal stride beyond which, if it exceeds the window, too, only the columns that are seen are packed.
-FAR = 8
-
-
-class Blocking(NamedTuple):
-    """The blocks of pixels, runs and tiles that a problem is cut into."""
-
-    rows: int
-    """Rows of a tile: elements of a run."""
-    vectors: int
-    """Vectors of a tile, and of a panel of o."""
-    run: int
-    """Elements of a run: of x, what a tap, or all taps of a kernel's row, find in one piece."""
-    runs: int
-    """Runs of a kernel."""
-    block_h: int
-    block_w: int
-    """Output rows and columns of a block."""
-    step: tuple[int, int]
-    """Rows and columns of a patch between neighbouring outputs."""
-    patch: tuple[int, int]
-    """Rows and columns of a patch."""
-
-
-@lru_cache(maxsize=4096)
-def _blocking(spec: ConvSpec) -> Blocking:
-    lanes, (most, wide) = simd.lanes(spec.acc_dtype), tile_shape()
-    vectors = 1 if spec.c_out // spec.groups <= lanes else wide
-    c_group = spec.c_in // spec.groups
-    together = spec.dilation[1] == 1 or spec.kw == 1
-    run, runs = (spec.kw * c_group, spec.kh) if together else (c_group, spec.kh * spec.kw)
-    rows = -(-run // -(-run // most))
-    if spec.flops < SMALL:
-        rows = most // 2 if run <= most // 2 else most
-    window = [(k - 1) * d + 1 for k, d in zip((spec.kh, spec.kw), spec.dilation, strict=True)]
-    step = (min(spec.stride[0], window[0]), spec.stride[1] if spec.stride[1] <= max(window[1], FAR) else window[1])
-
-    def patch(block_h: int, block_w: int) -> tuple[int, int]:
-        return (block_h - 1) * step[0] + window[0], (block_w - 1) * step[1] + window[1]
-
-    block_w = _even(spec.ow, COLUMNS)
-    block_h = _even(spec.oh, max(1, PIXELS // block_w))
-    line = ((block_w - 1) * step[1] * c_group + run) * spec.acc_dtype.itemsize
-    block_h = _even(spec.oh, max(1, min(block_h, (PATCH_BYTES // line - 1) // step[0] + 1)))
-    return Blocking(rows, vectors, run, runs, block_h, block_w, step, patch(block_h, block_w))
-
-
-def _even(size: int, most: int) -> int:
-    """The size of equal parts of `size`, as few as there can be of at most `most` each."""
-    return -(-size // -(-size // most))
-
-
-def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
-    """Elements of a patch of one group, with room behind for a tile to read."""
-    return math.prod(plan.patch) * (spec.c_in // spec.groups) + plan.rows
-
-
-def _panel(spec: ConvSpec, plan: Blocking) -> int:
-    """Channels of a panel."""
-    return plan.vectors * simd.lanes(spec.acc_dtype)
-
-
-def _panels(spec: ConvSpec, plan: Blocking) -> int:
-    """Panels of a group."""
-    return -(-(spec.c_out // spec.groups) // _panel(spec, plan))
-
-
-def _blocks(spec: ConvSpec, plan: Blocking) -> int:
-    return spec.n * -(-spec.oh // plan.block_h) * -(-spec.ow // plan.block_w)
-
-
-def _sizes(spec: ConvSpec, plan: Blocking) -> tuple[int, int, int, int]:
-    """Elements of the patches and of the panels of one block, blocks packed at a time, and sums of a panel."""
-    patches = spec.groups * _patch_size(spec, plan)
-    panels = spec.groups * _panels(spec, plan) * plan.block_h * plan.block_w * _panel(spec, plan)
-    together = max(1, min(_blocks(spec, plan), PACKED_BYTES // ((patches + panels) * spec.acc_dtype.itemsize)))
-    return patches, panels, together, plan.runs * _pitch(plan) * _panel(spec, plan)
-
-
-def _pitch(plan: Blocking) -> int:
-    """Rows of the sums from one run to the next."""
-    return -(-plan.run // plan.rows) * plan.rows
-
-
-def _shares(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, int]:
-    """Number of tasks of a panel, and of panels whose sums are kept: all, or those in work if each is done at once."""
-    panels, (_, _, together, _) = spec.groups * _panels(spec, plan), _sizes(spec, plan)
-    shares = min(plan.runs * _pitch(plan) // plan.rows, -(-4 * threads // panels)) if threads > 1 else 1
-    at_once = shares == 1 and _blocks(spec, plan) <= together
-    return shares, min(threads, panels) if at_once else panels
 
 
 def supports(spec: ConvSpec) -> str | None:
-    plan = _blocking(spec)
-    size = spec.groups * _patch_size(spec, plan) * spec.acc_dtype.itemsize
+    plan = blocking_of(spec)
+    size = spec.groups * patch_size(spec, plan) * spec.acc_dtype.itemsize
     if size > LIMIT_BYTES:
         return f"what a block of outputs sees would take {size >> 20} MiB, padding and dilation counted, more than " \
                f"{LIMIT_BYTES >> 20} MiB"
@@ -160,9 +75,9 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    plan, size = _blocking(spec), spec.acc_dtype.itemsize
-    patches, panels, _, sums = _sizes(spec, plan)
-    blocks, sums = _blocks(spec, plan), sums * spec.groups * _panels(spec, plan)
+    plan, size = blocking_of(spec), spec.acc_dtype.itemsize
+    patches, panels, _, sums = block_sizes(spec, plan)
+    blocks, sums = block_count(spec, plan), sums * spec.groups * panel_count(spec, plan)
     seen = _seen_share(spec)
     pixels = blocks * plan.block_h * plan.block_w * seen
     rate = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
@@ -177,7 +92,7 @@ LOOKED_AT = 8
 
 
 def _seen_share(spec: ConvSpec) -> float:
-    """Share of the output rows for which a tap sees the image, on average; see `_seen_rows`."""
+    """Share of the output rows for which a tap sees the image, on average; see `rows_that_see`."""
     taps = range(spec.kh) if spec.kh <= LOOKED_AT else [k * (spec.kh - 1) // (LOOKED_AT - 1) for k in range(LOOKED_AT)]
     (stride, _), (dilation, _), (top, _), seen = spec.stride, spec.dilation, spec.padding[0], 0
     for tap in taps:
@@ -188,14 +103,14 @@ def _seen_share(spec: ConvSpec) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    plan, threads = _blocking(spec), masked_threads()
+    plan, threads = blocking_of(spec), masked_threads()
     return _edges(spec, plan, threads)[-1] * spec.acc_dtype.itemsize
 
 
 def _edges(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, ...]:
     """The ends of the patches, panels, sums, and lines (each thread has its own) in the scratch."""
-    patches, panels, together, sums = _sizes(spec, plan)
-    kept, lines = _shares(spec, plan, threads)[1], threads * simd.lanes(spec.acc_dtype) ** 2
+    patches, panels, together, sums = block_sizes(spec, plan)
+    kept, lines = task_shares(spec, plan, threads)[1], threads * simd.lanes(spec.acc_dtype) ** 2
     return tuple(accumulate((patches * together, panels * together, sums * kept, lines)))
 
 
@@ -223,12 +138,12 @@ class Prepared(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _prepared(spec: ConvSpec, threads: int) -> Prepared:
-    plan, lanes, blocks = _blocking(spec), simd.lanes(spec.acc_dtype), _blocks(spec, _blocking(spec))
-    together, edges = _sizes(spec, plan)[2], _edges(spec, plan, threads)
-    (shares, kept), panels = _shares(spec, plan, threads), spec.groups * _panels(spec, plan)
+    plan, lanes, blocks = blocking_of(spec), simd.lanes(spec.acc_dtype), block_count(spec, blocking_of(spec))
+    together, edges = block_sizes(spec, plan)[2], _edges(spec, plan, threads)
+    (shares, kept), panels = task_shares(spec, plan, threads), spec.groups * panel_count(spec, plan)
     pads = spec.padding[0][0], spec.padding[1][0]
     blocking = (shares, spec.groups, plan.block_h, plan.block_w, *spec.stride, *plan.step, *pads, *plan.patch)
-    numbers = (*blocking, *_seen(spec), plan.run, plan.rows, _panel(spec, plan), lanes, int(kept < panels))
+    numbers = (*blocking, *seen_extent(spec), plan.run, plan.rows, panel_size(spec, plan), lanes, int(kept < panels))
     turns = [(first, min(together, blocks - first), *numbers, int(shares == 1 and first + together >= blocks))
              for first in range(0, blocks, together)]  # fmt: skip
     if blocks and shares > 1:
@@ -240,7 +155,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
         product=added_product_address(plan.rows, plan.vectors, spec.acc_dtype),
         row=-(-edges[-1] // threads),
         edges=edges,
-        tables=(_offsets(spec, plan), _starts(spec, plan), _seen_rows(spec, plan), _places(spec, plan)),
+        tables=(pixel_offsets(spec, plan), run_starts(spec, plan), rows_that_see(spec, plan), tap_places(spec, plan)),
         tasks=panels * shares,
         turns=tuple(turns),
         spread=any(chain(*spec.padding)) or spec.ow % plan.block_w > 0,
@@ -264,41 +179,6 @@ def run(spec: ConvSpec, x: np.ndarray, grad: np.ndarray, out: np.ndarray) -> Non
         this.multiply.call(this.product, grad, packed_x, packed_grad, totals, lines, out, finite, *this.tables, numbers)
     if this.spread and not finite.all():
         weight_naive.make_again(spec, x, grad, out)
-
-
-def _seen(spec: ConvSpec) -> tuple[int, int]:
-    """Rows and columns of the padded input that some output sees."""
-    return tuple(
-        (count - 1) * stride + (k - 1) * d + 1
-        for count, stride, k, d in zip((spec.oh, spec.ow), spec.stride, (spec.kh, spec.kw), spec.dilation, strict=True)
-    )  # type: ignore[return-value] # two of them
-
-
-def _offsets(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Elements of a patch from a block's first pixel to each."""
-    i, j = np.ogrid[: plan.block_h, : plan.block_w]
-    return ((i * plan.step[0] * plan.patch[1] + j * plan.step[1]) * (spec.c_in // spec.groups)).reshape(-1)
-
-
-def _starts(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Starts of the runs in a patch."""
-    a, b = np.ogrid[: spec.kh, : plan.runs // spec.kh]
-    return ((a * spec.dilation[0] * plan.patch[1] + b * spec.dilation[1]) * (spec.c_in // spec.groups)).reshape(-1)
-
-
-def _seen_rows(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """(runs, 2): the first and the end of the output rows for which a run sees the image, not just padding above or
-    below; the other rows are not multiplied."""
-    down = np.repeat(np.arange(spec.kh) * spec.dilation[0], plan.runs // spec.kh) - spec.padding[0][0]
-    first = np.clip(-(down // spec.stride[0]), 0, spec.oh)
-    return np.stack([first, np.clip((spec.h - 1 - down) // spec.stride[0] + 1, first, spec.oh)], axis=1)
-
-
-def _places(spec: ConvSpec, plan: Blocking) -> np.ndarray:
-    """Starts of the taps' channels in a panel's sums."""
-    a, b = np.divmod(np.arange(spec.kh * spec.kw), spec.kw)
-    within = plan.runs == spec.kh  # the taps of a kernel's row are one run
-    return a * _pitch(plan) + b * (spec.c_in // spec.groups) if within else (a * spec.kw + b) * _pitch(plan)
 
 
 @jit

@@ -24,7 +24,6 @@ Source: Georganas et al., SC 2018, as for `channels`, for sums over pixels; the 
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,6 +34,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
+from ..shared.pixel_blocking import blocking_of, row_spans, tables_of
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
 from ..system.memory import scratch_rows
@@ -44,164 +44,13 @@ from ..tiles.deal import split
 from ..tiles.gradient_tiles import outer_sums_address
 from . import weight_naive
 
-#: Bytes of a block's runs of `x` and `grad`: they stay in the first-level cache, if it is large enough, or the second.
-BLOCK_BYTES = 48 << 10
-#: Most vectors along a run: a float32 sum of so few products loses no accuracy that matters.
-STEPS = 256
-#: Below this many operations one of two tiles is taken, with idle rows: others are not worth compiling.
-SMALL = 5e6
 #: Most bytes of a block: in a larger one, dilation or padding would be so large that nearly all of it were zeros.
 LIMIT_BYTES = 8 << 20
 
 
-class Blocking(NamedTuple):
-    """The blocks of rows and the tiles that a problem is cut into."""
-
-    rows: int
-    columns: int
-    """Rows and columns of a tile."""
-    row_blocks: int
-    column_blocks: int
-    """Numbers of rows and columns of tiles."""
-    block_h: int
-    """Output rows of a block."""
-    pitch: int
-    """Elements from row to row in a run."""
-    plane: int
-    """Elements of a phase of one channel of x."""
-    margin: int
-    """Zeros before and behind a channel of `grad`."""
-    signal: int
-    """Elements of a channel of `grad`, zeros included."""
-
-
-def _tile(rows: int, columns: int) -> tuple[int, int]:
-    """The tile that stays in registers and has the least idle products for so many rows and columns."""
-    room = simd.registers() - 1
-    shapes = [(r, min(12, (room - r) // r)) for r in range(1, 6) if r <= rows]
-
-    def work(shape: tuple[int, int]) -> float:
-        r, s = shape
-        s = min(s, columns)
-        high, wide = -(-rows // r), -(-columns // s)
-        s = -(-columns // wide)
-        return high * wide * max(r * s, 1.6 * (r + s))  # unaligned loads take longer than products
-
-    r, s = min(shapes, key=work)
-    wide = -(-columns // min(s, columns))
-    return r, -(-columns // wide)
-
-
-@lru_cache(maxsize=1024)
-def _row_phases(spec: ConvSpec) -> list[list[tuple[int, int]]]:
-    """For each row phase its taps: (tap, how many rows down it lies in the phase's plane)."""
-    rows = np.arange(spec.kh) * spec.dilation[0]
-    return [
-        [(int(tap), int(rows[tap] // spec.stride[0])) for tap in np.flatnonzero(rows % spec.stride[0] == phase)]
-        for phase in patch.phases(spec.kh, spec.dilation[0], spec.stride[0])
-    ]
-
-
-def _row_blocks(spec: ConvSpec, size: int) -> list[tuple[int, list[tuple[int, int, int]]]]:
-    """The rows of tiles: for each the number of its phase, and its up to `size` rows (o, tap, rows down)."""
-    blocks = []
-    for number, taps in enumerate(_row_phases(spec)):
-        every = [(o, tap, down) for o in range(spec.c_out // spec.groups) for tap, down in taps]
-        blocks += [(number, every[at : at + size]) for at in range(0, len(every), size)]
-    return blocks
-
-
-class Tables(NamedTuple):
-    """The places of the runs that tiles multiply, and of the taps that they sum."""
-
-    left: np.ndarray
-    """(row blocks, rows): offsets in `grad`."""
-    begin: np.ndarray
-    """(row blocks, 2): where the runs begin in `x`, and how many vectors long they are."""
-    right: np.ndarray
-    """(column blocks, columns): offsets in `x`."""
-    left_taps: np.ndarray
-    """(row blocks, rows): o * kh + a, or -1 for an idle row."""
-    right_taps: np.ndarray
-    """(column blocks, columns): c * kw + b, or -1 for an idle column."""
-
-
-def _spans(spec: ConvSpec, size: int) -> list[tuple[int, int]]:
-    """Pairs: a number of blocks of `_row_blocks`, and how many rows further down the last tap of each of these blocks
-    lies than the first.
-
-    Taps of a phase are equally far apart. A block of fewer rows than a phase has taps holds the last tap of a channel
-    and the first of the next, if it begins in one channel and ends in another; else it holds neighbouring taps.
-    """
-    channels, phases = spec.c_out // spec.groups, patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0])
-    apart = spec.dilation[0] // math.gcd(spec.dilation[0], spec.stride[0])
-    least, more = divmod(spec.kh, phases)
-    spans = []
-    for taps, number in ((least, phases - more), (least + 1, more)):
-        blocks, rest = divmod(channels * taps, size)
-        if size >= taps:
-            spans += [(number * blocks, taps - 1), (number * (rest > 0), min(rest, taps) - 1)]
-            continue
-        both = channels - 1 - (channels - 1) // (size // math.gcd(taps, size))
-        spans += [(number * both, taps - 1), (number * (blocks - both), size - 1), (number * (rest > 0), rest - 1)]
-    return [(count, span * apart) for count, span in spans if count]
-
-
-@lru_cache(maxsize=4096)
-def _blocking(spec: ConvSpec) -> Blocking:
-    lanes, size = simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
-    phases = patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0])
-    channels, c_group = spec.c_out // spec.groups, spec.c_in // spec.groups
-    high = channels * -(-spec.kh // phases)
-    rows, columns = _tile(high, c_group * spec.kw)
-    if spec.flops < SMALL:
-        rows, columns = (3, 4) if high > 2 else (1, 8)
-    pitch = spec.ow + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
-    reach = (spec.kh - 1) * spec.dilation[0] // spec.stride[0]
-    blocks = _spans(spec, rows)
-    span = max(rows for _, rows in blocks)
-    across = patch.phase_count(spec.kw, spec.dilation[1], spec.stride[1])
-
-    # The most rows that fit, shared out evenly; one, if not even that fits.
-    each = c_group * phases * across
-    room = BLOCK_BYTES // (size * pitch) - each * reach - 2 * channels * span
-    most = min(room // (each + channels), STEPS * lanes // pitch - span)
-    block_h = -(-spec.oh // -(-spec.oh // max(1, min(most, spec.oh))))
-    margin = span * pitch
-    signal = -(-(2 * margin + block_h * pitch) // lanes) * lanes + lanes
-    return Blocking(
-        rows, columns, sum(count for count, _ in blocks), -(-c_group * spec.kw // columns), block_h, pitch,
-        (block_h + reach) * pitch, margin, signal,
-    )  # fmt: skip
-
-
-@lru_cache(maxsize=256)
-def _tables(spec: ConvSpec) -> Tables:
-    plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
-    c_group = spec.c_in // spec.groups
-    across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1])
-    down = len(_row_phases(spec))
-    left, begin, left_taps = [], [], []
-    for number, block in _row_blocks(spec, plan.rows):
-        least, most = min(rows for *_, rows in block), max(rows for *_, rows in block)
-        offsets = [o * plan.signal + plan.margin - (rows - least) * plan.pitch for o, _, rows in block]
-        idle = plan.rows - len(block)
-        left.append(offsets + offsets[:1] * idle)
-        left_taps.append([o * spec.kh + tap for o, tap, _ in block] + [-1] * idle)
-        length = (plan.block_h + most - least) * plan.pitch
-        begin.append((number * across.size * plan.plane + least * plan.pitch, -(-length // lanes)))
-    column = np.arange(spec.kw) * spec.dilation[1]
-    places = np.searchsorted(across, column % spec.stride[1]) * plan.plane + column // spec.stride[1]
-    right = (np.arange(c_group)[:, None] * down * across.size * plan.plane + places).reshape(-1)
-    idle = plan.column_blocks * plan.columns - right.size
-    right_taps = np.append(np.arange(right.size), np.full(idle, -1)).reshape(plan.column_blocks, -1)
-    right_table = np.append(right, np.full(idle, right[0])).reshape(plan.column_blocks, -1)
-    return Tables(np.array(left), np.array(begin), right_table, np.array(left_taps), right_taps)
-
-
 def _sizes(spec: ConvSpec) -> tuple[int, int, int]:
     """Elements of the runs of x and of grad, and of the sums."""
-    plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
+    plan, lanes = blocking_of(spec), simd.lanes(spec.acc_dtype)
     across = patch.phase_count(spec.kw, spec.dilation[1], spec.stride[1])
     planes = spec.c_in // spec.groups * patch.phase_count(spec.kh, spec.dilation[0], spec.stride[0]) * across
     sums = plan.row_blocks * plan.column_blocks * plan.rows * plan.columns * lanes
@@ -223,10 +72,10 @@ def supports(spec: ConvSpec) -> str | None:
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
-    plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
+    plan, lanes = blocking_of(spec), simd.lanes(spec.acc_dtype)
     blocks = spec.n * spec.groups * -(-spec.oh // plan.block_h)
     products = max(plan.rows * plan.columns, 1.6 * (plan.rows + plan.columns))
-    vectors = sum(count * -(-(plan.block_h + span) * plan.pitch // lanes) for count, span in _spans(spec, plan.rows))
+    vectors = sum(count * -(-(plan.block_h + span) * plan.pitch // lanes) for count, span in row_spans(spec, plan.rows))
     steps = vectors * plan.column_blocks
     rate = machine.tile_flops * lanes / 16
     tiles = plan.row_blocks * plan.column_blocks
@@ -262,7 +111,7 @@ class Prepared(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def _prepared(spec: ConvSpec, threads: int) -> Prepared:
-    plan, (seen, signal, sums) = _blocking(spec), _sizes(spec)
+    plan, (seen, signal, sums) = blocking_of(spec), _sizes(spec)
     tiles = plan.row_blocks * plan.column_blocks
     shares = 1 if threads == 1 else max(1, min(tiles, 2 * threads // spec.groups))
     pads, lanes = (spec.padding[0][0], spec.padding[1][0]), simd.lanes(spec.acc_dtype)
@@ -276,7 +125,7 @@ def _prepared(spec: ConvSpec, threads: int) -> Prepared:
         products=outer_sums_address(plan.rows, plan.columns, spec.acc_dtype),
         tasks=spec.groups * shares,
         scratch=seen + signal + sums,
-        tables=(*_tables(spec), down, across, edges),
+        tables=(*tables_of(spec), down, across, edges),
         sizes=(*numbers, *spec.stride, *pads, seen, signal, lanes),
     )
 

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ...specs.dtypes import computed
-from ...specs.pool import UnpoolSpec
+from ...specs.unpool import UnpoolSpec
 from ..machine import Machine
 from ..shared.convert import fill
 from ..shared.im2col import BLOCK
