@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import pair
+from .arguments import Pair, pair
 from .axes import by
 from .conv import HashedOnce, short
 from .dtypes import native
