@@ -48,7 +48,7 @@ TASK_BYTES, COLUMN_BYTES = 64 << 10, 16 << 10
 def supports(spec: PoolSpec) -> str | None:
     if spec.kh != 1:
         return "only windows one row high"
-    if kind(spec)[1] == "power":
+    if kind(spec)[1] in ("square", "power"):
         return "powers would be taken once a tap"
     if spec.ow > 1 and spec.stride[1] > spec.w:
         return "strides beyond the image"

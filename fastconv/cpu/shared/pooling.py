@@ -169,17 +169,29 @@ def _root(total, counts, row, column, norm):
     return simd_pool.root(_divided(total, counts, row, column, norm), norm)
 
 
-#: What is combined instead of the elements: they themselves, their absolute values, or the powers of those.
-RAISED = {"": _untouched, "magnitude": simd_pool.magnitude, "power": simd_pool.power}
+@jit(forceinline=True)
+def _square_root(total, counts, row, column, norm):
+    return simd_pool.square_root(_divided(total, counts, row, column, norm), norm)
+
+
+#: What is combined: the elements, their absolute values, squares, or powers of absolute values; and what makes an
+#: output of a sum of them. Of squares there are kernels of their own, as powers of any number are long to compile.
+RAISED = {
+    "": (_untouched, _divided),
+    "magnitude": (simd_pool.magnitude, _divided),
+    "square": (simd_pool.square, _square_root),
+    "power": (simd_pool.power, _root),
+}
 
 
 @lru_cache(maxsize=8)
 def combine(name: str, raised: str) -> Combine:
+    each, finish = RAISED[raised]
     if name == "max":
-        return Combine("max", _zero if raised else _least, RAISED[raised], simd.larger, _as_it_is)
+        return Combine("max", _zero if raised else _least, each, simd.larger, _as_it_is)
     if name == "min":
-        return Combine("min", _greatest, _untouched, simd.smaller, _as_it_is)
-    return Combine("sum", _zero, RAISED[raised], _plus, _root if raised == "power" else _divided)
+        return Combine("min", _greatest, each, simd.smaller, _as_it_is)
+    return Combine("sum", _zero, each, _plus, finish)
 
 
 def kind(spec: PoolSpec) -> tuple[str, str]:
@@ -187,7 +199,9 @@ def kind(spec: PoolSpec) -> tuple[str, str]:
     with those of the same kind."""
     if spec.op != "lp":
         return spec.op if spec.picks else "sum", ""
-    return "max" if spec.norm == math.inf else "sum", "magnitude" if spec.norm in (1, math.inf) else "power"
+    if spec.norm in (1, math.inf):
+        return "sum" if spec.norm == 1 else "max", "magnitude"
+    return "sum", "square" if spec.norm == 2 else "power"
 
 
 def in_parts(spec: PoolSpec, additions: int) -> bool:
@@ -206,7 +220,7 @@ POWER, POWER_BYTE = 30, 0.6
 
 def powering(spec: PoolSpec) -> tuple[float, float]:
     """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
-    if kind(spec)[1] != "power":
+    if kind(spec)[1] not in ("square", "power"):
         return 0, 0
     lanes = simd.lanes(spec.x_dtype)
     each = POWER * lanes if spec.x_dtype.itemsize == 8 else POWER_BYTE * 4 * lanes

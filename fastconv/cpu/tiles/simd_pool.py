@@ -169,28 +169,30 @@ def _magnitude(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Valu
     return [emit.call(builder, f"llvm.fabs.{emit.suffix(one.type)}", one.type, [one]) for one in vectors]
 
 
+def _square(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
+    """Squares."""
+    return [builder.fmul(one, one) for one in vectors]
+
+
 def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
-    """The `norm`-th powers of absolute values: 2 and 3 by multiplications."""
-    squares = [builder.fmul(vector, vector) for vector in vectors]
+    """The `norm`-th powers of absolute values: 3 by multiplications."""
     vectors = _magnitude(builder, vectors, norm)
-    cubes = [builder.fmul(square, vector) for square, vector in zip(squares, vectors, strict=True)]
-    two, three = (builder.fcmp_ordered("==", norm, norm.type(number)) for number in (2.0, 3.0))
-    low = [builder.select(two, square, cube) for square, cube in zip(squares, cubes, strict=True)]
-    entry = builder.block
-    with builder.if_then(builder.not_(builder.or_(two, three))):
-        high = [_raised_to(builder, vector, norm) for vector in vectors]
+    cubes, entry = [builder.fmul(builder.fmul(one, one), one) for one in vectors], builder.block
+    with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(3.0))):
+        high = [_raised_to(builder, one, norm) for one in vectors]
         other = builder.block
-    return [_joined(builder, (one, entry), (another, other)) for one, another in zip(low, high, strict=True)]
+    return [_joined(builder, (cube, entry), (one, other)) for cube, one in zip(cubes, high, strict=True)]
 
 
-def _root(builder, vector: ir.Value, norm: ir.Value) -> ir.Value:
-    """The `norm`-th root of numbers that are not negative."""
-    square = emit.call(builder, f"llvm.sqrt.{emit.suffix(vector.type)}", vector.type, [vector])
-    entry = builder.block
-    with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(2.0))):
-        root = _raised_to(builder, vector, builder.fdiv(norm.type(1.0), norm))
-        other = builder.block
-    return _joined(builder, (square, entry), (root, other))
+def _square_root(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
+    """Square roots."""
+    return [emit.call(builder, f"llvm.sqrt.{emit.suffix(one.type)}", one.type, [one]) for one in vectors]
+
+
+def _root(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
+    """The `norm`-th roots of numbers that are not negative."""
+    exponent = builder.fdiv(norm.type(1.0), norm)
+    return [_raised_to(builder, one, exponent) for one in vectors]
 
 
 #: Taylor's coefficients: of log2((1 + s) / (1 - s)) / s in s * s, exact to 1e-10 between the roots of 1/2 and 2; and of
@@ -251,26 +253,24 @@ def _joined(builder, *values: tuple[ir.Value, ir.Block]) -> ir.Value:
     return result
 
 
-@intrinsic
-def power(typingctx, vector, norm):
-    """The `norm`-th powers of the elements' absolute values."""
-    return vector(vector, norm), lambda context, builder, sig, args: _power(builder, [args[0]], args[1])[0]
+def _of_one(several: Any) -> Any:
+    """What does something to vectors, given the norm, as a function for kernels that does it to one."""
+
+    @intrinsic
+    def one(typingctx, vector, norm):
+        return vector(vector, norm), lambda context, builder, sig, args: several(builder, [args[0]], args[1])[0]
+
+    return one
 
 
-@intrinsic
-def root(typingctx, vector, norm):
-    """The elements' `norm`-th roots; none is negative."""
-    return vector(vector, norm), lambda context, builder, sig, args: _root(builder, *args)
-
-
-@intrinsic
-def magnitude(typingctx, vector, norm):
-    """The elements' absolute values."""
-    return vector(vector, norm), lambda context, builder, sig, args: _magnitude(builder, [args[0]], args[1])[0]
-
-
+magnitude, square, power, square_root, root = map(_of_one, (_magnitude, _square, _power, _square_root, _root))
 #: Ways to make something of each of several vectors, given the norm.
-_RAISED = {"": lambda builder, vectors, norm: vectors, "magnitude": _magnitude, "power": _power}
+_RAISED: dict[str, Any] = {
+    "": lambda builder, vectors, norm: vectors,
+    "magnitude": _magnitude,
+    "square": _square,
+    "power": _power,
+}
 
 
 #: Additions that a sum takes before it is put away and begins anew, as in `register_tile`: in float32 the mean of equal
@@ -312,11 +312,11 @@ def columns(
 
         op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
 
-    or, if they are `raised`, of their absolute values ("magnitude") or the `norm`-th powers of those ("power"). With
-    `edge` two more arguments, `first` and `last`, say which of the ``stride * lanes`` columns are there, and a third
-    what the others count as; they are not read. Where the "rows" lie `along` one row, each `step` columns behind the
-    one before, that is said of the first, in numbers of 32 bits. Sums of more than `PART` rows are to be made
-    `in_parts`.
+    or, if they are `raised`, of their absolute values ("magnitude") or squares ("square"), or the `norm`-th powers of
+    absolute values ("power"). With `edge` two more arguments, `first` and `last`, say which of the ``stride * lanes``
+    columns are there, and a third what the others count as; they are not read. Where the "rows" lie `along` one row,
+    each `step` columns behind the one before, that is said of the first, in numbers of 32 bits. Sums of more than
+    `PART` rows are to be made `in_parts`.
     """
     combine = _COMBINE[op]
 
