@@ -280,7 +280,7 @@ def weight_gradient(rng: np.random.Generator, counts: Counts) -> None:
 def pooling(rng: np.random.Generator, counts: Counts) -> None:
     """Maxima, averages and norms along one, two and three axes."""
     axes = int(rng.choice([1, 2, 2, 3]))
-    kind = str(rng.choice(["max", "max", "avg", "lp"]))
+    kind = str(rng.choice(["max", "max", "min", "avg", "lp"]))
     op = f"{kind}_pool{axes}d"
     size = tuple(int(rng.integers(1, 40 if axes < 3 else 9)) for _ in range(axes))
     taps = tuple(int(rng.integers(1, min(8, 1 + extent) + 1)) for extent in size)
@@ -290,20 +290,23 @@ def pooling(rng: np.random.Generator, counts: Counts) -> None:
     stride = tuple(int(rng.integers(1, 4)) for _ in range(axes))
     if any(s + 2 * p < r for s, p, r in zip(size, padding, reach, strict=True)):
         return
-    dtype = str(rng.choice(FLOATS + INTEGERS)) if kind != "lp" else str(rng.choice(FLOATS[:3]))
-    special = str(rng.choice(SPECIALS if kind == "max" else ("none", "zeros", "sparse", "block", "nan")))
+    picks = kind in ("max", "min")
+    dtype = str(rng.choice(FLOATS + INTEGERS if kind in ("max", "avg") else FLOATS[:3]))
+    special = str(rng.choice(SPECIALS if picks else ("none", "zeros", "sparse", "block", "nan")))
     layout = str(rng.choice(LAYOUTS))
     x = laid_out(values(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 4)), *size), dtype, special), layout)
     if kind == "lp" and float(np.nanmax(np.abs(wide(x)))) ** 2 > float(np.finfo(dtype).max) / 1e4:
         return  # powers of that dtype would overflow, as documented
     ceil_mode, algorithm = bool(rng.random() < 0.3), str(rng.choice(["auto", *fastconv.algorithms(op)]))
     geometry = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
-    more = {"return_indices": True} if kind == "max" and rng.random() < 0.5 else {}
+    more = {"return_indices": True} if picks and rng.random() < 0.5 else {}
     args = (2.0,) if kind == "lp" else ()
     with np.errstate(all="ignore"):
         try:
-            if kind == "max":
-                right, places = reference.max_pool2d(x, taps, **geometry, axes=axes)
+            if picks:
+                sign = x.dtype.type(-1 if kind == "min" else 1)
+                right, places = reference.max_pool2d(x * sign if kind == "min" else x, taps, **geometry, axes=axes)
+                right = right * sign if kind == "min" else right
                 scale = np.zeros(right.shape)
             else:
                 given = np.abs(x.astype(np.float64)) ** 2 if kind == "lp" else x.astype(np.float64)
@@ -326,9 +329,9 @@ def pooling(rng: np.random.Generator, counts: Counts) -> None:
     result, found = result if more else (result, None)
     if found is not None and not np.array_equal(found, places):
         raise Finding(f"{np.count_nonzero(found != places)} of {places.size} indices are wrong")
-    if kind == "max":
+    if picks:
         if not np.array_equal(result, right, equal_nan=x.dtype.kind == "f"):
-            raise Finding("maxima are wrong")
+            raise Finding("maxima or minima are wrong")
         return
     check(result, right, scale, POOL_ROUNDINGS, np.dtype(dtype) if x.dtype.kind == "f" else np.dtype(np.float64))
 
