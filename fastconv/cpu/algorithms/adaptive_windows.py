@@ -66,7 +66,9 @@ def _adaptive_average(long: bool) -> Any:
             plane, i = job // oh, job % oh
             line, lost = lines[numba.get_thread_id()][:w], lines[numba.get_thread_id()][w:]
             for c in range(w):
-                line[c], lost[c] = x[plane, rows[i], c], zero
+                line[c] = x[plane, rows[i], c]
+                if long:
+                    lost[c] = zero
             for r in range(rows[i] + 1, rows_end[i]):
                 seen = x[plane, r]
                 for c in range(w):

@@ -129,11 +129,12 @@ def _scatter_avg(long: bool) -> Any:
                 a0, a1 = _inside(top, dilation[0], h, window[0])
                 for a in range(a0, a1):
                     row = top + a * dilation[0]
-                    total, rest = out[plane, row], lost_rows[row * w :]
-                    for v in range(w):
-                        if long:
+                    if long:
+                        total, rest = out[plane, row], lost_rows[row * w :]
+                        for v in range(w):
                             total[v], rest[v] = put_away((total[v], rest[v]), line[v])
-                        else:
-                            total[v] += line[v]
+                    else:
+                        for v in range(w):
+                            out[plane, row, v] += line[v]
 
     return _scatter_avg
