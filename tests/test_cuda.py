@@ -147,3 +147,11 @@ def test_the_cpu_has_one_precision() -> None:
         fastconv.conv2d(x, weight, precision="tf32x3")
     with pytest.raises(ValueError, match="precision must be one of 'float32', 'tf32', 'tf32x3'"):
         fastconv.plan_conv2d(x.shape, weight, precision="fp8")
+
+
+def test_both_devices_have_the_same_verbs() -> None:
+    from fastconv.cpu import calls as on_cpu
+    from fastconv.cuda import calls as on_gpu
+
+    assert {*on_cpu.__all__} - {*on_gpu.__all__} == {"mask_threads", "num_threads", "set_num_threads"}
+    assert {*on_gpu.__all__} <= {*on_cpu.__all__}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ContextDecorator
 
-from ..base.values import shown
+from ..base.devices import check_device
 from ..specs.arguments import integer
 from .device import backend, cpu
 
@@ -41,8 +41,7 @@ def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
     >>> fastconv.algorithms("max_pool2d")
     ('global', 'across', 'running', 'rows', 'naive')
     """
-    if not isinstance(device, str) or device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {shown(device)}")
+    check_device(device)
     return backend(device, None).planner.algorithms(op)
 
 

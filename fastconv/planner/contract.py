@@ -30,7 +30,8 @@ class Convolution(Algorithm, Protocol):
     """A convolution or a transposed convolution; `x` and `out` have the shapes of `kernel_shapes`."""
 
     def prepare(self, spec: Any, weight: Any, /) -> Any:
-        """The weight, packed for `run`; a plan calls this once."""
+        """The weight, packed for `run`: once by a plan, and by every plain call, for which the CPU's
+        `memory.is_for_one_call` is true: what is packed then may lie in memory that the next call uses again."""
 
     def run(self, spec: Any, x: Any, packed: Any, bias: Any, out: Any, /) -> None:
         """Fill `out`."""

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import grad
+from ..base.devices import check_device
 from ..base.values import shown
 from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, min_pool, unfold
 from ..functional.device import Recorder, backend
@@ -233,8 +234,7 @@ def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: s
     """Check a call and find its spec; ValueError or TypeError if an argument does not fit."""
     if not isinstance(op, str) or op not in FUNCTIONS:
         raise ValueError(f"op must be one of {', '.join(map(repr, FUNCTIONS))}, got {shown(op)}")
-    if not isinstance(device, str) or device not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {shown(device)}")
+    check_device(device)
     for label in ("algorithm", "out"):
         if label in options:
             raise TypeError(f"{label} is what compare tries itself")

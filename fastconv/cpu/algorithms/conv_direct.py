@@ -14,7 +14,7 @@ by 2 vectors of channels. Pixels are broadcast, from any address, so every strid
 widths of 7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a
 tile is all the group's channels by a few vectors of a row.
 
-It wins for kernels that `winograd` cannot do, and for small channel counts. Measured: see README.
+It wins for kernels that `winograd` cannot do, and for small channel counts.
 
 Source: Georganas et al., Anatomy of high-performance deep learning convolutions on SIMD architectures, SC 2018.
 """

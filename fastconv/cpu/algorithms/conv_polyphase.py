@@ -15,7 +15,7 @@ Layouts: a patch of x with zeros around; its rows as four phases each; a row of 
 Loop order: tasks are blocks of rows and columns of one output channel; in each the rows are taken apart, then, row by
 row of the output, the sums made (`plane_tile`, which takes phases for rows) and joined.
 
-Source: Vaidyanathan, Multirate systems and filter banks, 1993, for polyphase filters. Measured: see README.
+Source: Vaidyanathan, Multirate systems and filter banks, 1993, for polyphase filters.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def _ladder(name: str, taps: int) -> tuple[list[tuple[int, int]], int]:
     terms: list[tuple[int, int]] = []
     while size * RADIX <= taps:
         size, level = size * RADIX, level + 1
-    if name != "sum":
+    if name in ("max", "min"):  # taps may be covered twice
         return [(level, min(at, taps - size)) for at in range(0, taps, size)], level
     at, highest = 0, level
     while at < taps:

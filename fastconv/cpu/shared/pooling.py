@@ -191,14 +191,16 @@ def combine(name: str, raised: str) -> Combine:
         return Combine("max", _zero if raised else _least, each, simd.larger, _as_it_is)
     if name == "min":
         return Combine("min", _greatest, each, simd.smaller, _as_it_is)
-    return Combine("sum", _zero, each, _plus, finish)
+    if name == "sum":
+        return Combine("sum", _zero, each, _plus, finish)
+    raise ValueError(f"there is no way to combine elements by {name!r}")
 
 
 def kind(spec: PoolSpec) -> tuple[str, str]:
     """What `combine` makes the kernels of a pooling from: "max", "min" or "sum", and one of `RAISED`. They share all
     with those of the same kind."""
     if spec.op != "lp":
-        return spec.op if spec.picks else "sum", ""
+        return {"avg": "sum"}.get(spec.op, spec.op), ""
     if spec.norm in (1, math.inf):
         return "sum" if spec.norm == 1 else "max", "magnitude"
     return "sum", "square" if spec.norm == 2 else "power"

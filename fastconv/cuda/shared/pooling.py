@@ -74,8 +74,10 @@ def above(op: str) -> Any:
 
 def nothing(op: str, dtype: np.dtype) -> np.generic:
     """What loses against every value, or adds nothing to a sum."""
-    if op not in PICKS:
+    if op in ("avg", "lp"):
         return dtype.type(0)
+    if op not in PICKS:
+        raise ValueError(f"there is no way to combine elements by {op!r}")
     if dtype.kind == "f":
         return dtype.type(np.inf if op == "min" else -np.inf)
     return dtype.type(np.iinfo(dtype).max if op == "min" else np.iinfo(dtype).min)
