@@ -220,7 +220,7 @@ def test_kernels_as_python(tmp_path: Path) -> None:
         stepped[name] = set(run("-W", "error", script, file, NUMBA_NUM_THREADS=1, **environment).split())
         results[name] = dict(np.load(file))
     assert not (tmp_path / "cache").exists()  # nothing was compiled
-    kernels = {"_naive_loops", "unroll", "_add", "_naive_max", "_naive_sum", "_naive_weight", "_adaptive_average",
+    kernels = {"_naive_loops", "unroll", "_add", "_naive_pick", "_naive_sum", "_naive_weight", "_adaptive_average",
                "_scatter_max", "_scatter_avg", "_unpool_scatter", "_shuffle_exchange", "_shuffle_interleave"}
     assert kernels <= stepped["python"]
     assert not kernels & stepped["compiled"]
