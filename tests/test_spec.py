@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv.base import memory
 from fastconv.cpu import planner
+from fastconv.specs.conv import conv_spec, filter_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -261,6 +262,12 @@ def test_the_good_call_is_good(function: str) -> None:
     call(function)
     with pytest.raises(TypeError, match="unexpected"):
         call(function, nonsense=1)
+
+
+def test_equal_convolutions_are_one_spec_whatever_their_arguments_are_called() -> None:
+    shapes, dtypes = ((1, 1, 6, 6), (1, 1, 3, 3)), (np.dtype(np.float32), np.dtype(np.float32))
+    assert conv_spec(*shapes, dtypes) is filter_spec(*shapes, dtypes)  # caches need not compare their fields
+    assert conv_spec(*shapes, dtypes) is not conv_spec(*shapes, dtypes, padding=1)
 
 
 @pytest.mark.parametrize("integer", [np.int8(2), np.uint64(2), np.array(2), (2, np.int32(2)), [2, 2], np.array([2, 2])])

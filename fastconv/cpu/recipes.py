@@ -86,22 +86,24 @@ class _Recipe:
 class ConvRecipe(_Recipe):
     """A convolution or a transposed one, and its algorithm."""
 
-    __slots__ = ("_choice", "_for_one_call", "_no_bias", "_weight_shape")
+    __slots__ = ("_for_one_call", "_no_bias", "_prepare", "_special", "_weight_shape")
 
     def __init__(self, spec: ConvSpec | TransposeSpec, choice: Choice, for_one_call: bool) -> None:
         """Weights that are packed for one call, which ends before this thread's next, take no new memory."""
         seen, self._weight_shape, written = spec.kernel_shapes
         super().__init__(spec, choice.algorithm, spec.acc_dtype, seen, written)
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
-        self._choice, self._for_one_call = choice, for_one_call
+        self._special, self._for_one_call = choice.special is not None, for_one_call
+        self._prepare = choice.prepare if self._special else choice.algorithm.prepare  # one call less for most
 
     def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Operands:
         """Weight and bias as `run` takes them."""
-        weight, prepare = kernel_ready(weight, self._computed), self._choice.prepare
+        weight, prepare = kernel_ready(weight, self._computed), self._prepare
         if weight.shape != self._weight_shape:
             weight = weight.reshape(self._weight_shape)
         ready = for_one_call(prepare, self.spec, weight) if self._for_one_call else prepare(self.spec, weight)
-        return *ready, self._no_bias if bias is None else kernel_ready(bias, self._computed)
+        module, packed = ready if self._special else (self.module, ready)
+        return module, packed, self._no_bias if bias is None else kernel_ready(bias, self._computed)
 
     def run(
         self, x: np.ndarray, operands: Operands, out: np.ndarray | None, inputs: tuple[np.ndarray, ...]

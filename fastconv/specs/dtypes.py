@@ -26,7 +26,7 @@ def check_dtype(name: str, dtype: np.dtype) -> np.dtype:
 
 def native(name: str, dtype: np.dtype) -> np.dtype:
     """`dtype` in native byte order if the kernels of any device take it; TypeError otherwise."""
-    if dtype.char not in SUPPORTED and dtype == BFLOAT16:
+    if (dtype.char in SUPPORTED and dtype.isnative) or dtype == BFLOAT16:
         return dtype
     return check_dtype(name, dtype)
 
