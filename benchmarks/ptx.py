@@ -5,7 +5,7 @@ needed.
     python -m benchmarks.ptx --only depthwise --ptx FOLDER
     python -m benchmarks.ptx --tiles --dtypes float32      # of the matrix products, all that any call can launch
 
-A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.system.streams.Recorder`).
+A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.system.streams.ListingStream`).
 """
 
 from __future__ import annotations
@@ -152,9 +152,9 @@ def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None)
 
 def launches(operation: str, module: Any, spec: Any, last: bool = False) -> list[tuple]:
     """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory). `last`: for channels last."""
-    from fastconv.cuda.system.streams import Recorder, Tensor, dense, row_major
+    from fastconv.cuda.system.streams import ListingStream, Tensor, dense, row_major
 
-    stream = Recorder()
+    stream = ListingStream()
 
     def tensor(dtype: Any, n: int, c: int, *sizes: int) -> Tensor:
         if last:

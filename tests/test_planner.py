@@ -370,12 +370,12 @@ def test_phases_are_estimated_as_they_are() -> None:
     """The sum over all convolutions is what a few of them tell, but for paddings."""
     for kernel, stride, dilation in [(4, 2, 1), (3, 2, 1), (5, 3, 1), (3, 2, 2), (7, 4, 3), (2, 3, 1)]:
         spec = conv_spec((2, 8, 60, 61), (16, 8, kernel, kernel), (FLOAT32,), stride=stride, dilation=dilation)
-        parts, told = phases.separate(spec), phases.sample(spec)
+        parts, told = phases.one_for_each(spec), phases.sample(spec)
         assert (len(parts.parts), parts.complete) == (told.number, told.complete)
         assert sum(share for _, share in told.problems) == told.number
         exact = sum(min(planner.candidates(part.problem).values()) + transpose_phases.CALL for part in parts.parts)
         made = sum(np.prod(part.problem.output_shape) * 4 for part in parts.parts) * transpose_phases.INTERLEAVE
-        exact += made * (2 if parts.turns is None else 1)
+        exact += made * (2 if parts.interleaving is None else 1)
         assert transpose_phases.Phases(planner)._seconds(spec, False) == pytest.approx(exact, rel=0.1)
 
 

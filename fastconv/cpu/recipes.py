@@ -27,7 +27,7 @@ from .system.memory import for_one_call
 from .system.plain import PLAIN
 
 #: Operations below which `row` makes exact sums: it is compiled once for all shapes, others take seconds for each.
-SMALL = 100_000
+ROW_FLOPS = 100_000
 
 #: Names of the algorithms that image filters use, and of the exact ones among them.
 FILTERS = tuple(name(algorithm) for algorithm in CONV2D if trait(algorithm, "plain" if PLAIN else "filters"))
@@ -187,7 +187,7 @@ def _filter_recipe(
     *choice: int,
 ) -> ConvRecipe | PoolRecipe:
     spec = filter_spec(x_shape, weight_shape, dtypes, padding)
-    algorithm = "row" if exact and spec.flops < SMALL else "auto"
+    algorithm = "row" if exact and spec.flops < ROW_FLOPS else "auto"
     return _recipe(spec, algorithm, EXACT if exact else FILTERS, True, *choice)  # kernels are packed each time
 
 

@@ -83,15 +83,15 @@ class Part(NamedTuple):
     problem: ConvSpec
     order: np.ndarray
     """The taps of its kernels, as indices into a flattened kernel: (phases, taps of a phase)."""
-    seen: tuple[slice, ...]
+    input_slices: tuple[slice, ...]
     """The part of `y` that it sees, a slice for each axis."""
-    at: tuple[slice, ...]
+    output_slices: tuple[slice, ...]
     """The positions of its result, a slice for each axis, if it gives one phase."""
     taps: tuple[slice, ...] = ()
     """The taps of `order` as a slice for each spatial axis, if it gives one phase."""
 
 
-class Turns(NamedTuple):
+class Interleaving(NamedTuple):
     """How the elements of equally large phases are interleaved in the result."""
 
     phases: Sizes
@@ -106,7 +106,7 @@ class Parts(NamedTuple):
     """All convolutions that make up a transposed one."""
 
     parts: tuple[Part, ...]
-    turns: Turns | None
+    interleaving: Interleaving | None
     """How the results are interleaved, if the phases are equally large or are the channels of one convolution."""
     complete: bool
     """Whether the parts give every element of the result; the other elements are zeros plus the bias."""
@@ -115,7 +115,7 @@ class Parts(NamedTuple):
     in each."""
 
 
-def separate(spec: ConvSpec) -> Parts:
+def one_for_each(spec: ConvSpec) -> Parts:
     """One convolution for each phase."""
     axes = _axes(spec)[0 if spec.axes == 3 else 1 :]
     along = [phases(axis) for axis in axes]
@@ -129,8 +129,8 @@ def separate(spec: ConvSpec) -> Parts:
     complete = all(len(every) == min(axis[3], axis[0]) for every, axis in zip(along, axes, strict=True))
     even = complete and all(axis[0] % axis[3] == 0 for axis in axes)
     missing = (1,) * (3 - len(axes))
-    turns = Turns((*missing, *[axis[3] for axis in axes]), (0, 0, 0), (0, 0, 0)) if even else None
-    return Parts(tuple(found), turns, complete, len(found) == 1 and complete)
+    interleaving = Interleaving((*missing, *[axis[3] for axis in axes]), (0, 0, 0), (0, 0, 0)) if even else None
+    return Parts(tuple(found), interleaving, complete, len(found) == 1 and complete)
 
 
 def _part(spec: ConvSpec, several: Sequence[Phase]) -> ConvSpec:
@@ -141,7 +141,7 @@ def _part(spec: ConvSpec, several: Sequence[Phase]) -> ConvSpec:
 
 
 class Sample(NamedTuple):
-    """A few of the convolutions of `separate`, from which its time is estimated, however many phases there are."""
+    """A few of the convolutions of `one_for_each`, from which its time is estimated, however many phases there are."""
 
     problems: tuple[tuple[ConvSpec, float], ...]
     """A convolution for each height and width of kernels, and how many of the phases' convolutions it stands for; empty
@@ -160,7 +160,7 @@ TRIED = 8
 
 @lru_cache(maxsize=1024)
 def sample(spec: ConvSpec) -> Sample:
-    """A sample of the convolutions of `separate`."""
+    """A sample of the convolutions of `one_for_each`."""
     number, complete, even = 1, True, True
     along: list[list[tuple[Phase, float]]] = []
     for axis in _axes(spec)[0 if spec.axes == 3 else 1 :]:
@@ -189,7 +189,7 @@ class Joint(NamedTuple):
     """All phases as channels of one convolution."""
 
     problem: ConvSpec
-    turns: Turns
+    interleaving: Interleaving
     whole: bool
     """The property `whole` of `Parts`."""
 
@@ -218,21 +218,21 @@ def joint(spec: ConvSpec) -> Joint | None:
     if math.prod(problem.output_shape) * problem.out_dtype.itemsize > MAX_BYTES:
         return None  # on an axis much shorter than the stride, nearly all phases lie outside the result
     single = all(axis[0] == stride and not axis[4] for axis, stride in zip(volume, strides, strict=True))
-    turns = Turns(tuple(strides), tuple([axis[4] for axis in volume]), tuple(firsts))
-    return Joint(problem, turns, single or many == 1)
+    interleaving = Interleaving(tuple(strides), tuple([axis[4] for axis in volume]), tuple(firsts))
+    return Joint(problem, interleaving, single or many == 1)
 
 
-def together(spec: ConvSpec) -> Parts | None:
+def one_for_all(spec: ConvSpec) -> Parts | None:
     """The one part of `joint`; None if there is none."""
     found = joint(spec)
     if found is None:
         return None
     order: Any = np.zeros((1, 1), np.int64)
-    for (_, _, kernel, *_), stride in zip(_axes(spec), found.turns.phases, strict=True):
+    for (_, _, kernel, *_), stride in zip(_axes(spec), found.interleaving.phases, strict=True):
         along = np.arange(stride)[:, None] + np.arange(kernel // stride - 1, -1, -1) * stride
         order = order[:, None, :, None] * kernel + along[None, :, None, :]
         order = order.reshape(order.shape[0] * stride, -1)
-    return Parts((Part(found.problem, order, _ALL, _ALL),), found.turns, True, found.whole)
+    return Parts((Part(found.problem, order, _ALL, _ALL),), found.interleaving, True, found.whole)
 
 
 def _problem(

@@ -217,9 +217,9 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     block = max(1, STEP_BYTES // (taps * steps.pitch * spec.acc_dtype.itemsize))
     for o in range(0, spec.c_out, block):
         part = weight[o : o + block].reshape(-1, taps, spec.kw)
-        turned = np.zeros((*part.shape[:2], steps.length), spec.acc_dtype)
-        turned[..., places] = part
-        _complex(spectra[o : o + block])[..., : steps.length // 2 + 1] = rfft(turned)
+        reversed_rows = np.zeros((*part.shape[:2], steps.length), spec.acc_dtype)
+        reversed_rows[..., places] = part
+        _complex(spectra[o : o + block])[..., : steps.length // 2 + 1] = rfft(reversed_rows)
     return Packed(spectra, weight, spectral_tile_address(steps.tile, spec.acc_dtype), are_wild(weight))
 
 

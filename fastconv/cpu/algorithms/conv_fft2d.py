@@ -213,7 +213,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 
 @jit
-def _columns_down(memory, columns, size, sizes, lanes):
+def _transform_columns(memory, columns, size, sizes, lanes):
     """Transform all columns of a block."""
     wide = size[1]
     for column in range(0, wide, lanes):
@@ -221,7 +221,7 @@ def _columns_down(memory, columns, size, sizes, lanes):
 
 
 @jit
-def _rows_turned(transposed, memory, at, lines, size, sizes, lanes):
+def _transpose_rows(transposed, memory, at, lines, size, sizes, lanes):
     """Transpose `lanes` rows of a block, real and imaginary parts, to `lines`."""
     wide = size[1]
     for part in range(2):
@@ -244,9 +244,9 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
             ready.fill, weight, o * kh * kw, kh, kw, 0, 0, 1, high, one, one, 1, 1, pitch, memory, 0
         )
         patch.zeros(memory, block, block, lanes)
-        _columns_down(memory, ready.columns, size, sizes, lanes)
+        _transform_columns(memory, ready.columns, size, sizes, lanes)
         for row in range(0, high, lanes):
-            _rows_turned(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
+            _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
             down(memory, lines, lanes, line, steps, steps.shape[0], factors)
             to = (o * high + row) * wide * 2
             for column in range(wide):
@@ -283,9 +283,9 @@ def _fft2d(
                 uneven[plane // c_out] = True
         if count < 2:
             patch.zeros(memory, block, block, lanes)
-        _columns_down(memory, ready.columns, size, sizes, lanes)
+        _transform_columns(memory, ready.columns, size, sizes, lanes)
         for row in range(0, high, lanes):
-            _rows_turned(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
+            _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
             down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
             at = (plane % c_out * high + row) * wide * 2
             micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)

@@ -300,8 +300,8 @@ def _in_two_passes(spec: ConvSpec, x: np.ndarray, factors: tuple, bias: np.ndarr
     this = _prepared(spec, num_threads())
     lines = scratch_rows(this.lines, spec.acc_dtype)
     signs = np.empty((this.tasks, simd.lanes(spec.acc_dtype)), spec.acc_dtype)
-    raised = spec.activation is not None
-    this.loops(x, *factors, bias, this.floors, out, this.zeros, lines, signs, this.numbers, raised)
+    has_activation = spec.activation is not None
+    this.loops(x, *factors, bias, this.floors, out, this.zeros, lines, signs, this.numbers, has_activation)
     return spec.acc_dtype.kind != "f" or not signs.any()
 
 
@@ -315,7 +315,7 @@ def _loops(first: Shape, inside: bool, second: Shape, tiles: row_filter.Tiles) -
     wide, pixels_of = first.pixels(width), second.pixels(width)
 
     @kernel(key=(first, inside, second, tiles))
-    def _separable(x, down, across, bias, floors, out, zeros, scratches, signs, numbers, raised):
+    def _separable(x, down, across, bias, floors, out, zeros, scratches, signs, numbers, has_activation):
         n, c_out, oh, ow = out.shape
         c_in, h, w = x.shape[1:]
         group, kh = down.shape[1], down.shape[2]
@@ -360,12 +360,12 @@ def _loops(first: Shape, inside: bool, second: Shape, tiles: row_filter.Tiles) -
             for k in range(0, whole, lanes):
                 value = simd.load(out, start + k)
                 total = simd.fma(value, zero, total)
-                if raised:
+                if has_activation:
                     simd.store(out, start + k, simd.larger(value, least))
             if whole < band * ow:
                 value = simd.load_part(out, start + whole, band * ow - whole)
                 total = simd.fma(value, zero, total)
-                if raised:
+                if has_activation:
                     simd.store_part(out, start + whole, simd.larger(value, least), band * ow - whole)
             simd.store(signs, job * lanes, total)
 

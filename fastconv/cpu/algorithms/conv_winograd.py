@@ -32,7 +32,6 @@ decomposable Winograd method for N-D convolution, arXiv:2002.01721, for strides.
 
 from __future__ import annotations
 
-import itertools
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -46,18 +45,18 @@ from ..shared.own_windows import are_tame, finish, pixels_are_even
 from ..shared.panels import panel_biases
 from ..shared.patch import zeros
 from ..shared.winograd_blocking import (
+    TOGETHER,
     Outline,
     Tiling,
     algorithms,
     best_axes,
-    buffers,
-    energies_size,
     estimate,
     fitting,
+    geometry_of,
+    memory_sizes,
     one_block,
     padded_tiles,
-    region_shape,
-    steps,
+    panel_buffers,
     tiling_of,
 )
 from ..system import micro
@@ -101,9 +100,7 @@ IN_CACHE = 2.5
 
 def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
-    tiling = tiling_of(spec, threads)
-    sizes = *buffers(spec, tiling), *_panel_buffers(spec, tiling), energies_size(spec, tiling)
-    return threads * sum(sizes) * spec.acc_dtype.itemsize
+    return threads * sum(memory_sizes(spec, tiling_of(spec, threads))) * spec.acc_dtype.itemsize
 
 
 class Packed(NamedTuple):
@@ -124,7 +121,8 @@ class Packed(NamedTuple):
     """Whether weights are not finite, or so large that a transform may overflow."""
     offsets: np.ndarray
     """Elements in V from the first channel to each."""
-    geometry: tuple
+    geometry: tuple[Any, ...]
+    """`Geometry`, as a plain tuple."""
     scratch: int
 
 
@@ -139,32 +137,18 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
         return _unpacked(spec, alone)._replace(weight=packed, raw=weight, given=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
     transform = _winograd_weights.sized(16 * packed.size)
-    sizes, transforms = _panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
+    sizes, transforms = panel_buffers(spec, tiling), tuple(_transforms(down, across, spec.acc_dtype))
     scratches = scratch_rows(sum(sizes), spec.acc_dtype)
     wild = np.empty(spec.groups * tiling.panels, np.bool_)
     transform(transforms, weight, packed, scratches, sizes, across.elements, wild, lanes)
     return _unpacked(spec, tiling)._replace(weight=packed, given=weight, wild=any(wild.tolist()))
 
 
-#: Input channels whose weights are transformed together: half transformed they stay in the first-level cache.
-TOGETHER = 8
-
-
-def _panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
-    """Elements of a panel's weights of `lanes` channels, and of TOGETHER channels' with only their rows transformed."""
-    lanes = simd.lanes(spec.acc_dtype)
-    half = TOGETHER * spec.kh * tiling.axes[1].elements * tiling.vectors * lanes
-    return lanes * (spec.kh * spec.kw * tiling.vectors * lanes + 3), half
-
-
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
     """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     lanes, channel = simd.lanes(spec.acc_dtype), np.arange(spec.c_in // spec.groups)
-    sizes = *buffers(spec, tiling), *_panel_buffers(spec, tiling), energies_size(spec, tiling)
-    down, across = tiling.axes
-    rows, columns = region_shape(spec, tiling)
-    transforms = tuple(_transforms(down, across, spec.acc_dtype))
+    transforms, sizes = tuple(_transforms(*tiling.axes, spec.acc_dtype)), memory_sizes(spec, tiling)
     return Packed(
         tiling,
         _winograd_tiles.sized(spec.flops),
@@ -174,16 +158,7 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
         np.empty(0),
         False,
         channel // lanes * (padded_tiles(spec, tiling) * lanes) + channel % lanes,
-        (
-            (spec.padding[0][0], spec.padding[1][0]),
-            (tiling.high, tiling.wide),
-            tiling.block,
-            (tiling.rows, tiling.shares, lanes),
-            (rows, columns, energies_size(spec, tiling) // rows),
-            tuple(itertools.accumulate(sizes, initial=0))[:-1],
-            steps(spec, tiling),
-            (spec.stride, spec.dilation, down.m, across.m, down.elements, across.elements),
-        ),
+        tuple(geometry_of(spec, tiling)),
         sum(sizes),
     )
 
@@ -218,6 +193,7 @@ def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
 @jit
 def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes):
     """Transform the weights of `valid` output channels from `channel` on to (elements, depth, panel) from `goal` on."""
+    _, _, _, _, weights_down, weights_across = transforms
     depth, panel = packed.shape[3:]
     c_in, kh, kw = weight.shape[1:]
     taps = kh * kw
@@ -234,7 +210,7 @@ def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, colu
         for c in range(0, some, TOGETHER):  # the kernels' rows, then their columns
             count, line, plane, below = min(TOGETHER, some - c), wide * lanes, wide * kh * lanes, wide * depth * panel
             if taps == max(kh, kw):  # along one axis: there is no other transform
-                only, apart = (transforms[5], depth * panel) if kh == 1 else (transforms[4], below)
+                only, apart = (weights_across, depth * panel) if kh == 1 else (weights_down, below)
                 for v in range(0, panel, lanes):
                     at, to = c * taps * panel + v, goal + (c0 + c) * panel + v
                     micro.call(only, columns, at, panel, packed, to, apart, count, taps * panel, panel)
@@ -243,10 +219,10 @@ def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, colu
                 for a in range(kh):
                     at, to = (c * taps + a * kw) * panel + v, v // lanes * plane + a * line
                     leap = panel // lanes * plane
-                    micro.call(transforms[5], columns, at, panel, half, to, lanes, count, taps * panel, leap)
+                    micro.call(weights_across, columns, at, panel, half, to, lanes, count, taps * panel, leap)
             for e in range(wide):
                 to, vectors = goal + (e * depth + c0 + c) * panel, count * panel // lanes
-                micro.call(transforms[4], half, e * lanes, line, packed, to, below, vectors, plane, lanes)
+                micro.call(weights_down, half, e * lanes, line, packed, to, below, vectors, plane, lanes)
     return not are_tame(columns, squares, lanes)
 
 
@@ -264,32 +240,34 @@ def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, wild, 
 
 
 @jit
-def _winograd_input(transforms, region, columns, high, wide, geometry, work, v_tiles, to, step, lanes):
+def _winograd_input(transforms, region, columns, high, wide, tile, work, v_tiles, to, step, lanes):
     """Transform the tiles of a region into V."""
-    stride, dilation, m_down, m_across, e_down, e_across = geometry
+    in_down, in_across, _, _, _, _ = transforms
+    stride, dilation, m_down, m_across, e_down, e_across = tile
     line = columns * lanes
     for i in range(high * dilation[0]):
         first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
-        micro.call(transforms[0], region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
+        micro.call(in_down, region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
         hop, leap = stride[1] * m_across * dilation[1] * lanes, dilation[1] * lanes
         for e in range(e_down):
             for j in range(dilation[1]):
                 at, goal = e * line + stride[1] * j * lanes, to + e * e_across * step + j * lanes
-                micro.call(transforms[1], work, at, leap, v_tiles, goal, step, wide, hop, leap)
+                micro.call(in_across, work, at, leap, v_tiles, goal, step, wide, hop, leap)
         to += wide * leap
 
 
 @jit
-def _winograd_output(transforms, m_tiles, at, panel, step, wide, geometry, work, region, shift, floor, lanes):
+def _winograd_output(transforms, m_tiles, at, panel, step, wide, tile, work, region, shift, floor, lanes):
     """Transform one row of tiles from M into rows of output, channels in lanes."""
-    _, dilation, m_down, m_across, _, e_across = geometry
+    _, _, out_down, out_across, _, _ = transforms
+    _, dilation, m_down, m_across, _, e_across = tile
     line, row = wide * m_across * dilation[1], e_across * lanes
     for i in range(dilation[0]):
         for j in range(wide * dilation[1]):
-            micro.call(transforms[2], m_tiles, at, e_across * step, work, 0, row, e_across, step, lanes)
+            micro.call(out_down, m_tiles, at, e_across * step, work, 0, row, e_across, step, lanes)
             to = (i * line + j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
             apart, leap = dilation[1] * lanes, dilation[0] * line * lanes
-            micro.call(transforms[3], work, 0, lanes, region, to, apart, m_down, row, leap, shift, floor)
+            micro.call(out_across, work, 0, lanes, region, to, apart, m_down, row, leap, shift, floor)
             at += panel
 
 

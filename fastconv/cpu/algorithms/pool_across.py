@@ -115,13 +115,13 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 
 @lru_cache(maxsize=128)
-def _kernel(name: str, raised: str, dealt: int, far: bool, together: int, rest: int, long: bool) -> Any:
+def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: int, long: bool) -> Any:
     """The loops for columns that are dealt to so many vectors, or are read as `far` apart as they are; and for groups
     of so many taps, with so many left over, and of sums so `long` that they are made in parts."""
-    ops = combine(name, raised)
-    vectors, finish, each = ops.vectors, ops.finish, ops.raised
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, raised, True, long) for at_edge in (False, True))
-    key = (name, raised, dealt, far, together, rest, long)
+    ops = combine(name, power)
+    vectors, finish, each = ops.vectors, ops.finish, ops.power
+    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, True, long) for at_edge in (False, True))
+    key = (name, power, dealt, far, together, rest, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)

@@ -27,7 +27,7 @@ from numba import prange
 
 from ...specs.pool import PoolSpec
 from ..machine import Machine
-from ..shared.pooling import Prepared, combine, constants, counts, in_parts, inside, kind, powering
+from ..shared.pooling import Prepared, combine, constants, counts, in_parts, inside, kind, power_cost
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
@@ -50,7 +50,7 @@ def supports(spec: PoolSpec) -> str | None:
 
 def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, run = simd.lanes(spec.x_dtype), min(spec.kh, spec.h) * spec.w
-    power, root = powering(spec)
+    power, root = power_cost(spec)
     steps = spec.planes * spec.oh * (8 + run / lanes * (1 + power) + root / lanes)
     moved = spec.x_dtype.itemsize * spec.planes * (spec.h * spec.w + spec.oh)
     return machine.call + (steps * machine.vector + moved / machine.stream) / machine.threads
@@ -108,12 +108,12 @@ def _place(values, at, count, value):
 
 
 @lru_cache(maxsize=32)
-def _kernel(name: str, raised: str, with_indices: bool, long: bool) -> Any:
-    ops = combine(name, raised)
-    vectors, finish, fold, each = ops.vectors, ops.finish, simd_pool.fold(name), ops.raised
+def _kernel(name: str, power: str, with_indices: bool, long: bool) -> Any:
+    ops = combine(name, power)
+    vectors, finish, fold, each = ops.vectors, ops.finish, simd_pool.fold(name), ops.power
     # The last vector of a window, of which only some lanes are there.
-    part = simd_pool.columns(name, 1, True, raised, along=True)
-    key = (name, raised, with_indices, long)
+    part = simd_pool.columns(name, 1, True, power, along=True)
+    key = (name, power, with_indices, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)

@@ -35,7 +35,19 @@ from numba import prange
 from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
-from ..shared.pooling import DEAL, Lines, Prepared, combine, constants, counts, in_parts, inside, kind, lines, powering
+from ..shared.pooling import (
+    DEAL,
+    Lines,
+    Prepared,
+    combine,
+    constants,
+    counts,
+    in_parts,
+    inside,
+    kind,
+    lines,
+    power_cost,
+)
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
@@ -56,7 +68,7 @@ def supports(spec: PoolSpec) -> str | None:
 def cost(spec: PoolSpec, machine: Machine) -> float:
     """Estimated seconds, fitted with the other poolings' to 750 problems in float32, with vectors of 64 bytes."""
     lanes, line = simd.lanes(spec.x_dtype), lines(spec, spec.ow)
-    power, root = powering(spec)
+    power, root = power_cost(spec)
     down = -(-line.groups // lanes) * (line.dealt * (min(spec.kh, spec.h) * (1 + power) + DEAL * (line.dealt - 1)) + 5)
     across = -(-spec.ow // lanes) * (line.number * (0.8 if line.every == 1 else 0.45 * lanes) + 5)
     across = across * (line.groups > spec.ow) + -(-spec.ow // lanes) * root
@@ -121,13 +133,13 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 
 @lru_cache(maxsize=128)
-def _kernel(name: str, raised: str, dealt: int, far: bool, alone: int, long: bool) -> Any:
+def _kernel(name: str, power: str, dealt: int, far: bool, alone: int, long: bool) -> Any:
     """The loops for columns that are dealt to so many lines, or are read across as `far` apart as they are; for
     windows of `alone` columns that do not overlap, 0 if they do; and for sums so `long` that they are made in parts."""
-    ops = combine(name, raised)
+    ops = combine(name, power)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, raised, in_parts=long) for at_edge in (False, True))
-    key = (name, raised, dealt, far, alone, long)
+    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, in_parts=long) for at_edge in (False, True))
+    key = (name, power, dealt, far, alone, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)

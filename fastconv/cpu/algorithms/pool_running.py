@@ -36,7 +36,7 @@ from numba import prange
 from ...specs.pool import PoolSpec
 from ..machine import Machine
 from ..shared import argmax
-from ..shared.pooling import Prepared, combine, constants, counts, in_parts, kind, powering
+from ..shared.pooling import Prepared, combine, constants, counts, in_parts, kind, power_cost
 from ..system.kernels import jit, kernel
 from ..system.threads import num_threads
 from ..tiles import simd, simd_pool
@@ -68,7 +68,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
     lanes, stride = simd.lanes(spec.x_dtype), spec.stride[1] if spec.ow > 1 else 1
     terms, levels = _ladder(kind(spec)[0], spec.kw)
     fine = (spec.ow - 1) * stride + 1  # columns that windows begin at
-    power, root = powering(spec)
+    power, root = power_cost(spec)
     power *= 1 + 1 / TASK_BLOCKS  # rows that two tasks see
     across = -(-(fine + _reach(spec)) // lanes) * ((RADIX + 1) * levels + 1 + power) + -(-fine // lanes) * len(terms)
     down = -(-spec.ow // lanes) * ((7 if stride == 1 else 7 + lanes) + root * spec.oh / spec.h)
@@ -155,12 +155,12 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
 
 
 @lru_cache(maxsize=32)
-def _kernel(name: str, raised: str, far: bool, long: bool) -> Any:
+def _kernel(name: str, power: str, far: bool, long: bool) -> Any:
     """The loops for horizontal strides of one, or larger ones; and for sums so `long` that they are made in parts."""
-    ops = combine(name, raised)
+    ops = combine(name, power)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, 1, at_edge, raised) for at_edge in (False, True))
-    key = (name, raised, far, long)
+    inner, edge = (simd_pool.columns(name, 1, at_edge, power) for at_edge in (False, True))
+    key = (name, power, far, long)
     settings: dict[str, Any] = {"forceinline": True}
 
     @jit(key=key, **settings)

@@ -176,11 +176,11 @@ class Prepared:
         for images, number, product in self._parts:
             pixels, kernels, made = product.kernel_shapes
             for _ in range(number):
-                turned = buffer("turned", (images, positions, depth), dtype)
+                pixels_first = buffer("signals", (images, positions, depth), dtype)
                 columns = buffer("columns", made, dtype)
                 for group, matrix in enumerate(weight.reshape(self._weights)):
-                    turned[...] = signals[first : first + images, group].swapaxes(1, 2)
-                    packed = for_one_call(pointwise.prepare, product, turned.reshape(kernels))
+                    pixels_first[...] = signals[first : first + images, group].swapaxes(1, 2)
+                    packed = for_one_call(pointwise.prepare, product, pixels_first.reshape(kernels))
                     pointwise.run(product, matrix.reshape(pixels), packed, self._no_bias[: product.c_out], columns)
                     taken = columns.reshape(-1, self._weights[2])
                     self._fold.call(taken, bias, sums, first, group, *self._geometry)

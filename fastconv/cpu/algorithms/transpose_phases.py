@@ -29,7 +29,7 @@ from ...specs.arguments import Pair
 from ...specs.arrays import kernel_ready
 from ...specs.conv import ConvSpec
 from ...specs.conv_transpose import TransposeSpec
-from ...specs.phases import Parts, Turns, joint, sample, separate, together
+from ...specs.phases import Interleaving, Parts, joint, one_for_all, one_for_each, sample
 from ..machine import Machine
 from ..shared.interleave import Exchange, interleave
 from ..shared.volumes import one_input
@@ -105,7 +105,7 @@ class Phases:
         return min(self._planner.candidates(problem, for_one_call=for_one_call).values()) + CALL
 
     def _parts(self, spec: ConvSpec, for_one_call: bool) -> Parts:
-        return separate(spec)
+        return one_for_each(spec)
 
     def parts(self, spec: TransposeSpec) -> Iterable[ConvSpec]:
         return decisive(spec.convolution, self._parts(spec.convolution, False)).values()
@@ -150,7 +150,7 @@ class Phases:
             needed, written = choice.algorithm.scratch(problem), 0 if parts.whole else _output_bytes(problem)
             if problem.x_shape[2:] != spec.kernel_shapes[0][2:]:  # a part of `x` is copied
                 needed += math.prod(problem.x_shape) * problem.x_dtype.itemsize
-            if parts.turns is None:
+            if parts.interleaving is None:
                 needed += written
             else:
                 phases += written
@@ -177,7 +177,7 @@ class Joint(Phases):
         return self._one(found.problem, for_one_call) + moved
 
     def _parts(self, spec: ConvSpec, for_one_call: bool) -> Parts:
-        parts = together(spec)
+        parts = one_for_all(spec)
         assert parts is not None
         return parts
 
@@ -190,13 +190,13 @@ class Named(Phases):
     def __init__(self, planner: Planner, algorithm: str) -> None:
         super().__init__(planner, algorithm)
         self.__name__ = f"transpose_{algorithm}"
-        self._ways = Joint(planner), Phases(planner)
+        self._arrangements = Joint(planner), Phases(planner)
 
-    def _way(self, spec: ConvSpec, for_one_call: bool) -> Phases:
-        return min(self._ways, key=lambda way: way._seconds(spec, for_one_call))
+    def _cheaper(self, spec: ConvSpec, for_one_call: bool) -> Phases:
+        return min(self._arrangements, key=lambda one: one._seconds(spec, for_one_call))
 
     def supports(self, spec: TransposeSpec) -> str | None:
-        found = joint(spec.convolution) if isinstance(self._way(spec.convolution, False), Joint) else None
+        found = joint(spec.convolution) if isinstance(self._cheaper(spec.convolution, False), Joint) else None
         problems = [problem for problem, _ in sample(spec.convolution).problems] if found is None else [found.problem]
         return next(filter(None, (self._planner.reason(problem, self._algorithm) for problem in problems)), None)
 
@@ -204,7 +204,7 @@ class Named(Phases):
         return self._planner.seconds(problem, self._algorithm, for_one_call=for_one_call) + CALL
 
     def _parts(self, spec: ConvSpec, for_one_call: bool) -> Parts:
-        return self._way(spec, for_one_call)._parts(spec, for_one_call)
+        return self._cheaper(spec, for_one_call)._parts(spec, for_one_call)
 
 
 def decisive(spec: ConvSpec, parts: Parts) -> dict[Pair, ConvSpec]:
@@ -237,36 +237,36 @@ def _packed(prepared: Prepared, weight: np.ndarray) -> Iterator[tuple[Any, Any]]
 
 
 def _run(packed: Packed, x: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    convolutions, turns, complete, whole = packed.prepared.parts
+    convolutions, interleaving, complete, whole = packed.prepared.parts
     if not complete:
         out[...] = bias.reshape(-1, *(1,) * (out.ndim - 2))
     results = None
     for number, (part, (algorithm, weights)) in enumerate(zip(convolutions, packed.weights, strict=True)):
         seen, _, made = part.problem.kernel_shapes
-        images = kernel_ready(x[part.seen], x.dtype).reshape(seen)
+        images = kernel_ready(x[part.input_slices], x.dtype).reshape(seen)
         biases = np.repeat(bias, len(part.order)) if len(part.order) > 1 else bias
         if whole:
             algorithm.run(part.problem, images, weights, biases, out.reshape(made))
             continue
-        if results is None or turns is None:
-            results = buffer("phases", (1 if turns is None else len(convolutions), *made), out.dtype)
-        result = results[0 if turns is None else number]
+        if results is None or interleaving is None:
+            results = buffer("phases", (1 if interleaving is None else len(convolutions), *made), out.dtype)
+        result = results[0 if interleaving is None else number]
         algorithm.run(part.problem, images, weights, biases, result)
-        if turns is None:
-            out[part.at] = result
-    if results is not None and turns is not None:
+        if interleaving is None:
+            out[part.output_slices] = result
+    if results is not None and interleaving is not None:
         several = len(convolutions) > 1
-        _interleave(results if several else results[0], turns, out, several)
+        _interleave(results if several else results[0], interleaving, out, several)
 
 
-def _interleave(results: np.ndarray, turns: Turns, images: np.ndarray, by_phase: bool) -> None:
+def _interleave(results: np.ndarray, interleaving: Interleaving, images: np.ndarray, by_phase: bool) -> None:
     """Interleave the phases, which are channels of `results` or its first axis."""
     missing = (1,) * (5 - images.ndim)
     out = images.reshape(-1, *missing, *images.shape[2:])
-    many = math.prod(turns.phases)
+    many = math.prod(interleaving.phases)
     order = (many, len(out)) if by_phase else (len(out), many)
     phases = results.reshape(*order, *missing, *results.shape[2 - images.ndim :])
-    interleave(_bits(phases), *turns, _bits(out), by_phase)
+    interleave(_bits(phases), *interleaving, _bits(out), by_phase)
 
 
 def _bits(array: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ PATCH_BYTES = 384 << 10
 #: Bytes that are packed at a time, unless one block has more.
 PACKED_BYTES = 6 << 20
 #: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
-SMALL = 2e7
+WORTH_COMPILING = 2e7
 #: Horizontal stride beyond which, if it exceeds the window, too, only the columns that are seen are packed.
 FAR = 8
 
@@ -52,7 +52,7 @@ def blocking_of(spec: ConvSpec) -> Blocking:
     together = spec.dilation[1] == 1 or spec.kw == 1
     run, runs = (spec.kw * c_group, spec.kh) if together else (c_group, spec.kh * spec.kw)
     rows = -(-run // -(-run // most))
-    if spec.flops < SMALL:
+    if spec.flops < WORTH_COMPILING:
         rows = most // 2 if run <= most // 2 else most
     window = [(k - 1) * d + 1 for k, d in zip((spec.kh, spec.kw), spec.dilation, strict=True)]
     step = (min(spec.stride[0], window[0]), spec.stride[1] if spec.stride[1] <= max(window[1], FAR) else window[1])

@@ -32,7 +32,7 @@ FEW = 4
 @kernel
 def _shuffle_exchange(weight, order, table, exchanged, blocks, lanes):
     groups, depth, channels, kernel_size = weight.shape
-    flat, strips, turned = simd.flat(weight), (depth + lanes - 1) // lanes, kernel_size * lanes
+    flat, strips, taps_at = simd.flat(weight), (depth + lanes - 1) // lanes, kernel_size * lanes
     for job in prange(groups * strips):
         g, first = job // strips, job % strips * lanes
         rows = min(lanes, depth - first)
@@ -71,8 +71,8 @@ def _shuffle_exchange(weight, order, table, exchanged, blocks, lanes):
                 for t in range(0, taps, lanes):
                     some = min(lanes, taps - t)
                     for k in range(some):
-                        simd.store(block, turned + k * lanes, simd.load(block, order[begin + t + k] * lanes))
-                    simd.transpose(block, turned, lanes, some, rows, exchanged, to + t, taps)
+                        simd.store(block, taps_at + k * lanes, simd.load(block, order[begin + t + k] * lanes))
+                    simd.transpose(block, taps_at, lanes, some, rows, exchanged, to + t, taps)
 
 
 @kernel

@@ -37,7 +37,7 @@ ROUNDINGS = 2**15
 RANGE = 2.0**16
 #: Outputs are made again whose window's sum of |x| is less than this share of what it were, were all pixels as large as
 #: the largest: a little less than `RANGE` lets pass.
-SMALL = 2.0**-10
+LEAST_SHARE = 2.0**-10
 #: At most this share of an image's outputs is made one by one: each takes some ten times as long as in a row.
 FEW = 1 / 32
 #: The largest energy, and numbers, of which no transform overflows in float32, beside weights as large. (Those of
@@ -251,7 +251,7 @@ def _mend_some(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarr
     most = magnitudes.max()
     if not (most <= LARGEST and np.abs(weight).max() <= LARGEST):
         return False
-    spoiled = _window_sums(spec, magnitudes) < SMALL * spec.kh * spec.kw * most
+    spoiled = _window_sums(spec, magnitudes) < LEAST_SHARE * spec.kh * spec.kw * most
     if np.count_nonzero(spoiled) > FEW * spoiled.size:
         return False
     outs, depth = spec.c_out // spec.groups, spec.c_in // spec.groups

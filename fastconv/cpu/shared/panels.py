@@ -39,7 +39,7 @@ class Tiles(NamedTuple):
 
 
 #: Below this many operations a tile of the exact width is not worth compiling: one of three is taken, with idle rows.
-SMALL = 1e7
+WORTH_COMPILING = 1e7
 #: Times of a tile of channels, in units of a multiply-add: to end the loop, transpose and write a vector of sums; and
 #: in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10 pixels take
 #: 3% less time than tiles of 13, of which 3 are idle, and 1% less than tiles of 7.)
@@ -55,7 +55,7 @@ def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
         return -(-width // rows) * ((rows + READ) * spec.taps + lanes * WRITE)
 
     low = most // 2
-    heights = (low, most * 3 // 4, most) if spec.flops < SMALL else range(low, most + 1)
+    heights = (low, most * 3 // 4, most) if spec.flops < WORTH_COMPILING else range(low, most + 1)
     pixels = min(reversed(heights), key=time)
     return Tiles(False, pixels, vectors, vectors * lanes, pixels)
 

@@ -17,7 +17,7 @@ BLOCK_BYTES = 48 << 10
 #: Most vectors along a run: a float32 sum of so few products loses no accuracy that matters.
 STEPS = 256
 #: Below this many operations one of two tiles is taken, with idle rows: others are not worth compiling.
-SMALL = 5e6
+WORTH_COMPILING = 5e6
 
 
 class Blocking(NamedTuple):
@@ -120,7 +120,7 @@ def blocking_of(spec: ConvSpec) -> Blocking:
     channels, c_group = spec.c_out // spec.groups, spec.c_in // spec.groups
     high = channels * -(-spec.kh // phases)
     rows, columns = _tile(high, c_group * spec.kw)
-    if spec.flops < SMALL:
+    if spec.flops < WORTH_COMPILING:
         rows, columns = (3, 4) if high > 2 else (1, 8)
     pitch = spec.ow + (spec.kw - 1) * spec.dilation[1] // spec.stride[1]
     reach = (spec.kh - 1) * spec.dilation[0] // spec.stride[0]

@@ -134,12 +134,12 @@ def _greatest(dtype: np.dtype) -> np.generic:
 
 
 class Combine(NamedTuple):
-    """How a window becomes one value: `nothing` begins, `raised` maps elements, `vectors` combines, `finish` ends."""
+    """How a window becomes one value: `nothing` begins, `power` maps elements, `vectors` combines, `finish` ends."""
 
     name: str
     nothing: Any
     """A function that tells what loses against every value of a dtype."""
-    raised: Any
+    power: Any
     vectors: Any
     finish: Any
 
@@ -176,7 +176,7 @@ def _square_root(total, counts, row, column, norm):
 
 #: What is combined: the elements, their absolute values, squares, or powers of absolute values; and what makes an
 #: output of a sum of them. Of squares there are kernels of their own, as powers of any number are long to compile.
-RAISED = {
+POWERS = {
     "": (_untouched, _divided),
     "magnitude": (simd_pool.magnitude, _divided),
     "square": (simd_pool.square, _square_root),
@@ -185,10 +185,10 @@ RAISED = {
 
 
 @lru_cache(maxsize=8)
-def combine(name: str, raised: str) -> Combine:
-    each, finish = RAISED[raised]
+def combine(name: str, power: str) -> Combine:
+    each, finish = POWERS[power]
     if name == "max":
-        return Combine("max", _zero if raised else _least, each, simd.larger, _as_it_is)
+        return Combine("max", _zero if power else _least, each, simd.larger, _as_it_is)
     if name == "min":
         return Combine("min", _greatest, each, simd.smaller, _as_it_is)
     if name == "sum":
@@ -197,7 +197,7 @@ def combine(name: str, raised: str) -> Combine:
 
 
 def kind(spec: PoolSpec) -> tuple[str, str]:
-    """What `combine` makes the kernels of a pooling from: "max", "min" or "sum", and one of `RAISED`. They share all
+    """What `combine` makes the kernels of a pooling from: "max", "min" or "sum", and one of `POWERS`. They share all
     with those of the same kind."""
     if spec.op != "lp":
         return {"avg": "sum"}.get(spec.op, spec.op), ""
@@ -220,7 +220,7 @@ def constants(spec: PoolSpec) -> tuple[np.generic, np.generic]:
 POWER, POWER_BYTE = 30, 0.6
 
 
-def powering(spec: PoolSpec) -> tuple[float, float]:
+def power_cost(spec: PoolSpec) -> tuple[float, float]:
     """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
     if kind(spec)[1] not in ("square", "power"):
         return 0, 0

@@ -9,15 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import product
-from typing import NamedTuple
+from itertools import accumulate, product
+from typing import Any, NamedTuple
 
 from ...base.toom_cook import Axis, axis
 from ...specs.conv import ConvSpec, Pair
 from ..machine import Machine, this_machine
 from ..tiles import simd
 from ..tiles.register_tile import tile_shape
-from .panels import SMALL
+from .panels import WORTH_COMPILING
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10
@@ -272,7 +272,7 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     down = max(1, min(high, goal // across))
     down = -(-high // -(-high // down))
     images = max(1, min(spec.n, goal // (across * down)))
-    heights = (most // 2 + 1,) if spec.flops < SMALL else (most, most // 2 + 1, most // 2)
+    heights = (most // 2 + 1,) if spec.flops < WORTH_COMPILING else (most, most // 2 + 1, most // 2)
 
     def tiling(images: int, down: int) -> Tiling:
         tiles = images * down * across * interlocked
@@ -313,3 +313,71 @@ def _sizes(size: int, most: int) -> Iterator[int]:
 #: Share of a task's time that the input's transforms take, which each of the tasks that split the panels repeats; and
 #: what it costs a task to begin streaming weights from memory, in units of one tile's time.
 INPUT_SHARE, STREAM_BEGIN = 0.2, 9
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+#: Input channels whose weights are transformed together: half transformed they stay in the first-level cache.
+TOGETHER = 8
+
+
+def panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
+    """Elements of a panel's weights of `lanes` channels, and of TOGETHER channels' with only their rows transformed."""
+    lanes = simd.lanes(spec.acc_dtype)
+    half = TOGETHER * spec.kh * tiling.axes[1].elements * tiling.vectors * lanes
+    return lanes * (spec.kh * spec.kw * tiling.vectors * lanes + 3), half
+
+
+def memory_sizes(spec: ConvSpec, tiling: Tiling) -> tuple[int, ...]:
+    """Elements of the parts of a thread's memory: see `Geometry.begins`."""
+    return *buffers(spec, tiling), *panel_buffers(spec, tiling), energies_size(spec, tiling)
+
+
+class Tile(NamedTuple):
+    """How tiles of input and output lie in their planes."""
+
+    stride: Pair
+    dilation: Pair
+    m_down: int
+    m_across: int
+    """Rows and columns of a tile of output."""
+    e_down: int
+    e_across: int
+    """Rows and columns of elements of a transformed tile."""
+
+
+class Geometry(NamedTuple):
+    """Sizes that the loops of `conv_winograd` take, as a plain tuple: a class of its own would be slower to call."""
+
+    pad: Pair
+    """Padding above and on the left."""
+    grid: Pair
+    """Tiles down and across an image; with dilation, groups of interlocked ones."""
+    block: tuple[int, int, int]
+    """Images of a block, and tiles down and across."""
+    register: tuple[int, int, int]
+    """Rows of a register tile, tasks that share a block's panels, and lanes of a vector."""
+    region: tuple[int, int, int]
+    """Rows and columns of a region, and elements from row to row of its energies."""
+    begins: tuple[int, ...]
+    """Where the parts of a thread's memory begin: region, work, V, M, a panel's columns, half of it, energies."""
+    steps: Pair
+    """Elements from one element of the tiles to the next, in V and in M."""
+    tile: tuple[Any, ...]
+    """`Tile`, as a plain tuple."""
+
+
+def geometry_of(spec: ConvSpec, tiling: Tiling) -> Geometry:
+    """All sizes that the tasks need."""
+    (rows, columns), (down, across) = region_shape(spec, tiling), tiling.axes
+    return Geometry(
+        pad=(spec.padding[0][0], spec.padding[1][0]),
+        grid=(tiling.high, tiling.wide),
+        block=tiling.block,
+        register=(tiling.rows, tiling.shares, simd.lanes(spec.acc_dtype)),
+        region=(rows, columns, energies_size(spec, tiling) // rows),
+        begins=tuple(accumulate(memory_sizes(spec, tiling), initial=0))[:-1],
+        steps=steps(spec, tiling),
+        tile=tuple(Tile(spec.stride, spec.dilation, down.m, across.m, down.elements, across.elements)),
+    )

@@ -104,11 +104,11 @@ def _transformed(builder, values: list[Complex], sign: int) -> list[Complex]:
     if n % 2:
         return _odd(builder, values, sign)
     even, odd = (_transformed(builder, values[first::2], sign) for first in (0, 1))
-    pairs = [_turned_sums(builder, even[q], odd[q], q * 8 // n, sign) for q in range(n // 2)]
+    pairs = [_rotated_sums(builder, even[q], odd[q], q * 8 // n, sign) for q in range(n // 2)]
     return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
 
 
-def _turned_sums(builder, a: Complex, b: Complex, eighths: int, sign: int) -> tuple[Complex, Complex]:
+def _rotated_sums(builder, a: Complex, b: Complex, eighths: int, sign: int) -> tuple[Complex, Complex]:
     """a + w b and a - w b, where w is so many eighths of a turn."""
     plus, minus = (builder.fadd, builder.fsub) if sign > 0 else (builder.fsub, builder.fadd)
     if eighths == 0:
@@ -118,13 +118,13 @@ def _turned_sums(builder, a: Complex, b: Complex, eighths: int, sign: int) -> tu
         )
     if eighths == 2:
         return (minus(a[0], b[1]), plus(a[1], b[0])), (plus(a[0], b[1]), minus(a[1], b[0]))
-    # w = sqrt(1/2) (1 + sign i), or sqrt(1/2) (-1 + sign i): then b turned by the conjugate of the first, negative.
-    turned = (
+    # w = sqrt(1/2) (1 + sign i), or sqrt(1/2) (-1 + sign i): then b rotated by the conjugate of the first, negative.
+    rotated = (
         (minus(b[0], b[1]), plus(b[1], b[0])) if eighths == 1 else (plus(b[0], b[1]), minus(b[1], b[0]))
     )
     scales = [_constant(a[0].type, scale) for scale in (math.sqrt(0.5), -math.sqrt(0.5))]
     sums = [
-        tuple(emit.fma(builder, scale, part, start) for part, start in zip(turned, a, strict=True)) for scale in scales
+        tuple(emit.fma(builder, scale, part, start) for part, start in zip(rotated, a, strict=True)) for scale in scales
     ]
     return (sums[0], sums[1]) if eighths == 1 else (sums[1], sums[0])
 
@@ -148,7 +148,7 @@ def _odd(builder, values: list[Complex], sign: int) -> list[Complex]:
                 even[part] = emit.fma(builder, cosine, sums[k - 1][part], even[part])
                 value = differences[k - 1][part]
                 odd[part] = builder.fmul(sine, value) if k == 1 else emit.fma(builder, sine, value, odd[part])
-        results[q], results[n - q] = _turned_sums(builder, tuple(even), tuple(odd), 2, sign)
+        results[q], results[n - q] = _rotated_sums(builder, tuple(even), tuple(odd), 2, sign)
     return results
 
 

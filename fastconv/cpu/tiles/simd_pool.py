@@ -179,7 +179,7 @@ def _power(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
     vectors = _magnitude(builder, vectors, norm)
     cubes, entry = [builder.fmul(builder.fmul(one, one), one) for one in vectors], builder.block
     with builder.if_then(builder.fcmp_ordered("!=", norm, norm.type(3.0))):
-        high = [_raised_to(builder, one, norm) for one in vectors]
+        high = [_to_the_power(builder, one, norm) for one in vectors]
         other = builder.block
     return [_joined(builder, (cube, entry), (one, other)) for cube, one in zip(cubes, high, strict=True)]
 
@@ -192,7 +192,7 @@ def _square_root(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Va
 def _root(builder, vectors: list[ir.Value], norm: ir.Value) -> list[ir.Value]:
     """The `norm`-th roots of numbers that are not negative."""
     exponent = builder.fdiv(norm.type(1.0), norm)
-    return [_raised_to(builder, one, exponent) for one in vectors]
+    return [_to_the_power(builder, one, exponent) for one in vectors]
 
 
 #: Taylor's coefficients: of log2((1 + s) / (1 - s)) / s in s * s, exact to 1e-10 between the roots of 1/2 and 2; and of
@@ -201,7 +201,7 @@ _LOG2 = [2 / math.log(2) / k for k in (1, 3, 5, 7, 9, 11)]
 _EXP2 = [math.log(2) ** k / math.factorial(k) for k in range(8)]
 
 
-def _raised_to(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
+def _to_the_power(builder, vector: ir.Value, exponent: ir.Value) -> ir.Value:
     """The positive power of numbers that are not negative; of floats as 2 ** (exponent * log2(vector)), in doubles, all
     together."""
     if vector.type.element != ir.FloatType():
@@ -265,7 +265,7 @@ def _of_one(several: Any) -> Any:
 
 magnitude, square, power, square_root, root = map(_of_one, (_magnitude, _square, _power, _square_root, _root))
 #: Ways to make something of each of several vectors, given the norm.
-_RAISED: dict[str, Any] = {
+_POWERS: dict[str, Any] = {
     "": lambda builder, vectors, norm: vectors,
     "magnitude": _magnitude,
     "square": _square,
@@ -303,7 +303,7 @@ def put_away(typingctx, away, part):
 
 @lru_cache(maxsize=32)
 def columns(
-    op: str, stride: int, edge: bool, raised: str = "", along: bool = False, in_parts: bool = False
+    op: str, stride: int, edge: bool, power: str = "", along: bool = False, in_parts: bool = False
 ) -> Any:  # fmt: skip
     """A function for kernels: rows made one by "max", "min" or "sum", then dealt out to as many vectors as the
     stride.
@@ -312,7 +312,7 @@ def columns(
 
         op over r < rows of x[at + r * step + l * stride + p]                (flat indices; rows >= 1)
 
-    or, if they are `raised`, of their absolute values ("magnitude") or squares ("square"), or the `norm`-th powers of
+    or, as `power` says, of their absolute values ("magnitude") or squares ("square"), or the `norm`-th powers of
     absolute values ("power"). With `edge` two more arguments, `first` and `last`, say which of the ``stride * lanes``
     columns are there, and a third what the others count as; they are not read. Where the "rows" lie `along` one row,
     each `step` columns behind the one before, that is said of the first, in numbers of 32 bits. Sums of more than
@@ -343,7 +343,7 @@ def columns(
                     else emit.load(builder, data, builder.add(at, emit.INT(v * count)), count)
                     for v, mask in enumerate(masks)
                 ]
-                return _RAISED[raised](builder, vectors, args[4])
+                return _POWERS[power](builder, vectors, args[4])
 
             def part(first, end):
                 """Rows from `first` to before `end` made one."""

@@ -143,7 +143,7 @@ def _inside(start, dilation, size, taps):
 def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, stage, adaptive, long):
     number, value_type = kind.type, scalar(kind)
     picks, final, second = op in PICKS, stage != "first", stage == "second"
-    raised = power(0.0 if second else norm, kind)
+    to_power = power(0.0 if second else norm, kind)
     load, store, added, finished = widen(dtype, kind), narrow(out_dtype), plus(long, kind), finish(norm, kind)
     lowest, better = nothing(op, kind), above(op)
     slots = THREADS // each
@@ -186,7 +186,7 @@ def _fold_windows(op, dtype, kind, out_dtype, each, last, flat, indexed, norm, s
                 else:
                     down, across = e // wide * dilation[0], e % wide * dilation[1]
                     at, place = start + down * x_steps[2] + across * x_steps[3], (row + down) * w + col + across
-                here = raised(load(x[at]))
+                here = to_power(load(x[at]))
                 if picks:
                     if second and indexed:
                         place = x_index[at]

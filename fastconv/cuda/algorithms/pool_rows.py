@@ -140,7 +140,7 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
     (kh, kw), (step_h, step_w), (gap_h, gap_w), (across, down, deep) = window, stride, dilation, block
     number_type = computed(out_dtype).type
     load, store, finished = widen(dtype, computed(out_dtype)), narrow(out_dtype), finish(norm, computed(out_dtype))
-    raised, largest = power(norm, computed(out_dtype)), norm == np.inf
+    to_power, largest = power(norm, computed(out_dtype)), norm == np.inf
 
     def rows_sum(x, x_steps, out, out_steps, sizes, image, pad, tiles, before, counted, divisor):
         (lanes, depth, oh, inner), (h, w) = sizes, image
@@ -164,7 +164,7 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
                     for b in range(kw):
                         row, col = top + a * gap_h, left + b * gap_w
                         if whole or (0 <= row < h and 0 <= col < w):
-                            value = raised(load(x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]]))
+                            value = to_power(load(x[at + a * gap_h * x_steps[2] + b * gap_w * x_steps[3]]))
                             if not largest:
                                 total = number_type(total + value)
                             elif value > total or value != value:

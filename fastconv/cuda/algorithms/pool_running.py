@@ -123,7 +123,7 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
 @factory
 def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final):
     number, value_type = kind.type, scalar(kind)
-    picks, along_rows, raised = op in PICKS, axis == 1, power(0.0 if final else norm, kind)
+    picks, along_rows, to_power = op in PICKS, axis == 1, power(0.0 if final else norm, kind)
     load, store, finished = widen(dtype, kind), narrow(out_dtype), finish(norm, kind)
     lowest, better = nothing(op, kind), above(op)
     bytes_each = kind.itemsize
@@ -160,7 +160,7 @@ def _running_pass(op, dtype, kind, out_dtype, axis, lanes, indexed, norm, final)
                     offset += position * x_steps[2] + lane * x_steps[3]
                     if indexed:
                         index = position * width + x_index[offset]
-                value = raised(load(x[offset]))
+                value = to_power(load(x[offset]))
             values[np.uint64(at)] = value
             if indexed:
                 found[np.uint64(behind + at)] = index

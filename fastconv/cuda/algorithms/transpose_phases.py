@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ...planner.choose import Planner
 from ...specs.conv_transpose import TransposeSpec
-from ...specs.phases import Parts, sample, separate
+from ...specs.phases import Parts, one_for_each, sample
 from ..machine import Machine
 from ..shared.convert import exchanged, fill
 from ..system.streams import Buffer, Stream, Tensor
@@ -56,7 +56,7 @@ class Phases:
         return sum(share * min(self._planner.candidates(problem).values()) for problem, share in problems)
 
     def _made(self, spec: TransposeSpec) -> Prepared:
-        parts, algorithms = separate(spec.convolution), []
+        parts, algorithms = one_for_each(spec.convolution), []
         chosen: dict[tuple[int, ...], Any] = {}
         for part in parts.parts:  # convolutions with equal kernels have one algorithm, where it can run them
             kernel, problem = part.problem.weight_shape, part.problem
@@ -82,5 +82,6 @@ class Phases:
         if not complete:
             fill(out, bias, stream)
         for part, algorithm, weight in zip(parts, algorithms, weights, strict=True):
-            problem, seen, made = part.problem.of_images(spec.n), x.part(*part.seen[2:]), out.part(*part.at[2:])
+            problem, seen = part.problem.of_images(spec.n), x.part(*part.input_slices[2:])
+            made = out.part(*part.output_slices[2:])
             algorithm.run(problem, seen, weight, bias, made, stream)

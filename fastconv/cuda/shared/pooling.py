@@ -89,12 +89,12 @@ def power(norm: float, dtype: np.dtype) -> Any:
     number = dtype.type
 
     @device_function
-    def raised(value):
+    def to_power(value):
         if norm == 2.0:
             return number(value * value)
         return value if norm == 0.0 else abs(value)
 
-    return raised
+    return to_power
 
 
 def reduction(spec: PoolSpec) -> tuple[str, float]:

@@ -86,9 +86,9 @@ class Convolution:
     def prepare(self, spec: ConvSpec, weight: Tensor, stream: Stream) -> Any:
         part, (o, c, e, a, b) = planes(spec), weight.strides
         c_out, c_group, kd, kh, kw = weight.shape
-        turned = replace(weight, shape=(c_out, kd, c_group, kh, kw), strides=(o, e, c, a, b))
-        turned = converted(turned, weight.dtype, stream, copy=True)
-        return self.module.prepare(part, dense(turned.owner, part.weight_shape), stream)
+        planes_first = replace(weight, shape=(c_out, kd, c_group, kh, kw), strides=(o, e, c, a, b))
+        planes_first = converted(planes_first, weight.dtype, stream, copy=True)
+        return self.module.prepare(part, dense(planes_first.owner, part.weight_shape), stream)
 
     def run(self, spec: ConvSpec, x: Tensor, packed: Any, bias: Buffer, out: Tensor, stream: Stream) -> None:
         part, depth = planes(spec), spec.depth

@@ -49,7 +49,7 @@ class Program:
     def __init__(
         self, run: Callable[[Stream, Tensor, Tensor], None], stream: GpuStream, x: Tensor, out: Tensor
     ) -> None:
-        recorder = _Recorder(stream.device)
+        recorder = _RecordingStream(stream.device)
         given = (replace(tensor, pointer=_begin(number) + tensor.pointer % ALIGNED, owner=None)
                  for number, tensor in enumerate((x, out), 1))
         run(recorder, *given)
@@ -77,7 +77,7 @@ def _begin(number: int) -> int:
     return number * _APART + _APART // 2
 
 
-class _Recorder(Stream):
+class _RecordingStream(Stream):
     """A stream that notes what is asked of it."""
 
     def __init__(self, device: Any) -> None:

@@ -189,7 +189,7 @@ def _launchable(
     return blocks, threads
 
 
-class Recorder(Stream):
+class ListingStream(Stream):
     """A stream that launches nothing and lists the launches: it finds the kernels of a problem without a GPU."""
 
     def __init__(self) -> None:
