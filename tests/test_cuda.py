@@ -3,6 +3,7 @@ one."""
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 import fastconv
 from benchmarks import gpu, ptx, shapes
 from fastconv.cuda import planner
+from fastconv.cuda.system import kernels
 from fastconv.cuda.system.kernels import missing
+from fastconv.cuda.tiles import ptx as tiles_ptx
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.dtypes import PRECISIONS
 from fastconv.specs.pool import pool_spec
@@ -77,6 +80,33 @@ def test_every_tile_and_way_to_load_compiles(half: int, capsys: pytest.CaptureFi
     for kernel, threads in ptx.tile_kernels((*ptx.TEST_DTYPES, np.dtype(np.int8)), half):
         if (str(kernel), f"sm_{capability[0]}{capability[1]}") not in ASSEMBLED:
             fits(ptx.assemble(kernel, capability, threads, 0), capability, capsys, hot=True)
+
+
+def test_other_dtypes_are_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel on disk is found again, but not once a file that it depends on has changed."""
+    before, files = kernels._toolchain.__wrapped__(), kernels.sources()
+    changed = tmp_path / "dtypes.py"
+    (told,) = [file for file in files if file.name == "dtypes.py"]
+    for text, same in ((told.read_text(), True), (told.read_text().replace("np.float32", "np.float64"), False)):
+        changed.write_text(text)
+        monkeypatch.setattr(kernels, "sources", lambda: tuple(changed if file == told else file for file in files))
+        assert (kernels._toolchain.__wrapped__() == before) is same
+
+
+def test_the_simulator_has_every_instruction() -> None:
+    """`ptx_simulated` defines all that `ptx_device` does, with as many arguments, and kernels find both in `ptx`."""
+    public = {}
+    for module in ("ptx_simulated", "ptx_device"):
+        tree = ast.parse((ROOT / "fastconv" / "cuda" / "tiles" / f"{module}.py").read_text())
+        functions = {one.name: [argument.arg for argument in one.args.args if argument.arg != "typingctx"]
+                     for one in tree.body if isinstance(one, ast.FunctionDef)}
+        constants = {name.id: None for one in tree.body if isinstance(one, ast.Assign)
+                     for target in one.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+        public[module] = {name: value for name, value in (constants | functions).items()
+                          if not name.startswith("_") and name != "MMA"}
+    simulated, device = public["ptx_simulated"], public["ptx_device"]
+    assert set(simulated) == set(device) == set(tiles_ptx.__all__)
+    assert all(simulated[name] == given for name, given in device.items() if given is not None and simulated[name])
 
 
 def test_what_is_missing_is_said() -> None:

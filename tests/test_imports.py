@@ -114,10 +114,30 @@ def test_the_cache_knows_what_compiled_code_depends_on(module: str) -> None:
     early = {name for name, late in imports(module).items() if not late and name in MODULES}
     compiled = {MODULES[name] for name in early if name.startswith(("fastconv.cpu.", "fastconv.base.toom_cook"))}
     assert compiled <= sources(MODULES[module])
+    assert constants_from_specs(module) <= {"FLAT"}
+
+
+def constants_from_specs(module: str, *known: str) -> set[str]:
+    """The constants that a module imports from `specs`, but for these modules of it."""
     tree = ast.parse(MODULES[module].read_text())
-    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module not in known]
     above = {alias.name for node in froms if (node.module or "").startswith("specs.") for alias in node.names}
-    assert {name for name in above if name.isupper()} <= {"FLAT", "NO_NORMS"}
+    return {name for name in above if name.isupper()}
+
+
+#: The folders and modules of `cuda` that have kernels, or what kernels call.
+COMPILED_FOR_GPUS = tuple(f"fastconv.cuda.{room}" for room in ("algorithms.", "shared.", "tiles.", "system."))
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith(COMPILED_FOR_GPUS)))
+def test_the_key_of_a_gpus_code_has_what_it_depends_on(module: str) -> None:
+    """Sources within `cuda`, and the modules elsewhere whose functions and constants make code: dtypes and matrices."""
+    from fastconv.cuda.system.kernels import sources
+
+    makes_code = "fastconv.cuda.", "fastconv.base.toom_cook", "fastconv.specs.dtypes"
+    early = {name for name, late in imports(module).items() if not late and name in MODULES}
+    assert {MODULES[name] for name in early if name.startswith(makes_code)} <= set(sources())
+    assert constants_from_specs(module, "specs.dtypes") <= {"FLAT"}
 
 
 def test_no_circles() -> None:

@@ -221,13 +221,20 @@ def _converter(kind: Any) -> Callable | None:
                             "float64": "c_double", "uint64": "c_uint64", "uint32": "c_uint32"}[kind.name])
 
 
+def sources() -> tuple[Path, ...]:
+    """The files that compiled code depends on: the folder `cuda`; the matrices that are constants of kernels, and what
+    is stored, computed and added up for each dtype. Kernels get everything else of the package as arguments."""
+    folder = Path(__file__).resolve().parents[1]
+    outside = folder.parent / "base" / "toom_cook.py", folder.parent / "specs" / "dtypes.py"
+    return *sorted(folder.rglob("*.py")), *outside
+
+
 @lru_cache(maxsize=1)
 def _toolchain() -> str:
-    """A hash of what compiled code depends on beside its own constants: these sources and the compilers."""
+    """A hash of what compiled code depends on beside its own constants: its sources and the compilers."""
     from importlib import metadata
 
-    folder = Path(__file__).parents[1]
-    texts = [file.read_bytes() for file in (*sorted(folder.rglob("*.py")), folder.parent / "base" / "toom_cook.py")]
+    texts = [file.read_bytes() for file in sources()]
     versions = [metadata.version(name) for name in ("numba", "numba-cuda", "cuda-core")]
     return hashlib.sha256(b"\0".join([*texts, repr(versions).encode()])).hexdigest()
 
