@@ -11,7 +11,7 @@ import numpy as np
 from ...specs.pool import PoolSpec
 from ..system.kernels import Kernel, Launch, jit
 from ..system.memory import scratch_rows
-from ..tiles import simd, simd_pool
+from ..tiles import powers, simd, simd_pool
 
 
 @jit(forceinline=True)
@@ -166,21 +166,21 @@ def _divided(total, counts, row, column, norm):
 
 @jit(forceinline=True)
 def _root(total, counts, row, column, norm):
-    return simd_pool.root(_divided(total, counts, row, column, norm), norm)
+    return powers.root(_divided(total, counts, row, column, norm), norm)
 
 
 @jit(forceinline=True)
 def _square_root(total, counts, row, column, norm):
-    return simd_pool.square_root(_divided(total, counts, row, column, norm), norm)
+    return powers.square_root(_divided(total, counts, row, column, norm), norm)
 
 
 #: What is combined: the elements, their absolute values, squares, or powers of absolute values; and what makes an
 #: output of a sum of them. Of squares there are kernels of their own, as powers of any number are long to compile.
 POWERS = {
     "": (_untouched, _divided),
-    "magnitude": (simd_pool.magnitude, _divided),
-    "square": (simd_pool.square, _square_root),
-    "power": (simd_pool.power, _root),
+    "magnitude": (powers.magnitude, _divided),
+    "square": (powers.square, _square_root),
+    "power": (powers.power, _root),
 }
 
 

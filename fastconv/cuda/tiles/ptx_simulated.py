@@ -121,7 +121,7 @@ def split(bits: Any) -> Any:
 
 
 def mma(kind: str, accumulator: Any) -> Any:
-    """Make the function for a step of a warp's matrix product on tensor cores, with a `kind` of factors (`ptx_device.MMA`).
+    """Make the function for a step of a warp's matrix product, with factors of a `kind` of `ptx_device.MMA`.
 
     It takes a lane's words of A (16 rows) and of B (8 columns) and its four sums of C, and returns the sums with
     the products added. A word is one float32, two halves or four bytes along k. Lane 4 g + t holds rows g and g + 8
