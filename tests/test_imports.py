@@ -140,6 +140,13 @@ def test_the_key_of_a_gpus_code_has_what_it_depends_on(module: str) -> None:
     assert constants_from_specs(module, "specs.dtypes") <= {"FLAT"}
 
 
+def test_only_tiles_emit_instructions() -> None:
+    """Of LLVM's IR everything else of a device knows only `wrappers`, around kernels."""
+    emitters = {module for module in MODULES for name in imports(module) if name in ("llvmlite", "llvmlite.ir")}
+    emitters = {module for module in emitters if "import ir" in MODULES[module].read_text()}
+    assert emitters - {name for name in MODULES if ".tiles." in name} == {"fastconv.cpu.system.wrappers"}
+
+
 def test_no_circles() -> None:
     graph = {module: {name for name in imports(module) if name in MODULES} for module in MODULES}
     list(TopologicalSorter(graph).static_order())

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
-from llvmlite import ir as llvmir
 from numba import _dynfunc  # type: ignore[attr-defined] # a module in C
 from numba.core import cgutils, sigutils, types
 from numba.core import ir as numba_ir
@@ -26,7 +25,7 @@ from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.environment import Environment
 from numba.core.registry import CPUDispatcher
 
-from . import loops
+from . import loops, wrappers
 from .building import OPTIONS, TARGET, Function, Library, Pipeline, compiling, intrinsic
 from .disk_cache import CodeFiles
 from .plain import PLAIN, Plain
@@ -117,8 +116,7 @@ def _share_of(typingctx, tasks, share, shares):
 # -- start ---------------------------------------------------------------------------------------------------
 
 
-_BYTES = llvmir.IntType(8).as_pointer()
-_SIZE = llvmir.IntType(64)
+_BYTES, _SIZE, _CODE = cgutils.voidptr_t, cgutils.intp_t, cgutils.int32_t
 
 
 @intrinsic
@@ -134,14 +132,14 @@ def _start(typingctx, kernel, team, threads, arguments):
         descriptor = compiled.fndesc
         context.active_code_library.add_linking_library(compiled.library)
         kinds = [context.get_value_type(kind) for kind in arguments]
-        data_type = llvmir.LiteralStructType([*kinds, _SIZE, llvmir.IntType(32), _BYTES])
+        data_type = wrappers.record(*kinds, _SIZE, _CODE, _BYTES)
         share = _share_function(context, builder.module, descriptor, data_type, argtypes)
         data = cgutils.alloca_once(builder, data_type)
         unpacked = cgutils.unpack_tuple(builder, values, len(arguments))
         status_at = len(kinds) + 1
-        for number, value in enumerate([*unpacked, shares, llvmir.IntType(32)(0), llvmir.Constant(_BYTES, None)]):
+        for number, value in enumerate([*unpacked, shares, _CODE(0), _BYTES(None)]):
             builder.store(value, cgutils.gep_inbounds(builder, data, 0, number))
-        first = cgutils.alloca_once_value(builder, llvmir.Constant(_BYTES, None))
+        first = cgutils.alloca_once_value(builder, _BYTES(None))
         count = cgutils.alloca_once_value(builder, shares)
         step = cgutils.alloca_once_value(builder, _SIZE(1))
         alone = builder.icmp_signed("<=", shares, _SIZE(1))
@@ -153,7 +151,7 @@ def _start(typingctx, kernel, team, threads, arguments):
                 api = context.get_python_api(builder)
                 python = api.gil_ensure()
                 thread = api.save_thread()
-                kind = llvmir.FunctionType(llvmir.VoidType(), [_BYTES] * 5 + [_SIZE] * 3)
+                kind = wrappers.signature(*[_BYTES] * 5, *[_SIZE] * 3)
                 parallel_for = builder.inttoptr(runner, kind.as_pointer())
                 handed = [builder.bitcast(share, _BYTES), *(builder.bitcast(each, _BYTES) for each in pointers)]
                 builder.call(parallel_for, [*handed, _SIZE(0), _SIZE(1), shares])
@@ -173,10 +171,9 @@ def _start(typingctx, kernel, team, threads, arguments):
 
 def _share_function(context, module, descriptor, data_type, argtypes):
     """The function that Numba's threads call: it runs the tasks of one share, or of several."""
-    kind = llvmir.FunctionType(llvmir.VoidType(), [_BYTES.as_pointer(), _SIZE.as_pointer(), _SIZE.as_pointer(), _BYTES])
-    function = llvmir.Function(module, kind, name=f"{descriptor.mangled_name}.share")
+    kind = wrappers.signature(_BYTES.as_pointer(), _SIZE.as_pointer(), _SIZE.as_pointer(), _BYTES)
+    function, builder = wrappers.define(module, kind, f"{descriptor.mangled_name}.share")
     function.linkage = "internal"
-    builder = llvmir.IRBuilder(function.append_basic_block("entry"))
     task = context.declare_function(module, descriptor)
     data = builder.bitcast(function.args[3], data_type.as_pointer())
     count = len(argtypes) - 2

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import RefType, iternext_impl, lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
@@ -63,12 +62,12 @@ class _Numbers(AbstractTemplate):
 
 @lower_builtin(numbers, types.VarArg(types.Any))
 def _lower_numbers(context, builder, sig, args):
-    zero, one = (ir.Constant(args[0].type, value) for value in (0, 1))
+    zero, one = (args[0].type(value) for value in (0, 1))
     start, stop, step = {1: lambda: (zero, *args, one), 2: lambda: (*args, one), 3: lambda: args}[len(args)]()
     return range_value(context, builder, sig.return_type, start, stop, step)
 
 
-def range_value(context, builder, kind: Range, start: ir.Value, stop: ir.Value, step: ir.Value) -> ir.Value:
+def range_value(context, builder, kind: Range, start: Any, stop: Any, step: Any) -> Any:
     """A range of these numbers."""
     made = cgutils.create_struct_proxy(kind)(context, builder)
     made.start, made.stop, made.step = start, stop, step

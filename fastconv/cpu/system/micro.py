@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import from_dtype
 from numba.core import cgutils, types
 from numba.core.callconv import RETCODE_OK, excinfo_ptr_t
@@ -28,6 +27,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
+from . import wrappers
 from .building import TARGET, Library, compiling
 from .disk_cache import CodeFiles
 from .launching import keep, load
@@ -91,8 +91,7 @@ def _built(name: str, function: Any, argtypes: tuple[types.Type, ...]) -> Librar
         called = typing.resolve_function_type(kind, argtypes, {})
         flat = _flat_types(argtypes)
         convention = context.call_conv
-        made = ir.Function(module, convention.get_function_type(types.none, flat), name)
-        builder = ir.IRBuilder(made.append_basic_block("entry"))
+        made, builder = wrappers.define(module, convention.get_function_type(types.none, flat), name)
         given = iter(made.args[2:])
         values = [_array(context, builder, one, given) if isinstance(one, types.Array) else next(given)
                   for one in argtypes]  # fmt: skip
@@ -118,7 +117,7 @@ def _array(context, builder, kind, given):
     made = context.make_array(kind)(context, builder)
     made.data, made.nitems, made.itemsize = data, size, item
     made.shape, made.strides = cgutils.pack_array(builder, [size]), cgutils.pack_array(builder, [item])
-    made.meminfo, made.parent = (ir.Constant(part.type, None) for part in (made.meminfo, made.parent))
+    made.meminfo, made.parent = (part.type(None) for part in (made.meminfo, made.parent))
     return made._getvalue()
 
 
@@ -147,7 +146,7 @@ def _lower_call(context, builder, sig, args):
             flat.append(value)
     kind = convention.get_function_type(types.none, _flat_types(kinds))
     failure = cgutils.alloca_once(builder, excinfo_ptr_t)
-    code = builder.call(builder.inttoptr(place, kind.as_pointer()), [ir.Constant(kind.args[0], None), failure, *flat])
+    code = builder.call(builder.inttoptr(place, kind.as_pointer()), [kind.args[0](None), failure, *flat])
     with builder.if_then(builder.icmp_signed("!=", code, code.type(0)), likely=False):
         status = convention._get_return_status(builder, code, builder.load(failure))
         convention.return_status_propagate(builder, status)
