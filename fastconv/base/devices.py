@@ -8,7 +8,7 @@ import numpy as np
 
 from .values import shown
 
-#: What `device` may be: the names of the folders that compute.
+#: The values of `device`: the names of the folders that compute.
 DEVICES = ("cpu", "cuda")
 #: DLPack's device types of memory that a CUDA GPU computes on: its own (2) and managed memory (13).
 _GPU = (2, 13)

@@ -41,7 +41,7 @@ def group_limits(root: Path = Path("/")) -> list[int]:
 
 
 def _text(file: Path) -> str:
-    """What is in a file; nothing where it is missing or cannot be read."""
+    """The text of a file; empty where it is missing or cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace")
     except OSError:

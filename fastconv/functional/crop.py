@@ -12,7 +12,7 @@ from ..specs.arrays import array, result_array
 
 
 class Cut(NamedTuple):
-    """What negative padding leaves of an input."""
+    """The part of an input that negative padding leaves."""
 
     shape: Sizes
     """That of the input."""
@@ -48,7 +48,7 @@ def cropped_shape(shape: Sizes, padding: Any, axes: int) -> tuple[Sizes, Any, Cu
 
 
 def cropped(x: Any, padding: Any, axes: int, name: str = "x") -> tuple[Any, Any, Cut | None]:
-    """What negative padding leaves of an array, the argument `name`, and the rest as `cropped_shape`."""
+    """The part that negative padding leaves of an array, the argument `name`, and the rest as `cropped_shape`."""
     if not crops(padding):
         return x, padding, None
     given = x if hasattr(x, "shape") else array(name, x)  # arrays on a GPU are cut by their own library

@@ -243,7 +243,7 @@ def pick_pool(
     device: str | None,
     out: Any,
 ) -> Any:
-    """What `max_pool2d` or `min_pool2d` does, along so many spatial axes."""
+    """Pick the largest or the smallest of each window, along so many spatial axes."""
     calls = backend(device, x)
     cut = None
     if type(padding) is not int:

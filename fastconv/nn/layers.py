@@ -22,7 +22,7 @@ from .training import Parameter, Remembering, floats
 
 
 class Layer(Remembering):
-    """What all layers are; on its own the layer that does nothing."""
+    """The base of all layers; on its own it is the layer that does nothing."""
 
     def forward(self, x: Any) -> np.ndarray:
         """The layer's output."""
@@ -43,7 +43,7 @@ class Layer(Remembering):
         return self._gradient(grad, needed, for_input)
 
     def parameters(self) -> list[Parameter]:
-        """What the layer learns."""
+        """The arrays that the layer learns."""
         return []
 
     def __call__(self, x: Any) -> np.ndarray:
@@ -54,7 +54,7 @@ class Layer(Remembering):
         return x, None
 
     def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
-        """What `backward` returns."""
+        """The gradient that `backward` returns."""
         return grad
 
 

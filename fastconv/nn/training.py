@@ -1,4 +1,4 @@
-"""What layers are learnt with: parameters, losses and optimizers.
+"""Training of layers: parameters, losses and optimizers.
 
 Names, defaults and results are those of `torch.nn` and `torch.optim`.
 """

@@ -84,14 +84,14 @@ class PoolSpec(HashedOnce):
 
     @cached_property
     def x_dtype(self) -> np.dtype:
-        """What the kernels read and, but for the indices, write."""
+        """The dtype that the kernels read and, but for the indices, write."""
         if self.picks:
             return np.dtype(np.uint8) if self.dtype.kind == "b" else computed(self.dtype)
         return computed(self.out_dtype)
 
     @cached_property
     def out_dtype(self) -> np.dtype:
-        """What the caller gets: the input's dtype, but float64 for averages and norms of integers."""
+        """The dtype that the caller gets: the input's dtype, but float64 for averages and norms of integers."""
         return self.dtype if self.picks or self.dtype.kind in "fV" else np.dtype(np.float64)
 
     @cached_property

@@ -174,7 +174,7 @@ def _square_root(total, counts, row, column, norm):
     return powers.square_root(_divided(total, counts, row, column, norm), norm)
 
 
-#: What is combined: the elements, their absolute values, squares, or powers of absolute values; and what makes an
+#: The values that are combined: the elements, their absolute values, squares, or powers of absolute values; and what makes an
 #: output of a sum of them. Of squares there are kernels of their own, as powers of any number are long to compile.
 POWERS = {
     "": (_untouched, _divided),
@@ -197,8 +197,8 @@ def combine(name: str, power: str) -> Combine:
 
 
 def kind(spec: PoolSpec) -> tuple[str, str]:
-    """What `combine` makes the kernels of a pooling from: "max", "min" or "sum", and one of `POWERS`. They share all
-    with those of the same kind."""
+    """The arguments of `combine` for a pooling: "max", "min" or "sum", and one of `POWERS`. Poolings of one kind share
+    their kernels."""
     if spec.op != "lp":
         return {"avg": "sum"}.get(spec.op, spec.op), ""
     if spec.norm in (1, math.inf):
@@ -221,7 +221,7 @@ POWER, POWER_BYTE = 30, 0.6
 
 
 def power_cost(spec: PoolSpec) -> tuple[float, float]:
-    """What powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
+    """The amounts that powers add to the cost of a vector of input and of a vector of output, counted in vectors."""
     if kind(spec)[1] not in ("square", "power"):
         return 0, 0
     lanes = simd.lanes(spec.x_dtype)

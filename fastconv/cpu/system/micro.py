@@ -48,7 +48,7 @@ def scalar(dtype: Any) -> types.Type:
 
 
 _addresses: dict[tuple, int] = {}
-#: Where kernels run as Python: the functions, whose addresses are their places here.
+#: The functions themselves, if kernels run as Python: an address is then a place in this list.
 _plain: list[Callable] = []
 
 

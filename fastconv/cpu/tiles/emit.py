@@ -130,7 +130,7 @@ def convert(builder, value, source: Any, target: Any, count: int):
 
 
 def wins(builder, scalar: Any, a: ir.Value, b: ir.Value, order: str = ">") -> ir.Value:
-    """Where `a` is larger than `b` (smaller for the order "<"), or NaN."""
+    """A mask of the lanes where `a` is larger than `b` (smaller for the order "<"), or NaN."""
     if isinstance(scalar, types.Float):
         return builder.or_(builder.fcmp_ordered(order, a, b), builder.fcmp_unordered("uno", a, a))
     compare = builder.icmp_signed if scalar.signed else builder.icmp_unsigned

@@ -101,7 +101,7 @@ def _joined(builder, *values: tuple[ir.Value, ir.Block]) -> ir.Value:
 
 
 def _of_one(several: Any) -> Any:
-    """What does something to vectors, given the norm, as a function for kernels that does it to one."""
+    """A function for kernels that does to one vector what `several` does to a list of them."""
 
     @intrinsic
     def one(typingctx, vector, norm):
@@ -111,7 +111,7 @@ def _of_one(several: Any) -> Any:
 
 
 magnitude, square, power, square_root, root = map(_of_one, (_magnitude, _square, _power, _square_root, _root))
-#: Ways to make something of each of several vectors, given the norm.
+#: Functions that emit a power of each of several vectors, given the norm.
 EMIT: dict[str, Any] = {
     "": lambda builder, vectors, norm: vectors,
     "magnitude": _magnitude,

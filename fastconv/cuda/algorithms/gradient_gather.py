@@ -92,7 +92,7 @@ def cost(spec: PoolSpec, machine: Machine) -> float:
 
 
 def scratch(spec: PoolSpec) -> int:
-    """Of averages the columns that are gathered first."""
+    """The bytes of the columns that are gathered first, for averages."""
     return 0 if spec.picks else spec.planes * spec.oh * spec.w * 8
 
 

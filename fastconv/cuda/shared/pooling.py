@@ -73,7 +73,7 @@ def above(op: str) -> Any:
 
 
 def nothing(op: str, dtype: np.dtype) -> np.generic:
-    """What loses against every value, or adds nothing to a sum."""
+    """The value that loses against every other, or adds nothing to a sum."""
     if op in ("avg", "lp"):
         return dtype.type(0)
     if op not in PICKS:
