@@ -30,7 +30,7 @@ class Row:
     max_error: float | None = None
     """Largest difference from the float64 result, as a fraction of that result's largest value."""
     error_bound: str | None = None
-    """The sum whose rounding, some times over, bounds an output's error: its own "window"'s, or the "largest output"."""
+    """The sum whose rounding bounds an output's error, some times over: its own "window", or the "largest output"."""
     is_auto: bool = False
     """Whether ``algorithm="auto"`` picks this variant."""
     reason: str | None = None

@@ -39,8 +39,9 @@ from ...specs.arrays import kernel_ready
 from ...specs.conv import ConvSpec
 from ...specs.conv_transpose import TransposeSpec
 from ..machine import Machine
+from ..shared.patch import copy_run
 from ..system import micro
-from ..system.kernels import Launch, jit, kernel
+from ..system.kernels import Launch, kernel
 from ..system.memory import scratch_rows
 from ..tiles import simd
 from ..tiles.phase_tile import phase_tile_address
@@ -212,21 +213,10 @@ def _transposed_depthwise(tile, y, weight, bias, out, patches, offsets, order, s
             simd.store(patch, q, zero)
         for i in range(max(0, -lowest), min(rows_seen, high - lowest)):
             at = (source + lowest + i) * wide + begin + left
-            _copy_row(y, at, patch, i * pitch + begin, count, lanes)
+            copy_run(y, at, patch, i * pitch + begin, count, lanes)
         for u in range(first, min(first + step, stop)):
             phase, row = (u + top) % step * phases, (u + top) // step - lowest
             several, to = (stop - u + step - 1) // step, (plane * h + u) * w
             micro.call(tile, patch, row * pitch - left, pitch, weight, c * taps, offsets, order, starts, phase, side,
                        bias[c], out, to, step * w, several, w)  # fmt: skip
-
-
-@jit
-def _copy_row(source, at, patch, to, count, lanes):
-    """Copy `count` elements; the last vector overlaps the one before, or ends in zeros."""
-    if count < lanes:
-        simd.store(patch, to, simd.load_part(source, at, count))
-        return
-    for q in range(0, count - lanes, lanes):
-        simd.store(patch, to + q, simd.load(source, at + q))
-    simd.store(patch, to + count - lanes, simd.load(source, at + count - lanes))
 

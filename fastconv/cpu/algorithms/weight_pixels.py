@@ -146,17 +146,6 @@ def _clear(target, begin, end, lanes):
         simd.store(target, q, zero)
 
 
-@jit(forceinline=True)
-def _copy(source, at, target, to, count, lanes):
-    """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
-    if count < lanes:
-        simd.store_part(target, to, simd.load_part(source, at, count), count)
-        return
-    for q in range(0, count - lanes, lanes):
-        simd.store(target, to + q, simd.load(source, at + q))
-    simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
-
-
 def _deal_address(dtype: np.dtype) -> int:
     """Address of the micro-kernel `_deal`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)
@@ -207,7 +196,7 @@ def _deal(lanes: int) -> Any:
                         if last > max(end, first):
                             target[line + g * plane + last - 1] = x[at + 2 * last - 2 + g]
                 elif stride_w == 1:  # all columns are of one phase
-                    _copy(x, at + edges[0], target, line + edges[0], edges[1] - edges[0], lanes)
+                    patch.copy_run(x, at + edges[0], target, line + edges[0], edges[1] - edges[0], lanes)
                 else:
                     for g in range(phases.size):
                         begin, count = edges[2 * g], edges[2 * g + 1] - edges[2 * g]
@@ -247,7 +236,7 @@ def _pixels_task(
             for o in range(channels):  # rows of one phase: a call of `deal` would take longer than these copies
                 at, to = ((image * c_out + group * channels + o) * oh + i0) * ow, signals + o * signal + margin
                 for i in range(high):
-                    _copy(grad, at + i * ow, line, to + i * pitch, ow, lanes)
+                    patch.copy_run(grad, at + i * ow, line, to + i * pitch, ow, lanes)
                 for i in range(high, block_h):
                     patch.zeros(line, to + i * pitch, ow, lanes)
             for t in range(first, last):

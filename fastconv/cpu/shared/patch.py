@@ -91,6 +91,17 @@ def copy_row(source, at, stride, target, to, count, lanes):
             result[q] = values[at + q * stride]
 
 
+@jit(forceinline=True)
+def copy_run(source, at, target, to, count, lanes):
+    """target[to + q] = source[at + q] for q < count; the last vector overlaps the one before, if it can."""
+    if count < lanes:
+        simd.store_part(target, to, simd.load_part(source, at, count), count)
+        return
+    for q in range(0, count - lanes, lanes):
+        simd.store(target, to + q, simd.load(source, at + q))
+    simd.store(target, to + count - lanes, simd.load(source, at + count - lanes))
+
+
 def fill_address(dtype: np.dtype) -> int:
     """Address of the micro-kernel `fill`, for kernels that call it."""
     row, place, table = micro.array(dtype), micro.PLACE, micro.array(np.int64)

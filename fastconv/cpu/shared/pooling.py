@@ -174,8 +174,8 @@ def _square_root(total, counts, row, column, norm):
     return powers.square_root(_divided(total, counts, row, column, norm), norm)
 
 
-#: The values that are combined: the elements, their absolute values, squares, or powers of absolute values; and what makes an
-#: output of a sum of them. Of squares there are kernels of their own, as powers of any number are long to compile.
+#: For each power of elements that is combined (none; the absolute value; its square; its `norm`-th power): the function
+#: that makes it, and the one that makes an output of a sum. Squares have kernels of their own: others compile longer.
 POWERS = {
     "": (_untouched, _divided),
     "magnitude": (powers.magnitude, _divided),

@@ -191,6 +191,21 @@ def clamped(builder, value, lowest):
     return builder.select(below, lowest, value)
 
 
+def store_valid(builder, vectors, places, columns, goal, valid, likely=None):
+    """Store vectors at flat places; of each, which begins at its of the `columns`, only the lanes before `valid`."""
+    end = max(column + vector.type.count for column, vector in zip(columns, vectors, strict=True))
+    with builder.if_else(builder.icmp_signed(">=", valid, INT(end)), likely=likely) as (whole, part):
+        with whole:  # masks cost, also where all their bits are set
+            for vector, place in zip(vectors, places, strict=True):
+                store(builder, vector, goal, place)
+        with part:
+            masks: dict = {}
+            for vector, place, column in zip(vectors, places, columns, strict=True):
+                if column not in masks:
+                    masks[column] = first_lanes(builder, vector.type.count, builder.sub(valid, INT(column)))
+                store_masked(builder, vector, goal, place, masks[column])
+
+
 def write(builder, vectors, goal, pitch, origin, valid):
     """Store vector k at row origin[0] + k, column origin[1] of a matrix, as far as it lies in valid[0] x valid[1]."""
     count = vectors[0].type.count

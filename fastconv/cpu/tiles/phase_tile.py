@@ -9,7 +9,6 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from ...specs.arguments import Pair
 from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
@@ -66,13 +65,15 @@ def _phase_tile(phases: int, rows: int, vectors: int) -> Any:
                     _phase_sums(builder, (phases, rows, vectors), q, here, pitch_, taps, phase_, residue, bias_vector)
                     for q in range(phases)
                 ]
-                results, places = [], []
-                for r in range(rows):
-                    for k in range(vectors):
-                        results += join_vectors(builder, [held[r * vectors + k] for held in sums])
-                        places += [(r, (k * phases + q) * count) for q in range(phases)]
+                results: list[ir.Value] = []
+                for k in range(rows * vectors):
+                    results += join_vectors(builder, [held[k] for held in sums])
+                along = range(0, columns, count)
+                lines = [builder.mul(apart_, emit.INT(r)) for r in range(rows)]
+                places = [builder.add(line, emit.INT(column)) for line in lines for column in along]
                 begin = builder.add(builder.add(out_at_, builder.mul(row, apart_)), v)
-                _write(builder, results, places, builder.gep(goal, [begin]), apart_, builder.sub(wide_, v), columns)
+                goal, valid = builder.gep(goal, [begin]), builder.sub(wide_, v)
+                emit.store_valid(builder, results, places, [*along] * rows, goal, valid, likely=True)
             return context.get_dummy_value()
 
         integer = types.int64
@@ -120,22 +121,6 @@ def _phase_sums(
     builder.branch(head)
     builder.position_at_end(done)
     return held
-
-
-def _write(
-    builder: Any, results: list[ir.Value], places: list[Pair], goal: ir.Value, apart: ir.Value, valid: ir.Value,
-    columns: int,
-) -> None:  # fmt: skip
-    """Store vectors at their places (row, column), but no columns that are not valid."""
-    indices = [builder.add(builder.mul(apart, emit.INT(r)), emit.INT(column)) for r, column in places]
-    with builder.if_else(builder.icmp_signed(">=", valid, emit.INT(columns)), likely=True) as (whole, part):
-        with whole:  # masks cost, also where all their bits are set
-            for value, index in zip(results, indices, strict=True):
-                emit.store(builder, value, goal, index)
-        with part:
-            for value, index, (_, column) in zip(results, indices, places, strict=True):
-                mask = emit.first_lanes(builder, value.type.count, builder.sub(valid, emit.INT(column)))
-                emit.store_masked(builder, value, goal, index, mask)
 
 
 def _plain_phase_tile(phases: int) -> Any:

@@ -36,22 +36,11 @@ class Emitter:
             builder.add(builder.mul(emit.INT(r), arg["pitch"]), emit.INT(start)) for r in rows for start, _ in parts
         ]
 
-        def whole() -> None:
-            for value, place in zip(results, places, strict=True):
-                emit.store(builder, value, goal, place)
-
-        if self.inside:
-            whole()
+        if not self.inside:
+            emit.store_valid(builder, results, places, [start for _ in rows for start, _ in parts], goal, arg["wide"])
             return
-        with builder.if_else(builder.icmp_signed(">=", arg["wide"], emit.INT(sum(parts[-1])))) as (then, otherwise):
-            with then:
-                whole()
-            with otherwise:
-                masks = [
-                    emit.first_lanes(builder, size, builder.sub(arg["wide"], emit.INT(start))) for start, size in parts
-                ]
-                for at, (value, place) in enumerate(zip(results, places, strict=True)):
-                    emit.store_masked(builder, value, goal, place, masks[at % len(parts)])
+        for value, place in zip(results, places, strict=True):
+            emit.store(builder, value, goal, place)
 
     def loop(self, start, stop, carried, body):
         """``for k in range(start, stop): carried = body(k, carried)``, as SSA."""

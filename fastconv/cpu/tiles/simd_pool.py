@@ -89,12 +89,7 @@ def store_places(typingctx, array, index, vector, first, step, valid):
         numbers = ir.Constant(ir.VectorType(emit.INT, count), list(range(count)))
         value = builder.add(value, builder.mul(numbers, emit.splat(builder, args[4], count)))
         value = builder.add(value, emit.splat(builder, args[3], count))
-        whole = builder.icmp_signed(">=", args[5], emit.INT(count))
-        with builder.if_else(whole) as (then, otherwise):
-            with then:
-                emit.store(builder, value, data, args[1])
-            with otherwise:
-                emit.store_masked(builder, value, data, args[1], emit.first_lanes(builder, count, args[5]))
+        emit.store_valid(builder, [value], [args[1]], [0], data, args[5])
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64, types.int64, types.int64), codegen
