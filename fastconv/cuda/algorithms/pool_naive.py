@@ -78,22 +78,35 @@ def _inside(start, dilation, size, taps):
     return max(0, -(start // dilation)), min(taps, (size - 1 - start) // dilation + 1)
 
 
+@device_function
+def _taps(corner, dilation, image, window):
+    """The taps of a window inside an image, the first and the last + 1 along each axis."""
+    e0, e1 = _inside(corner[0], dilation[0], image[0], window[0])
+    a0, a1 = _inside(corner[1], dilation[1], image[1], window[1])
+    b0, b1 = _inside(corner[2], dilation[2], image[2], window[2])
+    return e0, e1, a0, a1, b0, b1
+
+
+@device_function
+def _output(at, sizes, stride, pad):
+    """The indices of an output by its number, and the corner of its window."""
+    _, channels, od, oh, ow = sizes
+    j, i, k, at = at % ow, at // ow % oh, at // ow // oh % od, at // ow // oh // od
+    corner = k * stride[0] - pad[0], i * stride[1] - pad[1], j * stride[2] - pad[2]
+    return (at // channels, at % channels, k, i, j), corner
+
+
 @factory
 def _naive_pick(op, dtype, with_indices):
     load, better = widen(dtype, computed(dtype)), above(op)
 
     def naive_pick(x, x_steps, out, out_steps, indices, index_steps, sizes, image, window, stride, pad, dilation):
-        size, channels, od, oh, ow = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
-        if at >= size:
+        if at >= sizes[0]:
             return
-        j, i, k, at = at % ow, at // ow % oh, at // ow // oh % od, at // ow // oh // od
-        c, n = at % channels, at // channels
+        (n, c, k, i, j), (front, top, left) = _output(at, sizes, stride, pad)
         start = n * x_steps[0] + c * x_steps[1]
-        front, top, left = k * stride[0] - pad[0], i * stride[1] - pad[1], j * stride[2] - pad[2]
-        e0, e1 = _inside(front, dilation[0], image[0], window[0])
-        a0, a1 = _inside(top, dilation[1], image[1], window[1])
-        b0, b1 = _inside(left, dilation[2], image[2], window[2])
+        e0, e1, a0, a1, b0, b1 = _taps((front, top, left), dilation, image, window)
         # The search begins at the first tap inside the input; the spec's checks make sure that there is one.
         z, row, col = front + e0 * dilation[0], top + a0 * dilation[1], left + b0 * dilation[2]
         found = (z * image[1] + row) * image[2] + col
@@ -124,17 +137,12 @@ def _naive_sum(dtype, out_dtype):
 
     def naive_sum(x, x_steps, out, out_steps, sizes, image, window, stride, pad, dilation, before, counted, divisor,
                   norm):
-        size, channels, od, oh, ow = sizes
         at = np.int64(cuda.blockIdx.x) * BLOCK + cuda.threadIdx.x
-        if at >= size:
+        if at >= sizes[0]:
             return
-        j, i, k, at = at % ow, at // ow % oh, at // ow // oh % od, at // ow // oh // od
-        c, n = at % channels, at // channels
+        (n, c, k, i, j), (front, top, left) = _output(at, sizes, stride, pad)
         start = n * x_steps[0] + c * x_steps[1]
-        front, top, left = k * stride[0] - pad[0], i * stride[1] - pad[1], j * stride[2] - pad[2]
-        e0, e1 = _inside(front, dilation[0], image[0], window[0])
-        a0, a1 = _inside(top, dilation[1], image[1], window[1])
-        b0, b1 = _inside(left, dilation[2], image[2], window[2])
+        e0, e1, a0, a1, b0, b1 = _taps((front, top, left), dilation, image, window)
         total, part, taken = 0.0, 0.0, 0
         for e in range(e0, e1):
             for a in range(a0, a1):
@@ -149,9 +157,9 @@ def _naive_sum(dtype, out_dtype):
                     taken += 1
                     if taken % PART == 0:
                         total, part = total + part, 0.0
-        e0, e1 = _inside(front + before[0], dilation[0], before[0] + counted[0], window[0])
-        a0, a1 = _inside(top + before[1], dilation[1], before[1] + counted[1], window[1])
-        b0, b1 = _inside(left + before[2], dilation[2], before[2] + counted[2], window[2])
+        corner = front + before[0], top + before[1], left + before[2]
+        area = before[0] + counted[0], before[1] + counted[1], before[2] + counted[2]
+        e0, e1, a0, a1, b0, b1 = _taps(corner, dilation, area, window)
         taps = np.float64(e1 - e0) * np.float64(a1 - a0) * np.float64(b1 - b0)
         mean = (total + part) / (np.float64(divisor) if divisor != 0 else taps)
         if norm == np.inf:

@@ -23,6 +23,7 @@ from ..shared.pooling import NORMS, above, block_shape, finish, lanes_last, powe
 from ..system.kernels import INT64, MOST_BLOCKS, cuda, factory, integers, pointer
 from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
+from ..tiles.ptx import inlined
 
 #: Outputs of a thread below each other: enough loads under way to hide memory's latency at full occupancy.
 EACH = 2
@@ -78,6 +79,15 @@ def run(spec: PoolSpec, x: Tensor, out: Tensor, indices: Tensor | None, stream: 
                       before, counted, 0 if spec.divisor is None else spec.divisor)
 
 
+@inlined
+def _thread(tiles, across, down, deep):
+    """The lane, the first row and the depth that are this thread's."""
+    number, tiles_l, tiles_h = np.uint32(cuda.blockIdx.x), np.uint32(tiles[0]), np.uint32(tiles[1])
+    lane = np.int64(number % tiles_l) * across + cuda.threadIdx.x
+    first = (np.int64(number // tiles_l % tiles_h) * down + cuda.threadIdx.y) * EACH
+    return lane, first, np.int64(number // tiles_l // tiles_h) * deep + cuda.threadIdx.z
+
+
 @factory
 def _rows_pick(op, dtype, window, stride, dilation, block, last, with_indices):
     (kh, kw), (step_h, step_w), (gap_h, gap_w), (across, down, deep) = window, stride, dilation, block
@@ -85,10 +95,7 @@ def _rows_pick(op, dtype, window, stride, dilation, block, last, with_indices):
 
     def rows_pick(x, x_steps, out, out_steps, indices, index_steps, sizes, image, pad, tiles):
         (lanes, depth, oh, inner), (h, w) = sizes, image
-        number, tiles_l, tiles_h = np.uint32(cuda.blockIdx.x), np.uint32(tiles[0]), np.uint32(tiles[1])
-        lane = np.int64(number % tiles_l) * across + cuda.threadIdx.x
-        first = (np.int64(number // tiles_l % tiles_h) * down + cuda.threadIdx.y) * EACH
-        z = np.int64(number // tiles_l // tiles_h) * deep + cuda.threadIdx.z
+        lane, first, z = _thread(tiles, across, down, deep)
         if lane >= lanes or z >= depth:
             return
         n, other = np.int64(np.uint32(z) // np.uint32(inner)), np.int64(np.uint32(z) % np.uint32(inner))
@@ -144,10 +151,7 @@ def _rows_sum(dtype, out_dtype, window, stride, dilation, block, last, norm):
 
     def rows_sum(x, x_steps, out, out_steps, sizes, image, pad, tiles, before, counted, divisor):
         (lanes, depth, oh, inner), (h, w) = sizes, image
-        number, tiles_l, tiles_h = np.uint32(cuda.blockIdx.x), np.uint32(tiles[0]), np.uint32(tiles[1])
-        lane = np.int64(number % tiles_l) * across + cuda.threadIdx.x
-        first = (np.int64(number // tiles_l % tiles_h) * down + cuda.threadIdx.y) * EACH
-        z = np.int64(number // tiles_l // tiles_h) * deep + cuda.threadIdx.z
+        lane, first, z = _thread(tiles, across, down, deep)
         if lane >= lanes or z >= depth:
             return
         n, other = np.int64(np.uint32(z) // np.uint32(inner)), np.int64(np.uint32(z) % np.uint32(inner))
