@@ -35,7 +35,7 @@ from ..shared.pooling import lanes_last
 from ..system.kernels import MOST_BLOCKS, cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Stream, Tensor
 from ..tiles.elements import narrow, widen
-from ..tiles.ptx import advance
+from ..tiles.ptx import advance, inlined
 
 #: Tiles by width of the output: threads across, threads down, planes of a block, and outputs below each other a thread.
 #: A warp is as wide as the tile if it can be, so that it reads rows; blocks have 128 threads.
@@ -150,7 +150,28 @@ def _depthwise_last(dtype, acc_dtype, out_dtype, tile, window, stride, dilation)
     acc, load, store, kind = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype), scalar(acc_dtype)
     rows = min(kh, ROWS) if gap_h == 1 else 1
     chunks, rest = kh // rows, kh % rows
-    values_of_chunk, values_of_rest = (each - 1) * step_h + rows, (each - 1) * step_h + rest
+    values_of_chunk = (each - 1) * step_h + rows
+
+    def adder(taps):
+        """Make the function that adds the products of so many rows of a kernel, whose first tap is `tap`."""
+
+        @inlined
+        def add(x, x_steps, top, left, h, w, memory, tap, values, sums):
+            for b in range(kw):
+                inside = 0 <= left + b * gap_w < w
+                for v in range((each - 1) * step_h + taps):
+                    values[v] = acc(0)
+                    if inside and 0 <= top + v < h:
+                        values[v] = load(x[v * x_steps[2] + b * gap_w * x_steps[3]])
+                for a in range(taps):
+                    factor = memory[tap + np.uint64(a * kw * across)]
+                    for r in range(each):
+                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
+                tap += np.uint64(across)
+
+        return add
+
+    add_chunk, add_rest = adder(rows), adder(rest)
 
     def depthwise_last(x, x_steps, weight, bias, floor, out, out_steps, channels, image, outputs, pad, tiles):
         (c_out, multiplier), (h, w), (oh, ow), (tiles_o, tiles_w, tiles_h) = channels, image, outputs, tiles
@@ -175,32 +196,12 @@ def _depthwise_last(dtype, acc_dtype, out_dtype, tile, window, stride, dilation)
         x = advance(x, n * x_steps[0] + o // multiplier * x_steps[1] + top * x_steps[2] + left * x_steps[3])
         tap = np.uint64(tx)
         for _ in range(chunks):
-            for b in range(kw):
-                inside = 0 <= left + b * gap_w < w
-                for v in range(values_of_chunk):
-                    values[v] = acc(0)
-                    if inside and 0 <= top + v < h:
-                        values[v] = load(x[v * x_steps[2] + b * gap_w * x_steps[3]])
-                for a in range(rows):
-                    factor = memory[tap + np.uint64(a * kw * across)]
-                    for r in range(each):
-                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
-                tap += np.uint64(across)
-            tap += np.uint64((rows - 1) * kw * across)
+            add_chunk(x, x_steps, top, left, h, w, memory, tap, values, sums)
+            tap += np.uint64(rows * kw * across)
             top += rows * gap_h
             x = advance(x, rows * gap_h * x_steps[2])
         if rest:
-            for b in range(kw):
-                inside = 0 <= left + b * gap_w < w
-                for v in range(values_of_rest):
-                    values[v] = acc(0)
-                    if inside and 0 <= top + v < h:
-                        values[v] = load(x[v * x_steps[2] + b * gap_w * x_steps[3]])
-                for a in range(rest):
-                    factor = memory[tap + np.uint64(a * kw * across)]
-                    for r in range(each):
-                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
-                tap += np.uint64(across)
+            add_rest(x, x_steps, top, left, h, w, memory, tap, values, sums)
 
         for r in range(each):
             if i0 + r < oh:
@@ -221,7 +222,25 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
     acc, load, store, kind = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype), scalar(acc_dtype)
     rows = min(kh, ROWS) if gap_h == 1 else 1
     chunks, rest = kh // rows, kh % rows
-    values_of_chunk, values_of_rest = (each - 1) * step_h + rows, (each - 1) * step_h + rest
+    values_of_chunk = (each - 1) * step_h + rows
+
+    def adder(taps):
+        """Make the function that adds the products of so many rows of a kernel, whose first tap is `tap`."""
+
+        @inlined
+        def add(memory, base, tap, values, sums):
+            for _ in range(kw):
+                for v in range((each - 1) * step_h + taps):
+                    values[v] = memory[base + np.uint64(v * seen_w)]
+                for a in range(taps):
+                    factor = memory[tap + np.uint64(a * kw)]
+                    for r in range(each):
+                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
+                base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
+
+        return add
+
+    add_chunk, add_rest = adder(rows), adder(rest)
 
     def depthwise_tile(x, x_steps, weight, bias, floor, out, out_steps, channels, image, outputs, pad, tiles):
         (count, c_out, multiplier), (h, w), (oh, ow), (tiles_w, tiles_h) = channels, image, outputs, tiles
@@ -257,26 +276,10 @@ def _depthwise_tile(dtype, acc_dtype, out_dtype, tile, window, stride, dilation,
         # With unsigned 64 bits Numba does not check for negative indices, and constants become parts of addresses.
         line, tap = np.uint64(start + ty * (each * step_h * seen_w) + tx * step_w), np.uint64(taps)
         for _ in range(chunks):
-            base = line
-            for _b in range(kw):
-                for v in range(values_of_chunk):
-                    values[v] = memory[base + np.uint64(v * seen_w)]
-                for a in range(rows):
-                    factor = memory[tap + np.uint64(a * kw)]
-                    for r in range(each):
-                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
-                base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
-            line, tap = line + np.uint64(rows * gap_h * seen_w), tap + np.uint64((rows - 1) * kw)
+            add_chunk(memory, line, tap, values, sums)
+            line, tap = line + np.uint64(rows * gap_h * seen_w), tap + np.uint64(rows * kw)
         if rest:
-            base = line
-            for _b in range(kw):
-                for v in range(values_of_rest):
-                    values[v] = memory[base + np.uint64(v * seen_w)]
-                for a in range(rest):
-                    factor = memory[tap + np.uint64(a * kw)]
-                    for r in range(each):
-                        sums[r] = acc(sums[r] + factor * values[r * step_h + a])
-                base, tap = base + np.uint64(gap_w), tap + np.uint64(1)
+            add_rest(memory, line, tap, values, sums)
 
         j = j0 + tx
         for r in range(each):
