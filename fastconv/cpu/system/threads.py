@@ -69,15 +69,12 @@ def in_threads(work: Callable[[int], None], shares: int) -> None:
 MOST_THREADS: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined] # set when Numba is imported
 
 
+#: Held while a kernel runs on threads, where the layer is "workqueue", which aborts if two do.
 _launching = threading.Lock()
-
-
+#: Numba's threading layer, and the address of its function that runs a kernel; None before the threads start.
 _layer: str | None = None
-
-
 _parallel_for: int | None = None
-
-
+#: The limit of `set_num_threads`.
 _limit: int | None = None
 
 
