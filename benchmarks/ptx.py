@@ -5,7 +5,7 @@ needed.
     python -m benchmarks.ptx --only depthwise --ptx FOLDER
     python -m benchmarks.ptx --tiles --dtypes float32      # of the matrix products, all that any call can launch
 
-A kernel is found by recording what an algorithm launches for a problem (`fastconv.cuda.system.streams.ListingStream`).
+A kernel is found by listing what an algorithm launches for a problem (`Launches`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 
 from fastconv.base import files
 from fastconv.cuda import planner as gpu
+from fastconv.cuda.system.streams import Buffer, Stream, Tensor, dense, launchable, row_major
 from fastconv.planner import choose
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.conv_transpose import TransposeSpec
@@ -150,11 +151,27 @@ def tile_kernels(dtypes: tuple[np.dtype, ...] = DTYPES, half: int | None = None)
                            gemm.gemm(tile, *operands, store)), tile.threads
 
 
+class Launches(Stream):
+    """A stream that launches nothing and lists the launches: it finds the kernels of a problem without a GPU."""
+
+    def __init__(self) -> None:
+        self.launches: list[tuple] = []
+
+    def launch(self, kernel: Any, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
+        self.launches.append((kernel, *launchable(kernel, grid, block, arguments, shared), shared))
+
+    def empty(self, size: int, dtype: Any) -> Buffer:
+        return Buffer(0, size, np.dtype(dtype))
+
+    def upload(self, array: np.ndarray) -> Buffer:
+        return Buffer(0, array.size, array.dtype)
+
+    zeros = empty
+
+
 def launches(operation: str, module: Any, spec: Any, last: bool = False) -> list[tuple]:
     """What an algorithm launches: (kernel, grid, block, bytes of dynamic shared memory). `last`: for channels last."""
-    from fastconv.cuda.system.streams import ListingStream, Tensor, dense, row_major
-
-    stream = ListingStream()
+    stream = Launches()
 
     def tensor(dtype: Any, n: int, c: int, *sizes: int) -> Tensor:
         if last:

@@ -1,4 +1,4 @@
-"""Device memory, and streams that provide it and launch kernels: a GPU's, the simulator's, and one that only lists.
+"""Device memory, and streams that provide it and launch kernels: a GPU's and the simulator's.
 
 A launch takes bare pointers and integers. A caller's array is a `Tensor`: a pointer with sizes and strides.
 """
@@ -175,7 +175,7 @@ def sizes(value: Any) -> tuple[int, int, int]:
     return (*given, 1, 1)[:3]
 
 
-def _launchable(
+def launchable(
     kernel: Kernel, grid: Any, block: Any, arguments: tuple, shared: int
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Sizes of grid and block, checked as a GPU would, for where there is none. TypeError or ValueError."""
@@ -187,24 +187,6 @@ def _launchable(
     if math.prod(threads) > 1024 or threads[2] > 64 or shared > 163 << 10:
         raise ValueError(f"{kernel} has blocks of {threads} threads and {shared} bytes")
     return blocks, threads
-
-
-class ListingStream(Stream):
-    """A stream that launches nothing and lists the launches: it finds the kernels of a problem without a GPU."""
-
-    def __init__(self) -> None:
-        self.launches: list[tuple[Kernel, tuple[int, int, int], tuple[int, int, int], int]] = []
-
-    def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        self.launches.append((kernel, *_launchable(kernel, grid, block, arguments, shared), shared))
-
-    def empty(self, size: int, dtype: Any) -> Buffer:
-        return Buffer(0, size, np.dtype(dtype))
-
-    def upload(self, array: np.ndarray) -> Buffer:
-        return Buffer(0, array.size, array.dtype)
-
-    zeros = empty
 
 
 class SimulatedStream(Stream):
@@ -219,7 +201,7 @@ class SimulatedStream(Stream):
         return SimulatedStream(True)
 
     def launch(self, kernel: Kernel, grid: Any, block: Any, *arguments: Any, shared: int = 0) -> None:
-        blocks, threads = _launchable(kernel, grid, block, arguments, shared)
+        blocks, threads = launchable(kernel, grid, block, arguments, shared)
         if 0 in blocks:
             return
         values = [_AS_NUMPY[kind.name](value) if kind.name in _AS_NUMPY else value
