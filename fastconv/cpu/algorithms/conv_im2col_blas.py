@@ -1,16 +1,16 @@
-"""Convolution as a matrix product: the input unrolled into columns ("im2col"), then BLAS.
+"""Convolution as a matrix product of NumPy's: the input unrolled into columns ("im2col"), then BLAS.
 
-Every output position p = (i, j) gets a column of the products' right-hand factors::
+::
 
     columns[(c, a, b), p] = x[n, first + c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
     out[n, o, p] = weight[o, (c, a, b)] @ columns + bias[o]
 
-What it changes over `naive`: the sum becomes a matrix product, which BLAS does at most of the machine's peak, for
-the price of writing every input element kh * kw times. Unrolling the whole image would take kh * kw times its
-memory, so the columns are built in blocks of positions that stay in the second-level cache while BLAS reads them.
+What it changes over `im2col`: the product is one call of BLAS for each block of columns, so it is as fast as the BLAS
+that NumPy was built with, and its rounding is that BLAS's. BLAS has threads of its own, which fight with Numba's for the
+cores; it is here to be compared.
 
-Loop order: images, groups, blocks of positions; in a block one task per row of the columns, each a run of
-contiguous copies. It wins where there are many channels on both sides and no tile kernel applies.
+Loop order: images, groups, blocks of positions; in a block one task per row of the columns, each a run of contiguous
+copies.
 
 Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
 """
