@@ -191,6 +191,9 @@ HARD_LAYERS = {
     )
 }
 
+#: The groups of layers that benchmarks choose from.
+LAYER_GROUPS = {"layers": LAYERS, "hard": HARD_LAYERS}
+
 #: The layers that asv measures: one of each kind, none so large that the slowest variant takes more than half a second.
 REGULAR_LAYERS = (
     "lenet_conv2",
