@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple, Protocol
 
@@ -185,8 +185,7 @@ def _ncnn_model(row: Row) -> tuple[str, bytes]:
 def ncnn_calls(row: Row, threads: int) -> dict[str, Call]:
     """ncnn's layer, which reads the input where NumPy has it and gives a view of its own output.
 
-    Its weights are packed or transformed before (Winograd where its defaults take it); numbers of 16 bits, which x86
-    has instructions for, are off.
+    Its options are the defaults (Winograd is one), except that numbers of 16 bits are off.
     """
     import ncnn
 
@@ -217,23 +216,23 @@ def ncnn_calls(row: Row, threads: int) -> dict[str, Call]:
 
 
 def mnn_calls(row: Row, threads: int) -> dict[str, Call]:
-    """MNN's layer, converted from ONNX as its users do: its expressions compute groups wrongly.
+    """MNN's layer, converted from ONNX as its users do: its own expressions give wrong numbers where there are groups.
 
-    Channels lie in groups of 4 to 16 inside. As with the other libraries, both arrays are NumPy's and NCHW; so what
-    is measured contains MNN's copies in and out and its changes of layout, up to a tenth of the time of small layers.
+    Arrays are NumPy's and NCHW, as the other libraries have them. MNN takes and gives copies only, and computes on
+    channels in groups of 4 to 16: both are measured, 5 to 20% of the time of a layer below a millisecond.
     """
-    with _silent():  # it greets, and tells what it converts
-        import _tools as converter  # MNN's; the module MNN.tools, around it, would install packages and send reports
-        import MNN
+    import _tools  # MNN's converter; MNN.tools, the module around it, installs packages and sends reports
+    import MNN
 
-        x, *_ = _arrays(row)
-        with tempfile.TemporaryDirectory() as folder:
-            source, model = os.path.join(folder, "layer.onnx"), os.path.join(folder, "layer.mnn")
-            with open(source, "wb") as file:
-                file.write(_onnx_model(row))
-            converter.mnnconvert(["", "-f", "ONNX", "--modelFile", source, "--MNNModel", model, "--bizCode", "_"])
-            high = MNN.expr.PrecisionMode.High
-            layer = MNN.nn.load_module_from_file(model, ["x"], ["y"], precision_mode=high, thread_num=threads)
+    x, *_ = _arrays(row)
+    MNN.expr.set_thread_number(threads)  # else it starts three more, which spin on the cores of the layer's
+    with tempfile.TemporaryDirectory() as folder:
+        source, model = os.path.join(folder, "layer.onnx"), os.path.join(folder, "layer.mnn")
+        with open(source, "wb") as file:
+            file.write(_onnx_model(row))
+        _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", source, "--MNNModel", model, "--bizCode", "_"])
+        high = MNN.expr.PrecisionMode.High
+        layer = MNN.nn.load_module_from_file(model, ["x"], ["y"], precision_mode=high, thread_num=threads)
     taken = MNN.expr.placeholder(list(x.shape), MNN.expr.NCHW)
 
     def run() -> np.ndarray:
@@ -241,20 +240,6 @@ def mnn_calls(row: Row, threads: int) -> dict[str, Call]:
         return layer.forward(taken).read()
 
     return {"mnn": run}
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """What this process prints, from C++ too, is dropped meanwhile."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def opencv_calls(row: Row, threads: int) -> dict[str, Call]:
@@ -295,6 +280,7 @@ def serve(library: str, threads: int, pinned: bool, orders: Connection) -> None:
     """
     if sys.platform == "linux":  # prctl(PR_SET_PDEATHSIG): while it is stopped it does not see the other end closed
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # some libraries greet, between the rows of a table
     calls: dict[str, Call] = {}
     with contextlib.suppress(EOFError):
         while True:
