@@ -151,13 +151,17 @@ def pack_panel(lanes: int) -> Any:
 
     @jit(key=(lanes,))
     def pack(weight, channel, rows, packed, to, taps, panel):
+        # Rows powers of two apart compete for places in the cache: where all begin alike, no line is read twice.
+        first = -simd.beyond_line(weight, channel * taps) if taps % lanes == 0 else 0
         for k in range(0, rows, lanes):
             count = min(lanes, rows - k)
-            for t in range(0, taps, lanes):
+            for begin in range(first, taps, lanes):
+                t = max(0, begin)
                 at = (channel + k) * taps + t
                 for r in range(count):
                     simd.fetch(weight, at + r * taps + FETCH * lanes)
-                simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
+                width = min(begin + lanes, taps) - t
+                simd.transpose(weight, at, taps, count, width, packed, to + t * panel + k, panel)
         for t in range(taps if rows < panel else 0):
             zeros(packed, to + t * panel + rows, panel - rows, lanes)
 

@@ -199,6 +199,19 @@ def fetch(typingctx, array, index):
     return types.void(array, types.int64), codegen
 
 
+@intrinsic(plain=lambda array, index: 0)
+def beyond_line(typingctx, array, index):
+    """Elements from the last place in memory that is a multiple of a vector's size to a flat index of an array."""
+
+    def codegen(context, builder, sig, args):
+        data = emit.data_of(context, builder, array, args[0])
+        address = builder.ptrtoint(builder.gep(data, [args[1]]), emit.INT)
+        beyond = builder.and_(address, emit.INT(register_bytes() - 1))
+        return builder.udiv(beyond, emit.INT(emit.bits_of(data.type.pointee) // 8))
+
+    return types.int64(array, types.int64), codegen
+
+
 @intrinsic(plain=lambda scalar: np.full(lanes(scalar.dtype), scalar))
 def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
