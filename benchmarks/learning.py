@@ -245,10 +245,11 @@ def main() -> None:
         table.append(row)
         print(show(row), flush=True)
     ratios = {row["row"]: row["ratio"] for row in table}
-    mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
-    worst = min(ratios, key=ratios.__getitem__)
-    print(f"\nforward and both gradients: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
-          f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)} rows below 1")
+    if ratios:
+        mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
+        worst = min(ratios, key=ratios.__getitem__)
+        print(f"\nforward and both gradients: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
+              f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)} rows below 1")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(table, file, indent=1)

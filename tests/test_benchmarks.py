@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, before, cold, fit, learning, peers, shapes
+from benchmarks import algorithms, before, cold, fit, learning, networks, peers, shapes
 from benchmarks.contenders import Row
 from benchmarks.shapes import Layer, Pooling
 from fastconv.cpu import planner
@@ -167,7 +167,7 @@ def test_learning_measures_the_groups_that_are_asked_for(monkeypatch):
 @pytest.mark.parametrize(("name", "count"), [("resnet50", 23), ("mobilenet_v2", 30)])
 def test_networks(name, count):
     """Layers are different, and each takes what an earlier one gives."""
-    layers = shapes.NETWORKS[name]()
+    layers = networks.NETWORKS[name]()
     assert len({layer[1:] for layer in layers}) == len({layer.name for layer in layers}) == len(layers) == count
     given = {(3, 224), (64, 56)}  # the image, and what ResNet's first layer gives after pooling
     for layer in layers:
