@@ -5,9 +5,8 @@
     columns[(c, a, b), p] = x[n, first + c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
     out[n, o, p] = weight[o, (c, a, b)] @ columns + bias[o]
 
-What it changes over `im2col`: the product is one call of BLAS for each block of columns, so it is as fast as the BLAS
-that NumPy was built with, and its rounding is that BLAS's. BLAS has threads of its own, which fight with Numba's for the
-cores; it is here to be compared.
+What it changes over `im2col`: the product is one call of BLAS for each block of columns, as fast as the BLAS that NumPy
+was built with. That has threads of its own, which fight with Numba's for the cores; it is here to be compared.
 
 Loop order: images, groups, blocks of positions; in a block one task per row of the columns, each a run of contiguous
 copies.
