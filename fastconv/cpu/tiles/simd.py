@@ -240,6 +240,35 @@ def smaller(typingctx, a, b):
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args, "<")
 
 
+@intrinsic
+def largest(typingctx, vector):
+    """The largest element of a vector of floats; a NaN if there is one."""
+
+    def codegen(context, builder, sig, args):
+        value, distance = args[0], vector.count // 2
+        while distance:
+            value = emit.larger(builder, vector.scalar, emit.exchanged(builder, value, distance), value)
+            distance //= 2
+        return builder.extract_element(value, emit.I32(0))
+
+    return vector.scalar(vector), codegen
+
+
+@intrinsic
+def group_sums(typingctx, vector, doublings):
+    """Each element replaced by the sum of its group of 2 ** `doublings` neighbours, at most 8 and at most a vector."""
+
+    def codegen(context, builder, sig, args):
+        value, distance = args[0], 1
+        while distance < min(8, vector.count):
+            summed = emit.plus(builder, value, emit.exchanged(builder, value, distance))
+            wide = builder.icmp_signed(">", args[1], emit.INT(distance.bit_length() - 1))
+            value, distance = builder.select(wide, summed, value), distance * 2
+        return value
+
+    return vector(vector, types.int64), codegen
+
+
 def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
     """Signature and code of `transpose` and `transpose_squares`."""
     count = Vector(source.dtype).count
