@@ -117,7 +117,10 @@ def are_even(memory, start, shape, cell, lanes):
         doublings -= 1
     whole, line = count >> doublings << doublings, (count + lanes - 1) // lanes * lanes
     for at in range(start, start + (height + high - 1) // high * line, line):
-        for i in range(whole, line):  # columns that make no cell are replaced by those of one that do
+        if whole < count:  # the last columns make a cell with some before
+            for i in range((1 << doublings) - 1, -1, -1):
+                memory[at + whole + i] = memory[at + count - (1 << doublings) + i]
+        for i in range(count if whole == count else whole + (1 << doublings), line):
             memory[at + i] = memory[at + i - (1 << doublings)]
         for i in range(at, at + line, lanes):
             total = simd.group_sums(simd.load(memory, i), doublings)
@@ -197,7 +200,7 @@ def finish(
     """Make again what a transform has spoiled: of uneven images, and of windows that lie in the padding."""
     if any(uneven.tolist()):  # sooner than NumPy's
         _mend(spec, x, weight, bias, out, uneven)
-    if (blind := _blind(spec)) is not None:
+    if (blind := _blind(spec)) is not None and np.isfinite(weight).all():  # zeros times infinities are NaN
         rows, columns = blind
         values = np.maximum(bias, spec.floor)[:, None, None]
         out[:, :, rows] = values

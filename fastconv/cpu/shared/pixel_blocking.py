@@ -131,8 +131,8 @@ def blocking_of(spec: ConvSpec) -> Blocking:
     span = max(rows for _, rows in blocks)
     across = patch.phase_count(spec.kw, spec.dilation[1], spec.stride[1])
 
-    # The most rows that fit, shared out evenly; one, if not even that fits. Rows that two blocks see are copied twice: if
-    # those were most of a block's, it may fill the second-level cache.
+    # The most rows that fit, shared out evenly; one, if not even that fits. Rows that two blocks see are copied twice:
+    # if those were most of a block's, it may fill the second-level cache.
     each = c_group * phases * across
     for block_bytes in (BLOCK_BYTES, LARGER_BYTES):
         room = block_bytes // (size * pitch) - each * reach - 2 * channels * span
