@@ -32,19 +32,23 @@ from benchmarks import learning, peers
 from benchmarks.checkouts import checkout, copied
 from benchmarks.contenders import Row
 from benchmarks.peers import Ways
-from benchmarks.shapes import DIMENSIONS, LAYERS, Filter, Layer, Pooling
+from benchmarks.shapes import DIMENSIONS, LAYER_GROUPS, Filter, Layer, Pooling
+
+
+def gradients(group: str) -> dict[str, Row]:
+    """Both gradients of each layer of a group."""
+    return {
+        f"gradient for {step} {layer.name}": Row(step, learning.Step(layer, step))
+        for layer in LAYER_GROUPS[group].values()
+        for step in ("input", "weight")
+    }
+
 
 ROWS: dict[str, dict[str, Row]] = {
     group: {f"{row.op} {row.problem.name}": row for row in rows} for group, rows in peers.ROWS.items()
 } | {
-    "learning": {
-        "epoch of lenet": Row("epoch", learning.Epoch()),
-        **{
-            f"gradient for {step} {layer.name}": Row(step, learning.Step(layer, step))
-            for layer in LAYERS.values()
-            for step in ("input", "weight")
-        },
-    },
+    "learning": {"epoch of lenet": Row("epoch", learning.Epoch()), **gradients("layers")},
+    "learning_hard": gradients("hard"),
     "dimensions": {f"{call.operation} {call.name}": Row(call.operation, call) for call in DIMENSIONS.values()},
 }
 

@@ -33,7 +33,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.checkouts import checkout, copied, internal
-from benchmarks.shapes import FILTERS, NETWORKS, SMALL_LAYERS, random
+from benchmarks.networks import NETWORKS
+from benchmarks.shapes import FILTERS, SMALL_LAYERS, random
 
 #: Seconds by the clock and of the processor: "wall" and "cpu".
 Sample = dict[str, float]

@@ -1,6 +1,6 @@
 """What learning costs beside PyTorch, on the same machine: ``python -m benchmarks.learning`` (extra `peers`).
 
-* layers: the output, the gradient for the input and the one for the weight, of each layer of `shapes`
+* layers, hard: the output, the gradient for the input and the one for the weight, of each layer of these groups
 * lenet: an epoch of training LeNet on scikit-learn's digits, with `fastconv.nn` and with `torch.nn`, same batches
 
 Both contenders run in turns in one process; ratios are of medians, above one fastconv is faster.
@@ -22,13 +22,16 @@ import numpy as np
 import fastconv
 from benchmarks.checkouts import internal
 from benchmarks.contenders import keep_apart, spread
-from benchmarks.shapes import LAYERS, Layer, random
+from benchmarks.shapes import LAYER_GROUPS, Layer, random
 from fastconv import grad
 
 #: Seconds of timing a contender gets on one row, and how often it is called at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 5, 51
 #: Seconds after which idle threads sleep: PyTorch's spin for some 5 ms on the cores that fastconv's need.
 REST = 0.01
+
+#: What the command line chooses from.
+GROUPS = ["lenet", *LAYER_GROUPS]
 
 Steps = dict[str, Callable[[], Any]]
 
@@ -201,9 +204,9 @@ def keep_memory() -> None:
     np.empty((32 << 20) - (64 << 10), np.uint8)  # and freed at once
 
 
-def rows(pattern: str, threads: int, pinned: bool) -> Iterator[dict[str, Any]]:
+def rows(groups: list[str], pattern: str, threads: int, pinned: bool) -> Iterator[dict[str, Any]]:
     """One dictionary a layer."""
-    for layer in LAYERS.values():
+    for layer in (layer for group in groups for layer in LAYER_GROUPS[group].values()):
         if pattern in layer.name:
             seconds = in_turns({"fastconv": ours(layer), "torch": theirs(layer, threads)}, threads, pinned)
             totals = {way: sum(steps.values()) for way, steps in seconds.items()}
@@ -224,6 +227,7 @@ def show(row: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--groups", nargs="*", choices=GROUPS, default=GROUPS)
     parser.add_argument("--only", default="", help="layers whose name contains this")
     parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
@@ -232,18 +236,20 @@ def main() -> None:
     pinned = arguments.pin and arguments.threads > 1
     keep_memory()
     table = []
-    if arguments.only in "lenet":
+    if "lenet" in arguments.groups and arguments.only in "lenet":
         epoch = lenet(arguments.threads, pinned)
         print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: x{epoch['torch'] / epoch['fastconv']:.2f}, "
               + ", ".join(f"{way} {1e3 * seconds:.0f} ms" for way, seconds in epoch.items()), flush=True)
-    for row in rows(arguments.only, arguments.threads, pinned):
+    groups = [group for group in arguments.groups if group in LAYER_GROUPS]
+    for row in rows(groups, arguments.only, arguments.threads, pinned):
         table.append(row)
         print(show(row), flush=True)
     ratios = {row["row"]: row["ratio"] for row in table}
-    mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
-    worst = min(ratios, key=ratios.__getitem__)
-    print(f"\nforward and both gradients: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
-          f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)} rows below 1")
+    if ratios:
+        mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
+        worst = min(ratios, key=ratios.__getitem__)
+        print(f"\nforward and both gradients: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
+              f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)} rows below 1")
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(table, file, indent=1)

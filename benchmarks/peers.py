@@ -3,11 +3,13 @@
 Each library has a process of its own (`contenders`), and all but one of them are stopped. Every way to compute a row
 first gives its result, which is compared with float64; then all are timed in turns of a few calls, each turn after one
 call that is not timed. Ratios are of medians in one run: above one, fastconv is faster. Libraries that are not
-installed are left out.
+installed are left out; a result whose error is above `CLOSE` is shown with a "!" and not compared.
 
-* layers: a prepared plan with ``out``, and a plain `conv2d` call; PyTorch, ONNX Runtime, OpenVINO (precision hint f32)
+* layers: a prepared plan with ``out``, and a plain `conv2d` call; PyTorch, ONNX Runtime, OpenVINO (precision hint f32),
+  ncnn (no 16-bit numbers), MNN (precision high)
+* hard: the same ways, of layers that those were not tuned to
 * filters: `corr2d`; OpenCV's filter2D
-* pooling: `max_pool2d`, `avg_pool2d`; PyTorch
+* pooling: `max_pool2d`, `avg_pool2d`; PyTorch, ncnn, MNN
 
 On a machine that does other work too, ``--passes 3`` measures all rows three times; each way keeps its best median.
 """
@@ -25,6 +27,7 @@ import signal
 import statistics
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
@@ -35,30 +38,43 @@ import numpy as np
 import fastconv
 from benchmarks.checkouts import internal
 from benchmarks.contenders import LIBRARIES, Row, serve
-from benchmarks.shapes import FILTERS, LAYERS, POOLINGS, Filter, Layer, Pooling
+from benchmarks.shapes import FILTERS, LAYER_GROUPS, POOLINGS, Filter, Layer, Pooling
 
 #: Seconds of timing the slowest way gets on one row, and how many turns there are at least and at most.
 SECONDS, FEWEST, MOST = 0.25, 7, 15
 
+#: The largest error, in units of the result's largest element, of a result that is compared. Of the libraries' float32
+#: results some have 2e-5 (a Winograd transform), and MNN's 3x3 layers 2e-4 to 1e-3: not the same work.
+CLOSE = 1e-4
+
 #: The rows of each group, and who computes them.
 ROWS = {
-    "layers": [Row("conv2d", layer) for layer in LAYERS.values()],
+    **{group: [Row("conv2d", layer) for layer in layers.values()] for group, layers in LAYER_GROUPS.items()},
     "filters": [Row("corr2d", image) for image in FILTERS.values()],
     "pooling": [Row(op, pooling) for op in ("max", "avg") for pooling in POOLINGS.values()],
 }
+ENGINES = "torch", "onnx", "openvino", "ncnn", "mnn"
+POOLERS = "torch", "ncnn", "mnn"
 TAKE_PART = {
-    "layers": ("fastconv", "torch", "onnx", "openvino"),
+    **dict.fromkeys(LAYER_GROUPS, ("fastconv", *ENGINES)),
     "filters": ("fastconv", "opencv"),
-    "pooling": ("fastconv", "torch"),
+    "pooling": ("fastconv", *POOLERS),
 }
 
 #: Which of fastconv's ways is set against which others, in which group.
 VERSUS = (
-    ("layers", "plan", ("torch", "onnx", "openvino"), "a prepared plan against the best of PyTorch, ONNX, OpenVINO"),
-    ("layers", "conv2d", ("torch",), "a plain conv2d call against PyTorch"),
+    *(
+        (group, way, others, f"{group}: {title}")
+        for group in LAYER_GROUPS
+        for way, others, title in (
+            ("plan", ENGINES, "a prepared plan against the best of the others"),
+            ("conv2d", ENGINES, "a plain conv2d call against the best of the others"),
+            ("conv2d", ("torch",), "a plain conv2d call against PyTorch"),
+        )
+    ),
     ("filters", "corr2d", ("opencv",), "corr2d against OpenCV's filter2D"),
-    ("pooling", "max", ("torch",), "max pooling against PyTorch"),
-    ("pooling", "avg", ("torch",), "average pooling against PyTorch"),
+    ("pooling", "max", POOLERS, "max pooling against the best of the others"),
+    ("pooling", "avg", POOLERS, "average pooling against the best of the others"),
 )
 
 # -- measuring -----------------------------------------------------------------------------------------------
@@ -194,9 +210,17 @@ def better(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 # -- telling -------------------------------------------------------------------------------------------------
 
 
+def close(result: dict[str, float]) -> bool:
+    """Whether a way's error is small enough for its time to count."""
+    return result["error"] <= CLOSE
+
+
 def ratio(row: dict[str, Any], ours: str, peers: tuple[str, ...]) -> float | None:
-    """How many times as fast as the best of these peers; None if there is nothing to compare."""
-    ways = row["ways"]
+    """How many times as fast as the best of these peers; None if there is nothing to compare.
+
+    A result that is not close to what it should be, a peer's or ours, is nothing to compare.
+    """
+    ways = {way: result for way, result in row["ways"].items() if close(result)}
     theirs = [ways[peer]["seconds"] for peer in peers if peer in ways]
     return min(theirs) / ways[ours]["seconds"] if ours in ways and theirs else None
 
@@ -215,15 +239,20 @@ def summary(table: list[dict[str, Any]]) -> list[str]:
                 f"{title}: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
                 f"{below} of {len(ratios)} rows below 1"
             )
+    apart = Counter(way for row in table for way, result in row["ways"].items() if not close(result))
+    lines += [f"{way}: {rows} rows not compared, for an error above {CLOSE:.0e}" for way, rows in apart.items()]
     return lines
 
 
 def show(row: dict[str, Any]) -> str:
     """One row as text: every way's milliseconds and error, and the ratios."""
-    ways = "  ".join(f"{way} {1e3 * r['seconds']:.3f} ({r['error']:.0e})" for way, r in row["ways"].items())
+    ways = "  ".join(
+        f"{way} {1e3 * result['seconds']:.3f} ({result['error']:.0e}{'' if close(result) else '!'})"
+        for way, result in row["ways"].items()
+    )
     ratios = [ratio(row, ours, peers) for group, ours, peers, _ in VERSUS if group == row["group"]]
     versus = " ".join(f"x{value:.2f}" for value in ratios if value is not None)
-    return f"{row['row']:22} {row['by']:10} {100 * row['share']:4.0f}% {versus:14} {ways}"
+    return f"{row['row']:22} {row['by']:10} {100 * row['share']:4.0f}% {versus:17} {ways}"
 
 
 def plot(table: list[dict[str, Any]], file: str) -> None:

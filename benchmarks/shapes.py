@@ -1,6 +1,6 @@
 """Named problems to measure: layers of real networks, image filters, poolings, calls of every operation.
 
-The one home of these lists. To import it does not load fastconv.
+The one home of these lists; `networks` has all layers of some. To import it does not load fastconv.
 """
 
 from __future__ import annotations
@@ -152,6 +152,47 @@ LAYERS = {
         Layer("odd_tiny", 1, 3, 9, 7, 5, 3, 2),
     )
 }
+
+#: Layers that an engine made for the usual 3x3 and 1x1 ones is slow at: the group "hard" of the benchmarks.
+HARD_LAYERS = {
+    layer.name: layer
+    for layer in (
+        # Windows that do not overlap: ConvNeXt, Vision Transformers (S/16, L/14, DINO's S/8), PVT's smaller keys
+        Layer("convnext_stem", 1, 3, 224, 224, 96, 4, 4, stride=4),
+        Layer("convnext_down_n8", 8, 96, 28, 28, 192, 2, 2, stride=2),
+        Layer("convnext_down_384", 1, 384, 14, 14, 768, 2, 2, stride=2),
+        Layer("vit_8x8", 1, 3, 224, 224, 384, 8, 8, stride=8),
+        Layer("vit_14x14", 1, 3, 224, 224, 1024, 14, 14, stride=14),
+        Layer("vit_16x16", 1, 3, 224, 224, 384, 16, 16, stride=16),
+        Layer("pvt_4x4", 1, 128, 28, 28, 128, 4, 4, stride=4),
+        Layer("pvt_8x8", 1, 64, 56, 56, 64, 8, 8, stride=8),
+        Layer("patches_7x7", 1, 64, 56, 56, 128, 7, 7, stride=7),
+        # Few channels out: denoising, optical flow, super-resolution, a latent image
+        Layer("denoise_64_1", 1, 64, 256, 256, 1, 3, 3, padding=1),
+        Layer("flow_64_2", 1, 64, 128, 128, 2, 5, 5, padding=2),
+        Layer("superres_64_3", 1, 64, 256, 256, 3, 3, 3, padding=1),
+        Layer("srgan_64_3", 1, 64, 128, 128, 3, 9, 9, padding=4),
+        Layer("latent_64_4", 1, 64, 128, 128, 4, 3, 3, padding=1),
+        # Strides of 2 to 4 and large kernels: AlexNet, ZFNet, SegFormer, Atari's DQN, audio as an image
+        Layer("alexnet_11x11_s4", 1, 3, 224, 224, 64, 11, 11, stride=4, padding=2),
+        Layer("zfnet_5x5_s2", 1, 96, 55, 55, 256, 5, 5, stride=2),
+        Layer("segformer_7x7_s4", 1, 3, 224, 224, 64, 7, 7, stride=4, padding=3),
+        Layer("dqn_8x8_s4", 32, 4, 84, 84, 32, 8, 8, stride=4),
+        Layer("strided_9x9_s3", 1, 32, 96, 96, 64, 9, 9, stride=3, padding=4),
+        # Small images, many weights: ResNet-50, VGG-16, Darknet
+        Layer("resnet_1x1_2048_512", 1, 2048, 7, 7, 512, 1, 1),
+        Layer("resnet_1x1_512_2048", 1, 512, 7, 7, 2048, 1, 1),
+        Layer("resnet_1x1_1024_512", 1, 1024, 14, 14, 512, 1, 1),
+        Layer("resnet_1x1_s2_512", 1, 512, 28, 28, 1024, 1, 1, stride=2),
+        Layer("resnet_3x3_s2_256", 1, 256, 28, 28, 256, 3, 3, stride=2, padding=1),
+        Layer("resnet_3x3_s2_512", 1, 512, 14, 14, 512, 3, 3, stride=2, padding=1),
+        Layer("vgg_3x3_512", 1, 512, 14, 14, 512, 3, 3, padding=1),
+        Layer("darknet_3x3_1024", 1, 512, 7, 7, 1024, 3, 3, padding=1),
+    )
+}
+
+#: The groups of layers that benchmarks choose from.
+LAYER_GROUPS = {"layers": LAYERS, "hard": HARD_LAYERS}
 
 #: The layers that asv measures: one of each kind, none so large that the slowest variant takes more than half a second.
 REGULAR_LAYERS = (
@@ -336,43 +377,3 @@ GPU_TRANSPOSED = {
         _decoder(32, 64, 3, 4, 4),
     )
 }
-
-# -- whole networks: every convolution that is different, on one image of 224x224 -----------------------------
-
-
-def _square(c_in: int, size: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> Layer:
-    """A layer on a square image, padded so that stride 1 keeps its size; its name tells all of it."""
-    name = f"{kernel}x{kernel} {c_in}->{c_out} @{size}" + f" /{stride}" * (stride > 1) + " depthwise" * (groups > 1)
-    return Layer(name, 1, c_in, size, size, c_out, kernel, kernel, stride, kernel // 2, groups=groups)
-
-
-def resnet50() -> list[Layer]:
-    """ResNet-50's 23 different layers, in their order; the 3x3 layer of a block has its stride, as in torchvision."""
-    layers, channels, size = [_square(3, 224, 64, 7, 2)], 64, 56
-    for width, blocks, first in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
-        for stride in (first, *[1] * (blocks - 1)):
-            layers += [_square(channels, size, width, 1), _square(width, size, width, 3, stride)]
-            layers.append(_square(width, size // stride, 4 * width, 1))
-            if channels != 4 * width:  # the shortcut
-                layers.append(_square(channels, size, 4 * width, 1, stride))
-            channels, size = 4 * width, size // stride
-    return list(dict.fromkeys(layers))
-
-
-def mobilenet_v2() -> list[Layer]:
-    """MobileNetV2's 30 different layers, in their order: the first, 28 of its 17 blocks, and the last."""
-    layers, channels, size = [_square(3, 224, 32, 3, 2)], 32, 112
-    for expansion, c_out, blocks, first in (
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
-    ):  # fmt: skip # the paper's table 2: t, c, n, s
-        for stride in (first, *[1] * (blocks - 1)):
-            inner = expansion * channels
-            if expansion > 1:
-                layers.append(_square(channels, size, inner, 1))
-            layers.append(_square(inner, size, inner, 3, stride, inner))
-            channels, size = c_out, size // stride
-            layers.append(_square(inner, size, channels, 1))
-    return list(dict.fromkeys([*layers, _square(channels, size, 1280, 1)]))
-
-
-NETWORKS = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import statistics
 from dataclasses import replace
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, before, cold, fit, peers, shapes
+from benchmarks import algorithms, before, cold, fit, learning, networks, peers, shapes
+from benchmarks.contenders import Row
+from benchmarks.shapes import Layer, Pooling
 from fastconv.cpu import planner
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.specs.conv import ConvSpec
 
 
-@pytest.mark.parametrize("name", shapes.LAYERS)
-def test_layer(name):
-    x, weight, bias = shapes.LAYERS[name].arrays()
-    fastconv.plan_conv2d(x.shape, weight, bias, **shapes.LAYERS[name].options)
+@pytest.mark.parametrize("layer", (shapes.LAYERS | shapes.HARD_LAYERS).values(), ids=lambda layer: layer.name)
+def test_layer(layer):
+    x, weight, bias = layer.arrays()
+    fastconv.plan_conv2d(x.shape, weight, bias, **layer.options)
 
 
 @pytest.mark.parametrize("name", shapes.POOLINGS)
@@ -99,6 +102,46 @@ def test_peers_measure_libraries_in_processes_of_their_own():
     assert np.array_equal(reference, fastconv.max_pool2d(row.problem.array(), 2))
 
 
+#: A problem of each kind that the libraries describe in their own words: no two numbers could be swapped unnoticed.
+KINDS = {
+    "dense": Row("conv2d", Layer("dense", 1, 5, 13, 11, 7, 3, 2, stride=2, padding=(1, 0))),
+    "dilated": Row("conv2d", Layer("dilated", 2, 4, 13, 12, 6, 3, 3, padding=2, dilation=2)),
+    "1x1": Row("conv2d", Layer("1x1", 1, 8, 7, 5, 12, 1, 1)),
+    "groups": Row("conv2d", Layer("groups", 3, 8, 9, 10, 12, 3, 3, padding=1, groups=2)),
+    "depthwise": Row("conv2d", Layer("depthwise", 1, 6, 9, 10, 6, 5, 3, stride=2, padding=1, groups=6)),
+    "maximum": Row("max", Pooling("maximum", 2, 3, 11, 14, (2, 3), (3, 2), (1, 0))),
+    "mean": Row("avg", Pooling("mean", 2, 3, 11, 14, (3, 2), (2, 3), (0, 1))),
+}
+
+
+@pytest.mark.parametrize(("library", "module"), [("torch", "torch"), ("onnx", "onnxruntime"), ("openvino", "openvino"),
+                                                 ("ncnn", "ncnn"), ("mnn", "MNN")])  # fmt: skip
+def test_peers_compute_what_fastconv_does(library, module):
+    """Each in its process, twice in a row: what its tensors point to is still there, and is read again."""
+    if importlib.util.find_spec(module) is None:
+        pytest.skip("the extra 'peers' is not installed")
+    with peers.contenders([library], 1, pinned=False) as able:
+        for name, row in KINDS.items():
+            ways = peers.measure(row, able.values(), peers.reference_and_work(row)[0])
+            assert ways[library]["error"] <= peers.CLOSE, name
+
+
+def test_peers_are_not_compared_where_they_are_wrong():
+    def way(seconds, error=1e-7):
+        return {"seconds": seconds, "least": seconds, "error": error}
+
+    row = {"group": "hard", "row": "a layer", "by": "direct", "share": 0.5, "threads": 1}
+    row["ways"] = {"plan": way(2e-3), "conv2d": way(4e-3), "ncnn": way(3e-3), "mnn": way(1e-3, 1e-3)}
+    assert peers.ratio(row, "plan", peers.ENGINES) == 1.5
+    assert "x1.50 x0.75 " in peers.show(row)
+    assert "ncnn 3.000 (1e-07)  mnn 1.000 (1e-03!)" in peers.show(row)
+    assert peers.summary([row])[-1] == "mnn: 1 rows not compared, for an error above 1e-04"
+    row["ways"]["plan"]["error"] = math.nan
+    assert peers.ratio(row, "plan", peers.ENGINES) is None
+    assert "plan 2.000 (nan!)" in peers.show(row)
+    assert "plan: 1 rows" in "".join(peers.summary([row]))
+
+
 def test_peers_tell_ratios_and_take_the_better_pass():
     def row(plan, torch, onnx):
         seconds = {"plan": plan, "conv2d": 2 * plan, "torch": torch, "onnx": onnx}
@@ -114,10 +157,17 @@ def test_peers_tell_ratios_and_take_the_better_pass():
     assert "geometric mean 0.75, worst 0.75 (a layer), 1 of 1" in peers.summary([best])[1]
 
 
+def test_learning_measures_the_groups_that_are_asked_for(monkeypatch):
+    monkeypatch.setattr(learning, "in_turns", lambda ways, *_: {way: {"step": 1.0} for way in ways})
+    monkeypatch.setattr(learning, "theirs", lambda *_: {})
+    assert [row["row"] for row in learning.rows(["hard"], "resnet_1x1_s2", 1, False)] == ["resnet_1x1_s2_512"]
+    assert len(list(learning.rows(["layers", "hard"], "resnet_1x1_s2", 1, False))) == 2
+
+
 @pytest.mark.parametrize(("name", "count"), [("resnet50", 23), ("mobilenet_v2", 30)])
 def test_networks(name, count):
     """Layers are different, and each takes what an earlier one gives."""
-    layers = shapes.NETWORKS[name]()
+    layers = networks.NETWORKS[name]()
     assert len({layer[1:] for layer in layers}) == len({layer.name for layer in layers}) == len(layers) == count
     given = {(3, 224), (64, 56)}  # the image, and what ResNet's first layer gives after pooling
     for layer in layers:
@@ -196,6 +246,7 @@ def max_pool2d(x, **options): return np.zeros((64, 6, 14, 14), np.float32)
 
 def test_before_has_the_rows_of_all_and_tells_ratios():
     names = [name for rows in before.ROWS.values() for name in rows]
+    assert len(before.ROWS["learning_hard"]) == 2 * len(before.ROWS["hard"]) == 2 * len(shapes.HARD_LAYERS)
     assert len(set(names)) == len(names)
     assert before.reference(before.ROWS["learning"]["gradient for weight odd_tiny"]).shape == (5, 3, 3, 2)
     assert before.reference(before.ROWS["dimensions"]["avg_pool1d avg_signal"]).shape == (8, 64, 1024)

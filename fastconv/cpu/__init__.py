@@ -17,6 +17,7 @@ from .algorithms import (
     conv_fft,
     conv_fft2d,
     conv_im2col,
+    conv_im2col_blas,
     conv_image,
     conv_naive,
     conv_pointwise,
@@ -63,6 +64,7 @@ CONV2D: tuple[Convolution, ...] = (
     conv_fft2d,
     conv_fft,
     conv_im2col,
+    conv_im2col_blas,
     conv_naive,
 )
 CONV3D: tuple[Convolution, ...] = (

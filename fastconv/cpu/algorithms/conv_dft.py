@@ -41,7 +41,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import are_wild, cell_of, finish, is_even, room
+from ..shared.own_windows import add_energies, are_even, are_wild, cell_of, finish, room
 from ..shared.patch import zeros
 from ..system import micro
 from ..system.kernels import jit, kernel
@@ -332,6 +332,14 @@ def _dft_weights(forth, tile, weight, matrix, spectra, kw):
 
 
 @jit
+def _fetch_next(x, at, pitch, shape, lanes):
+    """Bring a rectangle, the next channel's, into the cache: no hardware foresees short runs of rows far apart."""
+    for r in range(shape[0]):
+        for i in range(0, shape[1] + lanes - 1, lanes):
+            simd.fetch(x, at + r * pitch + i)
+
+
+@jit
 def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra, bias, floor, out, memory, sizes, cell):
     """Compute one task; False if its input's energies differ so much that outputs may be spoiled."""
     groups, kh, tile, block, band, shares, lines, length, width, lanes, reach = sizes[:11]
@@ -352,18 +360,20 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
     last = min((columns - 1) * stride_w + reach, w - begin)
     above = min(max(0, -start), lines)
     below = max(above, min(lines, h - start)) if first < last else above
-    even = True
-    if first < last and above < below:
-        at = ((image * c_all + group * c_in) * h + start + above) * w + begin + first
-        even = is_even(x, at, w, h * w, c_in, (below - above, last - first), cell, memory, c_in * lines * length, lanes)
+    rectangle, energies, empty = (below - above, last - first), c_in * lines * length, first >= last or above >= below
     for c in range(c_in):
         to = c * lines * length
         zeros(memory, to, above * length, lanes)
         zeros(memory, to + below * length, (lines - below) * length, lanes)
         at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
+        if not empty:
+            add_energies(x, at, w, rectangle, cell.high, memory, energies, lanes, c == 0)
+            if c + 1 < c_in:
+                _fetch_next(x, at + h * w, w, rectangle, lanes)
         _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
                   to + above * length, memory)  # fmt: skip
 
+    even = empty or are_even(memory, energies, rectangle, cell, lanes)
     sums = c_in * lines * length
     end = (share + 1) * outs // shares
     for o0 in range(share * outs // shares, end, OUTS):

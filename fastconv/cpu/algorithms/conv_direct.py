@@ -10,9 +10,11 @@ at a fixed distance), then runs panels of output channels, rows, tiles. The patc
 panel of weights streams through the first. Where there are fewer blocks than threads, tasks share a block's panels.
 
 Tiles: where a group has enough output channels, these lie in the vectors' lanes, and a tile is up to 14 pixels of a row
-by 2 vectors of channels. Pixels are broadcast, from any address, so every stride and every small image is as fast, and
-widths of 7, 14, 28, 56, ... leave no remainder. Where a group has few output channels, pixels lie in the lanes, and a
-tile is all the group's channels by a few vectors of a row.
+by 2 vectors of channels. Pixels are broadcast, from any address, so every small image is as fast, and widths of 7, 14,
+28, 56, ... leave no remainder; a stride is the distance from one pixel of a tile to the next. Without padding a tile
+then reads the image where it lies: windows that do not overlap are a matrix product of the image, read in another
+order. Where a group has few output channels, pixels lie in the lanes, and a tile is all the group's channels by a few
+vectors of a row; a patch has its pixels sorted by their phases.
 
 It wins for kernels that `winograd` cannot do, and for small channel counts.
 
@@ -21,6 +23,7 @@ Source: Georganas et al., Anatomy of high-performance deep learning convolutions
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -57,6 +60,10 @@ class Blocking(NamedTuple):
     """Output rows and columns of one task."""
     shares: int
     """Tasks that split the panels of one block."""
+    step: int
+    """Elements of a patch's row, or of the image's, from one pixel of a tile to the next."""
+    in_place: bool
+    """Whether tiles read the image, and no patch."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -75,7 +82,10 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     tiles = panels.pixel_tiles(spec, spec.ow) if in_lanes else panels.channel_tiles(spec, spec.ow)
     count = -(-channels // tiles.panel)
     block_w = min(-(-spec.ow // tiles.pixels), max(1, 112 // tiles.pixels)) * tiles.pixels
-    rows, down, phases, pitch = patch.shape(spec, 1, block_w)
+    step = 1 if in_lanes or spec.stride[1] > max(FARTHEST, spec.kw) else spec.stride[1]
+    in_place = not in_lanes and step == spec.stride[1] and not spec.padded and spec.ow >= tiles.pixels
+    plan = Blocking(tiles, count, 1, block_w, 1, step, in_place)
+    rows, down, phases, pitch = patch.shape(*_rectangle(spec, plan))
     row_bytes = spec.c_in // spec.groups * down * phases * pitch * spec.acc_dtype.itemsize
     block_h = PATCH_BYTES // row_bytes - rows + 1
     across = spec.n * spec.groups * -(-spec.ow // block_w)
@@ -84,12 +94,23 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     block_h = max(1, min(block_h, spec.oh))
     tasks = max(1, across * -(-spec.oh // block_h))  # an empty batch has a plan, too
     shares = 1 if tasks >= threads else min(count, -(-threads // tasks))
-    return Blocking(tiles, count, block_h, block_w, shares)
+    return plan._replace(block_h=block_h, shares=shares)
+
+
+#: Largest horizontal stride beyond the kernel's width at which a tile steps over columns that nothing sees.
+FARTHEST = 4
+
+
+def _rectangle(spec: ConvSpec, plan: Blocking) -> tuple[ConvSpec, int, int]:
+    """The arguments of `patch.shape` and the others: where tiles step over columns, a patch has them all."""
+    if plan.step == 1:
+        return spec, plan.block_h, plan.block_w
+    return replace(spec, stride=(spec.stride[0], 1)), plan.block_h, (plan.block_w - 1) * plan.step + 1
 
 
 def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
     """Elements of a patch, with room behind for a tile to read."""
-    return patch.size(spec, plan.block_h, plan.block_w) + plan.tiles.pixels
+    return 0 if plan.in_place else patch.size(*_rectangle(spec, plan)) + plan.tiles.pixels * plan.step
 
 
 def _blocks(spec: ConvSpec, plan: Blocking) -> int:
@@ -126,7 +147,7 @@ class Packed(NamedTuple):
 
     loops: Any
     micro: tuple[int, int, int]
-    """Addresses of `patch.fill`, `panels.pack_panel` and the register tile."""
+    """Addresses of `patch.fill`, if there is a patch, `panels.pack_panel` and the register tile."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -148,21 +169,29 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
-    tiles = plan.tiles
-    rows, *_, pitch = patch.shape(spec, plan.block_h, plan.block_w)
+    tiles, rectangle = plan.tiles, _rectangle(spec, plan)
+    rows, *_, pitch = patch.shape(*rectangle)
+    row_phases = patch.phases(spec.kh, spec.dilation[0], spec.stride[0])
+    phases = patch.phases(spec.kw, spec.dilation[1], rectangle[0].stride[1])
+    if plan.in_place:
+        c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
+        offsets = ((c * spec.h + a * spec.dilation[0]) * spec.w + b * spec.dilation[1]).reshape(-1)
+        line = spec.stride[0] * spec.w
+    else:
+        offsets, line = patch.offsets(*rectangle), row_phases.size * phases.size * pitch
     return Packed(
         loops=_direct_loops.sized(spec.flops),
         micro=(
-            patch.fill_address(spec.x_dtype),
+            0 if plan.in_place else patch.fill_address(spec.x_dtype),
             panels.pack_address(spec.acc_dtype),
-            panels.tile_address(spec, tiles),
+            panels.tile_address(spec, tiles, step=plan.step),
         ),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
-        offsets=patch.offsets(spec, plan.block_h, plan.block_w),
-        row_phases=patch.phases(spec.kh, spec.dilation[0], spec.stride[0]),
-        phases=patch.phases(spec.kw, spec.dilation[1], spec.stride[1]),
+        offsets=offsets,
+        row_phases=row_phases,
+        phases=phases,
         floor=spec.floor,
         sizes=(
             spec.groups,
@@ -172,7 +201,10 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             plan.shares,
             rows,
             pitch,
+            line,
             spec.c_in // spec.groups,
+            plan.step,
+            plan.in_place,
             *spec.stride,
             spec.padding[0][0],
             spec.padding[1][0],
@@ -206,17 +238,21 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
     h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
     taps, panel = packed.shape[2:]
-    groups, in_group, block_h, block_w, shares, rows, pitch, c_group = sizes[:8]
-    stride, pad = sizes[8:10], sizes[10:]
+    groups, in_group, block_h, block_w, shares, rows, pitch, line, c_group, step, in_place = sizes[:11]
+    stride, pad = sizes[11:13], sizes[13:]
     high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
     share, block = job % shares, job // shares
     j0, i0 = block % wide * block_w, block // wide % high * block_h
     group, image = block // (wide * high) % groups, block // (wide * high * groups)
     first, top, left = (image * groups + group) * c_group * h * w, i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
     fill, pack, tile = addresses
-    micro.call(
-        fill, x, first, h, w, top, left, c_group, rows, row_phases, phases, *stride, pitch, seen, 0
-    )
+    source, origin = simd.flat(x), first + top * w + left
+    if not in_place:
+        columns = stride[1] // step  # from one of a patch's columns to the next, of each phase
+        micro.call(
+            fill, x, first, h, w, top, left, c_group, rows, row_phases, phases, stride[0], columns, pitch, seen, 0
+        )
+        source, origin = seen, 0
     channels = c_out // groups
     for p in range(share * in_group // shares, (share + 1) * in_group // shares):
         plane = group * channels + p * panel
@@ -227,12 +263,11 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
             weights = slot * taps * panel
             micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
         for i in range(min(block_h, oh - i0)):
-            base = i * row_phases.size * phases.size * pitch
             to, width = ((image * c_out + plane) * oh + i0 + i) * ow + j0, min(block_w, ow - j0)
             micro.call(
                 tile,
-                seen,
-                base,
+                source,
+                origin + i * line,
                 offsets,
                 packed,
                 weights,
@@ -245,7 +280,7 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
                 inside,
                 width,
                 width,
-                0,
+                1 if in_place else 0,  # the last tile is moved back: it would read beyond x
             )
 
 

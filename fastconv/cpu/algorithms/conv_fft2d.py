@@ -39,7 +39,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
-from ..shared.own_windows import Cell, are_wild, cell_of, finish, is_even, room
+from ..shared.own_windows import Cell, add_energies, are_even, are_wild, cell_of, finish, room
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -279,7 +279,8 @@ def _fft2d(
             above, before = max(0, -top), max(0, -left)
             seen = min(h - top, high) - above, min(w - left, wide) - before
             at = part * block + above * pitch + before
-            if not is_even(memory, at, pitch, 0, 1, seen, cell, memory, lines, lanes):
+            add_energies(memory, at, pitch, seen, cell.high, memory, lines, lanes, True)
+            if not are_even(memory, lines, seen, cell, lanes):
                 uneven[plane // c_out] = True
         if count < 2:
             patch.zeros(memory, block, block, lanes)

@@ -36,7 +36,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine, this_machine
 from ..shared import panels
-from ..shared.patch import copy_row, zeros
+from ..shared.im2col import gather_address
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
@@ -151,7 +151,7 @@ class Packed(NamedTuple):
 
     loops: Any
     micro: tuple[int, int, int]
-    """Addresses of `_gather`, if it is needed, `panels.pack_panel` and the register tile."""
+    """Addresses of `im2col.gather`, if it is needed, `panels.pack_panel` and the register tile."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -180,7 +180,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     return Packed(
         loops=_pointwise_loops.sized(spec.flops),
         micro=(
-            0 if plan.run else _gather_address(spec.x_dtype),
+            0 if plan.run else gather_address(spec.x_dtype),
             panels.pack_address(spec.acc_dtype),
             panels.tile_address(spec, tiles, ahead=tiles.x_in_lanes, step=plan.step),
         ),
@@ -260,28 +260,3 @@ def _pointwise_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out
         slot = numba.get_thread_id()
         _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, patches[slot], sizes)
 
-
-def _gather_address(dtype: np.dtype) -> int:
-    """Address of the micro-kernel `_gather`, for kernels that call it."""
-    row, place = micro.array(dtype), micro.PLACE
-    return micro.address(_gather, (simd.lanes(dtype),), (row, *[place] * 10, row, place))
-
-
-def _gather(lanes: int) -> Any:
-    """A micro-kernel that gathers the pixels of a channel that the outputs from `begin` to `end` see, zeros outside the
-    image; it is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to)``."""
-
-    @jit(key=(lanes,))
-    def gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to):
-        lowest = min(max(0, (left + stride_w - 1) // stride_w), ow)
-        highest = max(lowest, min(ow, (w - 1 + left) // stride_w + 1))
-        for i in range(begin // ow, (end + ow - 1) // ow):
-            low, high = max(begin - i * ow, 0), min(end - i * ow, ow)
-            row = i * stride_h - top
-            some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (high, high)
-            goal = to + i * ow - begin
-            zeros(target, goal + low, some - low, lanes)
-            copy_row(x, plane + row * w + some * stride_w - left, stride_w, target, goal + some, last - some, lanes)
-            zeros(target, goal + last, high - last, lanes)
-
-    return gather

@@ -5,7 +5,8 @@
     columns[n, (c, a, b), p] = x[n, c, i * stride_h - top + a * dilation_h, j * stride_w - left + b * dilation_w]
     out[n, c, row, col] = sum of columns[n, (c, a, b), p] over all (a, b) and p = (i, j) that lie there
 
-`conv_im2col` multiplies blocks of such columns; `unfold2d` is the first equation, `fold2d` the second.
+`conv_im2col` multiplies blocks of such columns, which it gathers a row at a time; `unfold2d` is the first equation,
+`fold2d` the second.
 
 Loop order: unrolling has one task per row of the columns, runs of contiguous copies; summing up has one task per plane
 of the images, which no other task writes to, and adds rows to rows. One launch does all images: 50,000 of 6x6 pixels
@@ -16,11 +17,45 @@ Source: Chellapilla, Puri and Simard, High performance convolutional neural netw
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import prange
 
+from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
+from .patch import copy_row, zeros
+
+
+def gather_address(dtype: np.dtype) -> int:
+    """Address of the micro-kernel `gather`, for kernels that call it."""
+    row, place = micro.array(dtype), micro.PLACE
+    return micro.address(gather, (simd.lanes(dtype),), (row, *[place] * 10, row, place))
+
+
+def gather(lanes: int) -> Any:
+    """A micro-kernel for a part of one row of the columns: the pixels of a channel that one tap of the outputs from
+    `begin` to `end` sees, zeros outside the image.
+
+    It is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to)``. The tap is
+    `top` rows above and `left` columns before the outputs' places: those of the padding, less the tap's own.
+    """
+
+    @jit(key=(lanes,))
+    def gather_row(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to):
+        lowest = min(max(0, (left + stride_w - 1) // stride_w), ow)
+        highest = max(lowest, min(ow, (w - 1 + left) // stride_w + 1))
+        for i in range(begin // ow, (end + ow - 1) // ow):
+            low, high = max(begin - i * ow, 0), min(end - i * ow, ow)
+            row = i * stride_h - top
+            some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (high, high)
+            goal = to + i * ow - begin
+            zeros(target, goal + low, some - low, lanes)
+            copy_row(x, plane + row * w + some * stride_w - left, stride_w, target, goal + some, last - some, lanes)
+            zeros(target, goal + last, high - last, lanes)
+
+    return gather_row
 
 
 @kernel

@@ -43,7 +43,7 @@ FEW = 1 / 32
 #: The largest energy, and numbers, of which no transform overflows in float32, beside weights as large. (Those of
 #: float64 may be larger, but hardly ever are.)
 LARGEST_ENERGY, LARGEST = 1e28, 1e14
-#: Each doubling of a cell's width is a pass over its energies; 8 columns are enough for dark pixels to be no rarity.
+#: 8 columns of a cell are enough for dark pixels to be no rarity.
 MOST_DOUBLINGS = 3
 #: From so many channels on a cell is one pixel: their energy is hardly ever small by chance.
 MANY_CHANNELS = 16
@@ -54,6 +54,7 @@ class Cell(NamedTuple):
 
     high: int
     doublings: int
+    """At most so many that a vector has one."""
 
 
 @lru_cache(maxsize=1024)
@@ -65,73 +66,66 @@ def cell_of(spec: ConvSpec) -> Cell:
         min((max(taps - max(sides), (taps + 1) // 2) + 1) // 2, size)
         for taps, sides, size in zip((spec.kh, spec.kw), spec.padding, (spec.h, spec.w), strict=True)
     )
-    return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS))
+    return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS, simd.lanes(spec.acc_dtype).bit_length() - 1))
 
 
 # -- looking -------------------------------------------------------------------------------------------------
 
 
 def room(shape: tuple[int, int], cell: Cell, lanes: int) -> int:
-    """Elements of memory that `is_even` needs for a rectangle of up to that shape."""
-    return (-(-shape[0] // cell.high) + 1) * (shape[1] + lanes) + (1 << cell.doublings) + lanes
+    """Elements of memory for the energies of a rectangle of up to that shape."""
+    return -(-shape[0] // cell.high) * (shape[1] + lanes)
 
 
 @jit
-def is_even(data, origin, pitch, apart, channels, shape, cell, memory, start, lanes):
-    """Whether the energies of a rectangle of some channels differ by no more than `RANGE`.
+def add_energies(data, origin, pitch, shape, high, memory, start, lanes, first):
+    """Add up the energies of a rectangle of one channel, of bands of `high` rows, in `memory` from `start` on; the
+    `first` channel's are written over what was there.
 
-    It begins at `origin`; its rows are `pitch` and its channels `apart` from each other. `memory` has `room` from
-    `start` on.
+    The rectangle begins at `origin`, its rows are `pitch` apart. `memory` has `room`; its rows are whole vectors.
     """
-    flat, (tall, doublings), (height, count) = simd.flat(data), cell, shape
-    zero = simd.splat(data.dtype.type(0))
-    low, high = simd.splat(data.dtype.type(-np.inf)), zero
-    shift, line = 1 << doublings, (count + lanes - 1) // lanes * lanes
-    while shift > count:
-        shift //= 2
-    bands, cells = (height + tall - 1) // tall, count - shift + 1
-    for band in range(bands):
-        top = max(0, min(band * tall, height - tall))
-        rows, begin = min(tall, height - top), origin + top * pitch
-        for i in range(0, count, lanes):
-            j = max(0, min(i, count - lanes))
-            total, other = zero, zero
-            for c in range(channels):
-                at = begin + c * apart + j
-                if count < lanes:
-                    for r in range(rows):
-                        one = simd.load_part(flat, at + r * pitch, count)
-                        total = simd.fma(one, one, total)
-                    continue
-                for _ in range(rows // 2):
-                    one, two = simd.load(flat, at), simd.load(flat, at + pitch)
-                    total, other = simd.fma(one, one, total), simd.fma(two, two, other)
-                    at += 2 * pitch
-                if rows % 2:
-                    one = simd.load(flat, at)
-                    total = simd.fma(one, one, total)
+    flat, (height, count), zero = simd.flat(data), shape, simd.splat(data.dtype.type(0))
+    to, whole = start, count // lanes * lanes
+    for top in range(0, height, high):
+        begin, rows = origin + min(top, max(0, height - high)) * pitch, min(high, height)
+        for i in range(0, whole, lanes):
+            total, other, at = zero, zero, begin + i
+            for _ in range(rows // 2):
+                one, two = simd.load(flat, at), simd.load(flat, at + pitch)
+                total, other = simd.fma(one, one, total), simd.fma(two, two, other)
+                at += 2 * pitch
+            if rows % 2:
+                one = simd.load(flat, at)
+                total = simd.fma(one, one, total)
             total = total + other
-            if shift == 1 and count >= lanes:
-                low, high = simd.larger(zero - total, low), simd.larger(total, high)
-            else:
-                simd.store(memory, start + band * line + j, total)
-    if shift == 1 and count >= lanes:
-        return _are_close(low, high, memory, start, lanes)
-    # One pass after the other over all bands: a load that meets two stores just before it waits for them.
-    step, end = 1, start + bands * line
-    while step < shift:
-        for at in range(start, end, lanes):
-            simd.store(memory, at, simd.load(memory, at) + simd.load(memory, at + step))
-        step *= 2
-    for band in range(bands):
-        at = start + band * line
-        if cells < lanes:
-            for k in range(cells, lanes):
-                memory[at + k] = memory[at]
-        for k in range(0, cells, lanes):
-            value = simd.load(memory, at + max(0, min(k, cells - lanes)))
-            low, high = simd.larger(zero - value, low), simd.larger(value, high)
-    return _are_close(low, high, memory, start, lanes)
+            simd.store(memory, to + i, total if first else total + simd.load(memory, to + i))
+        if whole < count:
+            total = zero
+            for r in range(rows):
+                one = simd.load_part(flat, begin + whole + r * pitch, count - whole)
+                total = simd.fma(one, one, total)
+            simd.store(memory, to + whole, total if first else total + simd.load(memory, to + whole))
+        to += (count + lanes - 1) // lanes * lanes
+
+
+@jit
+def are_even(memory, start, shape, cell, lanes):
+    """Whether the energies of a rectangle's cells, as `add_energies` leaves them, differ by no more than `RANGE`."""
+    (height, count), (high, doublings), zero = shape, cell, simd.splat(memory.dtype.type(0))
+    lowest, largest = simd.splat(memory.dtype.type(-np.inf)), zero
+    while 1 << doublings > count:
+        doublings -= 1
+    whole, line = count >> doublings << doublings, (count + lanes - 1) // lanes * lanes
+    for at in range(start, start + (height + high - 1) // high * line, line):
+        if whole < count:  # the last columns make a cell with some before
+            for i in range((1 << doublings) - 1, -1, -1):
+                memory[at + whole + i] = memory[at + count - (1 << doublings) + i]
+        for i in range(count if whole == count else whole + (1 << doublings), line):
+            memory[at + i] = memory[at + i - (1 << doublings)]
+        for i in range(at, at + line, lanes):
+            total = simd.group_sums(simd.load(memory, i), doublings)
+            lowest, largest = simd.larger(zero - total, lowest), simd.larger(total, largest)
+    return _are_close(lowest, largest)
 
 
 @jit
@@ -142,7 +136,7 @@ def pixels_are_even(energies, pitch, corner, shape, size, lanes):
     """
     first, last = min(max(0, -corner[1]), shape[1]), min(shape[1], size[1] - corner[1])
     zero = simd.splat(energies.dtype.type(0))
-    low, high = simd.splat(energies.dtype.type(-np.inf)), zero
+    lowest, largest = simd.splat(energies.dtype.type(-np.inf)), zero
     narrow = last - first < lanes
     for i in range(max(0, -corner[0]), min(shape[0], size[0] - corner[0])):
         line = i * pitch
@@ -151,22 +145,16 @@ def pixels_are_even(energies, pitch, corner, shape, size, lanes):
                 energies[line + k] = energies[line + first]
         for j in range(first, last, lanes):
             value = simd.load(energies, line + (j if narrow else min(j, last - lanes)))
-            low, high = simd.larger(zero - value, low), simd.larger(value, high)
-    return _are_close(low, high, energies, 0, lanes)
+            lowest, largest = simd.larger(zero - value, lowest), simd.larger(value, largest)
+    return _are_close(lowest, largest)
 
 
 @jit
-def _are_close(low, high, memory, at, lanes):
-    """Whether the least and the largest energy are finite, and differ by no more than `RANGE`; `low` are negative."""
-    simd.store(memory, at, low)
-    simd.store(memory, at + lanes, high)
-    least, most = memory[at], memory[at + lanes]
-    for lane in range(at, at + lanes):
-        one, other = memory[lane], memory[lanes + lane]
-        least = one if one > least or one != one else least
-        most = other if other > most or other != other else most
-    kind = memory.dtype.type
-    return -least * kind(RANGE) >= most and most <= kind(LARGEST_ENERGY)
+def _are_close(lowest, largest):
+    """Whether energies are finite, and differ by no more than `RANGE`: the negatives of the lowest, and the largest, of
+    several."""
+    least, most = -simd.largest(lowest), simd.largest(largest)
+    return least * RANGE >= most and most <= LARGEST_ENERGY
 
 
 @jit
@@ -184,7 +172,9 @@ def _look(x, uneven, groups, cell, memory, lanes):
     depth = channels // groups
     for job in prange(n * groups):
         mine = memory[numba.get_thread_id()]
-        if not is_even(x, job * depth * h * w, w, h * w, depth, (h, w), cell, mine, 0, lanes):
+        for c in range(job * depth, (job + 1) * depth):
+            add_energies(x, c * h * w, w, (h, w), cell.high, mine, 0, lanes, c == job * depth)
+        if not are_even(mine, 0, (h, w), cell, lanes):
             uneven[job // groups] = True
 
 
@@ -210,7 +200,7 @@ def finish(
     """Make again what a transform has spoiled: of uneven images, and of windows that lie in the padding."""
     if any(uneven.tolist()):  # sooner than NumPy's
         _mend(spec, x, weight, bias, out, uneven)
-    if (blind := _blind(spec)) is not None:
+    if (blind := _blind(spec)) is not None and np.isfinite(weight).all():  # zeros times infinities are NaN
         rows, columns = blind
         values = np.maximum(bias, spec.floor)[:, None, None]
         out[:, :, rows] = values

@@ -61,11 +61,18 @@ def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
 
 
 def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
-    """Tiles with pixels in lanes: 4 or 8 channels by as many vectors as registers allow, or by one for short rows."""
-    lanes, channels, sums = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups, simd.registers() * 3 // 4
-    rows = 4 if channels <= 4 or sums < 16 else 8
-    vectors = 1 if width <= lanes else sums // rows
-    return Tiles(True, rows, vectors, rows, vectors * lanes)
+    """Tiles with pixels in lanes: up to 4 channels, or 8, by the number of vectors that leaves least of a row over; by
+    one vector for short rows."""
+    lanes, channels, registers = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups, simd.registers()
+    rows = 8 if channels > 4 and registers > 16 else 4 if spec.flops < SMALL else min(channels, 4)
+    most = min(MOST_VECTORS, (registers - 1 - min(rows, 3)) // rows)
+    low = most if spec.flops < SMALL else -(-most * 2 // 3)
+    vectors = min(range(most, low - 1, -1), key=lambda vectors: -(-width // (vectors * lanes)) * (vectors + 1))
+    return Tiles(True, rows, 1 if width <= lanes else vectors, rows, lanes if width <= lanes else vectors * lanes)
+
+
+#: Vectors of pixels in a tile of one or two channels, where registers would hold more.
+MOST_VECTORS = 8
 
 
 def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int = 1) -> int:
@@ -144,13 +151,17 @@ def pack_panel(lanes: int) -> Any:
 
     @jit(key=(lanes,))
     def pack(weight, channel, rows, packed, to, taps, panel):
+        # Rows powers of two apart compete for places in the cache: where all begin alike, no line is read twice.
+        first = -simd.beyond_line(weight, channel * taps) if taps % lanes == 0 else 0
         for k in range(0, rows, lanes):
             count = min(lanes, rows - k)
-            for t in range(0, taps, lanes):
+            for begin in range(first, taps, lanes):
+                t = max(0, begin)
                 at = (channel + k) * taps + t
                 for r in range(count):
                     simd.fetch(weight, at + r * taps + FETCH * lanes)
-                simd.transpose(weight, at, taps, count, min(lanes, taps - t), packed, to + t * panel + k, panel)
+                width = min(begin + lanes, taps) - t
+                simd.transpose(weight, at, taps, count, width, packed, to + t * panel + k, panel)
         for t in range(taps if rows < panel else 0):
             zeros(packed, to + t * panel + rows, panel - rows, lanes)
 

@@ -174,6 +174,12 @@ def transposed(builder, vectors: list[ir.Value]) -> list[ir.Value]:
     return vectors
 
 
+def exchanged(builder, vector, distance):
+    """A vector whose element l is the element l ^ distance of another, for a power of two."""
+    lanes = ir.Constant(ir.VectorType(I32, vector.type.count), [lane ^ distance for lane in range(vector.type.count)])
+    return builder.shuffle_vector(vector, vector, lanes)
+
+
 def add_squares(builder, vectors, data, index):
     """Add the squares of vectors of floats to the vector that lies at an index."""
     count = vectors[0].type.count

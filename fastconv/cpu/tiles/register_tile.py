@@ -67,12 +67,14 @@ def reduction(builder, rows, vectors, steps, zero, factors):
     i = builder.phi(emit.INT)
     sums = [[builder.phi(zero.type) for _ in range(vectors)] for _ in range(rows)]
     scalar, vector = factors(i)
-    wide = [vector(v) for v in range(vectors)]
     following = builder.add(i, emit.INT(1))
-    for r in range(rows):
-        one = scalar(r)
-        for v in range(vectors):
-            value = emit.fma(builder, one, wide[v], sums[r][v])
+    held = rows < vectors  # those are kept in registers, the others come one by one
+    known = [(scalar if held else vector)(k) for k in range(rows if held else vectors)]
+    for one in range(vectors if held else rows):
+        factor = (vector if held else scalar)(one)
+        for other, held_factor in enumerate(known):
+            r, v = (other, one) if held else (one, other)
+            value = emit.fma(builder, factor, held_factor, sums[r][v])
             sums[r][v].add_incoming(zero, part)
             sums[r][v].add_incoming(value, taps)
             sums[r][v] = value

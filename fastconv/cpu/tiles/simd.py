@@ -199,6 +199,19 @@ def fetch(typingctx, array, index):
     return types.void(array, types.int64), codegen
 
 
+@intrinsic(plain=lambda array, index: 0)
+def beyond_line(typingctx, array, index):
+    """Elements from the last place in memory that is a multiple of a vector's size to a flat index of an array."""
+
+    def codegen(context, builder, sig, args):
+        data = emit.data_of(context, builder, array, args[0])
+        address = builder.ptrtoint(builder.gep(data, [args[1]]), emit.INT)
+        beyond = builder.and_(address, emit.INT(register_bytes() - 1))
+        return builder.udiv(beyond, emit.INT(emit.bits_of(data.type.pointee) // 8))
+
+    return types.int64(array, types.int64), codegen
+
+
 @intrinsic(plain=lambda scalar: np.full(lanes(scalar.dtype), scalar))
 def splat(typingctx, scalar):
     """A vector whose elements all are `scalar`."""
@@ -225,6 +238,35 @@ def larger(typingctx, a, b):
 def smaller(typingctx, a, b):
     """The elementwise minimum: `a` where it is smaller or NaN, else `b`, as `larger`."""
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args, "<")
+
+
+@intrinsic
+def largest(typingctx, vector):
+    """The largest element of a vector of floats; a NaN if there is one."""
+
+    def codegen(context, builder, sig, args):
+        value, distance = args[0], vector.count // 2
+        while distance:
+            value = emit.larger(builder, vector.scalar, emit.exchanged(builder, value, distance), value)
+            distance //= 2
+        return builder.extract_element(value, emit.I32(0))
+
+    return vector.scalar(vector), codegen
+
+
+@intrinsic
+def group_sums(typingctx, vector, doublings):
+    """Each element replaced by the sum of its group of 2 ** `doublings` neighbours, at most 8 and at most a vector."""
+
+    def codegen(context, builder, sig, args):
+        value, distance = args[0], 1
+        while distance < min(8, vector.count):
+            summed = emit.plus(builder, value, emit.exchanged(builder, value, distance))
+            wide = builder.icmp_signed(">", args[1], emit.INT(distance.bit_length() - 1))
+            value, distance = builder.select(wide, summed, value), distance * 2
+        return value
+
+    return vector(vector, types.int64), codegen
 
 
 def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
