@@ -64,9 +64,9 @@ def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
     """Tiles with pixels in lanes: up to 4 channels, or 8, by the number of vectors that leaves least of a row over; by
     one vector for short rows."""
     lanes, channels, registers = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups, simd.registers()
-    rows = 8 if channels > 4 and registers > 16 else 4 if spec.flops < SMALL else min(channels, 4)
+    rows = 8 if channels > 4 and registers > 16 else 4 if spec.flops < WORTH_COMPILING else min(channels, 4)
     most = min(MOST_VECTORS, (registers - 1 - min(rows, 3)) // rows)
-    low = most if spec.flops < SMALL else -(-most * 2 // 3)
+    low = most if spec.flops < WORTH_COMPILING else -(-most * 2 // 3)
     vectors = min(range(most, low - 1, -1), key=lambda vectors: -(-width // (vectors * lanes)) * (vectors + 1))
     return Tiles(True, rows, 1 if width <= lanes else vectors, rows, lanes if width <= lanes else vectors * lanes)
 
