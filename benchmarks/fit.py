@@ -30,7 +30,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 import fastconv
-from benchmarks.shapes import FILTERS, LAYERS, POOLINGS
+from benchmarks.shapes import FILTERS, HARD_LAYERS, LAYERS, POOLINGS
 from fastconv.cpu import planner
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.cpu.plans import CpuPlan
@@ -80,7 +80,7 @@ class Problem(NamedTuple):
 def problems(drawn: int) -> Iterator[Problem]:
     """The named ones, then so many random layers, a tenth as many random filters, and a fifth as many poolings."""
     float32 = np.dtype(np.float32)
-    for layer in LAYERS.values():
+    for layer in (*LAYERS.values(), *HARD_LAYERS.values()):
         weight = layer.c_out, layer.c_in // layer.groups, layer.kh, layer.kw
         spec = conv_spec((layer.n, layer.c_in, layer.h, layer.w), weight, [float32], **layer.options)
         yield Problem(layer.name, True, spec)
@@ -112,8 +112,12 @@ def _layer(rng: np.random.Generator) -> ConvSpec:
             c_in, c_out = -(-c_in // groups) * groups, -(-c_out // groups) * groups
         elif kind < 0.4:
             dilation = int(rng.choice([2, 4]))
-        h, w, n = int(2 ** rng.uniform(2, 8)), int(2 ** rng.uniform(2, 8)), int(rng.choice([1, 1, 2, 8]))
-        padding = ((kh - 1) * dilation // 2, (kw - 1) * dilation // 2)
+        elif kind < 0.5:  # windows that do not overlap
+            kh = kw = stride = int(rng.choice([2, 4, 7, 8, 16]))
+        elif kind < 0.6:  # few channels out
+            c_out = int(rng.integers(1, 5))
+        (h, w), n = (max(stride, int(2 ** rng.uniform(2, 8))) for _ in "hw"), int(rng.choice([1, 1, 2, 8]))
+        padding = (0, 0) if stride > 2 else ((kh - 1) * dilation // 2, (kw - 1) * dilation // 2)
         dtype = np.dtype(np.float64 if rng.random() < 0.15 else np.float32)
         spec = conv_spec((n, c_in, h, w), (c_out, c_in // groups, kh, kw), [dtype], stride=stride, padding=padding,
                          dilation=dilation, groups=groups)

@@ -292,23 +292,9 @@ def _matrix(size: int, length: int, step: int, dtype: np.dtype) -> np.ndarray:
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     uneven = np.full(spec.n, packed.wild)
     packed.loops(
-        packed.forth,
-        packed.products,
-        packed.back,
-        x,
-        packed.forward,
-        packed.inverse,
-        packed.offsets,
-        packed.spectra,
-        bias,
-        spec.floor,
-        out,
-        scratch_rows(packed.memory, x.dtype),
-        uneven,
-        packed.tasks,
-        packed.sizes,
-        cell_of(spec),
-    )
+        packed.forth, packed.products, packed.back, x, packed.forward, packed.inverse, packed.offsets, packed.spectra,
+        bias, spec.floor, out, scratch_rows(packed.memory, x.dtype), uneven, packed.tasks, packed.sizes, cell_of(spec),
+    )  # fmt: skip
     finish(spec, x, packed.weight, bias, out, uneven)
 
 
