@@ -49,12 +49,12 @@ def run(spec: PoolSpec, x: np.ndarray, out: np.ndarray, indices: np.ndarray | No
     if indices is not None:
         _adaptive_places.sized(16.0 * x.size)(x, out, indices, *axes)
         return
-    kernel = _adaptive_average(max(spec.kh, spec.kw) > PART) if spec.op == "avg" else _adaptive_maximum
+    kernel = _average_loops(max(spec.kh, spec.kw) > PART) if spec.op == "avg" else _adaptive_maximum
     kernel.sized(2.0 * x.size + 8.0 * out.size)(x, out, *axes, scratch_rows(2 * spec.w, out.dtype))
 
 
 @lru_cache(maxsize=2)
-def _adaptive_average(long: bool) -> Any:
+def _average_loops(long: bool) -> Any:
     """The loops, for sums that are `long` with what rounding took from each."""
     key = (long,)
 

@@ -72,7 +72,7 @@ def _avg_pool(spec: PoolSpec, grad: np.ndarray, out: np.ndarray) -> None:
     top, left = spec.padding[0][0], spec.padding[1][0]
     lines = scratch_rows(_lines(spec) * spec.w, out.dtype)
     window = (spec.kh, spec.kw)
-    loops = _scatter_avg(_is_long(spec)).sized(4 * grad.size * (spec.kw + spec.kh))
+    loops = _average_loops(_is_long(spec)).sized(4 * grad.size * (spec.kw + spec.kh))
     loops(grad, out, high, wide, window, spec.stride, (top, left), spec.dilation, lines)
 
 
@@ -95,7 +95,7 @@ def _inside(start, dilation, size, taps):
 
 
 @lru_cache(maxsize=2)
-def _scatter_avg(long: bool) -> Any:
+def _average_loops(long: bool) -> Any:
     """The loops, for sums that are `long` with what rounding took from each."""
     key = (long,)
 
