@@ -240,7 +240,7 @@ def smaller(typingctx, a, b):
     return a(a, b), lambda context, builder, sig, args: emit.larger(builder, a.scalar, *args, "<")
 
 
-@intrinsic
+@intrinsic(plain=np.max)
 def largest(typingctx, vector):
     """The largest element of a vector of floats; a NaN if there is one."""
 
@@ -254,7 +254,7 @@ def largest(typingctx, vector):
     return vector.scalar(vector), codegen
 
 
-@intrinsic
+@intrinsic(plain=lambda vector, doublings: vector.reshape(-1, 1 << doublings).sum(1).repeat(1 << doublings))
 def group_sums(typingctx, vector, doublings):
     """Each element replaced by the sum of its group of 2 ** `doublings` neighbours, at most 8 and at most a vector."""
 
