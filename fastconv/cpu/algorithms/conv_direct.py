@@ -78,8 +78,9 @@ def supports(spec: ConvSpec) -> str | None:
 def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     """The blocking whose patches fit the cache, with enough blocks for all threads."""
     lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
-    in_lanes = channels < lanes and spec.ow >= lanes // 2
-    tiles = panels.pixel_tiles(spec, spec.ow) if in_lanes else panels.channel_tiles(spec, spec.ow)
+    may = spec.ow >= lanes // 2 and (channels < lanes or spec.stride[1] == 1)
+    tiles = panels.tiles(spec, spec.ow, pixels_in_lanes=may)
+    in_lanes = tiles.x_in_lanes
     count = -(-channels // tiles.panel)
     block_w = min(-(-spec.ow // tiles.pixels), max(1, 112 // tiles.pixels)) * tiles.pixels
     step = 1 if in_lanes or spec.stride[1] > max(FARTHEST, spec.kw) else spec.stride[1]
@@ -128,10 +129,10 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     plan = _blocking(spec, machine.threads)
     tiles = plan.tiles
     pixels = spec.oh * -(-spec.ow // tiles.pixels) * tiles.pixels
-    products = spec.n * spec.groups * plan.panels * tiles.panel * pixels * spec.taps
-    epilogues = spec.n * spec.groups * plan.panels * pixels * tiles.panel / simd.lanes(spec.acc_dtype)
+    computed = spec.n * spec.groups * plan.panels * tiles.panel * pixels
     copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
-    seconds = 2 * products / panels.rate(spec, machine) + epilogues * machine.tile_row
+    seconds = 2 * computed * spec.taps / panels.rate(spec, machine)
+    seconds += panels.write_cost(spec, tiles, computed, seconds, machine)
     seconds += copied / machine.patch_bandwidth
     return CALL * machine.call + seconds / machine.threads
 

@@ -36,7 +36,6 @@ from ..system import micro
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
 from ..system.threads import num_threads
-from ..tiles import simd
 
 exact = True
 plain = True
@@ -69,8 +68,7 @@ def supports(spec: ConvSpec) -> str | None:
 def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     """The blocking whose columns fit the cache, with enough blocks for all threads."""
     count, channels = spec.oh * spec.ow, spec.c_out // spec.groups
-    in_lanes = channels < simd.lanes(spec.acc_dtype)
-    tiles = panels.pixel_tiles(spec, count) if in_lanes else panels.channel_tiles(spec, count)
+    tiles = panels.tiles(spec, count)
     most = -(-count // tiles.pixels)
     blocks = BLOCK_BYTES // (spec.taps * tiles.pixels * spec.acc_dtype.itemsize)
     if threads > 1:
@@ -99,7 +97,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     tiles = plan.tiles
     computed = spec.n * spec.groups * plan.panels * tiles.panel * -(-count // tiles.pixels) * tiles.pixels
     seconds = 2 * computed * spec.taps / panels.rate(spec, machine)
-    seconds += computed / simd.lanes(spec.acc_dtype) * machine.tile_row
+    seconds += panels.write_cost(spec, tiles, computed, seconds, machine)
     unrolled = spec.n * spec.groups * spec.taps * count * plan.shares * spec.acc_dtype.itemsize
     seconds += unrolled / machine.patch_bandwidth
     return CALL * machine.call + seconds / machine.threads

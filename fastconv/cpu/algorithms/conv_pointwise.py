@@ -77,7 +77,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) -> float:
     """Estimated seconds: the tiles' multiply-adds, whole tiles counted, writing them, and copying into patches."""
-    plan, lanes = _cut(spec, tiles, by_rows, machine.threads), simd.lanes(spec.acc_dtype)
+    plan = _cut(spec, tiles, by_rows, machine.threads)
     rows, width = (spec.oh, spec.ow) if by_rows else (1, spec.oh * spec.ow)
     computed = spec.n * spec.groups * plan.panels * tiles.panel * rows * -(-width // tiles.pixels) * tiles.pixels
     products = 2 * computed * spec.taps / panels.rate(spec, machine)
@@ -85,7 +85,7 @@ def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) 
         products *= ONE_VECTOR
     weights = spec.n * spec.c_out * spec.taps * spec.acc_dtype.itemsize / machine.weight_bandwidth
     products = max(products, weights)  # an image of few pixels waits for the weights
-    written = computed / lanes * machine.tile_row * (UNTRANSPOSED if tiles.x_in_lanes else 1)
+    written = panels.write_cost(spec, tiles, computed, products, machine)
     copied = 0 if plan.run else spec.n * spec.c_in * spec.oh * spec.ow * plan.shares * spec.acc_dtype.itemsize
     copied *= spec.stride[1]  # steps over columns that it reads, too
     return machine.call + (products + written + copied / machine.patch_bandwidth) / machine.threads
@@ -93,8 +93,6 @@ def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) 
 
 #: Time of a multiply-add in tiles of one vector a row, which are bound by loads, relative to other tiles.
 ONE_VECTOR = 1.25
-#: Time to write a vector that is not transposed, relative to one that is.
-UNTRANSPOSED = 0.5
 
 
 @lru_cache(maxsize=4096)

@@ -40,24 +40,50 @@ class Tiles(NamedTuple):
 
 #: Below this many operations a tile of the exact width is not worth compiling: one of three is taken, with idle rows.
 WORTH_COMPILING = 1e7
-#: Times of a tile of channels, in units of a multiply-add: to end the loop, transpose and write a vector of sums; and
-#: in each step to read the weights. (512 to 2048 channels and back at 7x7 on an AMD EPYC 9004: tiles of 10 pixels take
-#: 3% less time than tiles of 13, of which 3 are idle, and 1% less than tiles of 7.)
-WRITE, READ = 9.0, 0.5
+#: Times of a tile in units of a multiply-add of vectors: to end the loop and write a vector of sums, transposed or as
+#: it is; and in each step to read a vector of weights, or of pixels. (512 to 2048 channels and back at 7x7 on an AMD
+#: EPYC 9004: tiles of 10 pixels take 3% less time than tiles of 13, of which 3 are idle, and 1% less than tiles of 7.)
+WRITE, WRITE_WHOLE, READ, READ_PIXELS = 9.0, 4.5, 0.5, 1.0
+#: Planes whole pages apart have all their lines of one place in one set of the first-level cache. The least time of a
+#: tile that writes to more of them than a set has ways, for each (3 to 64 channels by 3x3: 64x64 pixels take 2.2 times
+#: as long as 65x64, an AMD EPYC with Zen 5).
+PAGE, WAYS, EVICTED = 4096, 8, 68.0
+
+
+def tiles(spec: ConvSpec, width: int, *, pixels_in_lanes: bool = True) -> Tiles:
+    """The tiles that take the least time for rows of `width`; with pixels in lanes only if that may be."""
+    lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
+    if channels < lanes:
+        return pixel_tiles(spec, width) if pixels_in_lanes else channel_tiles(spec, width)
+    ways = [channel_tiles(spec, width)] + [pixel_tiles(spec, width)] * pixels_in_lanes
+    return min(ways, key=lambda way: row_time(spec, way, width))
+
+
+def row_time(spec: ConvSpec, tiles: Tiles, width: int) -> float:
+    """Time of a row of `width` pixels, in units of a multiply-add of vectors."""
+    lanes, channels = simd.lanes(spec.acc_dtype), spec.c_out // spec.groups
+    if tiles.x_in_lanes:
+        each = tiles.vectors * ((tiles.rows + READ_PIXELS) * spec.taps + tiles.rows * WRITE_WHOLE)
+    else:
+        each = tiles.vectors * ((tiles.rows + READ) * spec.taps + lanes * WRITE)
+    return -(-channels // tiles.panel) * -(-width // tiles.pixels) * max(each, _eviction_time(spec, tiles))
+
+
+def _eviction_time(spec: ConvSpec, tiles: Tiles) -> float:
+    """Least time of a tile whose writes evict each other, in units of a multiply-add of vectors; 0 if none do."""
+    planes = min(tiles.panel, spec.c_out // spec.groups)
+    apart = spec.oh * spec.ow * spec.out_dtype.itemsize
+    return planes * EVICTED if planes > WAYS and apart % PAGE == 0 else 0.0
 
 
 def channel_tiles(spec: ConvSpec, width: int) -> Tiles:
     """Tiles with output channels in lanes, of as many pixels as take the least time for a row of `width`."""
     most, lanes = register_tile.tile_shape()[0], simd.lanes(spec.acc_dtype)
     vectors = 1 if spec.c_out // spec.groups <= lanes else register_tile.tile_shape()[1]
-
-    def time(rows: int) -> float:
-        return -(-width // rows) * ((rows + READ) * spec.taps + lanes * WRITE)
-
     low = most // 2
     heights = (low, most * 3 // 4, most) if spec.flops < WORTH_COMPILING else range(low, most + 1)
-    pixels = min(reversed(heights), key=time)
-    return Tiles(False, pixels, vectors, vectors * lanes, pixels)
+    ways = [Tiles(False, pixels, vectors, vectors * lanes, pixels) for pixels in reversed(heights)]
+    return min(ways, key=lambda way: row_time(spec, way, width))
 
 
 def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
@@ -109,6 +135,19 @@ def rate(spec: ConvSpec, machine: Machine) -> float:
     """Operations per second of a tile in the dtype that is computed in."""
     floats = machine.tile_flops * simd.lanes(spec.acc_dtype) / 16
     return floats if spec.acc_dtype.kind == "f" else floats / INTEGERS
+
+
+#: Time to write a vector that is not transposed, relative to one that is.
+UNTRANSPOSED = 0.5
+
+
+def write_cost(spec: ConvSpec, tiles: Tiles, computed: int, products: float, machine: Machine) -> float:
+    """Estimated seconds to write so many outputs, whole tiles counted, beside so many seconds of products, which hide
+    that writes wait."""
+    lanes = simd.lanes(spec.acc_dtype)
+    written = computed / lanes * machine.tile_row * (UNTRANSPOSED if tiles.x_in_lanes else 1)
+    evicting = computed / tiles.panel / tiles.pixels * _eviction_time(spec, tiles) * 2 * lanes / rate(spec, machine)
+    return max(written, evicting - products)
 
 
 def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
