@@ -8,7 +8,35 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__: list[str] = []
+from .derivatives import (
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    generic_gradient_magnitude,
+    generic_laplace,
+    laplace,
+    prewitt,
+    sobel,
+)
+from .linear import convolve, convolve1d, correlate, correlate1d
+from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+
+__all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_gradient_magnitude",
+    "generic_laplace",
+    "laplace",
+    "prewitt",
+    "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
+]
 
 
 def __getattr__(name: str) -> Any:
