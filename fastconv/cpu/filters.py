@@ -224,18 +224,26 @@ class _Steps:
             if len(one.axes) > 1:
                 more = 0
             room = -(-(band + rows.taps) * pitch // lanes) * lanes + lanes
-            if one.order == "box":
+            if one.order in ("box", "mean"):
                 self._box(one, more, room, one.axes == (rows.axis,))
             else:
                 self._sums(one, more, room)
-            if number + 1 < len(problem.passes) and not problem.factors:
-                if problem.between:
-                    settle = passes.settled, (problem.computed.name, problem.between), problem.computed
-                    self.steps.append(Step(passes.address(*settle), self.result, self.result, rows=more))
+            last = number + 1 == len(problem.passes)
+            divisor = float(one.shape[0]) if one.order == "mean" else 1.0
+            if divisor != 1 or (problem.between and not last):
+                self._settle(problem.computed.name if last else problem.between or problem.computed.name, divisor, more)
+            if not last and not problem.factors:
                 following = by_axis[problem.passes[number + 1].axes[0]]
                 if following.boundary is Boundary.CONSTANT:
                     fill = passes.FILL_COLUMNS if following.axis == columns.axis else passes.FILL_ROWS
                     self.steps.append(Step(fill, self.result, self.result, rows=more))
+
+    def _settle(self, stored: str, divisor: float, more: int) -> None:
+        """Add a step that divides, and stores as a dtype."""
+        address = passes.address(passes.settled, (self.problem.computed.name, stored), self.problem.computed)
+        self.steps.append(Step(address, self.result, self.result, len(self.weights), 1, more))
+        self.weights.append(divisor)
+        self.offsets += [0, 0]
 
     def _room(self, size: int) -> int:
         """A new buffer's place."""

@@ -75,15 +75,18 @@ def arithmetic(
     By the `rule` "saturate" results are rounded once, so there is none between passes; nor between `factors` of one window.
     """
     between = "" if rule == "saturate" or factors else out_dtype.name
+    if not factors and out_dtype.kind != "f":  # the mean of whole numbers is their sum, divided once
+        passes = tuple(one._replace(order="mean", scale=1.0) if one.order == "box" else one for one in passes)
     if dtype.kind == "f":
         if dtype == out_dtype == SINGLE and not double:
             return Arithmetic(SINGLE, "", passes)
         between = "" if out_dtype == DOUBLE else between
         return Arithmetic(DOUBLE, between, passes if out_dtype.kind == "f" else tuple(map(_scipys_order, passes)))
     most = _largest(passes, dtype, out_dtype, cval, bool(between))
+    wanted = SINGLE if most <= 2.0**24 and not (between == "" and _divides(passes)) else DOUBLE
+    between = "" if between == wanted.name else between
     if most <= 2.0**24:
-        return Arithmetic(SINGLE, "" if between == "float32" else between, passes)
-    between = "" if between == "float64" else between
+        return Arithmetic(wanted, between, passes)
     if most <= 2.0**53 or rule == "saturate":
         return Arithmetic(DOUBLE, between, passes)
     return Arithmetic(DOUBLE, between, tuple(map(_scipys_order, passes)))
@@ -99,11 +102,16 @@ def _largest(passes: tuple[Pass, ...], dtype: np.dtype, out_dtype: np.dtype, cva
         weights = one.array()
         if not np.isfinite(weights).all() or (weights != np.rint(weights)).any():
             return math.inf
-        value *= float(np.abs(weights).sum())
-        most = max(most, value)
+        whole = value * float(np.abs(weights).sum())
+        most, value = max(most, whole), value if one.order == "mean" else whole
         if stored and out_dtype.kind != "f":
             value = max(value if value < 2.0**31 else _magnitude(out_dtype), _magnitude(out_dtype), abs(cval))
     return most
+
+
+def _divides(passes: tuple[Pass, ...]) -> bool:
+    """Whether a later pass sees what is no whole number."""
+    return any(one.order == "mean" for one in passes[:-1])
 
 
 def _magnitude(dtype: np.dtype) -> float:
@@ -117,8 +125,8 @@ def _magnitude(dtype: np.dtype) -> float:
 
 def _scipys_order(one: Pass) -> Pass:
     """The pass with the order of additions that SciPy takes: along one axis it looks whether weights are symmetric."""
-    if one.order == "window":
-        return one._replace(order="listed window")
+    if one.order in ("window", "mean"):
+        return one._replace(order="listed window" if one.order == "window" else "mean")
     weights, order = one.array(), "listed"
     if weights.size % 2:
         middle, eps = weights.size // 2, np.finfo(np.float64).eps
