@@ -51,6 +51,9 @@ class Problem(NamedTuple):
     """The dtype that numbers are stored as between two passes, if not the computed one."""
     factors: bool = False
     """Whether two passes are factors of one window: then the first sees the constant beyond the rims, too."""
+    periods: int = 0
+    """If not 0, NaN are left out: sums are divided by those of the weights of what is there, and are NaN where that is
+    less than so many elements."""
 
 
 class _Line(NamedTuple):
@@ -120,7 +123,8 @@ class Sweep:
         leads, rows, columns, inner = _arranged(_lines(problem))
         lanes, item = simd.lanes(problem.computed), problem.computed.itemsize
         lead_taps = math.prod(line.taps for line in leads)
-        band, block = _cut(lead_taps, rows, columns, inner, item, len(problem.passes))
+        planes = 2 if problem.periods else 1
+        band, block = _cut(planes * lead_taps, rows, columns, inner, item, planes * len(problem.passes))
         pitch = -(-(block + columns.taps - 1) * inner.size // lanes) * lanes
         tables: list[np.ndarray] = []
         places: list[int] = []
@@ -142,13 +146,14 @@ class Sweep:
         self._arguments = (
             np.concatenate(tables),
             np.array(numbers, np.int64),
-            bands.loader(problem.dtype, problem.computed),
+            bands.loader(problem.dtype, problem.computed, problem.periods > 0),
             bands.storer(problem.computed, problem.out_dtype, problem.rule),
             np.array(made.steps, np.int64).reshape(-1),
             np.array(made.offsets or [0], np.int64),
             np.array(made.weights or [0], problem.computed),
             (kind(problem.cval), kind(problem.cval)),
             made.result,
+            made.apart,
         )
         self._scratch = made.size + width() * lanes + made.reach
         work = math.prod(problem.shape) * (4.0 + made.work)
@@ -216,27 +221,50 @@ class _Steps:
         self.offsets: list[int] = []
         self.weights: list[float] = []
         self.size, self.reach, self.work = loaded, 0, 0.0
-        self.result = 0
+        self.band, self.rows, self.columns, self.pitch = band, rows, columns, pitch
+        self.apart = 0
+        self.result = self._chain(problem.passes, 0)
+        if problem.periods:
+            self.apart = self._room(loaded)
+            self._leave_out(problem.periods)
+
+    def _leave_out(self, periods: int) -> None:
+        """Do to what is there, ones and zeros, what is done to the image; and divide by what becomes of it."""
+        passes_, sums, name = self.problem.passes, self.result, self.problem.computed.name
+        there = self._chain(passes_, self.apart)
+        counts = there if periods == 1 else self._chain(tuple(map(_counting, passes_)), self.apart)
+        address = passes.address(passes.quotients, (name,), self.problem.computed)
+        self.steps.append(Step(address, there, sums, len(self.weights)))
+        self.weights += [math.prod(float(one.array().sum()) for one in passes_), periods if periods > 1 else 0.0]
+        self.offsets += [counts, 0, 0, 0]
+        self.work += 8.0
+        self.result = sums
+
+    def _chain(self, chain: tuple[Pass, ...], start: int) -> int:
+        """Add the steps of passes over a band that lies at `start`; where their result lies."""
+        problem, rows = self.problem, self.rows
+        self.result = start
         lanes = width() * simd.lanes(problem.computed)
+        room = -(-(self.band + rows.taps) * self.pitch // lanes) * lanes + lanes
         by_axis = {one.axis: one for one in problem.axes}
-        for number, one in enumerate(problem.passes):
-            more = rows.taps - 1 if not any(each.axes == (rows.axis,) for each in problem.passes[: number + 1]) else 0
+        for number, one in enumerate(chain):
+            more = rows.taps - 1 if not any(each.axes == (rows.axis,) for each in chain[: number + 1]) else 0
             if len(one.axes) > 1:
                 more = 0
-            room = -(-(band + rows.taps) * pitch // lanes) * lanes + lanes
             if one.order in ("box", "mean"):
                 self._box(one, more, room, one.axes == (rows.axis,))
             else:
                 self._sums(one, more, room)
-            last = number + 1 == len(problem.passes)
+            last = number + 1 == len(chain)
             divisor = float(one.shape[0]) if one.order == "mean" else 1.0
             if divisor != 1 or (problem.between and not last):
                 self._settle(problem.computed.name if last else problem.between or problem.computed.name, divisor, more)
             if not last and not problem.factors:
-                following = by_axis[problem.passes[number + 1].axes[0]]
+                following = by_axis[chain[number + 1].axes[0]]
                 if following.boundary is Boundary.CONSTANT:
-                    fill = passes.FILL_COLUMNS if following.axis == columns.axis else passes.FILL_ROWS
+                    fill = passes.FILL_COLUMNS if following.axis == self.columns.axis else passes.FILL_ROWS
                     self.steps.append(Step(fill, self.result, self.result, rows=more))
+        return self.result
 
     def _settle(self, stored: str, divisor: float, more: int) -> None:
         """Add a step that divides, and stores as a dtype."""
@@ -304,6 +332,13 @@ class _Steps:
             offsets.append(levels[-1] + place * distance - begin)
             place += size
         self._step("products", [one.scale] * len(offsets), offsets, begin, self._room(room), more)
+
+
+def _counting(one: Pass) -> Pass:
+    """The pass that counts the elements that a pass gives a weight."""
+    if not one.weights:
+        return one._replace(scale=1.0)
+    return one._replace(weights=(one.array() != 0).astype(np.float64).tobytes())
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,6 +36,8 @@ class Settings(NamedTuple):
     """How numbers become the result's: "cast", or "saturate"."""
     double: bool = False
     """Whether float32 is computed in float64."""
+    periods: int = 0
+    """If not 0, NaN are left out, and results are NaN where a window has fewer elements than that."""
 
 
 class Layout(NamedTuple):
@@ -65,7 +68,7 @@ def _problem(layout: Layout, axes: tuple[Axis, ...], passes: tuple[Pass, ...], t
     shape, dtype, strides, out_dtype, out_strides = layout
     problem = filters().Problem(
         shape, strides, out_strides, dtype, out_dtype, found.computed, axes, found.passes, told.cval, told.rule,
-        found.between, whole,
+        found.between, whole, told.periods,
     )  # fmt: skip
     return filters().prepared(problem) if filters().fits(problem) else None
 
@@ -90,7 +93,7 @@ def _separable(layout: Layout, lines: tuple[Line, ...], told: Settings) -> tuple
             this = layout._replace(out_strides=strides, out_dtype=layout.out_dtype if last else _between(layout, told))
             rule = told if last else told._replace(rule="cast")
             chosen = slice(at, at + count)
-            sweep = _problem(this, axes[chosen], passes[chosen], rule, False)
+            sweep = _problem(this, axes[chosen], passes[chosen], rule, told.periods > 0)
             if sweep is not None or count == 1:
                 break
             count = 1
@@ -120,6 +123,8 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         np.copyto(out, x, casting="unsafe")
     if not lines or not x.size:
         return result.deliver()
+    if told.periods and len(lines) > 1:
+        return _leaving_out(x, result, lines, told)
     sweeps = _separable(_layout(x, out), lines, told)
     if None in sweeps:  # axes behind the window's that do not lie evenly
         x, target = np.ascontiguousarray(x), np.empty(out.shape, out.dtype)
@@ -129,6 +134,50 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
     else:
         _run(sweeps, x, out)
     return result.deliver()
+
+
+def _leaving_out(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
+    """Passes that leave NaN out, of one window as large as they are together."""
+    out = result.target
+    given, target = x, out
+    sweeps = _separable(_layout(given, target), lines, told)
+    if None in sweeps:
+        given, target = np.ascontiguousarray(x), np.empty(out.shape, out.dtype)
+        sweeps = _separable(_layout(given, target), lines, told)
+    if len(sweeps) == 1:
+        sweeps[0].run(given, target)
+        if target is not out:
+            out[...] = target
+        return result.deliver()
+    computed = SINGLE if x.dtype == out.dtype == SINGLE and not told.double else DOUBLE
+    there = ~np.isnan(x)
+    plain = told._replace(periods=0, rule="cast")
+    image = np.where(there, x, 0).astype(computed)
+    outside = plain if told.cval == told.cval else plain._replace(cval=0.0)
+    ones = plain._replace(cval=float(told.cval == told.cval))
+
+    def made(values: np.ndarray, some: tuple[Line, ...], constant: Settings) -> np.ndarray:
+        # Beyond the rims each pass sees what those before made of the constant.
+        for line in some:
+            values = separable(values, Result(np.empty(x.shape, computed), ()), (line,), constant)
+            constant = constant._replace(cval=constant.cval * float(_pass(line).array().sum()))
+        return values
+
+    sums, weights = made(image, lines, outside), made(there.astype(computed), lines, ones)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = sums / weights * math.prod(float(_pass(line).array().sum()) for line in lines)
+        if told.periods > 1:
+            counting = tuple(counted(line) for line in lines)
+            found[made(there.astype(computed), counting, ones) < told.periods - 0.5] = np.nan
+        one = Result(out, ())
+        dense(found, one, (), np.ones(1).tobytes(), Settings(rule=told.rule))
+    return result.deliver()
+
+
+def counted(line: Line) -> Line:
+    """The pass that counts the elements that a pass gives a weight."""
+    weights = np.frombuffer(line.weights, np.float64) if line.weights else np.ones(line.size)
+    return line._replace(weights=(weights != 0).astype(np.float64).tobytes(), size=0)
 
 
 def _run(sweeps: tuple[Any, ...], x: np.ndarray, out: np.ndarray) -> None:
