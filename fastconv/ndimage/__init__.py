@@ -19,6 +19,7 @@ from .derivatives import (
 )
 from .linear import convolve, convolve1d, correlate, correlate1d
 from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+from .spread import std_filter, variance_filter
 
 __all__ = [
     "convolve",
@@ -34,8 +35,10 @@ __all__ = [
     "laplace",
     "prewitt",
     "sobel",
+    "std_filter",
     "uniform_filter",
     "uniform_filter1d",
+    "variance_filter",
 ]
 
 
