@@ -126,7 +126,7 @@ class Sweep:
             np.array(made.steps, np.int64).reshape(-1),
             np.array(made.offsets or [0], np.int64),
             np.array(made.weights or [0], problem.computed),
-            (kind(problem.cval), kind(problem.cval)),
+            (kind(problem.cval), kind(made.constant)),
             made.result,
             made.apart,
         )

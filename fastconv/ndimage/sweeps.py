@@ -10,7 +10,7 @@ import numpy as np
 
 from ..functional.device import filters
 from ..specs.boundary import Boundary
-from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, factors
+from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
 from .arguments import Result
 
 
@@ -106,7 +106,7 @@ def _separable(lie: Layout, lines: tuple[Line, ...], told: Settings) -> tuple[An
 
 def _between(lie: Layout, told: Settings) -> np.dtype:
     """The dtype of an image between two sweeps: the result's, as in SciPy, unless it is rounded once only."""
-    return DOUBLE if told.rule == "saturate" else lie.out_dtype
+    return DOUBLE if told.rule == "saturate" else between_sweeps(lie.out_dtype)
 
 
 def _pass(line: Line) -> Pass:
@@ -204,18 +204,22 @@ def _dense(lie: Layout, axes: tuple[Axis, ...], weights: bytes, told: Settings) 
         rounded = is_float or told.rule == "saturate"
         found = factors(weights, (shape[0], shape[1]), not rounded, tolerance)
         if found is not None:
-            passes = tuple(_factor(axis, factor) for axis, factor in zip(moved, found, strict=True))
+            passes = _factors(moved, found)
             sweep = _problem(lie, moved, passes, told, True)
             if sweep is not None and {one.order for one in sweep.problem.passes} <= {"products", "box"}:
                 return sweep
     return _problem(lie, moved, (one,), told, True)
 
 
-def _factor(axis: Axis, weights: bytes) -> Pass:
-    values = np.frombuffer(weights, np.float64)
-    if values.size > 4 and (values == values[0]).all():
-        return Pass((axis.axis,), (axis.taps,), b"", "box", float(values[0]))
-    return Pass((axis.axis,), (axis.taps,), weights)
+def _factors(axes: tuple[Axis, ...], weights: tuple[bytes, bytes]) -> tuple[Pass, ...]:
+    """Passes of two factors; where both are of equal weights, the second takes the weight of both."""
+    values = [np.frombuffer(one, np.float64) for one in weights]
+    even = [one.size > 4 and bool((one == one[0]).all()) for one in values]
+    scales = [1.0, float(values[0][0] * values[1][0])] if all(even) else [float(one[0]) for one in values]
+    return tuple(
+        Pass((axis.axis,), (axis.taps,), b"", "box", scale) if is_even else Pass((axis.axis,), (axis.taps,), given)
+        for axis, given, is_even, scale in zip(axes, weights, even, scales, strict=True)
+    )
 
 
 def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes, told: Settings) -> np.ndarray:

@@ -100,9 +100,11 @@ def arithmetic(
 
     By the `rule` "saturate" results are rounded once, so there is none between passes; nor between `factors` of one window.
     """
-    between = "" if rule == "saturate" or factors else out_dtype.name
-    if not factors and out_dtype.kind != "f":  # the mean of whole numbers is their sum, divided once
-        passes = tuple(one._replace(order="mean", scale=1.0) if one.order == "box" else one for one in passes)
+    between = "" if rule == "saturate" or factors else between_sweeps(out_dtype).name
+    if not factors:  # a mean is a sum, divided once; of floats scaled by a power of two, so that it stays in range
+        whole = dtype.kind != "f"
+        passes = tuple(one._replace(order="mean", scale=1.0 if whole else 2.0 ** -one.shape[0].bit_length())
+                       if one.order == "box" else one for one in passes)  # fmt: skip
     if dtype.kind == "f":
         if dtype == out_dtype == SINGLE and not double:
             return Arithmetic(SINGLE, "", passes)
@@ -116,6 +118,11 @@ def arithmetic(
     if most <= 2.0**53 or rule == "saturate":
         return Arithmetic(DOUBLE, between, passes)
     return Arithmetic(DOUBLE, between, tuple(map(_scipys_order, passes)))
+
+
+def between_sweeps(out_dtype: np.dtype) -> np.dtype:
+    """The dtype that results of a pass are stored as for the next one: a bool of SciPy's keeps all bits of its byte."""
+    return np.dtype(np.uint8) if out_dtype == np.bool_ else out_dtype
 
 
 def _largest(passes: tuple[Pass, ...], dtype: np.dtype, out_dtype: np.dtype, cval: float, stored: bool) -> float:

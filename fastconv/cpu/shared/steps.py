@@ -12,7 +12,7 @@ import numpy as np
 from ...specs.boundary import Boundary
 from ...specs.filters import Pass, Problem
 from ..tiles import simd
-from ..tiles.tap_tile import width
+from ..tiles.tap_tile import SUMS, width
 from . import moments, passes
 from .passes import Step
 
@@ -45,7 +45,7 @@ class Steps:
         self.offsets: list[int] = []
         self.weights: list[float] = []
         self.size, self.reach, self.work = cut.loaded, 0, 0.0
-        self.apart = 0
+        self.apart, self.constant = 0, problem.cval
         if problem.passes and problem.passes[0].order == "variance":
             self._variance(problem.passes[0])
             return
@@ -72,7 +72,7 @@ class Steps:
         self.result = start
         lanes = width() * simd.lanes(problem.computed)
         room = -(-(cut.band + cut.row_taps) * cut.pitch // lanes) * lanes + lanes
-        by_axis = {one.axis: one for one in problem.axes}
+        by_axis, divisor = {one.axis: one for one in problem.axes}, 1.0
         for number, one in enumerate(chain):
             more = cut.row_taps - 1 if not any(each.axes == (cut.row_axis,) for each in chain[: number + 1]) else 0
             if len(one.axes) > 1:
@@ -82,12 +82,15 @@ class Steps:
             else:
                 self._sums(one, more, room)
             last = number + 1 == len(chain)
-            divisor = float(one.shape[0]) if one.order == "mean" else 1.0
-            if divisor != 1 or (problem.between and not last):
-                self._settle(problem.computed.name if last else problem.between or problem.computed.name, divisor, more)
+            divisor *= one.shape[0] * one.scale if one.order == "mean" else 1.0
+            waits = not last and not problem.between and problem.computed == np.float32
+            if (problem.between and not last) or (divisor != 1 and not waits):
+                self._settle((not last and problem.between) or problem.computed.name, divisor, more)
+                divisor = 1.0
             if not last and not problem.factors:
                 following = by_axis[chain[number + 1].axes[0]]
                 if following.boundary is Boundary.CONSTANT:
+                    self.constant = problem.cval * divisor
                     fill = passes.FILL_COLUMNS if following.axis == cut.column_axis else passes.FILL_ROWS
                     self.steps.append(Step(fill, self.result, self.result, rows=more))
         return self.result
@@ -106,7 +109,7 @@ class Steps:
         return place
 
     def _sums(self, one: Pass, more: int, room: int) -> None:
-        weights = np.frombuffer(one.weights, np.float64).reshape(one.shape)
+        weights = one.array()
         places = np.zeros(one.shape, np.int64)
         for number, axis in enumerate(one.axes):
             index = np.arange(one.shape[number]) * self.cut.distances[axis]
@@ -123,6 +126,10 @@ class Steps:
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
         order = {"window": "products", "listed window": "listed"}.get(one.order, one.order)
+        if order == "products":  # the largest last: what is rounded before is small; those of no group of `SUMS` are least
+            rising = sorted(range(len(taps)), key=lambda k: abs(taps[k]))
+            rising = rising[len(taps) % SUMS :] + rising[: len(taps) % SUMS]
+            taps, offsets = [taps[k] for k in rising], [offsets[k] for k in rising]
         self._step(order, taps, offsets, self.result, self._room(room), more)
 
     def _step(
