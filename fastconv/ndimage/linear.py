@@ -246,7 +246,8 @@ def convolve(
 
     Parameters
     ----------
-    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask, min_periods
+    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask,
+    min_periods
         As in `correlate`; the window is turned round, and `origin` shifts it the other way.
 
     Returns

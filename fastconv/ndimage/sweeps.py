@@ -121,7 +121,7 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
     if not lines:
         if told.rule == "saturate":
             return dense(x, result, (), np.ones(1).tobytes(), told)
-        np.copyto(out, x, casting="unsafe")
+        np.copyto(out, np.nan if told.periods > 1 else x, casting="unsafe")  # windows of one element
     if not lines or not x.size:
         return result.deliver()
     if told.periods and len(lines) > 1:

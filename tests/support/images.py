@@ -73,7 +73,8 @@ def origin(rng: np.random.Generator, size: int, turned: bool = False) -> int:
 
 def off(result: np.ndarray, exact: np.ndarray, scale: np.ndarray) -> float:
     """The largest error in units in the last place of `scale`: 2**-23 of it, of float32."""
-    return float((np.abs(result.astype(np.float64) - exact) / (np.finfo(result.dtype).eps * np.abs(scale))).max(initial=0))
+    errors = np.abs(result.astype(np.float64) - exact) / np.abs(scale)
+    return float(errors.max(initial=0) / np.finfo(result.dtype).eps)
 
 
 def same(result: np.ndarray, expected: np.ndarray, told: Callable[[], object]) -> None:

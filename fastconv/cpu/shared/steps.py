@@ -126,7 +126,7 @@ class Steps:
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
         order = {"window": "products", "listed window": "listed"}.get(one.order, one.order)
-        if order == "products":  # the largest last: what is rounded before is small; those of no group of `SUMS` are least
+        if order == "products":  # the largest last: what is rounded before is small; least are those of no group
             rising = sorted(range(len(taps)), key=lambda k: abs(taps[k]))
             rising = rising[len(taps) % SUMS :] + rising[: len(taps) % SUMS]
             taps, offsets = [taps[k] for k in rising], [offsets[k] for k in rising]

@@ -44,8 +44,8 @@ def tap_tile(order: str) -> Any:
     """A function for kernels, ``tap_tile(source, base, offsets, weights, first, taps, target, to)``: writes the sums
     over so many taps from `first` on, `width` vectors of them.
 
-    `offsets` has two numbers for each weight, for taps that come in pairs; of the first pair, and where taps are single,
-    both are one.
+    `offsets` has two numbers for each weight, for taps that come in pairs; both are one of the first pair, and where
+    taps are single.
     """
 
     def plain(source, base, offsets, weights, first, taps, target, to):
