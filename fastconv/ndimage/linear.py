@@ -215,8 +215,8 @@ def correlate(
 
     Notes
     -----
-    A window that is an outer product is applied in two passes where that keeps the promise of `correlate1d`. As in SciPy,
-    weights of at most 2**-52 are left out.
+    A window that is an outer product is applied in two passes where that keeps the promise of `correlate1d`. As in
+    SciPy, weights of at most 2**-52 are left out.
 
     Examples
     --------
@@ -385,5 +385,3 @@ def separable_filter(
         for axis, one, shift, boundary in zip(along, windows, origins, modes, strict=True)
     )
     return separable(image, arguments.result(output, image), lines, settings(cval, saturate, precision))
-
-

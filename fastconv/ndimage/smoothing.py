@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -103,7 +104,7 @@ def gaussian_filter1d(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    return _gaussians(this, along, (sigma,), (order,), (mode,), (radius,), cval, truncate, saturate, precision)
+    return _gaussians(this, [(*along, sigma, order, mode, radius)], cval, truncate, saturate, precision)
 
 
 def gaussian_filter(
@@ -152,16 +153,16 @@ def gaussian_filter(
     sigmas, *others = (arguments.per_axis(name, value, len(along)) for name, value in (
         ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
     kept = [number for number, one in enumerate(sigmas) if one > _SMALLEST_SIGMA]
-    chosen = [tuple(values[number] for number in kept) for values in (along, sigmas, *others)]
-    return _gaussians(this, *chosen, cval, truncate, saturate, precision)
+    chosen = zip(*[[values[number] for number in kept] for values in (along, sigmas, *others)], strict=True)
+    return _gaussians(this, chosen, cval, truncate, saturate, precision)
 
 
 def _gaussians(
-    this: Given, axes: tuple, sigmas: tuple, orders: tuple, modes: tuple, radii: tuple, cval: Any, truncate: Any,
-    saturate: Any, precision: Any,
+    this: Given, told: Iterable[tuple], cval: Any, truncate: Any, saturate: Any, precision: Any
 ) -> np.ndarray:  # fmt: skip
+    """Passes that are told axis, sigma, order, mode and radius."""
     lines = []
-    for axis, sigma, order, mode, radius in zip(axes, sigmas, orders, modes, radii, strict=True):
+    for axis, sigma, order, mode, radius in told:
         weights = _gaussian(sigma, order, truncate, radius)
         lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
     return _passes(this, tuple(lines), cval, saturate, precision)
@@ -180,8 +181,8 @@ def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, prec
 
 def uniform_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Means of a window along one axis, a drop-in replacement of `scipy.ndimage.uniform_filter1d`.
 
@@ -217,13 +218,13 @@ def uniform_filter1d(
     if size < 1:
         raise ArgumentError(f"incorrect filter size: size must be at least 1, got {shown(size)}")
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    return _uniforms(this, along, (size,), (origin,), (mode,), cval, saturate, precision)
+    return _uniforms(this, [(*along, size, origin, mode)], cval, saturate, precision)
 
 
 def uniform_filter(
     input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Means of windows, a drop-in replacement of `scipy.ndimage.uniform_filter`.
 
@@ -266,15 +267,14 @@ def uniform_filter(
     sizes, *others = (arguments.per_axis(name, value, len(along))
                       for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
     kept = [number for number, one in enumerate(sizes) if one > 1]
-    chosen = [tuple(values[number] for number in kept) for values in (along, sizes, *others)]
-    return _uniforms(this, *chosen, cval, saturate, precision)
+    chosen = zip(*[[values[number] for number in kept] for values in (along, sizes, *others)], strict=True)
+    return _uniforms(this, chosen, cval, saturate, precision)
 
 
-def _uniforms(
-    this: Given, axes: tuple, sizes: tuple, origins: tuple, modes: tuple, cval: Any, saturate: Any, precision: Any
-) -> np.ndarray:  # fmt: skip
+def _uniforms(this: Given, told: Iterable[tuple], cval: Any, saturate: Any, precision: Any) -> np.ndarray:
+    """Passes that are told axis, size, origin and mode."""
     lines = []
-    for axis, size, mode, origin in zip(axes, sizes, modes, origins, strict=True):
+    for axis, size, origin, mode in told:
         number = arguments.window_size(size)
         lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
     return _passes(this, tuple(lines), cval, saturate, precision)

@@ -2,7 +2,7 @@
 
 ::
 
-    out[i] = sum over a of weights[a] * image[i - before + a]            beyond the rims as the `Boundary` of each axis says
+    out[i] = sum over a of weights[a] * image[i - before + a]        beyond the rims as the `Boundary` of each axis says
 
 The promise decides in which dtype and in which order products are added up (`arithmetic`):
 
@@ -44,10 +44,10 @@ class Pass(NamedTuple):
     weights: bytes
     """Its float64 weights, C-contiguous; none if all are `scale`."""
     order: str = "products"
-    """How they are added up: "products", with least rounding, or "window", without those of no weight, as SciPy does along
-    several axes; "box", sums of parts of a window whose weights are all `scale`; in SciPy's order "listed", "even" or
-    "odd" along one axis, else "listed window". Or "variance", of a window of equal weights: `scale` is how many elements
-    fewer it is divided by, and `weights` say "root" for its square root."""
+    """How they are added up: "products", with least rounding, or "window", without those of no weight, as SciPy does
+    along several axes; "box", sums of parts of a window whose weights are all `scale`; in SciPy's order "listed",
+    "even" or "odd" along one axis, else "listed window". Or "variance", of a window of equal weights: `scale` is how
+    many elements fewer it is divided by, and `weights` say "root" for its square root."""
     scale: float = 1.0
 
     def array(self) -> np.ndarray:
@@ -98,7 +98,8 @@ def arithmetic(
 ) -> Arithmetic:  # fmt: skip
     """The arithmetic that keeps the promise, for passes whose `order` is "products", "window" or "box".
 
-    By the `rule` "saturate" results are rounded once, so there is none between passes; nor between `factors` of one window.
+    By the `rule` "saturate" results are rounded once, so there is none between passes; nor between `factors` of one
+    window.
     """
     between = "" if rule == "saturate" or factors else between_sweeps(out_dtype).name
     if not factors:  # a mean is a sum, divided once; of floats scaled by a power of two, so that it stays in range
@@ -178,8 +179,8 @@ def _scipys_order(one: Pass) -> Pass:
 def factors(weights: bytes, shape: tuple[int, int], whole: bool, tolerance: float) -> tuple[bytes, bytes] | None:
     """Two windows of one axis each whose outer product this window is; None if there are none, or one pass is as fast.
 
-    Whole numbers have whole factors, exactly, if they are to be `whole`. Others are found by least squares, and no weight
-    may be off by more than `tolerance` of itself, or be zero: zero times infinity would show.
+    Whole numbers have whole factors, exactly, if they are to be `whole`. Others are found by least squares, and no
+    weight may be off by more than `tolerance` of itself, or be zero: zero times infinity would show.
     """
     high, wide = shape
     if min(shape) < 2 or high * wide <= high + wide + 3:
