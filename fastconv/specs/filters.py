@@ -112,7 +112,9 @@ def arithmetic(
         between = "" if out_dtype == DOUBLE else between
         return Arithmetic(DOUBLE, between, passes if out_dtype.kind == "f" else tuple(map(_scipys_order, passes)))
     most = _largest(passes, dtype, out_dtype, cval, bool(between))
-    wanted = SINGLE if most <= 2.0**24 and not (between == "" and _divides(passes)) else DOUBLE
+    # Quotients are rounded when they are stored; or they are read with more digits than float32 has.
+    read = passes if out_dtype == DOUBLE else () if between else passes[:-1]
+    wanted = DOUBLE if most > 2.0**24 or any(one.order == "mean" for one in read) else SINGLE
     between = "" if between == wanted.name else between
     if most <= 2.0**24:
         return Arithmetic(wanted, between, passes)
@@ -141,11 +143,6 @@ def _largest(passes: tuple[Pass, ...], dtype: np.dtype, out_dtype: np.dtype, cva
         if stored and out_dtype.kind != "f":
             value = max(value if value < 2.0**31 else _magnitude(out_dtype), _magnitude(out_dtype), abs(cval))
     return most
-
-
-def _divides(passes: tuple[Pass, ...]) -> bool:
-    """Whether a later pass sees what is no whole number."""
-    return any(one.order == "mean" for one in passes[:-1])
 
 
 def _magnitude(dtype: np.dtype) -> float:
