@@ -198,6 +198,44 @@ def test_separable_filter_is_one_pass_after_the_other() -> None:
         fastconv.separable_filter(x, (a, b))
 
 
+@pytest.mark.parametrize("dtype", ["i8", "u8", "i4"])
+@pytest.mark.parametrize("output", ["i8", "u8", "f8", "i4"])
+@pytest.mark.parametrize("mode", ["mirror", "constant"])
+def test_integers_are_exact_beyond_float64(dtype: str, output: str, mode: str) -> None:
+    """Against Python's integers, modulo the result's range."""
+    rng = np.random.default_rng(0)
+    limits = np.iinfo(dtype)
+    x = rng.integers(limits.min, limits.max, (9, 10), np.dtype(dtype), endpoint=True)
+    x[0, :3], x[1, :2] = limits.max, limits.min
+    weights, cval, out = rng.integers(-9, 9, (3, 4)), 7.0, np.dtype(output)
+    padded = np.pad(x.astype(object), ((1, 1), (2, 1)), {"mirror": "reflect"}.get(mode, mode),
+                    **({"constant_values": 7} if mode == "constant" else {}))  # fmt: skip
+    padded = np.vectorize(int, otypes=[object])(padded)
+
+    def stored(exact: np.ndarray) -> np.ndarray:
+        if out.kind == "f":
+            return exact.astype(out)
+        return np.vectorize(lambda one: one % 2 ** (8 * out.itemsize), otypes=[f"u{out.itemsize}"])(exact).view(out)
+
+    exact = np.array([[(padded[i : i + 3, j : j + 4] * weights.astype(object)).sum() for j in range(10)]
+                      for i in range(9)])  # fmt: skip
+    result = ndimage.correlate(x, weights, output, mode, cval)
+    if dtype == "i4" and output == "i4":
+        exact = exact.astype(float).astype("i8")
+    if out.kind == "f":
+        np.testing.assert_allclose(result, stored(exact), rtol=4e-16)
+    elif dtype != "i4" or out.itemsize == 8:
+        np.testing.assert_array_equal(result, stored(exact))
+    row = padded[1:-1]
+    exact = np.array([[(row[i, j : j + 4] * weights[1].astype(object)).sum() for j in range(10)] for i in range(9)])
+    if out.itemsize == 8 and out.kind != "f":
+        result = ndimage.correlate1d(x, weights[1], 1, output, mode, cval)
+        np.testing.assert_array_equal(result, stored(exact))
+        sums = np.array([[row[i, j : j + 4].sum() for j in range(10)] for i in range(9)])
+        means = np.vectorize(lambda one: abs(one) // 4 * (1 if one >= 0 else -1), otypes=[object])(sums)
+        np.testing.assert_array_equal(ndimage.uniform_filter1d(x, 4, 1, output, mode, cval), stored(means))
+
+
 def test_results_do_not_depend_on_threads() -> None:
     rng = np.random.default_rng(0)
     x, weights = rng.random((700, 900), np.float32), rng.random((3, 3))

@@ -12,6 +12,7 @@ from ..functional.device import filters
 from ..specs.boundary import Boundary
 from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
 from .arguments import Result
+from .wide import MOST_WEIGHT, in_halves, is_wide, needs_halves
 
 
 class Line(NamedTuple):
@@ -124,6 +125,8 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         np.copyto(out, np.nan if told.periods > 1 else x, casting="unsafe")  # windows of one element
     if not lines or not x.size:
         return result.deliver()
+    if told.rule == "cast" and not told.periods and _needs_halves(x, out, lines, told):
+        return _in_halves(x, result, lines, told)
     if told.periods and len(lines) > 1:
         return _leaving_out(x, result, lines, told)
     sweeps = _separable(layout(x, out), lines, told)
@@ -134,6 +137,38 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         out[...] = target
     else:
         _run(sweeps, x, out)
+    return result.deliver()
+
+
+def _needs_halves(x: np.ndarray, out: np.ndarray, lines: tuple[Line, ...], told: Settings) -> bool:
+    if not (is_wide(x.dtype) or is_wide(out.dtype)):
+        return False  # nearly always
+    growth = 1.0
+    for line in lines:
+        weights = _pass(line).array() if line.weights else np.ones(line.size)
+        if (weights != np.rint(weights)).any() or np.abs(weights).sum() > MOST_WEIGHT:
+            return False
+        growth *= float(np.abs(weights).sum())
+        if len(lines) > 1 and out.dtype.kind == "u" and ((weights < 0).any() or told.cval < 0 or x.dtype.kind == "i"):
+            growth = math.inf  # what is stored between passes may have wrapped around
+    return needs_halves(x, out.dtype, growth, told.cval)
+
+
+def _in_halves(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
+    """Passes of integers of 64 bits, one by one."""
+    dtype = result.target.dtype
+    for line in lines:
+        size = 1 if line.weights else line.size
+        sums = line._replace(weights=line.weights or np.ones(line.size).tobytes(), size=0)
+
+        def run(half: np.ndarray, cval: float, sums: Line = sums) -> np.ndarray:
+            return separable(half, Result(np.empty(half.shape), ()), (sums,), told._replace(cval=cval))
+
+        if _needs_halves(x, result.target, (line,), told):
+            x = in_halves(x, told.cval, dtype, size, run)
+        else:
+            x = separable(x, Result(np.empty(x.shape, dtype), ()), (line,), told)
+    result.target[...] = x
     return result.deliver()
 
 
@@ -227,6 +262,17 @@ def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes,
     if not x.size:
         return result.deliver()
     out = result.target
+    if told.rule == "cast" and not told.periods and (is_wide(x.dtype) or is_wide(out.dtype)):
+        values = np.frombuffer(weights, np.float64)
+        growth = float(np.abs(values).sum())
+        whole = growth <= MOST_WEIGHT and bool((values == np.rint(values)).all())
+        if whole and needs_halves(x, out.dtype, growth, told.cval):
+
+            def run(half: np.ndarray, cval: float) -> np.ndarray:
+                return dense(half, Result(np.empty(half.shape), ()), axes, weights, told._replace(cval=cval))
+
+            out[...] = in_halves(x, told.cval, out.dtype, 1, run)
+            return result.deliver()
     sweep = _dense(layout(x, out), axes, weights, told)
     if sweep is None:
         x, target = np.ascontiguousarray(x), np.empty(out.shape, out.dtype)
