@@ -84,9 +84,9 @@ def correlate1d(
     Notes
     -----
     Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also beyond 2**53,
-    where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last place of the window's
-    sum of |weight * element|; float64 is rounded in another order than SciPy's. A NaN touches those outputs that see
-    it.
+    where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last place of the
+    window's sum of |weight * element|; float64 is rounded in another order than SciPy's. A NaN touches those outputs
+    that see it.
 
     Source: the documentation of `scipy.ndimage.correlate1d`.
 
