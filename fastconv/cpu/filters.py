@@ -100,7 +100,7 @@ class Sweep:
         lead_taps = math.prod(line.taps for line in leads)
         planes = 2 if problem.periods else 1
         band, block = _cut(planes * lead_taps, rows, columns, inner, item, planes * len(problem.passes))
-        pitch = -(-(block + columns.taps - 1) * inner.size // lanes) * lanes
+        pitch = _pitch((block + columns.taps - 1) * inner.size, lanes)
         tables: list[np.ndarray] = []
         places: list[int] = []
         for line in (columns, rows, *reversed(leads)):
@@ -155,6 +155,11 @@ def _cut(lead_taps: int, rows: _Line, columns: _Line, inner: _Line, item: int, c
     if threads > 1 and rows.size * -(-columns.size // block) > 4 * threads:
         band = min(band, max(8, rows.taps, -(-rows.size // (4 * threads))))
     return max(1, band), max(1, block)
+
+
+def _pitch(size: int, lanes: int) -> int:
+    """Elements from a row to the next: an odd number of cache lines, so that a tile's rows lie in different sets."""
+    return (-(-size // lanes) | 1) * lanes
 
 
 def _start(shape: Sequence[int], strides: Sequence[int]) -> int:

@@ -24,6 +24,9 @@ from numba import prange
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
+from ..tiles.run_tile import VECTORS as run_tile_vectors
+from ..tiles.run_tile import rows as run_tile_rows
+from ..tiles.run_tile import run_tile
 from ..tiles.tap_tile import tap_tile, width
 from . import bands
 from .bands import at, converter, put, settler
@@ -50,6 +53,21 @@ def sums(order: str, dtype: str) -> Any:
             tile(band, place + i, offsets, weights, first, taps, band, to + i)
 
     return sums_of_products
+
+
+@lru_cache(maxsize=4)
+def sums_of_runs(long: bool, dtype: str) -> Any:
+    """A pass: sums of products over runs of taps, as `run_tile` has them in its tables."""
+    tile, step, high = run_tile(long), run_tile_vectors * simd.lanes(dtype), run_tile_rows()
+
+    @jit(key=(long, dtype))
+    def all_runs(band, place, offsets, weights, first, taps, to, count):
+        pitch = at(offsets, 2 * first)
+        for begin in range(0, pitch, step):  # downwards: the rows that tiles share stay in the first-level cache
+            for i in range(begin, count, high * pitch):
+                tile(band, place + i, offsets, weights, first, taps, band, to + i)
+
+    return all_runs
 
 
 @lru_cache(maxsize=32)

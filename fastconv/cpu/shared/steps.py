@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ...specs.boundary import Boundary
 from ...specs.filters import Pass, Problem
-from ..tiles import simd
+from ..tiles import run_tile, simd
 from ..tiles.tap_tile import SUMS, width
 from . import moments, passes
 from .passes import Step
@@ -71,7 +72,7 @@ class Steps:
         problem, cut = self.problem, self.cut
         self.result = start
         lanes = width() * simd.lanes(problem.computed)
-        room = -(-(cut.band + cut.row_taps) * cut.pitch // lanes) * lanes + lanes
+        room = -(-(cut.band + cut.row_taps + run_tile.rows()) * cut.pitch // lanes) * lanes + lanes
         by_axis, divisor = {one.axis: one for one in problem.axes}, 1.0
         for number, one in enumerate(chain):
             more = cut.row_taps - 1 if not any(each.axes == (cut.row_axis,) for each in chain[: number + 1]) else 0
@@ -110,6 +111,11 @@ class Steps:
 
     def _sums(self, one: Pass, more: int, room: int) -> None:
         weights = one.array()
+        if one.order in ("products", "window") and self.cut.row_axis in one.axes:
+            runs = self._runs(one, weights)
+            if runs:
+                self._step_of_runs(runs, self._room(room), more)
+                return
         places = np.zeros(one.shape, np.int64)
         for number, axis in enumerate(one.axes):
             index = np.arange(one.shape[number]) * self.cut.distances[axis]
@@ -131,6 +137,40 @@ class Steps:
             rising = rising[len(taps) % SUMS :] + rising[: len(taps) % SUMS]
             taps, offsets = [taps[k] for k in rising], [offsets[k] for k in rising]
         self._step(order, taps, offsets, self.result, self._room(room), more)
+
+    def _runs(self, one: Pass, weights: np.ndarray) -> list[tuple[int, list[float]]]:
+        """The offset and the weights of each run of taps that lie one below the other; none if none has as many as 3."""
+        cut, number = self.cut, one.axes.index(self.cut.row_axis)
+        smallest = np.finfo(np.float64).eps if one.order == "window" else -1.0  # see `_sums`
+        places = np.zeros(1, np.int64)
+        for axis, size in zip(one.axes, one.shape, strict=True):
+            if axis != cut.row_axis:
+                places = (places[:, None] + np.arange(size) * cut.distances[axis]).reshape(-1)
+        runs: list[tuple[int, list[float]]] = []
+        columns = np.moveaxis(weights, number, -1).reshape(-1, one.shape[number])
+        for place, column in zip(places.tolist(), columns, strict=True):
+            kept = np.abs(column) > smallest
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
+            for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+                parts = -(-(end - begin) // run_tile.BLOCK)
+                cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
+                runs += [(place + a * cut.pitch, column[a:b].tolist()) for a, b in pairwise(cuts)]
+        return runs if max((len(taps) for _, taps in runs), default=0) >= 3 else []
+
+    def _step_of_runs(self, runs: list[tuple[int, list[float]]], target: int, more: int) -> None:
+        """Add a step of sums over runs."""
+        first, most, taps = len(self.weights), max(len(one) for _, one in runs), sum(len(one) for _, one in runs)
+        long = taps > run_tile.BLOCK
+        per_block = max(1, run_tile.BLOCK // most) if long else len(runs)
+        self.offsets += [self.cut.pitch, per_block, *(number for place, one in runs for number in (place, len(one)))]
+        self.weights += [weight for _, one in runs for weight in one]
+        self.weights += [0.0] * (len(self.offsets) // 2 - len(self.weights))
+        self.offsets += [0] * (2 * len(self.weights) - len(self.offsets))
+        address = passes.address(passes.sums_of_runs, (long, self.problem.computed.name), self.problem.computed)
+        self.steps.append(Step(address, self.result, target, first, len(runs), more))
+        self.reach = max(self.reach, runs[-1][0] + (most + run_tile.rows()) * self.cut.pitch)
+        self.work += float(taps)
+        self.result = target
 
     def _step(
         self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int

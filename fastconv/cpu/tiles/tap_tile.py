@@ -89,10 +89,10 @@ class _Emitter:
         builder, zeros = self.builder, [self.zero] * width()
         stop = builder.add(first, taps)
         if self.order == "listed":
-            return self.loop(first, stop, 1, zeros, self.added)
+            return emit.loop(builder, first, stop, emit.INT(1), zeros, self.added)
         if self.order != "products":
             begun = self.products(first, self.vectors(first, 0))
-            return self.loop(builder.add(first, emit.INT(1)), stop, 1, begun, self.added)
+            return emit.loop(builder, builder.add(first, emit.INT(1)), stop, emit.INT(1), begun, self.added)
         last = builder.sub(stop, emit.INT(BLOCK))
 
         def block(t, carried):
@@ -101,7 +101,7 @@ class _Emitter:
             pairs = [put_away(builder, *each) for each in zip(totals, lost, parts, strict=True)]
             return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
 
-        carried = self.loop(first, last, BLOCK, zeros + zeros, block)
+        carried = emit.loop(builder, first, last, emit.INT(BLOCK), zeros + zeros, block)
         # What is left are 1 to BLOCK taps; mostly it is all of them.
         begun = builder.mul(builder.udiv(builder.sub(taps, emit.INT(1)), emit.INT(BLOCK)), emit.INT(BLOCK))
         rest = self.block(builder.add(first, begun), builder.sub(taps, begun))
@@ -119,33 +119,13 @@ class _Emitter:
                 new += self.added(builder.add(t, emit.INT(k)), held[k * width() : (k + 1) * width()])
             return new
 
-        sums = self.loop(first, whole, SUMS, [self.zero] * (SUMS * width()), together)
+        sums = emit.loop(builder, first, whole, emit.INT(SUMS), [self.zero] * (SUMS * width()), together)
         parts = [sums[k * width() : (k + 1) * width()] for k in range(SUMS)]
-        parts[1] = self.loop(whole, builder.add(first, taps), 1, parts[1], self.added)
+        parts[1] = emit.loop(builder, whole, builder.add(first, taps), emit.INT(1), parts[1], self.added)
         while len(parts) > 1:
             parts = [[builder.fadd(a, b) for a, b in zip(*two, strict=True)]
                      for two in zip(parts[::2], parts[1::2], strict=True)]  # fmt: skip
         return parts[0]
-
-    def loop(self, start, stop, step, carried, body):
-        """``for t in range(start, stop, step): carried = body(t, carried)``."""
-        builder = self.builder
-        before, head = builder.block, builder.append_basic_block("head")
-        builder.branch(head)
-        builder.position_at_end(head)
-        t = builder.phi(emit.INT)
-        held = [builder.phi(value.type) for value in carried]
-        turn, done = builder.append_basic_block("turn"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", t, stop), turn, done)
-        builder.position_at_end(turn)
-        new = body(t, list(held))
-        following, end = builder.add(t, emit.INT(step)), builder.block
-        builder.branch(head)
-        for phi, one, other in zip([t, *held], [start, *carried], [following, *new], strict=True):
-            phi.add_incoming(one, before)
-            phi.add_incoming(other, end)
-        builder.position_at_end(done)
-        return held
 
     def added(self, t, sums):
         """The sums with one more tap, or pair of them."""
