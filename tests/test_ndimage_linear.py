@@ -30,6 +30,25 @@ def test_random_filters_equal_scipys(dtype: str, seed: int) -> None:
         raise AssertionError(f"{one}\n{error}") from None
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "i4"])
+def test_sums_near_whole_numbers_are_cut_as_scipys(dtype: str) -> None:
+    """Of flat areas, and of weights such as 0.1, most sums are so near that the order of additions decides."""
+    rng = np.random.default_rng(0)
+    most = np.iinfo(dtype).max
+    x = values(rng, (90, 200), dtype)
+    x[:, 60:] = rng.integers(0, 11, (90, 140)) * (most // 10)
+    x[50:] = most
+    for sigma in (0.7, 1.3, 3, 9):
+        same(ndimage.gaussian_filter(x, sigma), scipy.ndimage.gaussian_filter(x, sigma), str)
+    tenths = np.full(10, 0.1)
+    for window in (tenths, tenths[:7] * 3, np.array([0.1, -0.2, 0.3, 0.2, -0.1]), np.array([0.1, 0.7, 0.2])):
+        for axis in (0, 1):
+            result, expected = ndimage.correlate1d(x, window, axis), scipy.ndimage.correlate1d(x, window, axis)
+            same(result, expected, str)
+        both = np.outer(window, window) + np.eye(len(window)) / 10
+        same(ndimage.correlate(x, both), scipy.ndimage.correlate(x, both), str)
+
+
 @pytest.mark.parametrize("size", [(3, 3), (7, 7), (31, 31), (1, 33), (64, 1), (2, 5), (101, 3)])
 @pytest.mark.parametrize("positive", [True, False])
 def test_float32_is_within_two_units_of_the_windows_sum(size: tuple[int, int], positive: bool) -> None:

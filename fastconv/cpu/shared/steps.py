@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...specs.boundary import Boundary
-from ...specs.filters import Pass, Problem
+from ...specs.filters import ROUNDINGS, Pass, Problem
 from ..tiles import run_tile, simd
 from ..tiles.tap_tile import SUMS, width
 from . import moments, passes
@@ -111,11 +111,37 @@ class Steps:
 
     def _sums(self, one: Pass, more: int, room: int) -> None:
         weights = one.array()
+        if one.order.startswith("checked"):
+            source, order = self.result, one.order.removeprefix("checked ")
+            self._sums(one._replace(order="window" if "window" in order else "products"), more, room)
+            self._check(one._replace(order=order), source, more)
+            return
         if one.order in ("products", "window") and self.cut.row_axis in one.axes:
             runs = self._runs(one, weights)
             if runs:
                 self._step_of_runs(runs, self._room(room), more)
                 return
+        taps, offsets, order = self._listed(one)
+        if order == "products":  # the largest last: what is rounded before is small; least are those of no group
+            rising = sorted(range(len(taps)), key=lambda k: abs(taps[k]))
+            rising = rising[len(taps) % SUMS :] + rising[: len(taps) % SUMS]
+            taps, offsets = [taps[k] for k in rising], [offsets[k] for k in rising]
+        self._step(order, taps, offsets, self.result, self._room(room), more)
+
+    def _check(self, one: Pass, source: int, more: int) -> None:
+        """Add a step that makes sums again where SciPy's order of additions may decide."""
+        taps, offsets, order = self._listed(one)
+        offsets = offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
+        first, size, computed = len(self.weights), -(-3 * len(taps) // 2), self.problem.computed
+        unit = float(np.finfo(computed).eps) / 2
+        self.weights += [one.scale * (ROUNDINGS * unit + len(taps) * 2.0**-53), *[0.0] * (size - 1)]
+        self.offsets += [*offsets, *np.array(taps).view(np.int64).tolist(), *[0] * (2 * size - 3 * len(taps))]
+        address = passes.address(passes.checked, (order, computed.name), computed)
+        self.steps.append(Step(address, source, self.result, first, len(taps), more))
+
+    def _listed(self, one: Pass) -> tuple[list[float], list[int], str]:
+        """The weights and offsets of a pass, two for each tap where they are in pairs, and the tile's order."""
+        weights = one.array()
         places = np.zeros(one.shape, np.int64)
         for number, axis in enumerate(one.axes):
             index = np.arange(one.shape[number]) * self.cut.distances[axis]
@@ -131,15 +157,10 @@ class Steps:
             taps, offsets = [taps[k] for k in kept], [offsets[k] for k in kept]
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
-        order = {"window": "products", "listed window": "listed"}.get(one.order, one.order)
-        if order == "products":  # the largest last: what is rounded before is small; least are those of no group
-            rising = sorted(range(len(taps)), key=lambda k: abs(taps[k]))
-            rising = rising[len(taps) % SUMS :] + rising[: len(taps) % SUMS]
-            taps, offsets = [taps[k] for k in rising], [offsets[k] for k in rising]
-        self._step(order, taps, offsets, self.result, self._room(room), more)
+        return taps, offsets, {"window": "products", "listed window": "listed"}.get(one.order, one.order)
 
     def _runs(self, one: Pass, weights: np.ndarray) -> list[tuple[int, list[float]]]:
-        """The offset and the weights of each run of taps that lie one below the other; none if none has as many as 3."""
+        """The offset and the weights of each run of taps that lie one below the other; none if none has 3."""
         cut, number = self.cut, one.axes.index(self.cut.row_axis)
         smallest = np.finfo(np.float64).eps if one.order == "window" else -1.0  # see `_sums`
         places = np.zeros(1, np.int64)

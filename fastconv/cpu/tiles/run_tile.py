@@ -82,7 +82,9 @@ Lines = list[list[ir.Value]]
 class _Emitter:
     """Writes the loops over runs and taps."""
 
-    def __init__(self, builder: ir.IRBuilder, data: list[ir.Value], base: ir.Value, first: ir.Value, count: int) -> None:
+    def __init__(
+        self, builder: ir.IRBuilder, data: list[ir.Value], base: ir.Value, first: ir.Value, count: int
+    ) -> None:  # fmt: skip
         self.builder, (source, offsets, self.weights), self.count = builder, data, count
         self.source = builder.gep(source, [base])
         self.table = builder.gep(offsets, [builder.shl(first, emit.INT(1))])
@@ -106,7 +108,8 @@ class _Emitter:
             pairs = [put_away(builder, *each) for each in zip(totals, lost, parts, strict=True)]
             return [weight] + [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
 
-        done = emit.loop(self.builder, emit.INT(0), runs, self.per_block, [self.first] + [self.zero] * (2 * size), block)
+        begun = [self.first, *[self.zero] * (2 * size)]
+        done = emit.loop(self.builder, emit.INT(0), runs, self.per_block, begun, block)
         sums = [builder.fsub(total, away) for total, away in zip(done[1 : size + 1], done[size + 1 :], strict=True)]
         return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(rows())]
 

@@ -66,7 +66,7 @@ def tap_tile(order: str) -> Any:
             data = [emit.data_of(context, builder, array, args[place])
                     for array, place in ((source, 0), (offsets, 2), (weights, 3), (target, 6))]  # fmt: skip
             count = Vector(source.dtype).count
-            made = _Emitter(builder, data[:3], args[1], count, order).sums(args[4], args[5])
+            made = _Emitter(builder, data[:3], args[1], count, order, width()).sums(args[4], args[5])
             for k, vector in enumerate(made):
                 emit.store(builder, vector, data[3], builder.add(args[7], emit.INT(k * count)))
             return context.get_dummy_value()
@@ -77,16 +77,54 @@ def tap_tile(order: str) -> Any:
     return tile
 
 
-class _Emitter:
-    """Writes the loop over the taps."""
+@lru_cache(maxsize=8)
+def exact_tile(order: str) -> Any:
+    """A function for kernels, ``exact_tile(source, base, table, first, taps, target, to)``: writes a vector of sums as
+    SciPy adds them up, in float64 whatever dtype the source has, without their fractions.
 
-    def __init__(self, builder: ir.IRBuilder, data: list[ir.Value], base: ir.Value, count: int, order: str) -> None:
+    From `first` on, the int64 `table` has two offsets for each tap, and then the bits of the float64 weights.
+    """
+
+    def plain(source, base, table, first, taps, target, to):
+        weights, count = table[first + 2 * taps : first + 3 * taps].view(np.float64), lanes(source.dtype)
+        wide, result = source.astype(np.float64), np.zeros(count * width())
+        tap_tile(order).plain(wide, base, table[first:], weights, 0, taps, result, 0)
+        target[to : to + count] = np.trunc(result[:count])
+
+    @intrinsic(plain=plain)
+    def tile(typingctx, source, base, table, first, taps, target, to):
+        def codegen(context, builder, sig, args):
+            data, table_, goal = (emit.data_of(context, builder, array, args[place])
+                                  for array, place in ((source, 0), (table, 2), (target, 5)))  # fmt: skip
+            count, double = Vector(source.dtype).count, ir.DoubleType()
+            offsets = builder.gep(table_, [args[3]])
+            bits = builder.gep(offsets, [builder.shl(args[4], emit.INT(1))])
+            weights = builder.bitcast(bits, double.as_pointer())
+            (vector,) = _Emitter(builder, [data, offsets, weights], args[1], count, order, 1).sums(emit.INT(0), args[4])
+            vector = emit.call(builder, f"llvm.trunc.{emit.suffix(vector.type)}", vector.type, [vector])
+            kind = ir.VectorType(data.type.pointee, count)
+            emit.store(builder, vector if kind == vector.type else builder.fptrunc(vector, kind), goal, args[6])
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(source, integer, table, integer, integer, target, integer), codegen
+
+    return tile
+
+
+class _Emitter:
+    """Writes the loop over the taps, whose weights have the dtype that is computed in."""
+
+    def __init__(
+        self, builder: ir.IRBuilder, data: list[ir.Value], base: ir.Value, count: int, order: str, wide: int
+    ) -> None:  # fmt: skip
         self.builder, (source, self.offsets, self.weights), self.count, self.order = builder, data, count, order
-        self.source = builder.gep(source, [base])
-        self.zero = ir.Constant(ir.VectorType(source.type.pointee, count), None)
+        self.source, self.wide = builder.gep(source, [base]), wide
+        self.kind = ir.VectorType(self.weights.type.pointee, count)
+        self.zero = ir.Constant(self.kind, None)
 
     def sums(self, first: ir.Value, taps: ir.Value) -> list[ir.Value]:
-        builder, zeros = self.builder, [self.zero] * width()
+        builder, zeros = self.builder, [self.zero] * self.wide
         stop = builder.add(first, taps)
         if self.order == "listed":
             return emit.loop(builder, first, stop, emit.INT(1), zeros, self.added)
@@ -155,4 +193,5 @@ class _Emitter:
         place = builder.add(builder.shl(t, emit.INT(1)), emit.INT(which))
         offset = builder.load(builder.gep(self.offsets, [place]))
         data = builder.gep(self.source, [offset])
-        return [emit.load(builder, data, emit.INT(k * self.count), self.count) for k in range(width())]
+        found = [emit.load(builder, data, emit.INT(k * self.count), self.count) for k in range(self.wide)]
+        return [one if one.type == self.kind else builder.fpext(one, self.kind) for one in found]
