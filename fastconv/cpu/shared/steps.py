@@ -13,8 +13,8 @@ import numpy as np
 from ...specs.boundary import Boundary
 from ...specs.filters import ROUNDINGS, Pass, Problem
 from ..tiles import run_tile, simd
-from ..tiles.tap_tile import SUMS, width
-from . import moments, passes
+from ..tiles.tap_tile import BLOCK, width
+from . import moments, passes, running_sums
 from .passes import Step
 
 
@@ -122,10 +122,6 @@ class Steps:
                 self._step_of_runs(runs, self._room(room), more)
                 return
         taps, offsets, order = self._listed(one)
-        if order == "products":  # the largest last: what is rounded before is small; least are those of no group
-            rising = sorted(range(len(taps)), key=lambda k: abs(taps[k]))
-            rising = rising[len(taps) % SUMS :] + rising[: len(taps) % SUMS]
-            taps, offsets = [taps[k] for k in rising], [offsets[k] for k in rising]
         self._step(order, taps, offsets, self.result, self._room(room), more)
 
     def _check(self, one: Pass, source: int, more: int) -> None:
@@ -173,7 +169,7 @@ class Steps:
             kept = np.abs(column) > smallest
             edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
             for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-                parts = -(-(end - begin) // run_tile.BLOCK)
+                parts = -(-(end - begin) // BLOCK)
                 cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
                 runs += [(place + a * cut.pitch, column[a:b].tolist()) for a, b in pairwise(cuts)]
         return runs if max((len(taps) for _, taps in runs), default=0) >= 3 else []
@@ -181,8 +177,8 @@ class Steps:
     def _step_of_runs(self, runs: list[tuple[int, list[float]]], target: int, more: int) -> None:
         """Add a step of sums over runs."""
         first, most, taps = len(self.weights), max(len(one) for _, one in runs), sum(len(one) for _, one in runs)
-        long = taps > run_tile.BLOCK
-        per_block = max(1, run_tile.BLOCK // most) if long else len(runs)
+        long = taps > BLOCK
+        per_block = max(1, BLOCK // most) if long else len(runs)
         self.offsets += [self.cut.pitch, per_block, *(number for place, one in runs for number in (place, len(one)))]
         self.weights += [weight for _, one in runs for weight in one]
         self.weights += [0.0] * (len(self.offsets) // 2 - len(self.weights))
@@ -198,6 +194,7 @@ class Steps:
     ) -> None:  # fmt: skip
         """Add a step of sums; taps that are not in pairs have their offset twice."""
         first = len(self.weights)
+        order = "long products" if order == "products" and len(taps) > BLOCK else order
         self.weights += taps
         self.offsets += offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
         name = self.problem.computed.name
@@ -210,6 +207,17 @@ class Steps:
     def _box(self, one: Pass, more: int, room: int, along_rows: bool) -> None:
         """A window of equal weights: sums of `radix` neighbours, of `radix` of those, ...; then those that make it."""
         (taps,), (axis,) = one.shape, one.axes
+        if along_rows and taps >= running_sums.FEWEST:
+            strip = running_sums.STRIP * simd.lanes(self.problem.computed)
+            suffixes, first = self._room(taps * strip), len(self.weights)
+            address = passes.address(running_sums.windows_of_rows, (self.problem.computed.name,), self.problem.computed)
+            self.weights.append(one.scale)
+            self.offsets += [self.cut.pitch, suffixes]
+            target = self._room(room)
+            self.steps.append(Step(address, self.result, target, first, taps, more))
+            self.work += 8.0
+            self.result = target
+            return
         distance, radix = self.cut.distances[axis], _radix(taps)
         begin, source, levels, size = self.result, self.result, [self.result], 1
         while radix and size * radix <= taps:

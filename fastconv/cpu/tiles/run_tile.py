@@ -28,10 +28,6 @@ from .simd_pool import put_away_vectors as put_away
 
 #: Vectors of a row of a tile.
 VECTORS = 2
-#: Most taps whose products are added up in one go, in two interleaved sums; those of more are put away (`tap_tile`).
-BLOCK = 32
-
-
 def rows() -> int:
     """Rows of a tile: as many as leave registers for two sums of each vector, a vector of each, and a weight."""
     return 4 if registers() == 32 else 2
@@ -41,7 +37,7 @@ def rows() -> int:
 def run_tile(long: bool) -> Any:
     """A function for kernels, ``run_tile(source, base, offsets, weights, first, runs, target, to)``.
 
-    From 2 * `first` on, `offsets` has the pitch, and how many runs make a block of at most `BLOCK` taps; then of each
+    From 2 * `first` on, `offsets` has the pitch, and how many runs make a block of `tap_tile`'s; then of each
     run its offset and its taps, whose weights follow each other in `weights` from `first` on. Windows of more than a
     block are `long`. It writes `rows` rows of `VECTORS` vectors, `pitch` elements apart.
     """
@@ -145,17 +141,19 @@ class _Emitter:
             results.append((made(data, taps, weights, list(sums)), builder.block))
             builder.branch(done)
         builder.position_at_end(done)
-        merged = []
-        for number, one in enumerate(sums):
-            phi = builder.phi(one.type)
-            for values, block in results:
-                phi.add_incoming(values[number], block)
-            merged.append(phi)
-        return merged
+        return self.merged(results)
+
+    def merged(self, results: list[tuple[list[ir.Value], ir.Block]]) -> list[ir.Value]:
+        """The values that come from one block or another."""
+        found = [self.builder.phi(one.type) for one in results[0][0]]
+        for values, block in results:
+            for phi, value in zip(found, values, strict=True):
+                phi.add_incoming(value, block)
+        return found
 
     def three(self, data, taps, weights, sums):
         for j in range(rows() + 2):
-            self.step(data, emit.INT(j), weights, [r for r in range(rows()) if 0 <= j - r < 3], sums, j % 2)
+            self.step(data, emit.INT(j), weights, [r for r in range(rows()) if 0 <= j - r < 3], sums, j)
         return sums
 
     def few(self, data, taps, weights, sums):
@@ -171,17 +169,17 @@ class _Emitter:
     def many(self, data, taps, weights, sums):
         builder, high = self.builder, rows()
         for j in range(high - 1):  # rows of the image that the last rows of the tile do not see yet
-            self.step(data, emit.INT(j), weights, range(j + 1), sums, j % 2)
+            self.step(data, emit.INT(j), weights, range(j + 1), sums, j)
 
         def both(j, carried):
             new = list(carried)
             for k in (0, 1):
-                self.step(data, builder.add(j, emit.INT(k)), weights, range(high), new, k)
+                self.step(data, builder.add(j, emit.INT(k)), weights, range(high), new, high - 1 + k)
             return new
 
         def one(j, carried):
             new = list(carried)
-            self.step(data, j, weights, range(high), new, 0)
+            self.step(data, j, weights, range(high), new, high - 1)
             return new
 
         begin = emit.INT(high - 1)
@@ -189,15 +187,27 @@ class _Emitter:
         middle = builder.add(begin, pairs)
         sums = emit.loop(self.builder, begin, middle, emit.INT(2), sums, both)
         sums = emit.loop(self.builder, middle, taps, emit.INT(1), sums, one)
-        for k in range(high - 1):  # those that the first rows see no more
-            self.step(data, builder.add(taps, emit.INT(k)), weights, range(k + 1, high), sums, k % 2)
-        return sums
+        even, odd, done = (builder.append_basic_block(name) for name in ("even", "odd", "ended"))
+        builder.cbranch(builder.trunc(taps, emit.BIT), odd, even)
+        results = []
+        for block, parity in ((even, 0), (odd, 1)):
+            builder.position_at_end(block)
+            new = list(sums)
+            for k in range(high - 1):  # rows of the image that the first rows of the tile see no more
+                self.step(data, builder.add(taps, emit.INT(k)), weights, range(k + 1, high), new, parity + k)
+            results.append((new, builder.block))
+            builder.branch(done)
+        builder.position_at_end(done)
+        return self.merged(results)
 
-    def step(self, data, j, weights, seen, sums, which):
-        """Add what one row of the image gives to the rows of the tile that see it."""
+    def step(self, data, j, weights, seen, sums, parity):
+        """Add what row `j` of the image, which is as even as `parity`, gives to the rows of the tile that see it.
+
+        Which sum a product goes to depends on the tap alone: results are the same wherever bands and tiles begin.
+        """
         vectors = self.row(data, j)
         for r in seen:
-            self.add(vectors, self.weight(weights, self.builder.sub(j, emit.INT(r))), r, sums, which)
+            self.add(vectors, self.weight(weights, self.builder.sub(j, emit.INT(r))), r, sums, (parity - r) % 2)
 
     def add(self, vectors, weight, r, sums, which):
         for v, vector in enumerate(vectors):

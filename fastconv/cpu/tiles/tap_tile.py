@@ -22,20 +22,19 @@ from . import emit
 from .simd import Vector, lanes, registers
 from .simd_pool import put_away_vectors as put_away
 
-#: "products": four interleaved sums, each product and addition rounded once: least work, and least rounding.
+#: "products": two interleaved sums, each product and addition rounded once; "long products" puts those of each `BLOCK`
+#: of taps away: least work, and least rounding.
 #: "listed": one sum, tap by tap, products rounded, as `scipy.ndimage.correlate` adds up.
 #: "even" and "odd": the first tap, then the sum (the difference) of each two taps, times a weight, as
 #: `scipy.ndimage.correlate1d` does where the weights are symmetric (antisymmetric).
-ORDERS = "products", "listed", "even", "odd"
-#: Sums that are interleaved: as many as a multiply-add takes cycles.
-SUMS = 4
+ORDERS = "products", "long products", "listed", "even", "odd"
 #: Most taps whose products are added up in one go. The sums of more are put away with an account of what rounding loses
 #: (`put_away`): 6 operations for each vector.
 BLOCK = 32
 
 
 def width() -> int:
-    """Vectors of a tile: as many as leave registers for their `SUMS`."""
+    """Vectors of a tile: as many as leave registers for two sums of each."""
     return 4 if registers() == 32 else 2
 
 
@@ -128,42 +127,38 @@ class _Emitter:
         stop = builder.add(first, taps)
         if self.order == "listed":
             return emit.loop(builder, first, stop, emit.INT(1), zeros, self.added)
-        if self.order != "products":
+        if "products" not in self.order:
             begun = self.products(first, self.vectors(first, 0))
             return emit.loop(builder, builder.add(first, emit.INT(1)), stop, emit.INT(1), begun, self.added)
-        last = builder.sub(stop, emit.INT(BLOCK))
+        if self.order == "products":
+            return self.block(first, stop)
+        parts = builder.udiv(builder.add(taps, emit.INT(BLOCK - 1)), emit.INT(BLOCK))
 
-        def block(t, carried):
-            totals, lost = carried[: width()], carried[width() :]
-            parts = self.block(t, emit.INT(BLOCK))
-            pairs = [put_away(builder, *each) for each in zip(totals, lost, parts, strict=True)]
+        def place(part):
+            return builder.add(first, builder.udiv(builder.mul(taps, part), parts))
+
+        def block(part, carried):
+            totals, lost = carried[: self.wide], carried[self.wide :]
+            made = self.block(place(part), place(builder.add(part, emit.INT(1))))
+            pairs = [put_away(builder, *each) for each in zip(totals, lost, made, strict=True)]
             return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
 
-        carried = emit.loop(builder, first, last, emit.INT(BLOCK), zeros + zeros, block)
-        # What is left are 1 to BLOCK taps; mostly it is all of them.
-        begun = builder.mul(builder.udiv(builder.sub(taps, emit.INT(1)), emit.INT(BLOCK)), emit.INT(BLOCK))
-        rest = self.block(builder.add(first, begun), builder.sub(taps, begun))
-        rest = [builder.fsub(part, away) for part, away in zip(rest, carried[width() :], strict=True)]
-        return [builder.fadd(total, part) for total, part in zip(carried[: width()], rest, strict=True)]
+        carried = emit.loop(builder, emit.INT(0), parts, emit.INT(1), zeros + zeros, block)
+        sums = zip(carried[: self.wide], carried[self.wide :], strict=True)
+        return [builder.fsub(total, away) for total, away in sums]
 
-    def block(self, first, taps):
+    def block(self, first, stop):
         """The sums of at most `BLOCK` products, in interleaved sums."""
         builder = self.builder
-        whole = builder.add(first, builder.and_(taps, emit.INT(-SUMS)))
+        whole = builder.add(first, builder.and_(builder.sub(stop, first), emit.INT(-2)))
 
         def together(t, held):
-            new = []
-            for k in range(SUMS):
-                new += self.added(builder.add(t, emit.INT(k)), held[k * width() : (k + 1) * width()])
-            return new
+            even, odd = held[: self.wide], held[self.wide :]
+            return self.added(t, even) + self.added(builder.add(t, emit.INT(1)), odd)
 
-        sums = emit.loop(builder, first, whole, emit.INT(SUMS), [self.zero] * (SUMS * width()), together)
-        parts = [sums[k * width() : (k + 1) * width()] for k in range(SUMS)]
-        parts[1] = emit.loop(builder, whole, builder.add(first, taps), emit.INT(1), parts[1], self.added)
-        while len(parts) > 1:
-            parts = [[builder.fadd(a, b) for a, b in zip(*two, strict=True)]
-                     for two in zip(parts[::2], parts[1::2], strict=True)]  # fmt: skip
-        return parts[0]
+        held = emit.loop(builder, first, whole, emit.INT(2), [self.zero] * (2 * self.wide), together)
+        even = emit.loop(builder, whole, stop, emit.INT(1), held[: self.wide], self.added)
+        return [builder.fadd(one, other) for one, other in zip(even, held[self.wide :], strict=True)]
 
     def added(self, t, sums):
         """The sums with one more tap, or pair of them."""
@@ -174,7 +169,7 @@ class _Emitter:
             products = self.products(t, [combine(one, other) for one, other in pairs])
         else:
             vectors = self.vectors(t, 0)
-            if self.order == "products":
+            if "products" in self.order:
                 weight = self.weight(t)
                 return [emit.fma(builder, vector, weight, total) for vector, total in zip(vectors, sums, strict=True)]
             products = self.products(t, vectors)
