@@ -23,9 +23,9 @@ from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_tile import width
 
-#: Bytes of a band with all that is made of it: a third of a 1 MiB second-level cache (AMD EPYC 9004: 256 to 512 KiB are
-#: equally fast, 128 and 1024 take 5 to 15% longer).
-BAND_BYTES = 384 << 10
+#: Bytes of a band with all that is made of it: most of a 1 MiB second-level cache. (AMD EPYC 9005: small windows are
+#: equally fast from 192 KiB on; a Gaussian of 65 taps takes half as long again with 384, which loads more twice.)
+BAND_BYTES = 768 << 10
 #: Most rows of a band, but for windows that need more.
 MOST_ROWS = 256
 #: Elements that could be made in the time that it takes to begin with a row.

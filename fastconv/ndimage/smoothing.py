@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -104,7 +103,8 @@ def gaussian_filter1d(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    return _gaussians(this, [(*along, sigma, order, mode, radius)], cval, truncate, saturate, precision)
+    lines = _remembered(_gaussians, along, sigma, order, mode, radius, truncate, True)
+    return _passes(this, lines, cval, saturate, precision)
 
 
 def gaussian_filter(
@@ -150,22 +150,31 @@ def gaussian_filter(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
-    sigmas, *others = (arguments.per_axis(name, value, len(along)) for name, value in (
-        ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
-    kept = [number for number, one in enumerate(sigmas) if one > _SMALLEST_SIGMA]
-    chosen = zip(*[[values[number] for number in kept] for values in (along, sigmas, *others)], strict=True)
-    return _gaussians(this, chosen, cval, truncate, saturate, precision)
+    lines = _remembered(_gaussians, along, sigma, order, mode, radius, truncate, False)
+    return _passes(this, lines, cval, saturate, precision)
 
 
+@lru_cache(maxsize=1024, typed=True)
 def _gaussians(
-    this: Given, told: Iterable[tuple], cval: Any, truncate: Any, saturate: Any, precision: Any
-) -> np.ndarray:  # fmt: skip
-    """Passes that are told axis, sigma, order, mode and radius."""
+    axes: tuple[int, ...], sigma: Any, order: Any, mode: Any, radius: Any, truncate: Any, every: bool
+) -> tuple[Line, ...]:  # fmt: skip
+    """The passes along every axis, or those whose `sigma` is not 0."""
+    sigmas, *others = (arguments.per_axis(name, value, len(axes)) for name, value in (
+        ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
     lines = []
-    for axis, sigma, order, mode, radius in told:
-        weights = _gaussian(sigma, order, truncate, radius)
-        lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
-    return _passes(this, tuple(lines), cval, saturate, precision)
+    for axis, one, order, mode, radius in zip(axes, sigmas, *others, strict=True):
+        if every or one > _SMALLEST_SIGMA:
+            weights = _gaussian(one, order, truncate, radius)
+            lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
+    return tuple(lines)
+
+
+def _remembered(lines: Any, *told: Any) -> tuple[Line, ...]:
+    """Passes from what a call was told, once for all calls that are told the same."""
+    try:
+        return lines(*told)
+    except TypeError:  # lists and arrays have no hash
+        return lines.__wrapped__(*told)
 
 
 def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, precision: Any) -> np.ndarray:
@@ -218,7 +227,8 @@ def uniform_filter1d(
     if size < 1:
         raise ArgumentError(f"incorrect filter size: size must be at least 1, got {shown(size)}")
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    return _uniforms(this, [(*along, size, origin, mode)], cval, saturate, precision)
+    lines = _remembered(_uniforms, along, size, origin, mode, True)
+    return _passes(this, lines, cval, saturate, precision)
 
 
 def uniform_filter(
@@ -264,17 +274,18 @@ def uniform_filter(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
-    sizes, *others = (arguments.per_axis(name, value, len(along))
+    lines = _remembered(_uniforms, along, size, origin, mode, False)
+    return _passes(this, lines, cval, saturate, precision)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _uniforms(axes: tuple[int, ...], size: Any, origin: Any, mode: Any, every: bool) -> tuple[Line, ...]:
+    """The passes along every axis, or those whose windows have more than one element."""
+    sizes, *others = (arguments.per_axis(name, value, len(axes))
                       for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
-    kept = [number for number, one in enumerate(sizes) if one > 1]
-    chosen = zip(*[[values[number] for number in kept] for values in (along, sizes, *others)], strict=True)
-    return _uniforms(this, chosen, cval, saturate, precision)
-
-
-def _uniforms(this: Given, told: Iterable[tuple], cval: Any, saturate: Any, precision: Any) -> np.ndarray:
-    """Passes that are told axis, size, origin and mode."""
     lines = []
-    for axis, size, origin, mode in told:
-        number = arguments.window_size(size)
-        lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
-    return _passes(this, tuple(lines), cval, saturate, precision)
+    for axis, taps, origin, mode in zip(axes, sizes, *others, strict=True):
+        if every or taps > 1:
+            number = arguments.window_size(taps)
+            lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
+    return tuple(lines)

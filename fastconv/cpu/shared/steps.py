@@ -218,7 +218,9 @@ class Steps:
             self.work += 8.0
             self.result = target
             return
-        distance, radix = self.cut.distances[axis], _radix(taps)
+        distance = self.cut.distances[axis]
+        lanes = simd.lanes(self.problem.computed)
+        radix = _radix(taps, distance % lanes, lanes)
         begin, source, levels, size = self.result, self.result, [self.result], 1
         while radix and size * radix <= taps:
             target, beyond = self._room(room), taps - size * radix if along_rows else 0
@@ -302,21 +304,28 @@ def _counting(one: Pass) -> Pass:
 
 
 @lru_cache(maxsize=1024)
-def _radix(taps: int) -> int:
+def _radix(taps: int, distance: int, lanes: int) -> int:
     """How many neighbours are summed up to one, again and again, for a window of so many; 0 to sum up all at once.
 
-    A step costs about as much as two taps, for storing what it makes and loading it again.
+    The fewest cache lines are touched: two by a vector that lies in both, and as many by a step as by two taps, for
+    storing what it makes and loading it again.
     """
-    best, least = 0, float(taps)
+
+    def touched(place: int) -> int:
+        return 2 if place * distance % lanes else 1
+
+    best, least = 0, float(sum(map(touched, range(taps))))
     for radix in range(2, 9):
         cost, size = 0.0, 1
         while size * radix <= taps:
+            cost += sum(touched(k * size) for k in range(radix)) + 2
             size *= radix
-            cost += radix + 2
-        rest = taps
-        while rest:
-            cost += rest // size
-            rest, size = rest % size, size // radix
+        place = 0
+        while place < taps:
+            while place + size > taps:
+                size //= radix
+            cost += touched(place)
+            place += size
         if cost < least:
             best, least = radix, cost
     return best
