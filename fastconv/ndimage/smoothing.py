@@ -11,7 +11,7 @@ import numpy as np
 from ..base.values import shown
 from . import arguments
 from .arguments import ArgumentError
-from .linear import by_parts, filtered, settings
+from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
 from .sweeps import Line
 
@@ -103,7 +103,7 @@ def gaussian_filter1d(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    lines = _remembered(_gaussians, along, sigma, order, mode, radius, truncate, True)
+    lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, True)
     return _passes(this, lines, cval, saturate, precision)
 
 
@@ -150,7 +150,7 @@ def gaussian_filter(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
-    lines = _remembered(_gaussians, along, sigma, order, mode, radius, truncate, False)
+    lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, False)
     return _passes(this, lines, cval, saturate, precision)
 
 
@@ -167,14 +167,6 @@ def _gaussians(
             weights = _gaussian(one, order, truncate, radius)
             lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
     return tuple(lines)
-
-
-def _remembered(lines: Any, *told: Any) -> tuple[Line, ...]:
-    """Passes from what a call was told, once for all calls that are told the same."""
-    try:
-        return lines(*told)
-    except TypeError:  # lists and arrays have no hash
-        return lines.__wrapped__(*told)
 
 
 def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, precision: Any) -> np.ndarray:
@@ -227,7 +219,7 @@ def uniform_filter1d(
     if size < 1:
         raise ArgumentError(f"incorrect filter size: size must be at least 1, got {shown(size)}")
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    lines = _remembered(_uniforms, along, size, origin, mode, True)
+    lines = remembered(_uniforms, along, size, origin, mode, True)
     return _passes(this, lines, cval, saturate, precision)
 
 
@@ -274,7 +266,7 @@ def uniform_filter(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
-    lines = _remembered(_uniforms, along, size, origin, mode, False)
+    lines = remembered(_uniforms, along, size, origin, mode, False)
     return _passes(this, lines, cval, saturate, precision)
 
 
