@@ -49,6 +49,21 @@ def test_sums_near_whole_numbers_are_cut_as_scipys(dtype: str) -> None:
         same(ndimage.correlate(x, both), scipy.ndimage.correlate(x, both), str)
 
 
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "i4"])
+def test_means_of_integers_are_cut_as_scipys(dtype: str) -> None:
+    """Sums of which many are multiples of the window's size, or one less."""
+    rng = np.random.default_rng(0)
+    low, high = (0, 1) if dtype == "?" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    for size in (*range(2, 70), 127, 255, 257):
+        x = rng.integers(low, high, (2, 400), endpoint=True).astype(dtype)
+        x[:, 100:200] = high
+        x[:, 200:300] = low
+        x[:, 300:] = np.where(np.arange(100) % size == 0, 1 + (high > 1) * (size - 2), 0)
+        for axis in (0, 1):
+            same(ndimage.uniform_filter1d(x, size, axis), scipy.ndimage.uniform_filter1d(x, size, axis), str)
+        same(ndimage.uniform_filter(x, (3, size)), scipy.ndimage.uniform_filter(x, (3, size)), str)
+
+
 @pytest.mark.parametrize("size", [(3, 3), (7, 7), (31, 31), (1, 33), (64, 1), (2, 5), (101, 3)])
 @pytest.mark.parametrize("positive", [True, False])
 def test_float32_is_within_two_units_of_the_windows_sum(size: tuple[int, int], positive: bool) -> None:

@@ -106,16 +106,21 @@ def checked(order: str, dtype: str) -> Any:
 
 
 @lru_cache(maxsize=32)
-def settled(source: str, target: str) -> Any:
-    """A pass in place: quotients by the first weight, as they are read again after they were stored as `target`."""
+def settled(source: str, target: str, divides: bool) -> Any:
+    """A pass in place: products with the first weight, as they are read again after they were stored as `target`.
+
+    If it `divides`, they are quotients, which take ten cycles a vector.
+    """
     name = "uint8" if target == "bool" else target
     settle, back = settler(source, target, "cast"), converter(name, source)
 
-    @jit(key=(source, target))
+    @jit(key=(source, target, divides))
     def settle_all(band, place, offsets, weights, first, taps, to, count):
-        divisor = at(weights, first)
+        factor = at(weights, first)
         for i in range(count):
-            put(band, to + i, back(settle(at(band, to + i) / divisor)))
+            value = at(band, to + i)
+            value = value / factor if divides else value * factor
+            put(band, to + i, back(settle(value)))
 
     return settle_all
 

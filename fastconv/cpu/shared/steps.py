@@ -98,9 +98,11 @@ class Steps:
 
     def _settle(self, stored: str, divisor: float, more: int) -> None:
         """Add a step that divides, and stores as a dtype."""
-        address = passes.address(passes.settled, (self.problem.computed.name, stored), self.problem.computed)
+        problem, factor = self.problem, _reciprocal(divisor, self.problem, stored)
+        key = problem.computed.name, stored, factor is None
+        address = passes.address(passes.settled, key, problem.computed)
         self.steps.append(Step(address, self.result, self.result, len(self.weights), 1, more))
-        self.weights.append(divisor)
+        self.weights.append(divisor if factor is None else factor)
         self.offsets += [0, 0]
 
     def _room(self, size: int) -> int:
@@ -294,6 +296,25 @@ class Steps:
         self.reach = max(self.reach, offset + 2 * apart)
         self.work += 12.0
         return target
+
+
+def _reciprocal(divisor: float, problem: Problem, stored: str) -> float | None:
+    """The number that gives by multiplication what is stored of a quotient; None if there is none.
+
+    Of a sum s of whole numbers, whose quotient loses its fraction, it is the least number above 1 / divisor: the
+    product is no less than a whole quotient, and less than the next one, which is 1 / divisor away at least, if
+    s < 2**21 (of float64 2**50).
+    """
+    if math.frexp(divisor)[0] == 0.5:
+        return 1 / divisor
+    last = problem.out_dtype if stored == problem.computed.name else np.dtype(stored)
+    kind, most = problem.computed.type, 2.0**21 if problem.computed == np.float32 else 2.0**50
+    limits = [np.iinfo(one) for one in (problem.dtype, problem.out_dtype) if one.kind in "iu"]
+    largest = max([abs(problem.cval), 255.0, *(float(max(one.max, -one.min)) for one in limits)])
+    if problem.dtype.kind == "f" or last.kind == "f" or problem.rule != "cast" or not largest * divisor < most:
+        return None
+    near = kind(1 / divisor)
+    return float(near if float(near) * divisor > 1 else np.nextafter(near, kind(1)))
 
 
 def _counting(one: Pass) -> Pass:
