@@ -1,6 +1,6 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import cache, grad, nn, signal, wisdom
+from . import cache, grad, ndimage, nn, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
 from .functional.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d
 from .functional.conv import conv1d, conv2d, conv3d, corr2d
@@ -47,6 +47,7 @@ __all__ = [
     "min_pool1d",
     "min_pool2d",
     "min_pool3d",
+    "ndimage",
     "nn",
     "num_threads",
     "output_shape",

@@ -1,0 +1,335 @@
+"""Filters of images on the CPU: a `Problem` says what is to be summed up, a `Sweep` is all that a call of it needs.
+
+A sweep reads an image once, a band at a time (`shared.bands`), makes one or two passes over the band while it lies in
+cache (`shared.passes`), and stores the result: no copy of the image is made, extended or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ..specs.boundary import Boundary, sources
+from .shared import bands, passes
+from .shared.passes import Step
+from .system.kernels import PARALLEL_OPERATIONS
+from .system.memory import scratch_rows
+from .system.threads import num_threads
+from .tiles import simd
+from .tiles.tap_tile import width
+
+#: Bytes of a band with all that is made of it: a third of a 1 MiB second-level cache (AMD EPYC 9004: 256 to 512 KiB are
+#: equally fast, 128 and 1024 take 5 to 15% longer).
+BAND_BYTES = 384 << 10
+#: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
+#: only.
+MOST_INNER = 64
+
+
+class Axis(NamedTuple):
+    """A window's extent along one axis of an image."""
+
+    axis: int
+    taps: int
+    before: int
+    """Taps before the output's place."""
+    boundary: Boundary
+
+
+class Pass(NamedTuple):
+    """Sums of products over a window along some axes of the image."""
+
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+    """The window's size along each."""
+    weights: bytes
+    """Its float64 weights, C-contiguous; none if all are `scale`."""
+    order: str
+    """One of `tap_tile.ORDERS`; "box" if all weights are `scale`: sums of parts of the window are shared."""
+    scale: float = 1.0
+
+
+class Problem(NamedTuple):
+    """A sweep over images of one layout."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    out_strides: tuple[int, ...]
+    dtype: np.dtype
+    out_dtype: np.dtype
+    computed: np.dtype
+    """float32 or float64."""
+    axes: tuple[Axis, ...]
+    passes: tuple[Pass, ...]
+    """One of any axes; or two, of one axis each."""
+    cval: float = 0.0
+    rule: str = "cast"
+    """How numbers become the result's (`bands.storer`)."""
+    between: str = ""
+    """The dtype that numbers are stored as between two passes, if not the computed one."""
+
+
+class _Line(NamedTuple):
+    """An axis of the image, or several as one."""
+
+    size: int
+    taps: int
+    table: np.ndarray
+    step: int
+    out: int
+    axis: int
+    before: int = 0
+
+
+def _lines(problem: Problem) -> list[_Line]:
+    """The image's axes; neighbours that no window moves along are one where their elements follow one another."""
+    windows, found = {one.axis: one for one in problem.axes}, []
+    for axis, (size, step, out) in enumerate(zip(problem.shape, problem.strides, problem.out_strides, strict=True)):
+        window = windows.get(axis)
+        if window is not None:
+            table = sources(window.boundary, size, window.before, window.taps - 1 - window.before)
+            found.append(_Line(size, window.taps, table, step, out, axis, window.before))
+            continue
+        if size == 1:
+            continue
+        last = found[-1] if found else None
+        if last is not None and last.axis < 0 and last.step == size * step and last.out == size * out:
+            size, found = size * last.size, found[:-1]
+        found.append(_Line(size, 1, np.empty(0, np.int64), step, out, -1))
+    return found
+
+
+def fits(problem: Problem) -> bool:
+    """Whether the elements behind the last axis that a window moves along follow one another, evenly."""
+    behind = 0
+    for line in reversed(_lines(problem)):
+        if line.axis >= 0:
+            break
+        behind += 1
+    return behind <= 1 or not problem.axes
+
+
+def _arranged(lines: list[_Line]) -> tuple[list[_Line], _Line, _Line, _Line]:
+    """Leading axes (outermost first), rows, columns, and what lies between two columns."""
+    nothing = np.zeros(1, np.int64)
+    one = _Line(1, 1, nothing, 0, 0, -1)
+    inner = one
+    if len(lines) > 1 and lines[-1].axis < 0 and lines[-2].axis >= 0 and lines[-1].size <= MOST_INNER:
+        *lines, inner = lines
+    columns = lines[-1] if lines else one
+    rows = lines[-2] if len(lines) > 1 else one
+    return lines[:-2], rows, columns, inner
+
+
+class Sweep:
+    """All that a call needs beside its arrays."""
+
+    __slots__ = ("_arguments", "_first", "_launch", "_scratch", "problem")
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        leads, rows, columns, inner = _arranged(_lines(problem))
+        lanes, item = simd.lanes(problem.computed), problem.computed.itemsize
+        lead_taps = math.prod(line.taps for line in leads)
+        band, block = _cut(lead_taps, rows, columns, inner, item, len(problem.passes))
+        pitch = -(-(block + columns.taps - 1) * inner.size // lanes) * lanes
+        tables, places = [], []
+        for line in (columns, rows, *reversed(leads)):
+            places.append(sum(map(len, tables)))
+            tables.append(np.arange(line.size, dtype=np.int64) if line.axis < 0 else line.table)
+        numbers = [band, -(-rows.size // band), block, -(-columns.size // block), pitch, len(leads)]
+        numbers += [inner.size, columns.size, columns.taps, columns.before, places[0], columns.step, columns.out]
+        numbers += [inner.step or problem.dtype.itemsize, inner.out or problem.out_dtype.itemsize]
+        numbers += [_start(problem.shape, problem.strides), _start(problem.shape, problem.out_strides)]
+        for line, place in zip((rows, *reversed(leads)), places[1:], strict=True):
+            numbers += [line.size, line.taps, place, line.step, line.out]
+        plane = (band + rows.taps - 1) * pitch
+        distances = {columns.axis: inner.size, rows.axis: pitch}
+        for line in reversed(leads):
+            distances[line.axis], plane = plane, plane * line.taps
+        made = _Steps(problem, distances, band, rows, columns, pitch, plane)
+        kind = problem.computed.type
+        self._arguments = (
+            np.concatenate(tables),
+            np.array(numbers, np.int64),
+            bands.loader(problem.dtype, problem.computed),
+            bands.storer(problem.computed, problem.out_dtype, problem.rule),
+            np.array(made.steps, np.int64).reshape(-1),
+            np.array(made.offsets or [0], np.int64),
+            np.array(made.weights or [0], problem.computed),
+            (kind(problem.cval), kind(problem.cval)),
+            made.result,
+        )
+        self._scratch = made.size + width() * lanes + made.reach
+        work = math.prod(problem.shape) * (4.0 + made.work)
+        self._launch = passes.sweep if work >= PARALLEL_OPERATIONS else passes.sweep.serial
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Filter; both arrays have the layout that the problem says."""
+        scratch = scratch_rows(self._scratch, self.problem.computed)
+        self._launch(_bytes(x), _bytes(out), *self._arguments, scratch)
+
+
+def _cut(lead_taps: int, rows: _Line, columns: _Line, inner: _Line, item: int, count: int) -> tuple[int, int]:
+    """Rows of a band and columns of a block."""
+    band = min(rows.size, max(16, rows.taps))
+    lines = lead_taps * (band + rows.taps - 1) + count * (band + rows.taps - 1)
+    block = BAND_BYTES // item // lines // inner.size - (columns.taps - 1)
+    block = min(columns.size, max(block, 64 // inner.size + 1, columns.taps))
+    # A whole number of blocks of about the same size; short rows make tall bands.
+    block = -(-columns.size // -(-columns.size // block)) if columns.size else 1
+    if block == columns.size:
+        high = BAND_BYTES // item // ((block + columns.taps - 1) * inner.size) // (lead_taps + count) - (rows.taps - 1)
+        band = min(rows.size, max(band, high))
+    threads = num_threads()
+    if threads > 1 and rows.size * -(-columns.size // block) > 4 * threads:
+        band = min(band, max(8, rows.taps, -(-rows.size // (4 * threads))))
+    return max(1, band), max(1, block)
+
+
+def _start(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Bytes from the first byte of an array's memory to its first element."""
+    return -sum(min(0, (size - 1) * stride) for size, stride in zip(shape, strides, strict=True))
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """An array's memory as bytes, writeable by its type."""
+    if array.flags.carray:
+        return array.reshape(-1).view(np.uint8)
+    return np.asarray(_Memory(array))
+
+
+class _Memory:
+    """The memory that an array's elements lie in."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.owner = array
+        start = _start(array.shape, array.strides)
+        span = sum(abs(stride) * (size - 1) for size, stride in zip(array.shape, array.strides, strict=True))
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (span + array.itemsize,),
+            "data": (array.__array_interface__["data"][0] - start, False),
+        }
+
+
+class _Steps:
+    """The steps of a problem's passes, their tables, and the scratch that they need."""
+
+    def __init__(
+        self, problem: Problem, distances: dict[int, int], band: int, rows: _Line, columns: _Line, pitch: int,
+        loaded: int,
+    ) -> None:  # fmt: skip
+        self.problem, self.distances = problem, distances
+        self.steps: list[Step] = []
+        self.offsets: list[int] = []
+        self.weights: list[float] = []
+        self.size, self.reach, self.work = loaded, 0, 0.0
+        self.result = 0
+        lanes = width() * simd.lanes(problem.computed)
+        by_axis = {one.axis: one for one in problem.axes}
+        for number, one in enumerate(problem.passes):
+            more = rows.taps - 1 if not any(each.axes == (rows.axis,) for each in problem.passes[: number + 1]) else 0
+            if len(one.axes) > 1:
+                more = 0
+            room = -(-(band + rows.taps) * pitch // lanes) * lanes + lanes
+            if one.order == "box":
+                self._box(one, more, room, one.axes == (rows.axis,))
+            else:
+                self._sums(one, more, room)
+            if number + 1 < len(problem.passes):
+                if problem.between:
+                    settle = passes.settled, (problem.computed.name, problem.between), problem.computed
+                    self.steps.append(Step(passes.address(*settle), self.result, self.result, rows=more))
+                following = by_axis[problem.passes[number + 1].axes[0]]
+                if following.boundary is Boundary.CONSTANT:
+                    fill = passes.FILL_COLUMNS if following.axis == columns.axis else passes.FILL_ROWS
+                    self.steps.append(Step(fill, self.result, self.result, rows=more))
+
+    def _room(self, size: int) -> int:
+        """A new buffer's place."""
+        place = -(-self.size // 16) * 16
+        self.size = place + size
+        return place
+
+    def _sums(self, one: Pass, more: int, room: int) -> None:
+        weights = np.frombuffer(one.weights, np.float64).reshape(one.shape)
+        places = np.zeros(one.shape, np.int64)
+        for number, axis in enumerate(one.axes):
+            index = np.arange(one.shape[number]) * self.distances[axis]
+            places += index.reshape(-1, *[1] * (len(one.shape) - number - 1))
+        taps, offsets = weights.reshape(-1).tolist(), places.reshape(-1).tolist()
+        if one.order in ("even", "odd"):
+            middle = len(taps) // 2
+            pairs = [(offsets[middle], offsets[middle])]
+            pairs += [(offsets[k], offsets[-1 - k]) for k in range(middle)]
+            taps, offsets = [taps[middle], *taps[:middle]], [place for pair in pairs for place in pair]
+        elif len(one.axes) > 1:  # as SciPy does, which shows where pixels are not finite
+            kept = [k for k, weight in enumerate(taps) if abs(weight) > np.finfo(np.float64).eps]
+            taps, offsets = [taps[k] for k in kept], [offsets[k] for k in kept]
+        elif one.order == "listed":  # the last first, as SciPy does
+            taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
+        self._step(one.order, taps, offsets, self.result, self._room(room), more)
+
+    def _step(
+        self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int
+    ) -> None:  # fmt: skip
+        """Add a step of sums; taps that are not in pairs have their offset twice."""
+        first = len(self.weights)
+        self.weights += taps
+        self.offsets += offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
+        name = self.problem.computed.name
+        address = passes.address(passes.sums, (order, name), self.problem.computed)
+        self.steps.append(Step(address, source, target, first, len(taps), more))
+        self.reach = max(self.reach, *offsets, 0)
+        self.work += 2.0 * len(taps)
+        self.result = target
+
+    def _box(self, one: Pass, more: int, room: int, along_rows: bool) -> None:
+        """A window of equal weights: sums of `radix` neighbours, of `radix` of those, ...; then those that make it."""
+        (taps,), (axis,) = one.shape, one.axes
+        distance, radix = self.distances[axis], _radix(taps)
+        begin, source, levels, size = self.result, self.result, [self.result], 1
+        while radix and size * radix <= taps:
+            target, beyond = self._room(room), taps - size * radix if along_rows else 0
+            steps = [k * size * distance for k in range(radix)]
+            self._step("products", [1.0] * radix, steps, source, target, more + beyond)
+            levels.append(target)
+            source, size = target, size * radix
+        offsets, place = [], 0
+        while place < taps:
+            while place + size > taps:
+                size //= radix
+                levels.pop()
+            offsets.append(levels[-1] + place * distance - begin)
+            place += size
+        self._step("products", [one.scale] * len(offsets), offsets, begin, self._room(room), more)
+
+
+@lru_cache(maxsize=1024)
+def _radix(taps: int) -> int:
+    """How many neighbours are summed up to one, again and again, for a window of so many; 0 to sum up all at once.
+
+    A step costs about as much as two taps, for storing what it makes and loading it again.
+    """
+    best, least = 0, float(taps)
+    for radix in range(2, 9):
+        cost, size = 0.0, 1
+        while size * radix <= taps:
+            size *= radix
+            cost += radix + 2
+        rest = taps
+        while rest:
+            cost += rest // size
+            rest, size = rest % size, size // radix
+        if cost < least:
+            best, least = radix, cost
+    return best
+
+
+prepared = lru_cache(maxsize=1024)(Sweep)
