@@ -8,7 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__: list[str] = []
+from .order import (
+    maximum_filter,
+    maximum_filter1d,
+    median_filter,
+    minimum_filter,
+    minimum_filter1d,
+    percentile_filter,
+    rank_filter,
+)
+
+__all__ = [
+    "maximum_filter",
+    "maximum_filter1d",
+    "median_filter",
+    "minimum_filter",
+    "minimum_filter1d",
+    "percentile_filter",
+    "rank_filter",
+]
 
 
 def __getattr__(name: str) -> Any:

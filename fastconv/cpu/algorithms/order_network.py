@@ -44,18 +44,27 @@ MOST_OPERATIONS = 1500
 MOST_ELEMENTS = 200
 
 
-def supports(windows: Windows, rank: int) -> bool:
-    lines = windows.taps * windows.kh
-    return lines * windows.kw <= MOST_ELEMENTS and operations(lines, windows.kw, rank) <= MOST_OPERATIONS
+def _lines(windows: Windows, footprint: np.ndarray | None) -> tuple[int, int]:
+    """Rows and pixels of the network's windows; the elements of a footprint are so many rows of one pixel."""
+    if footprint is None:
+        return windows.taps * windows.kh, windows.kw
+    return int(footprint.sum()), 1
 
 
-def prepared(windows: Windows, dtype: np.dtype, rank: int, constant: Any) -> Prepared:
+def supports(windows: Windows, footprint: np.ndarray | None, rank: int) -> bool:
+    lines, kw = _lines(windows, footprint)
+    return 1 < lines * kw <= MOST_ELEMENTS and operations(lines, kw, rank) <= MOST_OPERATIONS
+
+
+def prepared(
+    windows: Windows, footprint: np.ndarray | None, dtype: np.dtype, rank: int, constant: Any
+) -> Prepared:
     """All that a call needs beside its arrays: `x` and `out` of shape `windows.shape`, and a flag that is set to 1 if a
-    NaN is found."""
+    NaN is found. A footprint has the axes taps, rows, pixels; None: all."""
     planes, h, length = windows.shape
     lanes, step, kh, kw, taps = simd.lanes(dtype), windows.step, windows.kh, windows.kw, windows.taps
-    lines, rim = taps * kh, (kw - 1) * step
-    key = lines, kw, rank, step
+    rim = (kw - 1) * step
+    key = *_lines(windows, footprint), rank, step if footprint is None else 1
     each = strip(*key, lanes)
     rows = min(h, max(1, min(BAND_ROWS, BAND_BYTES // dtype.itemsize // taps // (4 * lanes + rim)) - kh + 1, 2 * kh))
     most = max(4 * lanes, 2 * rim, BAND_BYTES // dtype.itemsize // (taps * (rows + kh - 1)))
@@ -63,7 +72,10 @@ def prepared(windows: Windows, dtype: np.dtype, rank: int, constant: Any) -> Pre
     columns = min(length, -(-length // blocks // lanes) * lanes)
     line = -(-(columns + rim) // (2 * lanes)) * 2 * lanes + lanes
     high = rows + kh - 1
-    distances = [(tap * high + row) * line for tap in range(taps) for row in range(kh)]
+    if footprint is None:
+        distances = [(tap * high + row) * line for tap in range(taps) for row in range(kh)]
+    else:
+        distances = [(tap * high + row) * line + b * step for tap, row, b in np.argwhere(footprint).tolist()]
     size = taps * high * line
     sizes = np.array(
         [step, kh, rim, windows.left, rows, columns, line, each.vectors * lanes, size, lanes], np.int64
@@ -76,7 +88,7 @@ def prepared(windows: Windows, dtype: np.dtype, rank: int, constant: Any) -> Pre
         ),
         dtype=dtype,
         scratch=size + lanes + each.scratch,
-        work=4.0 * planes * h * length * operations(lines, kw, rank),
+        work=4.0 * planes * h * length * operations(*key[:3]),
     )  # fmt: skip
 
 

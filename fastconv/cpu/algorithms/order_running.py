@@ -35,7 +35,7 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows
-from ..shared.lines import load_line
+from ..shared.lines import load_line, store_vector
 from ..shared.pooling import Prepared
 from ..system.kernels import jit, kernel
 from ..tiles import simd
@@ -81,15 +81,6 @@ def prepared(windows: Windows, dtype: np.dtype, name: str, constant: Any) -> Pre
     )
 
 
-@jit(forceinline=True)
-def put(out, at, value, there, lanes):
-    """Write a vector, of which only `there` elements may lie in the block."""
-    if there >= lanes:
-        simd.store(out, at, value)
-    elif there > 0:
-        simd.store_part(out, at, value, there)
-
-
 @lru_cache(maxsize=2)
 def _kernel(name: str) -> Any:
     op = {"max": simd.larger, "min": simd.smaller}[name]
@@ -121,11 +112,11 @@ def _kernel(name: str) -> Any:
                 for here in range(first + 2 * line + q, last + q, line):
                     core, more = op(simd.load(band, here), core), op(simd.load(band, here + lanes), more)
                 there, to = count - q, at + i * length + q
-                put(out, to, op(simd.load(band, first + q), core), there, lanes)
-                put(out, to + lanes, op(simd.load(band, first + q + lanes), more), there - lanes, lanes)
+                store_vector(out, to, op(simd.load(band, first + q), core), there, lanes)
+                store_vector(out, to + lanes, op(simd.load(band, first + q + lanes), more), there - lanes, lanes)
                 if i + 1 < rows:
-                    put(out, to + length, op(simd.load(band, last + q), core), there, lanes)
-                    put(out, to + length + lanes, op(simd.load(band, last + q + lanes), more), there - lanes, lanes)
+                    store_vector(out, to + length, op(simd.load(band, last + q), core), there, lanes)
+                    store_vector(out, to + length + lanes, op(simd.load(band, last + q + lanes), more), there - lanes, lanes)
 
     @jit(key=(name,), forceinline=True)
     def blocks(band, line, rows, kh, count, out, at, length, lanes):
@@ -141,15 +132,15 @@ def _kernel(name: str) -> Any:
                     simd.store(band, here, rest)
                     simd.store(band, here + lanes, more)
                 to = at + top * length + q
-                put(out, to, rest, there, lanes)
-                put(out, to + lanes, more, there - lanes, lanes)
+                store_vector(out, to, rest, there, lanes)
+                store_vector(out, to + lanes, more, there - lanes, lanes)
                 here = (top + kh) * line + q
                 run, other = simd.load(band, here), simd.load(band, here + lanes)
                 for i in range(top + 1, min(top + kh, rows)):
                     here = i * line + q
                     to += length
-                    put(out, to, op(simd.load(band, here), run), there, lanes)
-                    put(out, to + lanes, op(simd.load(band, here + lanes), other), there - lanes, lanes)
+                    store_vector(out, to, op(simd.load(band, here), run), there, lanes)
+                    store_vector(out, to + lanes, op(simd.load(band, here + lanes), other), there - lanes, lanes)
                     here += kh * line
                     run, other = op(simd.load(band, here), run), op(simd.load(band, here + lanes), other)
 
@@ -177,7 +168,7 @@ def _kernel(name: str) -> Any:
             if kh == 1:
                 for r in range(height):
                     for q in range(0, count, lanes):
-                        put(out, at + r * length + q, simd.load(band, r * line + q), count - q, lanes)
+                        store_vector(out, at + r * length + q, simd.load(band, r * line + q), count - q, lanes)
             elif kh < LOW:
                 pairs(band, line, height, kh, count, out, at, length, lanes)
             else:

@@ -34,3 +34,12 @@ def load_line(x, start, length, step, left, pixels, constant, first, count, line
     for e in range(end, first + count):
         pixel = pixels[e // step]
         line[to + e - first] = x[start + pixel * step + e % step] if pixel >= 0 else constant
+
+
+@jit(forceinline=True)
+def store_vector(out, at, value, there, lanes):
+    """Write a vector, of which only `there` elements may lie in the block."""
+    if there >= lanes:
+        simd.store(out, at, value)
+    elif there > 0:
+        simd.store_part(out, at, value, there)

@@ -1,0 +1,254 @@
+"""Order statistics of windows: from checked arguments to a result, whatever the layouts and dtypes of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..functional.device import orders
+from ..specs.arrays import kernel_ready
+from ..specs.boundary import Boundary, sources
+from .arguments import Result
+
+_BYTE, _DOUBLE = np.dtype(np.uint8), np.dtype(np.float64)
+
+
+class Window(NamedTuple):
+    """A window over all axes of an image: size 1 where it has none."""
+
+    sizes: tuple[int, ...]
+    before: tuple[int, ...]
+    modes: tuple[Boundary, ...]
+    footprint: np.ndarray | None = None
+    """Which elements belong to it; None: all."""
+    heights: np.ndarray | None = None
+    """What is added to them, float64; None: nothing."""
+
+
+def constant(dtype: np.dtype, cval: float) -> Any:
+    """The constant outside an image of a kernel's dtype, None if only float64 has it.
+
+    SciPy compares in float64, and converts what it finds: an integer's constant loses its fraction at last, which does
+    not change the order; so it may at first.
+    """
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(cval)
+    limits = np.iinfo(dtype)
+    if not limits.min <= cval <= limits.max:  # not a number, too
+        return None
+    whole = int(cval)
+    return dtype.type(whole) if limits.min <= whole <= limits.max else None
+
+
+def computed(x: np.ndarray) -> np.dtype:
+    """The dtype that an image is computed in: its own; a bool is a byte."""
+    return _BYTE if x.dtype == np.bool_ else x.dtype
+
+
+@lru_cache(maxsize=1024)
+def problem(
+    shape: tuple[int, ...], dtype: np.dtype, sizes: tuple[int, ...], before: tuple[int, ...],
+    modes: tuple[Boundary, ...], cval: float, is_bool: bool = False, footprint: bytes | None = None,
+) -> Any:  # fmt: skip
+    """The problem of `cpu.orders`; None if its constant must be a float64."""
+    value = constant(dtype, cval)
+    if value is None or (is_bool and not 0 <= cval < 2):
+        return None
+    return orders().Problem(shape, dtype, sizes, before, modes, value, footprint)
+
+
+def _problem(x: np.ndarray, window: Window, cval: float) -> tuple[Any, np.ndarray]:
+    """The problem of filtering an image, and the image as kernels take it."""
+    dtype = computed(x) if window.heights is None else _DOUBLE
+    members = None
+    if window.footprint is not None:
+        members = np.ascontiguousarray(window.footprint, bool).tobytes()
+    what = window.sizes, window.before, window.modes, cval
+    found = problem(x.shape, dtype, *what, x.dtype == np.bool_ and dtype == _BYTE, members)
+    if found is None:
+        dtype = _DOUBLE
+        found = problem(x.shape, dtype, *what, False, members)
+    return found, kernel_ready(x, dtype)
+
+
+def cast(values: np.ndarray, out: np.ndarray) -> None:
+    """Write numbers to an array of any dtype, converted as C does on x86-64, and SciPy."""
+    if values.dtype.kind == "f" and out.dtype.kind in "iu":
+        with np.errstate(invalid="ignore"):
+            large = out.dtype == np.uint64 and values >= 2.0**63
+            whole = values.astype(np.int64)
+            if np.any(large):
+                whole = np.where(large, values.astype(np.uint64), whole.astype(np.uint64))
+        values = whole
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.copyto(out, values, casting="unsafe")
+
+
+def _target(problem: Any, out: np.ndarray) -> np.ndarray:
+    """The array that kernels write: `out` itself if it has the dtype and layout."""
+    if out.flags.carray:
+        if out.dtype == problem.dtype:
+            return out
+        if out.dtype == np.bool_ and problem.dtype == _BYTE:
+            return out.view(np.uint8)
+    return np.empty(problem.shape, problem.dtype)
+
+
+def _delivered(made: np.ndarray, result: Result) -> np.ndarray:
+    out = result.target
+    if made is not out and made.base is not out:
+        cast(made, out)
+    return result.deliver()
+
+
+def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
+    """The "max" or "min" of windows."""
+    out = result.target
+    if not x.size:
+        return result.deliver()
+    is_box = window.footprint is None and window.heights is None
+    if is_box and not np.can_cast(x.dtype, out.dtype, "safe"):
+        return _one_axis_after_another(x, result, window, cval, name)
+    what, ready = _problem(x, window, cval)
+    made = _target(what, out)
+    heights = None if window.heights is None else np.ascontiguousarray(window.heights).tobytes()
+    orders().extremum(what, name, ready, made, heights)
+    return _delivered(made, result)
+
+
+def _one_axis_after_another(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
+    """Full windows where the result's dtype may not hold the image's numbers: as in SciPy they are converted after each
+    axis."""
+    for axis in [axis for axis, size in enumerate(window.sizes) if size > 1]:
+        sizes = tuple(size if number == axis else 1 for number, size in enumerate(window.sizes))
+        before = tuple(first if number == axis else 0 for number, first in enumerate(window.before))
+        what, ready = _problem(x, Window(sizes, before, window.modes), cval)
+        made = np.empty(what.shape, what.dtype)
+        orders().extremum(what, name, ready, made)
+        x = np.empty(made.shape, result.target.dtype)
+        cast(made, x)
+    cast(x, result.target)
+    return result.deliver()
+
+
+def rank(x: np.ndarray, result: Result, window: Window, cval: float, number: int) -> np.ndarray:
+    """The element of a rank of windows, which is neither the first nor the last."""
+    if not x.size:
+        return result.deliver()
+    what, ready = _problem(x, window, cval)
+    made = _target(what, result.target)
+    orders().ranked(what, number, ready, made)
+    return _delivered(made, result)
+
+
+# -- missing pixels ------------------------------------------------------------------------------------------
+
+
+class Missing(NamedTuple):
+    """What is left out of windows."""
+
+    omit: bool
+    """Whether NaN are."""
+    mask: np.ndarray | None
+    """Bools of the image's shape, True where an element is; None: nowhere."""
+    least: int
+    """Elements of a window that must be there; of others the result is NaN, or 0 of an integer."""
+
+
+def missing(name: str, x: Any, nan_policy: str, mask: Any, min_periods: Any) -> Missing | None:
+    """What is left out, from the arguments that say it; None if nothing is."""
+    if nan_policy not in ("propagate", "omit", "raise"):
+        raise ValueError(f"nan_policy must be 'propagate', 'omit' or 'raise', got {nan_policy!r}")
+    if not isinstance(min_periods, int | np.integer) or min_periods < 1:
+        raise ValueError(f"min_periods must be an integer of at least 1, got {min_periods!r}")
+    array = np.asarray(x)
+    is_float = array.dtype.kind == "f"
+    if nan_policy == "raise" and is_float and np.isnan(array if mask is None else array[~np.asarray(mask, bool)]).any():
+        raise ValueError(f"input of {name} contains NaN, and nan_policy is 'raise'")
+    if isinstance(x, np.ma.MaskedArray) and mask is None and x.mask is not np.ma.nomask:
+        mask = np.ma.getmaskarray(x)
+    if mask is not None:
+        mask = np.asarray(mask, bool)
+        if mask.shape != array.shape:
+            raise ValueError(f"mask must have the input's shape {array.shape}, got {mask.shape}")
+        if not mask.any():
+            mask = None
+    omit = nan_policy == "omit" and is_float
+    if mask is None and not omit and min_periods == 1:
+        return None
+    return Missing(omit, mask, int(min_periods))
+
+
+def _enough(x: np.ndarray, absent: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
+    """Which windows have at least so many elements that are there."""
+    present = (~absent).astype(np.uint8)
+    outside = 0 if x.dtype.kind == "f" and np.isnan(cval) else 1
+    if least == 1:
+        what, ready = _problem(present, window._replace(heights=None), outside)
+        any_there = np.empty(x.shape, np.uint8)
+        orders().extremum(what, "max", ready, any_there)
+        return any_there != 0
+    tables = [
+        sources(mode, length, first, size - 1 - first)
+        for mode, length, size, first in zip(window.modes, x.shape, window.sizes, window.before, strict=True)
+    ]
+    extended, inside = present.astype(np.int64), np.ones((1,) * x.ndim, bool)
+    for axis, table in enumerate(tables):
+        extended = np.take(extended, np.maximum(table, 0), axis)
+        inside = inside & (table >= 0).reshape([-1 if number == axis else 1 for number in range(x.ndim)])
+    extended = np.where(inside, extended, outside)
+    if window.footprint is not None:
+        views = np.lib.stride_tricks.sliding_window_view(extended, window.sizes)
+        return views[..., window.footprint].sum(-1) >= least
+    for axis, size in enumerate(window.sizes):
+        sums = np.cumsum(extended, axis)
+        sums = np.insert(sums, 0, 0, axis)
+        length = sums.shape[axis] - size
+        extended = np.take(sums, range(size, size + length), axis) - np.take(sums, range(length), axis)
+    return extended >= least
+
+
+def extremum_of_present(
+    x: np.ndarray, result: Result, window: Window, cval: float, name: str, what: Missing
+) -> np.ndarray:  # fmt: skip
+    """The "max" or "min" of what is there in windows."""
+    if not x.size:
+        return result.deliver()
+    absent = np.zeros(x.shape, bool) if what.mask is None else what.mask
+    if what.omit:
+        absent = absent | np.isnan(x)
+    dtype = computed(x)
+    if dtype.kind == "f":
+        loses = -np.inf if name == "max" else np.inf
+    else:
+        loses = np.iinfo(dtype).min if name == "max" else np.iinfo(dtype).max
+    filled = np.where(absent, dtype.type(loses), x).astype(dtype)
+    outside = loses if what.omit and dtype.kind == "f" and np.isnan(cval) else cval
+    made = np.empty(x.shape, dtype)
+    extremum(filled, Result(made, ()), window, float(outside), name)
+    made[~_enough(x, absent, window, cval if what.omit else 0.0, what.least)] = np.nan if dtype.kind == "f" else 0
+    cast(made, result.target)
+    return result.deliver()
+
+
+def median_of_present(x: np.ndarray, result: Result, window: Window, cval: float, what: Missing) -> np.ndarray:
+    """The median of what is there in windows."""
+    if not x.size:
+        return result.deliver()
+    this, ready = _problem(x, window, cval)
+    made = np.empty(this.shape, this.dtype)
+    mask = None if what.mask is None else np.ascontiguousarray(what.mask).view(np.uint8)
+    orders().median_of_present(this, what.least, ready, mask, what.omit, made)
+    return _delivered(made, result)
+
+
+def along(ndim: int, axes: Sequence[int], values: Sequence[Any], others: Any) -> tuple[Any, ...]:
+    """One value for each axis: of those that a window runs along the given ones."""
+    found = [others] * ndim
+    for axis, value in zip(axes, values, strict=True):
+        found[axis] = value
+    return tuple(found)
