@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..specs.boundary import Boundary, sources
+from ..specs.filters import Axis, Pass
 from .shared import bands, passes
 from .shared.passes import Step
 from .system.kernels import PARALLEL_OPERATIONS
-from .system.memory import scratch_rows
+from .system.memory import buffer, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_tile import width
@@ -28,29 +29,6 @@ BAND_BYTES = 384 << 10
 #: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
 #: only.
 MOST_INNER = 64
-
-
-class Axis(NamedTuple):
-    """A window's extent along one axis of an image."""
-
-    axis: int
-    taps: int
-    before: int
-    """Taps before the output's place."""
-    boundary: Boundary
-
-
-class Pass(NamedTuple):
-    """Sums of products over a window along some axes of the image."""
-
-    axes: tuple[int, ...]
-    shape: tuple[int, ...]
-    """The window's size along each."""
-    weights: bytes
-    """Its float64 weights, C-contiguous; none if all are `scale`."""
-    order: str
-    """One of `tap_tile.ORDERS`; "box" if all weights are `scale`: sums of parts of the window are shared."""
-    scale: float = 1.0
 
 
 class Problem(NamedTuple):
@@ -71,6 +49,8 @@ class Problem(NamedTuple):
     """How numbers become the result's (`bands.storer`)."""
     between: str = ""
     """The dtype that numbers are stored as between two passes, if not the computed one."""
+    factors: bool = False
+    """Whether two passes are factors of one window: then the first sees the constant beyond the rims, too."""
 
 
 class _Line(NamedTuple):
@@ -104,13 +84,18 @@ def _lines(problem: Problem) -> list[_Line]:
 
 
 def fits(problem: Problem) -> bool:
-    """Whether the elements behind the last axis that a window moves along follow one another, evenly."""
-    behind = 0
-    for line in reversed(_lines(problem)):
-        if line.axis >= 0:
-            break
-        behind += 1
-    return behind <= 1 or not problem.axes
+    """Whether a sweep can read the image and write the result as they lie.
+
+    What lies behind the last axis of a window must be evenly spaced; and two passes must be along rows and columns.
+    """
+    lines = _lines(problem)
+    last = max((number for number, line in enumerate(lines) if line.axis >= 0), default=len(lines))
+    if len(lines) - 1 - last > 1:
+        return False
+    if len(problem.passes) < 2:
+        return True
+    _, rows, columns, _ = _arranged(lines)
+    return {rows.axis, columns.axis} == {axis for one in problem.passes for axis in one.axes}
 
 
 def _arranged(lines: list[_Line]) -> tuple[list[_Line], _Line, _Line, _Line]:
@@ -137,9 +122,10 @@ class Sweep:
         lead_taps = math.prod(line.taps for line in leads)
         band, block = _cut(lead_taps, rows, columns, inner, item, len(problem.passes))
         pitch = -(-(block + columns.taps - 1) * inner.size // lanes) * lanes
-        tables, places = [], []
+        tables: list[np.ndarray] = []
+        places: list[int] = []
         for line in (columns, rows, *reversed(leads)):
-            places.append(sum(map(len, tables)))
+            places.append(sum(table.size for table in tables))
             tables.append(np.arange(line.size, dtype=np.int64) if line.axis < 0 else line.table)
         numbers = [band, -(-rows.size // band), block, -(-columns.size // block), pitch, len(leads)]
         numbers += [inner.size, columns.size, columns.taps, columns.before, places[0], columns.step, columns.out]
@@ -238,18 +224,26 @@ class _Steps:
             if len(one.axes) > 1:
                 more = 0
             room = -(-(band + rows.taps) * pitch // lanes) * lanes + lanes
-            if one.order == "box":
+            if one.order in ("box", "mean"):
                 self._box(one, more, room, one.axes == (rows.axis,))
             else:
                 self._sums(one, more, room)
-            if number + 1 < len(problem.passes):
-                if problem.between:
-                    settle = passes.settled, (problem.computed.name, problem.between), problem.computed
-                    self.steps.append(Step(passes.address(*settle), self.result, self.result, rows=more))
+            last = number + 1 == len(problem.passes)
+            divisor = float(one.shape[0]) if one.order == "mean" else 1.0
+            if divisor != 1 or (problem.between and not last):
+                self._settle(problem.computed.name if last else problem.between or problem.computed.name, divisor, more)
+            if not last and not problem.factors:
                 following = by_axis[problem.passes[number + 1].axes[0]]
                 if following.boundary is Boundary.CONSTANT:
                     fill = passes.FILL_COLUMNS if following.axis == columns.axis else passes.FILL_ROWS
                     self.steps.append(Step(fill, self.result, self.result, rows=more))
+
+    def _settle(self, stored: str, divisor: float, more: int) -> None:
+        """Add a step that divides, and stores as a dtype."""
+        address = passes.address(passes.settled, (self.problem.computed.name, stored), self.problem.computed)
+        self.steps.append(Step(address, self.result, self.result, len(self.weights), 1, more))
+        self.weights.append(divisor)
+        self.offsets += [0, 0]
 
     def _room(self, size: int) -> int:
         """A new buffer's place."""
@@ -269,12 +263,13 @@ class _Steps:
             pairs = [(offsets[middle], offsets[middle])]
             pairs += [(offsets[k], offsets[-1 - k]) for k in range(middle)]
             taps, offsets = [taps[middle], *taps[:middle]], [place for pair in pairs for place in pair]
-        elif len(one.axes) > 1:  # as SciPy does, which shows where pixels are not finite
+        elif "window" in one.order:  # where weights are zero, it shows if pixels are not finite
             kept = [k for k, weight in enumerate(taps) if abs(weight) > np.finfo(np.float64).eps]
             taps, offsets = [taps[k] for k in kept], [offsets[k] for k in kept]
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
-        self._step(one.order, taps, offsets, self.result, self._room(room), more)
+        order = {"window": "products", "listed window": "listed"}.get(one.order, one.order)
+        self._step(order, taps, offsets, self.result, self._room(room), more)
 
     def _step(
         self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int
@@ -333,3 +328,8 @@ def _radix(taps: int) -> int:
 
 
 prepared = lru_cache(maxsize=1024)(Sweep)
+
+
+def between(number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array for an image between two sweeps, in memory that this thread keeps; there are two, by number."""
+    return buffer(f"filter {number}", shape, dtype)

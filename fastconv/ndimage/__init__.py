@@ -8,6 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from .derivatives import (
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    generic_gradient_magnitude,
+    generic_laplace,
+    laplace,
+    prewitt,
+    sobel,
+)
+from .linear import convolve, convolve1d, correlate, correlate1d
 from .order import (
     maximum_filter,
     maximum_filter1d,
@@ -17,15 +27,31 @@ from .order import (
     percentile_filter,
     rank_filter,
 )
+from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
 
 __all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_gradient_magnitude",
+    "generic_laplace",
+    "laplace",
     "maximum_filter",
     "maximum_filter1d",
     "median_filter",
     "minimum_filter",
     "minimum_filter1d",
     "percentile_filter",
+    "prewitt",
     "rank_filter",
+    "sobel",
+    "uniform_filter",
+    "uniform_filter1d",
 ]
 
 

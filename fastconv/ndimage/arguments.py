@@ -166,7 +166,7 @@ def result(output: Any, given: np.ndarray, *others: np.ndarray, complex_result: 
     One that overlaps `given` or the others is computed as if it did not. Numbers are complex if `complex_result`.
     """
     inputs = given, *others
-    if isinstance(output, np.ndarray) or (not isinstance(output, type) and hasattr(output, "__array_interface__")):
+    if isinstance(output, np.ndarray) or (hasattr(output, "__array_interface__") and not isinstance(output, type)):
         array = np.asarray(output)
         if array.shape != given.shape:
             raise ArgumentError(f"output shape not correct: it must be {given.shape}, got {array.shape}")

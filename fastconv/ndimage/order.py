@@ -68,14 +68,15 @@ def _repeated(
         return None
     ndim = len(shape)
     over = arguments.axes(axes, ndim, channel_axis)
+    if name == "rank" and list(over) != sorted(over):
+        return None
     sizes = [int(one) if one > 1 else 1 for one in arguments.per_axis("size", size, len(over))]
     if name == "rank" and not all(isinstance(one, int) and one > 0 for one in arguments.per_axis("size", size, len(over))):
         return None
     modes = [arguments.one_mode(mode)] * len(over) if name == "rank" else arguments.modes(mode, len(over))
     origins = arguments.per_axis("origin", origin, len(over))
     before = [arguments.before(one, at) if one > 1 else 0 for one, at in zip(sizes, origins, strict=True)]
-    spread = (windowed.along(ndim, over, values, other) for values, other in
-              ((sizes, 1), (before, 0), (modes, arguments.mode("constant"))))  # fmt: skip
+    spread = _window(ndim, over, sizes, before, modes)[:3]
     is_bool = dtype == np.bool_
     what = windowed.problem(shape, np.dtype(np.uint8) if is_bool else dtype, *spread, float(cval), is_bool)
     number = 0
@@ -152,11 +153,13 @@ def extremum(
         if heights is not None and heights.shape != members.shape:
             raise ArgumentError("structure array has incorrect shape: structure and footprint must have one shape, got "
                                 f"{heights.shape} and {members.shape}")  # fmt: skip
-        sizes, origins = list(members.shape), arguments.per_axis("origin", origin, len(over))
-        modes = [arguments.one_mode(mode)] * len(over)
-    before = [arguments.before(one, at) if one > 1 or members is not None else 0
-              for one, at in zip(sizes, origins, strict=True)]  # fmt: skip
-    window = _window(x.ndim, over, sizes, before, modes, members, heights if name == "max" else _negative(heights))
+        origins, modes = arguments.per_axis("origin", origin, len(over)), [arguments.one_mode(mode)]
+    heights = heights if name == "max" else _negative(heights)
+    if members is None:
+        before = [arguments.before(one, at) if one > 1 else 0 for one, at in zip(sizes, origins, strict=True)]
+        window = _window(x.ndim, over, sizes, before, modes)
+    else:
+        window = _whole(x.ndim, over, members, origins, modes[:1], heights)
     value = arguments.fill_value(cval)
     if missing is not None:
         if heights is not None:
@@ -169,20 +172,29 @@ def _negative(heights: np.ndarray | None) -> np.ndarray | None:
     return None if heights is None else -heights
 
 
-def _window(
-    ndim: int, over: tuple[int, ...], sizes: Any, before: Any, modes: Any, members: np.ndarray | None,
-    heights: np.ndarray | None = None,
-) -> Window:  # fmt: skip
-    """A window over some axes as one over all of an image's."""
+def _window(ndim: int, over: tuple[int, ...], sizes: Any, before: Any, modes: Any) -> Window:
+    """A full window over some axes as one over all of an image's."""
     what = (windowed.along(ndim, over, values, other) for values, other in
             ((sizes, 1), (before, 0), (modes, arguments.mode("constant"))))  # fmt: skip
-    wide, first, boundaries = what
-    order = np.argsort(over)
+    return Window(*what)
 
-    def spread(array: np.ndarray | None) -> np.ndarray | None:
-        return None if array is None else np.transpose(array, order).reshape(wide)
 
-    return Window(wide, first, boundaries, spread(members), spread(heights))
+def _whole(
+    ndim: int, over: tuple[int, ...], members: np.ndarray, origins: list[Any], modes: list[Any],
+    heights: np.ndarray | None = None,
+) -> Window:  # fmt: skip
+    """A window that is taken whole, over some axes, as one over all of an image's.
+
+    As in SciPy its axes are those of the image in their order, whatever the order of `over`; origins have the order of
+    `over`, unless it names all axes.
+    """
+    inner = sorted(over)
+    sizes = windowed.along(ndim, inner, members.shape, 1)
+    at = windowed.along(ndim, over if len(over) < ndim else inner, origins, 0)
+    before = tuple(arguments.before(one, origin) for one, origin in zip(sizes, at, strict=True))
+    boundaries = windowed.along(ndim, inner, modes * len(over) if len(modes) == 1 else modes, arguments.mode("constant"))
+    footprint = None if members.all() else members.reshape(sizes)
+    return Window(sizes, before, boundaries, footprint, None if heights is None else heights.reshape(sizes))
 
 
 def _extremum1d(
@@ -386,14 +398,13 @@ def _ranked(
     if members.ndim != len(over) or 0 in members.shape:
         raise ArgumentError(f"footprint.ndim ({members.ndim}) must match len(axes) ({len(over)})")
     origins = arguments.per_axis("origin", origin, len(over))
-    before = [arguments.before(one, at) for one, at in zip(members.shape, origins, strict=True)]
     count = int(members.sum())
     rank = _rank(which, count)
     value = arguments.fill_value(cval)
     is_end = missing is None and rank in (0, count - 1)
     modes = arguments.modes(mode, len(over)) if is_end and members.all() else [arguments.one_mode(mode)] * len(over)
     result = arguments.result(output, x)
-    window = _window(x.ndim, over, members.shape, before, modes, None if members.all() else members)
+    window = _whole(x.ndim, over, members, origins, modes)
     if missing is not None:
         return windowed.median_of_present(x, result, window, value, missing)
     if is_end:

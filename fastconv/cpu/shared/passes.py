@@ -54,14 +54,15 @@ def sums(order: str, dtype: str) -> Any:
 
 @lru_cache(maxsize=32)
 def settled(source: str, target: str) -> Any:
-    """A pass: numbers as they would be read again after they were stored as `target`."""
+    """A pass: quotients by the first weight, as they would be read again after they were stored as `target`."""
     name = "uint8" if target == "bool" else target
     settle, back = settler(source, target, "cast"), converter(name, source)
 
     @jit(key=(source, target))
     def settle_all(band, place, offsets, weights, first, taps, to, count):
+        divisor = at(weights, first)
         for i in range(count):
-            put(band, to + i, back(settle(at(band, place + i))))
+            put(band, to + i, back(settle(at(band, place + i) / divisor)))
 
     return settle_all
 
