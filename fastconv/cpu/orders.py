@@ -57,10 +57,10 @@ def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, int, int], Run]
 
 @lru_cache(maxsize=256)
 def taps(problem: Problem, name: str, heights: bytes | None = None) -> tuple[tuple[int, int, int], Run]:
-    """The "max" or "min" of windows of any form, with float64 `heights` added."""
+    """The "max" or "min" of windows of any form, with `heights` of the problem's dtype added."""
     seen = windows(*problem[:1], *problem[2:5])
     form = seen.taps, seen.kh, seen.kw
-    added = None if heights is None else np.frombuffer(heights).reshape(form)
+    added = None if heights is None else np.frombuffer(heights, problem.dtype).reshape(form)
     footprint = problem.members.reshape(form)
     prepared = order_taps.prepared(seen, footprint, added, problem.dtype, name, problem.constant)
     return seen.shape, prepared.run

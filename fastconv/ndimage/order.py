@@ -78,15 +78,19 @@ def _repeated(
     before = [arguments.before(one, at) if one > 1 else 0 for one, at in zip(sizes, origins, strict=True)]
     spread = _window(ndim, over, sizes, before, modes)[:3]
     is_bool = dtype == np.bool_
-    what = windowed.problem(shape, np.dtype(np.uint8) if is_bool else dtype, *spread, float(cval), is_bool)
+    whole = name == "rank" and not _scipys_1d(ndim, shape, sizes, origins)
+    what = windowed.problem(shape, dtype, *spread, float(cval), whole)
     number = 0
-    if what is None:
+    if what is None or (is_bool and what.constant > 1):
         return None
     if name == "rank":
         count = orders().elements(what)
         number = _rank(rank, count)
         if number in (0, count - 1):
             name = "max" if number else "min"
+            what = windowed.problem(shape, dtype, *spread, float(cval), False)
+            if what is None:
+                return None
     if name != "rank" and max(sizes, default=1) == 1:
         return None
     return _Repeated(what, name, number, is_bool)
@@ -176,7 +180,7 @@ def _window(ndim: int, over: tuple[int, ...], sizes: Any, before: Any, modes: An
     """A full window over some axes as one over all of an image's."""
     what = (windowed.along(ndim, over, values, other) for values, other in
             ((sizes, 1), (before, 0), (modes, arguments.mode("constant"))))  # fmt: skip
-    return Window(*what)
+    return Window(*what, order=over)
 
 
 def _whole(
@@ -194,7 +198,13 @@ def _whole(
     before = tuple(arguments.before(one, origin) for one, origin in zip(sizes, at, strict=True))
     boundaries = windowed.along(ndim, inner, modes * len(over) if len(modes) == 1 else modes, arguments.mode("constant"))
     footprint = None if members.all() else members.reshape(sizes)
-    return Window(sizes, before, boundaries, footprint, None if heights is None else heights.reshape(sizes))
+    return Window(sizes, before, boundaries, footprint, None if heights is None else heights.reshape(sizes), True,
+                  tuple(range(ndim)))  # fmt: skip
+
+
+def _scipys_1d(ndim: int, shape: tuple[int, ...], sizes: Any, origins: Any) -> bool:
+    """Whether SciPy ranks by an algorithm of its own for one axis, in which the constant is an int64 or a float."""
+    return ndim == 1 and (shape[0] == 1 or shape[0] - ((sizes[0] - 1) // 2 - origins[0]) >= 0)
 
 
 def _extremum1d(
@@ -408,7 +418,11 @@ def _ranked(
     if missing is not None:
         return windowed.median_of_present(x, result, window, value, missing)
     if is_end:
+        window = window._replace(whole=not members.all())
         return windowed.extremum(x, result, window, value, "max" if rank else "min")
+    if _scipys_1d(x.ndim, x.shape, members.shape, origins):
+        window = window._replace(whole=False)
+        value = value if x.dtype.kind == "f" else float(np.trunc(value))
     return windowed.rank(x, result, window, value, rank)
 
 

@@ -26,6 +26,10 @@ class Window(NamedTuple):
     """Which elements belong to it; None: all."""
     heights: np.ndarray | None = None
     """What is added to them, float64; None: nothing."""
+    whole: bool = False
+    """Whether SciPy takes it as a whole, not one axis after the other: the constant then is of the image's dtype."""
+    order: tuple[int, ...] = ()
+    """The axes that it runs along, in the order given."""
 
 
 def constant(dtype: np.dtype, cval: float) -> Any:
@@ -44,6 +48,13 @@ def constant(dtype: np.dtype, cval: float) -> Any:
     return dtype.type(whole) if limits.min <= whole <= limits.max else None
 
 
+def wrapped(dtype: np.dtype, cval: float) -> Any:
+    """The constant converted to a kernel's dtype, as SciPy does first where it takes windows whole."""
+    found = np.empty((), _BYTE if dtype == np.bool_ else dtype)
+    cast(np.array(cval, np.float64), found)
+    return found[()]
+
+
 def computed(x: np.ndarray) -> np.dtype:
     """The dtype that an image is computed in: its own; a bool is a byte."""
     return _BYTE if x.dtype == np.bool_ else x.dtype
@@ -52,39 +63,46 @@ def computed(x: np.ndarray) -> np.dtype:
 @lru_cache(maxsize=1024)
 def problem(
     shape: tuple[int, ...], dtype: np.dtype, sizes: tuple[int, ...], before: tuple[int, ...],
-    modes: tuple[Boundary, ...], cval: float, is_bool: bool = False, footprint: bytes | None = None,
+    modes: tuple[Boundary, ...], cval: float, whole: bool, footprint: bytes | None = None,
 ) -> Any:  # fmt: skip
-    """The problem of `cpu.orders`; None if its constant must be a float64."""
-    value = constant(dtype, cval)
-    if value is None or (is_bool and not 0 <= cval < 2):
+    """The problem of `cpu.orders` for an image of this dtype; None if its constant must be a float64. Windows are taken
+    `whole`, or one axis after the other."""
+    kernels = _BYTE if dtype == np.bool_ else dtype
+    value = wrapped(dtype, cval) if whole else constant(kernels, cval)
+    if value is None or (not whole and dtype == np.bool_ and not 0 <= cval < 2):
         return None
-    return orders().Problem(shape, dtype, sizes, before, modes, value, footprint)
+    return orders().Problem(shape, kernels, sizes, before, modes, kernels.type(value), footprint)
 
 
-def _problem(x: np.ndarray, window: Window, cval: float) -> tuple[Any, np.ndarray]:
-    """The problem of filtering an image, and the image as kernels take it."""
-    dtype = computed(x) if window.heights is None else _DOUBLE
-    members = None
+def _problem(x: np.ndarray, window: Window, cval: float, keeps_fractions: bool = False) -> tuple[Any, np.ndarray]:
+    """The problem of filtering an image, and the image as kernels take it; float64 if the constant `keeps_fractions`."""
+    members, what = None, (window.sizes, window.before, window.modes)
     if window.footprint is not None:
         members = np.ascontiguousarray(window.footprint, bool).tobytes()
-    what = window.sizes, window.before, window.modes, cval
-    found = problem(x.shape, dtype, *what, x.dtype == np.bool_ and dtype == _BYTE, members)
-    if found is None:
-        dtype = _DOUBLE
-        found = problem(x.shape, dtype, *what, False, members)
-    return found, kernel_ready(x, dtype)
+    if window.heights is not None:
+        found = problem(x.shape, x.dtype, *what, cval, True, members)
+    else:
+        found = None
+        if not keeps_fractions:
+            found = problem(x.shape, x.dtype, *what, cval, window.whole, members)
+        found = found or problem(x.shape, _DOUBLE, *what, cval, False, members)
+    return found, kernel_ready(x, found.dtype)
 
 
 def cast(values: np.ndarray, out: np.ndarray) -> None:
-    """Write numbers to an array of any dtype, converted as C does on x86-64, and SciPy."""
-    if values.dtype.kind == "f" and out.dtype.kind in "iu":
-        with np.errstate(invalid="ignore"):
-            large = out.dtype == np.uint64 and values >= 2.0**63
-            whole = values.astype(np.int64)
-            if np.any(large):
-                whole = np.where(large, values.astype(np.uint64), whole.astype(np.uint64))
-        values = whole
+    """Write numbers to an array of any dtype, as SciPy's C does on x86-64: see `cpu.shared.bands.converter`."""
     with np.errstate(over="ignore", invalid="ignore"):
+        if out.dtype.kind in "iu" and not np.can_cast(values.dtype, out.dtype, "safe"):
+            if out.dtype.itemsize <= 4 and out.dtype != np.uint32 and not np.can_cast(values.dtype, np.int32, "safe"):
+                inside = (values >= -(2.0**31)) & (values < 2.0**31)
+                values = np.where(inside, values, np.array(0, values.dtype)).astype(np.int64)
+                values[~inside] = -(2**31)
+            elif values.dtype.kind == "f" and out.dtype == np.uint64:
+                values = np.where(values >= 2.0**63, values.astype(np.uint64), values.astype(np.int64).astype(np.uint64))
+            elif values.dtype.kind == "f":
+                values = values.astype(np.int64)
+        elif out.dtype == np.bool_ and values.dtype.kind == "f":
+            values = np.trunc(values)
         np.copyto(out, values, casting="unsafe")
 
 
@@ -93,7 +111,7 @@ def _target(problem: Any, out: np.ndarray) -> np.ndarray:
     if out.flags.carray:
         if out.dtype == problem.dtype:
             return out
-        if out.dtype == np.bool_ and problem.dtype == _BYTE:
+        if out.dtype == np.bool_ and problem.dtype == _BYTE and problem.constant <= 1:
             return out.view(np.uint8)
     return np.empty(problem.shape, problem.dtype)
 
@@ -111,19 +129,50 @@ def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: s
     if not x.size:
         return result.deliver()
     is_box = window.footprint is None and window.heights is None
+    if is_box and max(window.sizes, default=1) == 1:
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.copyto(out, x, casting="unsafe")
+        return result.deliver()
     if is_box and not np.can_cast(x.dtype, out.dtype, "safe"):
         return _one_axis_after_another(x, result, window, cval, name)
-    what, ready = _problem(x, window, cval)
+    if window.heights is not None:
+        return _not_flat(x, result, window, cval, name)
+    known = cval % 1 == 0 if x.dtype.kind != "f" else float(constant(x.dtype, cval)) == cval or cval != cval
+    fractions = out.dtype.kind == "f" and not window.whole and not known
+    what, ready = _problem(x, window, cval, fractions)
     made = _target(what, out)
-    heights = None if window.heights is None else np.ascontiguousarray(window.heights).tobytes()
-    orders().extremum(what, name, ready, made, heights)
+    orders().extremum(what, name, ready, made)
     return _delivered(made, result)
+
+
+def _not_flat(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
+    """The "max" or "min" of elements with heights added.
+
+    As in SciPy the first of a window's elements is added to in float64, all others in the image's dtype: heights of
+    integers lose their fractions, and sums wrap around.
+    """
+    members = np.ones(window.sizes, bool) if window.footprint is None else window.footprint
+    first = np.unravel_index(int(np.argmax(members)), members.shape)
+    only, others = np.zeros_like(members), members.copy()
+    only[first], others[first] = True, False
+    what, ready = _problem(x, window._replace(footprint=only), cval)
+    made = np.empty(what.shape, what.dtype)
+    orders().extremum(what, name, ready, made)
+    best = made + window.heights[first]  # type: ignore[index] # there are heights
+    if others.any():
+        heights = np.empty(window.sizes, what.dtype)
+        cast(window.heights, heights)  # type: ignore[arg-type] # as above
+        what, ready = _problem(x, window._replace(footprint=others), cval)
+        orders().extremum(what, name, ready, made, heights.tobytes())
+        (np.maximum if name == "max" else np.minimum)(best, made, out=best)
+    cast(best, result.target)
+    return result.deliver()
 
 
 def _one_axis_after_another(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
     """Full windows where the result's dtype may not hold the image's numbers: as in SciPy they are converted after each
     axis."""
-    for axis in [axis for axis, size in enumerate(window.sizes) if size > 1]:
+    for axis in [axis for axis in window.order if window.sizes[axis] > 1]:
         sizes = tuple(size if number == axis else 1 for number, size in enumerate(window.sizes))
         before = tuple(first if number == axis else 0 for number, first in enumerate(window.before))
         what, ready = _problem(x, Window(sizes, before, window.modes), cval)

@@ -256,6 +256,11 @@ def strip(lines: int, kw: int, rank: int, step: int, lanes: int) -> Strip:
     return Strip(vectors, pitch, max(1, rows) * pitch)
 
 
+def _rolls(plan: tuple[Stage, ...], lines: int) -> bool:
+    """Whether the result is made of sorted columns only, which are few enough to stay in registers."""
+    return len(plan) == 2 and lines <= MOST_ROLLING and all(given.stage == 0 for given in plan[1].sources)
+
+
 def arguments(dtype: Any) -> tuple[types.Type, ...]:
     """The arguments of the micro-kernel: band, place in it, distances of the lines, memory for lists, results, place
     in them, and how many of a strip there are."""
@@ -306,7 +311,7 @@ def selection(lines: int, kw: int, rank: int, step: int) -> Any:
                 where = emit.INT(starts[given.stage] + given.place * pitch + given.shift * step)
                 return emit.load(builder, made, builder.add(q, where), lanes)
 
-            if len(plan) == 2 and lines <= MOST_ROLLING and (kw - 1) * step <= lanes:
+            if _rolls(plan, lines) and (kw - 1) * step <= lanes:
                 first, last = plan
                 before = _emit(builder, band.dtype, first, partial(from_line, emit.INT(0)))
                 memory = [cgutils.alloca_once_value(builder, vector) for vector in before]  # in registers, soon
