@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..specs.boundary import Boundary, sources
-from ..specs.filters import Axis, Pass
+from ..specs.boundary import sources
+from ..specs.filters import Problem
 from .shared import bands, passes
-from .shared.passes import Step
+from .shared.steps import Cut, Steps
 from .system.kernels import PARALLEL_OPERATIONS
 from .system.memory import buffer, scratch_rows
 from .system.threads import num_threads
@@ -29,28 +29,6 @@ BAND_BYTES = 384 << 10
 #: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
 #: only.
 MOST_INNER = 64
-
-
-class Problem(NamedTuple):
-    """A sweep over images of one layout."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    out_strides: tuple[int, ...]
-    dtype: np.dtype
-    out_dtype: np.dtype
-    computed: np.dtype
-    """float32 or float64."""
-    axes: tuple[Axis, ...]
-    passes: tuple[Pass, ...]
-    """One of any axes; or two, of one axis each."""
-    cval: float = 0.0
-    rule: str = "cast"
-    """How numbers become the result's (`bands.storer`)."""
-    between: str = ""
-    """The dtype that numbers are stored as between two passes, if not the computed one."""
-    factors: bool = False
-    """Whether two passes are factors of one window: then the first sees the constant beyond the rims, too."""
 
 
 class _Line(NamedTuple):
@@ -120,7 +98,8 @@ class Sweep:
         leads, rows, columns, inner = _arranged(_lines(problem))
         lanes, item = simd.lanes(problem.computed), problem.computed.itemsize
         lead_taps = math.prod(line.taps for line in leads)
-        band, block = _cut(lead_taps, rows, columns, inner, item, len(problem.passes))
+        planes = 2 if problem.periods else 1
+        band, block = _cut(planes * lead_taps, rows, columns, inner, item, planes * len(problem.passes))
         pitch = -(-(block + columns.taps - 1) * inner.size // lanes) * lanes
         tables: list[np.ndarray] = []
         places: list[int] = []
@@ -137,18 +116,19 @@ class Sweep:
         distances = {columns.axis: inner.size, rows.axis: pitch}
         for line in reversed(leads):
             distances[line.axis], plane = plane, plane * line.taps
-        made = _Steps(problem, distances, band, rows, columns, pitch, plane)
+        made = Steps(problem, Cut(distances, band, pitch, plane, rows.taps, rows.axis, columns.axis, lead_taps))
         kind = problem.computed.type
         self._arguments = (
             np.concatenate(tables),
             np.array(numbers, np.int64),
-            bands.loader(problem.dtype, problem.computed),
+            bands.loader(problem.dtype, problem.computed, problem.periods > 0),
             bands.storer(problem.computed, problem.out_dtype, problem.rule),
             np.array(made.steps, np.int64).reshape(-1),
             np.array(made.offsets or [0], np.int64),
             np.array(made.weights or [0], problem.computed),
             (kind(problem.cval), kind(problem.cval)),
             made.result,
+            made.apart,
         )
         self._scratch = made.size + width() * lanes + made.reach
         work = math.prod(problem.shape) * (4.0 + made.work)
@@ -202,129 +182,6 @@ class _Memory:
             "shape": (span + array.itemsize,),
             "data": (array.__array_interface__["data"][0] - start, False),
         }
-
-
-class _Steps:
-    """The steps of a problem's passes, their tables, and the scratch that they need."""
-
-    def __init__(
-        self, problem: Problem, distances: dict[int, int], band: int, rows: _Line, columns: _Line, pitch: int,
-        loaded: int,
-    ) -> None:  # fmt: skip
-        self.problem, self.distances = problem, distances
-        self.steps: list[Step] = []
-        self.offsets: list[int] = []
-        self.weights: list[float] = []
-        self.size, self.reach, self.work = loaded, 0, 0.0
-        self.result = 0
-        lanes = width() * simd.lanes(problem.computed)
-        by_axis = {one.axis: one for one in problem.axes}
-        for number, one in enumerate(problem.passes):
-            more = rows.taps - 1 if not any(each.axes == (rows.axis,) for each in problem.passes[: number + 1]) else 0
-            if len(one.axes) > 1:
-                more = 0
-            room = -(-(band + rows.taps) * pitch // lanes) * lanes + lanes
-            if one.order in ("box", "mean"):
-                self._box(one, more, room, one.axes == (rows.axis,))
-            else:
-                self._sums(one, more, room)
-            last = number + 1 == len(problem.passes)
-            divisor = float(one.shape[0]) if one.order == "mean" else 1.0
-            if divisor != 1 or (problem.between and not last):
-                self._settle(problem.computed.name if last else problem.between or problem.computed.name, divisor, more)
-            if not last and not problem.factors:
-                following = by_axis[problem.passes[number + 1].axes[0]]
-                if following.boundary is Boundary.CONSTANT:
-                    fill = passes.FILL_COLUMNS if following.axis == columns.axis else passes.FILL_ROWS
-                    self.steps.append(Step(fill, self.result, self.result, rows=more))
-
-    def _settle(self, stored: str, divisor: float, more: int) -> None:
-        """Add a step that divides, and stores as a dtype."""
-        address = passes.address(passes.settled, (self.problem.computed.name, stored), self.problem.computed)
-        self.steps.append(Step(address, self.result, self.result, len(self.weights), 1, more))
-        self.weights.append(divisor)
-        self.offsets += [0, 0]
-
-    def _room(self, size: int) -> int:
-        """A new buffer's place."""
-        place = -(-self.size // 16) * 16
-        self.size = place + size
-        return place
-
-    def _sums(self, one: Pass, more: int, room: int) -> None:
-        weights = np.frombuffer(one.weights, np.float64).reshape(one.shape)
-        places = np.zeros(one.shape, np.int64)
-        for number, axis in enumerate(one.axes):
-            index = np.arange(one.shape[number]) * self.distances[axis]
-            places += index.reshape(-1, *[1] * (len(one.shape) - number - 1))
-        taps, offsets = weights.reshape(-1).tolist(), places.reshape(-1).tolist()
-        if one.order in ("even", "odd"):
-            middle = len(taps) // 2
-            pairs = [(offsets[middle], offsets[middle])]
-            pairs += [(offsets[k], offsets[-1 - k]) for k in range(middle)]
-            taps, offsets = [taps[middle], *taps[:middle]], [place for pair in pairs for place in pair]
-        elif "window" in one.order:  # where weights are zero, it shows if pixels are not finite
-            kept = [k for k, weight in enumerate(taps) if abs(weight) > np.finfo(np.float64).eps]
-            taps, offsets = [taps[k] for k in kept], [offsets[k] for k in kept]
-        elif one.order == "listed":  # the last first, as SciPy does
-            taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
-        order = {"window": "products", "listed window": "listed"}.get(one.order, one.order)
-        self._step(order, taps, offsets, self.result, self._room(room), more)
-
-    def _step(
-        self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int
-    ) -> None:  # fmt: skip
-        """Add a step of sums; taps that are not in pairs have their offset twice."""
-        first = len(self.weights)
-        self.weights += taps
-        self.offsets += offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
-        name = self.problem.computed.name
-        address = passes.address(passes.sums, (order, name), self.problem.computed)
-        self.steps.append(Step(address, source, target, first, len(taps), more))
-        self.reach = max(self.reach, *offsets, 0)
-        self.work += 2.0 * len(taps)
-        self.result = target
-
-    def _box(self, one: Pass, more: int, room: int, along_rows: bool) -> None:
-        """A window of equal weights: sums of `radix` neighbours, of `radix` of those, ...; then those that make it."""
-        (taps,), (axis,) = one.shape, one.axes
-        distance, radix = self.distances[axis], _radix(taps)
-        begin, source, levels, size = self.result, self.result, [self.result], 1
-        while radix and size * radix <= taps:
-            target, beyond = self._room(room), taps - size * radix if along_rows else 0
-            steps = [k * size * distance for k in range(radix)]
-            self._step("products", [1.0] * radix, steps, source, target, more + beyond)
-            levels.append(target)
-            source, size = target, size * radix
-        offsets, place = [], 0
-        while place < taps:
-            while place + size > taps:
-                size //= radix
-                levels.pop()
-            offsets.append(levels[-1] + place * distance - begin)
-            place += size
-        self._step("products", [one.scale] * len(offsets), offsets, begin, self._room(room), more)
-
-
-@lru_cache(maxsize=1024)
-def _radix(taps: int) -> int:
-    """How many neighbours are summed up to one, again and again, for a window of so many; 0 to sum up all at once.
-
-    A step costs about as much as two taps, for storing what it makes and loading it again.
-    """
-    best, least = 0, float(taps)
-    for radix in range(2, 9):
-        cost, size = 0.0, 1
-        while size * radix <= taps:
-            size *= radix
-            cost += radix + 2
-        rest = taps
-        while rest:
-            cost += rest // size
-            rest, size = rest % size, size // radix
-        if cost < least:
-            best, least = radix, cost
-    return best
 
 
 prepared = lru_cache(maxsize=1024)(Sweep)

@@ -39,6 +39,7 @@ from .order import (
     rank_filter,
 )
 from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+from .spread import std_filter, variance_filter
 
 __all__ = [
     "binary_closing",
@@ -72,8 +73,10 @@ __all__ = [
     "prewitt",
     "rank_filter",
     "sobel",
+    "std_filter",
     "uniform_filter",
     "uniform_filter1d",
+    "variance_filter",
     "white_tophat",
 ]
 

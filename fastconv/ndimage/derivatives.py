@@ -101,12 +101,11 @@ def _gradient(
 ) -> np.ndarray:  # fmt: skip
     image = arguments.image(input, complex_too=True)
     if image.dtype.kind == "c":
-        told = dict(axis=axis, mode=mode, axes=axes, channel_axis=channel_axis, saturate=saturate, precision=precision)
 
-        def of_real(part: Any, weights: Any, output: Any, cval: Any, axis: Any, mode: Any, **told: Any) -> np.ndarray:
-            return _gradient(name, part, axis, output, mode, cval, **told)
+        def of_real(part: Any, weights: Any, output: Any, cval: Any) -> np.ndarray:
+            return _gradient(name, part, axis, output, mode, cval, axes, channel_axis, saturate, precision)
 
-        return by_parts(of_real, image, np.ones(0), output, cval, told)
+        return by_parts(of_real, image, np.ones(0), output, cval, {})
     along = arguments.axes(axes, image.ndim, channel_axis)
     first = arguments.one_axis(axis, image.ndim, channel_axis)
     if first not in along:

@@ -11,7 +11,8 @@ from ..base.values import shown
 from ..specs.filters import Axis
 from . import arguments
 from .arguments import ArgumentError
-from .sweeps import Line, Settings, dense, separable
+from .missing import Given, given
+from .sweeps import Line, Settings, counted, dense, separable
 
 __all__ = ["convolve", "convolve1d", "correlate", "correlate1d", "separable_filter"]
 
@@ -20,7 +21,7 @@ _PRECISIONS = {None: False, "single": False, "double": True}
 _EPS = float(np.finfo(np.float64).eps)
 
 
-def settings(cval: Any, saturate: Any, precision: Any) -> Settings:
+def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Settings:
     """What filters are told beside their windows."""
     if precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'single' or 'double', got {shown(precision)}")
@@ -28,12 +29,13 @@ def settings(cval: Any, saturate: Any, precision: Any) -> Settings:
         raise TypeError(f"saturate must be True or False, got {shown(saturate)}")
     if type(cval) is not float:
         cval = arguments.fill_value(cval)
-    return Settings(cval, "saturate" if saturate else "cast", _PRECISIONS[precision])
+    return Settings(cval, "saturate" if saturate else "cast", _PRECISIONS[precision], periods)
 
 
 def correlate1d(
     input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along one axis, a drop-in replacement of `scipy.ndimage.correlate1d`.
 
@@ -61,11 +63,18 @@ def correlate1d(
         fraction is cut off, and it wraps around, as in SciPy.
     precision : {None, "single", "double"}
         "double" computes float32 in float64, as SciPy does.
+    nan_policy : {"propagate", "omit", "raise"}
+        Whether a NaN makes all results NaN that see it, is left out, or is refused. What is left out has no weight: the
+        sum is multiplied by that of all weights, and divided by that of those left.
+    mask : array_like of bool, optional
+        Elements that are left out are True; a masked array has a mask of its own.
+    min_periods : int
+        A result is NaN if its window has fewer elements that are there and have a weight.
 
     Returns
     -------
     ndarray
-        As large as `input`, of its dtype unless `output` says otherwise.
+        As large as `input`, of its dtype unless `output` says otherwise; float64 if elements of integers are left out.
 
     Raises
     ------
@@ -86,19 +95,23 @@ def correlate1d(
     >>> ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([ 8, 26,  8, 12,  7, 28, 36,  9])
     """
-    told = dict(axis=axis, mode=mode, origin=origin, channel_axis=channel_axis, saturate=saturate, precision=precision)
+    told = {
+        "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
     return _along(correlate1d, input, np.asarray(weights), output, cval, told)
 
 
 def convolve1d(
     input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Convolution along one axis, a drop-in replacement of `scipy.ndimage.convolve1d`.
 
     Parameters
     ----------
-    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision
+    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods
         As in `correlate1d`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -124,28 +137,43 @@ def convolve1d(
     if weights.dtype.kind == "c":
         weights = weights.conj()
     origin = -origin - (weights.size % 2 == 0)
-    told = dict(axis=axis, mode=mode, origin=origin, channel_axis=channel_axis, saturate=saturate, precision=precision)
+    told = {
+        "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
     return _along(correlate1d, input, weights, output, cval, told)
 
 
-def _along(function: Any, given: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
+def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
     """`correlate1d`; of complex numbers by parts."""
-    image = arguments.image(given, complex_too=True)
+    this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
+    image = this.image
     if image.dtype.kind == "c" or weights.dtype.kind == "c":
         if weights.dtype.kind == "c":
             weights = weights.conj().astype(np.complex128, copy=False)
         return by_parts(function, image, weights, output, cval, told)
-    line_weights = _numbers(weights)
-    if line_weights.ndim != 1 or not line_weights.size:
+    window = _numbers(weights)
+    if window.ndim != 1 or not window.size:
         raise ArgumentError(f"no filter weights given: weights must have one axis and an element, got {shown(weights)}")
     line = Line(
         arguments.one_axis(told["axis"], image.ndim, told["channel_axis"]),
-        arguments.before(line_weights.size, told["origin"]),
+        arguments.before(window.size, told["origin"]),
         arguments.mode(told["mode"]),
-        line_weights.tobytes(),
+        window.tobytes(),
     )
-    return separable(image, arguments.result(output, image), (line,),
-                     settings(cval, told["saturate"], told["precision"]))  # fmt: skip
+    return filtered(this, (line,), settings(cval, told["saturate"], told["precision"], this.periods))
+
+
+def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
+    """Passes along axes, of what is there of an image."""
+    found = separable(this.image, arguments.result(this.output, this.image), lines, told)
+    if this.propagating is None:
+        return found
+
+    def counts(ones: np.ndarray) -> np.ndarray:
+        return separable(ones, arguments.result(None, ones), tuple(map(counted, lines)), Settings())
+
+    return this.spread(found, counts)
 
 
 def _numbers(weights: Any) -> np.ndarray:
@@ -158,12 +186,13 @@ def _numbers(weights: Any) -> np.ndarray:
 def correlate(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along several axes, a drop-in replacement of `scipy.ndimage.correlate`.
 
     Parameters
     ----------
-    input, output, mode, cval, saturate, precision
+    input, output, mode, cval, saturate, precision, nan_policy, mask, min_periods
         As in `correlate1d`.
     weights : array_like
         The window, with as many axes as it moves along.
@@ -198,7 +227,10 @@ def correlate(
            [2, 2, 2],
            [1, 2, 1]], dtype=uint8)
     """
-    told = dict(mode=mode, origin=origin, axes=axes, channel_axis=channel_axis, saturate=saturate, precision=precision)
+    told = {
+        "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
     weights = np.asarray(weights)
     if weights.dtype.kind == "c":
         weights = weights.conj()
@@ -208,12 +240,13 @@ def correlate(
 def convolve(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Convolution along several axes, a drop-in replacement of `scipy.ndimage.convolve`.
 
     Parameters
     ----------
-    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision
+    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask, min_periods
         As in `correlate`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -234,14 +267,18 @@ def convolve(
            [4, 5, 6],
            [7, 8, 9]])
     """
-    told = dict(mode=mode, origin=origin, axes=axes, channel_axis=channel_axis, saturate=saturate, precision=precision)
+    told = {
+        "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
     return _over(convolve, input, np.asarray(weights), output, cval, told, True)
 
 
 def _over(
-    function: Any, given: Any, weights: np.ndarray, output: Any, cval: Any, told: dict, turned: bool
+    function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict, turned: bool
 ) -> np.ndarray:  # fmt: skip
-    image = arguments.image(given, complex_too=True)
+    this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
+    image = this.image
     if image.dtype.kind == "c" or weights.dtype.kind == "c":
         return by_parts(function, image, weights, output, cval, told)
     axes = arguments.axes(told["axes"], image.ndim, told["channel_axis"])
@@ -258,12 +295,17 @@ def _over(
         window = np.ascontiguousarray(window[(slice(None, None, -1),) * window.ndim])
         origins = [-one - (size % 2 == 0) for one, size in zip(origins, window.shape, strict=True)]
     sizes = zip(axes, window.shape, origins, strict=True)
-    windows = [Axis(axis, size, arguments.before(size, one), boundary) for axis, size, one in sizes]
-    result, told_ = arguments.result(output, image), settings(cval, told["saturate"], told["precision"])
+    windows = tuple(Axis(axis, size, arguments.before(size, one), boundary) for axis, size, one in sizes)
+    result = arguments.result(this.output, image)
+    told_ = settings(cval, told["saturate"], told["precision"], this.periods)
     if not (np.abs(window) > _EPS).any():
         result.target[...] = 0
         return result.deliver()
-    return dense(image, result, tuple(windows), window.tobytes(), told_)
+    found = dense(image, result, windows, window.tobytes(), told_)
+    if this.propagating is None:
+        return found
+    some = (np.abs(window) > _EPS).astype(np.float64).tobytes()
+    return this.spread(found, lambda ones: dense(ones, arguments.result(None, ones), windows, some, Settings()))
 
 
 def by_parts(

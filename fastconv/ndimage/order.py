@@ -215,6 +215,10 @@ def _extremum1d(
     number = arguments.one_axis(axis, x.ndim, channel_axis)
     length = arguments.window_size(size)
     arguments.before(length, origin)
+    if length == 1 and output is not None:  # not the copy of `maximum_filter`: numbers are converted as elsewhere
+        result = arguments.result(output, x)
+        windowed.cast(x, result.target)
+        return result.deliver()
     return extremum(name, input, length, None, None, output, mode, cval, origin, (number,), None, nan_policy, mask,
                     min_periods)  # fmt: skip
 

@@ -11,8 +11,9 @@ import numpy as np
 from ..base.values import shown
 from . import arguments
 from .arguments import ArgumentError
-from .linear import by_parts, settings
-from .sweeps import Line, separable
+from .linear import by_parts, filtered, settings
+from .missing import Given, given
+from .sweeps import Line
 
 __all__ = ["gaussian_filter", "gaussian_filter1d", "uniform_filter", "uniform_filter1d"]
 
@@ -66,13 +67,14 @@ def _gaussian(sigma: Any, order: Any, truncate: Any, radius: Any) -> bytes:
 def gaussian_filter1d(
     input: Any, sigma: float, axis: int = -1, order: int = 0, output: Any = None, mode: str = "reflect",
     cval: float = 0.0, truncate: float = 4.0, *, radius: int | None = None, channel_axis: int | None = None,
-    saturate: bool = False, precision: str | None = None,
+    saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
+    min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Gaussian smoothing along one axis, a drop-in replacement of `scipy.ndimage.gaussian_filter1d`.
 
     Parameters
     ----------
-    input, axis, output, mode, cval, channel_axis, saturate, precision
+    input, axis, output, mode, cval, channel_axis, saturate, precision, nan_policy, mask, min_periods
         As in `correlate1d`.
     sigma : float
         Standard deviation, in elements.
@@ -99,20 +101,22 @@ def gaussian_filter1d(
     >>> ndimage.gaussian_filter1d([1.0, 2.0, 3.0, 4.0, 5.0], 1).round(4)
     array([1.427 , 2.0678, 3.    , 3.9322, 4.573 ])
     """
-    return _gaussians(input, (sigma,), (order,), output, (mode,), cval, truncate, (radius,), axis, channel_axis,
-                      saturate, precision)  # fmt: skip
+    this = given(input, output, nan_policy, mask, min_periods)
+    along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
+    return _gaussians(this, along, (sigma,), (order,), (mode,), (radius,), cval, truncate, saturate, precision)
 
 
 def gaussian_filter(
     input: Any, sigma: Any, order: Any = 0, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     truncate: float = 4.0, *, radius: Any = None, axes: Any = None, channel_axis: int | None = None,
-    saturate: bool = False, precision: str | None = None,
+    saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
+    min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Gaussian smoothing, a drop-in replacement of `scipy.ndimage.gaussian_filter`.
 
     Parameters
     ----------
-    input, output, cval, saturate, precision
+    input, output, cval, saturate, precision, nan_policy, mask, min_periods
         As in `correlate1d`.
     sigma, order, mode, radius : one value, or a sequence of one for each axis
         As in `gaussian_filter1d`. An axis whose `sigma` is 0 is left as it is.
@@ -143,48 +147,47 @@ def gaussian_filter(
            [0.084, 0.619, 0.084],
            [0.011, 0.084, 0.011]])
     """
-    image = arguments.image(input, complex_too=True)
-    along = arguments.axes(axes, image.ndim, channel_axis)
-    told = [arguments.per_axis(name, value, len(along))
-            for name, value in (("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius))]  # fmt: skip
-    sigmas, orders, modes, radii = told
+    this = given(input, output, nan_policy, mask, min_periods)
+    along = arguments.axes(axes, this.image.ndim, channel_axis)
+    sigmas, *others = (arguments.per_axis(name, value, len(along)) for name, value in (
+        ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
     kept = [number for number, one in enumerate(sigmas) if one > _SMALLEST_SIGMA]
-    chosen = (tuple(values[number] for number in kept) for values in (sigmas, orders, modes, radii))
-    sigmas_, orders_, modes_, radii_ = chosen
-    return _gaussians(image, sigmas_, orders_, output, modes_, cval, truncate, radii_,
-                      tuple(along[number] for number in kept), None, saturate, precision)  # fmt: skip
+    chosen = [tuple(values[number] for number in kept) for values in (along, sigmas, *others)]
+    return _gaussians(this, *chosen, cval, truncate, saturate, precision)
 
 
 def _gaussians(
-    input: Any, sigmas: tuple, orders: tuple, output: Any, modes: tuple, cval: Any, truncate: Any, radii: tuple,
-    axes: Any, channel_axis: Any, saturate: Any, precision: Any,
+    this: Given, axes: tuple, sigmas: tuple, orders: tuple, modes: tuple, radii: tuple, cval: Any, truncate: Any,
+    saturate: Any, precision: Any,
 ) -> np.ndarray:  # fmt: skip
-    image = arguments.image(input, complex_too=True)
-    if image.dtype.kind == "c":
-        told = dict(truncate=truncate, radii=radii, axes=axes, channel_axis=channel_axis, saturate=saturate,
-                    precision=precision, sigmas=sigmas, orders=orders, modes=modes)  # fmt: skip
-
-        def of_real(part: Any, weights: Any, output: Any, cval: Any, **told: Any) -> np.ndarray:
-            return _gaussians(part, output=output, cval=cval, **told)
-
-        return by_parts(of_real, image, np.ones(0), output, cval, told)
-    along = axes if isinstance(axes, tuple) else (arguments.one_axis(axes, image.ndim, channel_axis),)
     lines = []
-    for axis, sigma, order, mode, radius in zip(along, sigmas, orders, modes, radii, strict=True):
+    for axis, sigma, order, mode, radius in zip(axes, sigmas, orders, modes, radii, strict=True):
         weights = _gaussian(sigma, order, truncate, radius)
         lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
-    return separable(image, arguments.result(output, image), tuple(lines), settings(cval, saturate, precision))
+    return _passes(this, tuple(lines), cval, saturate, precision)
+
+
+def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, precision: Any) -> np.ndarray:
+    """The passes of real numbers, or of the parts of complex ones."""
+    if this.image.dtype.kind != "c":
+        return filtered(this, lines, settings(cval, saturate, precision, this.periods))
+
+    def of_real(part: Any, weights: Any, output: Any, cval: Any) -> np.ndarray:
+        return filtered(Given(part, 0, output), lines, settings(cval, saturate, precision))
+
+    return by_parts(of_real, this.image, np.ones(0), this.output, cval, {})
 
 
 def uniform_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
+    min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Means of a window along one axis, a drop-in replacement of `scipy.ndimage.uniform_filter1d`.
 
     Parameters
     ----------
-    input, axis, output, mode, cval, origin, channel_axis, saturate, precision
+    input, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods
         As in `correlate1d`.
     size : int
         Elements of the window.
@@ -210,22 +213,23 @@ def uniform_filter1d(
     >>> ndimage.uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
-    image = arguments.image(input, complex_too=True)
+    this = given(input, output, nan_policy, mask, min_periods)
     if size < 1:
         raise ArgumentError(f"incorrect filter size: size must be at least 1, got {shown(size)}")
-    return _uniforms(image, (size,), (arguments.one_axis(axis, image.ndim, channel_axis),), output, (mode,), cval, (origin,),
-                     saturate, precision)  # fmt: skip
+    along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
+    return _uniforms(this, along, (size,), (origin,), (mode,), cval, saturate, precision)
 
 
 def uniform_filter(
     input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
+    min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Means of windows, a drop-in replacement of `scipy.ndimage.uniform_filter`.
 
     Parameters
     ----------
-    input, output, cval, saturate, precision
+    input, output, cval, saturate, precision, nan_policy, mask, min_periods
         As in `correlate1d`.
     size, mode, origin : one value, or a sequence of one for each axis
         As in `uniform_filter1d`.
@@ -257,28 +261,20 @@ def uniform_filter(
            [1, 1, 1],
            [1, 1, 1]])
     """
-    image = arguments.image(input, complex_too=True)
-    along = arguments.axes(axes, image.ndim, channel_axis)
-    sizes, origins, modes = (arguments.per_axis(name, value, len(along))
-                             for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
+    this = given(input, output, nan_policy, mask, min_periods)
+    along = arguments.axes(axes, this.image.ndim, channel_axis)
+    sizes, *others = (arguments.per_axis(name, value, len(along))
+                      for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
     kept = [number for number, one in enumerate(sizes) if one > 1]
-    chosen = [tuple(values[number] for number in kept) for values in (sizes, along, modes, origins)]
-    return _uniforms(image, chosen[0], chosen[1], output, chosen[2], cval, chosen[3], saturate, precision)
+    chosen = [tuple(values[number] for number in kept) for values in (along, sizes, *others)]
+    return _uniforms(this, *chosen, cval, saturate, precision)
 
 
 def _uniforms(
-    image: np.ndarray, sizes: tuple, axes: tuple, output: Any, modes: tuple, cval: Any, origins: tuple, saturate: Any,
-    precision: Any,
+    this: Given, axes: tuple, sizes: tuple, origins: tuple, modes: tuple, cval: Any, saturate: Any, precision: Any
 ) -> np.ndarray:  # fmt: skip
-    if image.dtype.kind == "c":
-        told = dict(sizes=sizes, axes=axes, modes=modes, origins=origins, saturate=saturate, precision=precision)
-
-        def of_real(part: Any, weights: Any, output: Any, cval: Any, **told: Any) -> np.ndarray:
-            return _uniforms(part, output=output, cval=cval, **told)
-
-        return by_parts(of_real, image, np.ones(0), output, cval, told)
     lines = []
     for axis, size, mode, origin in zip(axes, sizes, modes, origins, strict=True):
         number = arguments.window_size(size)
         lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
-    return separable(image, arguments.result(output, image), tuple(lines), settings(cval, saturate, precision))
+    return _passes(this, tuple(lines), cval, saturate, precision)

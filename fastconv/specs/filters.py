@@ -46,7 +46,8 @@ class Pass(NamedTuple):
     order: str = "products"
     """How they are added up: "products", with least rounding, or "window", without those of no weight, as SciPy does along
     several axes; "box", sums of parts of a window whose weights are all `scale`; in SciPy's order "listed", "even" or
-    "odd" along one axis, else "listed window"."""
+    "odd" along one axis, else "listed window". Or "variance", of a window of equal weights: `scale` is how many elements
+    fewer it is divided by, and `weights` say "root" for its square root."""
     scale: float = 1.0
 
     def array(self) -> np.ndarray:
@@ -54,6 +55,31 @@ class Pass(NamedTuple):
         if self.weights:
             return np.frombuffer(self.weights, np.float64).reshape(self.shape)
         return np.full(self.shape, self.scale)
+
+
+class Problem(NamedTuple):
+    """A sweep over images of one layout."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    out_strides: tuple[int, ...]
+    dtype: np.dtype
+    out_dtype: np.dtype
+    computed: np.dtype
+    """float32 or float64."""
+    axes: tuple[Axis, ...]
+    passes: tuple[Pass, ...]
+    """One of any axes; or two, of one axis each."""
+    cval: float = 0.0
+    rule: str = "cast"
+    """How numbers become the result's (`bands.storer`)."""
+    between: str = ""
+    """The dtype that numbers are stored as between two passes, if not the computed one."""
+    factors: bool = False
+    """Whether two passes are factors of one window: then the first sees the constant beyond the rims, too."""
+    periods: int = 0
+    """If not 0, NaN are left out: sums are divided by those of the weights of what is there, and are NaN where that is
+    less than so many elements."""
 
 
 class Arithmetic(NamedTuple):

@@ -201,10 +201,13 @@ def row_loader(source: str, target: str, present: bool) -> Any:
         inner, before, columns = at(geometry, INNER), at(geometry, COLUMN_BEFORE), at(geometry, COLUMNS)
         step, inner_step = at(geometry, COLUMN_STEP), at(geometry, INNER_STEP)
         if start < 0:
+            there = fill == fill
             for k in range(count * inner):
-                put(row, to + k, fill)
                 if present:
-                    put(row, to + apart + k, one)
+                    put(row, to + apart + k, one if there else zero)
+                    put(row, to + k, fill if there else zero)
+                else:
+                    put(row, to + k, fill)
             return
         low = min(max(before - first, 0), count)
         high = max(low, min(before + columns - first, count))

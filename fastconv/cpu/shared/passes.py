@@ -54,7 +54,7 @@ def sums(order: str, dtype: str) -> Any:
 
 @lru_cache(maxsize=32)
 def settled(source: str, target: str) -> Any:
-    """A pass: quotients by the first weight, as they would be read again after they were stored as `target`."""
+    """A pass in place: quotients by the first weight, as they are read again after they were stored as `target`."""
     name = "uint8" if target == "bool" else target
     settle, back = settler(source, target, "cast"), converter(name, source)
 
@@ -62,9 +62,27 @@ def settled(source: str, target: str) -> Any:
     def settle_all(band, place, offsets, weights, first, taps, to, count):
         divisor = at(weights, first)
         for i in range(count):
-            put(band, to + i, back(settle(at(band, place + i) / divisor)))
+            put(band, to + i, back(settle(at(band, to + i) / divisor)))
 
     return settle_all
+
+
+@lru_cache(maxsize=4)
+def quotients(dtype: str) -> Any:
+    """A pass in place: sums divided by those of the weights of what was there, at `place`; times all weights.
+
+    What lies at the first offset counts the elements that were there: NaN where there are fewer than the second weight.
+    """
+    nothing = np.dtype(dtype).type(np.nan)
+
+    @jit(key=(dtype,))
+    def all_quotients(band, place, offsets, weights, first, taps, to, count):
+        counts, total, least = at(offsets, 2 * first), at(weights, first), at(weights, first + 1)
+        for i in range(count):
+            value = at(band, to + i) / at(band, place + i) * total
+            put(band, to + i, nothing if at(band, counts + i) < least else value)
+
+    return all_quotients
 
 
 # -- the kernel ----------------------------------------------------------------------------------------------
@@ -90,7 +108,7 @@ FILL_COLUMNS, FILL_ROWS = range(2)
 
 
 @kernel
-def sweep(x, out, tables, geometry, load, store, steps, offsets, weights, fill, result, scratches):
+def sweep(x, out, tables, geometry, load, store, steps, offsets, weights, fill, result, apart, scratches):
     """Load each band of an image, make the passes over it, and store what then lies in scratch at `result`.
 
     `x` and `out` are bytes, `steps` the numbers of each `Step`. Two constants are in `fill`: the image's, outside, and
@@ -110,7 +128,7 @@ def sweep(x, out, tables, geometry, load, store, steps, offsets, weights, fill, 
         row0, col0 = band * count, task % blocks * block
         rows, width_ = min(count, height - row0), min(block, columns - col0)
         scratch = scratches[numba.get_thread_id()]
-        bands.load_band(load, x, tables, geometry, lead, row0, rows, col0, width_, outside, scratch, 0, 0)
+        bands.load_band(load, x, tables, geometry, lead, row0, rows, col0, width_, outside, scratch, 0, apart)
         for number in range(0, 6 * passes, 6):
             address, source, target = at(steps, number), at(steps, number + 1), at(steps, number + 2)
             size = (rows + at(steps, number + 5)) * pitch
