@@ -17,9 +17,6 @@ from ..specs.boundary import Boundary
 from ..specs.windows import separately, windows
 from .algorithms import order_columns, order_network, order_ranked, order_running, order_taps
 
-#: The empty mask of kernels: nothing is left out.
-NO_MASK = np.zeros((0, 0, 0), np.uint8)
-
 
 class Problem(NamedTuple):
     """Windows over an array that has elements."""
@@ -106,7 +103,7 @@ def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray) -> None:
     if name == "network":
         prepared.run(flat, target, found)
     else:
-        prepared.run(flat, NO_MASK, target, found, False)
+        prepared.run(flat, target, found)
     if found[0]:
         largest = np.empty_like(out)
         extremum(problem, "max", x, largest)
@@ -120,21 +117,10 @@ def _medians(problem: Problem, least: int) -> tuple[tuple[int, int, int], order_
     return seen.shape, order_ranked.Prepared(seen, members, problem.dtype, -1, problem.constant, least)
 
 
-def median_of_present(
-    problem: Problem, least: int, x: np.ndarray, mask: np.ndarray | None, omit: bool, out: np.ndarray
-) -> None:
-    """Write the median of what is there to `out`: without NaN if `omit`, and without what the mask, uint8, marks. Of
-    windows that have fewer than `least` elements it is NaN, of integers 0."""
-    shape, prepared = _medians(problem, max(1, least))
-    marked = NO_MASK if mask is None else mask.reshape(shape)
-    found = np.zeros(1, np.uint8)
-    prepared.run(x.reshape(shape), marked, out.reshape(shape), found, omit)
-    if found[0] and not omit:
-        largest, shown = np.empty_like(out), x
-        if mask is not None:
-            shown = np.where(mask, 0, x).astype(x.dtype)
-        extremum(problem, "max", shown, largest)
-        np.copyto(out, np.nan, where=np.isnan(largest))
+def median_of_present(problem: Problem, least: int, x: np.ndarray, out: np.ndarray) -> None:
+    """Write the median of what is no NaN to `out`; NaN for windows that have fewer than `least` such elements."""
+    shape, prepared = _medians(problem, least)
+    prepared.run(x.reshape(shape), out.reshape(shape), np.zeros(1, np.uint8), omit=True)
 
 
 def elements(problem: Problem) -> int:

@@ -79,8 +79,11 @@ def _steps(
         raise TypeError(f"Complex output type not supported: output has dtype {output.dtype}")
     result = arguments.result(output if isinstance(output, np.ndarray) else bool, given)
     if x.size:
+        if not x.ndim:  # an image without axes, as one with an axis of one element
+            x, members, before = x.reshape(1), members.reshape(1), (0,)
+            where = None if where is None else where.reshape(1)
         made = _repeated(x, members, before, count, where, bool(border_value), "max" if dilates else "min")
-        np.copyto(result.target, made.view(bool), casting="unsafe")
+        np.copyto(result.target, made.view(bool).reshape(given.shape), casting="unsafe")
     return result.deliver()
 
 

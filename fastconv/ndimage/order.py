@@ -11,8 +11,9 @@ import numpy as np
 
 from ..base.values import shown
 from ..functional.device import orders
-from . import arguments, windowed
+from . import arguments, missing, windowed
 from .arguments import ArgumentError
+from .missing import Given
 from .windowed import Window
 
 __all__ = [
@@ -113,9 +114,19 @@ def _again(
 # -- maxima and minima ---------------------------------------------------------------------------------------
 
 
-def _real(input: Any) -> np.ndarray:
-    """The image; the data of a masked array."""
-    return arguments.image(input.data if isinstance(input, np.ma.MaskedArray) else input)
+def _given(input: Any, output: Any, nan_policy: Any, mask: Any, min_periods: Any) -> Given:
+    """The image, of real numbers, and what is left out of it."""
+    found = missing.given(input, output, nan_policy, mask, min_periods)
+    if found.image.dtype.kind == "c":
+        raise TypeError(f"Complex type not supported: input has dtype {found.image.dtype}")
+    return found
+
+
+def _delivered(made: np.ndarray, given: Given, window: Window, result: Any) -> np.ndarray:
+    """The result of a filter that leaves elements out."""
+    given.spread(made, windowed.seen(window))
+    windowed.cast(made, result.target)
+    return result.deliver()
 
 
 def extremum(
@@ -143,9 +154,9 @@ def extremum(
             size, members = members.shape, None
     elif size is None:
         raise ArgumentError("no footprint provided: size or footprint must be given")
-    x = _real(input)
-    missing = windowed.missing(name, input, nan_policy, mask, min_periods)
-    result = arguments.result(output, x)
+    given = _given(input, output, nan_policy, mask, min_periods)
+    x = given.image
+    result = arguments.result(given.output, x)
     over = arguments.axes(axes, x.ndim, channel_axis)
     if members is None:
         sizes = [int(one) if one > 1 else 1 for one in arguments.per_axis("size", size, len(over))]
@@ -165,10 +176,9 @@ def extremum(
     else:
         window = _whole(x.ndim, over, members, origins, modes[:1], heights)
     value = arguments.fill_value(cval)
-    if missing is not None:
-        if heights is not None:
-            raise ValueError("missing pixels are left out of flat windows only: structure must be None")
-        return windowed.extremum_of_present(x, result, window, value, name, missing)
+    if given.periods:
+        made = windowed.extremum_of_present(x, window, value, name, given.periods)
+        return _delivered(made, given, window, result)
     return windowed.extremum(x, result, window, value, name)
 
 
@@ -211,11 +221,11 @@ def _extremum1d(
     name: str, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any, channel_axis: Any,
     nan_policy: str, mask: Any, min_periods: int,
 ) -> np.ndarray:  # fmt: skip
-    x = _real(input)
-    number = arguments.one_axis(axis, x.ndim, channel_axis)
+    number = arguments.one_axis(axis, np.ndim(input), channel_axis)
     length = arguments.window_size(size)
     arguments.before(length, origin)
     if length == 1 and output is not None:  # not the copy of `maximum_filter`: numbers are converted as elsewhere
+        x = _given(input, output, nan_policy, mask, min_periods).image
         result = arguments.result(output, x)
         windowed.cast(x, result.target)
         return result.deliver()
@@ -252,9 +262,10 @@ def maximum_filter1d(
         "propagate": a NaN is the result of each window that sees it, and of no other; "omit": NaN are left out;
         "raise": a NaN is a ValueError.
     mask : array_like of bool, optional
-        True where an element is left out; a masked array carries its own.
+        True where an element is left out; a masked array carries its own. The result of integers then is float64,
+        if `output` does not say otherwise.
     min_periods : int
-        A window with fewer elements that are not left out gives NaN, or 0 of integers. Outside nothing is left out.
+        A window with fewer elements that are not left out gives NaN.
 
     Returns
     -------
@@ -400,8 +411,8 @@ def _ranked(
         made = _ranked(which, half.astype(np.float32), size, footprint, result.array, mode, cval, origin, axes,
                        channel_axis, nan_policy, mask, min_periods)  # fmt: skip
         return made.astype(np.float16) if output is None else made
-    x = _real(input)
-    missing = windowed.missing(which[0], input, nan_policy, mask, min_periods)
+    given = _given(input, output, nan_policy, mask, min_periods)
+    x = given.image
     over = arguments.axes(axes, x.ndim, channel_axis)
     if footprint is None:
         if size is None:
@@ -415,12 +426,13 @@ def _ranked(
     count = int(members.sum())
     rank = _rank(which, count)
     value = arguments.fill_value(cval)
-    is_end = missing is None and rank in (0, count - 1)
+    is_end = not given.periods and rank in (0, count - 1)
     modes = arguments.modes(mode, len(over)) if is_end and members.all() else [arguments.one_mode(mode)] * len(over)
-    result = arguments.result(output, x)
+    result = arguments.result(given.output, x)
     window = _whole(x.ndim, over, members, origins, modes)
-    if missing is not None:
-        return windowed.median_of_present(x, result, window, value, missing)
+    if given.periods:
+        made = windowed.median_of_present(x, window, value, given.periods)
+        return _delivered(made, given, window, result)
     if is_end:
         window = window._replace(whole=not members.all())
         return windowed.extremum(x, result, window, value, "max" if rank else "min")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -165,7 +165,8 @@ def _not_flat(x: np.ndarray, result: Result, window: Window, cval: float, name: 
         what, ready = _problem(x, window._replace(footprint=others), cval)
         orders().extremum(what, name, ready, made, heights.tobytes())
         (np.maximum if name == "max" else np.minimum)(best, made, out=best)
-    cast(best, result.target)
+    # The bytes of bools are kept as they are, as in SciPy: an opening's dilation goes on with them.
+    cast(best, result.target.view(np.uint8) if result.target.dtype == np.bool_ else result.target)
     return result.deliver()
 
 
@@ -194,59 +195,20 @@ def rank(x: np.ndarray, result: Result, window: Window, cval: float, number: int
     return _delivered(made, result)
 
 
-# -- missing pixels ------------------------------------------------------------------------------------------
+# -- elements that are left out ------------------------------------------------------------------------------
 
 
-class Missing(NamedTuple):
-    """What is left out of windows."""
-
-    omit: bool
-    """Whether NaN are."""
-    mask: np.ndarray | None
-    """Bools of the image's shape, True where an element is; None: nowhere."""
-    least: int
-    """Elements of a window that must be there; of others the result is NaN, or 0 of an integer."""
-
-
-def missing(name: str, x: Any, nan_policy: str, mask: Any, min_periods: Any) -> Missing | None:
-    """What is left out, from the arguments that say it; None if nothing is."""
-    if nan_policy not in ("propagate", "omit", "raise"):
-        raise ValueError(f"nan_policy must be 'propagate', 'omit' or 'raise', got {nan_policy!r}")
-    if not isinstance(min_periods, int | np.integer) or min_periods < 1:
-        raise ValueError(f"min_periods must be an integer of at least 1, got {min_periods!r}")
-    array = np.asarray(x)
-    is_float = array.dtype.kind == "f"
-    if nan_policy == "raise" and is_float and np.isnan(array if mask is None else array[~np.asarray(mask, bool)]).any():
-        raise ValueError(f"input of {name} contains NaN, and nan_policy is 'raise'")
-    if isinstance(x, np.ma.MaskedArray) and mask is None and x.mask is not np.ma.nomask:
-        mask = np.ma.getmaskarray(x)
-    if mask is not None:
-        mask = np.asarray(mask, bool)
-        if mask.shape != array.shape:
-            raise ValueError(f"mask must have the input's shape {array.shape}, got {mask.shape}")
-        if not mask.any():
-            mask = None
-    omit = nan_policy == "omit" and is_float
-    if mask is None and not omit and min_periods == 1:
-        return None
-    return Missing(omit, mask, int(min_periods))
-
-
-def _enough(x: np.ndarray, absent: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
-    """Which windows have at least so many elements that are there."""
-    present = (~absent).astype(np.uint8)
-    outside = 0 if x.dtype.kind == "f" and np.isnan(cval) else 1
+def _enough(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
+    """Which windows have at least so many elements that are not NaN; the constant outside counts, too."""
+    present, outside = ~np.isnan(x), int(cval == cval)
     if least == 1:
-        what, ready = _problem(present, window._replace(heights=None), outside)
-        any_there = np.empty(x.shape, np.uint8)
-        orders().extremum(what, "max", ready, any_there)
-        return any_there != 0
-    tables = [
-        sources(mode, length, first, size - 1 - first)
-        for mode, length, size, first in zip(window.modes, x.shape, window.sizes, window.before, strict=True)
-    ]
+        found = Result(np.empty(x.shape, np.uint8), ())
+        return extremum(present.view(np.uint8), found, window._replace(heights=None), outside, "max") != 0
     extended, inside = present.astype(np.int64), np.ones((1,) * x.ndim, bool)
-    for axis, table in enumerate(tables):
+    for axis, (mode, length, size, first) in enumerate(
+        zip(window.modes, x.shape, window.sizes, window.before, strict=True)
+    ):
+        table = sources(mode, length, first, size - 1 - first)
         extended = np.take(extended, np.maximum(table, 0), axis)
         inside = inside & (table >= 0).reshape([-1 if number == axis else 1 for number in range(x.ndim)])
     extended = np.where(inside, extended, outside)
@@ -254,45 +216,40 @@ def _enough(x: np.ndarray, absent: np.ndarray, window: Window, cval: float, leas
         views = np.lib.stride_tricks.sliding_window_view(extended, window.sizes)
         return views[..., window.footprint].sum(-1) >= least
     for axis, size in enumerate(window.sizes):
-        sums = np.cumsum(extended, axis)
-        sums = np.insert(sums, 0, 0, axis)
+        sums = np.insert(np.cumsum(extended, axis), 0, 0, axis)
         length = sums.shape[axis] - size
         extended = np.take(sums, range(size, size + length), axis) - np.take(sums, range(length), axis)
     return extended >= least
 
 
-def extremum_of_present(
-    x: np.ndarray, result: Result, window: Window, cval: float, name: str, what: Missing
-) -> np.ndarray:  # fmt: skip
-    """The "max" or "min" of what is there in windows."""
-    if not x.size:
-        return result.deliver()
-    absent = np.zeros(x.shape, bool) if what.mask is None else what.mask
-    if what.omit:
-        absent = absent | np.isnan(x)
-    dtype = computed(x)
-    if dtype.kind == "f":
-        loses = -np.inf if name == "max" else np.inf
-    else:
-        loses = np.iinfo(dtype).min if name == "max" else np.iinfo(dtype).max
-    filled = np.where(absent, dtype.type(loses), x).astype(dtype)
-    outside = loses if what.omit and dtype.kind == "f" and np.isnan(cval) else cval
-    made = np.empty(x.shape, dtype)
-    extremum(filled, Result(made, ()), window, float(outside), name)
-    made[~_enough(x, absent, window, cval if what.omit else 0.0, what.least)] = np.nan if dtype.kind == "f" else 0
-    cast(made, result.target)
-    return result.deliver()
+def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, least: int) -> np.ndarray:
+    """The "max" or "min" of what is no NaN in windows of an image of floats; NaN where that is less than `least`."""
+    loses = -np.inf if name == "max" else np.inf
+    made = Result(np.empty(x.shape, x.dtype), ())
+    if x.size:
+        filled = np.where(np.isnan(x), x.dtype.type(loses), x)
+        extremum(filled, made, window, loses if cval != cval else cval, name)
+        made.array[~_enough(x, window, cval, least)] = np.nan
+    return made.array
 
 
-def median_of_present(x: np.ndarray, result: Result, window: Window, cval: float, what: Missing) -> np.ndarray:
-    """The median of what is there in windows."""
-    if not x.size:
-        return result.deliver()
-    this, ready = _problem(x, window, cval)
-    made = np.empty(this.shape, this.dtype)
-    mask = None if what.mask is None else np.ascontiguousarray(what.mask).view(np.uint8)
-    orders().median_of_present(this, what.least, ready, mask, what.omit, made)
-    return _delivered(made, result)
+def median_of_present(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
+    """The median of what is no NaN in windows of an image of floats; NaN where that is less than `least`."""
+    made = np.empty(x.shape, x.dtype)
+    if x.size:
+        what, ready = _problem(x, window, cval)
+        orders().median_of_present(what, least, ready, made)
+    return made
+
+
+def seen(window: Window) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of an image of ones and zeros: 1 where a window sees a one."""
+
+    def windows(marks: np.ndarray) -> np.ndarray:
+        found = Result(np.empty(marks.shape, marks.dtype), ())
+        return extremum(marks, found, window._replace(heights=None), 0.0, "max")
+
+    return windows
 
 
 def along(ndim: int, axes: Sequence[int], values: Sequence[Any], others: Any) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ is looked for from the group that had the last one. What it changes over a histo
 many values there can be, so numbers of 64 bits are as good as bytes, and the memory of a set stays in the first-level
 cache.
 
-Elements that are left out (NaN, masked) are in no set; the rank then is that of the median of those that are there.
+NaN that are left out are in no set; the rank then is that of the median of those that are there.
 
 Loop order: a task is a block of results; a row after the other, from the left. MEASURED
 
@@ -42,7 +42,7 @@ GROUP = 1024
 BLOCK = 1 << 15
 #: Bits of a digit that sorting looks at: 2,048 counters are 16 KiB.
 DIGIT = 11
-#: The place of an element that is left out.
+#: The place of a NaN that is left out.
 MISSING = (1 << 32) - 1
 #: How bits become keys that compare as the values do.
 UNSIGNED, SIGNED, FLOAT = range(3)
@@ -77,16 +77,16 @@ class Prepared:
         self._sizes = 2 * size + line, 3 * size, groups * (GROUP // 64), groups + 1 + (1 << DIGIT)
         self._launch = Launch(_kernel(dtype.itemsize), 50.0 * planes * h * length * len(found))
 
-    def run(self, x: np.ndarray, mask: np.ndarray, out: np.ndarray, found: np.ndarray, omit: bool) -> None:
-        """Filter `x` into `out`, both of shape `windows.shape`; where the mask, if not empty, is not 0, elements are
-        left out, and NaN if `omit`. If there are any NaN, ``found[0]`` becomes 1."""
+    def run(self, x: np.ndarray, out: np.ndarray, found: np.ndarray, omit: bool = False) -> None:
+        """Filter `x` into `out`, both of shape `windows.shape`; NaN are left out if `omit`. If there are any,
+        ``found[0]`` becomes 1."""
         threads = masked_threads()
         kinds = self.bits, np.dtype(np.uint32), np.dtype(np.uint64), np.dtype(np.int64)
         scratches = [
             buffer(f"order {number}", (threads, size), kind)
             for number, (size, kind) in enumerate(zip(self._sizes, kinds, strict=True))
         ]
-        self._launch.call(x.view(self.bits), mask, out.view(self.bits), found, int(omit), *self._arguments, *scratches)
+        self._launch.call(x.view(self.bits), out.view(self.bits), found, int(omit), *self._arguments, *scratches)
 
 
 def _block(taps: int, kh: int, kw: int, h: int, w: int, step: int) -> tuple[int, int]:
@@ -153,13 +153,13 @@ def _kernel(itemsize: int) -> Any:
 
     @kernel(key=(itemsize,))
     def _ranked(
-        x, mask, out, found, omit, seen, rows, pixels, runs, constant, nothing, sizes, all_keys, all_places, all_bits,
+        x, out, found, omit, seen, rows, pixels, runs, constant, nothing, sizes, all_keys, all_places, all_bits,
         all_counts,
     ):  # fmt: skip
         planes, h, length = out.shape
         step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         line, size, kind, rank, least, lanes = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10], sizes[11]
-        flat, flat_mask, flat_out = simd.flat(x), simd.flat(mask), simd.flat(out)
+        flat, flat_out = simd.flat(x), simd.flat(out)
         taps, flat_runs, turns, one_bit = seen.shape[1], simd.flat(runs), runs.size, np.uint64(1)
         bands, beside = (h + high - 1) // high, (length + wide - 1) // wide
         for job in prange(planes * bands * beside):
@@ -186,10 +186,6 @@ def _kernel(itemsize: int) -> Any:
                             missing = omit != 0
                             found[0] = 1
                             one = every ^ top  # a NaN that is larger than all else
-                        if flat_mask.size and start >= 0:
-                            pixel = pixels[(j0 + e) // step]
-                            if pixel >= 0:
-                                missing |= flat_mask[start + pixel * step + (j0 + e) % step] != 0
                         if missing:
                             place_of[begin + e] = MISSING
                             continue
