@@ -33,7 +33,7 @@ def _image(input: Any) -> np.ndarray:
     array = arguments.image(array)
     if array.dtype == np.bool_ and array.flags.carray:
         return array.view(np.uint8)
-    return np.ascontiguousarray(array != 0).view(np.uint8)
+    return np.ascontiguousarray(array != 0).view(np.uint8).reshape(array.shape)
 
 
 def _placed(structure: Any, origin: Any, ndim: int, axes: tuple[int, ...]) -> tuple[np.ndarray, list[int]]:
