@@ -6,8 +6,8 @@
 
 The last filtered axis is a row's pixels, the axis before it the rows, all others are planes, of which a window sees
 several. Axes behind the last filtered one are the elements of a pixel (channels last), or, where they are many, the
-row. `plane`, `row` and `pixel` are tables that hold the boundary mode: each tells which element stands at a place of
-the extended axis, or -1 for the constant.
+row. `plane`, `row` and `pixel` are tables that hold the boundary mode: each tells what stands at a place of the extended
+axis, or -1 for the constant.
 """
 
 from __future__ import annotations
@@ -36,23 +36,18 @@ class Windows(NamedTuple):
     kh: int
     kw: int
     left: int
-    """Pixels of the extended row before its first."""
+    """Elements of the extended row before its first."""
     planes: np.ndarray
     """For each plane, those that the window's taps lie in; int64, planes by taps."""
     rows: np.ndarray
     """The row at each place of the extended axis; int64."""
-    pixels: np.ndarray
-    """The pixel at each place of the extended axis; int64."""
+    columns: np.ndarray
+    """The element of a row at each place of the extended one; int64."""
 
     @property
     def taps(self) -> int:
         """Planes that a window sees."""
         return self.planes.shape[1]
-
-    @property
-    def extended(self) -> int:
-        """Elements of an extended row."""
-        return self.pixels.size * self.step
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +72,8 @@ def windows(
         h, kh, rows = 1, 1, np.zeros(1, np.int64)
     outer = range(max(row, 0))
     planes = _planes([(shape[axis], sizes[axis], tables[axis]) for axis in outer])
-    return Windows((planes.shape[0], h, w * step), step, kh, kw, left, planes, rows, pixels)
+    columns = np.where(pixels[:, None] < 0, -1, pixels[:, None] * step + np.arange(step)).reshape(-1)
+    return Windows((planes.shape[0], h, w * step), step, kh, kw, left * step, planes, rows, columns)
 
 
 def _planes(axes: list[tuple[int, int, np.ndarray]]) -> np.ndarray:

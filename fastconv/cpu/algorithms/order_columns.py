@@ -61,7 +61,7 @@ class Prepared:
         flip = 128 if dtype.kind == "i" else 0
         sizes = [step, kh, kw, windows.left, high, wide, line, rank, flip, simd.lanes(np.uint8)]
         self._arguments = (
-            windows.planes, windows.rows, windows.pixels, np.array(constant, dtype).view(np.uint8)[()],
+            windows.planes, windows.rows, windows.columns, np.array(constant, dtype).view(np.uint8)[()],
             np.array(sizes, np.int64),
         )  # fmt: skip
         self._sizes = taps * (high + kh - 1) * line + (wide + rim) * COLUMN, COLUMN + BINS + 2, BINS
@@ -79,16 +79,16 @@ class Prepared:
 
 
 @jit(forceinline=True)
-def change(columns, column, value, by):
+def change(histograms, column, value, by):
     """Count an element of a column: its fine counts stand behind its coarse ones."""
     here = column * COLUMN
     coarse, fine = here + (value >> 4), here + BINS + value
-    put(columns, coarse, at(columns, coarse) + by)
-    put(columns, fine, at(columns, fine) + by)
+    put(histograms, coarse, at(histograms, coarse) + by)
+    put(histograms, fine, at(histograms, fine) + by)
 
 
 @kernel
-def _columns(x, out, seen, rows, pixels, constant, sizes, all_bytes, all_counts, all_ends):
+def _columns(x, out, seen, rows, columns, constant, sizes, all_bytes, all_counts, all_ends):
     planes, h, length = out.shape
     step, kh, kw, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     line, rank, flip, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
@@ -101,7 +101,7 @@ def _columns(x, out, seen, rows, pixels, constant, sizes, all_bytes, all_counts,
         band, counts, end = (all_bytes[numba.get_thread_id()], all_counts[numba.get_thread_id()],
                              all_ends[numba.get_thread_id()])  # fmt: skip
         plane_of_rows = (high + kh - 1) * line
-        columns = band[taps * plane_of_rows :]
+        histograms = band[taps * plane_of_rows :]
         sums = counts[COLUMN:]
         sums[0] = none
         for t in range(taps):
@@ -109,33 +109,33 @@ def _columns(x, out, seen, rows, pixels, constant, sizes, all_bytes, all_counts,
             for r in range(height + kh - 1):
                 row = rows[i0 + r]
                 start = (there * h + row) * length if there >= 0 and row >= 0 else -1
-                load_line(flat, start, length, step, left, pixels, constant, j0, width + rim, band,
+                load_line(flat, start, length, left, columns, constant, j0, width + rim, band,
                           t * plane_of_rows + r * line, lanes)  # fmt: skip
         for k in range((width + rim) * COLUMN):
-            put(columns, k, np.uint8(0))
+            put(histograms, k, np.uint8(0))
         for t in range(taps):
             for r in range(kh - 1):
                 for e in range(width + rim):
                     value = np.int64(at(band, t * plane_of_rows + r * line + e)) ^ flip
-                    change(columns, e, value, one)
+                    change(histograms, e, value, one)
         for i in range(height):
             for t in range(taps):
                 come = t * plane_of_rows + (i + kh - 1) * line
                 gone = t * plane_of_rows + (i - 1) * line
                 for e in range(width + rim):
-                    change(columns, e, np.int64(at(band, come + e)) ^ flip, one)
+                    change(histograms, e, np.int64(at(band, come + e)) ^ flip, one)
                     if i:
-                        change(columns, e, np.int64(at(band, gone + e)) ^ flip, less)
+                        change(histograms, e, np.int64(at(band, gone + e)) ^ flip, less)
             to = (plane * h + i0 + i) * length + j0
             for channel in range(step):
                 for k in range(COLUMN):
                     put(counts, k, none)
                 for b in range(kw - 1):
-                    plus(counts, 0, columns, (channel + b * step) * COLUMN)
+                    plus(counts, 0, histograms, (channel + b * step) * COLUMN)
                 for k in range(BINS):
                     end[k] = -kw * step  # the column, of this channel's, that fine counts have come to
                 for j in range(channel, width, step):
-                    plus(counts, 0, columns, (j + rim) * COLUMN)
+                    plus(counts, 0, histograms, (j + rim) * COLUMN)
                     coarse = find(counts, 0, rank, sums)
                     wanted = rank - np.int64(at(sums, coarse))
                     fine, last = BINS + coarse * BINS, at(end, coarse)
@@ -144,12 +144,12 @@ def _columns(x, out, seen, rows, pixels, constant, sizes, all_bytes, all_counts,
                         for k in range(BINS):
                             put(counts, fine + k, none)
                         for e in range(j, j + rim + 1, step):
-                            plus(counts, fine, columns, e * COLUMN + place)
+                            plus(counts, fine, histograms, e * COLUMN + place)
                     else:
                         for e in range(last, j, step):
-                            minus(counts, fine, columns, e * COLUMN + place)
-                            plus(counts, fine, columns, (e + rim + step) * COLUMN + place)
+                            minus(counts, fine, histograms, e * COLUMN + place)
+                            plus(counts, fine, histograms, (e + rim + step) * COLUMN + place)
                     put(end, coarse, j)
                     value = coarse * BINS + find(counts, fine, wanted, sums)
                     put(flat_out, to + j, np.uint8(value ^ flip))
-                    minus(counts, 0, columns, j * COLUMN)
+                    minus(counts, 0, histograms, j * COLUMN)

@@ -83,7 +83,7 @@ def prepared(
     return Prepared(
         loops=_kernel(dtype.kind == "f"),
         arguments=(
-            windows.planes, windows.rows, windows.pixels, np.array(distances, np.int64), dtype.type(constant), sizes,
+            windows.planes, windows.rows, windows.columns, np.array(distances, np.int64), dtype.type(constant), sizes,
             micro.address(selection, key, arguments(dtype)),
         ),
         dtype=dtype,
@@ -95,7 +95,7 @@ def prepared(
 @lru_cache(maxsize=2)
 def _kernel(with_nan: bool) -> Any:
     @kernel(key=(with_nan,))
-    def _network(x, out, found, seen, rows, pixels, distances, constant, sizes, network, scratches):
+    def _network(x, out, found, seen, rows, columns, distances, constant, sizes, network, scratches):
         planes, h, length = out.shape
         step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         line, strip, size, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
@@ -113,7 +113,7 @@ def _kernel(with_nan: bool) -> Any:
                     row = rows[i0 + r]
                     start = (there * h + row) * length if there >= 0 and row >= 0 else -1
                     to = (t * (high + kh - 1) + r) * line
-                    load_line(flat, start, length, step, left, pixels, constant, j0, count + rim, band, to, lanes)
+                    load_line(flat, start, length, left, columns, constant, j0, count + rim, band, to, lanes)
                     if with_nan:
                         end = count + rim
                         for q in range(end, (end + lanes - 1) // lanes * lanes):

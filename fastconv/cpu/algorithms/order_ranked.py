@@ -70,7 +70,7 @@ class Prepared:
                  simd.lanes(self.bits)]  # fmt: skip
         constant = np.array(constant, dtype).view(self.bits)
         self._arguments = (
-            windows.planes, windows.rows, windows.pixels, np.array(found, np.int64), self.bits.type(constant),
+            windows.planes, windows.rows, windows.columns, np.array(found, np.int64), self.bits.type(constant),
             self.bits.type(nothing), np.array(sizes, np.int64),
         )  # fmt: skip
         groups = -(-size // GROUP)
@@ -153,7 +153,7 @@ def _kernel(itemsize: int) -> Any:
 
     @kernel(key=(itemsize,))
     def _ranked(
-        x, out, found, omit, seen, rows, pixels, runs, constant, nothing, sizes, all_keys, all_places, all_bits,
+        x, out, found, omit, seen, rows, columns, runs, constant, nothing, sizes, all_keys, all_places, all_bits,
         all_counts,
     ):  # fmt: skip
         planes, h, length = out.shape
@@ -176,7 +176,7 @@ def _kernel(itemsize: int) -> Any:
                     row = rows[i0 + r]
                     start = (there * h + row) * length if there >= 0 and row >= 0 else -1
                     load_line(
-                        flat, start, length, step, left, pixels, constant, j0, width + rim, keys, 2 * size, lanes
+                        flat, start, length, left, columns, constant, j0, width + rim, keys, 2 * size, lanes
                     )
                     begin = (t * (high + kh - 1) + r) * line
                     for e in range(width + rim):

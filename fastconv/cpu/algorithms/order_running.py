@@ -74,7 +74,7 @@ def prepared(windows: Windows, dtype: np.dtype, name: str, constant: Any) -> Pre
     sizes = np.array([step, kh, rim, windows.left, rows, columns, pitch, line, levels, lanes], np.int64)
     return Prepared(
         loops=_kernel(name),
-        arguments=(windows.rows, windows.pixels, offsets, dtype.type(constant), sizes),
+        arguments=(windows.rows, windows.columns, offsets, dtype.type(constant), sizes),
         dtype=dtype,
         scratch=(levels + 1) * pitch + (rows + kh) * line,
         work=16.0 * dtype.itemsize * planes * h * length,
@@ -86,21 +86,31 @@ def _kernel(name: str) -> Any:
     op = {"max": simd.larger, "min": simd.smaller}[name]
 
     @jit(key=(name,), forceinline=True)
-    def across(level, count, terms, step, pitch, levels, rim, band, to, lanes):
-        """Windows of an extended row, which stands in the first level, to ``band[to:]``."""
-        distance, at, there = step, 0, count + rim
-        for _ in range(levels):
-            there -= (RADIX - 1) * distance
-            for q in range(at, at + there, lanes):
-                first = op(simd.load(level, q + distance), simd.load(level, q))
-                second = op(simd.load(level, q + 3 * distance), simd.load(level, q + 2 * distance))
-                simd.store(level, q + pitch, op(second, first))
-            distance, at = distance * RADIX, at + pitch
-        for q in range(0, count, lanes):
-            value = simd.load(level, q + terms[0])
+    def first_level(source, at, begin, end, distance, level, pitch, lanes):
+        """Windows of `RADIX` elements of a row that stands at ``source[at:]``, from `begin` to before `end`."""
+        for q in range(begin, end, lanes):
+            first = op(simd.load(source, at + q + distance), simd.load(source, at + q))
+            second = op(simd.load(source, at + q + 3 * distance), simd.load(source, at + q + 2 * distance))
+            simd.store(level, pitch + q, op(second, first))
+
+    @jit(key=(name,), forceinline=True)
+    def covered(source, at, begin, end, terms, band, to, lanes):
+        """Windows that are made of a few others."""
+        for q in range(begin, end, lanes):
+            value = simd.load(source, at + q + terms[0])
             for t in range(1, terms.size):
-                value = op(simd.load(level, q + terms[t]), value)
+                value = op(simd.load(source, at + q + terms[t]), value)
             simd.store(band, to + q, value)
+
+    @jit(key=(name,), forceinline=True)
+    def higher_levels(level, there, distance, pitch, levels, lanes):
+        """Windows of RADIX**2 elements, and so on."""
+        at = pitch
+        for _ in range(1, levels):
+            distance *= RADIX
+            there -= (RADIX - 1) * distance
+            first_level(level, at, 0, there, distance, level, at + pitch, lanes)
+            at += pitch
 
     @jit(key=(name,), forceinline=True)
     def pairs(band, line, rows, kh, count, out, at, length, lanes):
@@ -145,7 +155,7 @@ def _kernel(name: str) -> Any:
                     run, other = op(simd.load(band, here), run), op(simd.load(band, here + lanes), other)
 
     @kernel(key=(name,))
-    def _running(x, out, rows, pixels, terms, constant, sizes, scratches):
+    def _running(x, out, rows, columns, terms, constant, sizes, scratches):
         planes, h, length = out.shape
         step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         pitch, line, levels, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
@@ -160,10 +170,32 @@ def _kernel(name: str) -> Any:
                 row = rows[i0 + r]
                 start = (plane * h + row) * length if row >= 0 else -1
                 if rim == 0:
-                    load_line(flat, start, length, step, left, pixels, constant, j0, count, band, r * line, lanes)
+                    load_line(flat, start, length, left, columns, constant, j0, count, band, r * line, lanes)
+                    continue
+                # Vectors that only elements of the row are needed for read it in place: from `low` to `high`.
+                reach = (RADIX - 1) * step if levels else rim
+                there = count + rim - reach
+                low = max(0, (left - j0 + lanes - 1) // lanes * lanes)
+                top = min(there, max(low, (left + length - j0 - reach) // lanes * lanes))
+                if start < 0 or low >= there:
+                    low = top = there
+                if low > 0:
+                    load_line(flat, start, length, left, columns, constant, j0, min(low + reach, count + rim), level, 0,
+                              lanes)  # fmt: skip
+                if top < there:
+                    load_line(flat, start, length, left, columns, constant, j0 + top, count + rim - top, level, top,
+                              lanes)  # fmt: skip
+                here = start + j0 - left
+                if levels == 0:
+                    covered(level, 0, 0, low, terms, band, r * line, lanes)
+                    covered(flat, here, low, top, terms, band, r * line, lanes)
+                    covered(level, 0, top, there, terms, band, r * line, lanes)
                 else:
-                    load_line(flat, start, length, step, left, pixels, constant, j0, count + rim, level, 0, lanes)
-                    across(level, count, terms, step, pitch, levels, rim, band, r * line, lanes)
+                    first_level(level, 0, 0, low, step, level, pitch, lanes)
+                    first_level(flat, here, low, top, step, level, pitch, lanes)
+                    first_level(level, 0, top, there, step, level, pitch, lanes)
+                    higher_levels(level, there, step, pitch, levels, lanes)
+                    covered(level, 0, 0, count, terms, band, r * line, lanes)
             at = (plane * h + i0) * length + j0
             if kh == 1:
                 for r in range(height):

@@ -66,7 +66,7 @@ def prepared(
     return Prepared(
         loops=_kernel(name, heights is not None),
         arguments=(
-            windows.planes, windows.rows, windows.pixels, np.array(offsets, np.int64),
+            windows.planes, windows.rows, windows.columns, np.array(offsets, np.int64),
             np.array(added if heights is not None else [0], dtype), dtype.type(constant), np.array(sizes, np.int64),
         ),
         dtype=dtype,
@@ -80,7 +80,7 @@ def _kernel(name: str, with_heights: bool) -> Any:
     op = {"max": simd.larger, "min": simd.smaller}[name]
 
     @kernel(key=(name, with_heights))
-    def _taps(x, out, seen, rows, pixels, offsets, heights, constant, sizes, scratches):
+    def _taps(x, out, seen, rows, columns, offsets, heights, constant, sizes, scratches):
         planes, h, length = out.shape
         step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         line, size, levels, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
@@ -96,7 +96,7 @@ def _kernel(name: str, with_heights: bool) -> Any:
                     row = rows[i0 + r]
                     start = (there * h + row) * length if there >= 0 and row >= 0 else -1
                     to = (t * (high + kh - 1) + r) * line
-                    load_line(flat, start, length, step, left, pixels, constant, j0, count + rim, band, to, lanes)
+                    load_line(flat, start, length, left, columns, constant, j0, count + rim, band, to, lanes)
                     distance = step
                     for _ in range(levels):
                         for q in range(to, to + count + rim, lanes):

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from ..system.kernels import jit
 from ..tiles import simd
+from .bands import at, put
 
 
-@jit(forceinline=True)
-def load_line(x, start, length, step, left, pixels, constant, first, count, line, to, lanes):
+@jit
+def load_line(x, start, length, left, columns, constant, first, count, line, to, lanes):
     """Copy `count` elements of an extended row, from its element `first` on, to ``line[to:]``.
 
     The row's own `length` elements stand at ``x[start:]``; a negative `start` is a row of constants. Elements outside
-    are those of the pixels that the table `pixels` tells, of which `left` stand before the row.
+    are those that the table `columns` tells; `left` of them stand before the row.
     """
     if start < 0:
         value = simd.splat(constant)
         for q in range(0, count, lanes):  # lines have room for a vector more
             simd.store(line, to + q, value)
         return
-    begin = min(first + count, max(first, left * step))
-    end = max(begin, min(first + count, left * step + length))
+    begin = min(first + count, max(first, left))
+    end = max(begin, min(first + count, left + length))
+    to -= first
     for e in range(first, begin):
-        pixel = pixels[e // step]
-        line[to + e - first] = x[start + pixel * step + e % step] if pixel >= 0 else constant
-    source, target, size = start + begin - left * step, to + begin - first, end - begin
-    if size >= lanes:
-        for q in range(0, size - lanes, lanes):
-            simd.store(line, target + q, simd.load(x, source + q))
-        simd.store(line, target + size - lanes, simd.load(x, source + size - lanes))
+        column = at(columns, e)
+        put(line, to + e, at(x, start + column) if column >= 0 else constant)
+    if end - begin >= lanes:
+        for e in range(begin, end - lanes, lanes):
+            simd.store(line, to + e, simd.load(x, start + e - left))
+        simd.store(line, to + end - lanes, simd.load(x, start + end - lanes - left))
     else:
-        for q in range(size):
-            line[target + q] = x[source + q]
+        for e in range(begin, end):
+            put(line, to + e, at(x, start + e - left))
     for e in range(end, first + count):
-        pixel = pixels[e // step]
-        line[to + e - first] = x[start + pixel * step + e % step] if pixel >= 0 else constant
+        column = at(columns, e)
+        put(line, to + e, at(x, start + column) if column >= 0 else constant)
 
 
 @jit(forceinline=True)
