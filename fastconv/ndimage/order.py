@@ -150,14 +150,14 @@ def extremum(
         members = np.asarray(footprint, bool)
         if not members.any():
             raise ValueError("All-zero footprint is not supported: footprint must have an element")
-        if members.all():
-            size, members = members.shape, None
     elif size is None:
         raise ArgumentError("no footprint provided: size or footprint must be given")
     given = _given(input, output, nan_policy, mask, min_periods)
     x = given.image
     result = arguments.result(given.output, x)
     over = arguments.axes(axes, x.ndim, channel_axis)
+    if members is not None and heights is None and members.ndim == len(over) and members.all():
+        size, members = members.shape, None
     if members is None:
         sizes = [int(one) if one > 1 else 1 for one in arguments.per_axis("size", size, len(over))]
         origins = arguments.per_axis("origin", origin, len(over))

@@ -55,11 +55,6 @@ def wrapped(dtype: np.dtype, cval: float) -> Any:
     return found[()]
 
 
-def computed(x: np.ndarray) -> np.dtype:
-    """The dtype that an image is computed in: its own; a bool is a byte."""
-    return _BYTE if x.dtype == np.bool_ else x.dtype
-
-
 @lru_cache(maxsize=1024)
 def problem(
     shape: tuple[int, ...], dtype: np.dtype, sizes: tuple[int, ...], before: tuple[int, ...],
@@ -123,6 +118,17 @@ def _delivered(made: np.ndarray, result: Result) -> np.ndarray:
     return result.deliver()
 
 
+def _holds(dtype: np.dtype, cval: float) -> bool:
+    """Whether a result's dtype has the constant, but for a fraction of it."""
+    return dtype.kind == "f" or constant(_BYTE if dtype == np.bool_ else dtype, cval) is not None
+
+
+def _keeps_fractions(given: np.dtype, result: np.dtype, window: Window, cval: float) -> bool:
+    """Whether a result has a constant that the image's dtype has not."""
+    known = cval % 1 == 0 if given.kind != "f" else float(constant(given, cval)) == cval or cval != cval
+    return result.kind == "f" and not window.whole and not known
+
+
 def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
     """The "max" or "min" of windows."""
     out = result.target
@@ -133,13 +139,11 @@ def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: s
         with np.errstate(over="ignore", invalid="ignore"):
             np.copyto(out, x, casting="unsafe")
         return result.deliver()
-    if is_box and not np.can_cast(x.dtype, out.dtype, "safe"):
-        return _one_axis_after_another(x, result, window, cval, name)
     if window.heights is not None:
         return _not_flat(x, result, window, cval, name)
-    known = cval % 1 == 0 if x.dtype.kind != "f" else float(constant(x.dtype, cval)) == cval or cval != cval
-    fractions = out.dtype.kind == "f" and not window.whole and not known
-    what, ready = _problem(x, window, cval, fractions)
+    if is_box and not (np.can_cast(x.dtype, out.dtype, "safe") and _holds(out.dtype, cval)):
+        return _one_axis_after_another(x, result, window, cval, name)
+    what, ready = _problem(x, window, cval, _keeps_fractions(x.dtype, out.dtype, window, cval))
     made = _target(what, out)
     orders().extremum(what, name, ready, made)
     return _delivered(made, result)
@@ -176,7 +180,8 @@ def _one_axis_after_another(x: np.ndarray, result: Result, window: Window, cval:
     for axis in [axis for axis in window.order if window.sizes[axis] > 1]:
         sizes = tuple(size if number == axis else 1 for number, size in enumerate(window.sizes))
         before = tuple(first if number == axis else 0 for number, first in enumerate(window.before))
-        what, ready = _problem(x, Window(sizes, before, window.modes), cval)
+        alone = Window(sizes, before, window.modes)
+        what, ready = _problem(x, alone, cval, _keeps_fractions(x.dtype, result.target.dtype, alone, cval))
         made = np.empty(what.shape, what.dtype)
         orders().extremum(what, name, ready, made)
         x = np.empty(made.shape, result.target.dtype)
