@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage
-from images import DTYPES, MODES, image, origin, same, values
+from images import DTYPES, MODES, image, origin, values
 from processes import run
-from windows import BINARY, GREY, binary, compared, grey, windows
+from windows import BINARY, GREY, binary, compared, equal, grey, windows
 
 import fastconv
 from fastconv import ndimage
@@ -25,17 +25,17 @@ def test_grey_results_equal_scipys(dtype: str, seed: int) -> None:
         warnings.simplefilter("ignore")
         try:
             problem.of(scipy.ndimage)
-        except (TypeError, RuntimeError) as error:  # of bools, which have no difference; of heights along some axes
+        except (TypeError, ValueError, RuntimeError) as error:  # bools have no difference; even sizes, axes in another order
             with pytest.raises(type(error)):
                 problem.of(ndimage)
             return
-        compared(problem, ndimage, scipy.ndimage, same)
+        compared(problem, ndimage, scipy.ndimage)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("seed", range(60))
 def test_binary_results_equal_scipys(dtype: str, seed: int) -> None:
-    compared(binary(np.random.default_rng([seed, 3]), dtype), ndimage, scipy.ndimage, same)
+    compared(binary(np.random.default_rng([seed, 3]), dtype), ndimage, scipy.ndimage)
 
 
 # -- windows larger than the image, where SciPy is no witness --------------------------------------------------
@@ -54,17 +54,17 @@ def test_grey_windows_larger_than_the_image(mode: str, dtype: str) -> None:
         told: dict[str, Any] = {"mode": mode, "cval": 9, "origin": at}
         seen = windows(x, sizes, at, [mode] * x.ndim, 9)
         behind = windows(x, sizes, turned, [mode] * x.ndim, 9)
-        same(ndimage.grey_erosion(x, sizes, **told), seen.min(-1), lambda: sizes)
-        same(ndimage.grey_dilation(x, sizes, **told), behind.max(-1), lambda: sizes)
-        same(ndimage.grey_erosion(x, footprint=members, **told), seen[..., members.ravel()].min(-1), lambda: sizes)
-        same(ndimage.grey_dilation(x, footprint=members, **told), behind[..., members.ravel()[::-1]].max(-1), lambda: sizes)
-        same(ndimage.morphological_gradient(x, sizes, **told), behind.max(-1) - seen.min(-1), lambda: sizes)
+        equal(ndimage.grey_erosion(x, sizes, **told), seen.min(-1), sizes)
+        equal(ndimage.grey_dilation(x, sizes, **told), behind.max(-1), sizes)
+        equal(ndimage.grey_erosion(x, footprint=members, **told), seen[..., members.ravel()].min(-1), sizes)
+        equal(ndimage.grey_dilation(x, footprint=members, **told), behind[..., members.ravel()[::-1]].max(-1), sizes)
+        equal(ndimage.morphological_gradient(x, sizes, **told), behind.max(-1) - seen.min(-1), sizes)
         opened = windows(seen.min(-1), sizes, turned, [mode] * x.ndim, 9).max(-1)
-        same(ndimage.grey_opening(x, sizes, **told), opened, lambda: sizes)
-        same(ndimage.white_tophat(x, sizes, **told), x - opened, lambda: sizes)
+        equal(ndimage.grey_opening(x, sizes, **told), opened, sizes)
+        equal(ndimage.white_tophat(x, sizes, **told), x - opened, sizes)
         closed = windows(behind.max(-1), sizes, at, [mode] * x.ndim, 9).min(-1)
-        same(ndimage.grey_closing(x, sizes, **told), closed, lambda: sizes)
-        same(ndimage.black_tophat(x, sizes, **told), closed - x, lambda: sizes)
+        equal(ndimage.grey_closing(x, sizes, **told), closed, sizes)
+        equal(ndimage.black_tophat(x, sizes, **told), closed - x, sizes)
 
 
 @pytest.mark.parametrize("border", [0, 1, 7])
@@ -83,10 +83,10 @@ def test_binary_windows_larger_than_the_image(border: int, iterations: int) -> N
             behind = windows(dilated, sizes, turned, ["constant"] * x.ndim, bool(border))
             dilated = behind[..., members.ravel()[::-1]].any(-1)
         told: dict[str, Any] = {"structure": members, "origin": at, "border_value": border, "iterations": iterations}
-        same(ndimage.binary_erosion(x, **told), eroded, lambda: sizes)
-        same(ndimage.binary_dilation(x, **told), dilated, lambda: sizes)
-        same(ndimage.binary_opening(x, **told), ndimage.binary_dilation(eroded, **told), lambda: sizes)
-        same(ndimage.binary_closing(x, **told), ndimage.binary_erosion(dilated, **told), lambda: sizes)
+        equal(ndimage.binary_erosion(x, **told), eroded, sizes)
+        equal(ndimage.binary_dilation(x, **told), dilated, sizes)
+        equal(ndimage.binary_opening(x, **told), ndimage.binary_dilation(eroded, **told), sizes)
+        equal(ndimage.binary_closing(x, **told), ndimage.binary_erosion(dilated, **told), sizes)
 
 
 # -- steps ---------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ def test_steps_until_nothing_changes() -> None:
     mask = np.random.default_rng(0).random(x.shape) < 0.6  # what the seed is connected to
     mask[5, 5] = True
     label, _ = scipy.ndimage.label(mask)
-    same(ndimage.binary_dilation(x, iterations=0, mask=mask), label == label[5, 5], lambda: "connected")
+    equal(ndimage.binary_dilation(x, iterations=0, mask=mask), label == label[5, 5], "connected")
     assert ndimage.binary_dilation(x, iterations=10**12).all()
 
 
@@ -132,9 +132,9 @@ def test_heights() -> None:
         seen = windows(x, (3, 5), (0, 0), ("nearest",) * 2)
         for told, kept in (({}, np.ones(15, bool)), ({"footprint": members}, members.ravel())):
             eroded = (seen - heights.ravel())[..., kept].min(-1).astype(dtype)
-            same(ndimage.grey_erosion(x, structure=heights, mode="nearest", **told), eroded, lambda: dtype)
+            equal(ndimage.grey_erosion(x, structure=heights, mode="nearest", **told), eroded, dtype)
             dilated = (seen + heights.ravel()[::-1])[..., kept[::-1]].max(-1).astype(dtype)
-            same(ndimage.grey_dilation(x, structure=heights, mode="nearest", **told), dilated, lambda: dtype)
+            equal(ndimage.grey_dilation(x, structure=heights, mode="nearest", **told), dilated, dtype)
 
 
 # -- layouts and results -------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_channel_axis(name: str) -> None:
         if "structure" in told and name not in ("grey_erosion", "grey_dilation"):
             continue
         expected = np.stack([function(np.ascontiguousarray(x[..., channel]), **told) for channel in range(3)], -1)
-        same(function(x, channel_axis=-1, **told), expected, lambda: (name, told))
+        equal(function(x, channel_axis=-1, **told), expected, (name, told))
 
 
 @pytest.mark.parametrize("name", [*GREY, *BINARY])
@@ -157,18 +157,18 @@ def test_outputs(name: str) -> None:
     function, args = getattr(ndimage, name), (3,) if name in GREY else ()
     for dtype in ("i4", "f4") if name in GREY else ("?", "f4"):
         x = values(rng, (16, 14), dtype)
+        x = x // 8 if dtype == "i4" else x  # differences are in the dtype of `output`
         expected = function(x, *args)
         assert expected.dtype == (dtype if name in GREY else "?")
         for out in (np.empty_like(expected), np.empty((32, 28), expected.dtype)[::-2, ::2], np.empty(x.shape, "f8"),
-                    np.empty(x.shape, ">i4"), np.asfortranarray(np.empty_like(expected))):  # fmt: skip
+                    np.empty(x.shape, ">f8"), np.asfortranarray(np.empty_like(expected))):  # fmt: skip
             function(x, *args, output=out)
-            np.testing.assert_allclose(out, expected.astype(out.dtype))
+            np.testing.assert_allclose(out, expected.astype(out.dtype), atol=1e-6 * np.abs(expected.astype(float)).max())
         space = x.copy()
-        if name not in ("morphological_laplace", "white_tophat", "black_tophat"):  # SciPy's read the image afterwards, too
-            function(space, *args, output=space)
-            np.testing.assert_array_equal(space, expected.astype(dtype))
+        function(space, *args, output=space)
+        np.testing.assert_array_equal(space, expected.astype(dtype))
         x.flags.writeable = False
-        same(function(x, *args), expected, lambda: dtype)
+        equal(function(x, *args), expected, dtype)
         with pytest.raises(ValueError, match="output array is read-only"):
             function(x, *args, output=x)
 
@@ -181,7 +181,7 @@ def test_short_axes(name: str, shape: tuple[int, ...]) -> None:
     assert result.shape == shape
     if x.size:
         expected = getattr(scipy.ndimage, name)(x, *([3] if name in GREY else []))
-        same(result, expected, lambda: name)
+        equal(result, expected, name)
     if name in BINARY:
         for iterations in (0, 5):
             assert getattr(ndimage, name)(x, iterations=iterations, border_value=1).shape == shape
@@ -190,7 +190,7 @@ def test_short_axes(name: str, shape: tuple[int, ...]) -> None:
 def test_images_without_axes() -> None:
     for name in BINARY:
         for value in (0, 1):
-            same(getattr(ndimage, name)(np.array(value)), getattr(scipy.ndimage, name)(np.array(value)), lambda: name)
+            equal(getattr(ndimage, name)(np.array(value)), getattr(scipy.ndimage, name)(np.array(value)), name)
 
 
 def test_results_do_not_depend_on_threads() -> None:

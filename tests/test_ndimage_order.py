@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.ndimage
-from images import DTYPES, MODES, image, origin, same, values
-from windows import RANKS, compared, order, windows
+from images import DTYPES, MODES, image, origin, values
+from windows import RANKS, compared, equal, order, windows
 
 import fastconv
 from fastconv import ndimage
@@ -23,7 +23,7 @@ ALL = ("maximum_filter", "minimum_filter", "maximum_filter1d", "minimum_filter1d
 def test_results_equal_scipys(dtype: str, seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compared(order(np.random.default_rng([seed, 1]), dtype), ndimage, scipy.ndimage, same)
+        compared(order(np.random.default_rng([seed, 1]), dtype), ndimage, scipy.ndimage)
 
 
 def ranked(seen: np.ndarray, rank: int) -> np.ndarray:
@@ -42,11 +42,11 @@ def test_windows_larger_than_the_image(mode: str, dtype: str) -> None:
         origins = [origin(rng, size) for size in sizes]
         seen = windows(x.astype(x.dtype.newbyteorder("=")), sizes, origins, [mode] * x.ndim, 7)
         count, told = seen.shape[-1], {"mode": mode, "cval": 7, "origin": origins}
-        same(ndimage.maximum_filter(x, sizes, **told), seen.max(-1), lambda: (shape, sizes, origins))
-        same(ndimage.minimum_filter(x, sizes, **told), seen.min(-1), lambda: (shape, sizes, origins))
+        equal(ndimage.maximum_filter(x, sizes, **told), seen.max(-1), (shape, sizes, origins))
+        equal(ndimage.minimum_filter(x, sizes, **told), seen.min(-1), (shape, sizes, origins))
         for rank in {1 % count, count // 3, count // 2, count - 2}:
-            same(ndimage.rank_filter(x, rank, sizes, **told), ranked(seen, rank), lambda: (shape, sizes, origins))
-        same(ndimage.median_filter(x, sizes, **told), ranked(seen, count // 2), lambda: (shape, sizes, origins))
+            equal(ndimage.rank_filter(x, rank, sizes, **told), ranked(seen, rank), (shape, sizes, origins))
+        equal(ndimage.median_filter(x, sizes, **told), ranked(seen, count // 2), (shape, sizes, origins))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -59,9 +59,9 @@ def test_every_origin_of_every_size(mode: str) -> None:
                 sizes[axis], origins[axis] = size, first
                 seen = windows(x, sizes, origins, [mode, mode], 3)
                 told = {"mode": mode, "cval": 3, "origin": first}
-                same(ndimage.maximum_filter1d(x, size, axis, **told), seen.max(-1), lambda: (size, first))
-                same(ndimage.minimum_filter(x, sizes, axes=None, **told | {"origin": origins}), seen.min(-1), lambda: (size, first))
-                same(ndimage.median_filter(x, size, axes=axis, **told), ranked(seen, size // 2), lambda: (size, first))
+                equal(ndimage.maximum_filter1d(x, size, axis, **told), seen.max(-1), (size, first))
+                equal(ndimage.minimum_filter(x, sizes, axes=None, **told | {"origin": origins}), seen.min(-1), (size, first))
+                equal(ndimage.median_filter(x, size, axes=axis, **told), ranked(seen, size // 2), (size, first))
 
 
 @pytest.mark.parametrize(("shape", "sizes"), [
@@ -80,13 +80,13 @@ def test_every_algorithm(shape: tuple[int, ...], sizes: tuple[int, ...], dtype: 
     origins = [origin(rng, size) for size in sizes]
     seen = windows(x, sizes, origins, modes, 5)
     told: dict[str, Any] = {"mode": modes, "cval": 5, "origin": origins}
-    same(ndimage.maximum_filter(x, sizes, **told), seen.max(-1), lambda: "max")
-    same(ndimage.minimum_filter(x, sizes, **told), seen.min(-1), lambda: "min")
+    equal(ndimage.maximum_filter(x, sizes, **told), seen.max(-1), "max")
+    equal(ndimage.minimum_filter(x, sizes, **told), seen.min(-1), "min")
     mode = str(rng.choice(MODES))
     seen = np.sort(windows(x, sizes, origins, [mode] * x.ndim, 5), -1)
     count = seen.shape[-1]
     for rank in {1, count // 5, count // 2, count - 2}:
-        same(ndimage.rank_filter(x, rank, sizes, mode=mode, cval=5, origin=origins), seen[..., rank], lambda: rank)
+        equal(ndimage.rank_filter(x, rank, sizes, mode=mode, cval=5, origin=origins), seen[..., rank], rank)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "f4", "u8"])
@@ -101,19 +101,19 @@ def test_footprints(form: str, dtype: str) -> None:
         origins = [origin(rng, size) for size in members.shape]
         seen = np.sort(windows(x, members.shape, origins, [mode] * x.ndim, 9, members), -1)
         count, told = seen.shape[-1], {"footprint": members, "mode": mode, "cval": 9, "origin": origins}
-        same(ndimage.maximum_filter(x, **told), seen[..., -1], lambda: (form, mode))
-        same(ndimage.minimum_filter(x, **told), seen[..., 0], lambda: (form, mode))
-        same(ndimage.median_filter(x, **told), seen[..., count // 2], lambda: (form, mode))
-        same(ndimage.percentile_filter(x, 30, **told), seen[..., int(count * 0.3)], lambda: (form, mode))
+        equal(ndimage.maximum_filter(x, **told), seen[..., -1], (form, mode))
+        equal(ndimage.minimum_filter(x, **told), seen[..., 0], (form, mode))
+        equal(ndimage.median_filter(x, **told), seen[..., count // 2], (form, mode))
+        equal(ndimage.percentile_filter(x, 30, **told), seen[..., int(count * 0.3)], (form, mode))
 
 
 def test_integers_of_64_bits_are_exact_where_doubles_are_not() -> None:
     x = np.random.default_rng(0).integers(2**62, 2**62 + 50, (20, 30))
     for dtype in (np.int64, np.uint64):
         seen = np.sort(windows(x.astype(dtype), (3, 3), (0, 0), ("reflect",) * 2), -1)
-        same(ndimage.maximum_filter(x.astype(dtype), 3), seen[..., -1], lambda: dtype)
-        same(ndimage.median_filter(x.astype(dtype), 3), seen[..., 4], lambda: dtype)
-        same(ndimage.rank_filter(x.astype(dtype), 2, footprint=np.ones((3, 3))), seen[..., 2], lambda: dtype)
+        equal(ndimage.maximum_filter(x.astype(dtype), 3), seen[..., -1], dtype)
+        equal(ndimage.median_filter(x.astype(dtype), 3), seen[..., 4], dtype)
+        equal(ndimage.rank_filter(x.astype(dtype), 2, footprint=np.ones((3, 3))), seen[..., 2], dtype)
 
 
 # -- NaN -----------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_nan_touches_all_that_see_it_and_nothing_else(size: int, dtype: str, m
                                  ("rank_filter", (1 % count,), 1 % count), ("rank_filter", (-1,), -1),
                                  ("percentile_filter", (20,), int(count * 0.2))):  # fmt: skip
             result = getattr(ndimage, name)(x, *args, mode=mode, **told)
-            same(result, np.where(sees, x.dtype.type(np.nan), seen[..., rank]), lambda: (name, args, told))
+            equal(result, np.where(sees, x.dtype.type(np.nan), seen[..., rank]), (name, args, told))
 
 
 @pytest.mark.parametrize("name", ["maximum_filter1d", "minimum_filter1d"])
@@ -192,9 +192,9 @@ def test_nan_that_are_omitted(name: str, dtype: str, mode: str) -> None:
             for least in (1, 3):
                 told: dict[str, Any] = {"mode": mode, "cval": cval, "origin": origins, "nan_policy": "omit", "min_periods": least}
                 seen = windows(x, sizes, origins, [mode] * x.ndim, cval)
-                same(getattr(ndimage, name)(x, sizes, **told), of_present(name, seen, least), lambda: (shape, sizes, least))
+                equal(getattr(ndimage, name)(x, sizes, **told), of_present(name, seen, least), (shape, sizes, least))
                 seen = seen[..., members.ravel()]
-                same(getattr(ndimage, name)(x, footprint=members, **told), of_present(name, seen, least), lambda: told)
+                equal(getattr(ndimage, name)(x, footprint=members, **told), of_present(name, seen, least), told)
 
 
 @pytest.mark.parametrize("name", ["maximum_filter", "minimum_filter", "median_filter"])
@@ -206,9 +206,9 @@ def test_masks(name: str) -> None:
         mask = rng.random(x.shape) < 0.5
         seen = windows(np.where(mask, np.nan, x.astype(float)), (5, 5), (0, 0), ("reflect",) * 2)
         expected = of_present(name, seen, 1).astype(dtype if dtype == "f4" else float)
-        same(function(x, 5, mask=mask), expected, lambda: dtype)
-        same(function(np.ma.MaskedArray(x, mask), 5), expected, lambda: dtype)
-        same(function(np.ma.MaskedArray(x, mask), 5, mask=mask), expected, lambda: dtype)
+        equal(function(x, 5, mask=mask), expected, dtype)
+        equal(function(np.ma.MaskedArray(x, mask), 5), expected, dtype)
+        equal(function(np.ma.MaskedArray(x, mask), 5, mask=mask), expected, dtype)
         many = function(x, 5, mask=np.ones_like(mask))
         assert np.isnan(many).all()
     x = values(rng, (20, 24), "f4")
@@ -220,7 +220,7 @@ def test_masks(name: str) -> None:
     assert np.isnan(result).sum() == 25
     with pytest.raises(ValueError, match='nan_policy="raise" allows none'):
         function(x, 5, nan_policy="raise")
-    same(function(x, 5, nan_policy="raise", mask=np.isnan(x)), function(x, 5, nan_policy="omit"), lambda: name)
+    equal(function(x, 5, nan_policy="raise", mask=np.isnan(x)), function(x, 5, nan_policy="omit"), name)
 
 
 def test_one_axis_leaves_elements_out_too() -> None:
@@ -244,7 +244,7 @@ def test_channel_axis(channel_axis: int, dtype: str) -> None:
                        ("minimum_filter1d", {"size": 4, "axis": -2})):  # fmt: skip
         result = getattr(ndimage, name)(x, channel_axis=channel_axis, **told)
         expected = np.moveaxis(np.stack([getattr(ndimage, name)(plane, **told) for plane in planes]), 0, channel_axis)
-        same(result, expected, lambda: name)
+        equal(result, expected, name)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -259,8 +259,8 @@ def test_outputs(name: str) -> None:
                     np.empty((32, 28), dtype)[::-2, ::2]):  # fmt: skip
             assert function(x, *args, output=out) is out
             np.testing.assert_array_equal(out, expected)
-        same(function(x, *args, output=dtype), expected, lambda: dtype)
-        same(function(x, *args, output=np.float64), expected.astype(float), lambda: dtype)
+        equal(function(x, *args, output=dtype), expected, dtype)
+        equal(function(x, *args, output=np.float64), expected.astype(float), dtype)
         space = x.copy()
         assert function(space, *args, output=space) is space
         np.testing.assert_array_equal(space, expected)
@@ -269,7 +269,7 @@ def test_outputs(name: str) -> None:
         function(space[:-1], *args, output=space[1:])
         np.testing.assert_array_equal(space[1:], expected)
         x.flags.writeable = False
-        same(function(x, *args), expected, lambda: dtype)
+        equal(function(x, *args), expected, dtype)
         with pytest.raises(ValueError, match="output array is read-only"):
             function(x, *args, output=x)
         with pytest.raises(RuntimeError, match="output shape not correct"):
@@ -291,22 +291,22 @@ def test_short_axes(name: str, shape: tuple[int, ...]) -> None:
             count = seen.shape[-1]
             rank = {"maximum_filter": -1, "maximum_filter1d": -1, "minimum_filter": 0, "minimum_filter1d": 0, "rank_filter": 1,
                     "percentile_filter": int(count * 0.3), "median_filter": count // 2}[name]  # fmt: skip
-            same(result, seen[..., rank], lambda: (name, shape))
+            equal(result, seen[..., rank], (name, shape))
 
 
 def test_images_without_axes() -> None:
     for x in (np.array(5), np.array(2.5, np.float32)):
         for name in ("maximum_filter", "minimum_filter", "median_filter"):
-            same(getattr(ndimage, name)(x, size=3), x, lambda: name)
+            equal(getattr(ndimage, name)(x, size=3), x, name)
 
 
 def test_axes_that_no_window_runs_along_and_repeated_calls() -> None:
     x = values(np.random.default_rng(0), (12, 13), "f4")
     for _ in range(2):
-        same(ndimage.maximum_filter(x, 3, axes=()), x, lambda: "max")
-        same(ndimage.median_filter(x, 1), x, lambda: "median")
-        same(ndimage.median_filter(x, 3), ndimage.median_filter(x, footprint=np.ones((3, 3))), lambda: "median")
-        same(ndimage.maximum_filter(x, 3), ndimage.maximum_filter(x[:, ::-1], 3)[:, ::-1], lambda: "max")
+        equal(ndimage.maximum_filter(x, 3, axes=()), x, "max")
+        equal(ndimage.median_filter(x, 1), x, "median")
+        equal(ndimage.median_filter(x, 3), ndimage.median_filter(x, footprint=np.ones((3, 3))), "median")
+        equal(ndimage.maximum_filter(x, 3), ndimage.maximum_filter(x[:, ::-1], 3)[:, ::-1], "max")
 
 
 def test_results_do_not_depend_on_threads() -> None:

@@ -68,6 +68,12 @@ def _warned(size: Any, footprint: Any) -> None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
 
 
+def _read(input: Any, output: Any) -> np.ndarray:
+    """The image that is read once more when `output` has been written."""
+    image = np.asarray(input)
+    return image.copy() if isinstance(output, np.ndarray) and np.may_share_memory(image, output) else image
+
+
 def grey_erosion(
     input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
     mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
@@ -218,7 +224,7 @@ def morphological_laplace(
     >>> ndimage.morphological_laplace([1, 1, 4, 4, 4], size=3)
     array([ 0,  3, -3,  0,  0])
     """
-    image = np.asarray(input)
+    image = _read(input, output)
     what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
     dilated = _dilation(image, *what, None, *told)
     eroded = _erosion(image, *what, output if isinstance(output, np.ndarray) else None, *told)
@@ -242,7 +248,7 @@ def white_tophat(
     array([0, 8, 0, 0, 0, 0, 0])
     """
     _warned(size, footprint)
-    image = np.asarray(input)
+    image = _read(input, output)
     made = _opened(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
     if image.dtype == np.bool_ and made.dtype == np.bool_:
         return np.bitwise_xor(image, made, out=made)
@@ -264,7 +270,7 @@ def black_tophat(
     array([0, 8, 0, 0, 0, 0, 0])
     """
     _warned(size, footprint)
-    image = np.asarray(input)
+    image = _read(input, output)
     made = _closed(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
     if image.dtype == np.bool_ and made.dtype == np.bool_:
         return np.bitwise_xor(made, image, out=made)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from images import DTYPES, MODES, image, origin, shape
+from images import DTYPES, MODES, image, origin, same, shape
 
 #: What `numpy.pad` calls SciPy's modes.
 PADDING = {"reflect": "symmetric", "grid-mirror": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap",
@@ -174,11 +174,16 @@ def binary(rng: np.random.Generator, dtype: Any) -> Problem:
     return Problem(str(rng.choice(BINARY)), x, (), told)
 
 
-def compared(problem: Problem, ours: Any, theirs: Any, same: Callable[..., None]) -> None:
+def equal(result: np.ndarray, expected: np.ndarray, told: object) -> None:
+    """AssertionError unless both are equal, bit by bit but for NaN."""
+    same(result, expected, lambda: told)
+
+
+def compared(problem: Problem, ours: Any, theirs: Any) -> None:
     """AssertionError unless two modules agree, and leave the image as it is."""
     before = problem.x.copy()
     with np.errstate(all="ignore"):
         expected = problem.of(theirs)
         result = problem.of(ours)
     np.testing.assert_array_equal(problem.x, before)
-    same(result, expected, lambda: str(problem))
+    equal(result, expected, problem)
