@@ -25,7 +25,8 @@ def test_grey_results_equal_scipys(dtype: str, seed: int) -> None:
         warnings.simplefilter("ignore")
         try:
             problem.of(scipy.ndimage)
-        except (TypeError, ValueError, RuntimeError) as error:  # bools have no difference; even sizes, axes in another order
+        except (TypeError, ValueError, RuntimeError) as error:
+            # Bools have no difference; even sizes can not be turned around along axes in another order.
             with pytest.raises(type(error)):
                 problem.of(ndimage)
             return
@@ -144,7 +145,8 @@ def test_heights() -> None:
 def test_channel_axis(name: str) -> None:
     x = values(np.random.default_rng(0), (9, 10, 3), "f4")
     function = getattr(ndimage, name)
-    for told in ({"size": 3}, {"size": (2, 5)}, {"footprint": np.eye(3, dtype=bool)}, {"structure": np.arange(9.0).reshape(3, 3)}):
+    heights = np.arange(9.0).reshape(3, 3)
+    for told in ({"size": 3}, {"size": (2, 5)}, {"footprint": np.eye(3, dtype=bool)}, {"structure": heights}):
         if "structure" in told and name not in ("grey_erosion", "grey_dilation"):
             continue
         expected = np.stack([function(np.ascontiguousarray(x[..., channel]), **told) for channel in range(3)], -1)
@@ -163,7 +165,8 @@ def test_outputs(name: str) -> None:
         for out in (np.empty_like(expected), np.empty((32, 28), expected.dtype)[::-2, ::2], np.empty(x.shape, "f8"),
                     np.empty(x.shape, ">f8"), np.asfortranarray(np.empty_like(expected))):  # fmt: skip
             function(x, *args, output=out)
-            np.testing.assert_allclose(out, expected.astype(out.dtype), atol=1e-6 * np.abs(expected.astype(float)).max())
+            rounding = 1e-6 * np.abs(expected.astype(float)).max()
+            np.testing.assert_allclose(out, expected.astype(out.dtype), atol=rounding)
         space = x.copy()
         function(space, *args, output=space)
         np.testing.assert_array_equal(space, expected.astype(dtype))
@@ -199,7 +202,8 @@ def test_results_do_not_depend_on_threads() -> None:
     for threads in (1, 2):
         fastconv.set_num_threads(threads)
         found.append([ndimage.grey_opening(x, 7), ndimage.binary_erosion(x > 50, iterations=4),
-                      ndimage.grey_dilation(x, structure=np.eye(3)), ndimage.black_tophat(x, footprint=np.eye(5))])  # fmt: skip
+                      ndimage.grey_dilation(x, structure=np.eye(3)),
+                      ndimage.black_tophat(x, footprint=np.eye(5))])  # fmt: skip
     fastconv.set_num_threads(None)
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -214,7 +218,7 @@ def test_results_do_not_depend_on_threads() -> None:
     (lambda x: ndimage.grey_dilation(x, (3, 3, 3)), RuntimeError, "length equal to input rank"),
     (lambda x: ndimage.grey_erosion(x, 3, origin=2), ValueError, "invalid origin"),
     (lambda x: ndimage.grey_erosion(x, structure=np.ones(3)), RuntimeError, "footprint.ndim"),
-    (lambda x: ndimage.grey_erosion(x, footprint=np.ones((3, 3)), structure=np.ones((3, 2))), RuntimeError, "incorrect shape"),
+    (lambda x: ndimage.grey_erosion(x, None, np.ones((3, 3)), np.ones((3, 2))), RuntimeError, "incorrect shape"),
     (lambda x: ndimage.grey_opening(x, 3, mode="nope"), ValueError, "boundary mode not supported: mode"),
     (lambda x: ndimage.white_tophat(x, 3, axes=(0, 0)), ValueError, "axes must be unique"),
     (lambda x: ndimage.grey_closing(x + 1j, 3), TypeError, "Complex type not supported"),

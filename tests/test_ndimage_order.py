@@ -36,8 +36,8 @@ def ranked(seen: np.ndarray, rank: int) -> np.ndarray:
 def test_windows_larger_than_the_image(mode: str, dtype: str) -> None:
     """Several reflections; SciPy 1.17 misses some of them."""
     rng = np.random.default_rng([MODES.index(mode), 1])
-    for shape, sizes in (((1,), (9,)), ((2,), (11,)), ((3,), (16,)), ((2, 3), (9, 10)), ((1, 4), (7, 1)), ((5, 1), (2, 13)),
-                         ((2, 1, 3), (5, 4, 7)), ((2, 2, 2, 1), (3, 3, 5, 3))):  # fmt: skip
+    for shape, sizes in (((1,), (9,)), ((2,), (11,)), ((3,), (16,)), ((2, 3), (9, 10)), ((1, 4), (7, 1)),
+                         ((5, 1), (2, 13)), ((2, 1, 3), (5, 4, 7)), ((2, 2, 2, 1), (3, 3, 5, 3))):  # fmt: skip
         x = image(rng, shape, dtype)
         origins = [origin(rng, size) for size in sizes]
         seen = windows(x.astype(x.dtype.newbyteorder("=")), sizes, origins, [mode] * x.ndim, 7)
@@ -60,15 +60,18 @@ def test_every_origin_of_every_size(mode: str) -> None:
                 seen = windows(x, sizes, origins, [mode, mode], 3)
                 told = {"mode": mode, "cval": 3, "origin": first}
                 equal(ndimage.maximum_filter1d(x, size, axis, **told), seen.max(-1), (size, first))
-                equal(ndimage.minimum_filter(x, sizes, axes=None, **told | {"origin": origins}), seen.min(-1), (size, first))
+                found = ndimage.minimum_filter(x, sizes, mode=mode, cval=3, origin=origins)
+                equal(found, seen.min(-1), (size, first))
                 equal(ndimage.median_filter(x, size, axes=axis, **told), ranked(seen, size // 2), (size, first))
 
 
 @pytest.mark.parametrize(("shape", "sizes"), [
-    ((70, 90), (25, 25)), ((70, 90), (3, 3)), ((70, 90), (5, 5)), ((70, 90), (9, 9)), ((70, 90), (4, 6)), ((300, 40), (2, 31)),
-    ((1, 5000), (1, 3)), ((1, 5000), (1, 41)), ((3, 2100), (2, 5)), ((400, 3), (51, 1)), ((400, 3), (7, 3)), ((9, 50, 41), (3, 3, 3)),
+    ((70, 90), (25, 25)), ((70, 90), (3, 3)), ((70, 90), (5, 5)), ((70, 90), (9, 9)), ((70, 90), (4, 6)),
+    ((300, 40), (2, 31)), ((1, 5000), (1, 3)), ((1, 5000), (1, 41)), ((3, 2100), (2, 5)), ((400, 3), (51, 1)),
+    ((400, 3), (7, 3)), ((9, 50, 41), (3, 3, 3)),
     ((9, 30, 21), (5, 11, 7)), ((80, 90, 3), (3, 5, 1)), ((80, 90, 3), (21, 19, 1)), ((20, 12, 40), (1, 5, 1)),
-    ((20, 12, 40), (9, 1, 1)), ((20, 30, 17), (1, 3, 1)), ((4, 5, 6, 7), (3, 1, 3, 2)), ((2, 3, 2, 3, 2, 3, 2, 3), (2, 1, 2, 1, 2, 1, 2, 3)),
+    ((20, 12, 40), (9, 1, 1)), ((20, 30, 17), (1, 3, 1)), ((4, 5, 6, 7), (3, 1, 3, 2)),
+    ((2, 3, 2, 3, 2, 3, 2, 3), (2, 1, 2, 1, 2, 1, 2, 3)),
     ((2,) * 8, (3,) * 5 + (1, 1, 1)), ((5, 4, 3, 6, 5), (3, 3, 1, 2, 3)), ((33, 64), (1, 64)), ((129, 65), (128, 2)),
 ])  # fmt: skip
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "f4", "i8"])
@@ -133,7 +136,8 @@ def test_a_nan_touches_all_that_see_it_and_nothing_else(size: int, dtype: str, m
     some = np.sort(windows(x, (size, size), (0, 0), (mode, mode), 0, members), -1)
     for seen, told in ((full, {"size": size}), (some, {"footprint": members})):
         sees, count = np.isnan(seen[..., -1]), seen.shape[-1]
-        for name, args, rank in (("maximum_filter", (), -1), ("minimum_filter", (), 0), ("median_filter", (), count // 2),
+        for name, args, rank in (("maximum_filter", (), -1), ("minimum_filter", (), 0),
+                                 ("median_filter", (), count // 2),
                                  ("rank_filter", (1 % count,), 1 % count), ("rank_filter", (-1,), -1),
                                  ("percentile_filter", (20,), int(count * 0.2))):  # fmt: skip
             result = getattr(ndimage, name)(x, *args, mode=mode, **told)
@@ -181,8 +185,8 @@ def of_present(name: str, seen: np.ndarray, least: int) -> np.ndarray:
 @pytest.mark.parametrize("mode", ["reflect", "constant", "mirror", "wrap", "nearest"])
 def test_nan_that_are_omitted(name: str, dtype: str, mode: str) -> None:
     rng = np.random.default_rng([len(name), len(mode)])
-    for shape, sizes in (((30, 25), (3, 3)), ((30, 25), (7, 4)), ((12, 5, 9), (3, 1, 5)), ((40,), (6,)), ((2, 3), (9, 8)),
-                         ((70, 60), (15, 15))):  # fmt: skip
+    for shape, sizes in (((30, 25), (3, 3)), ((30, 25), (7, 4)), ((12, 5, 9), (3, 1, 5)), ((40,), (6,)),
+                         ((2, 3), (9, 8)), ((70, 60), (15, 15))):  # fmt: skip
         x = values(rng, shape, dtype)
         x[rng.random(shape) < 0.6] = np.nan
         origins = [origin(rng, size) for size in sizes]
@@ -190,7 +194,8 @@ def test_nan_that_are_omitted(name: str, dtype: str, mode: str) -> None:
         members.flat[0] = True
         for cval in (2.0, np.nan):
             for least in (1, 3):
-                told: dict[str, Any] = {"mode": mode, "cval": cval, "origin": origins, "nan_policy": "omit", "min_periods": least}
+                told: dict[str, Any] = {"mode": mode, "cval": cval, "origin": origins, "nan_policy": "omit"}
+                told["min_periods"] = least
                 seen = windows(x, sizes, origins, [mode] * x.ndim, cval)
                 equal(getattr(ndimage, name)(x, sizes, **told), of_present(name, seen, least), (shape, sizes, least))
                 seen = seen[..., members.ravel()]
@@ -240,7 +245,8 @@ def test_channel_axis(channel_axis: int, dtype: str) -> None:
     planes = np.moveaxis(x, channel_axis, 0)
     for name, told in (("maximum_filter", {"size": (3, 5)}), ("minimum_filter", {"footprint": [[1, 0], [1, 1]]}),
                        ("median_filter", {"size": 3}), ("rank_filter", {"rank": 2, "size": (2, 3)}),
-                       ("percentile_filter", {"percentile": 30, "size": 3}), ("maximum_filter1d", {"size": 4, "axis": 1}),
+                       ("percentile_filter", {"percentile": 30, "size": 3}),
+                       ("maximum_filter1d", {"size": 4, "axis": 1}),
                        ("minimum_filter1d", {"size": 4, "axis": -2})):  # fmt: skip
         result = getattr(ndimage, name)(x, channel_axis=channel_axis, **told)
         expected = np.moveaxis(np.stack([getattr(ndimage, name)(plane, **told) for plane in planes]), 0, channel_axis)
@@ -289,7 +295,8 @@ def test_short_axes(name: str, shape: tuple[int, ...]) -> None:
             sizes = [1] * (len(shape) - 1) + [3] if name.endswith("1d") else [3] * len(shape)
             seen = np.sort(windows(x, sizes, [0] * len(shape), ["reflect"] * len(shape)), -1)
             count = seen.shape[-1]
-            rank = {"maximum_filter": -1, "maximum_filter1d": -1, "minimum_filter": 0, "minimum_filter1d": 0, "rank_filter": 1,
+            rank = {"maximum_filter": -1, "maximum_filter1d": -1, "minimum_filter": 0, "minimum_filter1d": 0,
+                    "rank_filter": 1,
                     "percentile_filter": int(count * 0.3), "median_filter": count // 2}[name]  # fmt: skip
             equal(result, seen[..., rank], (name, shape))
 
@@ -315,7 +322,8 @@ def test_results_do_not_depend_on_threads() -> None:
     for threads in (1, 2):
         fastconv.set_num_threads(threads)
         found.append([ndimage.maximum_filter(x, 5), ndimage.median_filter(x, 5), ndimage.rank_filter(x, 40, 15),
-                      ndimage.median_filter((x * 9).astype(np.int8), 25), ndimage.maximum_filter(x, footprint=np.eye(5))])  # fmt: skip
+                      ndimage.median_filter((x * 9).astype(np.int8), 25),
+                      ndimage.maximum_filter(x, footprint=np.eye(5))])  # fmt: skip
     fastconv.set_num_threads(None)
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -331,7 +339,7 @@ def test_results_do_not_depend_on_threads() -> None:
     (lambda x: ndimage.maximum_filter(x, (3, 3, 3)), RuntimeError, "length equal to input rank"),
     (lambda x: ndimage.maximum_filter(x, footprint=np.ones(3)), RuntimeError, "footprint.ndim"),
     (lambda x: ndimage.maximum_filter(x, footprint=np.zeros((3, 3))), ValueError, "All-zero footprint"),
-    (lambda x: ndimage.maximum_filter(x, footprint=np.eye(3), mode=["wrap", "wrap"]), RuntimeError, "sequence of modes"),
+    (lambda x: ndimage.maximum_filter(x, None, np.eye(3), mode=["wrap"] * 2), RuntimeError, "sequence of modes"),
     (lambda x: ndimage.maximum_filter(x, 3, axes=(0, 0)), ValueError, "axes must be unique"),
     (lambda x: ndimage.maximum_filter(x, 3, axes=5), ValueError, "axis: 5 is out of range"),
     (lambda x: ndimage.maximum_filter(x, 3, cval="a"), TypeError, "cval must be a number"),

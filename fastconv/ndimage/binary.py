@@ -73,7 +73,8 @@ def _steps(
     if mask is not None:
         where = np.asarray(mask)
         if where.shape != x.shape:
-            raise ArgumentError(f"mask and input must have equal sizes: mask must have shape {x.shape}, got {where.shape}")
+            raise ArgumentError(f"mask and input must have equal sizes: mask must have shape {x.shape}, got "
+                                f"{where.shape}")  # fmt: skip
         where = where.astype(bool).view(np.uint8)
     if isinstance(output, np.ndarray) and np.iscomplexobj(output):
         raise TypeError(f"Complex output type not supported: output has dtype {output.dtype}")

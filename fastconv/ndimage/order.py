@@ -71,8 +71,9 @@ def _repeated(
     over = arguments.axes(axes, ndim, channel_axis)
     if name == "rank" and list(over) != sorted(over):
         return None
-    sizes = [int(one) if one > 1 else 1 for one in arguments.per_axis("size", size, len(over))]
-    if name == "rank" and not all(isinstance(one, int) and one > 0 for one in arguments.per_axis("size", size, len(over))):
+    given = arguments.per_axis("size", size, len(over))
+    sizes = [int(one) if one > 1 else 1 for one in given]
+    if name == "rank" and not all(isinstance(one, int) and one > 0 for one in given):
         return None
     modes = [arguments.one_mode(mode)] * len(over) if name == "rank" else arguments.modes(mode, len(over))
     origins = arguments.per_axis("origin", origin, len(over))
@@ -188,8 +189,9 @@ def _negative(heights: np.ndarray | None) -> np.ndarray | None:
 
 def _window(ndim: int, over: tuple[int, ...], sizes: Any, before: Any, modes: Any) -> Window:
     """A full window over some axes as one over all of an image's."""
-    what = (windowed.along(ndim, over, values, other) for values, other in
-            ((sizes, 1), (before, 0), (modes, arguments.mode("constant"))))  # fmt: skip
+    outside = arguments.mode("constant")
+    along = windowed.along
+    what = along(ndim, over, sizes, 1), along(ndim, over, before, 0), along(ndim, over, modes, outside)
     return Window(*what, order=over)
 
 
@@ -206,7 +208,8 @@ def _whole(
     sizes = windowed.along(ndim, inner, members.shape, 1)
     at = windowed.along(ndim, over if len(over) < ndim else inner, origins, 0)
     before = tuple(arguments.before(one, origin) for one, origin in zip(sizes, at, strict=True))
-    boundaries = windowed.along(ndim, inner, modes * len(over) if len(modes) == 1 else modes, arguments.mode("constant"))
+    every = modes * len(over) if len(modes) == 1 else modes
+    boundaries = windowed.along(ndim, inner, every, arguments.mode("constant"))
     footprint = None if members.all() else members.reshape(sizes)
     return Window(sizes, before, boundaries, footprint, None if heights is None else heights.reshape(sizes), True,
                   tuple(range(ndim)))  # fmt: skip
@@ -283,7 +286,8 @@ def maximum_filter1d(
     >>> ndimage.maximum_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([8, 8, 8, 4, 9, 9, 9, 9])
     """
-    return _extremum1d("max", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask, min_periods)
+    return _extremum1d("max", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask,
+                       min_periods)  # fmt: skip
 
 
 def minimum_filter1d(
@@ -301,7 +305,8 @@ def minimum_filter1d(
     >>> ndimage.minimum_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([2, 0, 0, 0, 1, 1, 0, 0])
     """
-    return _extremum1d("min", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask, min_periods)
+    return _extremum1d("min", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask,
+                       min_periods)  # fmt: skip
 
 
 def maximum_filter(

@@ -70,7 +70,7 @@ def problem(
 
 
 def _problem(x: np.ndarray, window: Window, cval: float, keeps_fractions: bool = False) -> tuple[Any, np.ndarray]:
-    """The problem of filtering an image, and the image as kernels take it; float64 if the constant `keeps_fractions`."""
+    """A filter's problem, and the image as kernels take it: float64 if the constant `keeps_fractions`."""
     members, what = None, (window.sizes, window.before, window.modes)
     if window.footprint is not None:
         members = np.ascontiguousarray(window.footprint, bool).tobytes()
@@ -93,7 +93,8 @@ def cast(values: np.ndarray, out: np.ndarray) -> None:
                 values = np.where(inside, values, np.array(0, values.dtype)).astype(np.int64)
                 values[~inside] = -(2**31)
             elif values.dtype.kind == "f" and out.dtype == np.uint64:
-                values = np.where(values >= 2.0**63, values.astype(np.uint64), values.astype(np.int64).astype(np.uint64))
+                low = values.astype(np.int64).astype(np.uint64)
+                values = np.where(values >= 2.0**63, values.astype(np.uint64), low)
             elif values.dtype.kind == "f":
                 values = values.astype(np.int64)
         elif out.dtype == np.bool_ and values.dtype.kind == "f":

@@ -6,8 +6,8 @@
 
 The last filtered axis is a row's pixels, the axis before it the rows, all others are planes, of which a window sees
 several. Axes behind the last filtered one are the elements of a pixel (channels last), or, where they are many, the
-row. `plane`, `row` and `pixel` are tables that hold the boundary mode: each tells what stands at a place of the extended
-axis, or -1 for the constant.
+row. `plane`, `row` and `pixel` are tables that hold the boundary mode: each tells what stands at a place of the
+extended axis, or -1 for the constant.
 """
 
 from __future__ import annotations

@@ -118,7 +118,10 @@ def order(rng: np.random.Generator, dtype: Any) -> Problem:
             told["mode"] = [str(rng.choice(MODES)) for _ in sizes]
     else:
         told["size"] = min(sizes)
-    count = int(told["footprint"].sum()) if "footprint" in told else int(np.prod(np.broadcast_to(told["size"], len(sizes))))
+    if "footprint" in told:
+        count = int(told["footprint"].sum())
+    else:
+        count = int(np.prod(np.broadcast_to(told["size"], len(sizes))))
     if name == "rank_filter":
         return Problem(name, x, (int(rng.integers(-count, count)),), told)
     if name == "percentile_filter":

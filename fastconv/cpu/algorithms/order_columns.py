@@ -70,7 +70,7 @@ class Prepared:
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Filter `x` into `out`, both of shape `windows.shape`."""
         threads = masked_threads()
-        kinds = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int64)
+        kinds: tuple[np.dtype, ...] = np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.int64)
         scratches = [
             buffer(f"order columns {number}", (threads, size), kind)
             for number, (size, kind) in enumerate(zip(self._sizes, kinds, strict=True))

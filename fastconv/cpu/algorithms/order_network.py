@@ -78,7 +78,7 @@ def prepared(
         distances = [(tap * high + row) * line + b * step for tap, row, b in np.argwhere(footprint).tolist()]
     size = taps * high * line
     sizes = np.array(
-        [step, kh, rim, windows.left, rows, columns, line, each.vectors * lanes, size, lanes], np.int64
+        [kh, rim, windows.left, rows, columns, line, each.vectors * lanes, size, lanes], np.int64
     )
     return Prepared(
         loops=_kernel(dtype.kind == "f"),
@@ -97,8 +97,8 @@ def _kernel(with_nan: bool) -> Any:
     @kernel(key=(with_nan,))
     def _network(x, out, found, seen, rows, columns, distances, constant, sizes, network, scratches):
         planes, h, length = out.shape
-        step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-        line, strip, size, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
+        kh, rim, left, high, wide, line = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+        strip, size, lanes = sizes[6], sizes[7], sizes[8]
         flat, flat_out, taps = simd.flat(x), simd.flat(out), seen.shape[1]
         bands, beside = (h + high - 1) // high, (length + wide - 1) // wide
         for job in prange(planes * bands * beside):

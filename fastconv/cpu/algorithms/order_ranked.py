@@ -81,7 +81,7 @@ class Prepared:
         """Filter `x` into `out`, both of shape `windows.shape`; NaN are left out if `omit`. If there are any,
         ``found[0]`` becomes 1."""
         threads = masked_threads()
-        kinds = self.bits, np.dtype(np.uint32), np.dtype(np.uint64), np.dtype(np.int64)
+        kinds: tuple[np.dtype, ...] = self.bits, np.dtype(np.uint32), np.dtype(np.uint64), np.dtype(np.int64)
         scratches = [
             buffer(f"order {number}", (threads, size), kind)
             for number, (size, kind) in enumerate(zip(self._sizes, kinds, strict=True))
@@ -102,7 +102,8 @@ def _kernel(itemsize: int) -> Any:
     """The loops for elements of so many bytes."""
     number = np.dtype(f"u{itemsize}").type
     width = 8 * itemsize
-    top, every, low = number(1 << (width - 1)), number((1 << width) - 1), number((1 << DIGIT) - 1 if itemsize > 1 else 255)
+    top, every = number(1 << (width - 1)), number((1 << width) - 1)
+    low = number((1 << DIGIT) - 1 if itemsize > 1 else 255)
     shifts = range(0, width, DIGIT)
     # The bits of the largest infinity, and those of an element's magnitude.
     infinity = number({4: 0x7F800000, 8: 0x7FF0000000000000}.get(itemsize, 0))

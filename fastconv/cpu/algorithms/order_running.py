@@ -6,8 +6,8 @@
 
     across:  level[s * 4][col] = op of level[s][col + m * s], m < 4                      level[1] = an extended row of x
              band[row][j] = op of the few levels' elements that together cover the kw pixels of window j
-    down:    out[i][j] = op of core[j], band[i][j];   out[i + 1][j] = op of core[j], band[i + kh][j]          low windows
-             out[i][j] = op of rest[i][j], run[i + kh - 1][j]                                               higher ones
+    down:    out[i][j] = op of core[j], band[i][j];   out[i + 1][j] = op of core[j], band[i + kh][j]         low windows
+             out[i][j] = op of rest[i][j], run[i + kh - 1][j]                                              higher ones
 
     where core = op over the rows that two neighbouring windows share, rest[row] = op over rows from `row` to the end of
     its block of kh rows, run[row] = op over those from the start of its block to `row`
@@ -126,7 +126,8 @@ def _kernel(name: str) -> Any:
                 store_vector(out, to + lanes, op(simd.load(band, first + q + lanes), more), there - lanes, lanes)
                 if i + 1 < rows:
                     store_vector(out, to + length, op(simd.load(band, last + q), core), there, lanes)
-                    store_vector(out, to + length + lanes, op(simd.load(band, last + q + lanes), more), there - lanes, lanes)
+                    more = op(simd.load(band, last + q + lanes), more)
+                    store_vector(out, to + length + lanes, more, there - lanes, lanes)
 
     @jit(key=(name,), forceinline=True)
     def blocks(band, line, rows, kh, count, out, at, length, lanes):

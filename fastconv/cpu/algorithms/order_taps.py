@@ -37,8 +37,8 @@ BAND_ROWS = 32
 def prepared(
     windows: Windows, footprint: np.ndarray, heights: np.ndarray | None, dtype: np.dtype, name: str, constant: Any
 ) -> Prepared:
-    """All that a call needs beside its arrays, of shape `windows.shape`. Footprint and heights have the axes taps, rows,
-    pixels; heights are added to what is in the footprint."""
+    """All that a call needs beside its arrays, of shape `windows.shape`. Footprint and heights have the axes taps,
+    rows, pixels; heights are added to what is in the footprint."""
     planes, h, length = windows.shape
     lanes, step, kh, taps = simd.lanes(dtype), windows.step, windows.kh, windows.taps
     rim = (windows.kw - 1) * step
@@ -46,7 +46,7 @@ def prepared(
         parts = runs(footprint)
         levels = max(count for *_, count in parts).bit_length() - 1
     else:
-        parts = [(*map(int, place), 1) for place in np.argwhere(footprint)]
+        parts = [(t, a, b, 1) for t, a, b in np.argwhere(footprint).tolist()]
         levels = 0
     lines = taps * (levels + 1)
     rows = min(h, max(4, min(BAND_ROWS, BAND_BYTES // dtype.itemsize // lines // (8 * lanes + rim) - kh + 1)))

@@ -103,8 +103,8 @@ class Network:
             if len(lists) == 1:
                 return lists[0][rank]
             if len(lists) == 2:
-                return self.select(*lists, rank)
-            lists = [self.merge(*lists[:2]), *lists[2:]]
+                return self.select(lists[0], lists[1], rank)
+            lists = [self.merge(lists[0], lists[1]), *lists[2:]]
 
     def _across(self, lists: list[list[int]], rank: int) -> tuple[list[list[int]], int]:
         """Lists of one length, sorted across: element (a, b) is not below those of smaller a and b.
@@ -180,7 +180,8 @@ def stages(lines: int, kw: int, rank: int) -> tuple[Stage, ...]:
 
     def inputs(parts: list[tuple[int, int, int]]) -> tuple[list[Input], list[list[int]]]:
         """The inputs that lists (stage, length, shift) are, and their numbers."""
-        sources, lists = [], []
+        sources: list[Input] = []
+        lists = []
         for stage, length, shift in parts:
             lists.append(list(range(len(sources), len(sources) + length)))
             sources += [Input(stage, place, shift) for place in range(length)]
