@@ -35,6 +35,7 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows
+from ..shared.bands import at as element
 from ..shared.lines import load_line, store_vector
 from ..shared.pooling import Prepared
 from ..system.kernels import jit, kernel
@@ -88,19 +89,37 @@ def _kernel(name: str) -> Any:
     @jit(key=(name,), forceinline=True)
     def first_level(source, at, begin, end, distance, level, pitch, lanes):
         """Windows of `RADIX` elements of a row that stands at ``source[at:]``, from `begin` to before `end`."""
-        for q in range(begin, end, lanes):
+        q = begin
+        while q < end:
             first = op(simd.load(source, at + q + distance), simd.load(source, at + q))
             second = op(simd.load(source, at + q + 3 * distance), simd.load(source, at + q + 2 * distance))
             simd.store(level, pitch + q, op(second, first))
+            q += lanes
 
     @jit(key=(name,), forceinline=True)
     def covered(source, at, begin, end, terms, band, to, lanes):
         """Windows that are made of a few others."""
-        for q in range(begin, end, lanes):
-            value = simd.load(source, at + q + terms[0])
-            for t in range(1, terms.size):
-                value = op(simd.load(source, at + q + terms[t]), value)
-            simd.store(band, to + q, value)
+        q, turns = begin, terms.size
+        while q + 3 * lanes < end:  # four vectors for each look at a term
+            here = at + q + element(terms, 0)
+            one, two = simd.load(source, here), simd.load(source, here + lanes)
+            three, four = simd.load(source, here + 2 * lanes), simd.load(source, here + 3 * lanes)
+            for t in range(1, turns):
+                here = at + q + element(terms, t)
+                one, two = op(simd.load(source, here), one), op(simd.load(source, here + lanes), two)
+                three = op(simd.load(source, here + 2 * lanes), three)
+                four = op(simd.load(source, here + 3 * lanes), four)
+            simd.store(band, to + q, one)
+            simd.store(band, to + q + lanes, two)
+            simd.store(band, to + q + 2 * lanes, three)
+            simd.store(band, to + q + 3 * lanes, four)
+            q += 4 * lanes
+        while q < end:
+            one = simd.load(source, at + q + element(terms, 0))
+            for t in range(1, turns):
+                one = op(simd.load(source, at + q + element(terms, t)), one)
+            simd.store(band, to + q, one)
+            q += lanes
 
     @jit(key=(name,), forceinline=True)
     def higher_levels(level, there, distance, pitch, levels, lanes):
@@ -117,9 +136,12 @@ def _kernel(name: str) -> Any:
         """Down a band: two rows of windows together."""
         for i in range(0, rows, 2):
             first, last = i * line, (i + kh) * line
-            for q in range(0, count, 2 * lanes):
-                core, more = simd.load(band, first + line + q), simd.load(band, first + line + q + lanes)
-                for here in range(first + 2 * line + q, last + q, line):
+            q = 0
+            while q < count:
+                here = first + line + q
+                core, more = simd.load(band, here), simd.load(band, here + lanes)
+                for _ in range(kh - 2):
+                    here += line
                     core, more = op(simd.load(band, here), core), op(simd.load(band, here + lanes), more)
                 there, to = count - q, at + i * length + q
                 store_vector(out, to, op(simd.load(band, first + q), core), there, lanes)
@@ -128,6 +150,7 @@ def _kernel(name: str) -> Any:
                     store_vector(out, to + length, op(simd.load(band, last + q), core), there, lanes)
                     more = op(simd.load(band, last + q + lanes), more)
                     store_vector(out, to + length + lanes, more, there - lanes, lanes)
+                q += 2 * lanes
 
     @jit(key=(name,), forceinline=True)
     def blocks(band, line, rows, kh, count, out, at, length, lanes):

@@ -16,8 +16,10 @@ def load_line(x, start, length, left, columns, constant, first, count, line, to,
     """
     if start < 0:
         value = simd.splat(constant)
-        for q in range(0, count, lanes):  # lines have room for a vector more
-            simd.store(line, to + q, value)
+        q = to
+        while q < to + count:  # lines have room for a vector more
+            simd.store(line, q, value)
+            q += lanes
         return
     begin = min(first + count, max(first, left))
     end = max(begin, min(first + count, left + length))
@@ -26,8 +28,10 @@ def load_line(x, start, length, left, columns, constant, first, count, line, to,
         column = at(columns, e)
         put(line, to + e, at(x, start + column) if column >= 0 else constant)
     if end - begin >= lanes:
-        for e in range(begin, end - lanes, lanes):
+        e = begin
+        while e < end - lanes:
             simd.store(line, to + e, simd.load(x, start + e - left))
+            e += lanes
         simd.store(line, to + end - lanes, simd.load(x, start + end - lanes - left))
     else:
         for e in range(begin, end):
