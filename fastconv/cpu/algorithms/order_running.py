@@ -43,9 +43,18 @@ from ..tiles import simd
 
 #: Windows of a level that make one of the next.
 RADIX = 4
+#: Pixels of windows from which levels take less time than all pixels one after the other.
+WIDE = 6
 #: Rows of windows from which blocks with running maxima take less time than pairs of rows.
 LOW = 8
-#: Bytes of a band: a third of a 1 MiB second-level cache.
+#: Rows that are extended together, before the first of them is read: a vector that is read right after a part of it was
+#: written waits for memory.
+TOGETHER = 8
+#: Rows of a band of low windows, those of before make place for: at least `TOGETHER` and `LOW` - 1, a power of two.
+RING = 16
+#: Bytes of such a band: two thirds of a 48 KiB first-level cache.
+RING_BYTES = 32 << 10
+#: Bytes of a band of higher windows: a third of a 1 MiB second-level cache.
 BAND_BYTES = 320 << 10
 #: Rows of output of a band, if not limited by its bytes: the kh - 1 rows that two bands see cost little then.
 BAND_ROWS = 64
@@ -54,7 +63,7 @@ BAND_ROWS = 64
 def _ladder(kw: int, step: int) -> tuple[int, list[tuple[int, int]]]:
     """The number of levels, and the (level, first element) of the windows that together cover `kw` pixels."""
     size, level = 1, 0
-    while size * RADIX <= kw:
+    while kw >= WIDE and size * RADIX <= kw:
         size, level = size * RADIX, level + 1
     return level, [(level, min(at, kw - size) * step) for at in range(0, kw, size)]
 
@@ -65,19 +74,21 @@ def prepared(windows: Windows, dtype: np.dtype, name: str, constant: Any) -> Pre
     lanes, step, kh, kw = simd.lanes(dtype), windows.step, windows.kh, windows.kw
     rim = (kw - 1) * step
     rows = min(h, max(BAND_ROWS, 2 * kh)) if kh > 1 else min(h, BAND_ROWS)
-    most = max(4 * lanes, rim, BAND_BYTES // dtype.itemsize // (rows + kh - 1))
+    kept = RING if kh < LOW else rows + kh
+    most = max(4 * lanes, 4 * rim, (RING_BYTES if kh < LOW else BAND_BYTES) // dtype.itemsize // kept)
     blocks = -(-length // most)
     columns = min(length, -(-length // blocks // lanes) * lanes)
     levels, terms = _ladder(kw, step)
     pitch = -(-(columns + rim) // lanes) * lanes + 2 * lanes
     line = -(-columns // (2 * lanes)) * 2 * lanes + lanes  # an odd number of vectors: rows fall into different sets
+    margin = -(-2 * rim // lanes) * lanes + 5 * lanes
     offsets = np.array([level * pitch + at for level, at in terms], np.int64)
-    sizes = np.array([step, kh, rim, windows.left, rows, columns, pitch, line, levels, lanes], np.int64)
+    sizes = [step, kh, rim, windows.left, rows, columns, pitch, line, levels, lanes, margin]
     return Prepared(
         loops=_kernel(name),
-        arguments=(windows.rows, windows.columns, offsets, dtype.type(constant), sizes),
+        arguments=(windows.rows, windows.columns, offsets, dtype.type(constant), np.array(sizes, np.int64)),
         dtype=dtype,
-        scratch=(levels + 1) * pitch + (rows + kh) * line,
+        scratch=(levels + 1) * pitch + 2 * TOGETHER * margin + kept * line,
         work=16.0 * dtype.itemsize * planes * h * length,
     )
 
@@ -88,9 +99,12 @@ def _kernel(name: str) -> Any:
 
     @jit(key=(name,), forceinline=True)
     def first_level(source, at, begin, end, distance, level, pitch, lanes):
-        """Windows of `RADIX` elements of a row that stands at ``source[at:]``, from `begin` to before `end`."""
+        """Windows of `RADIX` elements of a row that stands at ``source[at:]``, from `begin` to before `end`; the last
+        vector ends there, if there are so many."""
         q = begin
+        last = max(begin, end - lanes)
         while q < end:
+            q = min(q, last)
             first = op(simd.load(source, at + q + distance), simd.load(source, at + q))
             second = op(simd.load(source, at + q + 3 * distance), simd.load(source, at + q + 2 * distance))
             simd.store(level, pitch + q, op(second, first))
@@ -98,23 +112,30 @@ def _kernel(name: str) -> Any:
 
     @jit(key=(name,), forceinline=True)
     def covered(source, at, begin, end, terms, band, to, lanes):
-        """Windows that are made of a few others."""
+        """Windows that are made of a few others, as `first_level`; four vectors for each look at a term, if there are
+        so many."""
         q, turns = begin, terms.size
-        while q + 3 * lanes < end:  # four vectors for each look at a term
-            here = at + q + element(terms, 0)
-            one, two = simd.load(source, here), simd.load(source, here + lanes)
-            three, four = simd.load(source, here + 2 * lanes), simd.load(source, here + 3 * lanes)
-            for t in range(1, turns):
-                here = at + q + element(terms, t)
-                one, two = op(simd.load(source, here), one), op(simd.load(source, here + lanes), two)
-                three = op(simd.load(source, here + 2 * lanes), three)
-                four = op(simd.load(source, here + 3 * lanes), four)
-            simd.store(band, to + q, one)
-            simd.store(band, to + q + lanes, two)
-            simd.store(band, to + q + 2 * lanes, three)
-            simd.store(band, to + q + 3 * lanes, four)
-            q += 4 * lanes
+        last = end - 4 * lanes
+        if last >= begin:
+            while q < end:
+                q = min(q, last)
+                here = at + q + element(terms, 0)
+                one, two = simd.load(source, here), simd.load(source, here + lanes)
+                three, four = simd.load(source, here + 2 * lanes), simd.load(source, here + 3 * lanes)
+                for t in range(1, turns):
+                    here = at + q + element(terms, t)
+                    one, two = op(simd.load(source, here), one), op(simd.load(source, here + lanes), two)
+                    three = op(simd.load(source, here + 2 * lanes), three)
+                    four = op(simd.load(source, here + 3 * lanes), four)
+                simd.store(band, to + q, one)
+                simd.store(band, to + q + lanes, two)
+                simd.store(band, to + q + 2 * lanes, three)
+                simd.store(band, to + q + 3 * lanes, four)
+                q += 4 * lanes
+            return
+        last = max(begin, end - lanes)
         while q < end:
+            q = min(q, last)
             one = simd.load(source, at + q + element(terms, 0))
             for t in range(1, turns):
                 one = op(simd.load(source, at + q + element(terms, t)), one)
@@ -132,16 +153,16 @@ def _kernel(name: str) -> Any:
             at += pitch
 
     @jit(key=(name,), forceinline=True)
-    def pairs(band, line, rows, kh, count, out, at, length, lanes):
-        """Down a band: two rows of windows together."""
-        for i in range(0, rows, 2):
-            first, last = i * line, (i + kh) * line
+    def pairs(band, line, done, rows, kh, count, out, at, length, lanes):
+        """Down a band, from row `done` on: two rows of windows together."""
+        for i in range(done, rows, 2):
+            first, last = (i & RING - 1) * line, (i + kh & RING - 1) * line
             q = 0
             while q < count:
-                here = first + line + q
+                here = (i + 1 & RING - 1) * line + q
                 core, more = simd.load(band, here), simd.load(band, here + lanes)
-                for _ in range(kh - 2):
-                    here += line
+                for k in range(2, kh):
+                    here = (i + k & RING - 1) * line + q
                     core, more = op(simd.load(band, here), core), op(simd.load(band, here + lanes), more)
                 there, to = count - q, at + i * length + q
                 store_vector(out, to, op(simd.load(band, first + q), core), there, lanes)
@@ -182,52 +203,70 @@ def _kernel(name: str) -> Any:
     def _running(x, out, rows, columns, terms, constant, sizes, scratches):
         planes, h, length = out.shape
         step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-        pitch, line, levels, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
+        pitch, line, levels, lanes, margin = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
         flat = simd.flat(x)
         bands, beside = (h + high - 1) // high, (length + wide - 1) // wide
+        reach = (RADIX - 1) * step if levels else rim
+        kept = RING - 1 if kh < LOW else -1
         for job in prange(planes * bands * beside):
             plane, i0, j0 = job // (bands * beside), job // beside % bands * high, job % beside * wide
             height, count = min(high, h - i0), min(wide, length - j0)
+            total, to = height + kh - 1, (plane * h + i0) * length + j0
             level = scratches[numba.get_thread_id()]
-            band = level[(levels + 1) * pitch :]
-            for r in range(height + kh - 1):
-                row = rows[i0 + r]
-                start = (plane * h + row) * length if row >= 0 else -1
-                if rim == 0:
-                    load_line(flat, start, length, left, columns, constant, j0, count, band, r * line, lanes)
+            margins = level[(levels + 1) * pitch :]
+            band = margins[2 * TOGETHER * margin :]
+            # What only elements of the row are needed for is made of them in place: from `low` to before `top`. The
+            # margins have more elements than are needed, so that they are copied as vectors.
+            there = count + rim - reach
+            low = max(0, (left - j0 + lanes - 1) // lanes * lanes)
+            top, done = min(there, left + length - j0 - reach), 0
+            if top - low < lanes:
+                low = top = there
+            before, behind = min(low + max(reach, lanes), count + rim), min(top, lanes)
+            for r0 in range(0, total, TOGETHER):
+                end = min(total, r0 + TOGETHER)
+                if rim:
+                    for r in range(r0, end):
+                        row = rows[i0 + r]
+                        start, near = (plane * h + row) * length, 2 * (r - r0) * margin
+                        if row >= 0 and low > 0:
+                            load_line(flat, start, length, left, columns, constant, j0, before, margins, near, lanes)
+                        if row >= 0 and top < there:
+                            load_line(flat, start, length, left, columns, constant, j0 + top - behind,
+                                      count + rim - top + behind, margins, near + margin, lanes)  # fmt: skip
+                for r in range(r0, end):
+                    row, goal = rows[i0 + r], (r & kept) * line
+                    start, near = (plane * h + row) * length, 2 * (r - r0) * margin
+                    if row < 0 or rim == 0:
+                        start = start if row >= 0 else -1
+                        load_line(flat, start, length, left, columns, constant, j0, count, band, goal, lanes)
+                        continue
+                    here, far = start + j0 - left, near + margin - top + behind
+                    if levels == 0:
+                        covered(margins, near, 0, low, terms, band, goal, lanes)
+                        covered(flat, here, low, top, terms, band, goal, lanes)
+                        covered(margins, far, top, there, terms, band, goal, lanes)
+                    else:
+                        first_level(margins, near, 0, low, step, level, pitch, lanes)
+                        first_level(flat, here, low, top, step, level, pitch, lanes)
+                        first_level(margins, far, top, there, step, level, pitch, lanes)
+                        higher_levels(level, there, step, pitch, levels, lanes)
+                        covered(level, 0, 0, count, terms, band, goal, lanes)
+                if kh >= LOW:
                     continue
-                # Vectors that only elements of the row are needed for read it in place: from `low` to `high`.
-                reach = (RADIX - 1) * step if levels else rim
-                there = count + rim - reach
-                low = max(0, (left - j0 + lanes - 1) // lanes * lanes)
-                top = min(there, max(low, (left + length - j0 - reach) // lanes * lanes))
-                if start < 0 or low >= there:
-                    low = top = there
-                if low > 0:
-                    load_line(flat, start, length, left, columns, constant, j0, min(low + reach, count + rim), level, 0,
-                              lanes)  # fmt: skip
-                if top < there:
-                    load_line(flat, start, length, left, columns, constant, j0 + top, count + rim - top, level, top,
-                              lanes)  # fmt: skip
-                here = start + j0 - left
-                if levels == 0:
-                    covered(level, 0, 0, low, terms, band, r * line, lanes)
-                    covered(flat, here, low, top, terms, band, r * line, lanes)
-                    covered(level, 0, top, there, terms, band, r * line, lanes)
+                ready = max(0, end - kh + 1)
+                if end < total:
+                    ready -= ready & 1
+                if kh > 1:
+                    pairs(band, line, done, ready, kh, count, out, to, length, lanes)
                 else:
-                    first_level(level, 0, 0, low, step, level, pitch, lanes)
-                    first_level(flat, here, low, top, step, level, pitch, lanes)
-                    first_level(level, 0, top, there, step, level, pitch, lanes)
-                    higher_levels(level, there, step, pitch, levels, lanes)
-                    covered(level, 0, 0, count, terms, band, r * line, lanes)
-            at = (plane * h + i0) * length + j0
-            if kh == 1:
-                for r in range(height):
-                    for q in range(0, count, lanes):
-                        store_vector(out, at + r * length + q, simd.load(band, r * line + q), count - q, lanes)
-            elif kh < LOW:
-                pairs(band, line, height, kh, count, out, at, length, lanes)
-            else:
-                blocks(band, line, height, kh, count, out, at, length, lanes)
+                    for r in range(r0, end):
+                        q, goal = 0, (r & kept) * line
+                        while q < count:
+                            store_vector(out, to + r * length + q, simd.load(band, goal + q), count - q, lanes)
+                            q += lanes
+                done = ready
+            if kh >= LOW:
+                blocks(band, line, height, kh, count, out, to, length, lanes)
 
     return _running
