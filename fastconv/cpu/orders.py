@@ -85,7 +85,7 @@ def ranks(problem: Problem, rank: int) -> tuple[tuple[int, int, int], str, Any]:
     members = problem.members.reshape(seen.taps, seen.kh, seen.kw)
     full = problem.footprint is None
     if order_network.supports(seen, None if full else members, rank):
-        made: Any = order_network.prepared(seen, None if full else members, problem.dtype, rank, problem.constant)
+        made: Any = order_network.Prepared(seen, None if full else members, problem.dtype, rank, problem.constant)
         return seen.shape, "network", made
     if full and order_columns.supports(seen, problem.dtype):
         return seen.shape, "columns", order_columns.Prepared(seen, problem.dtype, rank, problem.constant)
@@ -100,10 +100,7 @@ def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray) -> None:
         prepared.run(flat, target)
         return
     found = np.zeros(1, np.uint8)
-    if name == "network":
-        prepared.run(flat, target, found)
-    else:
-        prepared.run(flat, target, found)
+    prepared.run(flat, target, found)
     if found[0]:
         largest = np.empty_like(out)
         extremum(problem, "max", x, largest)

@@ -246,13 +246,17 @@ class Strip(NamedTuple):
 MOST_ROLLING = 4
 #: Bytes that the lists of a strip should take: half a first-level cache of 48 KiB.
 STRIP_BYTES = 24 << 10
+#: Vectors of a strip with lists; one without is as long as a row may be.
+MOST_VECTORS = 16
 
 
 def strip(lines: int, kw: int, rank: int, step: int, lanes: int) -> Strip:
     """The strip for windows of pixels of `step` elements; an element's bytes times `lanes` are a register's."""
     rows = sum(len(stage.outputs) for stage in stages(lines, kw, rank)[:-1])
     rim = -(-(kw - 1) * step // lanes)
-    vectors = min(16, max(4, rim, STRIP_BYTES // max(1, rows) // simd.register_bytes() - rim))
+    if _rolls(stages(lines, kw, rank), lines) and rim <= 1:
+        return Strip(8 * MOST_VECTORS, lanes, lanes)
+    vectors = min(MOST_VECTORS, max(4, rim, STRIP_BYTES // max(1, rows) // simd.register_bytes() - rim))
     pitch = (vectors + rim + 1) * lanes
     return Strip(vectors, pitch, max(1, rows) * pitch)
 
