@@ -24,7 +24,8 @@ from numba import prange
 
 from ...specs.windows import Windows
 from ..shared.bands import at, put
-from ..shared.lines import load_line
+from ..shared.lines import loader
+from ..system import micro
 from ..system.kernels import Launch, jit, kernel
 from ..system.memory import buffer
 from ..system.threads import masked_threads
@@ -62,7 +63,7 @@ class Prepared:
         sizes = [step, kh, kw, windows.left, high, wide, line, rank, flip, simd.lanes(np.uint8)]
         self._arguments = (
             windows.planes, windows.rows, windows.columns, np.array(constant, dtype).view(np.uint8)[()],
-            np.array(sizes, np.int64),
+            np.array(sizes, np.int64), loader(np.dtype(np.uint8)),
         )  # fmt: skip
         self._sizes = taps * (high + kh - 1) * line + (wide + rim) * COLUMN, COLUMN + BINS + 2, BINS
         self._launch = Launch(_columns, 100.0 * planes * h * length)
@@ -88,7 +89,7 @@ def change(histograms, column, value, by):
 
 
 @kernel
-def _columns(x, out, seen, rows, columns, constant, sizes, all_bytes, all_counts, all_ends):
+def _columns(x, out, seen, rows, columns, constant, sizes, load, all_bytes, all_counts, all_ends):
     planes, h, length = out.shape
     step, kh, kw, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
     line, rank, flip, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
@@ -106,11 +107,8 @@ def _columns(x, out, seen, rows, columns, constant, sizes, all_bytes, all_counts
         sums[0] = none
         for t in range(taps):
             there = seen[plane, t]
-            for r in range(height + kh - 1):
-                row = rows[i0 + r]
-                start = (there * h + row) * length if there >= 0 and row >= 0 else -1
-                load_line(flat, start, length, left, columns, constant, j0, width + rim, band,
-                          t * plane_of_rows + r * line, lanes)  # fmt: skip
+            micro.call(load, flat, there * h if there >= 0 else -1, rows, i0, i0 + height + kh - 1, length, left,
+                       columns, constant, j0, width + rim, 0, 0, band, t * plane_of_rows, 0, line, lanes)  # fmt: skip
         for k in range((width + rim) * COLUMN):
             put(histograms, k, np.uint8(0))
         for t in range(taps):

@@ -31,7 +31,7 @@ from numba import prange
 from ...specs.windows import Windows
 from ..shared.bands import at as element
 from ..shared.bands import put
-from ..shared.lines import load_line
+from ..shared.lines import loader
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
 from ..system.memory import buffer, scratch_rows
@@ -99,7 +99,7 @@ class Prepared:
         self._arguments = (
             windows.planes, windows.rows, windows.columns, np.array(members, np.int64), np.array(near, np.int64),
             np.array(whole, np.int64), dtype.type(constant), np.array(sizes, np.int64),
-            micro.address(selection, key, arguments(dtype)),
+            loader(dtype), micro.address(selection, key, arguments(dtype)),
         )  # fmt: skip
         self._scratch = margins + taps * kh * line + each.scratch
         self._lines = len(members)
@@ -136,7 +136,8 @@ def _kernel(with_nan: bool) -> Any:
 
     @kernel(key=(with_nan,))
     def _network(
-        x, out, found, seen, rows, columns, members, near, whole, constant, sizes, network, scratches, all_places
+        x, out, found, seen, rows, columns, members, near, whole, constant, sizes, load, network, scratches,
+        all_places,
     ):  # fmt: skip
         planes, h, length = out.shape
         kh, rim, left, high, wide, line = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
@@ -157,16 +158,10 @@ def _kernel(with_nan: bool) -> Any:
             top = min(count, low + max(0, left + length - j0 - rim - lanes - low) // lanes * lanes)
             for t in range(taps):
                 there = seen[plane, t]
-                for r in range(height + kh - 1):
-                    row = rows[i0 + r]
-                    start, to = (there * h + row) * length, (t * (high + kh - 1) + r) * pitch
-                    if there < 0 or row < 0:
-                        start = -1
-                    if low > 0:
-                        load_line(flat, start, length, left, columns, constant, j0, low + rim, band, to, lanes)
-                    if top < count:
-                        load_line(flat, start, length, left, columns, constant, j0 + top, count - top + rim, band,
-                                  to + margin, lanes)  # fmt: skip
+                micro.call(load, flat, there * h if there >= 0 else -1, rows, i0, i0 + height + kh - 1, length, left,
+                           columns, constant, j0, low + rim if low > 0 else 0, j0 + top,
+                           count - top + rim if top < count else 0, band, t * (high + kh - 1) * pitch, margin, pitch,
+                           lanes)  # fmt: skip
             for i in range(height):
                 to = (plane * h + i0 + i) * length + j0
                 if with_nan and search(flat, to, count, lanes):
@@ -182,11 +177,9 @@ def _kernel(with_nan: bool) -> Any:
                 if missing:
                     for t in range(taps):
                         there = seen[plane, t]
-                        for a in range(kh):
-                            row = rows[i0 + i + a]
-                            start = (there * h + row) * length if there >= 0 and row >= 0 else -1
-                            load_line(flat, start, length, left, columns, constant, j0, count + rim, lines,
-                                      (t * kh + a) * line, lanes)  # fmt: skip
+                        micro.call(load, flat, there * h if there >= 0 else -1, rows, i0 + i, i0 + i + kh, length, left,
+                                   columns, constant, j0, count + rim, 0, 0, lines, t * kh * line, 0, line,
+                                   lanes)  # fmt: skip
                     strips(network, lines, 0, whole, lists, flat_out, to, 0, count, strip)
                     continue
                 place = i * pitch

@@ -29,7 +29,8 @@ from numba import prange
 
 from ...specs.windows import Windows, runs
 from ..shared.bands import at, put
-from ..shared.lines import load_line
+from ..shared.lines import loader
+from ..system import micro
 from ..system.kernels import Launch, jit, kernel
 from ..system.memory import buffer
 from ..system.threads import masked_threads
@@ -71,7 +72,7 @@ class Prepared:
         constant = np.array(constant, dtype).view(self.bits)
         self._arguments = (
             windows.planes, windows.rows, windows.columns, np.array(found, np.int64), self.bits.type(constant),
-            self.bits.type(nothing), np.array(sizes, np.int64),
+            self.bits.type(nothing), np.array(sizes, np.int64), loader(self.bits),
         )  # fmt: skip
         groups = -(-size // GROUP)
         self._sizes = 2 * size + line, 3 * size, groups * (GROUP // 64), groups + 1 + (1 << DIGIT)
@@ -154,7 +155,7 @@ def _kernel(itemsize: int) -> Any:
 
     @kernel(key=(itemsize,))
     def _ranked(
-        x, out, found, omit, seen, rows, columns, runs, constant, nothing, sizes, all_keys, all_places, all_bits,
+        x, out, found, omit, seen, rows, columns, runs, constant, nothing, sizes, load, all_keys, all_places, all_bits,
         all_counts,
     ):  # fmt: skip
         planes, h, length = out.shape
@@ -174,11 +175,8 @@ def _kernel(itemsize: int) -> Any:
             for t in range(taps):
                 there = seen[plane, t]
                 for r in range(height + kh - 1):
-                    row = rows[i0 + r]
-                    start = (there * h + row) * length if there >= 0 and row >= 0 else -1
-                    load_line(
-                        flat, start, length, left, columns, constant, j0, width + rim, keys, 2 * size, lanes
-                    )
+                    micro.call(load, flat, there * h if there >= 0 else -1, rows, i0 + r, i0 + r + 1, length, left,
+                               columns, constant, j0, width + rim, 0, 0, keys, 2 * size, 0, 0, lanes)  # fmt: skip
                     begin = (t * (high + kh - 1) + r) * line
                     for e in range(width + rim):
                         one = keys[2 * size + e]

@@ -36,8 +36,9 @@ from numba import prange
 
 from ...specs.windows import Windows
 from ..shared.bands import at as element
-from ..shared.lines import load_line, store_vector
+from ..shared.lines import loader, store_vector
 from ..shared.pooling import Prepared
+from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
 
@@ -85,30 +86,36 @@ def prepared(windows: Windows, dtype: np.dtype, name: str, constant: Any) -> Pre
     offsets = np.array([level * pitch + at for level, at in terms], np.int64)
     sizes = [step, kh, rim, windows.left, rows, columns, pitch, line, levels, lanes, margin]
     return Prepared(
-        loops=_kernel(name),
-        arguments=(windows.rows, windows.columns, offsets, dtype.type(constant), np.array(sizes, np.int64)),
+        loops=_running,
+        arguments=(
+            windows.rows, windows.columns, offsets, dtype.type(constant), np.array(sizes, np.int64), loader(dtype),
+            micro.address(across_wide if levels else across_narrow, (name,), _across(dtype)),
+            micro.address(down_pairs if kh < LOW else down_blocks, (name,), _down(dtype)),
+        ),
         dtype=dtype,
         scratch=(levels + 1) * pitch + 2 * TOGETHER * margin + kept * line,
         work=16.0 * dtype.itemsize * planes * h * length,
-    )
+    )  # fmt: skip
+
+
+def _across(dtype: np.dtype) -> tuple[Any, ...]:
+    """The arguments of the micro-kernel for a row."""
+    row, place, integers = micro.array(dtype), micro.PLACE, micro.array(np.int64)
+    return row, place, row, place, place, place, place, place, place, integers, row, integers, row, place
+
+
+def _down(dtype: np.dtype) -> tuple[Any, ...]:
+    """The arguments of the micro-kernel for rows of windows of a band."""
+    row, place = micro.array(dtype), micro.PLACE
+    return row, place, place, place, place, place, row, place, place, place
+
+
+_OPERATIONS = {"max": simd.larger, "min": simd.smaller}
 
 
 @lru_cache(maxsize=2)
-def _kernel(name: str) -> Any:
-    op = {"max": simd.larger, "min": simd.smaller}[name]
-
-    @jit(key=(name,), forceinline=True)
-    def first_level(source, at, begin, end, distance, level, pitch, lanes):
-        """Windows of `RADIX` elements of a row that stands at ``source[at:]``, from `begin` to before `end`; the last
-        vector ends there, if there are so many."""
-        q = begin
-        last = max(begin, end - lanes)
-        while q < end:
-            q = min(q, last)
-            first = op(simd.load(source, at + q + distance), simd.load(source, at + q))
-            second = op(simd.load(source, at + q + 3 * distance), simd.load(source, at + q + 2 * distance))
-            simd.store(level, pitch + q, op(second, first))
-            q += lanes
+def _cover(name: str) -> Any:
+    op = _OPERATIONS[name]
 
     @jit(key=(name,), forceinline=True)
     def covered(source, at, begin, end, terms, band, to, lanes):
@@ -142,17 +149,71 @@ def _kernel(name: str) -> Any:
             simd.store(band, to + q, one)
             q += lanes
 
-    @jit(key=(name,), forceinline=True)
-    def higher_levels(level, there, distance, pitch, levels, lanes):
-        """Windows of RADIX**2 elements, and so on."""
-        at = pitch
-        for _ in range(1, levels):
-            distance *= RADIX
-            there -= (RADIX - 1) * distance
-            first_level(level, at, 0, there, distance, level, at + pitch, lanes)
-            at += pitch
+    return covered
+
+
+@lru_cache(maxsize=2)
+def across_narrow(name: str) -> Any:
+    """A function for kernels: windows of few pixels of a row, of which the first `low` and those from `top` on are made
+    of its margins, the others of the image."""
+    covered = _cover(name)
+
+    @jit(key=(name,))
+    def direct(x, here, margins, near, far, low, top, there, count, terms, level, sizes, band, goal):
+        for part in range(3):
+            source, at, begin, end = margins, near, 0, low
+            if part == 1:
+                source, at, begin, end = x, here, low, top
+            elif part == 2:
+                at, begin, end = far, top, there
+            covered(source, at, begin, end, terms, band, goal, sizes[9])
+
+    return direct
+
+
+@lru_cache(maxsize=2)
+def across_wide(name: str) -> Any:
+    """A function for kernels: as `across_narrow`, windows of many pixels."""
+    op, covered = _OPERATIONS[name], _cover(name)
 
     @jit(key=(name,), forceinline=True)
+    def first_level(source, at, begin, end, distance, level, pitch, lanes):
+        """Windows of `RADIX` elements of a row that stands at ``source[at:]``, from `begin` to before `end`; the last
+        vector ends there, if there are so many."""
+        q = begin
+        last = max(begin, end - lanes)
+        while q < end:
+            q = min(q, last)
+            first = op(simd.load(source, at + q + distance), simd.load(source, at + q))
+            second = op(simd.load(source, at + q + 3 * distance), simd.load(source, at + q + 2 * distance))
+            simd.store(level, pitch + q, op(second, first))
+            q += lanes
+
+    @jit(key=(name,))
+    def levelled(x, here, margins, near, far, low, top, there, count, terms, level, sizes, band, goal):
+        pitch, levels, lanes, distance = sizes[6], sizes[8], sizes[9], sizes[0]
+        for part in range(2 + levels):
+            source, at, begin, end, to = margins, near, 0, low, pitch
+            if part == 1:
+                source, at, begin, end = x, here, low, top
+            elif part == 2:
+                at, begin, end = far, top, there
+            elif part > 2:  # windows of RADIX**2 elements, and so on
+                distance *= RADIX
+                there -= (RADIX - 1) * distance
+                source, at, end, to = level, (part - 2) * pitch, there, (part - 1) * pitch
+            first_level(source, at, begin, end, distance, level, to, lanes)
+        covered(level, 0, 0, count, terms, band, goal, lanes)
+
+    return levelled
+
+
+@lru_cache(maxsize=2)
+def down_pairs(name: str) -> Any:
+    """A function for kernels: two rows of windows together, from row `done` of a band on."""
+    op = _OPERATIONS[name]
+
+    @jit(key=(name,))
     def pairs(band, line, done, rows, kh, count, out, at, length, lanes):
         """Down a band, from row `done` on: two rows of windows together."""
         for i in range(done, rows, 2):
@@ -173,8 +234,16 @@ def _kernel(name: str) -> Any:
                     store_vector(out, to + length + lanes, more, there - lanes, lanes)
                 q += 2 * lanes
 
-    @jit(key=(name,), forceinline=True)
-    def blocks(band, line, rows, kh, count, out, at, length, lanes):
+    return pairs
+
+
+@lru_cache(maxsize=2)
+def down_blocks(name: str) -> Any:
+    """A function for kernels: windows by running maxima of blocks of rows."""
+    op = _OPERATIONS[name]
+
+    @jit(key=(name,))
+    def blocks(band, line, done, rows, kh, count, out, at, length, lanes):
         """Down a band: by running maxima of blocks of rows. The band's own rows become those of `rest`."""
         for q in range(0, count, 2 * lanes):
             there = count - q
@@ -199,74 +268,64 @@ def _kernel(name: str) -> Any:
                     here += kh * line
                     run, other = op(simd.load(band, here), run), op(simd.load(band, here + lanes), other)
 
-    @kernel(key=(name,))
-    def _running(x, out, rows, columns, terms, constant, sizes, scratches):
-        planes, h, length = out.shape
-        step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
-        pitch, line, levels, lanes, margin = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
-        flat = simd.flat(x)
-        bands, beside = (h + high - 1) // high, (length + wide - 1) // wide
-        reach = (RADIX - 1) * step if levels else rim
-        kept = RING - 1 if kh < LOW else -1
-        for job in prange(planes * bands * beside):
-            plane, i0, j0 = job // (bands * beside), job // beside % bands * high, job % beside * wide
-            height, count = min(high, h - i0), min(wide, length - j0)
-            total, to = height + kh - 1, (plane * h + i0) * length + j0
-            level = scratches[numba.get_thread_id()]
-            margins = level[(levels + 1) * pitch :]
-            band = margins[2 * TOGETHER * margin :]
-            # What only elements of the row are needed for is made of them in place: from `low` to before `top`. The
-            # margins have more elements than are needed, so that they are copied as vectors.
-            there = count + rim - reach
-            low = max(0, (left - j0 + lanes - 1) // lanes * lanes)
-            top, done = min(there, left + length - j0 - reach), 0
-            if top - low < lanes:
-                low = top = there
-            before, behind = min(low + max(reach, lanes), count + rim), min(top, lanes)
-            for r0 in range(0, total, TOGETHER):
-                end = min(total, r0 + TOGETHER)
-                if rim:
-                    for r in range(r0, end):
-                        row = rows[i0 + r]
-                        start, near = (plane * h + row) * length, 2 * (r - r0) * margin
-                        if row >= 0 and low > 0:
-                            load_line(flat, start, length, left, columns, constant, j0, before, margins, near, lanes)
-                        if row >= 0 and top < there:
-                            load_line(flat, start, length, left, columns, constant, j0 + top - behind,
-                                      count + rim - top + behind, margins, near + margin, lanes)  # fmt: skip
-                for r in range(r0, end):
-                    row, goal = rows[i0 + r], (r & kept) * line
-                    start, near = (plane * h + row) * length, 2 * (r - r0) * margin
-                    if row < 0 or rim == 0:
-                        start = start if row >= 0 else -1
-                        load_line(flat, start, length, left, columns, constant, j0, count, band, goal, lanes)
-                        continue
-                    here, far = start + j0 - left, near + margin - top + behind
-                    if levels == 0:
-                        covered(margins, near, 0, low, terms, band, goal, lanes)
-                        covered(flat, here, low, top, terms, band, goal, lanes)
-                        covered(margins, far, top, there, terms, band, goal, lanes)
-                    else:
-                        first_level(margins, near, 0, low, step, level, pitch, lanes)
-                        first_level(flat, here, low, top, step, level, pitch, lanes)
-                        first_level(margins, far, top, there, step, level, pitch, lanes)
-                        higher_levels(level, there, step, pitch, levels, lanes)
-                        covered(level, 0, 0, count, terms, band, goal, lanes)
-                if kh >= LOW:
-                    continue
-                ready = max(0, end - kh + 1)
-                if end < total:
-                    ready -= ready & 1
-                if kh > 1:
-                    pairs(band, line, done, ready, kh, count, out, to, length, lanes)
-                else:
-                    for r in range(r0, end):
-                        q, goal = 0, (r & kept) * line
-                        while q < count:
-                            store_vector(out, to + r * length + q, simd.load(band, goal + q), count - q, lanes)
-                            q += lanes
-                done = ready
-            if kh >= LOW:
-                blocks(band, line, height, kh, count, out, to, length, lanes)
+    return blocks
 
-    return _running
+
+@kernel
+def _running(x, out, rows, columns, terms, constant, sizes, load, across, down, scratches):
+    planes, h, length = out.shape
+    step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
+    pitch, line, levels, lanes, margin = sizes[6], sizes[7], sizes[8], sizes[9], sizes[10]
+    flat, flat_out = simd.flat(x), simd.flat(out)
+    bands, beside = (h + high - 1) // high, (length + wide - 1) // wide
+    reach = (RADIX - 1) * step if levels else rim
+    kept = RING - 1 if kh < LOW else -1
+    for job in prange(planes * bands * beside):
+        plane, i0, j0 = job // (bands * beside), job // beside % bands * high, job % beside * wide
+        height, count = min(high, h - i0), min(wide, length - j0)
+        total, to = height + kh - 1, (plane * h + i0) * length + j0
+        level = scratches[numba.get_thread_id()]
+        margins = level[(levels + 1) * pitch :]
+        band = margins[2 * TOGETHER * margin :]
+        # What only elements of the row are needed for is made of them in place: from `low` to before `top`. The
+        # margins have more elements than are needed, so that they are copied as vectors.
+        there = count + rim - reach
+        low = max(0, (left - j0 + lanes - 1) // lanes * lanes)
+        top, done = min(there, left + length - j0 - reach), 0
+        if top - low < lanes:
+            low = top = there
+        before, behind = min(low + max(reach, lanes), count + rim), min(top, lanes)
+        for r0 in range(0, total, TOGETHER):
+            end = min(total, r0 + TOGETHER)
+            if rim:
+                micro.call(load, flat, plane * h, rows, i0 + r0, i0 + end, length, left, columns, constant, j0,
+                           before if low > 0 else 0, j0 + top - behind, count + rim - top + behind if top < there else 0,
+                           margins, 0, margin, 2 * margin, lanes)  # fmt: skip
+            else:
+                micro.call(load, flat, plane * h, rows, i0 + r0, i0 + end, length, left, columns, constant, j0,
+                           count, 0, 0, band, (r0 & kept) * line, 0, line, lanes)  # fmt: skip
+            for r in range(r0, end if rim else r0):
+                row, goal, near = rows[i0 + r], (r & kept) * line, 2 * (r - r0) * margin
+                if row < 0:
+                    micro.call(load, flat, -1, rows, i0 + r, i0 + r + 1, length, left, columns, constant, j0,
+                               count, 0, 0, band, goal, 0, 0, lanes)  # fmt: skip
+                    continue
+                place = (plane * h + row) * length + j0 - left
+                micro.call(across, flat, place, margins, near, near + margin - top + behind, low, top, there, count,
+                           terms, level, sizes, band, goal)  # fmt: skip
+            if kh >= LOW:
+                continue
+            ready = max(0, end - kh + 1)
+            if end < total:
+                ready -= ready & 1
+            if kh > 1:
+                micro.call(down, band, line, done, ready, kh, count, flat_out, to, length, lanes)
+            else:
+                for r in range(r0, end):
+                    q, goal = 0, (r & kept) * line
+                    while q < count:
+                        store_vector(flat_out, to + r * length + q, simd.load(band, goal + q), count - q, lanes)
+                        q += lanes
+            done = ready
+        if kh >= LOW:
+            micro.call(down, band, line, 0, height, kh, count, flat_out, to, length, lanes)

@@ -23,8 +23,9 @@ from numba import prange
 
 from ...specs.windows import Windows, runs
 from ..shared.bands import at
-from ..shared.lines import load_line, store_vector
+from ..shared.lines import loader, store_vector
 from ..shared.pooling import Prepared
+from ..system import micro
 from ..system.kernels import kernel
 from ..tiles import simd
 
@@ -68,6 +69,7 @@ def prepared(
         arguments=(
             windows.planes, windows.rows, windows.columns, np.array(offsets, np.int64),
             np.array(added if heights is not None else [0], dtype), dtype.type(constant), np.array(sizes, np.int64),
+            loader(dtype),
         ),
         dtype=dtype,
         scratch=(levels + 1) * size + 3 * lanes,
@@ -80,7 +82,7 @@ def _kernel(name: str, with_heights: bool) -> Any:
     op = {"max": simd.larger, "min": simd.smaller}[name]
 
     @kernel(key=(name, with_heights))
-    def _taps(x, out, seen, rows, columns, offsets, heights, constant, sizes, scratches):
+    def _taps(x, out, seen, rows, columns, offsets, heights, constant, sizes, load, scratches):
         planes, h, length = out.shape
         step, kh, rim, left, high, wide = sizes[0], sizes[1], sizes[2], sizes[3], sizes[4], sizes[5]
         line, size, levels, lanes = sizes[6], sizes[7], sizes[8], sizes[9]
@@ -92,12 +94,11 @@ def _kernel(name: str, with_heights: bool) -> Any:
             band = scratches[numba.get_thread_id()]
             for t in range(taps):
                 there = seen[plane, t]
-                for r in range(height + kh - 1):
-                    row = rows[i0 + r]
-                    start = (there * h + row) * length if there >= 0 and row >= 0 else -1
-                    to = (t * (high + kh - 1) + r) * line
-                    load_line(flat, start, length, left, columns, constant, j0, count + rim, band, to, lanes)
-                    distance = step
+                micro.call(load, flat, there * h if there >= 0 else -1, rows, i0, i0 + height + kh - 1, length, left,
+                           columns, constant, j0, count + rim, 0, 0, band, t * (high + kh - 1) * line, 0, line,
+                           lanes)  # fmt: skip
+                for r in range(height + kh - 1 if levels else 0):
+                    to, distance = (t * (high + kh - 1) + r) * line, step
                     for _ in range(levels):
                         for q in range(to, to + count + rim, lanes):
                             value = op(simd.load(band, q + distance), simd.load(band, q))
