@@ -150,8 +150,8 @@ def test_demo(capsys, monkeypatch, tmp_path):
         assert picture.format == "PNG"
         pixels = np.asarray(picture.convert("RGB"))
     assert pixels.shape[1] > 1000
-    # Nine panels, none of them blank.
-    for row in np.array_split(pixels, 3):
+    # Twelve panels, none of them blank.
+    for row in np.array_split(pixels, 4):
         for panel in np.array_split(row, 3, axis=1):
             assert panel.std() > 20
 
@@ -161,10 +161,10 @@ def test_demo_of_a_photograph_of_ones_own(tmp_path):
 
     Image.fromarray(np.full((40, 1200), 200, np.uint8)).save(tmp_path / "grey.png")
     photo = demo.load(str(tmp_path / "grey.png"))
-    assert photo.shape == (3, 30, 900)
+    assert photo.shape == (30, 900, 3)
     assert photo.dtype == np.float32
     shown = demo.panels(photo)
-    assert len({panel.title for panel in shown}) == 9
+    assert len({panel.title for panel in shown}) == 12
     for panel in shown:
         assert 0 <= panel.image.min() <= panel.image.max() <= 1
 

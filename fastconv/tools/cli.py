@@ -23,8 +23,9 @@ from ..base.units import byte_count
 from ..functional.settings import get_num_threads
 from ..functional.shapes import receptive_field
 from ..planner import remember
-from .compare import compare, limited_threads, random_operands
+from .compare import compare, random_operands
 from .comparison import Comparison, aligned
+from .limits import limited_threads
 
 #: LLVM's names of the vector extensions that `info` lists.
 SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512vnni", "avx512bf16", "amx-int8", "amx-bf16", "neon", "sve")
@@ -185,7 +186,7 @@ def _demo(arguments: Any) -> None:
             print(f"{problem.title}\n")
             _print(demo.compared(problem))
             print()
-    print(f"The photograph and what eight kernels make of it: {arguments.output}")
+    print(f"The photograph and what eleven filters make of it: {arguments.output}")
 
 
 def _compare(arguments: Any) -> None:

@@ -6,10 +6,9 @@ all again), so that a machine that slows down in between slows all of them down.
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +19,6 @@ from ..base.devices import check_device
 from ..base.values import shown
 from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, min_pool, unfold
 from ..functional.device import Recorder, backend
-from ..functional.settings import get_num_threads
 from ..planner.choose import name, operation
 from ..planner.contract import trait
 from ..planner.measure import medians, random_array
@@ -29,7 +27,9 @@ from ..specs.arguments import flag, integer
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import storage
+from .compare_filters import compare_filter
 from .comparison import Comparison, Row
+from .limits import limited_threads
 
 #: Seconds that each variant is timed for; it has at least one call, however slow it is.
 SECONDS_EACH = 0.5
@@ -74,7 +74,8 @@ def compare(
         The operation: "conv2d", "conv_transpose2d", "max_pool2d", "min_pool2d", "avg_pool2d" or "lp_pool2d", or one of
         these with 1d or 3d instead; a gradient, "conv2d_weight", "conv2d_input", "max_pool2d_input",
         "min_pool2d_input" or "avg_pool2d_input"; or "adaptive_max_pool2d", "adaptive_avg_pool2d", "max_unpool2d",
-        "unfold2d" or "fold2d", which have one algorithm.
+        "unfold2d" or "fold2d", which have one algorithm; or a filter of images, like "ndimage.gaussian_filter", which
+        is set beside SciPy's and, where these are installed, OpenCV's and scikit-image's.
     threads : int, optional
         Number of threads that the kernels and BLAS may use; `get_num_threads` by default.
     repeats : int
@@ -120,8 +121,12 @@ def compare(
     >>> result.problem
     'max_pool2d: 1x3x8x8 float64, window 2x2, stride 2'
     """
-    call = _call(op, (x, weight, bias), options, device)
     repeats, remember, peers = integer("repeats", repeats, 1), flag("remember", remember), _functions(peers)
+    if isinstance(op, str) and op.startswith("ndimage."):
+        if remember or device != "cpu" or bias is not None:
+            raise ValueError(f"op={op!r} is compared on the CPU, without bias and remember=True")
+        return compare_filter(op, x, weight, threads, repeats, peers, options)
+    call = _call(op, (x, weight, bias), options, device)
     calls, spec = backend(device, None), call.spec
     if remember and (device != "cpu" or not call.is_planned):
         raise ValueError(f"remember=True is for convolutions on the CPU, got op={op!r}, device={device!r}")
@@ -300,40 +305,6 @@ def _reason(table: tuple[Any, ...], label: str, spec: Any) -> str | None:
 
 
 # -- measuring -----------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def limited_threads(threads: int | None) -> Iterator[tuple[int, bool]]:
-    """Limit kernels and, with threadpoolctl, BLAS to `threads` threads; yields the number, and whether BLAS obeys."""
-    import numba
-
-    from ..cpu.system.threads import MOST_THREADS, threading_layer
-
-    threading_layer()  # it must choose the layer, not Numba at the next line
-    before = numba.get_num_threads()
-    try:
-        if threads is not None:
-            number = integer("threads", threads, 1)
-            if number > MOST_THREADS:
-                raise ValueError(f"threads must be at most {MOST_THREADS}, as many as Numba has, got {number}")
-            numba.set_num_threads(number)
-        used = get_num_threads()  # fewer than asked for if `set_num_threads` says so
-        with _blas_team(used) as limited:
-            yield used, limited
-    finally:
-        numba.set_num_threads(before)
-
-
-@contextlib.contextmanager
-def _blas_team(threads: int) -> Iterator[bool]:
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ModuleNotFoundError:
-        yield False
-        return
-    blas = ThreadpoolController().select(user_api="blas")
-    with blas.limit(limits=threads):
-        yield bool(blas.info())
 
 
 def _reference(call: _Call) -> np.ndarray:

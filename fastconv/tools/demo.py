@@ -1,4 +1,4 @@
-"""The demonstration of the command line: one photograph under eight kernels, on one contact sheet."""
+"""The demonstration of the command line: one photograph under eleven filters, on one contact sheet."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import ndimage as ndi
 from ..functional.avg_pool import avg_pool2d
 from ..functional.conv import conv2d
 from ..functional.max_pool import max_pool2d
@@ -19,6 +20,8 @@ from .extras import extra
 SIDE = 900
 #: Brightness of red, green and blue, by Rec. 709.
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
+#: A light from the upper left.
+RELIEF = np.array([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]]) / 2
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Panel:
 
 
 def load(file: str | None) -> np.ndarray:
-    """A photograph as float32 (3, H, W) with values from 0 to 1: the file's, or one that comes with scikit-image."""
+    """A photograph as float32 (H, W, 3) with values from 0 to 1: the file's, or one that comes with scikit-image."""
     if file is None:
         rgb = extra("skimage.data").chelsea()
     else:
@@ -39,64 +42,44 @@ def load(file: str | None) -> np.ndarray:
             upright = extra("PIL.ImageOps").exif_transpose(picture).convert("RGB")
         upright.thumbnail((SIDE, SIDE))
         rgb = np.asarray(upright)
-    return np.moveaxis(rgb, -1, 0).astype(np.float32) / 255
+    return rgb.astype(np.float32) / 255
 
 
 def panels(photo: np.ndarray) -> list[Panel]:
-    """The photograph, and its results with eight kernels."""
-    height, width = photo.shape[1:]
-    grey = conv2d(photo, LUMA.reshape(1, 3, 1, 1))
-    sharpen = 3 * delta(7) - 2 * gaussian(7, 1.5)
-    relief = np.array([[-2, -1, 0], [-1, 0, 1], [0, 1, 2]], np.float32) / 2
-    detail = 9 * (gaussian(15, 1.0) - gaussian(15, 2.5))
-    swap = np.array([[0, 0, 1], [0.2, 0.8, 0], [1, 0, 0]], np.float32)[:, :, None, None]
-    dark = np.minimum(per_channel(grey, detail), 0)
-    window = max(1, width // 60)
-    return [
-        Panel("Photograph", f"{width} x {height} pixels, three channels", show(photo)),
-        Panel("Blur", "21 x 21 Gaussian, each channel on its own", show(per_channel(photo, gaussian(21, 4.0)))),
-        Panel("Sharpen", "7 x 7: the pixel against its surroundings", show(per_channel(photo, sharpen))),
-        Panel("Edges", "two 3 x 3 Sobel kernels; their direction is the hue", edges(grey)),
-        Panel("Relief", "3 x 3: the slope along the diagonal", show(0.5 + per_channel(grey, relief))),
-        Panel("Pencil", "15 x 15: the difference of two Gaussians", show(1 + dark)),
-        Panel("Colour mix", "1 x 1: red and blue change places", show(conv2d(photo, swap))),
-        Panel("Max pooling", f"the brightest of {window} x {window}", show(max_pool2d(photo, window))),
-        Panel("Average pooling", f"the mean of {window} x {window}", show(avg_pool2d(photo, window))),
+    """The photograph, and what eleven filters make of it."""
+    grey = photo @ LUMA
+    soft = ndi.gaussian_filter(photo, 1.5, channel_axis=-1)
+    window = max(1, photo.shape[1] // 60)
+    x, swap = np.moveaxis(photo, -1, 0), np.array([[0, 0, 1], [0.2, 0.8, 0], [1, 0, 0]], np.float32)
+    shown = [
+        ("Photograph", f"{photo.shape[1]} x {photo.shape[0]} pixels, three channels", photo),
+        ("Blur", "gaussian_filter(photo, 4)", ndi.gaussian_filter(photo, 4, channel_axis=-1)),
+        ("Sharpen", "photo + 2 * (photo - gaussian_filter(photo, 1.5))", photo + 2 * (photo - soft)),
+        ("Median", "median_filter(photo, 9): edges stay", ndi.median_filter(photo, 9, channel_axis=-1)),
+        ("Edges", "sobel, down and across; their direction is the hue", edges(ndi.gaussian_filter(grey, 1))),
+        ("Relief", "correlate(grey, 3 x 3): the slope along the diagonal", 0.5 + ndi.correlate(grey, RELIEF)),
+        ("Pencil", "gaussian_laplace(grey, 1.5)", 1 - 9 * np.maximum(ndi.gaussian_laplace(grey, 1.5), 0)),
+        ("Contrast", "std_filter(grey, 7)", 5 * ndi.std_filter(grey, 7)),
+        ("Opening", "grey_opening(photo, 9)", ndi.grey_opening(photo, 9, channel_axis=-1)),
+        ("Colour mix", "conv2d, 1 x 1: red and blue change places", last(conv2d(x, swap[:, :, None, None]))),
+        ("Max pooling", f"max_pool2d: the brightest of {window} x {window}", last(max_pool2d(x, window))),
+        ("Average pooling", f"avg_pool2d: the mean of {window} x {window}", last(avg_pool2d(x, window))),
     ]
+    return [Panel(title, how, np.clip(image, 0, 1)) for title, how, image in shown]
 
 
-def per_channel(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """One kernel applied to every channel; the border is continued so that it does not darken."""
-    channels, radius = len(image), kernel.shape[0] // 2
-    padded = np.pad(image, ((0, 0), (radius, radius), (radius, radius)), mode="edge")
-    return conv2d(padded, np.broadcast_to(kernel, (channels, 1, *kernel.shape)), groups=channels)
-
-
-def gaussian(taps: int, sigma: float) -> np.ndarray:
-    line = np.exp(-0.5 * ((np.arange(taps) - taps // 2) / sigma) ** 2)
-    return np.outer(line, line).astype(np.float32) / np.float32(line.sum() ** 2)
-
-
-def delta(taps: int) -> np.ndarray:
-    kernel = np.zeros((taps, taps), np.float32)
-    kernel[taps // 2, taps // 2] = 1
-    return kernel
+def last(image: np.ndarray) -> np.ndarray:
+    """An image whose channels came first, with its channels last."""
+    return np.moveaxis(image, 0, -1)
 
 
 def edges(grey: np.ndarray) -> np.ndarray:
     """The gradient of the image as a picture: its strength is the brightness, its direction the hue."""
-    sobel = np.outer([1, 2, 1], [-1, 0, 1]).astype(np.float32)
-    soft = per_channel(grey, gaussian(5, 1.0))
-    across, down = per_channel(soft, sobel)[0], per_channel(soft, sobel.T)[0]
+    across, down = ndi.sobel(grey, 1), ndi.sobel(grey, 0)
     strength = np.hypot(across, down)
     value = np.clip(strength / max(np.percentile(strength, 98.5), 1e-6), 0, 1) ** 0.8
     hue = (np.arctan2(down, across) / np.pi) % 1  # bright and dark lines of one direction have one hue
     return extra("matplotlib.colors").hsv_to_rgb(np.stack([hue, np.full_like(hue, 0.65), value], -1))
-
-
-def show(image: np.ndarray) -> np.ndarray:
-    """An image as matplotlib takes it: channels last, values from 0 to 1."""
-    return np.clip(np.moveaxis(image, 0, -1).squeeze(), 0, 1)
 
 
 def sheet(shown: list[Panel], file: Any) -> None:
@@ -132,11 +115,12 @@ class Problem:
 
 def problems(photo: np.ndarray) -> tuple[Problem, Problem]:
     """Two problems for which different algorithms are fastest."""
-    grey = np.tensordot(LUMA, photo, 1)[None]
-    rng = np.random.default_rng(0)
+    grey, rng = (photo @ LUMA)[None], np.random.default_rng(0)
+    line = np.exp(-0.5 * (np.arange(-3, 4) / 1.5) ** 2)
+    window = np.outer(line, line).astype(np.float32) / np.float32(line.sum() ** 2)
     x, weight = (rng.standard_normal(shape, np.float32) for shape in ((1, 64, 56, 56), (64, 64, 3, 3)))
     return (
-        Problem("An image filter: the grey photograph blurred by 7 x 7", grey, gaussian(7, 1.5)[None, None], 0),
+        Problem("An image filter: the grey photograph blurred by 7 x 7", grey, window[None, None], 0),
         Problem("A layer of ResNet-50, random data", x, weight, 1),
     )
 
