@@ -237,7 +237,14 @@ def transposed(rng: np.random.Generator, counts: Counts) -> None:
     with np.errstate(all="ignore"):
         right, _ = reference.conv_transpose(wide(x), wide(weight), **options)
         most = np.broadcast_to(np.abs(wide(weight)).max(), weight.shape)
-        scale, _ = reference.conv_transpose(np.abs(wide(x)), most, **options)
+        own, _ = reference.conv_transpose(np.abs(wide(x)), most, **options)
+        # A window that hangs over the edge: `own_windows` promises by the nearest pixels, too.
+        sides = [-(-(k - 1) * d // s) for k, d, s in zip(taps, dilation, stride, strict=True)]
+        mirrored = np.pad(np.abs(wide(x)), ((0, 0), (0, 0), *((side, side) for side in sides)), "symmetric")
+        scale, _ = reference.conv_transpose(mirrored, most, **options)
+        starts = [side * s for side, s in zip(sides, stride, strict=True)]
+        scale = scale[:, :, *(slice(at, at + total) for at, total in zip(starts, own.shape[2:], strict=True))]
+        scale = np.where(np.isfinite(scale), scale, own)
     try:
         result = invoke(rng, lambda out: getattr(fastconv, op)(x, weight, **options, algorithm=algorithm, out=out),
                         right.shape, np.dtype(dtype), x)  # fmt: skip
