@@ -11,15 +11,22 @@ import fastconv
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_snippets_run_in_order_and_give_the_shapes_in_their_comments():
+def run_snippets(text: str) -> dict[str, object]:
+    """Run a page's snippets in order; what they leave. Results have the shapes in their comments."""
     names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         for line in filter(None, block.splitlines()):
             exec(line, names)
             if shape := re.search(r"^y = .*# \((\d.*)\)$", line):
                 assert names["y"].shape == tuple(map(int, shape[1].split(","))), line
+    return names
+
+
+def test_snippets_run_in_order_and_give_the_shapes_in_their_comments():
+    names = run_snippets(TEXT)
     assert names["edges"].shape == (3, 3)
 
 
@@ -32,6 +39,12 @@ def test_every_algorithm_has_a_row(op, title):
     assert sorted(re.findall(r"^\| `(\w+)`", rows, re.MULTILINE)) == sorted(fastconv.algorithms(op))
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_pages_run(page):
+    assert len(run_snippets(page.read_text(encoding="utf-8"))) > 5
+
+
 def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT):
-        assert (ROOT / target).is_file(), target
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), target
