@@ -18,8 +18,8 @@ in float32 is some 5e-7 times `Axis.amplification` squared (1.7 and 6.9) of the 
 
 An output's error belongs to its own window, as of sums, and a NaN or an infinity reaches just the outputs that see it:
 what a tile would spoil beside larger numbers is found by pass 1 and made again at the end (`shared.own_windows`). For
-that a block of pass 1 has channels of one group. Ordinary tiles pay a launch a call, and 3% more traffic in passes 1
-and 3 (1% with channels last).
+that a block of pass 1 has channels of one group. Ordinary tiles pay a launch a call, and 2% more traffic in passes 1
+and 3 (0.5% with channels last).
 
 It wins for 3x3 layers with some 100 channels and more. Not measured yet on a GPU. Registers: 64 and 48, no spill.
 
@@ -40,7 +40,6 @@ from ...specs.dtypes import is_half
 from ..machine import Machine, this_machine
 from ..shared import gemm, own_windows
 from ..shared.gather import Packed, limits
-from ..shared.own_windows import add_cells
 from ..system.kernels import cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Buffer, Stream, Tensor
 from ..tiles.linear_map import transform
@@ -173,7 +172,7 @@ def run(spec: ConvSpec, x: Tensor, packed: Plan, bias: Buffer, out: Tensor, stre
         stream.launch(
             _inputs(algorithm.m, number, x_last), -(-product.w // lanes[1]) * pieces, INPUTS,
             x.pointer, x.strides, v.pointer, v_steps, sums.pointer, sizes, (*lanes, pieces // spec.groups, spec.n),
-            spec.c_in // spec.groups, tiles, (spec.h, spec.w), pads, shared=shared * number.itemsize,
+            spec.c_in // spec.groups, tiles, (spec.h, spec.w), (spec.oh, spec.ow), pads, shared=shared * number.itemsize,
         )
         gemm.run(product, v, packed.product, packed.zeros, m, stream, pixels=True,
                       group_steps=(v_steps[0], m_steps[0]))
@@ -227,7 +226,8 @@ def _weights(m, dtype):
 def _inputs(m, dtype, last):
     algorithm = axis(m, 3, 1)
     count, size, step = algorithm.elements**2, algorithm.length, algorithm.m
-    area, number, apply, cells = size * size, scalar(dtype), transform(algorithm.b, algorithm.b), own_windows.cells(m)
+    area, number, apply, zero = size * size, scalar(dtype), transform(algorithm.b, algorithm.b), dtype.type(0)
+    cells, added = own_windows.cells(m), own_windows.add_cells(m)
 
     @inlined
     def place(thread, block, width, c_lanes, t_lanes, pieces):
@@ -239,7 +239,7 @@ def _inputs(m, dtype, last):
                     int32(block // pieces * t_lanes))
         return int32(thread // t_lanes), int32(thread % t_lanes), int32(block // across), int32(block % across * t_lanes)
 
-    def winograd_inputs(x, x_steps, v, v_steps, sums, sizes, lanes, channels, tiles, image, pads):
+    def winograd_inputs(x, x_steps, v, v_steps, sums, sizes, lanes, channels, tiles, image, plane, pads):
         (first, images, width, groups), (c_lanes, t_lanes, parts, all_images) = sizes, lanes
         high, wide, h, w = int32(tiles[0]), int32(tiles[1]), int32(image[0]), int32(image[1])
         thread, block = int32(cuda.threadIdx.x), int32(cuda.blockIdx.x)
@@ -258,7 +258,9 @@ def _inputs(m, dtype, last):
                 pixels[size * i + j] = 0
                 if within(top + i, h) and within(left + j, w):
                     pixels[size * i + j] = x[start + i * x_steps[2] + j * x_steps[3]]
-        add_cells(pixels, memory, (c_lanes, t_lanes), c_lane, t_lane, size)
+        windows = int32(plane[0] - row * step), int32(plane[1] - t % wide * step)
+        pitch, line = c_lanes * (t_lanes | 1), t_lanes | 1
+        added(pixels, zero, windows, memory, np.uint64(c_lane * line + t_lane), np.uint64(pitch))
         if c < channels and t < width:
             apply(pixels, elements)
             to, apart = int32(group * v_steps[0] + c * v_steps[1] + t * v_steps[2]), int32(groups * v_steps[0])
@@ -268,7 +270,6 @@ def _inputs(m, dtype, last):
         # Computed again rather than kept, as the transform needs the registers.
         thread, block = opaque(int32(cuda.threadIdx.x)), opaque(int32(cuda.blockIdx.x))
         _, _, piece, t0 = place(thread, block, width, c_lanes, t_lanes, groups * parts)
-        pitch, line = int32(c_lanes * (t_lanes | 1)), int32(t_lanes | 1)
         for at in range(thread, cells * t_lanes, INPUTS):
             cell, t = int32(at // int32(t_lanes)), int32(at % int32(t_lanes))
             if t0 + t < images * tiles[0] * tiles[1]:
@@ -281,7 +282,7 @@ def _inputs(m, dtype, last):
     winograd_inputs.launch_bounds = (INPUTS, 4 if dtype.itemsize == 4 else 2)
     pair, triple, four = integers(2), integers(3), integers(4)
     signature = (pointer(dtype), four, pointer(dtype), triple, pointer(dtype), four, four, scalar(np.int64), pair, pair,
-                 pair)
+                 pair, pair)
     return signature, winograd_inputs
 
 

@@ -1,26 +1,30 @@
 """Outputs that a tile's transform would spoil are found, and made again by sums; `fastconv.cpu.shared.own_windows` says
 what is promised and why.
 
-Every 3x3 window of a tile has a cell of 2x2 pixels that lies at an even place of the tile. The kernel that transforms
-tiles has their pixels in registers: it adds up |x| of each cell, a block over its channels, and writes that down
-(`add_cells`: 9 numbers for the 36 * 8 that F(4x4, 3x3) writes of 8 channels). A launch at the end, `finish`, adds up
-the blocks' sums of a tile, which takes no channel that happens to be zero for a dark cell. Where cells differ by no more
-than `RANGE`, as of nearly all tiles, that is all. Otherwise, where something is not finite or may overflow, and
-everywhere if weights are, its blocks make the tile again: 16 sums a thread, weights and pixels from shared memory.
+A transform's error is a share of the tile's sum of |x|. Two neighbouring 3x3 windows of a tile share rows, or columns,
+2p + 1 and 2p + 2 (a window without a neighbour has 2p, too): all windows have one of the tile's cells, 4 of
+F(4x4, 3x3). The kernel that transforms tiles has their pixels in registers: it adds up |x| of each cell and of the
+tile, a block over its channels, and writes that down (`add_cells`: 5 numbers for the 36 * 8 that are written of 8
+channels). A launch at the end, `finish`, adds up the blocks' sums: of all channels, of which hardly ever all are zero
+where the image is not. Where no cell has less than the tile's share of `RANGE`, as of nearly all tiles, that is all.
+Otherwise, where something is not finite or may overflow, and everywhere if weights are, its blocks make the tile again:
+m * m sums a thread, weights and pixels from shared memory.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from functools import cache
+from typing import Any
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..system.kernels import cuda, device_function, factory, integers, pick, pointer, scalar
+from ..system.kernels import cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Buffer, Stream, Tensor
-from ..tiles.ptx import int64
+from ..tiles.ptx import inlined, int64
 
-#: Sums of |x| of a tile's cells may differ by this factor, as on the CPU: of float32's 24 bits it leaves 16.
-RANGE = 2.0**8
+#: A tile's sum of |x| may be this many times a cell's: nearly that of numbers which differ by 2**8, as on the CPU, and
+#: leave 16 of float32's 24 bits.
+RANGE = 2.0**11
 #: The largest sum of |x|, and weight, of which no transform overflows in float32, as on the CPU.
 LARGEST = 1e14
 #: Threads of a block that makes tiles again, each with an output channel, and the tiles that it looks after: a sector
@@ -35,8 +39,8 @@ BLIND = 3
 
 
 def cells(m: int) -> int:
-    """Number of a tile's cells."""
-    return ((m + 2) // 2) ** 2
+    """Number of sums of a tile of m x m outputs: of its cells, and of all its pixels."""
+    return (m // 2) ** 2 + 1
 
 
 def parts(spec: ConvSpec, lanes: int) -> int:
@@ -44,17 +48,30 @@ def parts(spec: ConvSpec, lanes: int) -> int:
     return spec.groups * -(-(spec.c_in // spec.groups) // lanes)
 
 
-@device_function
-def add_cells(pixels, memory, lanes, c_lane, t_lane, size):
-    """Put a thread's sums of |x| of its tile's cells to shared memory, which has room for ``cells * room(lanes)``."""
-    half, pitch = size // 2, np.uint64(lanes[0] * (lanes[1] | 1))
-    place = np.uint64(c_lane * (lanes[1] | 1) + t_lane)
-    for a in range(half):
-        for b in range(half):
-            at = size * 2 * a + 2 * b
-            total = abs(pixels[at]) + abs(pixels[at + 1]) + abs(pixels[at + size]) + abs(pixels[at + size + 1])
-            memory[place] = total
-            place += pitch
+@cache
+def add_cells(m: int) -> Any:
+    """Make the function that puts a thread's sums of |x| to shared memory, `pitch` apart from `place` on; `windows` are
+    the rows and columns of the output from the tile's first on."""
+    size = m + 2
+
+    @inlined
+    def added(pixels, zero, windows, memory, place, pitch):
+        whole = zero
+        for k in range(size * size):
+            whole += abs(pixels[k])
+        for p in range(0, m, 2):
+            down = p + 1 >= windows[0]
+            for q in range(0, m, 2):
+                across, total = q + 1 >= windows[1], zero
+                for i in range(3):
+                    for j in range(3):
+                        if (i > 0 or down) and (j > 0 or across):
+                            total += abs(pixels[(p + i) * size + q + j])
+                memory[place] = total
+                place += pitch
+        memory[place] = whole
+
+    return added
 
 
 def finish(
@@ -85,17 +102,10 @@ def seconds(spec: ConvSpec, m: int, lanes: int, machine: Machine) -> float:
     return machine.launch + moved * (1 + -(-spec.c_out // spec.groups // THREADS)) / machine.bandwidth
 
 
-@device_function
-def _counted(top, size, windows):
-    """The cells of an axis that count: the first one inside the image, and the last + 1 that a stored window has."""
-    first = max(0, -top) // 2
-    return first, min(max(windows // 2, first) + 1, (size - top + 1) // 2)
-
-
 @factory
 def _own_windows(m, dtype):
     size, number, all_cells = m + 2, scalar(dtype), cells(m)
-    half, area, outputs, taps = size // 2, size * size, m * m, CHUNK * 9
+    half, area, outputs, taps = m // 2, size * size, m * m, CHUNK * 9
     pairs = all_cells * TILES
     room, pitch = pairs * SHARES, taps + 1
     all_kernels, patches = THREADS * pitch, CHUNK * area
@@ -132,19 +142,12 @@ def _own_windows(m, dtype):
         if thread < TILES and tile0 + thread < all_tiles:
             tile = tile0 + thread
             row, col = tile // wide % high * m, tile % wide * m
-            a0, a1 = _counted(row - pads[0], h, min(m, oh - row))
-            b0, b1 = _counted(col - pads[1], w, min(m, ow - col))
-            least, most = infinite, zero
-            if wild[last] != zero:
-                most = infinite
-            for a in range(half):
-                for b in range(half):
-                    value = shared[(a * half + b) * TILES + thread]
-                    if value > most or value != value:  # a NaN stays
-                        most = value
-                    if a0 <= a < a1 and b0 <= b < b1 and value < least:
-                        least = value
-            if not (most <= largest and most <= least * widest):
+            most, least = shared[half * half * TILES + thread], infinite
+            for p in range(half):
+                for q in range(half):
+                    if row + 2 * p < oh and col + 2 * q < ow:
+                        least = min(least, shared[(p * half + q) * TILES + thread])
+            if wild[last] != zero or not (most <= largest and most <= least * widest):
                 spoiled = one
         cuda.syncthreads()
         if thread < TILES:
