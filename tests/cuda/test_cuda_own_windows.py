@@ -1,4 +1,4 @@
-"""Beside a huge number, an infinity or a NaN on the GPU: each output errs by no more than its own window's sums allow."""
+"""Beside a huge number, an infinity or a NaN on the GPU: outputs err by no more than their own windows' sums allow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from fastconv.cuda.shared import own_windows
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")]
 
 #: Shapes of images and kernels, and padding: tiles in several blocks, ragged edges, windows of one row or column.
-PROBLEMS = [((2, 5, 6, 7), (9, 5, 3, 3), 1), ((1, 3, 9, 5), (3, 3, 3, 3), 2), ((1, 4, 8, 5), (4, 2, 3, 3), ((0, 2), (1, 0)))]
+PROBLEMS = [((2, 5, 6, 7), (9, 5, 3, 3), 1), ((1, 3, 9, 5), (3, 3, 3, 3), 2),
+            ((1, 4, 8, 5), (4, 2, 3, 3), ((0, 2), (1, 0)))]
 EPS = float(np.finfo(np.float32).eps)
 
 

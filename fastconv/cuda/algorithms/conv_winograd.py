@@ -43,7 +43,7 @@ from ..shared.gather import Packed, limits
 from ..system.kernels import cuda, factory, integers, pick, pointer, scalar
 from ..system.streams import Buffer, Stream, Tensor
 from ..tiles.linear_map import transform
-from ..tiles.ptx import advance, inlined, int32, int64, opaque, within
+from ..tiles.ptx import inlined, int32, int64, opaque, within
 
 #: Outputs of a tile along one axis.
 SIZES = (2, 4)
@@ -166,13 +166,14 @@ def run(spec: ConvSpec, x: Tensor, packed: Plan, bias: Buffer, out: Tensor, stre
     m, m_steps = _between(product.c_out, product, out_last, stream)
     pads, lanes = (spec.padding[0][0], spec.padding[1][0]), _lanes(spec, x_last)
     sums = stream.empty(own_windows.sums_of_cells(spec, algorithm.m, lanes[0]), number)
-    pieces, shared = own_windows.parts(spec, lanes[0]), own_windows.cells(algorithm.m) * lanes[0] * (lanes[1] | 1)
+    pieces = own_windows.parts(spec, lanes[0])
+    shared = own_windows.cells(algorithm.m) * lanes[0] * (lanes[1] | 1) * number.itemsize
     for first in range(0, spec.n, images):
         sizes = (first, min(images, spec.n - first), product.w, spec.groups)
         stream.launch(
             _inputs(algorithm.m, number, x_last), -(-product.w // lanes[1]) * pieces, INPUTS,
             x.pointer, x.strides, v.pointer, v_steps, sums.pointer, sizes, (*lanes, pieces // spec.groups, spec.n),
-            spec.c_in // spec.groups, tiles, (spec.h, spec.w), (spec.oh, spec.ow), pads, shared=shared * number.itemsize,
+            spec.c_in // spec.groups, tiles, (spec.h, spec.w), (spec.oh, spec.ow), pads, shared=shared,
         )
         gemm.run(product, v, packed.product, packed.zeros, m, stream, pixels=True,
                       group_steps=(v_steps[0], m_steps[0]))
@@ -232,12 +233,13 @@ def _inputs(m, dtype, last):
     @inlined
     def place(thread, block, width, c_lanes, t_lanes, pieces):
         """The lane of a channel and of a tile, the block's piece of the channels, and its first tile."""
-        c_lanes, t_lanes, pieces, across = int32(c_lanes), int32(t_lanes), int32(pieces), int32(width + t_lanes - 1)
-        across = int32(across // t_lanes)
+        c_lanes, t_lanes, pieces = int32(c_lanes), int32(t_lanes), int32(pieces)
         if last:
-            return (int32(thread % c_lanes), int32(thread // c_lanes), int32(block % pieces),
-                    int32(block // pieces * t_lanes))
-        return int32(thread // t_lanes), int32(thread % t_lanes), int32(block // across), int32(block % across * t_lanes)
+            c_lane, t_lane, piece, at = thread % c_lanes, thread // c_lanes, block % pieces, block // pieces
+        else:
+            across = int32((width + t_lanes - 1) // t_lanes)
+            c_lane, t_lane, piece, at = thread // t_lanes, thread % t_lanes, block // across, block % across
+        return int32(c_lane), int32(t_lane), int32(piece), int32(at * t_lanes)
 
     def winograd_inputs(x, x_steps, v, v_steps, sums, sizes, lanes, channels, tiles, image, plane, pads):
         (first, images, width, groups), (c_lanes, t_lanes, parts, all_images) = sizes, lanes

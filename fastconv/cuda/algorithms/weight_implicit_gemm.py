@@ -131,7 +131,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     _, arithmetic = _best(spec, machine)
     moved = spec.dtype.itemsize * spec.n * (spec.c_in * spec.h * spec.w + spec.c_out * spec.oh * spec.ow)
     traffic = moved / machine.bandwidth
-    return (3 + weight_naive.zeros_count(spec)) * machine.launch + max(arithmetic, traffic) + 0.1 * min(arithmetic, traffic)
+    launches = 3 + weight_naive.zeros_count(spec)
+    return launches * machine.launch + max(arithmetic, traffic) + 0.1 * min(arithmetic, traffic)
 
 
 def scratch(spec: ConvSpec) -> int:
