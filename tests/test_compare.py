@@ -61,6 +61,7 @@ def test_figures_of_the_rows_agree(layer):
         assert row.percent_of_peak == pytest.approx(100 * row.gflops / layer.peak_gflops)
         assert row.max_error < 1e-5
         assert (row.scratch_bytes is None) == (row.algorithm == "right <peer>")
+        assert row.error_bound == (None if row.algorithm == "right <peer>" else "window")
 
 
 def test_a_wrong_result_is_told_and_not_timed(layer):
@@ -129,7 +130,7 @@ def test_bad_arguments():
 def test_text(layer):
     title, _, header, *lines = str(layer).splitlines()
     assert title.startswith("2x8x20x20 float32, weight 8x8x3x3, padding 1: 0.9 MFLOP, ")
-    names = ["algorithm", "ms", "GFLOP/s", "%", "of", "peak", "scratch", "max", "error"]
+    names = ["algorithm", "ms", "GFLOP/s", "%", "of", "peak", "scratch", "max", "error", "error", "bound"]
     assert header.split() == names
     table = lines[: lines.index("")]
     assert {len(line) for line in table} == {len(header)}

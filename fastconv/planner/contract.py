@@ -67,6 +67,8 @@ TRAITS: dict[str, Any] = {
     "filters": False,
     # A function `prepare_if_suited`: like `prepare`, but None unless the weight is of the kind the algorithm is for.
     "prepare_if_suited": None,
+    # What an output's error is bounded by multiples of the rounding of: its own "window", or the "largest output".
+    "error_bound": "window",
     # Whether "auto" may pick it; and where kernels run as Python, for which its loops are easy to follow.
     "automatic": True,
     "plain": False,

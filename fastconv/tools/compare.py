@@ -22,6 +22,7 @@ from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool,
 from ..functional.device import Recorder, backend
 from ..functional.settings import get_num_threads
 from ..planner.choose import name, operation
+from ..planner.contract import trait
 from ..planner.measure import medians, random_array
 from ..planner.remember import learn
 from ..specs.arguments import flag, integer
@@ -149,7 +150,8 @@ def compare(
             measured = _rates(flops, seconds[label], peak)
         if label in prepared:
             one = prepared[label]
-            measured |= {"scratch_bytes": one.scratch_bytes, "is_auto": label == auto.algorithm}
+            measured |= {"scratch_bytes": one.scratch_bytes, "error_bound": one.error_bound}
+            measured["is_auto"] = label == auto.algorithm
         rows.append(Row(label, max_error=errors[label], **measured))
     rows.sort(key=lambda row: row.median_ms or math.inf)
     moved = out.nbytes + sum(given.nbytes for given in call.operands if isinstance(given, np.ndarray))
@@ -172,6 +174,7 @@ class _Prepared(NamedTuple):
 
     algorithm: str
     scratch_bytes: int
+    error_bound: str
     run: Callable[..., Any]
 
 
@@ -217,13 +220,14 @@ class _Call(NamedTuple):
         """A variant that is ready to be timed, and an array for its result."""
         calls, spec = backend(self.device, None), self.spec
         chosen = calls.planner.choose(spec, algorithm, op=self.table, for_one_call=not self.is_planned).algorithm
+        bound = trait(chosen, "error_bound")
         if self.is_planned:
             x, weight, bias, *_ = self.seen
             plan = calls.plan(spec, weight, bias, algorithm, False)
             out = np.empty(spec.output_shape, spec.out_dtype)
-            return _Prepared(plan.algorithm, plan.scratch_bytes, partial(plan, x)), out
+            return _Prepared(plan.algorithm, plan.scratch_bytes, bound, partial(plan, x)), out
         out = np.empty_like(self.result())
-        return _Prepared(name(chosen), chosen.scratch(spec), partial(self.result, algorithm)), out
+        return _Prepared(name(chosen), chosen.scratch(spec), bound, partial(self.result, algorithm)), out
 
 
 def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: str) -> _Call:

@@ -10,7 +10,7 @@ from typing import Any
 from ..base.units import byte_count
 from .extras import extra
 
-HEADERS = ("algorithm", "ms", "GFLOP/s", "% of peak", "scratch", "max error")
+HEADERS = ("algorithm", "ms", "GFLOP/s", "% of peak", "scratch", "max error", "error bound")
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Row:
     """Memory in bytes that a call needs beside input and output; None for peers."""
     max_error: float | None = None
     """Largest difference from the float64 result, as a fraction of that result's largest value."""
+    error_bound: str | None = None
+    """The sum whose rounding bounds an output's error, some times over: its own "window", or the "largest output"."""
     is_auto: bool = False
     """Whether ``algorithm="auto"`` picks this variant."""
     reason: str | None = None
@@ -156,7 +158,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     formats = ((row.median_ms, ",.3f"), (row.gflops, ",.1f"), (row.percent_of_peak, ".1f"))
     rates = ["-" if value is None else format(value, form) for value, form in formats]
     scratch = "-" if row.scratch_bytes is None else byte_count(row.scratch_bytes)
-    return (_label(row), *rates, scratch, f"{row.max_error:.1e}" if row.max_error else "0")
+    return (_label(row), *rates, scratch, f"{row.max_error:.1e}" if row.max_error else "0", row.error_bound or "-")
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
