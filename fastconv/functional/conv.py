@@ -129,7 +129,8 @@ def conv2d(
         "auto" or one of `algorithms`.
     precision : {"float32", "tf32", "tf32x3"}
         How float32 operands are multiplied: in full; or, only on a GPU, by its tensor cores, with 10 bits of each
-        factor ("tf32"), or with each factor split in two for nearly all bits at a third of that speed ("tf32x3").
+        factor ("tf32"), or with each factor split in two for nearly all bits at a third of that speed ("tf32x3"; an
+        infinity makes NaN of the outputs that see it).
     device : {"cpu", "cuda"}, optional
         The device to compute on; by default the one that holds `x`. Arrays on a GPU (PyTorch, CuPy, Numba, or anything
         with ``__cuda_array_interface__`` or DLPack) are used in place, on their owner's current stream and without
@@ -163,11 +164,11 @@ def conv2d(
     array with units gives up its class and its units, and results are plain arrays. A masked array is refused, because
     its mask would be ignored; only `fastconv.signal` ignores it, as SciPy does. `out` may be a memory map.
 
-    On the CPU, whichever algorithm runs, the error of an output of floats is at most ``2**15 * eps`` times the sum of
-    ``abs(x)`` over its own window times the largest ``abs(weight)`` of its kernel; seen are up to some 100, mostly less
-    than 10. So a fill value of 1e20 spoils no output that does not see it, and a NaN or an infinity reaches only those
-    that do. (For a window that hangs over the edge by more than half, the pixels next to it count, too.) The padding is
-    zeros, and zero times an infinite weight is NaN.
+    Whichever algorithm runs, the error of an output of floats is at most ``2**15 * eps`` times the sum of ``abs(x)``
+    over its own window times the largest ``abs(weight)`` of its kernel; seen are up to some 100, mostly less than 10
+    (but of "tf32"). So a fill value of 1e20 spoils no output that does not see it, and a NaN or an infinity reaches
+    only those that do. (For a window that hangs over the edge by more than half, the pixels next to it count, too.) The
+    padding is zeros, and zero times an infinite weight is NaN.
 
     Source: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
 

@@ -78,9 +78,10 @@ def _naive_loops(x_dtype, weight_dtype, acc_dtype, out_dtype):
                 row = i * stride[0] - pad[0] + a * dilation[0]
                 for b in range(kw):
                     col = j * stride[1] - pad[1] + b * dilation[1]
+                    value = acc(0)  # and zero times an infinite weight is NaN
                     if 0 <= row < h and 0 <= col < w:
                         value = load(x[first + c * x_steps[1] + row * x_steps[2] + col * x_steps[3]])
-                        total = acc(total + load_weight(weight[tap + b]) * value)
+                    total = acc(total + load_weight(weight[tap + b]) * value)
                 tap += kw
         total = floor if total < floor else total
         out[n * out_steps[0] + o * out_steps[1] + i * out_steps[2] + j * out_steps[3]] = store(total)

@@ -8,6 +8,9 @@ Index equation (symbols in `fastconv.specs.conv`)::
 Loop order: images, rows, columns. Each row is summed up on its own, because a sum loses the more of the next product
 the more it has taken. Neighbouring threads have neighbouring taps, which read neighbouring elements of x and one of
 grad. A layer has few weights and long sums, so most of a GPU idles: the other kernels are read against this one.
+
+An algorithm that multiplies the padding's zeros, too, has `make_again` compute the sums that are not finite: a zero
+times a NaN or an infinity is NaN, and would spoil taps that do not see it.
 """
 
 from __future__ import annotations
@@ -38,9 +41,24 @@ def scratch(spec: ConvSpec) -> int:
 
 
 def run(spec: ConvSpec, x: Tensor, grad: Tensor, out: Tensor, stream: Stream) -> None:
+    _make(spec, x, grad, out, True, stream)
+
+
+def zeros_count(spec: ConvSpec) -> bool:
+    """Whether zeros of the padding are multiplied by what may not be finite."""
+    return spec.acc_dtype.kind == "f" and max(map(max, spec.padding)) > 0
+
+
+def make_again(spec: ConvSpec, x: Tensor, grad: Tensor, out: Tensor, stream: Stream) -> None:
+    """Compute the elements of `out` that are not finite again."""
+    if zeros_count(spec):
+        _make(spec, x, grad, out, False, stream)
+
+
+def _make(spec: ConvSpec, x: Tensor, grad: Tensor, out: Tensor, every: bool, stream: Stream) -> None:
     (top, _), (left, _) = spec.padding
     stream.launch(
-        _naive_weight(x.dtype, spec.acc_dtype, out.dtype), -(-out.size // BLOCK), BLOCK,
+        _naive_weight(x.dtype, spec.acc_dtype, out.dtype, every), -(-out.size // BLOCK), BLOCK,
         x.pointer, x.strides, grad.pointer, grad.strides, out.pointer, out.strides,
         (out.size, spec.c_in // spec.groups, spec.kh, spec.kw), spec.c_out // spec.groups,
         (spec.n, spec.oh, spec.ow), (spec.h, spec.w), spec.stride, (top, left), spec.dilation,
@@ -48,8 +66,8 @@ def run(spec: ConvSpec, x: Tensor, grad: Tensor, out: Tensor, stream: Stream) ->
 
 
 @factory
-def _naive_weight(dtype, acc_dtype, out_dtype):
-    acc, load, store = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype)
+def _naive_weight(dtype, acc_dtype, out_dtype, every):
+    acc, load, store, made = acc_dtype.type, widen(dtype, acc_dtype), narrow(out_dtype), widen(out_dtype, acc_dtype)
 
     def naive_weight(x, x_steps, grad, grad_steps, out, out_steps, weights, o_group, outputs, image, stride, pad,
                      dilation):
@@ -59,6 +77,9 @@ def _naive_weight(dtype, acc_dtype, out_dtype):
         if at >= size:
             return
         b, a, c, o = at % kw, at // kw % kh, at // kw // kh % c_group, at // kw // kh // c_group
+        place = o * out_steps[0] + c * out_steps[1] + a * out_steps[2] + b * out_steps[3]
+        if not every and abs(made(out[place])) < np.inf:
+            return
         total = acc(0)
         for n in range(images):
             plane = n * x_steps[0] + (o // o_group * c_group + c) * x_steps[1]
@@ -73,7 +94,7 @@ def _naive_weight(dtype, acc_dtype, out_dtype):
                             value = load(x[plane + row * x_steps[2] + col * x_steps[3]])
                             part = acc(part + load(grad[signal + i * grad_steps[2] + j * grad_steps[3]]) * value)
                     total = acc(total + part)
-        out[o * out_steps[0] + c * out_steps[1] + a * out_steps[2] + b * out_steps[3]] = store(total)
+        out[place] = store(total)
 
     pair, four = integers(2), integers(4)
     signature = (pointer(dtype), four, pointer(dtype), four, pointer(out_dtype), four, four, INT64, integers(3),
