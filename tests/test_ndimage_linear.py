@@ -347,5 +347,10 @@ def test_scipys_own_tests_pass_with_our_functions() -> None:
     assert "failed" not in told, told
 
 
+def test_filters_as_python_stay_within_their_arrays() -> None:
+    """Kernels as plain Python give the same; there a vector is a slice, which is too short beyond an array's end."""
+    assert not run("tests/support/image_filters.py", "0", "150", NUMBA_DISABLE_JIT=1)
+
+
 def test_settings_are_hashable() -> None:
     assert hash(linear.settings(0, False, None)) == hash(linear.settings(0.0, False, "single"))
