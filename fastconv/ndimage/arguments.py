@@ -59,8 +59,8 @@ def _index(name: str, value: Any, of: Any = None) -> int:
     """A value, one `of` several, as an integer."""
     try:
         return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be of integers, got {shown(value if of is None else of)}") from None
+    except TypeError as error:
+        raise TypeError(f"{name} must be of integers: {error}, got {shown(value if of is None else of)}") from None
 
 
 def axis(value: Any, ndim: int, name: str = "axis") -> int:
