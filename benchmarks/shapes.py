@@ -113,7 +113,7 @@ class ImageFilter(NamedTuple):
     def name(self) -> str:
         size = f" {self.size:g}" if self.size else ""
         shape = "x".join(map(str, self.shape + (self.channels,) * bool(self.channels)))
-        return f"{self.function}{size} {shape} {self.dtype}"
+        return f"{self.function}{size} {shape} {self.dtype}{' with NaN' * (self.table == 'missing')}"
 
     def array(self) -> np.ndarray:
         """The image: integers over all their range, floats from 0 to 1; with a tenth of them missing if so it is."""
@@ -402,7 +402,8 @@ IMAGE_FILTERS += [
 REGULAR_IMAGE_FILTERS = [
     "correlate 3 1080x1920 uint8", "gaussian_filter 2 1080x1920 float32", "uniform_filter 9 1080x1920x3 uint8",
     "sobel 512x512 float32", "maximum_filter 9 1080x1920 uint8", "grey_opening 7 512x512 float32",
-    "median_filter 5 1080x1920 uint8", "gaussian_filter 1.5 256x256x256 float32", "uniform_filter 9 512x512 float32",
+    "median_filter 5 1080x1920 uint8", "gaussian_filter 1.5 256x256x256 float32",
+    "uniform_filter 9 512x512 float32 with NaN",
 ]  # fmt: skip
 
 
