@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, before, cold, fit, images, peers, shapes
+from benchmarks import algorithms, before, cold, fit, image_shapes, images, peers, shapes
 from fastconv.cpu import planner
 from fastconv.cpu.machine import Machine, this_machine
 from fastconv.specs.conv import ConvSpec
@@ -38,11 +38,11 @@ def test_filter(name):
 
 
 def test_image_filters_are_compared_before_they_are_timed():
-    names = [row.name for row in shapes.IMAGE_FILTERS]
+    names = [row.name for row in image_shapes.IMAGE_FILTERS]
     assert len({*names}) == len(names)
     for function, size in (("correlate", 3), ("gaussian_filter", 1), ("uniform_filter", 5), ("sobel", 0)):
         for channels in (0, 3):
-            row = shapes.ImageFilter("linear", function, size, (40, 50), "uint8", channels)
+            row = image_shapes.ImageFilter("linear", function, size, (40, 50), "uint8", channels)
             result = images.fastconv_call(row, row.array(), 1)()
             assert images.differs(row, "scipy", result, images.scipy_call(row, row.array(), 1)()) == ""
             assert images.differs(row, "scipy", result, result + 1) == "by 1 units"
@@ -55,7 +55,7 @@ def test_image_filters_are_compared_before_they_are_timed():
 
 
 def test_what_asv_measures_is_there():
-    assert set(shapes.REGULAR_IMAGE_FILTERS) <= {row.name for row in shapes.IMAGE_FILTERS}
+    assert set(image_shapes.REGULAR_IMAGE_FILTERS) <= {row.name for row in image_shapes.IMAGE_FILTERS}
     assert set(shapes.REGULAR_LAYERS) <= set(shapes.LAYERS)
     assert set(shapes.REGULAR_POOLINGS) <= set(shapes.POOLINGS)
     assert set(shapes.REGULAR_FILTERS) <= set(shapes.FILTERS)
