@@ -1,8 +1,8 @@
-"""Correlation and convolution with any weights: `correlate`, `convolve`, along one axis, and along each of several."""
+"""Correlation and convolution with any weights: `correlate`, `convolve`, and along one axis."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,7 +16,7 @@ from .arguments import ArgumentError
 from .missing import Given, given
 from .sweeps import Line, Settings, counted, dense, separable
 
-__all__ = ["convolve", "convolve1d", "correlate", "correlate1d", "separable_filter"]
+__all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
 
 #: How float32 is computed.
 _PRECISIONS = {None: False, "single": False, "double": True}
@@ -155,7 +155,7 @@ def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: An
         if weights.dtype.kind == "c":
             weights = weights.conj().astype(np.complex128, copy=False)
         return by_parts(function, image, weights, output, cval, told)
-    window = _numbers(weights)
+    window = window_of(weights)
     if window.ndim != 1 or not window.size:
         raise ArgumentError(f"no filter weights given: weights must have one axis and an element, got {shown(weights)}")
     line = Line(
@@ -179,7 +179,8 @@ def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray
     return this.spread(found, counts)
 
 
-def _numbers(weights: Any) -> np.ndarray:
+def window_of(weights: Any) -> np.ndarray:
+    """Weights as a contiguous array of float64."""
     array = weights if type(weights) is np.ndarray else as_array("weights", weights)
     try:
         if array.dtype.kind not in "biufO":
@@ -289,7 +290,7 @@ def _over(
     if image.dtype.kind == "c" or weights.dtype.kind == "c":
         return by_parts(function, image, weights, output, cval, told)
     axes = arguments.axes(told["axes"], image.ndim, told["channel_axis"])
-    window = _numbers(weights)
+    window = window_of(weights)
     if window.ndim != len(axes) or not window.size:
         raise ArgumentError(f"weights.ndim ({np.count_nonzero(window.shape)}) must match len(axes) ({len(axes)}), and "
                             f"weights must not be empty, got {shown(weights)}")  # fmt: skip
@@ -355,61 +356,3 @@ def by_parts(
         out.real -= function(imaginary, weights.imag, output=None, cval=np.imag(cval), **told)
         out.imag += function(imaginary, weights.real, output=None, cval=np.imag(cval), **told)
     return result.deliver()
-
-
-def separable_filter(
-    input: Any, weights: Any, *, axes: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    origin: Any = 0, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Correlation along each of several axes with a window of its own, two axes in one sweep over the image.
-
-    Parameters
-    ----------
-    input, output, cval, saturate, precision
-        As in `ndimage.correlate1d`.
-    weights : sequence of array_like
-        A window of shape (K,) for each axis; or one window, for all.
-    axes : tuple of ints, optional
-        The axes, in the order of the passes, by default all.
-    mode, origin : one value, or a sequence of one for each axis
-        As in `ndimage.correlate1d`.
-    channel_axis : int, optional
-        The one axis that there is no pass along.
-
-    Returns
-    -------
-    ndarray
-        What `ndimage.correlate1d` along one axis after the other gives. An integer result is stored as such after each
-        pass, as SciPy's filters do, but with `saturate`, which rounds once.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `ndimage.correlate1d`.
-
-    Examples
-    --------
-    >>> import numpy as np, fastconv
-    >>> image = np.zeros((3, 5)); image[1, 2] = 1
-    >>> fastconv.separable_filter(image, ([1, 2, 1], [-1, 0, 1]), axes=(0, 1))
-    array([[ 0.,  1.,  0., -1.,  0.],
-           [ 0.,  2.,  0., -2.,  0.],
-           [ 0.,  1.,  0., -1.,  0.]])
-    """
-    image = arguments.image(input)
-    along = arguments.axes(axes, image.ndim, channel_axis)
-    if not (isinstance(weights, Sequence) or (isinstance(weights, np.ndarray) and weights.ndim)) or not len(weights):
-        raise TypeError(f"weights must be a window, or a sequence of one for each axis, got {shown(weights)}")
-    each = [weights] * len(along) if np.ndim(as_array("weights", weights[0])) == 0 else list(weights)
-    if len(each) != len(along):
-        raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {shown(weights)}")
-    windows = [_numbers(one) for one in each]
-    for one in windows:
-        if one.ndim != 1 or not one.size:
-            raise ArgumentError(f"weights must be windows of one axis, of an element at least, got {shown(weights)}")
-    origins, modes = arguments.per_axis("origin", origin, len(along)), arguments.modes(mode, len(along))
-    lines = tuple(
-        Line(axis, arguments.before(one.size, shift), boundary, one.tobytes())
-        for axis, one, shift, boundary in zip(along, windows, origins, modes, strict=True)
-    )
-    return separable(image, arguments.result(output, image), lines, settings(cval, saturate, precision))

@@ -262,8 +262,7 @@ def loader(source: np.dtype, target: np.dtype, present: bool = False) -> int:
     With `present`, NaN become zeros, and ``row[to + apart:]`` tells with ones and zeros what was none.
     """
     number = micro.scalar(target)
-    integers, row = micro.array(np.int64), micro.array(target)
-    place = micro.PLACE
+    integers, row, place = micro.array(np.int64), micro.array(target), micro.PLACE
     arguments = micro.array(np.uint8), place, integers, integers, place, place, number, row, place, place
     return micro.address(row_loader, (stored(source), np.dtype(target).name, present), arguments)
 
