@@ -9,8 +9,8 @@ import numpy as np
 
 import fastconv
 
+from .image_shapes import IMAGE_FILTERS, REGULAR_IMAGE_FILTERS
 from .images import fastconv_call
-from .shapes import IMAGE_FILTERS, REGULAR_IMAGE_FILTERS
 
 
 @lru_cache(maxsize=1)  # asv calls `setup` before every sample

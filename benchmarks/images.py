@@ -1,9 +1,9 @@
 """Filters of images beside SciPy, OpenCV, astropy and Bottleneck: ``python -m benchmarks.images``.
 
-The rows are `shapes.IMAGE_FILTERS`. A peer's result is compared with ours before anything is timed; one that differs is
-told as such, and not timed. Then all are timed in turns, calls that make their own output, in one process. Ratios are
-of medians: above one, fastconv is faster. SciPy and Bottleneck use one thread, OpenCV as many as we, astropy those of
-OpenMP.
+The rows are `image_shapes.IMAGE_FILTERS`. A peer's result is compared with ours before anything is timed; one that
+differs is told as such, and not timed. Then all are timed in turns, calls that make their own output, in one process.
+Ratios are of medians: above one, fastconv is faster. SciPy and Bottleneck use one thread, OpenCV as many as we, astropy
+those of OpenMP.
 
 Boundaries are "reflect"; of medians "nearest", the only one that OpenCV's have. A derivative of integers is stored in
 more bits (int16, float32), as OpenCV can; else integers are those of the image, which SciPy cuts off, and OpenCV
@@ -28,7 +28,7 @@ import fastconv
 from benchmarks.checkouts import internal
 
 from .contenders import keep_apart, spread
-from .shapes import IMAGE_FILTERS, ImageFilter
+from .image_shapes import IMAGE_FILTERS, ImageFilter
 
 #: Calls of each contender, or as many as fit into so many seconds.
 CALLS, SECONDS = 21, 0.25

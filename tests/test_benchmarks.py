@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, before, cold, fit, learning, networks, peers, shapes
+from benchmarks import algorithms, before, cold, fit, image_shapes, images, learning, networks, peers, shapes
 from benchmarks.contenders import Row
 from benchmarks.shapes import Layer, Pooling
 from fastconv.cpu import planner
@@ -40,7 +40,25 @@ def test_filter(name):
     assert image.shape > kernel.shape
 
 
+def test_image_filters_are_compared_before_they_are_timed():
+    names = [row.name for row in image_shapes.IMAGE_FILTERS]
+    assert len({*names}) == len(names)
+    for function, size in (("correlate", 3), ("gaussian_filter", 1), ("uniform_filter", 5), ("sobel", 0)):
+        for channels in (0, 3):
+            row = image_shapes.ImageFilter("linear", function, size, (40, 50), "uint8", channels)
+            result = images.fastconv_call(row, row.array(), 1)()
+            assert images.differs(row, "scipy", result, images.scipy_call(row, row.array(), 1)()) == ""
+            assert images.differs(row, "scipy", result, result + 1) == "by 1 units"
+    fastconv.set_num_threads(None)
+    found = {"table": "linear", "row": "a row", "threads": 1, "different": {"opencv": "by 1 units"},
+             "seconds": {"fastconv": 1e-3, "scipy": 3e-3}}  # fmt: skip
+    assert "scipy    3.00   opencv differs by 1 units" in images.show(found)
+    (line,) = images.summary([found], images.TARGETS)
+    assert "geometric mean   3.00, worst 3.00 (a row), 1 of 1 rows below 4" in line
+
+
 def test_what_asv_measures_is_there():
+    assert set(image_shapes.REGULAR_IMAGE_FILTERS) <= {row.name for row in image_shapes.IMAGE_FILTERS}
     assert set(shapes.REGULAR_LAYERS) <= set(shapes.LAYERS)
     assert set(shapes.REGULAR_POOLINGS) <= set(shapes.POOLINGS)
     assert set(shapes.REGULAR_FILTERS) <= set(shapes.FILTERS)

@@ -193,6 +193,11 @@ def gaussian_laplace(
     ValueError, TypeError
         As `correlate1d`.
 
+    Notes
+    -----
+    Values of `sigma` are those of `axes`, in their order. SciPy 1.17 documents that, but takes them in the image's
+    order where all its axes are named in another one.
+
     Examples
     --------
     >>> import numpy as np
@@ -227,6 +232,10 @@ def gaussian_gradient_magnitude(
     ------
     ValueError, TypeError
         As `correlate1d`.
+
+    Notes
+    -----
+    Smooths along `axes` only, as SciPy documents; SciPy 1.17 smooths along all.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Correlation and convolution with any weights: `correlate`, `convolve`, along one axis, and along each of several."""
+"""Correlation and convolution with any weights: `correlate`, `convolve`, and along one axis."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..specs.arrays import as_array
 from ..specs.filters import Axis
 from . import arguments
 from .arguments import ArgumentError
 from .missing import Given, given
 from .sweeps import Line, Settings, counted, dense, separable
 
-__all__ = ["convolve", "convolve1d", "correlate", "correlate1d", "separable_filter"]
+__all__ = ["convolve", "convolve1d", "correlate", "correlate1d"]
 
 #: How float32 is computed.
 _PRECISIONS = {None: False, "single": False, "double": True}
@@ -24,7 +25,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Settings:
     """What filters are told beside their windows."""
-    if precision not in _PRECISIONS:
+    if not (precision is None or isinstance(precision, str)) or precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'single' or 'double', got {shown(precision)}")
     if saturate is not False and saturate is not True:
         raise TypeError(f"saturate must be True or False, got {shown(saturate)}")
@@ -101,7 +102,7 @@ def correlate1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, np.asarray(weights), output, cval, told)
+    return _along(correlate1d, input, as_array("weights", weights), output, cval, told)
 
 
 def convolve1d(
@@ -132,7 +133,7 @@ def convolve1d(
     >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    weights = np.asarray(weights)
+    weights = as_array("weights", weights)
     if weights.ndim != 1:
         raise ArgumentError(f"no filter weights given: weights must have one axis, got {shown(weights)}")
     weights = weights[::-1]
@@ -154,7 +155,7 @@ def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: An
         if weights.dtype.kind == "c":
             weights = weights.conj().astype(np.complex128, copy=False)
         return by_parts(function, image, weights, output, cval, told)
-    window = _numbers(weights)
+    window = window_of(weights)
     if window.ndim != 1 or not window.size:
         raise ArgumentError(f"no filter weights given: weights must have one axis and an element, got {shown(weights)}")
     line = Line(
@@ -178,11 +179,15 @@ def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray
     return this.spread(found, counts)
 
 
-def _numbers(weights: Any) -> np.ndarray:
+def window_of(weights: Any) -> np.ndarray:
+    """Weights as a contiguous array of float64."""
+    array = weights if type(weights) is np.ndarray else as_array("weights", weights)
     try:
-        return np.ascontiguousarray(weights, np.float64) if np.ndim(weights) else np.asarray(weights, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"weights must be numbers: {error}, got {shown(weights)}") from None
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"their dtype is {array.dtype}")
+        return np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"weights must be real numbers: {error}, got {shown(weights)}") from None
 
 
 def correlate(
@@ -233,7 +238,7 @@ def correlate(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    weights = np.asarray(weights)
+    weights = as_array("weights", weights)
     if weights.dtype.kind == "c":
         weights = weights.conj()
     return _over(correlate, input, weights, output, cval, told, False)
@@ -274,7 +279,7 @@ def convolve(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _over(convolve, input, np.asarray(weights), output, cval, told, True)
+    return _over(convolve, input, as_array("weights", weights), output, cval, told, True)
 
 
 def _over(
@@ -285,7 +290,7 @@ def _over(
     if image.dtype.kind == "c" or weights.dtype.kind == "c":
         return by_parts(function, image, weights, output, cval, told)
     axes = arguments.axes(told["axes"], image.ndim, told["channel_axis"])
-    window = _numbers(weights)
+    window = window_of(weights)
     if window.ndim != len(axes) or not window.size:
         raise ArgumentError(f"weights.ndim ({np.count_nonzero(window.shape)}) must match len(axes) ({len(axes)}), and "
                             f"weights must not be empty, got {shown(weights)}")  # fmt: skip
@@ -351,60 +356,3 @@ def by_parts(
         out.real -= function(imaginary, weights.imag, output=None, cval=np.imag(cval), **told)
         out.imag += function(imaginary, weights.real, output=None, cval=np.imag(cval), **told)
     return result.deliver()
-
-
-def separable_filter(
-    input: Any, weights: Any, *, axes: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    origin: Any = 0, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-) -> np.ndarray:  # fmt: skip
-    """Correlation along each of several axes with a window of its own, two axes in one sweep over the image.
-
-    Parameters
-    ----------
-    input, output, cval, saturate, precision
-        As in `ndimage.correlate1d`.
-    weights : sequence of array_like
-        A window of shape (K,) for each axis; or one window, for all.
-    axes : tuple of ints, optional
-        The axes, in the order of the passes, by default all.
-    mode, origin : one value, or a sequence of one for each axis
-        As in `ndimage.correlate1d`.
-    channel_axis : int, optional
-        The one axis that there is no pass along.
-
-    Returns
-    -------
-    ndarray
-        What `ndimage.correlate1d` along one axis after the other gives. An integer result is stored as such after each
-        pass, as SciPy's filters do, but with `saturate`, which rounds once.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As `ndimage.correlate1d`.
-
-    Examples
-    --------
-    >>> import numpy as np, fastconv
-    >>> image = np.zeros((3, 5)); image[1, 2] = 1
-    >>> fastconv.separable_filter(image, ([1, 2, 1], [-1, 0, 1]), axes=(0, 1))
-    array([[ 0.,  1.,  0., -1.,  0.],
-           [ 0.,  2.,  0., -2.,  0.],
-           [ 0.,  1.,  0., -1.,  0.]])
-    """
-    image = arguments.image(input)
-    along = arguments.axes(axes, image.ndim, channel_axis)
-    if (isinstance(weights, np.ndarray) and weights.ndim == 1) or not any(np.ndim(one) for one in weights):
-        weights = [weights] * len(along)
-    windows = [_numbers(one) for one in weights]
-    if len(windows) != len(along):
-        raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {len(windows)}")
-    for one in windows:
-        if one.ndim != 1 or not one.size:
-            raise ArgumentError(f"weights must be windows of one axis, of an element at least, got {shown(one)}")
-    origins, modes = arguments.per_axis("origin", origin, len(along)), arguments.modes(mode, len(along))
-    lines = tuple(
-        Line(axis, arguments.before(one.size, shift), boundary, one.tobytes())
-        for axis, one, shift, boundary in zip(along, windows, origins, modes, strict=True)
-    )
-    return separable(image, arguments.result(output, image), lines, settings(cval, saturate, precision))

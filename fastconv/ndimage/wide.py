@@ -30,7 +30,7 @@ def needs_halves(x: np.ndarray, out: np.dtype, growth: float, cval: float) -> bo
     """Whether an image's sums can exceed 2**53, if weights make them at most so many times as large as its elements."""
     if not x.size or not (is_wide(x.dtype) or (is_wide(out) and x.dtype.kind in "biu")):
         return False
-    if x.dtype.kind == "b" or cval != math.floor(cval):
+    if out.kind == "b" or x.dtype.kind == "b" or cval != math.floor(cval):
         return False
     most = max(abs(int(x.max())), abs(int(x.min())), abs(cval))
     return most * max(growth, 1.0) > _EXACT

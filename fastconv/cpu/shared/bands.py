@@ -262,8 +262,7 @@ def loader(source: np.dtype, target: np.dtype, present: bool = False) -> int:
     With `present`, NaN become zeros, and ``row[to + apart:]`` tells with ones and zeros what was none.
     """
     number = micro.scalar(target)
-    integers, row = micro.array(np.int64), micro.array(target)
-    place = micro.PLACE
+    integers, row, place = micro.array(np.int64), micro.array(target), micro.PLACE
     arguments = micro.array(np.uint8), place, integers, integers, place, place, number, row, place, place
     return micro.address(row_loader, (stored(source), np.dtype(target).name, present), arguments)
 
@@ -345,11 +344,11 @@ def settler(source: str, target: str, rule: str) -> Any:
 @intrinsic(plain=np.rint)
 def _nearest_even(typingctx, value):
     """The nearest whole number, of two the even one."""
-    return value(value), lambda context, builder, sig, args: _rint(builder, args[0])
 
+    def codegen(context, builder, sig, args):
+        return emit.call(builder, f"llvm.rint.{emit.suffix(args[0].type)}", args[0].type, args)
 
-def _rint(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    return emit.call(builder, f"llvm.rint.{emit.suffix(value.type)}", value.type, [value])
+    return value(value), codegen
 
 
 # -- bands ---------------------------------------------------------------------------------------------------
@@ -397,7 +396,5 @@ def store_band(store, scratch, place, geometry, lead, row0, rows, col0, columns,
         start += lead % size * at(geometry, axis + AXIS_OUT)
         lead = lead // size
     for r in range(rows):
-        micro.call(
-            store, scratch, place + r * at(geometry, PITCH), geometry, columns, out, start + r * at(geometry, AXES +
-            AXIS_OUT)
-        )
+        source, goal = place + r * at(geometry, PITCH), start + r * at(geometry, AXES + AXIS_OUT)
+        micro.call(store, scratch, source, geometry, columns, out, goal)
