@@ -84,7 +84,8 @@ def prepared(windows: Windows, dtype: np.dtype, name: str, constant: Any) -> Pre
     line = -(-columns // (2 * lanes)) * 2 * lanes + lanes  # an odd number of vectors: rows fall into different sets
     margin = -(-2 * rim // lanes) * lanes + 5 * lanes
     offsets = np.array([level * pitch + at for level, at in terms], np.int64)
-    sizes = [step, kh, rim, windows.left, rows, columns, pitch, line, levels, lanes, margin, kept - 1 if kh < LOW else -1]
+    turns = kept - 1 if kh < LOW else -1
+    sizes = [step, kh, rim, windows.left, rows, columns, pitch, line, levels, lanes, margin, turns]
     return Prepared(
         loops=_running,
         arguments=(
@@ -322,8 +323,9 @@ def _running(x, out, rows, columns, terms, constant, sizes, load, across, down, 
             end = min(total, r0 + TOGETHER)
             if rim:
                 micro.call(load, flat, plane * h, rows, i0 + r0, i0 + end, length, left, columns, constant, j0,
-                           before if low > 0 else 0, j0 + top - behind, count + rim - top + behind if top < there else 0,
-                           margins, 0, margin, 2 * margin, lanes)  # fmt: skip
+                           before if low > 0 else 0, j0 + top - behind,
+                           count + rim - top + behind if top < there else 0, margins, 0, margin, 2 * margin,
+                           lanes)  # fmt: skip
                 micro.call(across, flat, plane * h, rows, i0, r0, end, length, j0 - left, margins, low, top, there,
                            behind, count, terms, level, constant, sizes, band)  # fmt: skip
             else:
