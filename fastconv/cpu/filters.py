@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..specs.boundary import sources
-from ..specs.filters import Problem
-from .shared import bands, passes
+from ..specs.filters import Pass, Problem
+from .shared import bands, passes, running_sums
 from .shared.steps import Cut, Steps
 from .system.kernels import PARALLEL_OPERATIONS
 from .system.memory import buffer, scratch_rows
@@ -23,9 +23,13 @@ from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_tile import width
 
-#: Bytes of a band with all that is made of it: a third of a 1 MiB second-level cache (AMD EPYC 9004: 256 to 512 KiB are
-#: equally fast, 128 and 1024 take 5 to 15% longer).
-BAND_BYTES = 384 << 10
+#: Bytes of a band with all that is made of it: most of a 1 MiB second-level cache. (AMD EPYC 9005: small windows are
+#: equally fast from 192 KiB on; a Gaussian of 65 taps takes half as long again with 384, which loads more twice.)
+BAND_BYTES = 768 << 10
+#: Most rows of a band, but for windows that need more.
+MOST_ROWS = 256
+#: Elements that could be made in the time that it takes to begin with a row.
+ROW_START = 24
 #: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
 #: only.
 MOST_INNER = 64
@@ -99,8 +103,9 @@ class Sweep:
         lanes, item = simd.lanes(problem.computed), problem.computed.itemsize
         lead_taps = math.prod(line.taps for line in leads)
         planes = 2 if problem.periods else 1
-        band, block = _cut(planes * lead_taps, rows, columns, inner, item, planes * len(problem.passes))
-        pitch = -(-(block + columns.taps - 1) * inner.size // lanes) * lanes
+        unit = rows.taps if any(_runs(one, rows) for one in problem.passes) else 4
+        band, block = _cut(planes * lead_taps, rows, columns, inner, item, planes * len(problem.passes), unit)
+        pitch = _pitch((block + columns.taps - 1) * inner.size, lanes)
         tables: list[np.ndarray] = []
         places: list[int] = []
         for line in (columns, rows, *reversed(leads)):
@@ -126,7 +131,7 @@ class Sweep:
             np.array(made.steps, np.int64).reshape(-1),
             np.array(made.offsets or [0], np.int64),
             np.array(made.weights or [0], problem.computed),
-            (kind(problem.cval), kind(problem.cval)),
+            (kind(problem.cval), kind(made.constant)),
             made.result,
             made.apart,
         )
@@ -140,21 +145,41 @@ class Sweep:
         self._launch(_bytes(x), _bytes(out), *self._arguments, scratch)
 
 
-def _cut(lead_taps: int, rows: _Line, columns: _Line, inner: _Line, item: int, count: int) -> tuple[int, int]:
-    """Rows of a band and columns of a block."""
-    band = min(rows.size, max(16, rows.taps))
-    lines = lead_taps * (band + rows.taps - 1) + count * (band + rows.taps - 1)
-    block = BAND_BYTES // item // lines // inner.size - (columns.taps - 1)
-    block = min(columns.size, max(block, 64 // inner.size + 1, columns.taps))
-    # A whole number of blocks of about the same size; short rows make tall bands.
-    block = -(-columns.size // -(-columns.size // block)) if columns.size else 1
-    if block == columns.size:
-        high = BAND_BYTES // item // ((block + columns.taps - 1) * inner.size) // (lead_taps + count) - (rows.taps - 1)
-        band = min(rows.size, max(band, high))
+def _runs(one: Pass, rows: _Line) -> bool:
+    """Whether a pass is made by `running_sums`, whose blocks begin with a band, and so at multiples of their size."""
+    return one.order in ("box", "mean") and one.axes == (rows.axis,) and rows.taps >= running_sums.FEWEST
+
+
+def _cut(
+    lead_taps: int, rows: _Line, columns: _Line, inner: _Line, item: int, count: int, unit: int
+) -> tuple[int, int]:  # fmt: skip
+    """Rows of a band, a multiple of some unit, and columns of a block: those with least to load, and to make, twice."""
+    best, least = (1, 1), math.inf
+    for times in range(1, MOST_ROWS // unit + 2):
+        band = min(rows.size, times * unit)
+        lines = (lead_taps + count) * (band + rows.taps - 1)
+        block = BAND_BYTES // item // lines // inner.size - (columns.taps - 1)
+        block = min(columns.size, max(block, 64 // inner.size + 1))
+        # A whole number of blocks of about the same size.
+        block = -(-columns.size // -(-columns.size // block)) if columns.size else 1
+        size = lines * (block + columns.taps - 1) * inner.size * item
+        waste = (1 + (rows.taps - 1) / max(band, 1)) * (1 + (columns.taps - 1 + ROW_START / inner.size) / block)
+        waste *= max(1.0, size / BAND_BYTES)
+        if waste < least:
+            best, least = (band, block), waste
+        if band == rows.size:
+            break
+    band, block = best
     threads = num_threads()
     if threads > 1 and rows.size * -(-columns.size // block) > 4 * threads:
-        band = min(band, max(8, rows.taps, -(-rows.size // (4 * threads))))
+        most = max(8, rows.taps, -(-rows.size // (4 * threads)))
+        band = min(band, -(-most // unit) * unit)
     return max(1, band), max(1, block)
+
+
+def _pitch(size: int, lanes: int) -> int:
+    """Elements from a row to the next: an odd number of cache lines, so that a tile's rows lie in different sets."""
+    return max(-(-size // lanes) | 1, running_sums.STRIP) * lanes
 
 
 def _start(shape: Sequence[int], strides: Sequence[int]) -> int:

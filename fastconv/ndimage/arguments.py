@@ -70,7 +70,8 @@ def axes(value: Any, ndim: int, channel_axis: Any = None) -> tuple[int, ...]:
         return tuple(number for number in range(ndim) if number != channel)
     if not np.isscalar(value) and not isinstance(value, Iterable):
         raise ValueError(f"axes must be an integer, iterable of integers, or None, got {shown(value)}")
-    found = [operator.index(one) for one in (value if isinstance(value, Iterable) else (value,))]
+    given: Any = value if isinstance(value, Iterable) else (value,)
+    found = [operator.index(one) for one in given]
     for number in found:
         if not -ndim <= number < ndim:
             raise ValueError(f"specified axis: {number} is out of range: axes must be {-ndim} or more, below {ndim}")

@@ -198,9 +198,9 @@ def gaussian_laplace(
     >>> import numpy as np
     >>> from fastconv import ndimage
     >>> ndimage.gaussian_laplace(np.eye(3), 1).round(2)
-    array([[-0.18, -0.04,  0.22],
-           [-0.04, -0.  , -0.04],
-           [ 0.22, -0.04, -0.18]])
+    array([[-0.38,  0.04,  0.35],
+           [ 0.04, -0.07,  0.04],
+           [ 0.35,  0.04, -0.38]])
     """
     return _gaussian_derivatives(generic_laplace, 2, input, sigma, output, mode, cval, axes, channel_axis, kwargs)
 
@@ -233,9 +233,9 @@ def gaussian_gradient_magnitude(
     >>> import numpy as np
     >>> from fastconv import ndimage
     >>> ndimage.gaussian_gradient_magnitude(np.eye(3), 1).round(2)
-    array([[0.14, 0.13, 0.  ],
-           [0.13, 0.  , 0.13],
-           [0.  , 0.13, 0.14]])
+    array([[0.15, 0.2 , 0.13],
+           [0.2 , 0.  , 0.2 ],
+           [0.13, 0.2 , 0.15]])
     """
     return _gaussian_derivatives(
         generic_gradient_magnitude, 1, input, sigma, output, mode, cval, axes, channel_axis, kwargs
@@ -243,8 +243,8 @@ def gaussian_gradient_magnitude(
 
 
 def _gaussian_derivatives(
-    combine: Callable[..., np.ndarray], order: int, input: Any, sigma: Any, output: Any, mode: Any, cval: Any, axes: Any,
-    channel_axis: Any, kwargs: dict,
+    combine: Callable[..., np.ndarray], order: int, input: Any, sigma: Any, output: Any, mode: Any, cval: Any,
+    axes: Any, channel_axis: Any, kwargs: dict,
 ) -> np.ndarray:  # fmt: skip
     image = arguments.image(input, complex_too=True)
     along = arguments.axes(axes, image.ndim, channel_axis)
@@ -289,11 +289,14 @@ def generic_laplace(
     Examples
     --------
     >>> from fastconv import ndimage
-    >>> second = lambda image, axis, output, mode, cval: ndimage.correlate1d(image, [1, -2, 1], axis, output, mode, cval)
+    >>> def second(image, axis, output, mode, cval):
+    ...     return ndimage.correlate1d(image, [1, -2, 1], axis, output, mode, cval)
     >>> ndimage.generic_laplace([0.0, 0, 1, 0, 0], second)
     array([ 0.,  1., -2.,  1.,  0.])
     """
-    return _combined(_added, input, derivative2, output, mode, cval, extra_arguments, extra_keywords, axes, channel_axis)
+    return _combined(
+        _added, input, derivative2, output, mode, cval, extra_arguments, extra_keywords, axes, channel_axis
+    )
 
 
 def generic_gradient_magnitude(

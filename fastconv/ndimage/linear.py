@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,10 @@ def correlate1d(
 
     Notes
     -----
-    Integers equal SciPy's. float32 is computed in float32: a result is within 2 units in the last place of the window's
-    sum of |weight * element|; float64 is rounded in another order than SciPy's. A NaN touches those outputs that see
-    it.
+    Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also beyond 2**53,
+    where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last place of the
+    window's sum of |weight * element|; float64 is rounded in another order than SciPy's. A NaN touches those outputs
+    that see it.
 
     Source: the documentation of `scipy.ndimage.correlate1d`.
 
@@ -215,8 +217,8 @@ def correlate(
 
     Notes
     -----
-    A window that is an outer product is applied in two passes where that keeps the promise of `correlate1d`. As in SciPy,
-    weights of at most 2**-52 are left out.
+    A window that is an outer product is applied in two passes where that keeps the promise of `correlate1d`. As in
+    SciPy, weights of at most 2**-52 are left out.
 
     Examples
     --------
@@ -246,7 +248,8 @@ def convolve(
 
     Parameters
     ----------
-    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask, min_periods
+    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask,
+    min_periods
         As in `correlate`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -286,26 +289,47 @@ def _over(
     if window.ndim != len(axes) or not window.size:
         raise ArgumentError(f"weights.ndim ({np.count_nonzero(window.shape)}) must match len(axes) ({len(axes)}), and "
                             f"weights must not be empty, got {shown(weights)}")  # fmt: skip
-    origins = arguments.per_axis("origin", told["origin"], len(axes))
-    if len(axes) < image.ndim:  # as SciPy: of a window along some axes its own are in the image's order, always
-        origins = [origin for _, origin in sorted(zip(axes, origins, strict=True))]
-    axes = tuple(sorted(axes))
-    boundary = arguments.one_mode(told["mode"])
     if turned:
         window = np.ascontiguousarray(window[(slice(None, None, -1),) * window.ndim])
-        origins = [-one - (size % 2 == 0) for one, size in zip(origins, window.shape, strict=True)]
-    sizes = zip(axes, window.shape, origins, strict=True)
-    windows = tuple(Axis(axis, size, arguments.before(size, one), boundary) for axis, size, one in sizes)
-    result = arguments.result(this.output, image)
+    windows = remembered(_windows, image.ndim, axes, window.shape, told["origin"], told["mode"], turned)
+    result, values = arguments.result(this.output, image), window.tobytes()
     told_ = settings(cval, told["saturate"], told["precision"], this.periods)
-    if not (np.abs(window) > _EPS).any():
+    if not _has_weight(values):
         result.target[...] = 0
         return result.deliver()
-    found = dense(image, result, windows, window.tobytes(), told_)
+    found = dense(image, result, windows, values, told_)
     if this.propagating is None:
         return found
     some = (np.abs(window) > _EPS).astype(np.float64).tobytes()
     return this.spread(found, lambda ones: dense(ones, arguments.result(None, ones), windows, some, Settings()))
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _windows(
+    ndim: int, axes: tuple[int, ...], shape: tuple[int, ...], origin: Any, mode: Any, turned: bool
+) -> tuple[Axis, ...]:  # fmt: skip
+    """The window's extent along each axis, in the image's order."""
+    origins = arguments.per_axis("origin", origin, len(axes))
+    if len(axes) < ndim:  # as SciPy: of a window along some axes its own are in the image's order, always
+        origins = [origin for _, origin in sorted(zip(axes, origins, strict=True))]
+    boundary = arguments.one_mode(mode)
+    if turned:
+        origins = [-one - (size % 2 == 0) for one, size in zip(origins, shape, strict=True)]
+    sizes = zip(sorted(axes), shape, origins, strict=True)
+    return tuple(Axis(axis, size, arguments.before(size, one), boundary) for axis, size, one in sizes)
+
+
+@lru_cache(maxsize=1024)
+def _has_weight(weights: bytes) -> bool:
+    return bool((np.abs(np.frombuffer(weights)) > _EPS).any())
+
+
+def remembered(function: Any, *told: Any) -> Any:
+    """What a cached function makes of what a call was told, once for all calls that are told the same."""
+    try:
+        return function(*told)
+    except TypeError:  # lists and arrays have no hash
+        return function.__wrapped__(*told)
 
 
 def by_parts(
@@ -384,5 +408,3 @@ def separable_filter(
         for axis, one, shift, boundary in zip(along, windows, origins, modes, strict=True)
     )
     return separable(image, arguments.result(output, image), lines, settings(cval, saturate, precision))
-
-

@@ -58,7 +58,7 @@ def given(value: Any, output: Any, nan_policy: Any = "propagate", mask: Any = No
     if image.dtype.kind == "c":
         raise TypeError(f"nan_policy, mask and min_periods are for real numbers, got input of dtype {image.dtype}")
     propagating = None
-    if nan_policy != "omit" and is_float:
+    if nan_policy != "omit" and missing is not None:
         spreading = missing if masked is None else missing & ~masked
         propagating = spreading if spreading.any() else None
     if masked is not None and masked.any():

@@ -11,7 +11,7 @@ import numpy as np
 from ..base.values import shown
 from . import arguments
 from .arguments import ArgumentError
-from .linear import by_parts, filtered, settings
+from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
 from .sweeps import Line
 
@@ -103,7 +103,8 @@ def gaussian_filter1d(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    return _gaussians(this, along, (sigma,), (order,), (mode,), (radius,), cval, truncate, saturate, precision)
+    lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, True)
+    return _passes(this, lines, cval, saturate, precision)
 
 
 def gaussian_filter(
@@ -149,22 +150,23 @@ def gaussian_filter(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
-    sigmas, *others = (arguments.per_axis(name, value, len(along)) for name, value in (
-        ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
-    kept = [number for number, one in enumerate(sigmas) if one > _SMALLEST_SIGMA]
-    chosen = [tuple(values[number] for number in kept) for values in (along, sigmas, *others)]
-    return _gaussians(this, *chosen, cval, truncate, saturate, precision)
+    lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, False)
+    return _passes(this, lines, cval, saturate, precision)
 
 
+@lru_cache(maxsize=1024, typed=True)
 def _gaussians(
-    this: Given, axes: tuple, sigmas: tuple, orders: tuple, modes: tuple, radii: tuple, cval: Any, truncate: Any,
-    saturate: Any, precision: Any,
-) -> np.ndarray:  # fmt: skip
+    axes: tuple[int, ...], sigma: Any, order: Any, mode: Any, radius: Any, truncate: Any, every: bool
+) -> tuple[Line, ...]:  # fmt: skip
+    """The passes along every axis, or those whose `sigma` is not 0."""
+    sigmas, *others = (arguments.per_axis(name, value, len(axes)) for name, value in (
+        ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
     lines = []
-    for axis, sigma, order, mode, radius in zip(axes, sigmas, orders, modes, radii, strict=True):
-        weights = _gaussian(sigma, order, truncate, radius)
-        lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
-    return _passes(this, tuple(lines), cval, saturate, precision)
+    for axis, one, order, mode, radius in zip(axes, sigmas, *others, strict=True):
+        if every or one > _SMALLEST_SIGMA:
+            weights = _gaussian(one, order, truncate, radius)
+            lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
+    return tuple(lines)
 
 
 def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, precision: Any) -> np.ndarray:
@@ -180,8 +182,8 @@ def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, prec
 
 def uniform_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Means of a window along one axis, a drop-in replacement of `scipy.ndimage.uniform_filter1d`.
 
@@ -217,13 +219,14 @@ def uniform_filter1d(
     if size < 1:
         raise ArgumentError(f"incorrect filter size: size must be at least 1, got {shown(size)}")
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
-    return _uniforms(this, along, (size,), (origin,), (mode,), cval, saturate, precision)
+    lines = remembered(_uniforms, along, size, origin, mode, True)
+    return _passes(this, lines, cval, saturate, precision)
 
 
 def uniform_filter(
     input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """Means of windows, a drop-in replacement of `scipy.ndimage.uniform_filter`.
 
@@ -263,18 +266,18 @@ def uniform_filter(
     """
     this = given(input, output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
-    sizes, *others = (arguments.per_axis(name, value, len(along))
+    lines = remembered(_uniforms, along, size, origin, mode, False)
+    return _passes(this, lines, cval, saturate, precision)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _uniforms(axes: tuple[int, ...], size: Any, origin: Any, mode: Any, every: bool) -> tuple[Line, ...]:
+    """The passes along every axis, or those whose windows have more than one element."""
+    sizes, *others = (arguments.per_axis(name, value, len(axes))
                       for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
-    kept = [number for number, one in enumerate(sizes) if one > 1]
-    chosen = [tuple(values[number] for number in kept) for values in (along, sizes, *others)]
-    return _uniforms(this, *chosen, cval, saturate, precision)
-
-
-def _uniforms(
-    this: Given, axes: tuple, sizes: tuple, origins: tuple, modes: tuple, cval: Any, saturate: Any, precision: Any
-) -> np.ndarray:  # fmt: skip
     lines = []
-    for axis, size, mode, origin in zip(axes, sizes, modes, origins, strict=True):
-        number = arguments.window_size(size)
-        lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
-    return _passes(this, tuple(lines), cval, saturate, precision)
+    for axis, taps, origin, mode in zip(axes, sizes, *others, strict=True):
+        if every or taps > 1:
+            number = arguments.window_size(taps)
+            lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
+    return tuple(lines)

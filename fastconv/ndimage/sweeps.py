@@ -10,8 +10,9 @@ import numpy as np
 
 from ..functional.device import filters
 from ..specs.boundary import Boundary
-from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, factors
+from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
 from .arguments import Result
+from .wide import MOST_WEIGHT, in_halves, is_wide, needs_halves
 
 
 class Line(NamedTuple):
@@ -106,7 +107,7 @@ def _separable(lie: Layout, lines: tuple[Line, ...], told: Settings) -> tuple[An
 
 def _between(lie: Layout, told: Settings) -> np.dtype:
     """The dtype of an image between two sweeps: the result's, as in SciPy, unless it is rounded once only."""
-    return DOUBLE if told.rule == "saturate" else lie.out_dtype
+    return DOUBLE if told.rule == "saturate" else between_sweeps(lie.out_dtype)
 
 
 def _pass(line: Line) -> Pass:
@@ -121,9 +122,11 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
     if not lines:
         if told.rule == "saturate":
             return dense(x, result, (), np.ones(1).tobytes(), told)
-        np.copyto(out, x, casting="unsafe")
+        np.copyto(out, np.nan if told.periods > 1 else x, casting="unsafe")  # windows of one element
     if not lines or not x.size:
         return result.deliver()
+    if told.rule == "cast" and not told.periods and _needs_halves(x, out, lines, told):
+        return _in_halves(x, result, lines, told)
     if told.periods and len(lines) > 1:
         return _leaving_out(x, result, lines, told)
     sweeps = _separable(layout(x, out), lines, told)
@@ -134,6 +137,38 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         out[...] = target
     else:
         _run(sweeps, x, out)
+    return result.deliver()
+
+
+def _needs_halves(x: np.ndarray, out: np.ndarray, lines: tuple[Line, ...], told: Settings) -> bool:
+    if not (is_wide(x.dtype) or is_wide(out.dtype)):
+        return False  # nearly always
+    growth = 1.0
+    for line in lines:
+        weights = _pass(line).array() if line.weights else np.ones(line.size)
+        if (weights != np.rint(weights)).any() or np.abs(weights).sum() > MOST_WEIGHT:
+            return False
+        growth *= float(np.abs(weights).sum())
+        if len(lines) > 1 and out.dtype.kind == "u" and ((weights < 0).any() or told.cval < 0 or x.dtype.kind == "i"):
+            growth = math.inf  # what is stored between passes may have wrapped around
+    return needs_halves(x, out.dtype, growth, told.cval)
+
+
+def _in_halves(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
+    """Passes of integers of 64 bits, one by one."""
+    dtype = result.target.dtype
+    for line in lines:
+        size = 1 if line.weights else line.size
+        sums = line._replace(weights=line.weights or np.ones(line.size).tobytes(), size=0)
+
+        def run(half: np.ndarray, cval: float, sums: Line = sums) -> np.ndarray:
+            return separable(half, Result(np.empty(half.shape), ()), (sums,), told._replace(cval=cval))
+
+        if _needs_halves(x, result.target, (line,), told):
+            x = in_halves(x, told.cval, dtype, size, run)
+        else:
+            x = separable(x, Result(np.empty(x.shape, dtype), ()), (line,), told)
+    result.target[...] = x
     return result.deliver()
 
 
@@ -204,18 +239,22 @@ def _dense(lie: Layout, axes: tuple[Axis, ...], weights: bytes, told: Settings) 
         rounded = is_float or told.rule == "saturate"
         found = factors(weights, (shape[0], shape[1]), not rounded, tolerance)
         if found is not None:
-            passes = tuple(_factor(axis, factor) for axis, factor in zip(moved, found, strict=True))
+            passes = _factors(moved, found)
             sweep = _problem(lie, moved, passes, told, True)
             if sweep is not None and {one.order for one in sweep.problem.passes} <= {"products", "box"}:
                 return sweep
     return _problem(lie, moved, (one,), told, True)
 
 
-def _factor(axis: Axis, weights: bytes) -> Pass:
-    values = np.frombuffer(weights, np.float64)
-    if values.size > 4 and (values == values[0]).all():
-        return Pass((axis.axis,), (axis.taps,), b"", "box", float(values[0]))
-    return Pass((axis.axis,), (axis.taps,), weights)
+def _factors(axes: tuple[Axis, ...], weights: tuple[bytes, bytes]) -> tuple[Pass, ...]:
+    """Passes of two factors; where both are of equal weights, the second takes the weight of both."""
+    values = [np.frombuffer(one, np.float64) for one in weights]
+    even = [one.size > 4 and bool((one == one[0]).all()) for one in values]
+    scales = [1.0, float(values[0][0] * values[1][0])] if all(even) else [float(one[0]) for one in values]
+    return tuple(
+        Pass((axis.axis,), (axis.taps,), b"", "box", scale) if is_even else Pass((axis.axis,), (axis.taps,), given)
+        for axis, given, is_even, scale in zip(axes, weights, even, scales, strict=True)
+    )
 
 
 def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes, told: Settings) -> np.ndarray:
@@ -223,6 +262,17 @@ def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes,
     if not x.size:
         return result.deliver()
     out = result.target
+    if told.rule == "cast" and not told.periods and (is_wide(x.dtype) or is_wide(out.dtype)):
+        values = np.frombuffer(weights, np.float64)
+        growth = float(np.abs(values).sum())
+        whole = growth <= MOST_WEIGHT and bool((values == np.rint(values)).all())
+        if whole and needs_halves(x, out.dtype, growth, told.cval):
+
+            def run(half: np.ndarray, cval: float) -> np.ndarray:
+                return dense(half, Result(np.empty(half.shape), ()), axes, weights, told._replace(cval=cval))
+
+            out[...] = in_halves(x, told.cval, out.dtype, 1, run)
+            return result.deliver()
     sweep = _dense(layout(x, out), axes, weights, told)
     if sweep is None:
         x, target = np.ascontiguousarray(x), np.empty(out.shape, out.dtype)

@@ -65,17 +65,16 @@ def shape(rng: np.random.Generator, most: int = 4, longest: int = 17) -> tuple[i
     return tuple(map(int, sizes))
 
 
-def origin(rng: np.random.Generator, size: int) -> int:
-    """An origin of a window, both ends included."""
-    return int(rng.integers(-(size // 2), (size - 1) // 2 + 1))
+def origin(rng: np.random.Generator, size: int, turned: bool = False) -> int:
+    """An origin of a window, both ends included; of one that is `turned` round."""
+    found = int(rng.integers(-(size // 2), (size - 1) // 2 + 1))
+    return -found - (size % 2 == 0) if turned else found
 
 
 def off(result: np.ndarray, exact: np.ndarray, scale: np.ndarray) -> float:
-    """The largest error in units in the last place of `scale`, a float64 array, as numbers of the result's dtype."""
-    if not result.size:
-        return 0.0
-    units = np.spacing(np.maximum(np.abs(scale), np.finfo(result.dtype).tiny).astype(result.dtype))
-    return float((np.abs(result.astype(np.float64) - exact) / units.astype(np.float64)).max())
+    """The largest error in units in the last place of `scale`: 2**-23 of it, of float32."""
+    errors = np.abs(result.astype(np.float64) - exact) / np.abs(scale)
+    return float(errors.max(initial=0) / np.finfo(result.dtype).eps)
 
 
 def same(result: np.ndarray, expected: np.ndarray, told: Callable[[], object]) -> None:

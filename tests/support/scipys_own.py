@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
     replace()
     module, *others = arguments
     path = Path(scipy.ndimage.__file__).parent / "tests" / f"{module}.py"
-    return int(pytest.main([str(path), "-p", "no:cacheprovider", "--rootdir", str(path.parent), "-c", "/dev/null", *others]))
+    settings = "-p", "no:cacheprovider", "--rootdir", str(path.parent), "-c", "/dev/null"
+    return int(pytest.main([str(path), *settings, *others]))
 
 
 if __name__ == "__main__":

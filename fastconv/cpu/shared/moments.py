@@ -40,8 +40,8 @@ def zeros(dtype: str) -> Any:
 def merged(dtype: str, present: bool) -> Any:
     """A pass: two parts of a window are one, the second some elements behind the first.
 
-    At `first`, `offsets` has that distance and the one from means to squares (and from those to counts, if it is told what
-    is `present`); `weights` has n_b / n, and then n_a * n_b / n.
+    At `first`, `offsets` has that distance and the one from means to squares (and from those to counts, if it is told
+    what is `present`); `weights` has n_b / n, and then n_a * n_b / n.
     """
     lanes, number = simd.lanes(dtype), np.dtype(dtype).type
     unit = number(1)

@@ -19,12 +19,17 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import prange, types
 
 from ..system import micro
+from ..system.building import intrinsic
 from ..system.kernels import jit, kernel
-from ..tiles import simd
-from ..tiles.tap_tile import tap_tile, width
+from ..tiles import emit, simd
+from ..tiles.run_tile import VECTORS as run_tile_vectors
+from ..tiles.run_tile import rows as run_tile_rows
+from ..tiles.run_tile import run_tile
+from ..tiles.tap_tile import exact_tile, tap_tile, width
 from . import bands
 from .bands import at, converter, put, settler
 
@@ -52,17 +57,70 @@ def sums(order: str, dtype: str) -> Any:
     return sums_of_products
 
 
+@lru_cache(maxsize=4)
+def sums_of_runs(long: bool, dtype: str) -> Any:
+    """A pass: sums of products over runs of taps, as `run_tile` has them in its tables."""
+    tile, step, high = run_tile(long), run_tile_vectors * simd.lanes(dtype), run_tile_rows()
+
+    @jit(key=(long, dtype))
+    def all_runs(band, place, offsets, weights, first, taps, to, count):
+        pitch = at(offsets, 2 * first)
+        for begin in range(0, pitch, step):  # downwards: the rows that tiles share stay in the first-level cache
+            for i in range(begin, count, high * pitch):
+                tile(band, place + i, offsets, weights, first, taps, band, to + i)
+
+    return all_runs
+
+
+@intrinsic(plain=lambda vector, margin: bool((np.abs(vector - np.rint(vector)) <= margin).any()))
+def _near_whole(typingctx, vector, margin):
+    """Whether a number of a vector is no farther than a margin from a whole one."""
+
+    def codegen(context, builder, sig, args):
+        value, kind = args[0], args[0].type
+        whole = emit.call(builder, f"llvm.rint.{emit.suffix(kind)}", kind, [value])
+        off = emit.call(builder, f"llvm.fabs.{emit.suffix(kind)}", kind, [builder.fsub(value, whole)])
+        near = builder.fcmp_ordered("<=", off, emit.splat(builder, args[1], kind.count))
+        bits = ir.IntType(kind.count)
+        return builder.icmp_unsigned("!=", builder.bitcast(near, bits), bits(0))
+
+    return types.boolean(vector, margin), codegen
+
+
+@lru_cache(maxsize=8)
+def checked(order: str, dtype: str) -> Any:
+    """A pass over sums whose fractions are to be cut off: those near a whole number are made again as SciPy makes them.
+
+    The first weight is the margin; the tables of `exact_tile` are at ``2 * first`` in `offsets`.
+    """
+    tile, lanes = exact_tile(order), simd.lanes(dtype)
+
+    @jit(key=(order, dtype))
+    def check(band, place, offsets, weights, first, taps, to, count):
+        margin = at(weights, first)
+        for i in range(0, count, lanes):
+            if _near_whole(simd.load(band, to + i), margin):
+                tile(band, place + i, offsets, 2 * first, taps, band, to + i)
+
+    return check
+
+
 @lru_cache(maxsize=32)
-def settled(source: str, target: str) -> Any:
-    """A pass in place: quotients by the first weight, as they are read again after they were stored as `target`."""
+def settled(source: str, target: str, divides: bool) -> Any:
+    """A pass in place: products with the first weight, as they are read again after they were stored as `target`.
+
+    If it `divides`, they are quotients, which take ten cycles a vector.
+    """
     name = "uint8" if target == "bool" else target
     settle, back = settler(source, target, "cast"), converter(name, source)
 
-    @jit(key=(source, target))
+    @jit(key=(source, target, divides))
     def settle_all(band, place, offsets, weights, first, taps, to, count):
-        divisor = at(weights, first)
+        factor = at(weights, first)
         for i in range(count):
-            put(band, to + i, back(settle(at(band, to + i) / divisor)))
+            value = at(band, to + i)
+            value = value / factor if divides else value * factor
+            put(band, to + i, back(settle(value)))
 
     return settle_all
 

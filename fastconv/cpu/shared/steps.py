@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from ...specs.boundary import Boundary
-from ...specs.filters import Pass, Problem
-from ..tiles import simd
-from ..tiles.tap_tile import width
-from . import moments, passes
+from ...specs.filters import ROUNDINGS, Pass, Problem
+from ..tiles import run_tile, simd
+from ..tiles.tap_tile import BLOCK, width
+from . import moments, passes, running_sums
 from .passes import Step
 
 
@@ -45,7 +46,7 @@ class Steps:
         self.offsets: list[int] = []
         self.weights: list[float] = []
         self.size, self.reach, self.work = cut.loaded, 0, 0.0
-        self.apart = 0
+        self.apart, self.constant = 0, problem.cval
         if problem.passes and problem.passes[0].order == "variance":
             self._variance(problem.passes[0])
             return
@@ -71,8 +72,8 @@ class Steps:
         problem, cut = self.problem, self.cut
         self.result = start
         lanes = width() * simd.lanes(problem.computed)
-        room = -(-(cut.band + cut.row_taps) * cut.pitch // lanes) * lanes + lanes
-        by_axis = {one.axis: one for one in problem.axes}
+        room = -(-(cut.band + cut.row_taps + run_tile.rows()) * cut.pitch // lanes) * lanes + lanes
+        by_axis, divisor = {one.axis: one for one in problem.axes}, 1.0
         for number, one in enumerate(chain):
             more = cut.row_taps - 1 if not any(each.axes == (cut.row_axis,) for each in chain[: number + 1]) else 0
             if len(one.axes) > 1:
@@ -82,21 +83,26 @@ class Steps:
             else:
                 self._sums(one, more, room)
             last = number + 1 == len(chain)
-            divisor = float(one.shape[0]) if one.order == "mean" else 1.0
-            if divisor != 1 or (problem.between and not last):
-                self._settle(problem.computed.name if last else problem.between or problem.computed.name, divisor, more)
+            divisor *= one.shape[0] * one.scale if one.order == "mean" else 1.0
+            waits = not last and not problem.between and problem.computed == np.float32
+            if (problem.between and not last) or (divisor != 1 and not waits):
+                self._settle((not last and problem.between) or problem.computed.name, divisor, more)
+                divisor = 1.0
             if not last and not problem.factors:
                 following = by_axis[chain[number + 1].axes[0]]
                 if following.boundary is Boundary.CONSTANT:
+                    self.constant = problem.cval * divisor
                     fill = passes.FILL_COLUMNS if following.axis == cut.column_axis else passes.FILL_ROWS
                     self.steps.append(Step(fill, self.result, self.result, rows=more))
         return self.result
 
     def _settle(self, stored: str, divisor: float, more: int) -> None:
         """Add a step that divides, and stores as a dtype."""
-        address = passes.address(passes.settled, (self.problem.computed.name, stored), self.problem.computed)
+        problem, factor = self.problem, _reciprocal(divisor, self.problem, stored)
+        key = problem.computed.name, stored, factor is None
+        address = passes.address(passes.settled, key, problem.computed)
         self.steps.append(Step(address, self.result, self.result, len(self.weights), 1, more))
-        self.weights.append(divisor)
+        self.weights.append(divisor if factor is None else factor)
         self.offsets += [0, 0]
 
     def _room(self, size: int) -> int:
@@ -106,7 +112,34 @@ class Steps:
         return place
 
     def _sums(self, one: Pass, more: int, room: int) -> None:
-        weights = np.frombuffer(one.weights, np.float64).reshape(one.shape)
+        weights = one.array()
+        if one.order.startswith("checked"):
+            source, order = self.result, one.order.removeprefix("checked ")
+            self._sums(one._replace(order="window" if "window" in order else "products"), more, room)
+            self._check(one._replace(order=order), source, more)
+            return
+        if one.order in ("products", "window") and self.cut.row_axis in one.axes:
+            runs = self._runs(one, weights)
+            if runs:
+                self._step_of_runs(runs, self._room(room), more)
+                return
+        taps, offsets, order = self._listed(one)
+        self._step(order, taps, offsets, self.result, self._room(room), more)
+
+    def _check(self, one: Pass, source: int, more: int) -> None:
+        """Add a step that makes sums again where SciPy's order of additions may decide."""
+        taps, offsets, order = self._listed(one)
+        offsets = offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
+        first, size, computed = len(self.weights), -(-3 * len(taps) // 2), self.problem.computed
+        unit = float(np.finfo(computed).eps) / 2
+        self.weights += [one.scale * (ROUNDINGS * unit + len(taps) * 2.0**-53), *[0.0] * (size - 1)]
+        self.offsets += [*offsets, *np.array(taps).view(np.int64).tolist(), *[0] * (2 * size - 3 * len(taps))]
+        address = passes.address(passes.checked, (order, computed.name), computed)
+        self.steps.append(Step(address, source, self.result, first, len(taps), more))
+
+    def _listed(self, one: Pass) -> tuple[list[float], list[int], str]:
+        """The weights and offsets of a pass, two for each tap where they are in pairs, and the tile's order."""
+        weights = one.array()
         places = np.zeros(one.shape, np.int64)
         for number, axis in enumerate(one.axes):
             index = np.arange(one.shape[number]) * self.cut.distances[axis]
@@ -122,14 +155,48 @@ class Steps:
             taps, offsets = [taps[k] for k in kept], [offsets[k] for k in kept]
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
-        order = {"window": "products", "listed window": "listed"}.get(one.order, one.order)
-        self._step(order, taps, offsets, self.result, self._room(room), more)
+        return taps, offsets, {"window": "products", "listed window": "listed"}.get(one.order, one.order)
+
+    def _runs(self, one: Pass, weights: np.ndarray) -> list[tuple[int, list[float]]]:
+        """The offset and the weights of each run of taps that lie one below the other; none if none has 3."""
+        cut, number = self.cut, one.axes.index(self.cut.row_axis)
+        smallest = np.finfo(np.float64).eps if one.order == "window" else -1.0  # see `_sums`
+        places = np.zeros(1, np.int64)
+        for axis, size in zip(one.axes, one.shape, strict=True):
+            if axis != cut.row_axis:
+                places = (places[:, None] + np.arange(size) * cut.distances[axis]).reshape(-1)
+        runs: list[tuple[int, list[float]]] = []
+        columns = np.moveaxis(weights, number, -1).reshape(-1, one.shape[number])
+        for place, column in zip(places.tolist(), columns, strict=True):
+            kept = np.abs(column) > smallest
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
+            for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+                parts = -(-(end - begin) // BLOCK)
+                cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
+                runs += [(place + a * cut.pitch, column[a:b].tolist()) for a, b in pairwise(cuts)]
+        return runs if max((len(taps) for _, taps in runs), default=0) >= 3 else []
+
+    def _step_of_runs(self, runs: list[tuple[int, list[float]]], target: int, more: int) -> None:
+        """Add a step of sums over runs."""
+        first, most, taps = len(self.weights), max(len(one) for _, one in runs), sum(len(one) for _, one in runs)
+        long = taps > BLOCK
+        per_block = max(1, BLOCK // most) if long else len(runs)
+        self.offsets += [self.cut.pitch, per_block, *(number for place, one in runs for number in (place, len(one)))]
+        self.weights += [weight for _, one in runs for weight in one]
+        self.weights += [0.0] * (len(self.offsets) // 2 - len(self.weights))
+        self.offsets += [0] * (2 * len(self.weights) - len(self.offsets))
+        address = passes.address(passes.sums_of_runs, (long, self.problem.computed.name), self.problem.computed)
+        self.steps.append(Step(address, self.result, target, first, len(runs), more))
+        self.reach = max(self.reach, runs[-1][0] + (most + run_tile.rows()) * self.cut.pitch)
+        self.work += float(taps)
+        self.result = target
 
     def _step(
         self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int
     ) -> None:  # fmt: skip
         """Add a step of sums; taps that are not in pairs have their offset twice."""
         first = len(self.weights)
+        order = "long products" if order == "products" and len(taps) > BLOCK else order
         self.weights += taps
         self.offsets += offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
         name = self.problem.computed.name
@@ -142,7 +209,20 @@ class Steps:
     def _box(self, one: Pass, more: int, room: int, along_rows: bool) -> None:
         """A window of equal weights: sums of `radix` neighbours, of `radix` of those, ...; then those that make it."""
         (taps,), (axis,) = one.shape, one.axes
-        distance, radix = self.cut.distances[axis], _radix(taps)
+        if along_rows and taps >= running_sums.FEWEST:
+            strip = running_sums.STRIP * simd.lanes(self.problem.computed)
+            suffixes, first = self._room(taps * strip), len(self.weights)
+            address = passes.address(running_sums.windows_of_rows, (self.problem.computed.name,), self.problem.computed)
+            self.weights.append(one.scale)
+            self.offsets += [self.cut.pitch, suffixes]
+            target = self._room(room)
+            self.steps.append(Step(address, self.result, target, first, taps, more))
+            self.work += 8.0
+            self.result = target
+            return
+        distance = self.cut.distances[axis]
+        lanes = simd.lanes(self.problem.computed)
+        radix = _radix(taps, distance % lanes, lanes)
         begin, source, levels, size = self.result, self.result, [self.result], 1
         while radix and size * radix <= taps:
             target, beyond = self._room(room), taps - size * radix if along_rows else 0
@@ -218,6 +298,25 @@ class Steps:
         return target
 
 
+def _reciprocal(divisor: float, problem: Problem, stored: str) -> float | None:
+    """The number that gives by multiplication what is stored of a quotient; None if there is none.
+
+    Of a sum s of whole numbers, whose quotient loses its fraction, it is the least number above 1 / divisor: the
+    product is no less than a whole quotient, and less than the next one, which is 1 / divisor away at least, if
+    s < 2**21 (of float64 2**50).
+    """
+    if math.frexp(divisor)[0] == 0.5:
+        return 1 / divisor
+    last = problem.out_dtype if stored == problem.computed.name else np.dtype(stored)
+    kind, most = problem.computed.type, 2.0**21 if problem.computed == np.float32 else 2.0**50
+    limits = [np.iinfo(one) for one in (problem.dtype, problem.out_dtype) if one.kind in "iu"]
+    largest = max([abs(problem.cval), 255.0, *(float(max(one.max, -one.min)) for one in limits)])
+    if problem.dtype.kind == "f" or last.kind == "f" or problem.rule != "cast" or not largest * divisor < most:
+        return None
+    near = kind(1 / divisor)
+    return float(near if float(near) * divisor > 1 else np.nextafter(near, kind(1)))
+
+
 def _counting(one: Pass) -> Pass:
     """The pass that counts the elements that a pass gives a weight."""
     if not one.weights:
@@ -226,21 +325,28 @@ def _counting(one: Pass) -> Pass:
 
 
 @lru_cache(maxsize=1024)
-def _radix(taps: int) -> int:
+def _radix(taps: int, distance: int, lanes: int) -> int:
     """How many neighbours are summed up to one, again and again, for a window of so many; 0 to sum up all at once.
 
-    A step costs about as much as two taps, for storing what it makes and loading it again.
+    The fewest cache lines are touched: two by a vector that lies in both, and as many by a step as by two taps, for
+    storing what it makes and loading it again.
     """
-    best, least = 0, float(taps)
+
+    def touched(place: int) -> int:
+        return 2 if place * distance % lanes else 1
+
+    best, least = 0, float(sum(map(touched, range(taps))))
     for radix in range(2, 9):
         cost, size = 0.0, 1
         while size * radix <= taps:
+            cost += sum(touched(k * size) for k in range(radix)) + 2
             size *= radix
-            cost += radix + 2
-        rest = taps
-        while rest:
-            cost += rest // size
-            rest, size = rest % size, size // radix
+        place = 0
+        while place < taps:
+            while place + size > taps:
+                size //= radix
+            cost += touched(place)
+            place += size
         if cost < least:
             best, least = radix, cost
     return best
