@@ -29,6 +29,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     **{f"lp_pool{axes}d": (ONES[axes], 2, 2) for axes in (1, 2, 3)},
     "adaptive_avg_pool2d": (X, 3), "adaptive_max_pool2d": (X, 3), "max_unpool2d": (X, np.zeros(X.shape, int), 2),
     "corr2d": (IMAGE, KERNEL), "corr2d_matrix": (KERNEL, (5, 5)), "unfold2d": (X, 2),
+    "separable_filter": (IMAGE, [1.0, 2.0]),
     "fold2d": (np.ones((4, 16)), 5, 2),
     "algorithms": (), "get_num_threads": (), "set_num_threads": (None,), "num_threads": (1,),
     "output_shape": (X.shape, 2), "receptive_field": ([2, 2],), "warmup": ("unfold2d",), "compare": (X, WEIGHT),

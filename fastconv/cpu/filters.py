@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..specs.arrays import check_memory
 from ..specs.boundary import sources
 from ..specs.filters import Pass, Problem
 from .shared import bands, passes, running_sums
@@ -136,6 +137,8 @@ class Sweep:
             made.apart,
         )
         self._scratch = made.size + width() * lanes + made.reach
+        shapes = ", ".join(f"({one.taps},)" for one in problem.axes)
+        check_memory(self._scratch * item, f"scratch for windows, or weights, of shapes {shapes}")
         work = math.prod(problem.shape) * (4.0 + made.work)
         self._launch = passes.sweep if work >= PARALLEL_OPERATIONS else passes.sweep.serial
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from ..specs.arrays import allocate
+from ..specs.arrays import allocate, as_array
 from ..specs.boundary import SCIPY, Boundary, named
 
 #: Most axes of an image; kernels keep the place of a row in so many numbers.
@@ -32,15 +32,15 @@ class ArgumentError(ValueError, RuntimeError):
 
 def image(value: Any, *, complex_too: bool = False) -> np.ndarray:
     """The image as an array in native byte order, neither copied nor converted where it need not be."""
-    array = np.asarray(value)
+    array = value if type(value) is np.ndarray else as_array("input", value)
     kind = array.dtype.char
     if kind not in REAL and not (complex_too and kind in "FD"):
         if kind in "FDG":
-            raise TypeError(f"Complex type not supported: input has dtype {array.dtype}")
+            raise TypeError(f"Complex type not supported: input has dtype {array.dtype}, got {shown(value)}")
         raise ArgumentError(f"array type {array.dtype!r} not supported: input must be bool, integers, float32 or "
-                            "float64")  # fmt: skip
+                            f"float64, got {shown(value)}")  # fmt: skip
     if array.ndim > MOST_AXES:
-        raise ArgumentError(f"input must have at most {MOST_AXES} axes, got {array.ndim}")
+        raise ArgumentError(f"input must have at most {MOST_AXES} axes, got {shown(value)}")
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
@@ -55,11 +55,19 @@ def per_axis(name: str, value: Any, count: int) -> list[Any]:
     return values
 
 
+def _index(name: str, value: Any, of: Any = None) -> int:
+    """A value, one `of` several, as an integer."""
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name} must be of integers: {error}, got {shown(value if of is None else of)}") from None
+
+
 def axis(value: Any, ndim: int, name: str = "axis") -> int:
     """The number of an axis, counted from the front."""
-    number = operator.index(value)
+    number = _index(name, value)
     if not -ndim <= number < ndim:
-        raise np.exceptions.AxisError(f"{name} {number} is out of bounds for array of dimension {ndim}")
+        raise np.exceptions.AxisError(f"{name} {shown(value)} is out of bounds for array of dimension {ndim}")
     return number % ndim
 
 
@@ -68,13 +76,15 @@ def axes(value: Any, ndim: int, channel_axis: Any = None) -> tuple[int, ...]:
     channel = None if channel_axis is None else axis(channel_axis, ndim, "channel_axis")
     if value is None:
         return tuple(number for number in range(ndim) if number != channel)
-    if not np.isscalar(value) and not isinstance(value, Iterable):
+    several = isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and not value.ndim)
+    if not np.isscalar(value) and not several:
         raise ValueError(f"axes must be an integer, iterable of integers, or None, got {shown(value)}")
     given: Any = value if isinstance(value, Iterable) else (value,)
-    found = [operator.index(one) for one in given]
+    found = [_index("axes", one, value) for one in given]
     for number in found:
         if not -ndim <= number < ndim:
-            raise ValueError(f"specified axis: {number} is out of range: axes must be {-ndim} or more, below {ndim}")
+            raise ValueError(f"specified axis: {shown(number)} is out of range: axes must be {-ndim} or more, below "
+                             f"{ndim}, got {shown(value)}")  # fmt: skip
     found = [number % ndim for number in found]
     if len({*found}) != len(found):
         raise ValueError(f"axes must be unique, got {shown(value)}")
@@ -113,10 +123,10 @@ def one_mode(value: Any) -> Boundary:
 
 def before(size: int, origin: Any, name: str = "origin") -> int:
     """The elements of a window of this size that lie before its output; the others lie behind, or are the output."""
-    number = operator.index(origin)
+    number = _index(name, origin)
     if not -(size // 2) <= number <= (size - 1) // 2:
         raise ValueError(f"invalid origin: {name} of a window of {size} must satisfy -(size // 2) <= origin <= "
-                         f"(size - 1) // 2, got {number}")  # fmt: skip
+                         f"(size - 1) // 2, got {shown(origin)}")  # fmt: skip
     return size // 2 + number
 
 
@@ -124,21 +134,26 @@ def window_size(value: Any, name: str = "size") -> int:
     """The size of a window along an axis, at least 1."""
     try:
         number = int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
     if number < 1:
         raise ArgumentError(f"incorrect filter size: {name} must be at least 1, got {shown(value)}")
     return number
 
 
-def fill_value(value: Any) -> float:
-    """The constant outside an image of real numbers."""
-    if np.iscomplexobj(value):
-        raise ValueError(f"Cannot provide a complex-valued cval when the input is real, got {shown(value)}")
+def number(name: str, value: Any) -> float:
+    """A real number."""
     try:
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"cval must be a number, got {shown(value)}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise TypeError(f"{name} must be a number, got {shown(value)}") from None
+
+
+def fill_value(value: Any) -> float:
+    """The constant outside an image of real numbers."""
+    if np.iscomplexobj(as_array("cval", value)):
+        raise ValueError(f"Cannot provide a complex-valued cval when the input is real, got {shown(value)}")
+    return number("cval", value)
 
 
 # -- results -------------------------------------------------------------------------------------------------
@@ -175,13 +190,13 @@ def result(output: Any, given: np.ndarray, *others: np.ndarray, complex_result: 
             raise ArgumentError(f"output must have complex dtype, got {array.dtype}")
         if not array.flags.writeable:
             raise ValueError("output array is read-only")
-        return Result(_checked(array), inputs)
+        return Result(_checked(array, output), inputs)
     if output is None:
         dtype = np.promote_types(given.dtype, np.complex64) if complex_result else given.dtype
     else:
         try:
             dtype = np.dtype(output)
-        except TypeError:
+        except (TypeError, ValueError, RecursionError):
             raise TypeError(f"output must be an array, a dtype or None, got {shown(output)}") from None
         if isinstance(output, str) and not issubclass(dtype.type, np.number):
             raise ArgumentError(f"output must have numeric dtype, got {output!r}")
@@ -190,11 +205,11 @@ def result(output: Any, given: np.ndarray, *others: np.ndarray, complex_result: 
                 raise ArgumentError(f"output must have complex dtype, got {output!r}")
             warnings.warn("promoting specified output dtype to complex", stacklevel=4)
             dtype = np.promote_types(dtype, np.complex64)
-    return Result(_checked(allocate(given.shape, dtype)), ())
+    return Result(_checked(allocate(given.shape, dtype), output), ())
 
 
-def _checked(array: np.ndarray) -> np.ndarray:
+def _checked(array: np.ndarray, output: Any) -> np.ndarray:
     if array.dtype.char not in REAL + "FD":
         raise ArgumentError(f"array type {array.dtype!r} not supported: output must be bool, integers or floats of 32 "
-                            "or 64 bits, or complex numbers of them")  # fmt: skip
+                            f"or 64 bits, or complex numbers of them, got {shown(output)}")  # fmt: skip
     return array

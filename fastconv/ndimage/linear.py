@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..base.values import shown
+from ..specs.arrays import as_array
 from ..specs.filters import Axis
 from . import arguments
 from .arguments import ArgumentError
@@ -24,7 +25,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Settings:
     """What filters are told beside their windows."""
-    if precision not in _PRECISIONS:
+    if not (precision is None or isinstance(precision, str)) or precision not in _PRECISIONS:
         raise ValueError(f"precision must be None, 'single' or 'double', got {shown(precision)}")
     if saturate is not False and saturate is not True:
         raise TypeError(f"saturate must be True or False, got {shown(saturate)}")
@@ -101,7 +102,7 @@ def correlate1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, np.asarray(weights), output, cval, told)
+    return _along(correlate1d, input, as_array("weights", weights), output, cval, told)
 
 
 def convolve1d(
@@ -132,7 +133,7 @@ def convolve1d(
     >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    weights = np.asarray(weights)
+    weights = as_array("weights", weights)
     if weights.ndim != 1:
         raise ArgumentError(f"no filter weights given: weights must have one axis, got {shown(weights)}")
     weights = weights[::-1]
@@ -179,10 +180,13 @@ def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray
 
 
 def _numbers(weights: Any) -> np.ndarray:
+    array = weights if type(weights) is np.ndarray else as_array("weights", weights)
     try:
-        return np.ascontiguousarray(weights, np.float64) if np.ndim(weights) else np.asarray(weights, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"weights must be numbers: {error}, got {shown(weights)}") from None
+        if array.dtype.kind not in "biufO":
+            raise TypeError(f"their dtype is {array.dtype}")
+        return np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TypeError(f"weights must be real numbers: {error}, got {shown(weights)}") from None
 
 
 def correlate(
@@ -233,7 +237,7 @@ def correlate(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    weights = np.asarray(weights)
+    weights = as_array("weights", weights)
     if weights.dtype.kind == "c":
         weights = weights.conj()
     return _over(correlate, input, weights, output, cval, told, False)
@@ -274,7 +278,7 @@ def convolve(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _over(convolve, input, np.asarray(weights), output, cval, told, True)
+    return _over(convolve, input, as_array("weights", weights), output, cval, told, True)
 
 
 def _over(
@@ -394,14 +398,15 @@ def separable_filter(
     """
     image = arguments.image(input)
     along = arguments.axes(axes, image.ndim, channel_axis)
-    if (isinstance(weights, np.ndarray) and weights.ndim == 1) or not any(np.ndim(one) for one in weights):
-        weights = [weights] * len(along)
-    windows = [_numbers(one) for one in weights]
-    if len(windows) != len(along):
-        raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {len(windows)}")
+    if not (isinstance(weights, Sequence) or (isinstance(weights, np.ndarray) and weights.ndim)) or not len(weights):
+        raise TypeError(f"weights must be a window, or a sequence of one for each axis, got {shown(weights)}")
+    each = [weights] * len(along) if np.ndim(as_array("weights", weights[0])) == 0 else list(weights)
+    if len(each) != len(along):
+        raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {shown(weights)}")
+    windows = [_numbers(one) for one in each]
     for one in windows:
         if one.ndim != 1 or not one.size:
-            raise ArgumentError(f"weights must be windows of one axis, of an element at least, got {shown(one)}")
+            raise ArgumentError(f"weights must be windows of one axis, of an element at least, got {shown(weights)}")
     origins, modes = arguments.per_axis("origin", origin, len(along)), arguments.modes(mode, len(along))
     lines = tuple(
         Line(axis, arguments.before(one.size, shift), boundary, one.tobytes())

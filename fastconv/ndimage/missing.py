@@ -9,6 +9,7 @@ import numpy as np
 
 from ..base.values import shown
 from ..specs.arguments import integer
+from ..specs.arrays import as_array
 from . import arguments
 
 _POLICIES = ("propagate", "omit", "raise")
@@ -35,15 +36,15 @@ class Given(NamedTuple):
 
 def given(value: Any, output: Any, nan_policy: Any = "propagate", mask: Any = None, min_periods: Any = 1) -> Given:
     """Check the arguments about what is missing, and mark it."""
-    if mask is None and nan_policy == "propagate" and min_periods == 1 and not isinstance(value, np.ma.MaskedArray):
-        return Given(arguments.image(value, complex_too=True), 0, output)  # nearly always
-    if nan_policy not in _POLICIES:
+    if not isinstance(nan_policy, str) or nan_policy not in _POLICIES:
         raise ValueError(f"nan_policy must be one of {', '.join(map(repr, _POLICIES))}, got {shown(nan_policy)}")
     periods = integer("min_periods", min_periods, 1)
+    if mask is None and nan_policy == "propagate" and periods == 1 and not isinstance(value, np.ma.MaskedArray):
+        return Given(arguments.image(value, complex_too=True), 0, output)  # nearly always
     masked = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
     image = arguments.image(np.ma.getdata(value) if masked is not None else value, complex_too=True)
     if mask is not None:
-        more = np.asarray(mask)
+        more = as_array("mask", mask)
         if more.dtype != np.bool_:
             raise TypeError(f"mask must be an array of bools, True for what is left out, got {shown(mask)}")
         if more.shape != image.shape:

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..base.values import shown
 from . import arguments
-from .arguments import ArgumentError
 from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
 from .sweeps import Line
@@ -19,6 +18,8 @@ __all__ = ["gaussian_filter", "gaussian_filter1d", "uniform_filter", "uniform_fi
 
 #: Smaller standard deviations leave an axis as it is, as in SciPy.
 _SMALLEST_SIGMA = 1e-15
+#: Limits that no window reaches that has a meaning; beyond, it would not fit into memory, or not into a float.
+_MOST_ORDER, _MOST_REACH = 100, 1 << 24
 
 
 @lru_cache(maxsize=256)
@@ -46,10 +47,10 @@ def _gaussian(sigma: Any, order: Any, truncate: Any, radius: Any) -> bytes:
     """The window of one axis, from arguments that are not checked yet."""
     try:
         deviation, order = float(sigma), int(order)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"sigma and order must be numbers, got {shown(sigma)} and {shown(order)}") from None
-    if order < 0:
-        raise ValueError(f"order must be non-negative, got {order}")
+    if not 0 <= order <= _MOST_ORDER:
+        raise ValueError(f"order must be non-negative, and at most {_MOST_ORDER}, got {shown(order)}")
     reach = radius
     if radius is None:
         try:
@@ -59,6 +60,9 @@ def _gaussian(sigma: Any, order: Any, truncate: Any, radius: Any) -> bytes:
     if not isinstance(reach, numbers.Integral) or reach < 0:
         raise ValueError("Radius must be a nonnegative integer: radius, or truncate * sigma, must not be negative, "
                          f"got {shown(reach)}")  # fmt: skip
+    if int(reach) > _MOST_REACH:
+        raise ValueError(f"radius, or truncate * sigma, must be at most {_MOST_REACH}, got radius {shown(radius)}, "
+                         f"truncate {shown(truncate)}, sigma {shown(sigma)}")  # fmt: skip
     if deviation == 0:
         raise ValueError("sigma must not be zero along a single axis")
     return gaussian_weights(deviation, order, int(reach))
@@ -163,7 +167,7 @@ def _gaussians(
         ("sigma", sigma), ("order", order), ("mode", mode), ("radius", radius)))  # fmt: skip
     lines = []
     for axis, one, order, mode, radius in zip(axes, sigmas, *others, strict=True):
-        if every or one > _SMALLEST_SIGMA:
+        if every or arguments.number("sigma", one) > _SMALLEST_SIGMA:
             weights = _gaussian(one, order, truncate, radius)
             lines.append(Line(axis, len(weights) // 16, arguments.mode(mode), weights))
     return tuple(lines)
@@ -216,8 +220,6 @@ def uniform_filter1d(
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
     this = given(input, output, nan_policy, mask, min_periods)
-    if size < 1:
-        raise ArgumentError(f"incorrect filter size: size must be at least 1, got {shown(size)}")
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
     lines = remembered(_uniforms, along, size, origin, mode, True)
     return _passes(this, lines, cval, saturate, precision)
@@ -277,7 +279,7 @@ def _uniforms(axes: tuple[int, ...], size: Any, origin: Any, mode: Any, every: b
                       for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
     lines = []
     for axis, taps, origin, mode in zip(axes, sizes, *others, strict=True):
-        if every or taps > 1:
+        if every or arguments.number("size", taps) > 1:
             number = arguments.window_size(taps)
             lines.append(Line(axis, arguments.before(number, origin), arguments.mode(mode), b"", number))
     return tuple(lines)

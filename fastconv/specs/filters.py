@@ -64,6 +64,12 @@ class Pass(NamedTuple):
         return np.full(self.shape, self.scale)
 
 
+    def margin(self, computed: np.dtype) -> float:
+        """How far the sums of a "checked" pass, computed so, are at most from SciPy's."""
+        taps = math.prod(self.shape)
+        return self.scale * (ROUNDINGS * float(np.finfo(computed).eps) / 2 + taps * 2.0**-53)
+
+
 class Problem(NamedTuple):
     """A sweep over images of one layout."""
 

@@ -345,11 +345,11 @@ def settler(source: str, target: str, rule: str) -> Any:
 @intrinsic(plain=np.rint)
 def _nearest_even(typingctx, value):
     """The nearest whole number, of two the even one."""
-    return value(value), lambda context, builder, sig, args: _rint(builder, args[0])
 
+    def codegen(context, builder, sig, args):
+        return emit.call(builder, f"llvm.rint.{emit.suffix(args[0].type)}", args[0].type, args)
 
-def _rint(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
-    return emit.call(builder, f"llvm.rint.{emit.suffix(value.type)}", value.type, [value])
+    return value(value), codegen
 
 
 # -- bands ---------------------------------------------------------------------------------------------------
@@ -397,7 +397,5 @@ def store_band(store, scratch, place, geometry, lead, row0, rows, col0, columns,
         start += lead % size * at(geometry, axis + AXIS_OUT)
         lead = lead // size
     for r in range(rows):
-        micro.call(
-            store, scratch, place + r * at(geometry, PITCH), geometry, columns, out, start + r * at(geometry, AXES +
-            AXIS_OUT)
-        )
+        source, goal = place + r * at(geometry, PITCH), start + r * at(geometry, AXES + AXIS_OUT)
+        micro.call(store, scratch, source, geometry, columns, out, goal)

@@ -162,7 +162,7 @@ class Step(NamedTuple):
     """Rows beyond those of the band that it makes, for a later pass along rows."""
 
 
-FILL_COLUMNS, FILL_ROWS = range(2)
+FILL_COLUMNS, FILL_ROWS = -2, -1
 
 
 @kernel
@@ -190,7 +190,7 @@ def sweep(x, out, tables, geometry, load, store, steps, offsets, weights, fill, 
         for number in range(0, 6 * passes, 6):
             address, source, target = at(steps, number), at(steps, number + 1), at(steps, number + 2)
             size = (rows + at(steps, number + 5)) * pitch
-            if address > FILL_ROWS:
+            if address >= 0:
                 micro.call(
                     address, scratch, source, offsets, weights, at(steps, number + 3), at(steps, number + 4), target,
                     size

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...specs.boundary import Boundary
-from ...specs.filters import ROUNDINGS, Pass, Problem
+from ...specs.filters import Pass, Problem
 from ..tiles import run_tile, simd
 from ..tiles.tap_tile import BLOCK, width
 from . import moments, passes, running_sums
@@ -131,8 +131,7 @@ class Steps:
         taps, offsets, order = self._listed(one)
         offsets = offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
         first, size, computed = len(self.weights), -(-3 * len(taps) // 2), self.problem.computed
-        unit = float(np.finfo(computed).eps) / 2
-        self.weights += [one.scale * (ROUNDINGS * unit + len(taps) * 2.0**-53), *[0.0] * (size - 1)]
+        self.weights += [one.margin(computed), *[0.0] * (size - 1)]
         self.offsets += [*offsets, *np.array(taps).view(np.int64).tolist(), *[0] * (2 * size - 3 * len(taps))]
         address = passes.address(passes.checked, (order, computed.name), computed)
         self.steps.append(Step(address, source, self.result, first, len(taps), more))

@@ -86,8 +86,8 @@ def exact_tile(order: str) -> Any:
 
     def plain(source, base, table, first, taps, target, to):
         weights, count = table[first + 2 * taps : first + 3 * taps].view(np.float64), lanes(source.dtype)
-        wide, result = source.astype(np.float64), np.zeros(count * width())
-        tap_tile(order).plain(wide, base, table[first:], weights, 0, taps, result, 0)
+        wide, result = source.astype(np.float64), np.zeros(2 * count * width())
+        tap_tile(order)(wide, base, table[first:], weights, 0, taps, result, 0)
         target[to : to + count] = np.trunc(result[:count])
 
     @intrinsic(plain=plain)
