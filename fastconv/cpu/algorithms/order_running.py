@@ -19,7 +19,8 @@ boundary mode, as the margins of rows are extended; the rest of a row is read in
 registers, vector by vector, not row by row.
 
 Loop order: a task is a block of columns of a band of rows; some rows across, then as many down, out of a ring of rows
-that stays in the second-level cache. The bands of higher windows are made whole first. 1080x1920 uint8, 9x9, one core of an AMD EPYC 9005: 0.17 ms (OpenCV 0.21, SciPy 33).
+that stays in the second-level cache. The bands of higher windows are made whole first. 1080x1920 uint8, 9x9, one core
+of an AMD EPYC 9005: 0.17 ms (OpenCV 0.21, SciPy 33).
 
 Source: van Herk, A fast algorithm for local minimum and maximum filters, 1992; Gil and Werman, Computing 2-D min,
 median and max filters, 1993.
