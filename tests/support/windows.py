@@ -1,12 +1,20 @@
-"""Windows of an image by NumPy's own padding, and random problems of order statistics and morphology."""
+"""Windows of an image by NumPy's own padding, and random problems of order statistics and morphology.
+
+    python tests/support/windows.py 0 100000        # so many problems from the first on; findings are printed
+"""
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 from images import DTYPES, MODES, image, origin, same, shape
+
+from fastconv import ndimage
 
 #: What `numpy.pad` calls SciPy's modes.
 PADDING = {"reflect": "symmetric", "grid-mirror": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap",
@@ -190,3 +198,23 @@ def compared(problem: Problem, ours: Any, theirs: Any) -> None:
         result = problem.of(ours)
     np.testing.assert_array_equal(problem.x, before)
     equal(result, expected, problem)
+
+
+def main(first: int, count: int) -> None:
+    """Compare with SciPy, and print what differs."""
+    warnings.simplefilter("ignore")
+    for number in range(first, first + count):
+        kind, dtype = (order, grey, binary)[number % 3], DTYPES[number // 3 % len(DTYPES)]
+        problem = kind(np.random.default_rng([number, 5]), dtype)
+        try:
+            problem.of(scipy.ndimage)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+        try:
+            compared(problem, ndimage, scipy.ndimage)
+        except Exception as error:  # whatever it is
+            print(number, problem, error)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

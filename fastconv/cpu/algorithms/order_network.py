@@ -4,17 +4,17 @@
 
     out[o, i, j] = the rank-th smallest of x[plane(o, t), row(i + a), pixel(j + b)], t < taps, a < kh, b < kw
 
-The network, a micro-kernel of straight vector code (`tiles.selection`), runs over strips of each row of results. It reads
-the image in place; only its margins are extended into scratch, and the rows of windows that see a row of constants. What
-it changes over `order_ranked`: no memory is read or written at a place that depends on a value, and no branch taken; so
-all pixels of a vector are done at once. The work grows with the windows' size, faster than linearly: it wins up to some
-hundred elements.
+The network, a micro-kernel of straight vector code (`tiles.selection`), runs over strips of each row of results. It
+reads the image in place; only margins are extended into scratch, the rows of windows that see a row of constants, and
+rows that are short. What it changes over `order_ranked`: no memory is read or written at a place that depends on a
+value, and no branch taken; so all pixels of a vector are done at once. The work grows with the windows' size, faster
+than linearly: it wins up to some hundred elements.
 
 A NaN makes minima and maxima of vectors meaningless: whether there is one is told the caller, who sets right the
 windows that see one.
 
 Loop order: a task is a block of columns of a band of rows; its margins, then a row after the other, from the left.
-MEASURED
+1080x1920, one core of an AMD EPYC 9005: 5x5 uint8 0.37 ms (OpenCV 0.8), 9x9 float32 9.5 (SciPy 1,600).
 
 Source: see `tiles.selection`.
 """
@@ -65,8 +65,8 @@ def supports(windows: Windows, footprint: np.ndarray | None, rank: int) -> bool:
 
 
 class Prepared:
-    """All that a call needs beside its arrays: of shape `windows.shape`, and a flag that is set to 1 if a NaN is found. A
-    footprint has the axes taps, rows, pixels; None: all."""
+    """All that a call needs beside its arrays: of shape `windows.shape`, and a flag that is set to 1 if a NaN is found.
+    A footprint has the axes taps, rows, pixels; None: all."""
 
     __slots__ = ("_arguments", "_launch", "_lines", "_scratch")
 
@@ -94,8 +94,10 @@ class Prepared:
         near = [(tap * high + row) * pitch + shift for tap, row, shift in members]
         whole = [(tap * kh + row) * line + shift for tap, row, shift in members]
         margins = taps * high * pitch
-        sizes = [kh, rim, windows.left, rows, columns, line, margin, each.vectors * lanes, margins, taps * kh * line, lanes,
-                 pitch, columns if is_copied else 0]  # fmt: skip
+        sizes = [
+            kh, rim, windows.left, rows, columns, line, margin, each.vectors * lanes, margins, taps * kh * line, lanes,
+            pitch, columns if is_copied else 0,
+        ]  # fmt: skip
         self._arguments = (
             windows.planes, windows.rows, windows.columns, np.array(members, np.int64), np.array(near, np.int64),
             np.array(whole, np.int64), dtype.type(constant), np.array(sizes, np.int64),

@@ -48,11 +48,14 @@ def load_line(x, start, length, left, columns, constant, first, count, line, to,
 
 @jit
 def load_rows(
-    x, plane, rows, first, end, length, left, columns, constant, near, before, far, behind, line, to, apart, pitch, lanes
+    x, plane, rows, first, end, length, left, columns, constant, near, before, far, behind, line, to, apart, pitch,
+    lanes,
 ):  # fmt: skip
-    """Copy parts of rows `first` to before `end` of an extended plane, whose first row is number `plane`, -1 for a plane
-    of constants: `before` elements from `near` on to ``line[to:]``, and `behind` from `far` on to ``line[to + apart:]``;
-    of the next row `pitch` further."""
+    """Copy parts of rows `first` to before `end` of an extended plane, whose first row is number `plane`.
+
+    `before` elements from `near` on go to ``line[to:]``, `behind` from `far` on to ``line[to + apart:]``, those of the
+    next row `pitch` further. A plane of constants is number -1.
+    """
     for r in range(first, end):
         row = at(rows, r)
         start = (plane + row) * length if plane >= 0 and row >= 0 else -1

@@ -24,6 +24,7 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -279,7 +280,12 @@ def selection(lines: int, kw: int, rank: int, step: int) -> Any:
         band[at + distances[line] + j + b * step], line < lines, b < kw                       for result j < count
     """
 
-    @intrinsic
+    def plain(band, at, distances, lists, out, to, count):
+        for j in range(to, to + count):
+            seen = [band[at + far + j - to + b * step] for far in distances for b in range(kw)]
+            out[j] = np.sort(seen)[rank]
+
+    @intrinsic(plain=plain)
     def select(typingctx, band, at, distances, lists, out, to, count):
         lanes = simd.Vector(band.dtype).count
         plan, (_, pitch, _) = stages(lines, kw, rank), strip(lines, kw, rank, step, lanes)
