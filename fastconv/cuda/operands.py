@@ -8,6 +8,8 @@ import numpy as np
 
 from ..base.devices import on_gpu
 from ..specs.arrays import array
+from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
 from .system import arrays
 from .system.arrays import Array
 from .system.kernels import require
@@ -28,3 +30,11 @@ def check_together(a: Operand, a_name: str, b: Operand, b_name: str) -> None:
         raise TypeError(f"{names[0]} is a NumPy array, but {names[1]} is on a GPU: copy either to where the other is")
     if isinstance(a, Array) and isinstance(b, Array) and a.device != b.device:
         raise ValueError(f"{a_name} is on GPU {a.device}, {b_name} on GPU {b.device}")
+
+
+def check_padding(spec: ConvSpec | TransposeSpec) -> None:
+    """ValueError if the padding is not zeros, which kernels here take it for."""
+    convolution = spec.convolution if isinstance(spec, TransposeSpec) else spec
+    if convolution.padding_mode != "zeros":
+        raise ValueError(f"padding_mode={convolution.padding_mode!r} is for device='cpu'; on a GPU padding is 'zeros': "
+                         "pad the input first")

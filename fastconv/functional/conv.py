@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..specs.arguments import frozen_padding
 from ..specs.arrays import array
 from ..specs.conv import ConvSpec, conv_spec
 from .crop import cropped
@@ -19,23 +20,31 @@ from .device import backend
 __all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
 
 
-def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> Any:
-    """Valid 2-D cross-correlation of one image with one kernel, plus a scalar.
+def corr2d(
+    x: Any,
+    kernel: Any,
+    bias: Any = 0,
+    *,
+    padding: Any = 0,
+    padding_mode: str = "zeros",
+    device: str | None = None,
+) -> Any:
+    """2-D cross-correlation of one image with one kernel, plus a scalar; without padding, where the kernel fits.
 
     Parameters
     ----------
     x : array_like, shape (H, W)
         The image.
     kernel : array_like, shape (KH, KW)
-        The kernel, no larger than the image.
+        The kernel, no larger than the padded image.
     bias : scalar
         Added to every element. As in NumPy, a Python int does not change the dtype, and a float only changes integers.
-    device : {"cpu", "cuda"}, optional
-        As in `conv2d`.
+    padding, padding_mode, device
+        As in `conv2d`; no side of the padding may be negative.
 
     Returns
     -------
-    ndarray, shape (H - KH + 1, W - KW + 1)
+    ndarray, shape (H + padding - KH + 1, W + padding - KW + 1), with the padding of both sides
         dtype as in `conv2d`.
 
     Raises
@@ -57,12 +66,16 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
     >>> fastconv.corr2d(np.arange(9).reshape(3, 3), [[0, 1], [2, 3]])
     array([[19, 25],
            [37, 43]])
+    >>> fastconv.corr2d([[1, 2, 4]], [[1, 1, 1]], padding=(0, 1), padding_mode="replicate")
+    array([[ 4,  7, 10]])
     """
     calls = backend(device, x)
     x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
     plain = type(bias) is int and not bias  # the default, which adds nothing
     dtypes, offset = ((x.dtype, kernel.dtype), None) if plain else _filter_operands(x.dtype, kernel.dtype, bias)
-    this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
+    if type(padding) is not int:
+        padding = frozen_padding(padding)
+    this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes, padding, padding_mode)
     if offset is not None:
         _check_bias(bias, this.spec)
     return calls.filtered(this, x, kernel, offset)
@@ -99,6 +112,7 @@ def conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     precision: str = "float32",
     algorithm: str = "auto",
@@ -118,9 +132,13 @@ def conv2d(
     stride, dilation : int or (int, int)
         Step of the window and spacing of its taps, vertical first.
     padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
-        Zeros around the input: on all sides; (vertical, horizontal); ((top, bottom), (left, right)); none; or as
+        Padding around the input: on all sides; (vertical, horizontal); ((top, bottom), (left, right)); none; or as
         many as make the output ``ceil(size / stride)``, the odd one at the end ("same") or start ("same_lower"). In
         pairs a side may be negative: so many pixels are cut off there, as in JAX.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        The padding's values, by PyTorch's names: zeros; the image mirrored at its outermost pixels, which are not
+        repeated; the outermost pixels; or the image again. The padding may be at most the size less one of an axis
+        that is reflected, and the size of a circular one. On a GPU zeros only.
     groups : int
         The channels are split into this many independent convolutions.
     activation : {"relu"}, optional
@@ -179,8 +197,10 @@ def conv2d(
     >>> fastconv.conv2d(x, weight)
     array([[[ 56.,  72.],
             [104., 120.]]])
+    >>> fastconv.conv2d([[[1.0, 2.0, 3.0]]], [[[[1.0, 0.0, 0.0]]]], padding=(0, 1), padding_mode="circular")
+    array([[[3., 1., 2.]]])
     """
-    options = stride, padding, dilation, groups, activation, precision, algorithm, device, out
+    options = stride, padding, dilation, groups, padding_mode, activation, precision, algorithm, device, out
     return convolve(2, x, weight, bias, *options)
 
 
@@ -193,6 +213,7 @@ def convolve(
     padding: Any,
     dilation: Any,
     groups: int,
+    padding_mode: str,
     activation: str | None,
     precision: str,
     algorithm: str,
@@ -217,6 +238,7 @@ def convolve(
         groups=groups,
         activation=activation,
         precision=precision,
+        padding_mode=padding_mode,
     )
     return calls.conv(spec, x, weight, bias, algorithm, out)
 
@@ -230,6 +252,7 @@ def conv1d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     algorithm: str = "auto",
     device: str | None = None,
@@ -243,12 +266,12 @@ def conv1d(
         The input. Any strides and byte order; it is never changed.
     weight : array_like, shape (C_out, C / groups, KW)
         The kernels.
-    bias, groups, activation, device, out
+    bias, groups, padding_mode, activation, device, out
         As in `conv2d`.
     stride, dilation : int
         Step of the window and spacing of its taps.
     padding : int, ((int, int),), "valid", "same" or "same_lower"
-        Zeros around the input, as in `conv2d`.
+        Padding of the input, as in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv1d")``.
 
@@ -272,7 +295,7 @@ def conv1d(
     >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
     array([[1., 2., 4.]])
     """
-    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", algorithm, device, out
     return convolve(1, x, weight, bias, *options)
 
 
@@ -285,6 +308,7 @@ def conv3d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     algorithm: str = "auto",
     device: str | None = None,
@@ -298,12 +322,12 @@ def conv3d(
         The input. Any strides and byte order; it is never changed.
     weight : array_like, shape (C_out, C / groups, KD, KH, KW)
         The kernels.
-    bias, groups, activation, device, out
+    bias, groups, padding_mode, activation, device, out
         As in `conv2d`.
     stride, dilation : int or (int, int, int)
         Step of the window and spacing of its taps.
     padding : int, (int, int, int), three pairs, "valid", "same" or "same_lower"
-        Zeros around the input, as in `conv2d`.
+        Padding of the input, as in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv3d")``.
 
@@ -330,5 +354,5 @@ def conv3d(
     >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
     array([[[[12., 16.]]]])
     """
-    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", algorithm, device, out
     return convolve(3, x, weight, bias, *options)

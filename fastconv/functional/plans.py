@@ -32,6 +32,7 @@ def plan_conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     precision: str = "float32",
     algorithm: str = "auto",
@@ -44,7 +45,7 @@ def plan_conv2d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, precision, algorithm, device
         As in `conv2d`; the default device is the one that holds `weight`. Weight and bias are copied: changing them
         later does not change the plan.
     dtype : dtype, optional
@@ -78,7 +79,7 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
     array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
     """
-    options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
+    options = stride, padding, dilation, groups, padding_mode, activation, precision, algorithm, device, measure
     return _plan_convolution(2, x_shape, weight, bias, dtype, *options)
 
 
@@ -92,6 +93,7 @@ def _plan_convolution(
     padding: Any,
     dilation: Any,
     groups: int,
+    padding_mode: str,
     activation: str | None,
     precision: str,
     algorithm: str,
@@ -114,6 +116,7 @@ def _plan_convolution(
             groups=groups,
             activation=activation,
             precision=precision,
+            padding_mode=padding_mode,
             names="x_shape, weight",
         )
 
@@ -168,6 +171,7 @@ def plan_conv1d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     algorithm: str = "auto",
     device: str | None = None,
@@ -179,7 +183,7 @@ def plan_conv1d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, W) or (C, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, algorithm, device
         As in `conv1d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -200,7 +204,7 @@ def plan_conv1d(
     >>> fastconv.plan_conv1d((1, 80, 100), np.ones((8, 80, 3), np.float32), padding="same").output_shape
     (1, 8, 100)
     """
-    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
+    options = (stride, padding, dilation, groups, padding_mode, activation, "float32", algorithm, device, measure)
     return _plan_convolution(1, x_shape, weight, bias, dtype, *options)
 
 
@@ -214,6 +218,7 @@ def plan_conv3d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     algorithm: str = "auto",
     device: str | None = None,
@@ -225,7 +230,7 @@ def plan_conv3d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, algorithm, device
         As in `conv3d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -246,7 +251,7 @@ def plan_conv3d(
     >>> fastconv.plan_conv3d((1, 3, 8, 9, 10), np.ones((4, 3, 3, 3, 3), np.float32), padding="same").output_shape
     (1, 4, 8, 9, 10)
     """
-    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
+    options = (stride, padding, dilation, groups, padding_mode, activation, "float32", algorithm, device, measure)
     return _plan_convolution(3, x_shape, weight, bias, dtype, *options)
 
 

@@ -21,7 +21,7 @@ from ..base.values import shown
 from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, min_pool, unfold
 from ..functional.device import Recorder, backend
 from ..functional.settings import get_num_threads
-from ..planner.choose import name, operation
+from ..planner.choose import computed, name, operation
 from ..planner.contract import trait
 from ..planner.measure import medians, random_array
 from ..planner.remember import learn
@@ -227,7 +227,7 @@ class _Call(NamedTuple):
             out = np.empty(spec.output_shape, spec.out_dtype)
             return _Prepared(plan.algorithm, plan.scratch_bytes, bound, partial(plan, x)), out
         out = np.empty_like(self.result())
-        return _Prepared(name(chosen), chosen.scratch(spec), bound, partial(self.result, algorithm)), out
+        return _Prepared(name(chosen), chosen.scratch(computed(spec)), bound, partial(self.result, algorithm)), out
 
 
 def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: str) -> _Call:
@@ -295,7 +295,7 @@ def _exact(given: Any) -> Any:
 
 def _reason(table: tuple[Any, ...], label: str, spec: Any) -> str | None:
     """The reason why no algorithm of this name supports `spec`; None if one does."""
-    reasons = [algorithm.supports(spec) for algorithm in table if name(algorithm) == label]
+    reasons = [algorithm.supports(computed(spec)) for algorithm in table if name(algorithm) == label]
     return None if None in reasons else reasons[-1]
 
 

@@ -1,0 +1,232 @@
+"""Recipes of convolutions whose padding is not zeros: reflected, repeated or circular.
+
+Algorithms know no boundary modes. There are two ways to do without, of which the one that is estimated faster is taken:
+
+* extended: images are copied, with their padding, a few at a time, and convolved without padding;
+* rim: images are convolved in place as if the padding were zeros, and outputs whose windows hang over an edge are then
+  computed from strips that are extended. Strips of one size are images of one batch.
+
+The rim costs calls of small problems, extending costs a copy. So large images with few channels have rims; others are
+extended: at 1080x1920 and 3x3 the copy would take as long as the filter.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..planner.choose import Planner, name
+from ..specs.arrays import computed_array, hand_over, kernel_ready, result_array
+from ..specs.conv import ConvSpec
+from ..specs.conv_transpose import TransposeSpec
+from .shared.extension import Extension, fold_into, padding_of, spatial
+from .system.memory import buffer
+
+#: Most bytes of extended images at a time, unless one image has more: a part of a second-level cache and what a
+#: call of an algorithm needs to be worth starting.
+EXTENDED_BYTES = 1 << 20
+#: Bytes a second of images that are copied to be extended, one thread.
+COPY_BANDWIDTH = 6e9
+#: Seconds that a strip takes beside its convolution: to be extended and to be put in place.
+STRIP_SECONDS = 15e-6
+
+#: Makes the recipe of a problem for an algorithm: `recipes._recipe` with the other arguments of this recipe.
+Make = Callable[[Any, str], Any]
+#: The outputs of a strip: a range of each spatial axis.
+Box = tuple[tuple[int, int], ...]
+
+
+class _Part(NamedTuple):
+    """A convolution without padding of strips of one size."""
+
+    recipe: Any
+    strips: tuple[tuple[Extension, tuple[Any, ...]], ...]
+    """The extension of each and its place in the output."""
+
+
+class PaddedConv:
+    """A convolution whose padding is not zeros; it has the methods of `ConvRecipe`."""
+
+    __slots__ = ("_each", "_extension", "_for_one_call", "_main", "_parts", "_seen", "_written", "module", "spec")
+
+    def __init__(
+        self, spec: ConvSpec, algorithm: str, planner: Planner, names: tuple[str, ...] | None, for_one_call: bool,
+        make: Make,
+    ) -> None:  # fmt: skip
+        """`names` are those of the algorithms that may run, and `make` finds the recipes of the parts."""
+        self.spec, self._for_one_call = spec, for_one_call
+        self._seen, _, self._written = spec.kernel_shapes
+        chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
+        label = "auto" if chosen.special is not None and algorithm == "auto" else name(chosen.algorithm)
+        self._parts: tuple[_Part, ...] = ()
+        self._each, self._extension = spec.n, padding_of(spec)
+        inside = replace(spec, padding_mode="zeros")
+        strips = _strips(spec)
+        if _has_cheap_rim(spec, inside, list(strips), name(chosen.algorithm), planner, for_one_call):
+            self._main = make(inside, label)
+            self._parts = tuple([_Part(make(part, _label(part, algorithm, planner)), tuple(some))
+                                 for part, some in strips.items()])  # fmt: skip
+        else:
+            size = math.prod(spec.extended.kernel_shapes[0][1:]) * spec.x_dtype.itemsize
+            most = max(1, EXTENDED_BYTES // size)
+            self._each = -(-spec.n // -(-spec.n // most)) if spec.n else 0
+            self._main = make(spec.extended.as_batch().of_images(self._each), label)
+        self.module = self._main.module
+
+    def scratch(self, module: Any) -> int:
+        """Bytes that a call takes beside input and output, if the main part is computed by this algorithm."""
+        size = self._main.scratch(module)
+        if not self._parts:
+            return size + math.prod(self._main.spec.x_shape) * self.spec.x_dtype.itemsize
+        sizes = [part.recipe.scratch(part.recipe.module)
+                 + math.prod(part.recipe.spec.x_shape) * self.spec.x_dtype.itemsize
+                 + math.prod(part.recipe.spec.output_shape) * self.spec.acc_dtype.itemsize
+                 for part in self._parts]  # fmt: skip
+        return max(size, *sizes)
+
+    def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[Any, Any, Any]:
+        """Weight and bias as `run` takes them; for one call as they are: its parts pack them one after the other."""
+        if self._for_one_call:
+            return self.module, weight, bias
+        main = self._main.pack(weight, bias)
+        return main[0], main, [part.recipe.pack(weight, bias) for part in self._parts]
+
+    def run(self, x: np.ndarray, operands: Any, out: Any, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        """Convolve an array that is known to fit; `inputs` is what `out` may not share memory with."""
+        spec = self.spec
+        result = result_array(spec.output_shape, spec.out_dtype, out, inputs, spec)
+        target = computed_array(result, spec.acc_dtype)
+        if result.size:
+            images, made = x.reshape(self._seen), target.reshape(self._written)
+            _, packed, others = operands
+            if self._for_one_call:
+                weight, bias = operands[1:]
+                packed, others = self._main.pack(weight, bias), (part.recipe.pack(weight, bias) for part in self._parts)
+            if self._parts:
+                images = kernel_ready(images, spec.x_dtype)
+                _run(self._main.spec, images, packed, made)
+                for part, ready in zip(self._parts, others, strict=True):
+                    _add_strips(part, images, ready, made)
+            else:
+                self._extended(images, packed, made)
+            hand_over(target, result)
+        return result
+
+    def _extended(self, images: np.ndarray, packed: Any, made: np.ndarray) -> None:
+        """Convolve images that are extended, some at a time."""
+        each, spec = self._each, self._main.spec
+        box = buffer("extended", spec.kernel_shapes[0], spec.x_dtype)
+        for start in range(0, len(images), each):
+            start = min(start, len(images) - each)  # the last part may do some images again
+            self._extension.fill(images[start : start + each], box)
+            _run(spec, box, packed, made[start : start + each])
+
+
+class PaddedTranspose:
+    """The gradient for the input of a convolution whose padding is not zeros; it has the methods of `ConvRecipe`."""
+
+    __slots__ = ("_whole", "module", "spec")
+
+    def __init__(self, spec: TransposeSpec, algorithm: str, make: Make) -> None:
+        """`make` finds the recipe of the gradient for the input with its padding."""
+        self.spec, self._whole = spec, make(spec.extended, algorithm)
+        self.module = self._whole.module
+
+    def scratch(self, module: Any) -> int:
+        """Bytes that a call takes beside input and output."""
+        return self._whole.scratch(module) + math.prod(self._whole.spec.output_shape) * self.spec.acc_dtype.itemsize
+
+    def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Any:
+        """The weight as `run` takes it."""
+        return self._whole.pack(weight, bias)
+
+    def run(self, x: np.ndarray, operands: Any, out: Any, inputs: tuple[np.ndarray, ...]) -> np.ndarray:
+        """The gradient, from the one for the output."""
+        spec, whole = self.spec, self._whole.spec
+        result = result_array(spec.output_shape, spec.out_dtype, out, inputs, spec)
+        if result.size:
+            seen, _, written = whole.kernel_shapes
+            box = buffer("extended", written, spec.acc_dtype)
+            _run(whole, kernel_ready(x, spec.x_dtype).reshape(seen), operands, box)
+            fold_into(spec.convolution, box, computed_array(result, spec.acc_dtype), result)
+        return result
+
+
+def _run(spec: Any, x: np.ndarray, operands: Any, out: np.ndarray) -> None:
+    module, packed, bias = operands
+    module.run(spec, x, packed, bias, out)
+
+
+# -- the rim -------------------------------------------------------------------------------------------------
+
+
+def _add_strips(part: _Part, images: np.ndarray, operands: Any, made: np.ndarray) -> None:
+    """Compute the outputs of a part's strips and put them in place."""
+    spec, n = part.recipe.spec, len(images)
+    seen, _, written = spec.kernel_shapes
+    box, found = buffer("extended", seen, spec.x_dtype), buffer("strips", written, spec.acc_dtype)
+    for number, (extension, _) in enumerate(part.strips):
+        extension.fill(images, box[number * n : number * n + n])
+    _run(spec, box, operands, found)
+    for number, (_, place) in enumerate(part.strips):
+        made[place] = found[number * n : number * n + n]
+
+
+def _strips(spec: ConvSpec) -> dict[ConvSpec, list[tuple[Extension, tuple[Any, ...]]]]:
+    """The strips of a convolution's rim, by the problem that computes them together."""
+    found: dict[ConvSpec, list[tuple[Extension, tuple[Any, ...]]]] = {}
+    axes = spatial(spec)
+    sizes = tuple([axis[0] for axis in axes])
+    for box in _rim(spec):
+        starts = tuple([first * stride - sides[0] for (first, _), (*_, sides, _, stride) in zip(box, axes, strict=True)])
+        stops = tuple([(last - 1) * stride - sides[0] + window
+                       for (_, last), (*_, sides, window, stride) in zip(box, axes, strict=True)])  # fmt: skip
+        extension = Extension(spec.boundary, sizes, starts, stops)
+        place = (..., *itertools.starmap(slice, box))
+        (h, w), (oh, ow) = extension.shape[-2:], [last - first for first, last in box[-2:]]
+        depth = spec.depth._replace(padding=(0, 0))
+        if spec.axes == 3:
+            depth = depth._replace(d=extension.shape[0], od=box[0][1] - box[0][0])
+        part = replace(spec, batched=True, h=h, w=w, oh=oh, ow=ow, depth=depth, padding=((0, 0), (0, 0)),
+                       padding_mode="zeros")  # fmt: skip
+        found.setdefault(part, []).append((extension, place))
+    return {part.of_images(spec.n * len(some)): some for part, some in found.items()}
+
+
+def _rim(spec: ConvSpec) -> list[Box]:
+    """Boxes, none of which overlap, of all outputs whose windows hang over an edge."""
+    axes, found, inner = spatial(spec), [], []
+    for axis, (size, outs, (before, _), window, stride) in enumerate(axes):
+        low = min(outs, -(-before // stride))
+        high = max(low, min(outs, (size + before - window) // stride + 1))
+        rest = [(0, other[1]) for other in axes[axis + 1 :]]
+        found += [(*inner, side, *rest) for side in ((0, low), (high, outs)) if side[0] < side[1]]
+        inner.append((low, high))
+    return [box for box in found if all(first < last for first, last in box)]
+
+
+def _has_cheap_rim(
+    spec: ConvSpec, inside: ConvSpec, parts: list[ConvSpec], label: str, planner: Planner, for_one_call: bool
+) -> bool:
+    """Whether convolving as if the padding were zeros, and then the rim, is estimated to take less time than
+    extending; not if the algorithm of this name cannot do so."""
+    copied = math.prod(spec.x_shape) * spec.x_dtype.itemsize
+    if planner.reason(inside, label) is not None:
+        return False
+    extending = copied / COPY_BANDWIDTH + planner.seconds(spec.extended, label, for_one_call=for_one_call)
+    rim = planner.seconds(inside, label, for_one_call=for_one_call)
+    if spec.dtype != spec.x_dtype:  # is copied in either case
+        rim += copied / COPY_BANDWIDTH
+    for part in parts:
+        rim += STRIP_SECONDS + min(planner.candidates(part, for_one_call=for_one_call).values())
+    return rim < extending
+
+
+def _label(part: ConvSpec, algorithm: str, planner: Planner) -> str:
+    """The algorithm that is asked for, if it can do a strip."""
+    return algorithm if algorithm != "auto" and planner.reason(part, algorithm) is None else "auto"
