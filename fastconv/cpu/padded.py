@@ -12,7 +12,6 @@ extended: at 1080x1920 and 3x3 the copy would take as long as the filter.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +23,7 @@ from ..planner.choose import Planner, name
 from ..specs.arrays import computed_array, hand_over, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
-from .shared.extension import Extension, fold_into, padding_of, spatial
+from .shared.extension import Axis, Box, Copy, extension, fold_into, padding, placement, spatial
 from .system.memory import buffer
 
 #: Most bytes of extended images at a time, unless one image has more: a part of a second-level cache and what a
@@ -37,16 +36,16 @@ STRIP_SECONDS = 15e-6
 
 #: Makes the recipe of a problem for an algorithm: `recipes._recipe` with the other arguments of this recipe.
 Make = Callable[[Any, str], Any]
-#: The outputs of a strip: a range of each spatial axis.
-Box = tuple[tuple[int, int], ...]
 
 
 class _Part(NamedTuple):
     """A convolution without padding of strips of one size."""
 
     recipe: Any
-    strips: tuple[tuple[Extension, tuple[Any, ...]], ...]
-    """The extension of each and its place in the output."""
+    extend: Copy
+    """Fills the strips from the images."""
+    put: Copy
+    """Puts their outputs in place."""
 
 
 class PaddedConv:
@@ -64,30 +63,36 @@ class PaddedConv:
         chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
         label = "auto" if chosen.special is not None and algorithm == "auto" else name(chosen.algorithm)
         self._parts: tuple[_Part, ...] = ()
-        self._each, self._extension = spec.n, padding_of(spec)
+        self._extension: Copy | None = None  # of so many images at a time
+        self._each = spec.n
         inside = replace(spec, padding_mode="zeros")
         strips = _strips(spec)
         if _has_cheap_rim(spec, inside, list(strips), name(chosen.algorithm), planner, for_one_call):
             self._main = make(inside, label)
-            self._parts = tuple([_Part(make(part, _label(part, algorithm, planner)), tuple(some))
-                                 for part, some in strips.items()])  # fmt: skip
+            self._parts = tuple([
+                _Part(make(part, _label(part, algorithm, planner)),
+                      extension(spec.boundary, spec.n * spec.c_in, [seen for seen, _ in boxes], spec.x_dtype),
+                      placement(spec.n * spec.c_out, [made for _, made in boxes], spec.acc_dtype))
+                for part, boxes in strips.items()
+            ])  # fmt: skip
         else:
             size = math.prod(spec.extended.kernel_shapes[0][1:]) * spec.x_dtype.itemsize
             most = max(1, EXTENDED_BYTES // size)
             self._each = -(-spec.n // -(-spec.n // most)) if spec.n else 0
-            self._main = make(spec.extended.as_batch().of_images(self._each), label)
+            some = spec.as_batch().of_images(self._each)
+            self._main, self._extension = make(some.extended, label), padding(some, spec.x_dtype)
         self.module = self._main.module
 
     def scratch(self, module: Any) -> int:
         """Bytes that a call takes beside input and output, if the main part is computed by this algorithm."""
         size = self._main.scratch(module)
-        if not self._parts:
+        if self._extension is not None:
             return size + math.prod(self._main.spec.x_shape) * self.spec.x_dtype.itemsize
         sizes = [part.recipe.scratch(part.recipe.module)
                  + math.prod(part.recipe.spec.x_shape) * self.spec.x_dtype.itemsize
                  + math.prod(part.recipe.spec.output_shape) * self.spec.acc_dtype.itemsize
                  for part in self._parts]  # fmt: skip
-        return max(size, *sizes)
+        return max([size, *sizes])
 
     def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> tuple[Any, Any, Any]:
         """Weight and bias as `run` takes them; for one call as they are: its parts pack them one after the other."""
@@ -102,28 +107,28 @@ class PaddedConv:
         result = result_array(spec.output_shape, spec.out_dtype, out, inputs, spec)
         target = computed_array(result, spec.acc_dtype)
         if result.size:
-            images, made = x.reshape(self._seen), target.reshape(self._written)
+            images = kernel_ready(x, spec.x_dtype).reshape(self._seen)
+            made = target.reshape(self._written)
             _, packed, others = operands
             if self._for_one_call:
                 weight, bias = operands[1:]
                 packed, others = self._main.pack(weight, bias), (part.recipe.pack(weight, bias) for part in self._parts)
-            if self._parts:
-                images = kernel_ready(images, spec.x_dtype)
+            if self._extension is None:
                 _run(self._main.spec, images, packed, made)
                 for part, ready in zip(self._parts, others, strict=True):
                     _add_strips(part, images, ready, made)
             else:
-                self._extended(images, packed, made)
+                self._extended(self._extension, images, packed, made)
             hand_over(target, result)
         return result
 
-    def _extended(self, images: np.ndarray, packed: Any, made: np.ndarray) -> None:
+    def _extended(self, extend: Copy, images: np.ndarray, packed: Any, made: np.ndarray) -> None:
         """Convolve images that are extended, some at a time."""
         each, spec = self._each, self._main.spec
         box = buffer("extended", spec.kernel_shapes[0], spec.x_dtype)
         for start in range(0, len(images), each):
             start = min(start, len(images) - each)  # the last part may do some images again
-            self._extension.fill(images[start : start + each], box)
+            extend(images[start : start + each], box)
             _run(spec, box, packed, made[start : start + each])
 
 
@@ -167,39 +172,34 @@ def _run(spec: Any, x: np.ndarray, operands: Any, out: np.ndarray) -> None:
 
 def _add_strips(part: _Part, images: np.ndarray, operands: Any, made: np.ndarray) -> None:
     """Compute the outputs of a part's strips and put them in place."""
-    spec, n = part.recipe.spec, len(images)
+    spec = part.recipe.spec
     seen, _, written = spec.kernel_shapes
     box, found = buffer("extended", seen, spec.x_dtype), buffer("strips", written, spec.acc_dtype)
-    for number, (extension, _) in enumerate(part.strips):
-        extension.fill(images, box[number * n : number * n + n])
+    part.extend(images, box)
     _run(spec, box, operands, found)
-    for number, (_, place) in enumerate(part.strips):
-        made[place] = found[number * n : number * n + n]
+    part.put(found, made)
 
 
-def _strips(spec: ConvSpec) -> dict[ConvSpec, list[tuple[Extension, tuple[Any, ...]]]]:
-    """The strips of a convolution's rim, by the problem that computes them together."""
-    found: dict[ConvSpec, list[tuple[Extension, tuple[Any, ...]]]] = {}
+def _strips(spec: ConvSpec) -> dict[ConvSpec, list[tuple[Box, Box]]]:
+    """The strips of a convolution's rim by the problem that computes them together: the positions that each sees, and
+    its outputs."""
+    found: dict[ConvSpec, list[tuple[Box, Box]]] = {}
     axes = spatial(spec)
-    sizes = tuple([axis[0] for axis in axes])
-    for box in _rim(spec):
-        starts = tuple([first * stride - sides[0] for (first, _), (*_, sides, _, stride) in zip(box, axes, strict=True)])
-        stops = tuple([(last - 1) * stride - sides[0] + window
-                       for (_, last), (*_, sides, window, stride) in zip(box, axes, strict=True)])  # fmt: skip
-        extension = Extension(spec.boundary, sizes, starts, stops)
-        place = (..., *itertools.starmap(slice, box))
-        (h, w), (oh, ow) = extension.shape[-2:], [last - first for first, last in box[-2:]]
+    for ranges in _rim(spec):
+        seen = [Axis(size, first * stride - sides[0], (last - 1) * stride - sides[0] + window)
+                for (first, last), (size, _, sides, window, stride) in zip(ranges, axes, strict=True)]  # fmt: skip
+        made = [Axis(outs, *ends) for ends, (_, outs, *_) in zip(ranges, axes, strict=True)]
         depth = spec.depth._replace(padding=(0, 0))
         if spec.axes == 3:
-            depth = depth._replace(d=extension.shape[0], od=box[0][1] - box[0][0])
-        part = replace(spec, batched=True, h=h, w=w, oh=oh, ow=ow, depth=depth, padding=((0, 0), (0, 0)),
-                       padding_mode="zeros")  # fmt: skip
-        found.setdefault(part, []).append((extension, place))
-    return {part.of_images(spec.n * len(some)): some for part, some in found.items()}
+            depth = depth._replace(d=seen[0].length, od=made[0].length)
+        part = replace(spec, batched=True, h=seen[-2].length, w=seen[-1].length, oh=made[-2].length, ow=made[-1].length,
+                       depth=depth, padding=((0, 0), (0, 0)), padding_mode="zeros")  # fmt: skip
+        found.setdefault(part, []).append((seen, made))
+    return {part.of_images(spec.n * len(boxes)): boxes for part, boxes in found.items()}
 
 
-def _rim(spec: ConvSpec) -> list[Box]:
-    """Boxes, none of which overlap, of all outputs whose windows hang over an edge."""
+def _rim(spec: ConvSpec) -> list[tuple[tuple[int, int], ...]]:
+    """Ranges of each axis, no two of which overlap, with all outputs whose windows hang over an edge."""
     axes, found, inner = spatial(spec), [], []
     for axis, (size, outs, (before, _), window, stride) in enumerate(axes):
         low = min(outs, -(-before // stride))

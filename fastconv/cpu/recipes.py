@@ -24,7 +24,7 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
 from . import CONV2D, planner
 from .padded import PaddedConv, PaddedTranspose
-from .shared.extension import extended
+from .shared.extension import padded
 from .system.memory import for_one_call
 from .system.plain import PLAIN
 
@@ -239,7 +239,7 @@ class WeightRecipe:
             result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad), spec)
         target = computed_array(result, spec.acc_dtype)
         computed = self._computed
-        images = kernel_ready(x, spec.x_dtype) if computed is spec else extended(spec, x, spec.x_dtype)
+        images = kernel_ready(x, spec.x_dtype) if computed is spec else padded(spec, x)
         signals = kernel_ready(grad, spec.acc_dtype)
         if not spec.batched:
             images, signals = images.reshape(computed.kernel_shapes[0]), signals.reshape(self._written)

@@ -12,8 +12,7 @@ wrap       a b c d | a b c d | a b  "wrap", "grid-wrap"          "circular"
 constant   k k k k | a b c d | k k  "constant", "grid-constant"  "zeros" (k = 0)
 ========== ======================== ============================ ==================
 
-A kernel reads an image through a table of each axis (`sources`), so that no kernel knows a mode. Arrays are copied by
-parts that run forwards or backwards (`runs`).
+A kernel reads an image through a table of each axis (`sources`), so that no kernel knows a mode.
 
 Source: the documentation of `scipy.ndimage` and of `torch.nn.Conv2d`.
 """
@@ -22,7 +21,6 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
@@ -79,7 +77,12 @@ def sources(boundary: Boundary, size: int, before: int, behind: int) -> np.ndarr
     An int64 array, not to be written to; `OUTSIDE` where there is none: of a constant, and of an axis without elements.
     A mode is repeated as often as it takes to get there.
     """
-    at = np.arange(-before, size + behind, dtype=np.int64)
+    return places(boundary, size, -before, size + behind)
+
+
+def places(boundary: Boundary, size: int, start: int, stop: int) -> np.ndarray:
+    """The sources of the positions from `start` to before `stop`, a new array."""
+    at = np.arange(start, stop, dtype=np.int64)
     if size == 0:
         at[:] = OUTSIDE
     elif boundary is Boundary.CONSTANT:
@@ -98,38 +101,3 @@ def sources(boundary: Boundary, size: int, before: int, behind: int) -> np.ndarr
         if size == 1:
             at[:] = 0
     return at
-
-
-class Run(NamedTuple):
-    """Neighbouring positions that stand for neighbouring elements of an axis, or all for one."""
-
-    first: int
-    """The element that the first position stands for."""
-    step: int
-    """1 or -1; 0 where all stand for one."""
-    length: int
-
-
-def runs(boundary: Boundary, size: int, start: int, stop: int) -> list[Run]:
-    """The positions from `start` to before `stop`, which may lie outside an axis of `size` elements, at least one, as
-    few runs. Not of a constant, which stands for no elements."""
-    if boundary is Boundary.CONSTANT:
-        raise ValueError("a constant has no runs")
-    found, at = [], start
-    while at < stop:
-        if 0 <= at < size:
-            one = Run(at, 1, size - at)
-        elif boundary is Boundary.NEAREST:
-            one = Run(0, 0, -at) if at < 0 else Run(size - 1, 0, stop - at)
-        elif boundary is Boundary.WRAP:
-            one = Run(at % size, 1, size - at % size)
-        else:
-            edge = boundary is Boundary.REFLECT  # whether the outermost elements stand twice
-            period = 2 * size if edge else max(1, 2 * (size - 1))
-            place = at % period
-            forwards = Run(place, 1, size - place)
-            one = forwards if place < size else Run(period - place - edge, -1, period - place)
-        one = one._replace(length=min(one.length, stop - at))
-        found.append(one)
-        at += one.length
-    return found
