@@ -32,50 +32,45 @@ from .interleave import COPY_OPERATIONS
 
 #: Bytes of lines that one task copies: enough that starting it takes no time.
 TASK_BYTES = 1 << 15
-
-#: Fewer elements than this are copied one by one.
+#: Fewer neighbours than this are copied column by column.
 NARROW = 8
+#: Lines whose columns are copied together: their cache lines and pages are still known when the next column comes.
+BLOCK = 32
 
 
 @kernel
-def _copy_lines(x, out, lines, runs, outside, planes, plane_size, wide, out_plane_size, out_wide, apart, tasks, lanes):
+def _copy_lines(x, out, lines, runs, columns, planes, sizes, apart, tasks, lanes):
+    many = lines.shape[1]
     for task in prange(tasks):
-        begin, end = lines.shape[1] * task // tasks, lines.shape[1] * (task + 1) // tasks
         for part in range(lines.shape[0]):
             first, to, count = runs[part, 0], runs[part, 1], runs[part, 2]
-            in_front, behind = runs[part, 3], runs[part, 4]
             for plane in range(planes):
-                for line in range(begin, end):
-                    source = (plane + part * apart[0]) * plane_size + lines[part, line, 0] * wide
-                    target = (plane + part * apart[1]) * out_plane_size + lines[part, line, 1] * out_wide + to
-                    if count < NARROW:
-                        for j in range(count):
-                            out[target + j] = x[source + first + j]
-                    else:
-                        patch.copy_row(x, source + first, 1, out, target, count, lanes)
-                    for j in range(in_front):
-                        out[target - in_front + j] = x[source + outside[part, j]]
-                    for j in range(behind):
-                        out[target + count + j] = x[source + outside[part, in_front + j]]
+                source, target = (plane + part * apart[0]) * sizes[0], (plane + part * apart[1]) * sizes[1]
+                for begin in range(many * task // tasks, many * (task + 1) // tasks, BLOCK):
+                    end = min(begin + BLOCK, many * (task + 1) // tasks)
+                    if count > 0:
+                        for i in range(begin, end):
+                            at, goal = source + lines[part, i, 0] + first, target + lines[part, i, 1] + to
+                            patch.copy_run(x, at, out, goal, count, lanes)
+                    for j in range(columns.shape[1]):
+                        at, goal = source + columns[part, j, 0], target + columns[part, j, 1]
+                        for i in range(begin, end):
+                            out[goal + lines[part, i, 1]] = x[at + lines[part, i, 0]]
 
 
 @kernel
-def _fold_lines(box, out, lines, runs, outside):
-    high, wide = box.shape[1:]
+def _fold_lines(box, out, lines, runs, columns, planes, sizes):
     first, to, count = runs[0, 0], runs[0, 1], runs[0, 2]
-    in_front, behind = runs[0, 3], runs[0, 4]
-    for plane in prange(out.shape[0]):
-        for i in range(out.shape[1]):
-            for j in range(out.shape[2]):
-                out[plane, i, j] = 0
-        for line in range(high):
-            i = lines[0, line, 0]
+    for plane in prange(planes):
+        source, target = plane * sizes[0], plane * sizes[1]
+        for i in range(sizes[0]):
+            out[source + i] = 0
+        for line in range(lines.shape[1]):
+            at, goal = target + lines[0, line, 1], source + lines[0, line, 0]
             for j in range(count):
-                out[plane, i, first + j] += box[plane, line, to + j]
-            for j in range(in_front):
-                out[plane, i, outside[0, j]] += box[plane, line, j]
-            for j in range(behind):
-                out[plane, i, outside[0, in_front + j]] += box[plane, line, to + count + j]
+                out[goal + first + j] += box[at + to + j]
+            for j in range(columns.shape[1]):
+                out[goal + columns[0, j, 0]] += box[at + columns[0, j, 1]]
 
 
 class Axis(NamedTuple):
@@ -97,40 +92,33 @@ Box = list[Axis]
 class Copy:
     """A copy between images and boxes of positions of one size, made ready: by `extension` or by `placement`."""
 
-    __slots__ = ("_bits", "_box", "_image", "_launch", "_rest", "_tables")
+    __slots__ = ("_bits", "_launch", "_planes", "_rest", "_sizes", "_tables")
 
-    def __init__(
-        self, planes: int, boxes: Sequence[Box], dtype: np.dtype, boundary: Boundary | None
-    ) -> None:  # fmt: skip
+    def __init__(self, planes: int, boxes: Sequence[Box], dtype: np.dtype, boundary: Boundary | None) -> None:
         """From images into boxes if a boundary is given, else from boxes inside of images to their places."""
-        tables = [_table(axes, boundary or Boundary.NEAREST) for axes in boxes]
-        lines, runs, outside = (np.stack(some) for some in zip(*tables, strict=True))
-        sizes = [(math.prod(axis.size for axis in boxes[0][:-1]), boxes[0][-1].size),
-                 (math.prod(axis.length for axis in boxes[0][:-1]), boxes[0][-1].length)]  # fmt: skip
-        self._image, self._box = ((planes, *size) for size in sizes)
+        tables = [np.stack(some) for some in zip(*[_table(axes, boundary) for axes in boxes], strict=True)]
+        sizes = math.prod(axis.size for axis in boxes[0]), math.prod(axis.length for axis in boxes[0])
         apart = 0, planes  # from one box to the next
         if boundary is None:
-            lines, sizes, apart = lines[..., ::-1].copy(), sizes[::-1], apart[::-1]
-            runs[:, :2] = runs[:, 1::-1].copy()
-        self._tables = lines, runs, outside
-        moved = len(boxes) * planes * math.prod(sizes[1 if boundary else 0])
-        tasks = max(1, min(lines.shape[1], moved * dtype.itemsize // TASK_BYTES))
-        planes_of = [(high * wide, wide) for high, wide in sizes]
+            tables = [np.ascontiguousarray(table[..., [1, 0, 2][: table.shape[-1]]]) for table in tables]
+            sizes, apart = sizes[::-1], apart[::-1]
+        moved = len(boxes) * planes * math.prod(axis.length for axis in boxes[0])
+        tasks = max(1, min(tables[0].shape[1], moved * dtype.itemsize // TASK_BYTES))
         self._bits = np.dtype(f"u{dtype.itemsize}")  # elements are only moved
-        self._rest = planes, *planes_of[0], *planes_of[1], apart, tasks, simd.lanes(self._bits)
+        self._tables, self._planes, self._sizes = tuple(tables), planes, sizes
+        self._rest = planes, sizes, apart, tasks, simd.lanes(self._bits)
         self._launch = Launch(_copy_lines, COPY_OPERATIONS * moved)
 
     def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
         """Copy; both arrays are contiguous and of the planned sizes, in any shape; the boxes one behind the other."""
         if x.size:
-            self._launch.call(
-                x.reshape(-1).view(self._bits), out.reshape(-1).view(self._bits), *self._tables, *self._rest
-            )
+            bits = self._bits
+            self._launch.call(x.reshape(-1).view(bits), out.reshape(-1).view(bits), *self._tables, *self._rest)
 
     def fold(self, box: np.ndarray, x: np.ndarray) -> None:
         """Fill images with the sums of all positions of the one box that stand for each element: the adjoint."""
         loops = _fold_lines.sized(COPY_OPERATIONS * box.size)
-        loops(box.reshape(self._box), x.reshape(self._image), *self._tables)
+        loops(box.reshape(-1), x.reshape(-1), *self._tables, self._planes, self._sizes)
 
 
 def extension(boundary: Boundary, planes: int, boxes: Sequence[Box], dtype: np.dtype) -> Copy:
@@ -143,18 +131,22 @@ def placement(planes: int, boxes: Sequence[Box], dtype: np.dtype) -> Copy:
     return Copy(planes, boxes, dtype, None)
 
 
-def _table(axes: Box, boundary: Boundary) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The numbers of each line in the images and in the box; the run that is inside: its first element, its place in
-    the box, its length, and how many elements are in front of it and behind it; and the sources of these."""
+def _table(axes: Box, boundary: Boundary | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each line begins in the images and in the box; the run of columns that is inside: its first in the images
+    and in the box, and its length; and the other columns, in the images and in the box."""
+    kind = boundary or Boundary.NEAREST  # of what is inside all sources are the same
     *outer, (size, start, stop) = axes
     number = np.zeros(1, np.int64)
     for axis in outer:
-        number = (number[:, None] * axis.size + places(boundary, *axis)).reshape(-1)
-    lines = np.stack([number, np.arange(len(number))], axis=1)
+        number = (number[:, None] * axis.size + places(kind, *axis)).reshape(-1)
+    lines = np.stack([number * size, np.arange(len(number)) * (stop - start)], axis=1)
     first, last = max(start, 0), min(stop, size)
-    first, last = (first, last) if first < last else (stop, stop)  # all in front of the images, or behind
-    run = np.array([first, first - start, last - first, first - start, stop - last], np.int64)
-    return lines, run, np.concatenate([places(boundary, size, start, first), places(boundary, size, last, stop)])
+    if last - first < NARROW:
+        first = last = start
+    run = np.array([first, first - start, last - first], np.int64)
+    positions = np.concatenate([np.arange(start, first), np.arange(last, stop)])
+    sources = np.concatenate([places(kind, size, start, first), places(kind, size, last, stop)])
+    return lines, run, np.stack([sources, positions - start], axis=1)
 
 
 # -- convolutions --------------------------------------------------------------------------------------------
