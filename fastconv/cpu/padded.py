@@ -29,10 +29,11 @@ from .system.memory import buffer
 #: Most bytes of extended images at a time, unless one image has more: a part of a second-level cache and what a
 #: call of an algorithm needs to be worth starting.
 EXTENDED_BYTES = 1 << 20
-#: Bytes a second of images that are copied to be extended, one thread.
-COPY_BANDWIDTH = 6e9
-#: Seconds that a strip takes beside its convolution: to be extended and to be put in place.
-STRIP_SECONDS = 15e-6
+#: Bytes a second of images that are extended, and of larger ones that a second-level cache does not keep until they are
+#: read; and seconds for each line (512x512 and 1080x1920; 64 planes of 56x56; one core of an AMD EPYC 9005).
+EXTENDED_BANDWIDTH, STREAMED_BANDWIDTH, LINE_SECONDS = 50e9, 25e9, 6e-9
+#: Seconds to extend strips of one size, to start their convolution and to put its outputs in place (same machine).
+STRIPS_SECONDS = 4e-6
 
 #: Makes the recipe of a problem for an algorithm: `recipes._recipe` with the other arguments of this recipe.
 Make = Callable[[Any, str], Any]
@@ -42,6 +43,11 @@ class _Part(NamedTuple):
     """A convolution without padding of strips of one size."""
 
     recipe: Any
+    spec: ConvSpec
+    seen: tuple[int, ...]
+    """Shape of the strips."""
+    made: tuple[int, ...]
+    """Shape of their outputs."""
     extend: Copy
     """Fills the strips from the images."""
     put: Copy
@@ -70,7 +76,7 @@ class PaddedConv:
         if _has_cheap_rim(spec, inside, list(strips), name(chosen.algorithm), planner, for_one_call):
             self._main = make(inside, label)
             self._parts = tuple([
-                _Part(make(part, _label(part, algorithm, planner)),
+                _Part(make(part, _label(part, algorithm, planner)), part, *part.kernel_shapes[::2],
                       extension(spec.boundary, spec.n * spec.c_in, [seen for seen, _ in boxes], spec.x_dtype),
                       placement(spec.n * spec.c_out, [made for _, made in boxes], spec.acc_dtype))
                 for part, boxes in strips.items()
@@ -89,8 +95,8 @@ class PaddedConv:
         if self._extension is not None:
             return size + math.prod(self._main.spec.x_shape) * self.spec.x_dtype.itemsize
         sizes = [part.recipe.scratch(part.recipe.module)
-                 + math.prod(part.recipe.spec.x_shape) * self.spec.x_dtype.itemsize
-                 + math.prod(part.recipe.spec.output_shape) * self.spec.acc_dtype.itemsize
+                 + math.prod(part.seen) * self.spec.x_dtype.itemsize
+                 + math.prod(part.made) * self.spec.acc_dtype.itemsize
                  for part in self._parts]  # fmt: skip
         return max([size, *sizes])
 
@@ -172,11 +178,9 @@ def _run(spec: Any, x: np.ndarray, operands: Any, out: np.ndarray) -> None:
 
 def _add_strips(part: _Part, images: np.ndarray, operands: Any, made: np.ndarray) -> None:
     """Compute the outputs of a part's strips and put them in place."""
-    spec = part.recipe.spec
-    seen, _, written = spec.kernel_shapes
-    box, found = buffer("extended", seen, spec.x_dtype), buffer("strips", written, spec.acc_dtype)
+    box, found = buffer("extended", part.seen, images.dtype), buffer("strips", part.made, made.dtype)
     part.extend(images, box)
-    _run(spec, box, operands, found)
+    _run(part.spec, box, operands, found)
     part.put(found, made)
 
 
@@ -211,20 +215,26 @@ def _rim(spec: ConvSpec) -> list[tuple[tuple[int, int], ...]]:
 
 
 def _has_cheap_rim(
-    spec: ConvSpec, inside: ConvSpec, parts: list[ConvSpec], label: str, planner: Planner, for_one_call: bool
+    spec: ConvSpec, inside: ConvSpec, strips: list[ConvSpec], label: str, planner: Planner, for_one_call: bool
 ) -> bool:
     """Whether convolving as if the padding were zeros, and then the rim, is estimated to take less time than
     extending; not if the algorithm of this name cannot do so."""
-    copied = math.prod(spec.x_shape) * spec.x_dtype.itemsize
     if planner.reason(inside, label) is not None:
         return False
-    extending = copied / COPY_BANDWIDTH + planner.seconds(spec.extended, label, for_one_call=for_one_call)
+    extending = _copied(spec.extended) + planner.seconds(spec.extended, label, for_one_call=for_one_call)
     rim = planner.seconds(inside, label, for_one_call=for_one_call)
-    if spec.dtype != spec.x_dtype:  # is copied in either case
-        rim += copied / COPY_BANDWIDTH
-    for part in parts:
-        rim += STRIP_SECONDS + min(planner.candidates(part, for_one_call=for_one_call).values())
+    for part in strips:
+        convolved = min(planner.candidates(part, for_one_call=for_one_call).values())
+        placed = math.prod(part.output_shape[:-1]) * LINE_SECONDS
+        rim += STRIPS_SECONDS + _copied(part) + convolved + placed
     return rim < extending
+
+
+def _copied(spec: ConvSpec) -> float:
+    """Estimated seconds to fill the input of a convolution from images."""
+    each = math.prod(spec.kernel_shapes[0][1:]) * spec.x_dtype.itemsize
+    bandwidth = EXTENDED_BANDWIDTH if each <= EXTENDED_BYTES else STREAMED_BANDWIDTH
+    return spec.n * (each / bandwidth + each // (spec.w * spec.x_dtype.itemsize) * LINE_SECONDS)
 
 
 def _label(part: ConvSpec, algorithm: str, planner: Planner) -> str:

@@ -24,7 +24,7 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
 from . import CONV2D, planner
 from .padded import PaddedConv, PaddedTranspose
-from .shared.extension import padded
+from .shared.extension import check_padded, padded
 from .system.memory import for_one_call
 from .system.plain import PLAIN
 
@@ -183,10 +183,10 @@ def _padded(
         return _recipe(part, label, names, for_one_call, *planner.state())
 
     if isinstance(spec, TransposeSpec):
+        check_padded(spec.convolution, spec.n)
         return PaddedTranspose(spec, algorithm, make)
-    this = PaddedConv(spec, algorithm, planner, names, for_one_call, make)
-    check_memory(this.scratch(this.module), "the scratch of the padding", spec)
-    return this
+    check_padded(spec, 1)
+    return PaddedConv(spec, algorithm, planner, names, for_one_call, make)
 
 
 def filter_recipe(
@@ -229,6 +229,8 @@ class WeightRecipe:
         self._seen, _, self._written = spec.kernel_shapes
         self._module = planner.choose(spec, algorithm, op="conv2d_weight").algorithm
         self._small = is_small(spec.weight_shape, spec.out_dtype)
+        if self._computed is not spec:
+            check_padded(spec, spec.n)
 
     def run(self, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
         """The gradient; `grad` is the one for the output."""

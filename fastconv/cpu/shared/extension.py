@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from ...specs.arrays import hand_over, kernel_ready
+from ...specs.arrays import check_memory, hand_over, kernel_ready
 from ...specs.boundary import Boundary, places
 from ...specs.conv import ConvSpec
 from ..system.kernels import Launch, kernel
@@ -42,12 +42,13 @@ BLOCK = 32
 def _copy_lines(x, out, lines, runs, columns, planes, sizes, apart, tasks, lanes):
     many = lines.shape[1]
     for task in prange(tasks):
-        for part in range(lines.shape[0]):
-            first, to, count = runs[part, 0], runs[part, 1], runs[part, 2]
-            for plane in range(planes):
-                source, target = (plane + part * apart[0]) * sizes[0], (plane + part * apart[1]) * sizes[1]
-                for begin in range(many * task // tasks, many * (task + 1) // tasks, BLOCK):
-                    end = min(begin + BLOCK, many * (task + 1) // tasks)
+        start, stop = many * task // tasks, many * (task + 1) // tasks
+        for plane in range(planes):
+            for begin in range(start, stop, BLOCK):
+                end = min(begin + BLOCK, stop)
+                for part in range(lines.shape[0]):  # two ends of lines are neighbours in memory
+                    first, to, count = runs[part, 0], runs[part, 1], runs[part, 2]
+                    source, target = (plane + part * apart[0]) * sizes[0], (plane + part * apart[1]) * sizes[1]
                     if count > 0:
                         for i in range(begin, end):
                             at, goal = source + lines[part, i, 0] + first, target + lines[part, i, 1] + to
@@ -161,6 +162,13 @@ def spatial(spec: ConvSpec) -> list[tuple[int, int, tuple[int, int], int, int]]:
         (spec.w, spec.ow, spec.padding[1], spec.dilation[1] * (spec.kw - 1) + 1, spec.stride[1]),
     ]
     return axes if spec.axes == 3 else axes[1:]
+
+
+def check_padded(spec: ConvSpec, images: int) -> None:
+    """MemoryError if there is no room for so many images with their padding, and for tables of each line and column."""
+    _, *sizes = spec.extended.kernel_shapes[0]
+    needed = images * math.prod(sizes) * spec.acc_dtype.itemsize + 64 * (math.prod(sizes[1:-1]) + sizes[-1])
+    check_memory(needed, "the padded input", spec)
 
 
 @lru_cache(maxsize=256)
