@@ -1,0 +1,333 @@
+"""Padding that is not zeros: results are those of images that are padded first."""
+
+import pickle
+
+import numpy as np
+import pytest
+import reference
+
+import fastconv
+from fastconv import grad, nn
+from fastconv.planner import remember
+from fastconv.specs.boundary import SCIPY, TORCH, Boundary, places, sources
+from fastconv.specs.conv import conv_spec
+
+#: NumPy's names of the modes.
+MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+CONVOLUTIONS = {1: fastconv.conv1d, 2: fastconv.conv2d, 3: fastconv.conv3d}
+PLANS = {1: fastconv.plan_conv1d, 2: fastconv.plan_conv2d, 3: fastconv.plan_conv3d}
+F32 = np.dtype(np.float32)
+
+#: Shapes of x and of the weight, and options. The large images have a rim of their own, the others are extended.
+PROBLEMS = {
+    "layer": ((2, 4, 9, 8), (6, 4, 3, 3), {"padding": 1}),
+    "everything": ((3, 4, 13, 11), (6, 2, 3, 2), {"padding": ((0, 5), (3, 1)), "stride": (2, 3), "dilation": (2, 3),
+                                                  "groups": 2, "activation": "relu"}),
+    "same": ((1, 3, 7, 8), (2, 3, 4, 2), {"padding": "same", "stride": 2}),
+    "same_lower, without a batch": ((3, 7, 8), (2, 3, 4, 2), {"padding": "same_lower"}),
+    "as large as the image": ((1, 2, 4, 5), (3, 2, 7, 9), {"padding": (3, 4)}),
+    "windows that see only padding": ((1, 1, 9, 9), (1, 1, 2, 2), {"padding": 8, "stride": 5}),
+    "padding that no window sees": ((1, 1, 9, 9), (1, 1, 3, 3), {"padding": ((0, 1), (0, 1)), "stride": 4}),
+    "no images": ((0, 3, 7, 8), (2, 3, 3, 3), {"padding": 1}),
+    "cropped": ((1, 2, 9, 12), (2, 2, 3, 3), {"padding": ((2, -1), (-3, 1))}),
+    "filter": ((1, 1, 260, 300), (1, 1, 5, 3), {"padding": (2, 1)}),
+    "filters, stride": ((2, 2, 250, 301), (4, 1, 5, 5), {"padding": ((4, 0), (1, 7)), "stride": (1, 2), "groups": 2}),
+    "large window": ((1, 1, 300, 310), (1, 1, 19, 21), {"padding": (9, 10)}),
+    "signal": ((2, 4, 30), (6, 2, 3), {"padding": 5, "groups": 2, "dilation": 3}),
+    "long signal": ((1, 1, 100_000), (1, 1, 9), {"padding": ((8, 2),)}),
+    "volume": ((2, 4, 5, 6, 7), (3, 4, 3, 2, 3), {"padding": (1, 1, 2), "stride": (1, 2, 1)}),
+    "large volume": ((1, 1, 40, 50, 60), (1, 1, 3, 3, 3), {"padding": ((1, 1), (2, 0), (1, 1))}),
+}  # fmt: skip
+
+
+def padded(x, padding, mode, window=None, stride=None):
+    """The padded array, by NumPy; negative sides cut off first."""
+    axes = len(padding)
+    kept = tuple(slice(max(0, -before), size - max(0, -behind))
+                 for (before, behind), size in zip(padding, x.shape[-axes:], strict=True))  # fmt: skip
+    sides = [(0, 0)] * (x.ndim - axes) + [(max(0, before), max(0, behind)) for before, behind in padding]
+    return np.pad(x[(..., *kept)], sides, MODES.get(mode, "constant"))
+
+
+def explicit(x_shape, weight_shape, options):
+    """The options without padding and activation, and the padding of each side."""
+    axes = len(weight_shape) - 2
+    stride, dilation = (reference.both(options.get(name, 1), axes) for name in ("stride", "dilation"))
+    given = options.get("padding", 0)
+    sides = reference.pads(given, x_shape[-axes:], weight_shape[2:], stride, dilation)
+    return {"stride": stride, "dilation": dilation, "groups": options.get("groups", 1)}, sides
+
+
+def right(x, weight, bias, mode, options):
+    """The result, and its scale, by the oracle."""
+    inner, sides = explicit(x.shape, weight.shape, options)
+    x = padded(x, sides, mode)
+    result, scale = reference.conv2d(x, weight, bias, **inner)
+    return np.maximum(result, 0) if options.get("activation") else result, scale
+
+
+def arrays(name, dtype=np.float32, seed=0):
+    x, weight, _ = PROBLEMS[name]
+    rng = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        made = [rng.standard_normal(shape).astype(dtype) for shape in (x, weight, weight[:1])]
+    else:
+        made = [rng.integers(0, 2 if dtype == bool else 9, shape).astype(dtype) for shape in (x, weight, weight[:1])]
+    return made
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_call_and_plan(name, mode):
+    (x, weight, bias), options = arrays(name), PROBLEMS[name][2]
+    axes = weight.ndim - 2
+    expected, scale = right(x, weight, bias, mode, options)
+    result = CONVOLUTIONS[axes](x, weight, bias, **options, padding_mode=mode)
+    reference.assert_close(result, expected, scale)
+    plan = PLANS[axes](x.shape, weight, bias, **options, padding_mode=mode)
+    out = np.empty(plan.output_shape, np.float32)
+    assert plan(x, out=out) is out
+    reference.assert_close(out, expected, scale)
+    assert np.array_equal(plan(x), out)
+
+
+@pytest.mark.parametrize(("mode", "expected"), [
+    ("zeros", [0, 0, 1, 2, 3, 0, 0]), ("reflect", [3, 2, 1, 2, 3, 2, 1]),
+    ("replicate", [1, 1, 1, 2, 3, 3, 3]), ("circular", [2, 3, 1, 2, 3, 1, 2]),
+])  # fmt: skip
+def test_pytorchs_meaning(mode, expected):
+    # torch.nn.functional.pad(torch.tensor([[[1., 2, 3]]]), (2, 2), mode)
+    result = fastconv.conv1d([[[1, 2, 3]]], [[[1]]], padding=2, padding_mode=mode)
+    assert result.tolist() == [[expected]]
+
+
+@pytest.mark.parametrize("name", ["everything", "filter"])
+@pytest.mark.parametrize("dtype", [bool, "int8", "uint8", "int16", "int64", "float16", "float64"])
+def test_dtypes(name, dtype):
+    (x, weight, bias), options = arrays(name, dtype), PROBLEMS[name][2]
+    expected, scale = right(x, weight, bias, "reflect", options)
+    reference.assert_close(fastconv.conv2d(x, weight, bias, **options, padding_mode="reflect"), expected, scale)
+
+
+@pytest.mark.parametrize("name", ["layer", "filter"])
+@pytest.mark.parametrize("algorithm", fastconv.algorithms())
+def test_algorithms(name, algorithm):
+    (x, weight, bias), options = arrays(name), PROBLEMS[name][2]
+    if algorithm == "pointwise":
+        weight = weight[:, :, :1, :1].copy()
+    if algorithm == "dense":
+        x, weight = x[:, :, :3, :3].copy(), np.ones((2, x.shape[1], 5, 5), np.float32)
+        bias, options = bias[[0, 0]], {"padding": 1}
+    if algorithm in ("depthwise", "separable"):
+        x, weight = np.repeat(x[:, :1], 2, 1), np.ones((2, 1, 5, 5), np.float32)
+        bias, options = bias[[0, 0]], {"padding": 2, "groups": 2}
+    expected, scale = right(x, weight, bias, "circular", options)
+    try:
+        plan = fastconv.plan_conv2d(x.shape, weight, bias, **options, padding_mode="circular", algorithm=algorithm)
+    except ValueError as error:
+        assert "cannot do this" in str(error)  # only as the explicitly padded problem
+        inner, sides = explicit(x.shape, weight.shape, options)
+        with pytest.raises(ValueError, match="cannot do this"):
+            fastconv.conv2d(padded(x, sides, "circular"), weight, bias, **inner, algorithm=algorithm)
+        return
+    assert plan.algorithm == algorithm
+    reference.assert_close(plan(x), expected, scale)
+
+
+def test_large_images_are_not_copied():
+    weight = np.ones((1, 1, 3, 3), np.float32)
+    for mode in MODES:
+        plan = fastconv.plan_conv2d((1, 1, 512, 512), weight, padding=1, padding_mode=mode)
+        zeros = fastconv.plan_conv2d((1, 1, 512, 512), weight, padding=1)
+        assert plan.algorithm == zeros.algorithm
+        assert plan.scratch_bytes < zeros.scratch_bytes + 512 * 512 * 4 / 8
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["layer", "filter", "large window"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_reach_those_that_see_them(name, mode, value):
+    (x, weight, bias), options = arrays(name), PROBLEMS[name][2]
+    x[..., 1, -1] = value
+    weight = np.abs(weight) + 1
+    inner, sides = explicit(x.shape, weight.shape, options)
+    with np.errstate(invalid="ignore"):
+        result = fastconv.conv2d(x, weight, bias, **options, padding_mode=mode)
+    seen, _ = reference.conv2d(padded(~np.isfinite(x), sides, mode).astype(float), np.ones(weight.shape), **inner)
+    assert np.array_equal(~np.isfinite(result), seen > 0)
+
+
+@pytest.mark.parametrize("name", ["everything", "filter"])
+def test_hostile_arrays(name):
+    (x, weight, bias), options = arrays(name), {**PROBLEMS[name][2], "padding_mode": "reflect"}
+    expected = fastconv.conv2d(x, weight, bias, **options)
+    frozen, kept = x.copy(), x.copy()
+    frozen.flags.writeable = False
+    for given in (frozen, x[..., ::-1].copy()[..., ::-1], np.asfortranarray(x), x.astype(">f4"), x.tolist()):
+        result = fastconv.conv2d(given, weight, bias, **options)
+        assert result.dtype == (np.float64 if isinstance(given, list) else np.float32)
+        assert np.allclose(result, expected, rtol=1e-4, atol=1e-4)
+    assert np.array_equal(x, kept)
+    with pytest.raises(ValueError, match="out shares memory"):
+        fastconv.conv2d(x, np.ones((x.shape[1], 1, 3, 3), np.float32), padding=1, padding_mode="reflect",
+                        groups=x.shape[1], out=x)  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"padding": 4, "padding_mode": "reflect"}, "padding must be at most 3 with padding_mode='reflect' on the vertical"),
+    ({"padding": (0, 6), "padding_mode": "circular"}, "padding must be at most 5 .* horizontal axis of x"),
+    ({"padding": 1, "padding_mode": "mirror"}, "padding_mode must be one of 'zeros', 'reflect', 'replicate', 'circular'"),
+    ({"padding_mode": None}, "padding_mode must be one of"),
+    ({"padding": 1, "padding_mode": ["zeros"]}, "padding_mode must be one of"),
+])  # fmt: skip
+def test_wrong_arguments(options, message):
+    x, weight = np.ones((1, 2, 4, 5)), np.ones((1, 2, 1, 1))
+    with pytest.raises(ValueError, match=message):
+        fastconv.conv2d(x, weight, **options)
+    with pytest.raises(ValueError, match=message.replace("of x", "of x_shape")):
+        fastconv.plan_conv2d(x.shape, weight, **options)
+
+
+def test_the_largest_paddings_and_beyond():
+    x, weight = np.arange(12.0).reshape(1, 1, 3, 4), np.ones((1, 1, 1, 1))
+    assert np.array_equal(fastconv.conv2d(x, weight, padding=(2, 3), padding_mode="reflect"),
+                          np.pad(x, ((0, 0), (0, 0), (2, 2), (3, 3)), "reflect"))  # fmt: skip
+    assert np.array_equal(fastconv.conv2d(x, weight, padding=(3, 4), padding_mode="circular"),
+                          np.pad(x, ((0, 0), (0, 0), (3, 3), (4, 4)), "wrap"))  # fmt: skip
+    assert fastconv.conv2d(x, weight, padding=(50, 0), padding_mode="replicate").shape == (1, 1, 103, 4)
+    with pytest.raises(MemoryError, match="the padded input"):
+        fastconv.conv2d(x, weight, padding=2**30, stride=2**30, padding_mode="replicate")
+    assert fastconv.conv2d(x[:, :, :1], weight, padding=0, padding_mode="reflect").shape == (1, 1, 1, 4)
+
+
+# -- gradients -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ["layer", "everything", "same", "same_lower, without a batch", "as large as the image",
+                                  "windows that see only padding", "cropped", "no images", "filter"])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_gradients(name, mode, dtype):
+    """The adjoint identity <g, conv(x, w)> = <conv2d_input(w, g), x> = <conv2d_weight(x, g), w>, for unit vectors too."""
+    options = {key: value for key, value in PROBLEMS[name][2].items() if key != "activation"} | {"padding_mode": mode}
+    x, weight, _ = arrays(name, dtype)
+    y = fastconv.conv2d(x, weight, **options)
+    g = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    for_input = grad.conv2d_input(x.shape, weight, g, **options)
+    for_weight = grad.conv2d_weight(x, weight.shape, g, **options)
+    assert for_input.shape == x.shape
+    assert for_weight.shape == weight.shape
+    assert for_input.dtype == for_weight.dtype == dtype
+    tolerance = (np.abs(g) * np.abs(y)).sum(dtype=float) * (1e-12 if dtype == "float64" else 1e-4)
+    total = np.vdot(g.astype(float), y)
+    assert abs(total - np.vdot(for_input.astype(float), x)) <= tolerance
+    assert abs(total - np.vdot(for_weight.astype(float), weight)) <= tolerance
+    if x.size:
+        unit = np.zeros_like(x)
+        unit[..., 0, -1] = 1
+        seen = np.vdot(g, fastconv.conv2d(unit, weight, **options))
+        assert np.isclose(seen, for_input[..., 0, -1].sum(), atol=1e-4)
+    inner, sides = explicit(x.shape, weight.shape, options)
+    explicitly = grad.conv2d_weight(padded(x, sides, mode), weight.shape, g, **inner)
+    assert np.allclose(for_weight, explicitly, rtol=1e-4, atol=1e-3 if dtype == "float32" else 1e-9)
+
+
+@pytest.mark.parametrize("algorithm", fastconv.algorithms("conv2d_weight"))
+def test_algorithms_of_the_weights_gradient(algorithm):
+    x, weight, _ = arrays("layer")
+    g = np.ones((2, 6, 9, 8), np.float32)
+    result = grad.conv2d_weight(x, weight.shape, g, padding=1, padding_mode="circular", algorithm=algorithm)
+    explicitly = grad.conv2d_weight(padded(x, ((1, 1), (1, 1)), "circular"), weight.shape, g)
+    assert np.allclose(result, explicitly, rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_of_integers_and_float16():
+    weight, g = np.array([[[[1, 2, 3]]]], np.int8), np.array([[[1, 10, 100]]], np.int8)
+    result = grad.conv2d_input((1, 1, 3), weight, g, padding=(0, 1), padding_mode="circular")
+    assert result.dtype == np.int32
+    assert result.tolist() == [[[312, 123, 231]]]
+    half = grad.conv2d_input((1, 1, 3), weight.astype(np.float16), g.astype(np.float16), padding=(0, 1),
+                             padding_mode="circular", out=np.empty((1, 1, 3), np.float16))  # fmt: skip
+    assert half.tolist() == [[[312, 123, 231]]]
+
+
+def test_layer_learns():
+    rng = np.random.default_rng(0)
+    layer = nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular", dtype=np.float64, rng=0)
+    x, goal = rng.standard_normal((2, 2, 5, 6)), rng.standard_normal((2, 3, 5, 6))
+    y = layer.forward(x)
+    rolled = layer.forward(np.roll(x, (1, 2), (2, 3)))
+    assert np.allclose(rolled, np.roll(y, (1, 2), (2, 3)))  # as nothing but a circular layer does
+    layer.forward(x)
+    for_input, step = layer.backward(goal), 1e-6
+    x[0, 1, 0, 5] += step
+    assert np.isclose(((layer.forward(x) - y) * goal).sum() / step, for_input[0, 1, 0, 5], rtol=1e-4)
+    with pytest.raises(ValueError, match="padding_mode must be one of"):
+        nn.Conv2d(1, 1, 3, padding_mode="mirror")
+
+
+# -- elsewhere -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(9, 8), (300, 290)])
+def test_corr2d(mode, shape):
+    rng = np.random.default_rng(0)
+    image, kernel = rng.standard_normal(shape), rng.standard_normal((3, 5))
+    result = fastconv.corr2d(image, kernel, 2.0, padding=(1, 2), padding_mode=mode)
+    assert np.allclose(result, fastconv.corr2d(np.pad(image, ((1, 1), (2, 2)), MODES[mode]), kernel, 2.0))
+    with pytest.raises(ValueError, match="at most 8|at most 299|at most 7|at most 289|must be one of"):
+        fastconv.corr2d(image, kernel, padding=400, padding_mode=mode if mode != "replicate" else "edge")
+
+
+def test_corr2d_pads_with_zeros():
+    assert fastconv.corr2d([[1, 2]], [[1, 1]], padding=((0, 0), (1, 0))).tolist() == [[1, 3]]
+
+
+def test_spec():
+    zeros = conv_spec((1, 2, 8, 8), (2, 2, 3, 3), (F32,), padding=1)
+    spec = conv_spec((1, 2, 8, 8), (2, 2, 3, 3), (F32,), padding=1, padding_mode="reflect")
+    assert spec != zeros
+    assert str(spec) == str(zeros) + ", padding_mode reflect"
+    assert spec.output_shape == spec.extended.output_shape == zeros.output_shape
+    assert spec.extended.x_shape == (1, 2, 10, 10)
+    assert not spec.extended.padded
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    # without padding there is nothing to tell apart
+    assert conv_spec((1, 2, 8, 8), (2, 2, 3, 3), (F32,), padding_mode="reflect").padding_mode == "zeros"
+
+
+def test_pickled_plan():
+    x, weight, _ = arrays("layer")
+    plan = fastconv.plan_conv2d(x.shape, weight, padding=1, padding_mode="replicate")
+    assert "padding_mode='replicate'" in repr(plan)
+    assert np.array_equal(pickle.loads(pickle.dumps(plan))(x), plan(x))
+
+
+def test_measured_choice_is_remembered(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTCONV_CACHE_DIR", str(tmp_path))
+    x, weight, _ = arrays("layer")
+    plan = fastconv.plan_conv2d(x.shape, weight, padding=1, padding_mode="reflect", measure=True)
+    known = remember.recall(plan.spec, fastconv.get_num_threads())
+    assert known == plan.algorithm == fastconv.plan_conv2d(x.shape, weight, padding=1, padding_mode="reflect").algorithm
+    assert remember.recall(fastconv.plan_conv2d(x.shape, weight, padding=1).spec, fastconv.get_num_threads()) is None
+    fastconv.wisdom.forget()
+
+
+def test_compare_and_warmup():
+    x, weight, _ = arrays("layer")
+    result = fastconv.compare(x, weight, padding=1, padding_mode="reflect", threads=1, repeats=2)
+    assert "padding_mode reflect" in result.problem
+    assert {row.algorithm for row in result.rows if row.reason is None} >= {"direct", "naive", "im2col"}
+    fastconv.warmup([fastconv.plan_conv2d(x.shape, weight, padding=1, padding_mode="reflect")])
+
+
+@pytest.mark.parametrize("boundary", [one for one in Boundary if one is not Boundary.CONSTANT])
+def test_places(boundary):
+    for size in (1, 2, 5):
+        table = sources(boundary, size, 13, 17)
+        assert np.array_equal(np.concatenate([places(boundary, size, -13, -4), places(boundary, size, -4, size + 17)]), table)
+    mode = next(name for name, one in SCIPY.items() if one is boundary)
+    numpys = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap"}[mode]
+    assert np.array_equal(np.pad(np.arange(5), (13, 17), numpys), sources(boundary, 5, 13, 17))
+    assert boundary in {*TORCH.values(), Boundary.REFLECT}
