@@ -204,7 +204,8 @@ def _strips(spec: ConvSpec) -> dict[ConvSpec, list[tuple[Box, Box]]]:
 
 def _rim(spec: ConvSpec) -> list[tuple[tuple[int, int], ...]]:
     """Ranges of each axis, no two of which overlap, with all outputs whose windows hang over an edge."""
-    axes, found, inner = spatial(spec), [], []
+    axes, found = spatial(spec), []
+    inner: list[tuple[int, int]] = []
     for axis, (size, outs, (before, _), window, stride) in enumerate(axes):
         low = min(outs, -(-before // stride))
         high = max(low, min(outs, (size + before - window) // stride + 1))
