@@ -24,6 +24,7 @@ from ..specs.arrays import computed_array, hand_over, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from .shared.extension import Axis, Box, Copy, extension, fold_into, padding, placement, spatial
+from .shared.reorder import channels_first
 from .system.memory import buffer
 
 #: Most bytes of extended images at a time, unless one image has more: a part of a second-level cache and what a
@@ -66,15 +67,14 @@ class PaddedConv:
         """`names` are those of the algorithms that may run, and `make` finds the recipes of the parts."""
         self.spec, self._for_one_call = spec, for_one_call
         self._seen, _, self._written = spec.kernel_shapes
-        chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
-        label = "auto" if chosen.special is not None and algorithm == "auto" else name(chosen.algorithm)
+        likely = name(planner.choose(spec, algorithm, names=names, for_one_call=for_one_call).algorithm)
         self._parts: tuple[_Part, ...] = ()
         self._extension: Copy | None = None  # of so many images at a time
         self._each = spec.n
         inside = replace(spec, padding_mode="zeros")
         strips = _strips(spec)
-        if _has_cheap_rim(spec, inside, list(strips), name(chosen.algorithm), planner, for_one_call):
-            self._main = make(inside, label)
+        if _has_cheap_rim(spec, inside, list(strips), likely, planner, for_one_call):
+            self._main = make(inside, algorithm)
             self._parts = tuple([
                 _Part(make(part, _label(part, algorithm, planner)), part, *part.kernel_shapes[::2],
                       extension(spec.boundary, spec.n * spec.c_in, [seen for seen, _ in boxes], spec.x_dtype),
@@ -86,7 +86,7 @@ class PaddedConv:
             most = max(1, EXTENDED_BYTES // size)
             self._each = -(-spec.n // -(-spec.n // most)) if spec.n else 0
             some = spec.as_batch().of_images(self._each)
-            self._main, self._extension = make(some.extended, label), padding(some, spec.x_dtype)
+            self._main, self._extension = make(some.extended, algorithm), padding(some, spec.x_dtype)
         self.module = self._main.module
 
     def scratch(self, module: Any) -> int:
@@ -113,7 +113,7 @@ class PaddedConv:
         result = result_array(spec.output_shape, spec.out_dtype, out, inputs, spec)
         target = computed_array(result, spec.acc_dtype)
         if result.size:
-            images = kernel_ready(x, spec.x_dtype).reshape(self._seen)
+            images = channels_first(x, spec.x_dtype, spec.axes).reshape(self._seen)
             made = target.reshape(self._written)
             _, packed, others = operands
             if self._for_one_call:

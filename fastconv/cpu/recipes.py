@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..planner import remember
 from ..planner.choose import Choice, check_name, name
 from ..planner.contract import Algorithm, trait
 from ..specs.arrays import (
@@ -23,10 +24,13 @@ from ..specs.conv import ConvSpec, filter_spec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
 from . import CONV2D, planner
+from .channels_last import ChannelsLast
 from .padded import PaddedConv, PaddedTranspose
 from .shared.extension import check_padded, padded
+from .shared.reorder import channels_first
 from .system.memory import for_one_call
 from .system.plain import PLAIN
+from .system.threads import num_threads
 
 #: Operations below which `row` makes exact sums: it is compiled once for all shapes, others take seconds for each.
 ROW_FLOPS = 100_000
@@ -79,7 +83,7 @@ class _Recipe:
         else:
             result = allocate(spec.output_shape, spec.out_dtype, of=spec)
         target = result if self._same else computed_array(result, self._computed)
-        images = kernel_ready(x, spec.x_dtype)
+        images = channels_first(x, spec.x_dtype, spec.axes)
         if self._as_given:
             return images, target, result
         return images.reshape(self._seen), target.reshape(self._written), result
@@ -164,20 +168,21 @@ def recipe(spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_ca
 def _recipe(
     spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, names: tuple[str, ...] | None, for_one_call: bool,
     *choice: int,
-) -> ConvRecipe | PoolRecipe | PaddedConv | PaddedTranspose:  # fmt: skip
+) -> ConvRecipe | PoolRecipe | PaddedConv | PaddedTranspose | ChannelsLast:  # fmt: skip
     """Make a recipe; `choice` is what the planner's choice depends on beside the other arguments."""
     check_precision(spec)
     if not isinstance(spec, PoolSpec) and spec.extended is not spec:
-        return _padded(spec, algorithm, names, for_one_call)
+        return _composed(spec, algorithm, names, for_one_call)
     chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
     check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}", spec)
     return PoolRecipe(spec, chosen.algorithm) if isinstance(spec, PoolSpec) else ConvRecipe(spec, chosen, for_one_call)
 
 
-def _padded(
+def _composed(
     spec: ConvSpec | TransposeSpec, algorithm: str, names: tuple[str, ...] | None, for_one_call: bool
-) -> PaddedConv | PaddedTranspose:
-    """The recipe of a convolution whose padding is not zeros, or of the gradient for its input."""
+) -> PaddedConv | PaddedTranspose | ChannelsLast:
+    """The recipe of a convolution whose padding is not zeros or whose channels are last, or of the gradient for the
+    input of one."""
 
     def make(part: ConvSpec | TransposeSpec, label: str) -> Any:
         return _recipe(part, label, names, for_one_call, *planner.state())
@@ -185,6 +190,11 @@ def _padded(
     if isinstance(spec, TransposeSpec):
         check_padded(spec.convolution, spec.n)
         return PaddedTranspose(spec, algorithm, make)
+    if algorithm == "auto":
+        measured = remember.recall(spec, num_threads())
+        algorithm = measured if measured in (names or planner.candidates(spec)) else algorithm
+    if spec.channels_last:
+        return ChannelsLast(spec, algorithm, make)
     check_padded(spec, 1)
     return PaddedConv(spec, algorithm, planner, names, for_one_call, make)
 

@@ -25,7 +25,7 @@ from . import planner
 from .algorithms.gradient_gather import like
 from .driver import Given, Job, Wanted, run
 from .machine import this_machine
-from .operands import Operand, check_padding, check_together, operand
+from .operands import Operand, check_layout, check_together, operand
 from .plans import DevicePlan
 from .system import host_slices
 from .system.streams import Buffer, Stream, Tensor, dense
@@ -85,7 +85,7 @@ def input_gradient(spec: TransposeSpec, weight: Operand, grad: Operand, algorith
 def weight_gradient(spec: ConvSpec, x: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
     """The gradient of a convolution for its weight; `grad` is the gradient for its output."""
     check_together(grad, "grad_output", x, "input")
-    check_padding(spec)
+    check_layout(spec)
     chosen = planner.choose(spec, algorithm, op="conv2d_weight").algorithm
     if isinstance(x, np.ndarray):
         return _weight_in_slices(spec, chosen, x, grad, out)  # type: ignore[arg-type]

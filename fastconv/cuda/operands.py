@@ -32,9 +32,12 @@ def check_together(a: Operand, a_name: str, b: Operand, b_name: str) -> None:
         raise ValueError(f"{a_name} is on GPU {a.device}, {b_name} on GPU {b.device}")
 
 
-def check_padding(spec: ConvSpec | TransposeSpec) -> None:
-    """ValueError if the padding is not zeros, which kernels here take it for."""
+def check_layout(spec: ConvSpec | TransposeSpec) -> None:
+    """ValueError if the padding is not zeros, or the channels are not first, which kernels here take them for."""
     convolution = spec.convolution if isinstance(spec, TransposeSpec) else spec
     if convolution.padding_mode != "zeros":
         raise ValueError(f"padding_mode={convolution.padding_mode!r} is for device='cpu'; on a GPU padding is 'zeros': "
                          "pad the input first")
+    if convolution.channels_last:
+        raise ValueError(f"data_format={convolution.data_format!r} is for device='cpu'; on a GPU channels are the second "
+                         "axis, in any strides: permute the input")

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..specs.arguments import frozen_padding
 from ..specs.arrays import array
+from ..specs.axes import FORMATS, is_last
 from ..specs.conv import ConvSpec, conv_spec
 from .crop import cropped
 from .device import backend
@@ -115,6 +116,7 @@ def conv2d(
     padding_mode: str = "zeros",
     activation: str | None = None,
     precision: str = "float32",
+    data_format: str = "NCHW",
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -143,6 +145,9 @@ def conv2d(
         The channels are split into this many independent convolutions.
     activation : {"relu"}, optional
         Applied to the result while it is still in registers: "relu" replaces negative values by zero (a NaN stays).
+    data_format : {"NCHW", "NHWC"}
+        The layout of input and output. Channels may be last, as images come, on the CPU; then the shapes are
+        (N, H, W, C) or (H, W, C), and those of the kernels as always.
     algorithm : str
         "auto" or one of `algorithms`.
     precision : {"float32", "tf32", "tf32x3"}
@@ -199,8 +204,10 @@ def conv2d(
             [104., 120.]]])
     >>> fastconv.conv2d([[[1.0, 2.0, 3.0]]], [[[[1.0, 0.0, 0.0]]]], padding=(0, 1), padding_mode="circular")
     array([[[3., 1., 2.]]])
+    >>> fastconv.conv2d(np.ones((1, 4, 5, 3)), np.ones((2, 3, 3, 3)), data_format="NHWC").shape
+    (1, 2, 3, 2)
     """
-    options = stride, padding, dilation, groups, padding_mode, activation, precision, algorithm, device, out
+    options = stride, padding, dilation, groups, padding_mode, activation, precision, data_format, algorithm, device, out
     return convolve(2, x, weight, bias, *options)
 
 
@@ -216,14 +223,16 @@ def convolve(
     padding_mode: str,
     activation: str | None,
     precision: str,
+    data_format: str,
     algorithm: str,
     device: str | None,
     out: Any,
 ) -> Any:
     """Convolve along `axes` spatial axes; the arguments are those of `conv2d`."""
     calls = backend(device, x)
+    last = data_format != FORMATS[axes][0] and is_last(data_format, axes)
     if type(padding) is not int:
-        x, padding, _ = cropped(x, padding, axes)
+        x, padding, _ = cropped(x, padding, axes, channels_last=last)
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)
     spec = conv_spec(
@@ -239,6 +248,7 @@ def convolve(
         activation=activation,
         precision=precision,
         padding_mode=padding_mode,
+        channels_last=last,
     )
     return calls.conv(spec, x, weight, bias, algorithm, out)
 
@@ -254,6 +264,7 @@ def conv1d(
     groups: int = 1,
     padding_mode: str = "zeros",
     activation: str | None = None,
+    data_format: str = "NCW",
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -272,6 +283,8 @@ def conv1d(
         Step of the window and spacing of its taps.
     padding : int, ((int, int),), "valid", "same" or "same_lower"
         Padding of the input, as in `conv2d`.
+    data_format : {"NCW", "NWC"}
+        The layout of input and output, as in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv1d")``.
 
@@ -295,7 +308,7 @@ def conv1d(
     >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
     array([[1., 2., 4.]])
     """
-    options = stride, padding, dilation, groups, padding_mode, activation, "float32", algorithm, device, out
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device, out
     return convolve(1, x, weight, bias, *options)
 
 
@@ -310,6 +323,7 @@ def conv3d(
     groups: int = 1,
     padding_mode: str = "zeros",
     activation: str | None = None,
+    data_format: str = "NCDHW",
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -328,6 +342,8 @@ def conv3d(
         Step of the window and spacing of its taps.
     padding : int, (int, int, int), three pairs, "valid", "same" or "same_lower"
         Padding of the input, as in `conv2d`.
+    data_format : {"NCDHW", "NDHWC"}
+        The layout of input and output, as in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv3d")``.
 
@@ -354,5 +370,5 @@ def conv3d(
     >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
     array([[[[12., 16.]]]])
     """
-    options = stride, padding, dilation, groups, padding_mode, activation, "float32", algorithm, device, out
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device, out
     return convolve(3, x, weight, bias, *options)

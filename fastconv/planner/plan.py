@@ -86,6 +86,7 @@ class Plan:
     def __repr__(self) -> str:
         spec, op = self.spec, operation(self.problem)
         mode = "" if spec.padding_mode == "zeros" else f", padding_mode={spec.padding_mode!r}"
+        mode += f", data_format={spec.data_format!r}" if spec.channels_last else ""
         return (
             f"<Plan {op} {self.x_shape} * {spec.weight_shape} -> {self.output_shape}, {spec.dtype}, "
             f"stride={spec.strides}, padding={spec.paddings}{mode}, dilation={spec.dilations}, groups={spec.groups}: "

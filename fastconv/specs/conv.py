@@ -40,7 +40,7 @@ import numpy as np
 from ..base.values import shown
 from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
 from .arrays import check_bytes
-from .axes import AXES, FLAT, LAYOUTS, Depth, by, volume
+from .axes import AXES, FLAT, FORMATS, LAYOUTS, Depth, by, volume
 from .boundary import TORCH, Boundary, named
 from .dtypes import PRECISIONS, accumulator, promoted, storage
 
@@ -88,6 +88,8 @@ class ConvSpec(HashedOnce):
     precision: str = "float32"
     padding_mode: str = "zeros"
     """One of `boundary.TORCH`; "zeros" where no side is padded."""
+    channels_last: bool = False
+    """Whether input and output have their channels behind the spatial axes."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -96,7 +98,7 @@ class ConvSpec(HashedOnce):
         """The sizes and all options that differ from the defaults; two problems never have equal texts."""
         sizes = f"{by(self.x_shape)} {self.dtype}, weight {by(self.weight_shape)}"
         defaults = {"stride": 1, "padding": 0, "padding_mode": "zeros", "dilation": 1, "groups": 1, "activation": None,
-                    "precision": "float32"}  # fmt: skip
+                    "precision": "float32", "data_format": FORMATS[self.axes][0]}  # fmt: skip
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
         values = {label: short(given.get(label, getattr(self, label))) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
@@ -110,14 +112,21 @@ class ConvSpec(HashedOnce):
         return self if n == self.n else replace(self, n=n)
 
     @cached_property
+    def data_format(self) -> str:
+        """The layout of input and output, like "NCHW"."""
+        return FORMATS[self.axes][self.channels_last]
+
+    @cached_property
     def boundary(self) -> Boundary:
         """What the padding stands for."""
         return TORCH[self.padding_mode]
 
     @cached_property
     def extended(self) -> ConvSpec:
-        """The convolution that algorithms compute: this one, or, if the padding is not zeros, that of the input with
-        its padding."""
+        """The convolution that algorithms compute: with channels first and, if the padding is not zeros, of the input
+        with its padding."""
+        if self.channels_last:
+            return replace(self, channels_last=False).extended
         if self.padding_mode == "zeros":
             return self
         depth = self.depth
@@ -169,7 +178,11 @@ class ConvSpec(HashedOnce):
     def x_shape(self) -> tuple[int, ...]:
         """Shape of the input as the caller gives it."""
         sizes = (self.depth.d, self.h, self.w)[3 - self.axes :]
-        return (self.n, self.c_in, *sizes)[0 if self.batched else 1 :]
+        return self._ordered(self.c_in, sizes)
+
+    def _ordered(self, channels: int, sizes: Sizes) -> tuple[int, ...]:
+        shape = (self.n, *sizes, channels) if self.channels_last else (self.n, channels, *sizes)
+        return shape[0 if self.batched else 1 :]
 
     @cached_property
     def weight_shape(self) -> tuple[int, ...]:
@@ -180,7 +193,7 @@ class ConvSpec(HashedOnce):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output as the caller gets it."""
         sizes = (self.depth.od, self.oh, self.ow)[3 - self.axes :]
-        return (self.n, self.c_out, *sizes)[0 if self.batched else 1 :]
+        return self._ordered(self.c_out, sizes)
 
     @cached_property
     def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -234,6 +247,7 @@ def conv_spec(
     activation: Any = None,
     precision: Any = "float32",
     padding_mode: Any = "zeros",
+    channels_last: bool = False,
     names: str = "x, weight",
 ) -> ConvSpec:
     """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias;
@@ -254,6 +268,7 @@ def conv_spec(
         None if activation is None else _activation(activation),
         precision if type(precision) is str and precision == "float32" else _precision(precision),
         padding_mode if type(padding_mode) is str and padding_mode == "zeros" else _padding_mode(padding_mode),
+        channels_last,
         names,
     )
 
@@ -308,12 +323,15 @@ def _conv_spec(
     activation: str | None,
     precision: str,
     padding_mode: str,
+    channels_last: bool,
     names: str,
 ) -> ConvSpec:
     """Check a convolution. No number is a bool, which the cache would take for 0 or 1."""
     stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
     layout, (x, weight) = LAYOUTS[axes], names.split(", ")
+    if channels_last:
+        layout = f"({', '.join(FORMATS[axes][1])})"
     if len(x_shape) not in (axes + 1, axes + 2):
         raise ValueError(f"{x} must have shape {layout} or {layout.replace('N, ', '')}, got {shown(x_shape)}")
     if len(weight_shape) != axes + 2:
@@ -321,6 +339,8 @@ def _conv_spec(
         raise ValueError(f"{weight} must have shape (C_out, C_in / groups, {kernel_axes}), got {shown(weight_shape)}")
     batched = len(x_shape) == axes + 2
     n, (c_in, *size) = x_shape[0] if batched else 1, x_shape[-axes - 1 :]
+    if channels_last:
+        *size, c_in = x_shape[-axes - 1 :]
     if min(c_in, *size) < 1:
         raise ValueError(f"{x} must have no empty axis but the batch's, got shape {x_shape}")
     if min(weight_shape) < 1:
@@ -355,6 +375,7 @@ def _conv_spec(
     spec = ConvSpec(
         batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
         oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision, padding_mode,
+        channels_last,
     )  # fmt: skip
     check_bytes(spec.output_shape, spec.out_dtype, "the output", spec)
     if padding_mode != "zeros":
