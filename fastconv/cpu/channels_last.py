@@ -1,4 +1,7 @@
-"""Recipes of convolutions whose channels are last: images and results are reordered, a few at a time."""
+"""Operations on images whose channels are last.
+
+For a convolution images and results are reordered, a few at a time. Windows are unfolded as they lie in memory.
+"""
 
 from __future__ import annotations
 
@@ -62,3 +65,26 @@ class ChannelsLast:
             self._inner.run(images[part], operands, made, ())
             transpose(made.reshape(self._each, spec.c_out, -1), matrices[part])
         return result
+
+
+def unfold_last(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out` with the windows of images as rows; the pixels of a tap are copied together.
+
+    ``out[n, i * OW + j, (a * KW + b) * C + c]`` is ``x[n, row(i, a), col(j, b), c]``, or zero outside.
+    """
+    images = x.reshape(spec.n, spec.h, spec.w, spec.c_in)
+    windows = out.reshape(spec.n, spec.oh, spec.ow, spec.kh, spec.kw, spec.c_in)
+    if spec.padded:
+        windows[...] = 0
+    for a, b in np.ndindex(spec.kh, spec.kw):
+        rows, lines = _seen(spec.h, spec.oh, a * spec.dilation[0] - spec.padding[0][0], spec.stride[0])
+        columns, pixels = _seen(spec.w, spec.ow, b * spec.dilation[1] - spec.padding[1][0], spec.stride[1])
+        windows[:, rows, columns, a, b] = images[:, lines, pixels]
+
+
+def _seen(size: int, outs: int, shift: int, stride: int) -> tuple[slice, slice]:
+    """The windows whose tap at this shift lies inside an axis, and the places there."""
+    first = max(0, -(shift // stride))
+    last = max(first, min(outs, (size - 1 - shift) // stride + 1))
+    start = first * stride + shift
+    return slice(first, last), slice(start, start + (last - first) * stride, stride)

@@ -192,7 +192,8 @@ def _composed(
         return PaddedTranspose(spec, algorithm, make)
     if algorithm == "auto":
         measured = remember.recall(spec, num_threads())
-        algorithm = measured if measured in (names or planner.candidates(spec)) else algorithm
+        if measured is not None and measured in (names or planner.candidates(spec)):
+            algorithm = measured
     if spec.channels_last:
         return ChannelsLast(spec, algorithm, make)
     check_padded(spec, 1)

@@ -187,6 +187,7 @@ def unpool(spec: UnpoolSpec, x: Operand, places: Operand, out: Any) -> Any:
 
 def unfold(spec: ConvSpec, x: Operand, out: Any) -> Any:
     """The windows of images as columns."""
+    check_layout(spec)
     columns = columns_shape(spec)
     inputs = [Given(x, (None, spec.c_in, spec.h, spec.w), spec.dtype)]
     wanted = Wanted(columns, (1, None, *columns[-2:]), spec.dtype)

@@ -39,5 +39,5 @@ def check_layout(spec: ConvSpec | TransposeSpec) -> None:
         raise ValueError(f"padding_mode={convolution.padding_mode!r} is for device='cpu'; on a GPU padding is 'zeros': "
                          "pad the input first")
     if convolution.channels_last:
-        raise ValueError(f"data_format={convolution.data_format!r} is for device='cpu'; on a GPU channels are the second "
-                         "axis, in any strides: permute the input")
+        raise ValueError(f"data_format={convolution.data_format!r} is for device='cpu'; on a GPU the channels come "
+                         "first, in any strides: permute the input")

@@ -207,8 +207,8 @@ def conv2d(
     >>> fastconv.conv2d(np.ones((1, 4, 5, 3)), np.ones((2, 3, 3, 3)), data_format="NHWC").shape
     (1, 2, 3, 2)
     """
-    options = stride, padding, dilation, groups, padding_mode, activation, precision, data_format, algorithm, device, out
-    return convolve(2, x, weight, bias, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, precision, data_format, algorithm, device
+    return convolve(2, x, weight, bias, *options, out)
 
 
 def convolve(
@@ -308,8 +308,8 @@ def conv1d(
     >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
     array([[1., 2., 4.]])
     """
-    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device, out
-    return convolve(1, x, weight, bias, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device
+    return convolve(1, x, weight, bias, *options, out)
 
 
 def conv3d(
@@ -370,5 +370,5 @@ def conv3d(
     >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
     array([[[[12., 16.]]]])
     """
-    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device, out
-    return convolve(3, x, weight, bias, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device
+    return convolve(3, x, weight, bias, *options, out)

@@ -18,6 +18,7 @@ def min_pool2d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = "NCHW",
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -26,7 +27,7 @@ def min_pool2d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation, ceil_mode, return_indices, algorithm, device, out
+    x, kernel_size, stride, dilation, ceil_mode, return_indices, data_format, algorithm, device, out
         As in `max_pool2d`.
     padding
         The forms of `max_pool2d`, with infinity.
@@ -56,7 +57,7 @@ def min_pool2d(
            [3, 4]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("min", 2, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("min", 2, x, *window, return_indices, algorithm, device, out, data_format)
 
 
 def min_pool1d(

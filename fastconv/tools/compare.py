@@ -29,6 +29,7 @@ from ..specs.arguments import flag, integer
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import storage
+from ..specs.pool import PoolSpec
 from .comparison import Comparison, Row
 
 #: Seconds that each variant is timed for; it has at least one call, however slow it is.
@@ -191,8 +192,9 @@ class _Call(NamedTuple):
 
     @property
     def table(self) -> str:
-        """The operation whose table has the algorithms: an adaptive pooling with equal windows is an ordinary one."""
-        return operation(self.spec) if self.op.startswith("adaptive") else self.op
+        """The operation whose table has the algorithms: an adaptive pooling with equal windows is an ordinary one, and
+        one of channels that are last is one of volumes."""
+        return operation(self.spec) if isinstance(self.spec, PoolSpec) and "_input" not in self.op else self.op
 
     @property
     def is_planned(self) -> bool:
