@@ -25,9 +25,9 @@ from .interleave import MOVE_OPERATIONS
 
 #: Rows that one task transposes: of each column it writes neighbours, several cache lines of them.
 ROWS = 64
-#: Fewer rows or columns than this are left to NumPy, for they leave most of a block empty: three columns of 8 bits took
-#: four times as long.
-FEW = 8
+#: Fewer rows or columns than this of small elements are left to NumPy, for they leave most of a block empty: three
+#: columns of 8 bits took four times as long. (Of float32 NumPy takes as long, or twice.)
+FEW, SMALL_BYTES = 8, 2
 
 
 @kernel
@@ -44,7 +44,7 @@ def _transpose_all(x, out, lanes):
 
 def transpose(x: np.ndarray, out: np.ndarray) -> None:
     """out[n, c, p] = x[n, p, c]; both arrays are contiguous and have three axes."""
-    if min(x.shape[1:]) < FEW:
+    if x.itemsize <= SMALL_BYTES and min(x.shape[1:]) < FEW:
         out[...] = x.transpose(0, 2, 1)
         return
     bits = np.dtype(f"u{x.itemsize}")  # elements are only moved
