@@ -40,6 +40,8 @@ PROBLEMS: dict[str, tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
     "cropped": ((1, 2, 9, 12), (2, 2, 3, 3), {"padding": ((2, -1), (-3, 1))}),
     "filter": ((1, 1, 260, 300), (1, 1, 5, 3), {"padding": (2, 1)}),
     "filters, stride": ((2, 2, 250, 301), (4, 1, 5, 5), {"padding": ((4, 0), (1, 7)), "stride": (1, 2), "groups": 2}),
+    "filter, unequal sides": ((1, 1, 260, 300), (1, 1, 9, 9), {"padding": ((3, 5), (6, 2)), "stride": (1, 4)}),
+    "filter, one side": ((1, 1, 300, 300), (1, 1, 5, 5), {"padding": ((0, 3), (4, 0))}),
     "large window": ((1, 1, 300, 310), (1, 1, 19, 21), {"padding": (9, 10)}),
     "signal": ((2, 4, 30), (6, 2, 3), {"padding": 5, "groups": 2, "dilation": 3}),
     "long signal": ((1, 1, 100_000), (1, 1, 9), {"padding": ((8, 2),)}),

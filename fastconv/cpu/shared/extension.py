@@ -97,7 +97,9 @@ class Copy:
 
     def __init__(self, planes: int, boxes: Sequence[Box], dtype: np.dtype, boundary: Boundary | None) -> None:
         """From images into boxes if a boundary is given, else from boxes inside of images to their places."""
-        tables = [np.stack(some) for some in zip(*[_table(axes, boundary) for axes in boxes], strict=True)]
+        parts = [_table(axes, boundary) for axes in boxes]
+        most = max(len(columns) for *_, columns in parts)
+        tables = [np.stack(some) for some in zip(*[_filled(part, most) for part in parts], strict=True)]
         sizes = math.prod(axis.size for axis in boxes[0]), math.prod(axis.length for axis in boxes[0])
         apart = 0, planes  # from one box to the next
         if boundary is None:
@@ -148,6 +150,13 @@ def _table(axes: Box, boundary: Boundary | None) -> tuple[np.ndarray, np.ndarray
     positions = np.concatenate([np.arange(start, first), np.arange(last, stop)])
     sources = np.concatenate([places(kind, size, start, first), places(kind, size, last, stop)])
     return lines, run, np.stack([sources, positions - start], axis=1)
+
+
+def _filled(table: tuple[np.ndarray, ...], most: int) -> tuple[np.ndarray, ...]:
+    """A table with so many columns: one of the box is copied again and again."""
+    lines, run, columns = table
+    some = columns[:1] if len(columns) else run[None, :2]
+    return lines, run, np.concatenate([columns, np.repeat(some, most - len(columns), axis=0)])
 
 
 # -- convolutions --------------------------------------------------------------------------------------------
