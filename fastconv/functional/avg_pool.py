@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..specs.axes import is_last
+from ..specs.axes import NCHW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
 from .channels_last import as_images, as_volumes
@@ -24,7 +24,7 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = "NCHW",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -168,10 +168,10 @@ def sum_pool(
     algorithm: str,
     device: str | None,
     out: Any,
-    data_format: str = "",
+    data_format: str = NCHW,
 ) -> Any:
     """Average or Lp pooling along `axes` spatial axes; the arguments are those of `avg_pool2d` or `lp_pool2d`."""
-    if data_format not in ("", "NCHW") and is_last(data_format, axes):
+    if data_format is not NCHW and is_last(data_format, axes):
         x, kernel_size, stride, padding, dilation, volumes = as_volumes(x, kernel_size, stride, padding, dilation, out)
         made = sum_pool(op, 3, x, norm_type, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
                         divisor_override, algorithm, device, volumes)  # fmt: skip

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..specs.arguments import frozen_padding
 from ..specs.arrays import array
-from ..specs.axes import FORMATS, is_last
-from ..specs.conv import ConvSpec, conv_spec
+from ..specs.axes import NCDHW, NCHW, NCW, is_last
+from ..specs.conv import ConvSpec, check_mode, conv_spec
 from .crop import cropped
 from .device import backend
 
@@ -74,8 +74,8 @@ def corr2d(
     x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
     plain = type(bias) is int and not bias  # the default, which adds nothing
     dtypes, offset = ((x.dtype, kernel.dtype), None) if plain else _filter_operands(x.dtype, kernel.dtype, bias)
-    if type(padding) is not int:
-        padding = frozen_padding(padding)
+    if type(padding) is not int or type(padding_mode) is not str:
+        padding, padding_mode = frozen_padding(padding), check_mode(padding_mode)
     this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes, padding, padding_mode)
     if offset is not None:
         _check_bias(bias, this.spec)
@@ -116,7 +116,7 @@ def conv2d(
     padding_mode: str = "zeros",
     activation: str | None = None,
     precision: str = "float32",
-    data_format: str = "NCHW",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -230,7 +230,7 @@ def convolve(
 ) -> Any:
     """Convolve along `axes` spatial axes; the arguments are those of `conv2d`."""
     calls = backend(device, x)
-    last = data_format != FORMATS[axes][0] and is_last(data_format, axes)
+    last = data_format is not NCHW and is_last(data_format, axes)
     if type(padding) is not int:
         x, padding, _ = cropped(x, padding, axes, channels_last=last)
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
@@ -264,7 +264,7 @@ def conv1d(
     groups: int = 1,
     padding_mode: str = "zeros",
     activation: str | None = None,
-    data_format: str = "NCW",
+    data_format: str = NCW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -323,7 +323,7 @@ def conv3d(
     groups: int = 1,
     padding_mode: str = "zeros",
     activation: str | None = None,
-    data_format: str = "NCDHW",
+    data_format: str = NCDHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,

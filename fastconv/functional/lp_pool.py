@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..specs.axes import NCHW
 from .avg_pool import sum_pool
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
@@ -20,7 +21,7 @@ def lp_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = "NCHW",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..specs.arguments import flag
-from ..specs.axes import is_last
+from ..specs.axes import NCHW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
 from ..specs.unpool import check_places, unpool_spec
@@ -31,7 +31,7 @@ def max_pool2d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = "NCHW",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -247,10 +247,10 @@ def pick_pool(
     algorithm: str,
     device: str | None,
     out: Any,
-    data_format: str = "",
+    data_format: str = NCHW,
 ) -> Any:
     """Pick the largest or the smallest of each window, along so many spatial axes."""
-    if data_format not in ("", "NCHW") and is_last(data_format, axes):
+    if data_format is not NCHW and is_last(data_format, axes):
         x, kernel_size, stride, padding, dilation, volumes = as_volumes(x, kernel_size, stride, padding, dilation, out)
         made = pick_pool(op, 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
                          volumes)  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..specs.axes import NCHW
 from .max_pool import pick_pool
 
 __all__ = ["min_pool1d", "min_pool2d", "min_pool3d"]
@@ -18,7 +19,7 @@ def min_pool2d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = "NCHW",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,

@@ -30,12 +30,18 @@ FLAT = Depth()
 LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 #: Names of layouts with channels first and with channels last, by the number of spatial axes.
 FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+#: The names of those with channels first. Defaults are these very objects: a call tells them without `is_last`.
+NCW, NCHW, NCDHW = (first for first, _ in FORMATS.values())
 
 
 def is_last(data_format: object, axes: int) -> bool:
     """Whether a `data_format` has channels last; ValueError if it is none for so many spatial axes."""
-    if isinstance(data_format, str) and data_format in FORMATS[axes]:
-        return data_format == FORMATS[axes][1]
+    if isinstance(data_format, str):
+        first, last = FORMATS[axes]
+        if data_format == first:
+            return False
+        if data_format == last:
+            return True
     raise ValueError(f"data_format must be one of {', '.join(map(repr, FORMATS[axes]))}, got {shown(data_format)}")
 
 

@@ -267,7 +267,7 @@ def conv_spec(
         groups,
         None if activation is None else _activation(activation),
         precision if type(precision) is str and precision == "float32" else _precision(precision),
-        padding_mode if type(padding_mode) is str and padding_mode == "zeros" else _padding_mode(padding_mode),
+        padding_mode if type(padding_mode) is str and padding_mode == "zeros" else check_mode(padding_mode),
         channels_last,
         names,
     )
@@ -279,7 +279,8 @@ def _precision(value: object) -> str:
     raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(value)}")
 
 
-def _padding_mode(value: object) -> str:
+def check_mode(value: object) -> str:
+    """A `padding_mode` by name; ValueError if there is none."""
     named("padding_mode", value, TORCH)
     return str(value)
 
