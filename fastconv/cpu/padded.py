@@ -30,9 +30,9 @@ from .system.memory import buffer
 #: Most bytes of extended images at a time, unless one image has more: a part of a second-level cache and what a
 #: call of an algorithm needs to be worth starting.
 EXTENDED_BYTES = 1 << 20
-#: Bytes a second of images that are extended, and of larger ones that a second-level cache does not keep until they are
-#: read; and seconds for each line (512x512 and 1080x1920; 64 planes of 56x56; one core of an AMD EPYC 9005).
-EXTENDED_BANDWIDTH, STREAMED_BANDWIDTH, LINE_SECONDS = 50e9, 25e9, 6e-9
+#: Bytes a second of images that are extended, and of those of more than so many bytes, which caches do not keep until
+#: they are read; and seconds for each line (512x512 and 1080x1920; 64 planes of 56x56; one core of an AMD EPYC 9005).
+EXTENDED_BANDWIDTH, STREAMED_BANDWIDTH, STREAMED_BYTES, LINE_SECONDS = 50e9, 25e9, 4 << 20, 6e-9
 #: Seconds to extend strips of one size, to start their convolution and to put its outputs in place (same machine).
 STRIPS_SECONDS = 4e-6
 
@@ -234,7 +234,7 @@ def _has_cheap_rim(
 def _copied(spec: ConvSpec) -> float:
     """Estimated seconds to fill the input of a convolution from images."""
     each = math.prod(spec.kernel_shapes[0][1:]) * spec.x_dtype.itemsize
-    bandwidth = EXTENDED_BANDWIDTH if each <= EXTENDED_BYTES else STREAMED_BANDWIDTH
+    bandwidth = EXTENDED_BANDWIDTH if each <= STREAMED_BYTES else STREAMED_BANDWIDTH
     return spec.n * (each / bandwidth + each // (spec.w * spec.x_dtype.itemsize) * LINE_SECONDS)
 
 
