@@ -31,7 +31,7 @@ from .system.memory import buffer
 #: call of an algorithm needs to be worth starting.
 EXTENDED_BYTES = 1 << 20
 #: Bytes a second of images that are extended, and of those of more than so many bytes, which caches do not keep until
-#: they are read; and seconds for each line (512x512 and 1080x1920; 64 planes of 56x56; one core of an AMD EPYC 9005).
+#: they are read; and seconds for each line (512x512 and 1080x1920; 64 planes of 56x56; an AMD EPYC, 136 GFLOP/s).
 EXTENDED_BANDWIDTH, STREAMED_BANDWIDTH, STREAMED_BYTES, LINE_SECONDS = 50e9, 25e9, 4 << 20, 6e-9
 #: Seconds to extend strips of one size, to start their convolution and to put its outputs in place (same machine).
 STRIPS_SECONDS = 4e-6

@@ -5,10 +5,11 @@
     box[p, i, j] = x[p, source(top + i), source(left + j)]               p a plane; sources of `fastconv.specs.boundary`
 
 A table tells which line of the images each line of the box is, so a volume is an image whose lines are its planes'. In
-a line the positions inside are copied by vectors, and those outside are looked up. The loops also put a box into larger
-images. The adjoint, which a gradient needs, adds positions to what they stand for, line after line of a plane.
+a line the run of positions inside is copied by vectors, and other columns are looked up. The loops also put boxes into
+larger images. The adjoint, which a gradient needs, adds positions to what they stand for, line after line of a plane.
 
-Measured: 64 planes of 56x56, a pixel on all sides, in 16 us on one core (AMD EPYC 9005), where NumPy takes 45.
+Measured, float32, a pixel on all sides, one core (AMD EPYC, 136 GFLOP/s): 1080x1920 in 0.15 ms, 64 planes of 56x56 in
+37 us (some 10 ns a line), two strips of 3x1922 in 1.6 us and of 1080x3 in 8 us.
 """
 
 from __future__ import annotations

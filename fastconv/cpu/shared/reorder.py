@@ -6,8 +6,8 @@
 
 A task transposes some rows by blocks of a vector's lanes each way, so that it writes whole cache lines.
 
-Measured: 56x56 pixels of 64 channels, float32, in 20 us and of 256 channels in 91 us, one core (AMD EPYC 9005); NumPy's
-copies take 112 us and 1.2 ms.
+Measured: 56x56 pixels of 64 channels, float32, in 20 us and of 256 channels in 91 us, one core (AMD EPYC, 136 GFLOP/s);
+NumPy's copies take 112 us and 1.2 ms.
 """
 
 from __future__ import annotations
