@@ -32,6 +32,7 @@ def conv2d_input(
     dilation: Any = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -46,7 +47,7 @@ def conv2d_input(
         The kernels.
     grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
         Gradient with respect to the layer's output.
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, padding_mode
         As in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv2d_input")``, which are the algorithms of `conv_transpose2d`.
@@ -74,8 +75,15 @@ def conv2d_input(
     >>> from fastconv import grad
     >>> grad.conv2d_input((1, 1, 3), [[[[1.0, -1.0]]]], [[[1.0, 1.0]]])
     array([[[ 1.,  0., -1.]]])
+
+    What comes to padding goes to the pixels that it repeats:
+
+    >>> signal = [[[1.0, 1.0, 1.0, 1.0]]]
+    >>> grad.conv2d_input((1, 1, 3), [[[[1.0, 2.0]]]], signal, padding=(0, 1), padding_mode="replicate")
+    array([[[4., 3., 5.]]])
     """
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options["padding_mode"] = padding_mode
     calls = backend(device, grad_output, "grad_output")
     weight, grad_output = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
     size, options["padding"], cut = cropped_shape(shape("input_size", input_size), padding, 2)
@@ -97,6 +105,7 @@ def conv2d_weight(
     dilation: Any = 1,
     groups: int = 1,
     *,
+    padding_mode: str = "zeros",
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -111,7 +120,7 @@ def conv2d_weight(
         Shape of the weight, (C_out, C / groups, KH, KW).
     grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
         Gradient with respect to the layer's output.
-    stride, padding, dilation, groups
+    stride, padding, dilation, groups, padding_mode
         As in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv2d_weight")``.
@@ -144,6 +153,7 @@ def conv2d_weight(
     calls = backend(device, input, "input")
     input, padding, _ = cropped(input, padding, 2, "input")
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options["padding_mode"] = padding_mode
     input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
     size, dtypes = shape("weight_size", weight_size), (input.dtype, grad_output.dtype)
     spec = conv_spec(input.shape, size, dtypes, **options, names="input, weight_size")

@@ -33,6 +33,8 @@ ROUNDINGS = 2**15
 POOL_ROUNDINGS = 64
 FLOATS, INTEGERS = ("float32", "float32", "float64", "float16"), ("int8", "uint8", "int32", "int64", "bool")
 SPECIALS = ("none", "none", "nan", "inf", "pixel", "block", "speckle", "channel", "huge", "tiny", "zeros", "sparse")
+#: NumPy's names of padding modes.
+MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 LAYOUTS = ("C", "C", "F", "strided", "reversed", "swapped", "read-only")
 
 #: What was tried: of each kind, how often.
@@ -175,7 +177,9 @@ def convolution(rng: np.random.Generator, counts: Counts) -> None:
     taps = tuple(int(rng.integers(1, (20 if large else 6) if axes < 3 else 4)) for _ in range(axes))
     size = tuple(int(rng.integers(1, (60 if large else 20) if axes < 3 else 9)) for _ in range(axes))
     stride, dilation = (tuple(int(rng.choice([1, 1, 1, 2, 3])) for _ in range(axes)) for _ in "sd")
-    padding = tuple(int(rng.integers(0, k + 1)) for k in taps)
+    padding, mode = tuple(int(rng.integers(0, k + 1)) for k in taps), str(rng.choice(list(MODES)))
+    if mode != "zeros":
+        padding = tuple(min(pad, s - (mode == "reflect")) for pad, s in zip(padding, size, strict=True))
     if large:
         channels = [groups, groups]
     if any(s + 2 * p < (k - 1) * d + 1 for s, p, k, d in zip(size, padding, taps, dilation, strict=True)):
@@ -187,17 +191,20 @@ def convolution(rng: np.random.Generator, counts: Counts) -> None:
     bias = values(rng, (channels[1],), dtype, "none") if rng.random() < 0.4 else None
     relu = "relu" if rng.random() < 0.2 else None
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    seen = np.pad(x, ((0, 0), (0, 0), *((pad, pad) for pad in padding)), MODES[mode])
+    geometry = stride, (0,) * axes, dilation, groups
     op = f"conv{axes}d"
     algorithm = str(rng.choice(["auto", *fastconv.algorithms(op)]))
     with np.errstate(all="ignore"):
-        right = correlated(wide(x), wide(weight), *options.values())
+        right = correlated(wide(seen), wide(weight), *geometry)
         most = np.broadcast_to(np.abs(wide(weight)).max(tuple(range(1, axes + 2)), keepdims=True), weight.shape)
-        scale = correlated(np.abs(wide(x)), most, *options.values())
+        scale = correlated(np.abs(wide(seen)), most, *geometry)
         if bias is not None:
             shift = wide(bias).reshape(-1, *(1,) * axes)
             right, scale = right + shift, scale + np.abs(shift)
         right = reference.wrapped(right, reference.conv_dtype(x, weight)) if x.dtype.kind != "f" else right
         right = np.where(right < 0, 0, right) if relu else right
+    options["padding_mode"] = mode
     single = len(x) == 1 and rng.random() < 0.2
     given = x[0] if single else x
     try:
@@ -215,7 +222,7 @@ def convolution(rng: np.random.Generator, counts: Counts) -> None:
             return
         raise
     for pair in (("operation", op), ("algorithm", f"{op} {algorithm}"), ("dtype", dtype), ("special", special),
-                 ("layout", layout), ("form", form)):  # fmt: skip
+                 ("layout", layout), ("form", form), ("padding", mode)):  # fmt: skip
         counts[pair] += 1
     check(result[None] if single else result, right, scale, ROUNDINGS, kind)
 
@@ -264,17 +271,18 @@ def weight_gradient(rng: np.random.Generator, counts: Counts) -> None:
     c_in, c_out = (groups * int(rng.integers(1, 9)) for _ in "io")
     taps, size = (tuple(int(rng.integers(low, high)) for _ in "hw") for low, high in ((1, 5), (5, 16)))
     stride = tuple(int(rng.choice([1, 1, 2])) for _ in "hw")
-    padding = tuple(int(rng.integers(0, k)) for k in taps)
+    padding, mode = tuple(int(rng.integers(0, k)) for k in taps), str(rng.choice(list(MODES)))
     dtype, algorithm = str(rng.choice(FLOATS[:3])), str(rng.choice(["auto", *fastconv.algorithms("conv2d_weight")]))
     x = values(rng, (int(rng.integers(1, 4)), c_in, *size), dtype, "none")
     weight = np.zeros((c_out, c_in // groups, *taps))
     options = {"stride": stride, "padding": padding, "groups": groups}
     out_shape = fastconv.output_shape(x.shape, taps, stride=stride, padding=padding, channels=c_out)
     signal = values(rng, out_shape, dtype, "none")
-    _, right = reference.conv2d_gradients(wide(x), weight.shape, weight, wide(signal), **options)
-    _, scale = reference.conv2d_gradients(np.abs(wide(x)), weight.shape, weight, np.abs(wide(signal)), **options)
+    seen, inner = np.pad(x, ((0, 0), (0, 0), *((pad, pad) for pad in padding)), MODES[mode]), {**options, "padding": 0}
+    _, right = reference.conv2d_gradients(wide(seen), weight.shape, weight, wide(signal), **inner)
+    _, scale = reference.conv2d_gradients(np.abs(wide(seen)), weight.shape, weight, np.abs(wide(signal)), **inner)
     try:
-        result = grad.conv2d_weight(x, weight.shape, signal, **options, algorithm=algorithm)
+        result = grad.conv2d_weight(x, weight.shape, signal, **options, padding_mode=mode, algorithm=algorithm)
     except ValueError as error:
         if "cannot do this" in str(error) and algorithm != "auto":
             return
@@ -380,11 +388,13 @@ def invalid(rng: np.random.Generator, counts: Counts) -> None:
     x, weight = np.ones((1, 2, 8, 8), np.float32), np.ones((2, 2, 3, 3), np.float32)
     calls: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         "conv2d": (fastconv.conv2d, {"x": x, "weight": weight, "bias": np.ones(2), "stride": 1, "padding": 0,
-                                     "dilation": 1, "groups": 1, "activation": None, "algorithm": "auto", "out": None}),
+                                     "dilation": 1, "groups": 1, "padding_mode": "reflect", "activation": None,
+                                     "algorithm": "auto", "out": None}),
         "conv_transpose2d": (fastconv.conv_transpose2d, {"x": x, "weight": weight, "stride": 1, "padding": 0,
                                                          "output_padding": 0, "groups": 1, "dilation": 1}),
         "max_pool2d": (fastconv.max_pool2d, {"x": x, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1}),
-        "corr2d": (fastconv.corr2d, {"x": x[0, 0], "kernel": weight[0, 0]}),
+        "corr2d": (fastconv.corr2d, {"x": x[0, 0], "kernel": weight[0, 0], "padding": 1,
+                                     "padding_mode": "circular"}),
     }  # fmt: skip
     name = str(rng.choice(list(calls)))
     function, arguments = calls[name]

@@ -17,6 +17,7 @@ from ..specs.pool import PoolSpec
 from ..specs.unfold import columns_shape
 from ..specs.unpool import UnpoolSpec
 from . import planner
+from .channels_last import unfold_last
 from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe
 from .system.threads import mask_threads, num_threads, set_num_threads
@@ -107,7 +108,9 @@ def unfold(spec: ConvSpec, x: np.ndarray, out: Any) -> np.ndarray:
     """The windows of images as columns."""
     columns = columns_shape(spec)
     result = result_array(columns, spec.dtype, out, (x,), spec)
-    if result.size:
+    if result.size and spec.channels_last:
+        unfold_last(spec, x, result)
+    elif result.size:
         images = kernel_ready(x, spec.dtype).reshape(spec.kernel_shapes[0])
         algorithm = planner.choose(spec, "auto", op="unfold2d").algorithm
         algorithm.run(spec, images, result.reshape(spec.n, *columns[-2:]))

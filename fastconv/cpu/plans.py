@@ -69,7 +69,7 @@ class CpuPlan(Plan):
     @property
     def scratch_bytes(self) -> int:
         """Memory a call needs beside input and output, in bytes."""
-        return conversion_bytes(self.problem) + self._module.scratch(self.problem)
+        return conversion_bytes(self.problem) + self._recipe.scratch(self._module)
 
     def _given(self) -> tuple[np.ndarray, np.ndarray | None]:
         return self._weight, self._bias
@@ -104,7 +104,7 @@ def fastest(spec: ConvSpec | TransposeSpec, weight: np.ndarray, bias: np.ndarray
         return remembered
     for algorithm in planner.table(operation(spec)):
         if name(algorithm) in costs:
-            for part in trait(algorithm, "parts")(spec):
+            for part in trait(algorithm, "parts")(spec.extended):
                 fastest(part, random_array(part.weight_shape, part.dtype), None)
     least = min(costs.values())
     if not math.prod(spec.output_shape):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..planner import remember
 from ..planner.choose import Choice, check_name, name
 from ..planner.contract import Algorithm, trait
 from ..specs.arrays import (
@@ -23,8 +24,13 @@ from ..specs.conv import ConvSpec, filter_spec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec
 from . import CONV2D, planner
+from .channels_last import ChannelsLast
+from .padded import PaddedConv, PaddedTranspose
+from .shared.extension import check_padded, padded
+from .shared.reorder import channels_first
 from .system.memory import for_one_call
 from .system.plain import PLAIN
+from .system.threads import num_threads
 
 #: Operations below which `row` makes exact sums: it is compiled once for all shapes, others take seconds for each.
 ROW_FLOPS = 100_000
@@ -77,7 +83,7 @@ class _Recipe:
         else:
             result = allocate(spec.output_shape, spec.out_dtype, of=spec)
         target = result if self._same else computed_array(result, self._computed)
-        images = kernel_ready(x, spec.x_dtype)
+        images = channels_first(x, spec.x_dtype, spec.axes)
         if self._as_given:
             return images, target, result
         return images.reshape(self._seen), target.reshape(self._written), result
@@ -95,6 +101,10 @@ class ConvRecipe(_Recipe):
         self._no_bias = np.zeros(spec.c_out, spec.acc_dtype)
         self._special, self._for_one_call = choice.special is not None, for_one_call
         self._prepare = choice.prepare if self._special else choice.algorithm.prepare  # one call less for most
+
+    def scratch(self, module: Algorithm) -> int:
+        """Bytes that a call takes beside input and output, if this algorithm runs."""
+        return module.scratch(self.spec)
 
     def pack(self, weight: np.ndarray, bias: np.ndarray | None) -> Operands:
         """Weight and bias as `run` takes them."""
@@ -158,12 +168,36 @@ def recipe(spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_ca
 def _recipe(
     spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, names: tuple[str, ...] | None, for_one_call: bool,
     *choice: int,
-) -> ConvRecipe | PoolRecipe:  # fmt: skip
+) -> ConvRecipe | PoolRecipe | PaddedConv | PaddedTranspose | ChannelsLast:  # fmt: skip
     """Make a recipe; `choice` is what the planner's choice depends on beside the other arguments."""
     check_precision(spec)
+    if not isinstance(spec, PoolSpec) and spec.extended is not spec:
+        return _composed(spec, algorithm, names, for_one_call)
     chosen = planner.choose(spec, algorithm, names=names, for_one_call=for_one_call)
     check_memory(chosen.algorithm.scratch(spec), f"the scratch of {name(chosen.algorithm)!r}", spec)
     return PoolRecipe(spec, chosen.algorithm) if isinstance(spec, PoolSpec) else ConvRecipe(spec, chosen, for_one_call)
+
+
+def _composed(
+    spec: ConvSpec | TransposeSpec, algorithm: str, names: tuple[str, ...] | None, for_one_call: bool
+) -> PaddedConv | PaddedTranspose | ChannelsLast:
+    """The recipe of a convolution whose padding is not zeros or whose channels are last, or of the gradient for the
+    input of one."""
+
+    def make(part: ConvSpec | TransposeSpec, label: str) -> Any:
+        return _recipe(part, label, names, for_one_call, *planner.state())
+
+    if isinstance(spec, TransposeSpec):
+        check_padded(spec.convolution, spec.n)
+        return PaddedTranspose(spec, algorithm, make)
+    if algorithm == "auto":
+        measured = remember.recall(spec, num_threads())
+        if measured is not None and measured in (names or planner.candidates(spec)):
+            algorithm = measured
+    if spec.channels_last:
+        return ChannelsLast(spec, algorithm, make)
+    check_padded(spec, 1)
+    return PaddedConv(spec, algorithm, planner, names, for_one_call, make)
 
 
 def filter_recipe(
@@ -171,10 +205,11 @@ def filter_recipe(
     weight_shape: tuple[int, ...],
     dtypes: tuple[np.dtype, ...],
     padding: Any = 0,
+    padding_mode: Any = "zeros",
     exact: bool = False,
 ) -> Any:
     """The recipe for an image filter, checked by `filter_spec`; with `exact`, of an algorithm in `EXACT`."""
-    return _filter_recipe(x_shape, weight_shape, dtypes, padding, exact, *planner.state())
+    return _filter_recipe(x_shape, weight_shape, dtypes, padding, padding_mode, exact, *planner.state())
 
 
 @lru_cache(maxsize=4096)
@@ -183,10 +218,11 @@ def _filter_recipe(
     weight_shape: tuple[int, ...],
     dtypes: tuple[np.dtype, ...],
     padding: Any,
+    padding_mode: Any,
     exact: bool,
     *choice: int,
-) -> ConvRecipe | PoolRecipe:
-    spec = filter_spec(x_shape, weight_shape, dtypes, padding)
+) -> Any:
+    spec = filter_spec(x_shape, weight_shape, dtypes, padding, padding_mode)
     algorithm = "row" if exact and spec.flops < ROW_FLOPS else "auto"
     return _recipe(spec, algorithm, EXACT if exact else FILTERS, True, *choice)  # kernels are packed each time
 
@@ -197,12 +233,15 @@ def _filter_recipe(
 class WeightRecipe:
     """A convolution and the algorithm of the gradient for its weight: all of a call but the arrays."""
 
-    __slots__ = ("_module", "_seen", "_small", "_spec", "_written")
+    __slots__ = ("_computed", "_module", "_seen", "_small", "_spec", "_written")
 
     def __init__(self, spec: ConvSpec, algorithm: str) -> None:
-        self._spec, (self._seen, _, self._written) = spec, spec.kernel_shapes
+        self._spec, self._computed = spec, spec.extended
+        self._seen, _, self._written = spec.kernel_shapes
         self._module = planner.choose(spec, algorithm, op="conv2d_weight").algorithm
         self._small = is_small(spec.weight_shape, spec.out_dtype)
+        if self._computed is not spec:
+            check_padded(spec, spec.n)
 
     def run(self, x: np.ndarray, grad: np.ndarray, out: Any) -> np.ndarray:
         """The gradient; `grad` is the one for the output."""
@@ -212,10 +251,12 @@ class WeightRecipe:
         else:
             result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad), spec)
         target = computed_array(result, spec.acc_dtype)
-        images, signals = kernel_ready(x, spec.x_dtype), kernel_ready(grad, spec.acc_dtype)
+        computed = self._computed
+        images = kernel_ready(x, spec.x_dtype) if computed is spec else padded(spec, x)
+        signals = kernel_ready(grad, spec.acc_dtype)
         if not spec.batched:
-            images, signals = images.reshape(self._seen), signals.reshape(self._written)
-        self._module.run(spec, images, signals, target)
+            images, signals = images.reshape(computed.kernel_shapes[0]), signals.reshape(self._written)
+        self._module.run(computed, images, signals, target)
         hand_over(target, result)
         return result
 

@@ -25,7 +25,7 @@ from . import planner
 from .algorithms.gradient_gather import like
 from .driver import Given, Job, Wanted, run
 from .machine import this_machine
-from .operands import Operand, check_together, operand
+from .operands import Operand, check_layout, check_together, operand
 from .plans import DevicePlan
 from .system import host_slices
 from .system.streams import Buffer, Stream, Tensor, dense
@@ -54,9 +54,12 @@ class Filter(NamedTuple):
     spec: ConvSpec
 
 
-def filter_recipe(x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...]) -> Filter:
+def filter_recipe(
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: tuple[np.dtype, ...], padding: Any = 0,
+    padding_mode: Any = "zeros",
+) -> Filter:  # fmt: skip
     """Check an image filter."""
-    return Filter(filter_spec(x_shape, weight_shape, dtypes))
+    return Filter(filter_spec(x_shape, weight_shape, dtypes, padding, padding_mode))
 
 
 def filtered(this: Filter, x: Operand, kernel: Operand, bias: np.ndarray | None) -> Any:
@@ -82,6 +85,7 @@ def input_gradient(spec: TransposeSpec, weight: Operand, grad: Operand, algorith
 def weight_gradient(spec: ConvSpec, x: Operand, grad: Operand, algorithm: str, out: Any) -> Any:
     """The gradient of a convolution for its weight; `grad` is the gradient for its output."""
     check_together(grad, "grad_output", x, "input")
+    check_layout(spec)
     chosen = planner.choose(spec, algorithm, op="conv2d_weight").algorithm
     if isinstance(x, np.ndarray):
         return _weight_in_slices(spec, chosen, x, grad, out)  # type: ignore[arg-type]
@@ -183,6 +187,7 @@ def unpool(spec: UnpoolSpec, x: Operand, places: Operand, out: Any) -> Any:
 
 def unfold(spec: ConvSpec, x: Operand, out: Any) -> Any:
     """The windows of images as columns."""
+    check_layout(spec)
     columns = columns_shape(spec)
     inputs = [Given(x, (None, spec.c_in, spec.h, spec.w), spec.dtype)]
     wanted = Wanted(columns, (1, None, *columns[-2:]), spec.dtype)

@@ -15,7 +15,7 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import converts
 from . import planner
 from .driver import Given, Job, Wanted, run
-from .operands import Operand, operand
+from .operands import Operand, check_layout, operand
 from .shared.convert import converted
 from .system import arrays
 from .system.arrays import Array
@@ -41,6 +41,7 @@ class DevicePlan(Plan):
         wait: bool = True,
     ) -> None:  # fmt: skip
         super().__init__(problem)
+        check_layout(problem)
         self._module = planner.choose(problem, algorithm).algorithm
         self._weight, self._bias_given = weight, bias
         self._ready: dict[int, tuple[Any, Buffer]] = {}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..specs.axes import NCHW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
+from .channels_last import as_images, as_volumes
 from .crop import cropped
-from .device import backend
+from .device import Recorder, backend
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d"]
 
@@ -22,6 +24,7 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -30,7 +33,7 @@ def avg_pool2d(
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, dilation, ceil_mode, algorithm, device, out
+    x, kernel_size, stride, padding, dilation, ceil_mode, data_format, algorithm, device, out
         As in `max_pool2d`, but the padding is of zeros.
     count_include_pad : bool
         Whether zeros of the padding count as elements of the window.
@@ -59,7 +62,8 @@ def avg_pool2d(
            [5., 6.]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return sum_pool("avg", 2, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+    return sum_pool("avg", 2, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out,
+                    data_format)  # fmt: skip
 
 
 def avg_pool1d(
@@ -164,8 +168,14 @@ def sum_pool(
     algorithm: str,
     device: str | None,
     out: Any,
+    data_format: str = NCHW,
 ) -> Any:
     """Average or Lp pooling along `axes` spatial axes; the arguments are those of `avg_pool2d` or `lp_pool2d`."""
+    if data_format is not NCHW and is_last(data_format, axes):
+        x, kernel_size, stride, padding, dilation, volumes = as_volumes(x, kernel_size, stride, padding, dilation, out)
+        made = sum_pool(op, 3, x, norm_type, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
+                        divisor_override, algorithm, device, volumes)  # fmt: skip
+        return made if isinstance(device, Recorder) else as_images(made, out)
     calls = backend(device, x)
     if type(padding) is not int:
         x, padding, _ = cropped(x, padding, axes)

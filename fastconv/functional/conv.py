@@ -11,31 +11,41 @@ from typing import Any
 
 import numpy as np
 
+from ..specs.arguments import frozen_padding
 from ..specs.arrays import array
-from ..specs.conv import ConvSpec, conv_spec
+from ..specs.axes import NCDHW, NCHW, NCW, is_last
+from ..specs.conv import ConvSpec, check_mode, conv_spec
 from .crop import cropped
 from .device import backend
 
 __all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
 
 
-def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> Any:
-    """Valid 2-D cross-correlation of one image with one kernel, plus a scalar.
+def corr2d(
+    x: Any,
+    kernel: Any,
+    bias: Any = 0,
+    *,
+    padding: Any = 0,
+    padding_mode: str = "zeros",
+    device: str | None = None,
+) -> Any:
+    """2-D cross-correlation of one image with one kernel, plus a scalar; without padding, where the kernel fits.
 
     Parameters
     ----------
     x : array_like, shape (H, W)
         The image.
     kernel : array_like, shape (KH, KW)
-        The kernel, no larger than the image.
+        The kernel, no larger than the padded image.
     bias : scalar
         Added to every element. As in NumPy, a Python int does not change the dtype, and a float only changes integers.
-    device : {"cpu", "cuda"}, optional
-        As in `conv2d`.
+    padding, padding_mode, device
+        As in `conv2d`; no side of the padding may be negative.
 
     Returns
     -------
-    ndarray, shape (H - KH + 1, W - KW + 1)
+    ndarray, shape (H + padding - KH + 1, W + padding - KW + 1), with the padding of both sides
         dtype as in `conv2d`.
 
     Raises
@@ -57,12 +67,16 @@ def corr2d(x: Any, kernel: Any, bias: Any = 0, *, device: str | None = None) -> 
     >>> fastconv.corr2d(np.arange(9).reshape(3, 3), [[0, 1], [2, 3]])
     array([[19, 25],
            [37, 43]])
+    >>> fastconv.corr2d([[1, 2, 4]], [[1, 1, 1]], padding=(0, 1), padding_mode="replicate")
+    array([[ 4,  7, 10]])
     """
     calls = backend(device, x)
     x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
     plain = type(bias) is int and not bias  # the default, which adds nothing
     dtypes, offset = ((x.dtype, kernel.dtype), None) if plain else _filter_operands(x.dtype, kernel.dtype, bias)
-    this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes)
+    if type(padding) is not int or type(padding_mode) is not str:
+        padding, padding_mode = frozen_padding(padding), check_mode(padding_mode)
+    this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes, padding, padding_mode)
     if offset is not None:
         _check_bias(bias, this.spec)
     return calls.filtered(this, x, kernel, offset)
@@ -99,8 +113,10 @@ def conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     precision: str = "float32",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -118,13 +134,20 @@ def conv2d(
     stride, dilation : int or (int, int)
         Step of the window and spacing of its taps, vertical first.
     padding : int, (int, int), ((int, int), (int, int)), "valid", "same" or "same_lower"
-        Zeros around the input: on all sides; (vertical, horizontal); ((top, bottom), (left, right)); none; or as
+        Padding around the input: on all sides; (vertical, horizontal); ((top, bottom), (left, right)); none; or as
         many as make the output ``ceil(size / stride)``, the odd one at the end ("same") or start ("same_lower"). In
         pairs a side may be negative: so many pixels are cut off there, as in JAX.
+    padding_mode : {"zeros", "reflect", "replicate", "circular"}
+        The padding's values, by PyTorch's names: zeros; the image mirrored at its outermost pixels, which are not
+        repeated; the outermost pixels; or the image again. The padding may be at most the size less one of an axis
+        that is reflected, and the size of a circular one. On a GPU zeros only.
     groups : int
         The channels are split into this many independent convolutions.
     activation : {"relu"}, optional
         Applied to the result while it is still in registers: "relu" replaces negative values by zero (a NaN stays).
+    data_format : {"NCHW", "NHWC"}
+        The layout of input and output. Channels may be last, as images come, on the CPU; then the shapes are
+        (N, H, W, C) or (H, W, C), and those of the kernels as always.
     algorithm : str
         "auto" or one of `algorithms`.
     precision : {"float32", "tf32", "tf32x3"}
@@ -180,9 +203,13 @@ def conv2d(
     >>> fastconv.conv2d(x, weight)
     array([[[ 56.,  72.],
             [104., 120.]]])
+    >>> fastconv.conv2d([[[1.0, 2.0, 3.0]]], [[[[1.0, 0.0, 0.0]]]], padding=(0, 1), padding_mode="circular")
+    array([[[3., 1., 2.]]])
+    >>> fastconv.conv2d(np.ones((1, 4, 5, 3)), np.ones((2, 3, 3, 3)), data_format="NHWC").shape
+    (1, 2, 3, 2)
     """
-    options = stride, padding, dilation, groups, activation, precision, algorithm, device, out
-    return convolve(2, x, weight, bias, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, precision, data_format, algorithm, device
+    return convolve(2, x, weight, bias, *options, out)
 
 
 def convolve(
@@ -194,16 +221,19 @@ def convolve(
     padding: Any,
     dilation: Any,
     groups: int,
+    padding_mode: str,
     activation: str | None,
     precision: str,
+    data_format: str,
     algorithm: str,
     device: str | None,
     out: Any,
 ) -> Any:
     """Convolve along `axes` spatial axes; the arguments are those of `conv2d`."""
     calls = backend(device, x)
+    last = data_format is not NCHW and is_last(data_format, axes)
     if type(padding) is not int:
-        x, padding, _ = cropped(x, padding, axes)
+        x, padding, _ = cropped(x, padding, axes, channels_last=last)
     x, weight = calls.operand("x", x), calls.operand("weight", weight)
     bias = None if bias is None else calls.operand("bias", bias)
     spec = conv_spec(
@@ -218,6 +248,8 @@ def convolve(
         groups=groups,
         activation=activation,
         precision=precision,
+        padding_mode=padding_mode,
+        channels_last=last,
     )
     return calls.conv(spec, x, weight, bias, algorithm, out)
 
@@ -231,7 +263,9 @@ def conv1d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
+    data_format: str = NCW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -244,12 +278,14 @@ def conv1d(
         The input. Any strides and byte order; it is never changed.
     weight : array_like, shape (C_out, C / groups, KW)
         The kernels.
-    bias, groups, activation, device, out
+    bias, groups, padding_mode, activation, device, out
         As in `conv2d`.
     stride, dilation : int
         Step of the window and spacing of its taps.
     padding : int, ((int, int),), "valid", "same" or "same_lower"
-        Zeros around the input, as in `conv2d`.
+        Padding of the input, as in `conv2d`.
+    data_format : {"NCW", "NWC"}
+        The layout of input and output, as in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv1d")``.
 
@@ -273,8 +309,8 @@ def conv1d(
     >>> fastconv.conv1d([[1.0, 2.0, 4.0, 8.0]], [[[-1.0, 1.0]]])
     array([[1., 2., 4.]])
     """
-    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
-    return convolve(1, x, weight, bias, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device
+    return convolve(1, x, weight, bias, *options, out)
 
 
 def conv3d(
@@ -286,7 +322,9 @@ def conv3d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
+    data_format: str = NCDHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -299,12 +337,14 @@ def conv3d(
         The input. Any strides and byte order; it is never changed.
     weight : array_like, shape (C_out, C / groups, KD, KH, KW)
         The kernels.
-    bias, groups, activation, device, out
+    bias, groups, padding_mode, activation, device, out
         As in `conv2d`.
     stride, dilation : int or (int, int, int)
         Step of the window and spacing of its taps.
     padding : int, (int, int, int), three pairs, "valid", "same" or "same_lower"
-        Zeros around the input, as in `conv2d`.
+        Padding of the input, as in `conv2d`.
+    data_format : {"NCDHW", "NDHWC"}
+        The layout of input and output, as in `conv2d`.
     algorithm : str
         "auto" or one of ``algorithms("conv3d")``.
 
@@ -331,5 +371,5 @@ def conv3d(
     >>> fastconv.conv3d(x, np.ones((1, 1, 2, 2, 1)))
     array([[[[12., 16.]]]])
     """
-    options = stride, padding, dilation, groups, activation, "float32", algorithm, device, out
-    return convolve(3, x, weight, bias, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device
+    return convolve(3, x, weight, bias, *options, out)

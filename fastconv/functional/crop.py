@@ -18,10 +18,11 @@ class Cut(NamedTuple):
     """That of the input."""
     parts: tuple[slice, ...]
     """Which pixels are left of each spatial axis."""
+    channels_last: bool = False
 
     def of(self, x: Any) -> Any:
         """A view of what is left of an array."""
-        return x[(..., *self.parts)]
+        return x[(..., *self.parts, *[slice(None)] * self.channels_last)]
 
     def places(self, indices: np.ndarray) -> np.ndarray:
         """Flat places in what is left as those in the whole plane or volume."""
@@ -39,18 +40,24 @@ class Cut(NamedTuple):
         return whole
 
 
-def cropped_shape(shape: Sizes, padding: Any, axes: int) -> tuple[Sizes, Any, Cut | None]:
+def cropped_shape(
+    shape: Sizes, padding: Any, axes: int, channels_last: bool = False
+) -> tuple[Sizes, Any, Cut | None]:
     """The shape that negative padding leaves, the padding of the other sides, and the cut, if any side is negative."""
-    padding, parts = crop(padding, shape[-axes:], axes)
+    end = len(shape) - channels_last
+    padding, parts = crop(padding, shape[max(0, end - axes) : end], axes)
     if not parts:
         return shape, padding, None
-    return (*shape[:-axes], *[part.stop - part.start for part in parts]), padding, Cut(shape, parts)
+    left = [part.stop - part.start for part in parts]
+    return (*shape[: end - axes], *left, *shape[end:]), padding, Cut(shape, parts, channels_last)
 
 
-def cropped(x: Any, padding: Any, axes: int, name: str = "x") -> tuple[Any, Any, Cut | None]:
+def cropped(
+    x: Any, padding: Any, axes: int, name: str = "x", channels_last: bool = False
+) -> tuple[Any, Any, Cut | None]:
     """The part that negative padding leaves of an array, the argument `name`, and the rest as `cropped_shape`."""
     if not crops(padding):
         return x, padding, None
     given = x if hasattr(x, "shape") else array(name, x)  # arrays on a GPU are cut by their own library
-    _, padding, cut = cropped_shape(tuple(given.shape), padding, axes)
+    _, padding, cut = cropped_shape(tuple(given.shape), padding, axes, channels_last)
     return (cut.of(given) if cut else x), padding, cut

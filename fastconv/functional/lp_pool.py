@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..specs.axes import NCHW
 from .avg_pool import sum_pool
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
@@ -20,6 +21,7 @@ def lp_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -28,7 +30,8 @@ def lp_pool2d(
 
     Parameters
     ----------
-    x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
+    x, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    data_format, algorithm, device, out
         As in `avg_pool2d`, of whose result for ``|x| ** p`` this is the p-th root after multiplying by the window's
         ``KH * KW`` elements. Where the divisor is that number, as it is by default in every window that `ceil_mode`
         does not let hang over the end, this is the sum.
@@ -64,7 +67,8 @@ def lp_pool2d(
     array([[4.]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return sum_pool("lp", 2, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)
+    return sum_pool("lp", 2, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out,
+                    data_format)  # fmt: skip
 
 
 def lp_pool1d(

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..specs.arguments import flag
+from ..specs.axes import NCHW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
 from ..specs.unpool import check_places, unpool_spec
+from .channels_last import as_images, as_volumes, pixels
 from .crop import cropped
-from .device import backend
+from .device import Recorder, backend
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
 
@@ -29,6 +31,7 @@ def max_pool2d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -52,6 +55,8 @@ def max_pool2d(
         Keep a last window that reaches beyond the end.
     return_indices : bool
         Return the pair (values, indices); an index (int64) counts the elements of the H * W plane.
+    data_format : {"NCHW", "NHWC"}
+        The layout of input and output; with channels last their shapes are (N, H, W, C) or (H, W, C).
     algorithm, device, out
         As in `conv2d`.
 
@@ -77,7 +82,7 @@ def max_pool2d(
            [7, 8]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("max", 2, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("max", 2, x, *window, return_indices, algorithm, device, out, data_format)
 
 
 def max_pool1d(
@@ -242,8 +247,18 @@ def pick_pool(
     algorithm: str,
     device: str | None,
     out: Any,
+    data_format: str = NCHW,
 ) -> Any:
     """Pick the largest or the smallest of each window, along so many spatial axes."""
+    if data_format is not NCHW and is_last(data_format, axes):
+        x, kernel_size, stride, padding, dilation, volumes = as_volumes(x, kernel_size, stride, padding, dilation, out)
+        made = pick_pool(op, 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                         volumes)  # fmt: skip
+        if isinstance(device, Recorder):
+            return made
+        if not return_indices:
+            return as_images(made, out)
+        return as_images(made[0], out), pixels(made[1], x.shape[-1])
     calls = backend(device, x)
     cut = None
     if type(padding) is not int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..specs.axes import NCHW
 from .max_pool import pick_pool
 
 __all__ = ["min_pool1d", "min_pool2d", "min_pool3d"]
@@ -18,6 +19,7 @@ def min_pool2d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -26,7 +28,7 @@ def min_pool2d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation, ceil_mode, return_indices, algorithm, device, out
+    x, kernel_size, stride, dilation, ceil_mode, return_indices, data_format, algorithm, device, out
         As in `max_pool2d`.
     padding
         The forms of `max_pool2d`, with infinity.
@@ -56,7 +58,7 @@ def min_pool2d(
            [3, 4]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("min", 2, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("min", 2, x, *window, return_indices, algorithm, device, out, data_format)
 
 
 def min_pool1d(

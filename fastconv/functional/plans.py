@@ -10,6 +10,7 @@ import numpy as np
 from ..planner.plan import Plan
 from ..specs.arguments import flag, shape
 from ..specs.arrays import array
+from ..specs.axes import is_last
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.conv_transpose import TransposeSpec
 from .crop import Cut, cropped_shape
@@ -32,8 +33,10 @@ def plan_conv2d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
     precision: str = "float32",
+    data_format: str = "NCHW",
     algorithm: str = "auto",
     device: str | None = None,
     measure: bool = False,
@@ -43,8 +46,8 @@ def plan_conv2d(
     Parameters
     ----------
     x_shape : sequence of int
-        Shape of the inputs to come, (N, C, H, W) or (C, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, precision, algorithm, device
+        Shape of the inputs to come, (N, C, H, W) or (C, H, W), or as `data_format` says.
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, precision, data_format, algorithm, device
         As in `conv2d`; the default device is the one that holds `weight`. Weight and bias are copied: changing them
         later does not change the plan.
     dtype : dtype, optional
@@ -78,8 +81,8 @@ def plan_conv2d(
     >>> plan(np.ones((1, 3, 8, 8), np.float32))[0, 0, 0]
     array([12., 18., 18., 18., 18., 18., 18., 12.], dtype=float32)
     """
-    options = stride, padding, dilation, groups, activation, precision, algorithm, device, measure
-    return _plan_convolution(2, x_shape, weight, bias, dtype, *options)
+    options = stride, padding, dilation, groups, padding_mode, activation, precision, data_format, algorithm, device
+    return _plan_convolution(2, x_shape, weight, bias, dtype, *options, measure)
 
 
 def _plan_convolution(
@@ -92,14 +95,17 @@ def _plan_convolution(
     padding: Any,
     dilation: Any,
     groups: int,
+    padding_mode: str,
     activation: str | None,
     precision: str,
+    data_format: str,
     algorithm: str,
     device: str | None,
     measure: bool,
 ) -> Plan:
     """Plan a convolution along `axes` spatial axes; the arguments are those of `plan_conv2d`."""
-    x_shape, padding, cut = cropped_shape(shape("x_shape", x_shape), padding, axes)
+    last = is_last(data_format, axes)
+    x_shape, padding, cut = cropped_shape(shape("x_shape", x_shape), padding, axes, last)
 
     def spec(x_shape: tuple[int, ...], x_dtype: np.dtype, weight: Any, bias: Any) -> ConvSpec:
         return conv_spec(
@@ -114,6 +120,8 @@ def _plan_convolution(
             groups=groups,
             activation=activation,
             precision=precision,
+            padding_mode=padding_mode,
+            channels_last=last,
             names="x_shape, weight",
         )
 
@@ -168,7 +176,9 @@ def plan_conv1d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
+    data_format: str = "NCW",
     algorithm: str = "auto",
     device: str | None = None,
     measure: bool = False,
@@ -179,7 +189,7 @@ def plan_conv1d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, W) or (C, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, device
         As in `conv1d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -200,8 +210,8 @@ def plan_conv1d(
     >>> fastconv.plan_conv1d((1, 80, 100), np.ones((8, 80, 3), np.float32), padding="same").output_shape
     (1, 8, 100)
     """
-    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
-    return _plan_convolution(1, x_shape, weight, bias, dtype, *options)
+    options = (stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device)
+    return _plan_convolution(1, x_shape, weight, bias, dtype, *options, measure)
 
 
 def plan_conv3d(
@@ -214,7 +224,9 @@ def plan_conv3d(
     padding: Any = 0,
     dilation: Any = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
     activation: str | None = None,
+    data_format: str = "NCDHW",
     algorithm: str = "auto",
     device: str | None = None,
     measure: bool = False,
@@ -225,7 +237,7 @@ def plan_conv3d(
     ----------
     x_shape : sequence of int
         Shape of the inputs to come, (N, C, D, H, W) or (C, D, H, W).
-    weight, bias, stride, padding, dilation, groups, activation, algorithm, device
+    weight, bias, stride, padding, dilation, groups, padding_mode, activation, data_format, algorithm, device
         As in `conv3d`.
     dtype, measure
         As in `plan_conv2d`.
@@ -246,8 +258,8 @@ def plan_conv3d(
     >>> fastconv.plan_conv3d((1, 3, 8, 9, 10), np.ones((4, 3, 3, 3, 3), np.float32), padding="same").output_shape
     (1, 4, 8, 9, 10)
     """
-    options = (stride, padding, dilation, groups, activation, "float32", algorithm, device, measure)
-    return _plan_convolution(3, x_shape, weight, bias, dtype, *options)
+    options = (stride, padding, dilation, groups, padding_mode, activation, "float32", data_format, algorithm, device)
+    return _plan_convolution(3, x_shape, weight, bias, dtype, *options, measure)
 
 
 def planned(

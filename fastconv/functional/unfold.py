@@ -9,6 +9,7 @@ import numpy as np
 from ..base.values import shown
 from ..specs.arguments import shape
 from ..specs.arrays import allocate, array
+from ..specs.axes import is_last
 from ..specs.dtypes import native
 from ..specs.unfold import fold_spec, unfold_spec
 from .device import backend
@@ -23,6 +24,7 @@ def unfold2d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
+    data_format: str = "NCHW",
     device: str | None = None,
     out: Any = None,
 ) -> Any:
@@ -34,6 +36,8 @@ def unfold2d(
         The input.
     kernel_size, stride, padding, dilation
         The windows, as in `conv2d`.
+    data_format : {"NCHW", "NHWC"}
+        The layout of the input, and of a window.
     device, out
         As in `conv2d`.
 
@@ -41,7 +45,8 @@ def unfold2d(
     -------
     ndarray, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
         A column for each position of the window, of the dtype of `x`. A convolution is
-        ``weight.reshape(C_out, -1) @ columns``.
+        ``weight.reshape(C_out, -1) @ columns``. With channels last there is a row for each position, and the shape is
+        (N, OH * OW, KH * KW * C) or (OH * OW, KH * KW * C).
 
     Raises
     ------
@@ -63,7 +68,8 @@ def unfold2d(
     """
     calls = backend(device, x)
     x = calls.operand("x", x)
-    spec = unfold_spec(x.shape, native("x", x.dtype), kernel_size, stride, padding, dilation)
+    window = kernel_size, stride, padding, dilation
+    spec = unfold_spec(x.shape, native("x", x.dtype), *window, channels_last=is_last(data_format, 2))
     return calls.unfold(spec, x, out)
 
 

@@ -16,6 +16,7 @@ from ..functional.conv_transpose import conv_transpose2d
 from ..functional.max_pool import max_pool2d
 from ..specs.arguments import integer, pair
 from ..specs.arrays import array
+from ..specs.boundary import TORCH, named
 from ..specs.conv_transpose import transpose_spec
 from ..specs.dtypes import computed
 from .training import Parameter, Remembering, floats
@@ -112,11 +113,14 @@ class Conv2d(_WithWeight):
         dilation: Any = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         *,
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
         self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        named("padding_mode", padding_mode, TORCH)
+        self.options["padding_mode"] = padding_mode
         shape = _kernels(kernel_size, groups, out_channels=out_channels, in_channels=in_channels)
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 

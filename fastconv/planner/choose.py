@@ -38,6 +38,11 @@ def operation(spec: Spec) -> str:
     return f"{'adaptive_' * spec.adaptive}{spec.op}_pool{spec.axes}d"
 
 
+def computed(spec: Any) -> Any:
+    """The problem that algorithms compute: that of an input that has its padding, unless the padding is zeros."""
+    return spec.extended if isinstance(spec, ConvSpec | TransposeSpec) else spec
+
+
 def check_name(algorithm: object) -> None:
     """TypeError unless the name of an algorithm is a string."""
     if not isinstance(algorithm, str):
@@ -142,12 +147,13 @@ class Planner:
     def reason(self, spec: Spec, algorithm: str) -> str | None:
         """The reason why the algorithm of this name cannot solve `spec`; None if it can."""
         op = operation(spec)
-        reasons = [module.supports(spec) for module in self.table(op) if name(module) == algorithm]
+        reasons = [module.supports(computed(spec)) for module in self.table(op) if name(module) == algorithm]
         return None if None in reasons else (reasons or [f"{op} has no such algorithm"])[-1]
 
     def seconds(self, spec: Spec, algorithm: str, *, for_one_call: bool = False) -> float:
         """Estimated seconds of the algorithm of this name."""
         chosen, machine = self._named(operation(spec), spec, algorithm), self._machine()
+        spec = computed(spec)
         preparing = trait(chosen, "prepare_cost")(spec, machine) if for_one_call else 0.0
         return chosen.cost(spec, machine) + preparing
 
@@ -156,7 +162,7 @@ class Planner:
         reason = None
         for module in self.table(op):
             if name(module) == algorithm:
-                reason = module.supports(spec)
+                reason = module.supports(computed(spec))
                 if reason is None:
                     return module
         if reason is not None:
@@ -175,7 +181,7 @@ class Planner:
                              for some in (costs, others))  # fmt: skip
         if not costs:
             last = self.table(op)[-1]
-            raise ValueError(f"no algorithm can do this; of {name(last)!r}: {last.supports(spec)}")
+            raise ValueError(f"no algorithm can do this; of {name(last)!r}: {last.supports(computed(spec))}")
         remembered = None
         if threads and isinstance(spec, ConvSpec | TransposeSpec) and op == operation(spec):
             remembered = remember.recall(spec, threads)
@@ -186,7 +192,7 @@ class Planner:
 
     def _estimated(self, op: str, spec: Spec, special: bool) -> tuple[_Estimate, ...]:
         """Estimates of all algorithms of a table that support `spec`."""
-        machine, found = self._machine(), []
+        machine, found, spec = self._machine(), [], computed(spec)
         for module, label in self._labelled(op, special):
             if module.supports(spec) is None and (seconds := module.cost(spec, machine)) < math.inf:
                 found.append(_Estimate(label, seconds, trait(module, "prepare_cost")(spec, machine)))

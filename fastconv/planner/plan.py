@@ -85,9 +85,11 @@ class Plan:
 
     def __repr__(self) -> str:
         spec, op = self.spec, operation(self.problem)
+        mode = "" if spec.padding_mode == "zeros" else f", padding_mode={spec.padding_mode!r}"
+        mode += f", data_format={spec.data_format!r}" if spec.channels_last else ""
         return (
             f"<Plan {op} {self.x_shape} * {spec.weight_shape} -> {self.output_shape}, {spec.dtype}, "
-            f"stride={spec.strides}, padding={spec.paddings}, dilation={spec.dilations}, groups={spec.groups}: "
+            f"stride={spec.strides}, padding={spec.paddings}{mode}, dilation={spec.dilations}, groups={spec.groups}: "
             f"algorithm={self.algorithm!r}, flops={self.flops}, scratch_bytes={self.scratch_bytes}>"
         )
 

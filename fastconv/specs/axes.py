@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from ..base.values import shown
 from .arguments import Pair, Sizes
 
 #: Names of the spatial axes in messages, by their number.
@@ -27,6 +28,21 @@ FLAT = Depth()
 
 #: Layout of an input in messages, by its number of spatial axes.
 LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+#: Names of layouts with channels first and with channels last, by the number of spatial axes.
+FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+#: The names of those with channels first. Defaults are these very objects: a call tells them without `is_last`.
+NCW, NCHW, NCDHW = (first for first, _ in FORMATS.values())
+
+
+def is_last(data_format: object, axes: int) -> bool:
+    """Whether a `data_format` has channels last; ValueError if it is none for so many spatial axes."""
+    if isinstance(data_format, str):
+        first, last = FORMATS[axes]
+        if data_format == first:
+            return False
+        if data_format == last:
+            return True
+    raise ValueError(f"data_format must be one of {', '.join(map(repr, FORMATS[axes]))}, got {shown(data_format)}")
 
 
 def volume(sizes: tuple[Any, ...], missing: Any = 1) -> tuple[Any, Any, Any]:

@@ -77,7 +77,12 @@ def sources(boundary: Boundary, size: int, before: int, behind: int) -> np.ndarr
     An int64 array, not to be written to; `OUTSIDE` where there is none: of a constant, and of an axis without elements.
     A mode is repeated as often as it takes to get there.
     """
-    at = np.arange(-before, size + behind, dtype=np.int64)
+    return places(boundary, size, -before, size + behind)
+
+
+def places(boundary: Boundary, size: int, start: int, stop: int) -> np.ndarray:
+    """The sources of the positions from `start` to before `stop`, a new array."""
+    at = np.arange(start, stop, dtype=np.int64)
     if size == 0:
         at[:] = OUTSIDE
     elif boundary is Boundary.CONSTANT:

@@ -2,7 +2,8 @@
 
 A call becomes a frozen `ConvSpec`; planner and kernels trust it. Nothing here imports Numba.
 
-The definition all algorithms compute (cross-correlation, NCHW; taps outside the input count as zero)::
+The definition all algorithms compute (cross-correlation, NCHW; taps outside the input count as zero, or as the
+``padding_mode`` says: then algorithms compute the `extended` convolution, of an input that has its padding)::
 
     y[n, o, i, j] = bias[o] + sum over c, a, b of
                     weight[o, c, a, b] * x[n, group(o) * c_in / groups + c,
@@ -39,7 +40,8 @@ import numpy as np
 from ..base.values import shown
 from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
 from .arrays import check_bytes
-from .axes import FLAT, LAYOUTS, Depth, by, volume
+from .axes import AXES, FLAT, FORMATS, LAYOUTS, Depth, by, volume
+from .boundary import TORCH, Boundary, named
 from .dtypes import PRECISIONS, accumulator, promoted, storage
 
 
@@ -84,6 +86,10 @@ class ConvSpec(HashedOnce):
     axes: int = 2
     depth: Depth = FLAT
     precision: str = "float32"
+    padding_mode: str = "zeros"
+    """One of `boundary.TORCH`; "zeros" where no side is padded."""
+    channels_last: bool = False
+    """Whether input and output have their channels behind the spatial axes."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -91,7 +97,8 @@ class ConvSpec(HashedOnce):
     def __str__(self) -> str:
         """The sizes and all options that differ from the defaults; two problems never have equal texts."""
         sizes = f"{by(self.x_shape)} {self.dtype}, weight {by(self.weight_shape)}"
-        defaults = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1, "activation": None, "precision": "float32"}
+        defaults = {"stride": 1, "padding": 0, "padding_mode": "zeros", "dilation": 1, "groups": 1, "activation": None,
+                    "precision": "float32", "data_format": FORMATS[self.axes][0]}  # fmt: skip
         given = {"stride": self.strides, "padding": self.paddings, "dilation": self.dilations}
         values = {label: short(given.get(label, getattr(self, label))) for label in defaults}
         return ", ".join([sizes, *(f"{label} {value}" for label, value in values.items() if value != defaults[label])])
@@ -103,6 +110,29 @@ class ConvSpec(HashedOnce):
     def of_images(self, n: int) -> ConvSpec:
         """This convolution for another number of images."""
         return self if n == self.n else replace(self, n=n)
+
+    @cached_property
+    def data_format(self) -> str:
+        """The layout of input and output, like "NCHW"."""
+        return FORMATS[self.axes][self.channels_last]
+
+    @cached_property
+    def boundary(self) -> Boundary:
+        """What the padding stands for."""
+        return TORCH[self.padding_mode]
+
+    @cached_property
+    def extended(self) -> ConvSpec:
+        """The convolution that algorithms compute: with channels first and, if the padding is not zeros, of the input
+        with its padding."""
+        if self.channels_last:
+            return replace(self, channels_last=False).extended
+        if self.padding_mode == "zeros":
+            return self
+        depth = self.depth
+        high, wide = (size + sum(sides) for size, sides in zip((self.h, self.w), self.padding, strict=True))
+        deep = depth._replace(d=depth.d + sum(depth.padding), padding=(0, 0))
+        return replace(self, h=high, w=wide, padding=((0, 0), (0, 0)), depth=deep, padding_mode="zeros")
 
     @cached_property
     def floor(self) -> np.generic:
@@ -148,7 +178,11 @@ class ConvSpec(HashedOnce):
     def x_shape(self) -> tuple[int, ...]:
         """Shape of the input as the caller gives it."""
         sizes = (self.depth.d, self.h, self.w)[3 - self.axes :]
-        return (self.n, self.c_in, *sizes)[0 if self.batched else 1 :]
+        return self._ordered(self.c_in, sizes)
+
+    def _ordered(self, channels: int, sizes: Sizes) -> tuple[int, ...]:
+        shape = (self.n, *sizes, channels) if self.channels_last else (self.n, channels, *sizes)
+        return shape[0 if self.batched else 1 :]
 
     @cached_property
     def weight_shape(self) -> tuple[int, ...]:
@@ -159,7 +193,7 @@ class ConvSpec(HashedOnce):
     def output_shape(self) -> tuple[int, ...]:
         """Shape of the output as the caller gets it."""
         sizes = (self.depth.od, self.oh, self.ow)[3 - self.axes :]
-        return (self.n, self.c_out, *sizes)[0 if self.batched else 1 :]
+        return self._ordered(self.c_out, sizes)
 
     @cached_property
     def kernel_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
@@ -212,6 +246,8 @@ def conv_spec(
     groups: Any = 1,
     activation: Any = None,
     precision: Any = "float32",
+    padding_mode: Any = "zeros",
+    channels_last: bool = False,
     names: str = "x, weight",
 ) -> ConvSpec:
     """Check a convolution along so many axes. `dtypes` are those of the operands that are there: x, weight, bias;
@@ -231,6 +267,8 @@ def conv_spec(
         groups,
         None if activation is None else _activation(activation),
         precision if type(precision) is str and precision == "float32" else _precision(precision),
+        padding_mode if type(padding_mode) is str and padding_mode == "zeros" else check_mode(padding_mode),
+        channels_last,
         names,
     )
 
@@ -241,14 +279,29 @@ def _precision(value: object) -> str:
     raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(value)}")
 
 
+def check_mode(value: object) -> str:
+    """A `padding_mode` by name; ValueError if there is none."""
+    named("padding_mode", value, TORCH)
+    return str(value)
+
+
+def _check_reach(name: str, mode: str, pads: Sides, sizes: Sizes) -> None:
+    """ValueError if padding reaches beyond what a mode is defined for, which PyTorch limits it to."""
+    for axis, sides, size in zip(AXES[len(sizes)], pads, sizes, strict=True):
+        if (most := {"reflect": size - 1, "circular": size}.get(mode, max(sides))) < max(sides):
+            raise ValueError(f"padding must be at most {most} with padding_mode={mode!r} on the {axis} axis of {name}, "
+                             f"which has size {size}, got {sides}")
+
+
 def filter_spec(
-    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: Sequence[np.dtype], padding: Any = 0
-) -> ConvSpec:
+    x_shape: tuple[int, ...], weight_shape: tuple[int, ...], dtypes: Sequence[np.dtype], padding: Any = 0,
+    padding_mode: Any = "zeros",
+) -> ConvSpec:  # fmt: skip
     """Check image filters: images and kernels (height, width), whose shapes here begin with two more axes."""
     for name, given in (("x", x_shape[2:]), ("kernel", weight_shape[2:])):
         if len(given) != 2 or 0 in given:
             raise ValueError(f"{name} must have two axes of at least one element, got shape {given}")
-    return conv_spec(x_shape, weight_shape, dtypes, padding=padding, names="x, kernel")
+    return conv_spec(x_shape, weight_shape, dtypes, padding=padding, padding_mode=padding_mode, names="x, kernel")
 
 
 def _activation(value: object) -> str:
@@ -270,12 +323,16 @@ def _conv_spec(
     groups: int,
     activation: str | None,
     precision: str,
+    padding_mode: str,
+    channels_last: bool,
     names: str,
 ) -> ConvSpec:
     """Check a convolution. No number is a bool, which the cache would take for 0 or 1."""
     stride, dilation = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
     padding, groups = frozen_padding(padding, axes), integer("groups", groups, 1)
     layout, (x, weight) = LAYOUTS[axes], names.split(", ")
+    if channels_last:
+        layout = f"({', '.join(FORMATS[axes][1])})"
     if len(x_shape) not in (axes + 1, axes + 2):
         raise ValueError(f"{x} must have shape {layout} or {layout.replace('N, ', '')}, got {shown(x_shape)}")
     if len(weight_shape) != axes + 2:
@@ -283,6 +340,8 @@ def _conv_spec(
         raise ValueError(f"{weight} must have shape (C_out, C_in / groups, {kernel_axes}), got {shown(weight_shape)}")
     batched = len(x_shape) == axes + 2
     n, (c_in, *size) = x_shape[0] if batched else 1, x_shape[-axes - 1 :]
+    if channels_last:
+        *size, c_in = x_shape[-axes - 1 :]
     if min(c_in, *size) < 1:
         raise ValueError(f"{x} must have no empty axis but the batch's, got shape {x_shape}")
     if min(weight_shape) < 1:
@@ -297,6 +356,8 @@ def _conv_spec(
         raise ValueError(f"bias must have shape ({c_out},), one value an output channel, got {bias_shape}")
     window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
     pads = paddings(padding, tuple(size), window, stride)
+    padding_mode = padding_mode if any(map(any, pads)) else "zeros"
+    _check_reach(x, padding_mode, pads, tuple(size))
     outs = tuple([extent(*axis) for axis in zip(size, window, pads, stride, strict=True)])
     if min(outs) < 1:
         room = tuple([extended + sum(sides) for extended, sides in zip(size, pads, strict=True)])
@@ -314,9 +375,12 @@ def _conv_spec(
     gap, *gaps = volume(dilation)
     spec = ConvSpec(
         batched, n, c_in, h, w, c_out, kh, kw, groups, (steps[0], steps[1]), (across[0], across[1]), (gaps[0], gaps[1]),
-        oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision,
+        oh, ow, dtype, activation, axes, Depth(d, kd, step, sides, gap, od), precision, padding_mode,
+        channels_last,
     )  # fmt: skip
     check_bytes(spec.output_shape, spec.out_dtype, "the output", spec)
+    if padding_mode != "zeros":
+        check_bytes(spec.extended.x_shape, spec.acc_dtype, "the padded input", spec)
     return _one_of_equals(spec)
 
 

@@ -50,6 +50,12 @@ class TransposeSpec(HashedOnce):
         return TransposeSpec(self.convolution.of_images(n))
 
     @cached_property
+    def extended(self) -> TransposeSpec:
+        """The transposed convolution that algorithms compute: the gradient for an input that has its padding."""
+        convolution = self.convolution.extended
+        return self if convolution is self.convolution else TransposeSpec(convolution)
+
+    @cached_property
     def axes(self) -> int:
         """The number of spatial axes."""
         return self.convolution.axes

@@ -13,14 +13,15 @@ from .conv import ConvSpec, conv_spec
 
 def unfold_spec(
     x_shape: tuple[int, ...], dtype: np.dtype, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
-    name: str = "x",
+    name: str = "x", channels_last: bool = False,
 ) -> ConvSpec:  # fmt: skip
     """A convolution with these windows; ValueError or TypeError if an argument does not fit. `name` is what the
     caller's argument with the input's size is called."""
-    channels = x_shape[-3] if len(x_shape) in (3, 4) else 1
+    channels = x_shape[-1 if channels_last else -3] if len(x_shape) in (3, 4) else 1
     weight = (1, max(channels, 1), *pair("kernel_size", kernel_size, 1))
     names = f"{name}, kernel_size as a weight"
-    return conv_spec(x_shape, weight, (dtype,), stride=stride, padding=padding, dilation=dilation, names=names)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "channels_last": channels_last}
+    return conv_spec(x_shape, weight, (dtype,), **options, names=names)
 
 
 def fold_spec(
@@ -42,5 +43,7 @@ def fold_spec(
 
 
 def columns_shape(problem: ConvSpec) -> tuple[int, ...]:
-    """Shape of the caller's columns: without the axis of images if the images have none."""
-    return (problem.n, problem.taps, problem.oh * problem.ow)[0 if problem.batched else 1 :]
+    """Shape of the caller's columns, or rows if channels are last: without the axis of images if the images have
+    none."""
+    windows = problem.taps, problem.oh * problem.ow
+    return (problem.n, *windows[:: -1 if problem.channels_last else 1])[0 if problem.batched else 1 :]

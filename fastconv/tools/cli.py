@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_padding,
         help="a number; down,across; top,bottom,left,right; valid, same or same_lower (default: 0)",
     )
+    other.add_argument("--padding-mode", metavar="M", help="zeros (default), reflect, replicate or circular")
     other.add_argument("--dilation", metavar="D", type=_pair, help="as the stride (default: 1)")
     other.add_argument("--groups", metavar="G", type=int, help="independent convolutions (default: 1)")
     other.add_argument("--dtype", type=_dtype, default="float32", help="of input and weight (default: float32)")
@@ -190,7 +191,8 @@ def _demo(arguments: Any) -> None:
 
 
 def _compare(arguments: Any) -> None:
-    names = ("kernel_size", "output_size", "norm_type", "stride", "padding", "dilation", "groups", "activation")
+    names = ("kernel_size", "output_size", "norm_type", "stride", "padding", "padding_mode", "dilation", "groups",
+             "activation")  # fmt: skip
     options = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     operands = random_operands(arguments.op, arguments.input, arguments.weight, arguments.dtype, options)
     comparison = compare(*operands, op=arguments.op, threads=arguments.threads, remember=arguments.remember,

@@ -19,7 +19,7 @@ from ..base.devices import check_device
 from ..base.values import shown
 from ..functional import adaptive_pool, avg_pool, conv, conv_transpose, lp_pool, max_pool, min_pool, unfold
 from ..functional.device import Recorder, backend
-from ..planner.choose import name, operation
+from ..planner.choose import computed, name, operation
 from ..planner.contract import trait
 from ..planner.measure import medians, random_array
 from ..planner.remember import learn
@@ -27,6 +27,7 @@ from ..specs.arguments import flag, integer
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import storage
+from ..specs.pool import PoolSpec
 from .compare_filters import compare_filter
 from .comparison import Comparison, Row
 from .limits import limited_threads
@@ -196,8 +197,9 @@ class _Call(NamedTuple):
 
     @property
     def table(self) -> str:
-        """The operation whose table has the algorithms: an adaptive pooling with equal windows is an ordinary one."""
-        return operation(self.spec) if self.op.startswith("adaptive") else self.op
+        """The operation whose table has the algorithms: an adaptive pooling with equal windows is an ordinary one, and
+        one of channels that are last is one of volumes."""
+        return operation(self.spec) if isinstance(self.spec, PoolSpec) and "_input" not in self.op else self.op
 
     @property
     def is_planned(self) -> bool:
@@ -232,7 +234,7 @@ class _Call(NamedTuple):
             out = np.empty(spec.output_shape, spec.out_dtype)
             return _Prepared(plan.algorithm, plan.scratch_bytes, bound, partial(plan, x)), out
         out = np.empty_like(self.result())
-        return _Prepared(name(chosen), chosen.scratch(spec), bound, partial(self.result, algorithm)), out
+        return _Prepared(name(chosen), chosen.scratch(computed(spec)), bound, partial(self.result, algorithm)), out
 
 
 def _call(op: str, operands: tuple[Any, ...], options: dict[str, Any], device: str) -> _Call:
@@ -300,7 +302,7 @@ def _exact(given: Any) -> Any:
 
 def _reason(table: tuple[Any, ...], label: str, spec: Any) -> str | None:
     """The reason why no algorithm of this name supports `spec`; None if one does."""
-    reasons = [algorithm.supports(spec) for algorithm in table if name(algorithm) == label]
+    reasons = [algorithm.supports(computed(spec)) for algorithm in table if name(algorithm) == label]
     return None if None in reasons else reasons[-1]
 
 

@@ -147,3 +147,26 @@ def test_the_simulator_finds_what_is_out_of_bounds() -> None:
     for index in (-2, 3):
         with pytest.raises(IndexError, match="reached"):
             pointer[index]
+
+
+def test_what_only_the_cpu_does_is_refused() -> None:
+    x, weight = np.ones((1, 2, 5, 5), np.float32), np.ones((2, 2, 3, 3), np.float32)
+    grad = fastconv.grad
+    for call in (
+        lambda **options: fastconv.conv2d(x, weight, device="cuda", **options),
+        lambda **options: fastconv.plan_conv2d(x.shape, weight, device="cuda", **options),
+        lambda **options: fastconv.corr2d(x[0, 0], weight[0, 0], device="cuda", **options),
+        lambda **options: grad.conv2d_input(x.shape, weight, x[:, :, :5, :5], device="cuda", **options),
+        lambda **options: grad.conv2d_weight(x, weight.shape, x[:, :, :5, :5], device="cuda", **options),
+    ):
+        with pytest.raises(ValueError, match=r"padding_mode='reflect' is for device='cpu'"):
+            call(padding=1, padding_mode="reflect")
+    last = np.ones((1, 5, 5, 2), np.float32)
+    for call in (lambda: fastconv.conv2d(last, weight, device="cuda", data_format="NHWC"),
+                 lambda: fastconv.unfold2d(last, 2, device="cuda", data_format="NHWC")):  # fmt: skip
+        with pytest.raises(ValueError, match=r"data_format='NHWC' is for device='cpu'"):
+            call()
+    # a pooling of channels last is one of volumes, which a GPU has
+    pooled = fastconv.max_pool2d(last, 2, device="cuda", data_format="NHWC")
+    assert pooled.shape == (1, 2, 2, 2)
+    assert (pooled == 1).all()
