@@ -85,7 +85,7 @@ def _problem(x: np.ndarray, window: Window, cval: float, keeps_fractions: bool =
 
 
 def cast(values: np.ndarray, out: np.ndarray) -> None:
-    """Write numbers to an array of any dtype, as SciPy's C does on x86-64: see `cpu.shared.bands.converter`."""
+    """Write numbers to an array of any dtype, as SciPy's C does on x86-64: see `cpu.tiles.elements.converter`."""
     with np.errstate(over="ignore", invalid="ignore"):
         if out.dtype.kind in "iu" and not np.can_cast(values.dtype, out.dtype, "safe"):
             if out.dtype.itemsize <= 4 and out.dtype != np.uint32 and not np.can_cast(values.dtype, np.int32, "safe"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,7 @@ def opencv(name: str, x: np.ndarray, arguments: Mapping[str, Any]) -> Call | Non
     mode, size, output = given.get("mode"), given.get("size"), given.get("output")
     if mode not in _BORDERS or given.get("footprint") is not None or given.get("structure") is not None:
         return None
-    import cv2
-
+    cv2 = import_module("cv2")
     border = {"borderType": getattr(cv2, f"BORDER_{_BORDERS[mode]}")}
     sizes = (size, size) if isinstance(size, int) else tuple(size) if size is not None else None
     if name == "correlate" and np.ndim(given["weights"]) == 2 and output is None:
@@ -114,15 +114,13 @@ def skimage(name: str, x: np.ndarray, arguments: Mapping[str, Any]) -> Call | No
     if given is None or given.get("output") is not None or given.get("origin", 0) != 0 or given.get("order"):
         return None
     if name == "gaussian_filter" and given["radius"] is None and x.dtype.kind == "f":
-        from skimage.filters import gaussian
-
+        gaussian = import_module("skimage.filters").gaussian
         told = {"mode": given["mode"], "cval": given["cval"], "truncate": given["truncate"], "preserve_range": True}
         axis = arguments.get("channel_axis")
         return lambda: gaussian(x, given["sigma"], channel_axis=axis, **told)
     size = given.get("size")
     if name == "median_filter" and isinstance(size, int) and given.get("footprint") is None and x.ndim == 2:
-        from skimage.filters import median
-
+        median = import_module("skimage.filters").median
         footprint = np.ones((size, size), bool)
         return lambda: median(x, footprint, mode=given["mode"], cval=given["cval"])
     return None

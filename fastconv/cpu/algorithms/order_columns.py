@@ -24,7 +24,6 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows
-from ..shared.bands import at, put
 from ..shared.lines import loader
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
@@ -32,6 +31,7 @@ from ..system.memory import buffer
 from ..system.threads import masked_threads
 from ..tiles import simd
 from ..tiles.bits import BINS, find, minus, plus
+from ..tiles.elements import at, put
 
 #: Bytes of the histograms of a column.
 COLUMN = BINS + BINS * BINS

@@ -29,14 +29,14 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows
-from ..shared.bands import at as element
-from ..shared.bands import put
 from ..shared.lines import loader
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
 from ..system.memory import buffer, scratch_rows
 from ..system.threads import masked_threads
 from ..tiles import simd
+from ..tiles.elements import at as element
+from ..tiles.elements import put
 from ..tiles.selection import MOST_VECTORS, arguments, operations, selection, strip
 
 #: Bytes of the image that a band's rows take: a third of a 1 MiB second-level cache, as each is read kh times.

@@ -29,7 +29,6 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows, runs
-from ..shared.bands import at, put
 from ..shared.lines import loader
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
@@ -37,6 +36,7 @@ from ..system.memory import buffer
 from ..system.threads import masked_threads
 from ..tiles import simd
 from ..tiles.bits import lowest, ones
+from ..tiles.elements import at, put
 
 #: Places with one count: 16 words of bits.
 GROUP = 1024

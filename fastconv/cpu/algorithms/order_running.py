@@ -36,12 +36,12 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows
-from ..shared.bands import at as element
 from ..shared.lines import loader, store_vector
 from ..shared.pooling import Prepared
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
+from ..tiles.elements import at as element
 
 #: Windows of a level that make one of the next.
 RADIX = 4

@@ -22,12 +22,12 @@ import numpy as np
 from numba import prange
 
 from ...specs.windows import Windows, runs
-from ..shared.bands import at
 from ..shared.lines import loader, store_vector
 from ..shared.pooling import Prepared
 from ..system import micro
 from ..system.kernels import kernel
 from ..tiles import simd
+from ..tiles.elements import at
 
 #: Bytes of a band with its levels: a third of a 1 MiB second-level cache.
 BAND_BYTES = 320 << 10

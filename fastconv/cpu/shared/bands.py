@@ -23,13 +23,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import from_dtype, types
 
 from ..system import micro
-from ..system.building import intrinsic
 from ..system.kernels import jit
-from ..tiles import emit
+from ..tiles.elements import at, converter, nearest_even, put, reader, writer
 
 # -- the geometry of a problem, as int64 numbers ---------------------------------------------------------------
 
@@ -49,138 +46,6 @@ AXES = 17
 AXIS_SIZE, AXIS_TAPS, AXIS_TABLE, AXIS_STEP, AXIS_OUT, AXIS_NUMBERS = range(6)
 
 
-# -- elements ------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=16)
-def _reader(dtype: str) -> Any:
-    """A function for kernels: the number of this dtype at a place in bytes."""
-    kind = from_dtype(np.dtype(dtype))
-
-    def plain(data, at):
-        return data[at : at + np.dtype(dtype).itemsize].view(dtype)[0]
-
-    @intrinsic(plain=plain)
-    def read(typingctx, data, at):
-        def codegen(context, builder, sig, args):
-            pointer = builder.gep(context.make_array(data)(context, builder, args[0]).data, [args[1]])
-            value = builder.load(builder.bitcast(pointer, context.get_value_type(kind).as_pointer()))
-            value.align = 1
-            return value
-
-        return kind(data, types.int64), codegen
-
-    return read
-
-
-@lru_cache(maxsize=16)
-def _writer(dtype: str) -> Any:
-    """A function for kernels that writes a number as this dtype at a place in bytes."""
-    kind = from_dtype(np.dtype(dtype))
-
-    def plain(data, at, value):
-        data[at : at + np.dtype(dtype).itemsize].view(dtype)[0] = value
-
-    @intrinsic(plain=plain)
-    def write(typingctx, data, at, value):
-        def codegen(context, builder, sig, args):
-            pointer = builder.gep(context.make_array(data)(context, builder, args[0]).data, [args[1]])
-            builder.store(args[2], builder.bitcast(pointer, context.get_value_type(kind).as_pointer())).align = 1
-            return context.get_dummy_value()
-
-        return types.void(data, types.int64, kind), codegen
-
-    return write
-
-
-@intrinsic(plain=lambda array, index: array[index])
-def at(typingctx, array, index):
-    """The element at an index that is not negative, of an array of one axis: no test of its sign, and no error."""
-
-    def codegen(context, builder, sig, args):
-        return builder.load(builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
-
-    return array.dtype(array, types.int64), codegen
-
-
-def _plain_put(array, index, value):
-    array[index] = value
-
-
-@intrinsic(plain=_plain_put)
-def put(typingctx, array, index, value):
-    """Write the element at an index that is not negative, of an array of one axis."""
-
-    def codegen(context, builder, sig, args):
-        builder.store(args[2], builder.gep(context.make_array(array)(context, builder, args[0]).data, [args[1]]))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, array.dtype), codegen
-
-
-@lru_cache(maxsize=64)
-def converter(source: str, target: str) -> Any:
-    """A function for kernels that makes a number of dtype `source` one of `target`: as C does on x86-64, and SciPy.
-
-    A float loses its fraction. One too large for an integer becomes what the processor makes of it: of up to 32 bits
-    the low bits of the smallest int32 (of uint32 those of the smallest int64), so values of less than 2**31 wrap
-    around.
-    """
-    one, other = np.dtype(source), np.dtype(target)
-    kind, goal = from_dtype(one), from_dtype(other)
-
-    def plain(value):
-        if one.kind != "f" or other.kind == "f":
-            return other.type(value)
-        bits = 32 if other.itemsize <= 4 and other != np.uint32 else 64
-        inside = -(2.0 ** (bits - 1)) <= value < 2.0 ** (bits - 1)
-        whole = int(value) if inside else -(2 ** (bits - 1))
-        if other == np.uint64 and 2.0**63 <= value < 2.0**64:
-            whole = int(value)
-        return np.array(whole % 2 ** (8 * other.itemsize), f"u{other.itemsize}").view(other)[()]
-
-    @intrinsic(plain=plain)
-    def convert(typingctx, value):
-        def codegen(context, builder, sig, args):
-            (value,), to = args, context.get_value_type(goal)
-            if one.kind == other.kind == "f":
-                if one.itemsize == other.itemsize:
-                    return value
-                return (builder.fpext if one.itemsize < other.itemsize else builder.fptrunc)(value, to)
-            if other.kind == "f":
-                return (builder.sitofp if one.kind == "i" else builder.uitofp)(value, to)
-            if one.kind == "f":
-                return _whole(builder, value, other, to)
-            if one.itemsize == other.itemsize:
-                return value
-            if one.itemsize > other.itemsize:
-                return builder.trunc(value, to)
-            return (builder.sext if one.kind == "i" else builder.zext)(value, to)
-
-        return goal(kind), codegen
-
-    return convert
-
-
-def _whole(builder: ir.IRBuilder, value: ir.Value, other: np.dtype, to: ir.Type) -> ir.Value:
-    """A float as an integer."""
-    wide = ir.IntType(32 if other.itemsize <= 4 and other != np.uint32 else 64)
-    half = value.type(2.0 ** (wide.width - 1))
-    smallest = wide(-(2 ** (wide.width - 1)))
-
-    def signed(number):
-        inside = builder.and_(builder.fcmp_ordered(">=", number, number.type(-(2.0 ** (wide.width - 1)))),
-                              builder.fcmp_ordered("<", number, half))  # fmt: skip
-        zero = number.type(0.0)  # a number that does not fit is undefined in LLVM
-        return builder.select(inside, builder.fptosi(builder.select(inside, number, zero), wide), smallest)
-
-    whole = signed(value)
-    if other == np.uint64:
-        upper = builder.xor(signed(builder.fsub(value, half)), smallest)
-        whole = builder.select(builder.fcmp_ordered(">=", value, half), upper, whole)
-    return whole if whole.type == to else builder.trunc(whole, to)
-
-
 # -- micro-kernels -------------------------------------------------------------------------------------------
 
 
@@ -192,7 +57,7 @@ def stored(dtype: np.dtype) -> str:
 @lru_cache(maxsize=64)
 def row_loader(source: str, target: str, present: bool) -> Any:
     """A function for kernels that loads a block of a row, extended; its arguments are those of `loader`."""
-    read, convert = _reader(source), converter(source, target)
+    read, convert = reader(source), converter(source, target)
     size = np.dtype(source).itemsize
     zero, one = np.dtype(target).type(0), np.dtype(target).type(1)
 
@@ -271,7 +136,7 @@ def loader(source: np.dtype, target: np.dtype, present: bool = False) -> int:
 def row_storer(source: str, target: str, rule: str) -> Any:
     """A function for kernels that stores a block of a row; its arguments are those of `storer`."""
     other = np.dtype("u1" if target == "bool" else target)
-    write, size, settle = _writer(other.name), other.itemsize, settler(source, target, rule)
+    write, size, settle = writer(other.name), other.itemsize, settler(source, target, rule)
 
     @jit(key=(source, target, rule))
     def store_row(row, place, geometry, count, out, start):
@@ -329,7 +194,7 @@ def settler(source: str, target: str, rule: str) -> Any:
 
     @jit(key=(source, target, rule))
     def saturated(value):
-        whole = _nearest_even(value)
+        whole = nearest_even(value)
         if whole != whole:
             return nothing
         if whole > top:
@@ -339,16 +204,6 @@ def settler(source: str, target: str, rule: str) -> Any:
         return convert(whole)
 
     return saturated
-
-
-@intrinsic(plain=np.rint)
-def _nearest_even(typingctx, value):
-    """The nearest whole number, of two the even one."""
-
-    def codegen(context, builder, sig, args):
-        return emit.call(builder, f"llvm.rint.{emit.suffix(args[0].type)}", args[0].type, args)
-
-    return value(value), codegen
 
 
 # -- bands ---------------------------------------------------------------------------------------------------

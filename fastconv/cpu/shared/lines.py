@@ -9,7 +9,7 @@ import numpy as np
 from ..system import micro
 from ..system.kernels import jit
 from ..tiles import simd
-from .bands import at, put
+from ..tiles.elements import at, put
 
 
 @jit

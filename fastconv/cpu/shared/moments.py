@@ -20,7 +20,7 @@ import numpy as np
 
 from ..system.kernels import jit
 from ..tiles import simd
-from .bands import at, put
+from ..tiles.elements import at, put
 
 
 @lru_cache(maxsize=4)

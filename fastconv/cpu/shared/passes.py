@@ -19,19 +19,18 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import prange, types
+from numba import prange
 
 from ..system import micro
-from ..system.building import intrinsic
 from ..system.kernels import jit, kernel
-from ..tiles import emit, simd
+from ..tiles import simd
+from ..tiles.elements import at, converter, near_whole, put
 from ..tiles.run_tile import VECTORS as run_tile_vectors
 from ..tiles.run_tile import rows as run_tile_rows
 from ..tiles.run_tile import run_tile
 from ..tiles.tap_tile import exact_tile, tap_tile, width
 from . import bands
-from .bands import at, converter, put, settler
+from .bands import settler
 
 # -- passes --------------------------------------------------------------------------------------------------
 
@@ -72,21 +71,6 @@ def sums_of_runs(long: bool, dtype: str) -> Any:
     return all_runs
 
 
-@intrinsic(plain=lambda vector, margin: bool((np.abs(vector - np.rint(vector)) <= margin).any()))
-def _near_whole(typingctx, vector, margin):
-    """Whether a number of a vector is no farther than a margin from a whole one."""
-
-    def codegen(context, builder, sig, args):
-        value, kind = args[0], args[0].type
-        whole = emit.call(builder, f"llvm.rint.{emit.suffix(kind)}", kind, [value])
-        off = emit.call(builder, f"llvm.fabs.{emit.suffix(kind)}", kind, [builder.fsub(value, whole)])
-        near = builder.fcmp_ordered("<=", off, emit.splat(builder, args[1], kind.count))
-        bits = ir.IntType(kind.count)
-        return builder.icmp_unsigned("!=", builder.bitcast(near, bits), bits(0))
-
-    return types.boolean(vector, margin), codegen
-
-
 @lru_cache(maxsize=8)
 def checked(order: str, dtype: str) -> Any:
     """A pass over sums whose fractions are to be cut off: those near a whole number are made again as SciPy makes them.
@@ -99,7 +83,7 @@ def checked(order: str, dtype: str) -> Any:
     def check(band, place, offsets, weights, first, taps, to, count):
         margin = at(weights, first)
         for i in range(0, count, lanes):
-            if _near_whole(simd.load(band, to + i), margin):
+            if near_whole(simd.load(band, to + i), margin):
                 tile(band, place + i, offsets, 2 * first, taps, band, to + i)
 
     return check

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..system.kernels import jit
 from ..tiles import simd
-from .bands import at
+from ..tiles.elements import at
 
 #: Vectors of a strip: as many sums as wait for one another.
 STRIP = 4
