@@ -58,6 +58,13 @@ def test_what_scipy_lacks_is_compared_with_ours_in_float64() -> None:
     assert rows["scipy"].reason == "it has no such filter of such an image"
 
 
+def test_medians_by_every_algorithm() -> None:
+    rows = by_name(fastconv.compare(COLOURS[..., 0], op="ndimage.median_filter", size=5, threads=1, repeats=1))
+    assert {rows[label].max_error for label in ("fastconv", "network", "columns", "ranked", "scipy")} == {0}
+    rows = by_name(fastconv.compare(GREY, op="ndimage.median_filter", size=5, threads=1, repeats=1))
+    assert "'columns' cannot do this" in rows["columns"].reason
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"op must be 'ndimage\.' and one of .*, got 'ndimage\.label'"):
         fastconv.compare(GREY, op="ndimage.label")

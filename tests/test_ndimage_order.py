@@ -384,3 +384,26 @@ def test_signatures_begin_as_scipys(name: str) -> None:
 def test_filters_as_python_stay_within_their_arrays() -> None:
     """Kernels as plain Python give the same; there a vector is a slice, which is too short beyond an array's end."""
     assert not run("tests/support/windows.py", "0", "120", NUMBA_DISABLE_JIT=1)
+
+
+# -- algorithms by name --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["network", "columns", "ranked"])
+@pytest.mark.parametrize("rank", [0, 4, 12, 24])
+def test_an_algorithm_of_ranks_by_name(algorithm: str, rank: int) -> None:
+    x = np.random.default_rng(rank).integers(0, 256, (33, 40)).astype(np.uint8)
+    result = ndimage.rank_filter(x, rank, size=5, mode="mirror", algorithm=algorithm)
+    np.testing.assert_array_equal(result, scipy.ndimage.rank_filter(x, rank, size=5, mode="mirror"))
+
+
+def test_an_algorithm_that_cannot_do_it_says_so() -> None:
+    x = np.random.default_rng(0).random((30, 40))
+    with pytest.raises(ValueError, match="'columns' cannot do this: it is not for 25 elements of float64"):
+        ndimage.median_filter(x, 5, algorithm="columns")
+    with pytest.raises(ValueError, match="'network' cannot do this: it is not for 1225 elements"):
+        ndimage.percentile_filter(x, 30, 35, algorithm="network")
+    with pytest.raises(ValueError, match="only 'ranked' leaves elements out"):
+        ndimage.median_filter(x, 5, nan_policy="omit", algorithm="network")
+    with pytest.raises(ValueError, match=r"algorithm must be one of 'auto', .*, got 'fastest'"):
+        ndimage.median_filter(x, 5, algorithm="fastest")

@@ -79,22 +79,32 @@ def extremum(problem: Problem, name: str, x: np.ndarray, out: np.ndarray, height
 
 
 @lru_cache(maxsize=256)
-def ranks(problem: Problem, rank: int) -> tuple[tuple[int, int, int], str, Any]:
-    """The algorithm for the elements of a rank: the shape to give arrays, its name, and what is prepared."""
+def ranks(problem: Problem, rank: int, algorithm: str = "auto") -> tuple[tuple[int, int, int], str, Any]:
+    """The algorithm for the elements of a rank: the shape to give arrays, its name, and what is prepared.
+
+    ValueError if the algorithm of this name cannot do it.
+    """
     seen = windows(*problem[:1], *problem[2:5])
     members = problem.members.reshape(seen.taps, seen.kh, seen.kw)
-    full = problem.footprint is None
-    if order_network.supports(seen, None if full else members, rank):
-        made: Any = order_network.Prepared(seen, None if full else members, problem.dtype, rank, problem.constant)
-        return seen.shape, "network", made
-    if full and order_columns.supports(seen, problem.dtype):
-        return seen.shape, "columns", order_columns.Prepared(seen, problem.dtype, rank, problem.constant)
-    return seen.shape, "ranked", order_ranked.Prepared(seen, members, problem.dtype, rank, problem.constant, 1)
+    footprint, dtype = None if problem.footprint is None else members, problem.dtype
+    able = {
+        "network": order_network.supports(seen, footprint, rank),
+        "columns": footprint is None and order_columns.supports(seen, dtype),
+        "ranked": True,
+    }
+    name = next(name for name, can in able.items() if can) if algorithm == "auto" else algorithm
+    if not able[name]:
+        raise ValueError(f"algorithm {name!r} cannot do this: it is not for {elements(problem)} elements of {dtype}")
+    if name == "network":
+        return seen.shape, name, order_network.Prepared(seen, footprint, dtype, rank, problem.constant)
+    if name == "columns":
+        return seen.shape, name, order_columns.Prepared(seen, dtype, rank, problem.constant)
+    return seen.shape, name, order_ranked.Prepared(seen, members, dtype, rank, problem.constant, 1)
 
 
-def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray) -> None:
+def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray, algorithm: str = "auto") -> None:
     """Write the element of a rank of each window to `out`. A NaN is the result of all windows that see it."""
-    shape, name, prepared = ranks(problem, rank)
+    shape, name, prepared = ranks(problem, rank, algorithm)
     flat, target = x.reshape(shape), out.reshape(shape)
     if name == "columns":
         prepared.run(flat, target)

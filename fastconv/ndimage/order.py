@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 
+#: The algorithms of ranks, by the names that a call may ask for.
+ALGORITHMS = ("auto", "network", "columns", "ranked")
+
 # -- maxima and minima ---------------------------------------------------------------------------------------
 
 
@@ -245,10 +248,12 @@ def minimum_filter(
 
 def _ranked(
     which: tuple[str, Any], input: Any, size: Any, footprint: Any, output: Any, mode: Any, cval: Any, origin: Any,
-    axes: Any, channel_axis: Any, nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    axes: Any, channel_axis: Any, algorithm: str, nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """An element of the sorted windows."""
-    plain = footprint is None and size is not None and output is None and mask is None
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {shown(algorithm)}")
+    plain = footprint is None and size is not None and output is None and mask is None and algorithm == "auto"
     if plain and nan_policy == "propagate" and type(min_periods) is int and min_periods == 1:
         found = again("rank", input, size, mode, cval, origin, axes, channel_axis, which)
         if found is not None:
@@ -259,7 +264,7 @@ def _ranked(
     if half.dtype == np.float16 and half.ndim == 1:  # as in SciPy
         result = arguments.result(np.float32 if output is None else output, half.astype(np.float32))
         made = _ranked(which, half.astype(np.float32), size, footprint, result.array, mode, cval, origin, axes,
-                       channel_axis, nan_policy, mask, min_periods)  # fmt: skip
+                       channel_axis, algorithm, nan_policy, mask, min_periods)  # fmt: skip
         return made.astype(np.float16) if output is None else made
     given = checked(input, output, nan_policy, mask, min_periods)
     x = given.image
@@ -276,10 +281,12 @@ def _ranked(
     count = int(members.sum())
     rank = rank_of(which, count)
     value = arguments.fill_value(cval)
-    is_end = not given.periods and rank in (0, count - 1)
+    is_end = not given.periods and rank in (0, count - 1) and algorithm == "auto"
     modes = arguments.modes(mode, len(over)) if is_end and members.all() else [arguments.one_mode(mode)] * len(over)
     result = arguments.result(given.output, x)
     window = whole(x.ndim, over, members, origins, modes)
+    if given.periods and algorithm not in ("auto", "ranked"):
+        raise ValueError(f"algorithm {algorithm!r} cannot do this: only 'ranked' leaves elements out")
     if given.periods:
         made = windowed.median_of_present(x, window, value, given.periods)
         return delivered(made, given, window, result)
@@ -289,12 +296,13 @@ def _ranked(
     if is_scipys_1d(x.ndim, x.shape, members.shape, origins):
         window = window._replace(whole=False)
         value = value if x.dtype.kind == "f" else float(np.trunc(value))
-    return windowed.rank(x, result, window, value, rank)
+    return windowed.rank(x, result, window, value, rank, algorithm)
 
 
 def rank_filter(
     input: Any, rank: int, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect",
     cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+    algorithm: str = "auto",
 ) -> np.ndarray:  # fmt: skip
     """The element of a rank of windows, a drop-in replacement of `scipy.ndimage.rank_filter`.
 
@@ -304,6 +312,9 @@ def rank_filter(
         As in `maximum_filter`; one `mode` only. Of one axis, a footprint counts too (SciPy 1.17 takes all of it).
     rank : int
         0 for the smallest element, -1 for the largest.
+    algorithm : {"auto", "network", "columns", "ranked"}
+        The fastest; or a selection network in vector registers, for small windows; histograms of columns, for bytes;
+        a sliding set of places in the sorted image, for all.
 
     Returns
     -------
@@ -325,12 +336,14 @@ def rank_filter(
         number = operator.index(rank)
     except TypeError:
         raise TypeError(f"rank must be an integer, got {shown(rank)}") from None
-    return _ranked(("rank", number), input, size, footprint, output, mode, cval, origin, axes, channel_axis)
+    return _ranked(("rank", number), input, size, footprint, output, mode, cval, origin, axes, channel_axis,
+                   algorithm)  # fmt: skip
 
 
 def percentile_filter(
     input: Any, percentile: float, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect",
     cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+    algorithm: str = "auto",
 ) -> np.ndarray:  # fmt: skip
     """A percentile of windows, a drop-in replacement of `scipy.ndimage.percentile_filter`.
 
@@ -340,6 +353,8 @@ def percentile_filter(
         As in `rank_filter`.
     percentile : float
         From 0 to 100, or below 0 counted from 100. There is no interpolation.
+    algorithm
+        As in `rank_filter`.
 
     Returns
     -------
@@ -359,13 +374,14 @@ def percentile_filter(
     """
     if not np.isscalar(percentile) or isinstance(percentile, str):
         raise TypeError(f"percentile must be a number, got {shown(percentile)}")
-    return _ranked(("percentile", percentile), input, size, footprint, output, mode, cval, origin, axes, channel_axis)
+    return _ranked(("percentile", percentile), input, size, footprint, output, mode, cval, origin, axes, channel_axis,
+                   algorithm)  # fmt: skip
 
 
 def median_filter(
     input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
+    mask: Any = None, min_periods: int = 1, algorithm: str = "auto",
 ) -> np.ndarray:  # fmt: skip
     """The median of windows, a drop-in replacement of `scipy.ndimage.median_filter`.
 
@@ -375,6 +391,8 @@ def median_filter(
         As in `rank_filter`.
     nan_policy, mask, min_periods
         As in `maximum_filter1d`.
+    algorithm
+        As in `rank_filter`; elements are left out by "ranked" only.
 
     Returns
     -------
@@ -392,5 +410,5 @@ def median_filter(
     >>> ndimage.median_filter([2, 80, 6, 3], size=3)
     array([2, 6, 6, 3])
     """
-    return _ranked(("median", 0), input, size, footprint, output, mode, cval, origin, axes, channel_axis, nan_policy,
-                   mask, min_periods)  # fmt: skip
+    return _ranked(("median", 0), input, size, footprint, output, mode, cval, origin, axes, channel_axis, algorithm,
+                   nan_policy, mask, min_periods)  # fmt: skip

@@ -191,13 +191,15 @@ def _one_axis_after_another(x: np.ndarray, result: Result, window: Window, cval:
     return result.deliver()
 
 
-def rank(x: np.ndarray, result: Result, window: Window, cval: float, number: int) -> np.ndarray:
-    """The element of a rank of windows, which is neither the first nor the last."""
+def rank(
+    x: np.ndarray, result: Result, window: Window, cval: float, number: int, algorithm: str = "auto"
+) -> np.ndarray:
+    """The element of a rank of windows."""
     if not x.size:
         return result.deliver()
     what, ready = _problem(x, window, cval)
     made = _target(what, result.target)
-    orders().ranked(what, number, ready, made)
+    orders().ranked(what, number, ready, made, algorithm)
     return _delivered(made, result)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import ndimage
 from ..base.values import shown
+from ..ndimage.order import ALGORITHMS
 from ..planner.measure import medians
 from .comparison import Comparison, Row
 from .filter_peers import PEERS
@@ -42,6 +43,8 @@ def compare_filter(
     arguments = dict(list(bound.arguments.items())[1:])
     runs: dict[str, Callable[[], Any]] = {}
     runs[OURS] = partial(function, x, **arguments)
+    for label in ALGORITHMS[1:] if "algorithm" in arguments else ():
+        runs[label] = partial(function, x, **arguments | {"algorithm": label})
     if x.dtype == np.float32 and "precision" in arguments:
         runs[f"{OURS}, double"] = partial(function, x, **arguments | {"precision": "double"})
     reasons = {}
