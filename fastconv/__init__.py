@@ -1,6 +1,6 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import cache, grad, nn, signal, wisdom
+from . import cache, grad, ndimage, nn, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
 from .functional.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d
 from .functional.conv import conv1d, conv2d, conv3d, corr2d
@@ -13,6 +13,7 @@ from .functional.plans_transposed import plan_conv_transpose1d, plan_conv_transp
 from .functional.settings import algorithms, get_num_threads, num_threads, set_num_threads
 from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
+from .ndimage.linear import separable_filter
 from .tools.compare import compare
 from .warming.warmup import warmup
 
@@ -47,6 +48,7 @@ __all__ = [
     "min_pool1d",
     "min_pool2d",
     "min_pool3d",
+    "ndimage",
     "nn",
     "num_threads",
     "output_shape",
@@ -57,6 +59,7 @@ __all__ = [
     "plan_conv_transpose2d",
     "plan_conv_transpose3d",
     "receptive_field",
+    "separable_filter",
     "set_num_threads",
     "signal",
     "unfold2d",

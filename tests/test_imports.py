@@ -57,13 +57,13 @@ def own(module: str) -> dict[str, bool]:
 
 #: The package from top to bottom: a folder or module imports those below it, and its own.
 FLOORS = (
-    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn",), ("grad", "signal", "wisdom"),
+    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn",), ("grad", "ndimage", "signal", "wisdom"),
     ("functional",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {
-    "cpu": (("calls",), ("plans",), ("recipes",), ("__init__",), ("algorithms",), ("shared",), ("machine",), ("tiles",),
-            ("system",)),
+    "cpu": (("calls", "filters"), ("plans",), ("recipes",), ("__init__",), ("algorithms",), ("shared",), ("machine",),
+            ("tiles",), ("system",)),
     "cuda": (("calls",), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip

@@ -23,8 +23,9 @@ class Recorder:
         return lambda spec, *operands: (verb, spec, operands)
 
 
-#: The module `fastconv.cpu.calls`, once it is loaded.
+#: The modules `fastconv.cpu.calls` and `fastconv.cpu.filters`, once they are loaded.
 _cpu: Any = None
+_filters: Any = None
 
 
 def backend(device: Any, x: object, name: str = "x") -> Any:
@@ -45,6 +46,16 @@ def cpu() -> Any:
 
         _cpu = calls
     return _cpu
+
+
+def filters() -> Any:
+    """The module `fastconv.cpu.filters`."""
+    global _filters
+    if _filters is None:
+        from ..cpu import filters
+
+        _filters = filters
+    return _filters
 
 
 def _cuda() -> Any:

@@ -90,6 +90,26 @@ def store(builder, value, data, index):
     builder.store(value, vector_pointer(builder, data, index, value.type.count)).align = 1
 
 
+def loop(builder: ir.IRBuilder, start: ir.Value, stop: ir.Value, step: ir.Value, carried: list, body: Any) -> list:
+    """``for t in range(start, stop, step): carried = body(t, carried)``, of values; the last ones are returned."""
+    before, head = builder.block, builder.append_basic_block("head")
+    builder.branch(head)
+    builder.position_at_end(head)
+    t = builder.phi(INT)
+    held = [builder.phi(value.type) for value in carried]
+    turn, done = builder.append_basic_block("turn"), builder.append_basic_block("done")
+    builder.cbranch(builder.icmp_signed("<", t, stop), turn, done)
+    builder.position_at_end(turn)
+    new = body(t, list(held))
+    following, end = builder.add(t, step), builder.block
+    builder.branch(head)
+    for phi, one, other in zip([t, *held], [start, *carried], [following, *new], strict=True):
+        phi.add_incoming(one, before)
+        phi.add_incoming(other, end)
+    builder.position_at_end(done)
+    return held
+
+
 def first_lanes(builder, count, valid):
     """A mask of the first `valid` of `count` lanes."""
     numbers = ir.Constant(ir.VectorType(I32, count), list(range(count)))

@@ -163,7 +163,7 @@ def put_lane(typingctx, vector, lane, scalar):
 PART = 256
 
 
-def _put_away(builder, total: ir.Value, lost: ir.Value, part: ir.Value) -> list[ir.Value]:
+def put_away_vectors(builder, total: ir.Value, lost: ir.Value, part: ir.Value) -> list[ir.Value]:
     """A total and what rounding took from it, after one more part; nothing is lost of what is not finite."""
     part = builder.fsub(part, lost)
     grown = builder.fadd(total, part)
@@ -181,7 +181,7 @@ def put_away(typingctx, away, part):
 
     def codegen(context, builder, sig, args):
         total, lost = cgutils.unpack_tuple(builder, args[0], 2)
-        return context.make_tuple(builder, away, _put_away(builder, total, lost, args[1]))
+        return context.make_tuple(builder, away, put_away_vectors(builder, total, lost, args[1]))
 
     return away(away, part), codegen
 
@@ -258,7 +258,7 @@ def columns(
                 end = builder.add(first, emit.INT(PART))
                 end = builder.select(builder.icmp_signed("<", end, args[3]), end, args[3])
                 for places, vector in zip(memory, part(first, end), strict=True):
-                    away = _put_away(builder, *map(builder.load, places), vector)
+                    away = put_away_vectors(builder, *map(builder.load, places), vector)
                     for place, value in zip(places, away, strict=True):
                         builder.store(value, place)
             return context.make_tuple(builder, result, _dealt(builder, [builder.load(total) for total, _ in memory]))

@@ -1,0 +1,39 @@
+"""Filters of `fastconv.ndimage`: one of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+import fastconv
+
+from .images import fastconv_call
+from .shapes import IMAGE_FILTERS, REGULAR_IMAGE_FILTERS
+
+
+@lru_cache(maxsize=1)  # asv calls `setup` before every sample
+def compiled(name: str) -> Callable[[], np.ndarray]:
+    """A call ready to be timed: image made, kernels compiled. NotImplementedError is how asv is told "n/a"."""
+    row = next(row for row in IMAGE_FILTERS if row.name == name)
+    call = fastconv_call(row, row.array(), fastconv.get_num_threads()) if hasattr(fastconv, "ndimage") else None
+    if call is None:
+        raise NotImplementedError(f"a commit without {row.function}")
+    call()
+    return call
+
+
+class ImageFilters:
+    """Time of one call."""
+
+    params = tuple(REGULAR_IMAGE_FILTERS)
+    param_names = ("row",)
+    rounds = 4
+    repeat = (2, 10, 0.2)
+
+    def setup(self, row):
+        self.call = compiled(row)
+
+    def time_filter(self, row):
+        self.call()

@@ -1,0 +1,252 @@
+"""Filters of images beside SciPy, OpenCV, astropy and Bottleneck: ``python -m benchmarks.images``.
+
+The rows are `shapes.IMAGE_FILTERS`. A peer's result is compared with ours before anything is timed; one that differs is
+told as such, and not timed. Then all are timed in turns, calls that make their own output, in one process. Ratios are
+of medians: above one, fastconv is faster. SciPy and Bottleneck use one thread, OpenCV as many as we, astropy those of
+OpenMP.
+
+Boundaries are "reflect"; of medians "nearest", the only one that OpenCV's have. A derivative of integers is stored in
+more bits (int16, float32), as OpenCV can; else integers are those of the image, which SciPy cuts off, and OpenCV
+rounds: they may differ by some units.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+import fastconv
+from benchmarks.checkouts import internal
+
+from .contenders import keep_apart, spread
+from .shapes import IMAGE_FILTERS, ImageFilter
+
+#: Calls of each contender, or as many as fit into so many seconds.
+CALLS, SECONDS = 21, 0.25
+#: Seconds after which idle threads sleep.
+REST = 0.005
+#: Integers may differ by so many units from OpenCV's: it rounds once, SciPy cuts a fraction off after each axis.
+UNITS = 3
+#: Floats may differ by so much of the largest.
+CLOSE = {"float32": 2e-5, "float64": 1e-9}
+
+Call = Callable[[], np.ndarray]
+
+
+# -- contenders ----------------------------------------------------------------------------------------------
+
+
+def weights(row: ImageFilter) -> np.ndarray:
+    """The window of a correlation: positive numbers that make a mean, no outer product."""
+    size = (int(row.size),) * len(row.shape)
+    window = np.random.default_rng(1).uniform(0.5, 1.5, size)
+    return (window / window.sum()).astype(np.float32).astype(np.float64)
+
+
+def arguments(row: ImageFilter) -> tuple[tuple, dict[str, Any]]:
+    """What SciPy's function and ours take alike, behind the image."""
+    told: dict[str, Any] = {}
+    if row.function in ("sobel", "laplace"):
+        told["output"] = {"uint8": np.int16, "uint16": np.float32}.get(row.dtype)
+        return (), told
+    if row.function == "correlate":
+        return (weights(row),), told
+    if row.function == "median_filter":
+        told["mode"] = "nearest"
+    return (row.size if row.function == "gaussian_filter" else int(row.size),), told
+
+
+def fastconv_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
+    """Ours; None if there is none."""
+    if row.function not in fastconv.ndimage.__all__:
+        return None
+    fastconv.set_num_threads(threads)
+    args, told = arguments(row)
+    if row.channels:
+        told["channel_axis"] = -1
+    if row.table == "missing":
+        told["nan_policy"] = "omit"
+    return lambda: getattr(fastconv.ndimage, row.function)(x, *args, **told)
+
+
+def scipy_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
+    import scipy.ndimage
+
+    if row.table == "missing":
+        return None
+    args, told = arguments(row)
+    if row.function == "sobel" and row.channels:  # its own takes no `axes`
+        output = told["output"]
+        first = lambda: scipy.ndimage.correlate1d(x, [-1, 0, 1], 1, output)  # noqa: E731
+        return lambda: scipy.ndimage.correlate1d(first(), [1, 2, 1], 0, output)
+    if row.channels:
+        told["axes"] = (0, 1)
+    return lambda: getattr(scipy.ndimage, row.function)(x, *args, **told)
+
+
+def opencv_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
+    if row.table in ("volumes", "missing") or row.dtype == "float64":
+        return None
+    import cv2
+
+    cv2.setNumThreads(threads)
+    reflect, size = {"borderType": cv2.BORDER_REFLECT}, int(row.size)
+    depth = {"uint8": cv2.CV_16S, "uint16": cv2.CV_32F}.get(row.dtype, -1)
+    ones, window = np.ones((size, size), np.uint8), 2 * int(4 * row.size + 0.5) + 1
+    calls: dict[str, Call] = {
+        "gaussian_filter": lambda: cv2.GaussianBlur(x, (window, window), row.size, **reflect),
+        "uniform_filter": lambda: cv2.blur(x, (size, size), **reflect),
+        "sobel": lambda: cv2.Sobel(x, depth, 1, 0, **reflect),
+        "laplace": lambda: cv2.Laplacian(x, depth, **reflect),
+        "maximum_filter": lambda: cv2.dilate(x, ones, **reflect),
+        "minimum_filter": lambda: cv2.erode(x, ones, **reflect),
+        "grey_opening": lambda: cv2.morphologyEx(x, cv2.MORPH_OPEN, ones, **reflect),
+    }
+    if row.function == "correlate":
+        kernel = weights(row)
+        calls["correlate"] = lambda: cv2.filter2D(x, -1, kernel, **reflect)
+    if row.function == "median_filter" and (size <= 5 or row.dtype == "uint8"):
+        calls["median_filter"] = lambda: cv2.medianBlur(x, size)
+    return calls.get(row.function)
+
+
+def astropy_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
+    if row.table != "missing":
+        return None
+    from astropy.convolution import convolve
+
+    size = int(row.size) if row.function == "uniform_filter" else 2 * int(4 * row.size + 0.5) + 1
+    line = np.ones(size)
+    if row.function == "gaussian_filter":
+        line = np.exp(-0.5 * ((np.arange(size) - size // 2) / row.size) ** 2)
+    kernel = np.outer(line, line)
+    told = {"boundary": "extend", "nan_treatment": "interpolate", "normalize_kernel": True}
+    return lambda: convolve(x, kernel, **told)
+
+
+def bottleneck_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
+    """Means of means, of windows that end at a pixel: as much work, another result where pixels are missing."""
+    if row.table != "missing" or row.function != "uniform_filter":
+        return None
+    import bottleneck
+
+    size = int(row.size)
+    return lambda: bottleneck.move_mean(bottleneck.move_mean(x, size, 1, axis=0), size, 1, axis=1)
+
+
+PEERS = {"scipy": scipy_call, "opencv": opencv_call, "astropy": astropy_call, "bottleneck": bottleneck_call}
+
+
+# -- measuring -----------------------------------------------------------------------------------------------
+
+
+def differs(row: ImageFilter, peer: str, result: np.ndarray, expected: np.ndarray) -> str:
+    """How a peer's result differs from ours, in words; nothing if it does not."""
+    if peer == "bottleneck":
+        return ""
+    if peer == "astropy":  # whose outermost pixels stand for what lies outside
+        reach = 16
+        result, expected = (one[reach:-reach, reach:-reach] for one in (result, expected))
+    if result.shape != expected.shape:
+        return f"shape {expected.shape}"
+    if result.dtype.kind != "f":
+        units = np.abs(result.astype(int) - expected.astype(int)).max()
+        rounds = row.function in ("correlate", "gaussian_filter", "uniform_filter")
+        allowed = UNITS if peer == "opencv" and rounds else 0
+        return f"by {units} units" if units > allowed else ""
+    off = float(np.nanmax(np.abs(result.astype(float) - expected)) / np.nanmax(np.abs(result)))
+    return f"by {off:.0e}" if off > CLOSE[row.dtype if row.dtype in CLOSE else "float32"] else ""
+
+
+def measured(pattern: str, threads: int, pinned: bool, tables: list[str]) -> Iterator[dict[str, Any]]:
+    """One dictionary a row: seconds of each contender, and who differs."""
+    for row in IMAGE_FILTERS:
+        if row.table not in tables or not re.search(pattern, row.name):
+            continue
+        x, runs, different = row.array(), {}, {}
+        ours = fastconv_call(row, x, threads)
+        if ours is None:
+            continue
+        if pinned:
+            spread()
+        result = ours()
+        for peer, made in PEERS.items():
+            with suppress(ModuleNotFoundError):
+                call = made(row, x, threads)
+                if call is None:
+                    continue
+                told = differs(row, peer, result, call())
+                if told:
+                    different[peer] = told
+                else:
+                    runs[peer] = call
+        if pinned:
+            keep_apart()
+        taken = internal("in_turns")({"fastconv": ours, **runs}, CALLS, SECONDS, rest=REST if threads > 1 else 0)
+        seconds = {who: statistics.median(times[1:] or times) for who, times in taken.items()}
+        yield {"table": row.table, "row": row.name, "threads": threads, "seconds": seconds, "different": different}
+
+
+# -- telling -------------------------------------------------------------------------------------------------
+
+
+def show(found: dict[str, Any]) -> str:
+    """One row as text."""
+    seconds = found["seconds"]
+    ratios = [f"{peer} {seconds[peer] / seconds['fastconv']:7.2f}" for peer in seconds if peer != "fastconv"]
+    ratios += [f"{peer} differs {told}" for peer, told in found["different"].items()]
+    return f"{found['row']:40} {1e3 * seconds['fastconv']:9.3f} ms   {'   '.join(ratios)}"
+
+
+def summary(rows: list[dict[str, Any]], below: dict[str, float]) -> Iterator[str]:
+    """Of each table and peer the geometric mean, the worst row, and how many are below the target."""
+    for table in dict.fromkeys(row["table"] for row in rows):
+        for peer in PEERS:
+            ratios = {row["row"]: row["seconds"][peer] / row["seconds"]["fastconv"]
+                      for row in rows if row["table"] == table and peer in row["seconds"]}  # fmt: skip
+            if ratios:
+                mean, worst = math.exp(statistics.fmean(map(math.log, ratios.values()))), min(ratios, key=ratios.get)
+                least = below.get(f"{table} {peer}", 1.0)
+                missed = sum(value < least for value in ratios.values())
+                yield (f"{table:8} against {peer:10}: geometric mean {mean:6.2f}, worst {ratios[worst]:.2f} ({worst}), "
+                       f"{missed} of {len(ratios)} rows below {least:g}")  # fmt: skip
+
+
+#: What each row is to reach.
+TARGETS = {"linear scipy": 4, "extrema scipy": 4, "median scipy": 10, "volumes scipy": 6, "missing astropy": 2,
+           "missing bottleneck": 2}  # fmt: skip
+
+
+def main() -> None:
+    """Print the tables."""
+    tables = list(dict.fromkeys(row.table for row in IMAGE_FILTERS))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--rows", default="", help="a regular expression that the rows' names have")
+    parser.add_argument("--tables", nargs="*", choices=tables, default=tables)
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    told = parser.parse_args()
+    rows = []
+    print(f"{told.threads} thread(s): our time, then how many times as long each peer takes")
+    for row in measured(told.rows, told.threads, told.pin and told.threads > 1, told.tables):
+        rows.append(row)
+        print(show(row), flush=True)
+    print("\n".join(["", *summary(rows, TARGETS)]))
+    if told.json:
+        with open(told.json, "w") as file:
+            json.dump(rows, file, indent=1)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

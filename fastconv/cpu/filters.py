@@ -1,0 +1,197 @@
+"""Filters of images on the CPU: a `Problem` says what is to be summed up, a `Sweep` is all that a call of it needs.
+
+A sweep reads an image once, a band at a time (`shared.bands`), makes one or two passes over the band while it lies in
+cache (`shared.passes`), and stores the result: no copy of the image is made, extended or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ..specs.boundary import sources
+from ..specs.filters import Problem
+from .shared import bands, passes
+from .shared.steps import Cut, Steps
+from .system.kernels import PARALLEL_OPERATIONS
+from .system.memory import buffer, scratch_rows
+from .system.threads import num_threads
+from .tiles import simd
+from .tiles.tap_tile import width
+
+#: Bytes of a band with all that is made of it: a third of a 1 MiB second-level cache (AMD EPYC 9004: 256 to 512 KiB are
+#: equally fast, 128 and 1024 take 5 to 15% longer).
+BAND_BYTES = 384 << 10
+#: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
+#: only.
+MOST_INNER = 64
+
+
+class _Line(NamedTuple):
+    """An axis of the image, or several as one."""
+
+    size: int
+    taps: int
+    table: np.ndarray
+    step: int
+    out: int
+    axis: int
+    before: int = 0
+
+
+def _lines(problem: Problem) -> list[_Line]:
+    """The image's axes; neighbours that no window moves along are one where their elements follow one another."""
+    windows, found = {one.axis: one for one in problem.axes}, []
+    for axis, (size, step, out) in enumerate(zip(problem.shape, problem.strides, problem.out_strides, strict=True)):
+        window = windows.get(axis)
+        if window is not None:
+            table = sources(window.boundary, size, window.before, window.taps - 1 - window.before)
+            found.append(_Line(size, window.taps, table, step, out, axis, window.before))
+            continue
+        if size == 1:
+            continue
+        last = found[-1] if found else None
+        if last is not None and last.axis < 0 and last.step == size * step and last.out == size * out:
+            size, found = size * last.size, found[:-1]
+        found.append(_Line(size, 1, np.empty(0, np.int64), step, out, -1))
+    return found
+
+
+def fits(problem: Problem) -> bool:
+    """Whether a sweep can read the image and write the result as they lie.
+
+    What lies behind the last axis of a window must be evenly spaced; and two passes must be along rows and columns.
+    """
+    lines = _lines(problem)
+    last = max((number for number, line in enumerate(lines) if line.axis >= 0), default=len(lines))
+    if len(lines) - 1 - last > 1:
+        return False
+    if len(problem.passes) < 2:
+        return True
+    _, rows, columns, _ = _arranged(lines)
+    return {rows.axis, columns.axis} == {axis for one in problem.passes for axis in one.axes}
+
+
+def _arranged(lines: list[_Line]) -> tuple[list[_Line], _Line, _Line, _Line]:
+    """Leading axes (outermost first), rows, columns, and what lies between two columns."""
+    nothing = np.zeros(1, np.int64)
+    one = _Line(1, 1, nothing, 0, 0, -1)
+    inner = one
+    if len(lines) > 1 and lines[-1].axis < 0 and lines[-2].axis >= 0 and lines[-1].size <= MOST_INNER:
+        *lines, inner = lines
+    columns = lines[-1] if lines else one
+    rows = lines[-2] if len(lines) > 1 else one
+    return lines[:-2], rows, columns, inner
+
+
+class Sweep:
+    """All that a call needs beside its arrays."""
+
+    __slots__ = ("_arguments", "_first", "_launch", "_scratch", "problem")
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        leads, rows, columns, inner = _arranged(_lines(problem))
+        lanes, item = simd.lanes(problem.computed), problem.computed.itemsize
+        lead_taps = math.prod(line.taps for line in leads)
+        planes = 2 if problem.periods else 1
+        band, block = _cut(planes * lead_taps, rows, columns, inner, item, planes * len(problem.passes))
+        pitch = _pitch((block + columns.taps - 1) * inner.size, lanes)
+        tables: list[np.ndarray] = []
+        places: list[int] = []
+        for line in (columns, rows, *reversed(leads)):
+            places.append(sum(table.size for table in tables))
+            tables.append(np.arange(line.size, dtype=np.int64) if line.axis < 0 else line.table)
+        numbers = [band, -(-rows.size // band), block, -(-columns.size // block), pitch, len(leads)]
+        numbers += [inner.size, columns.size, columns.taps, columns.before, places[0], columns.step, columns.out]
+        numbers += [inner.step or problem.dtype.itemsize, inner.out or problem.out_dtype.itemsize]
+        numbers += [_start(problem.shape, problem.strides), _start(problem.shape, problem.out_strides)]
+        for line, place in zip((rows, *reversed(leads)), places[1:], strict=True):
+            numbers += [line.size, line.taps, place, line.step, line.out]
+        plane = (band + rows.taps - 1) * pitch
+        distances = {columns.axis: inner.size, rows.axis: pitch}
+        for line in reversed(leads):
+            distances[line.axis], plane = plane, plane * line.taps
+        made = Steps(problem, Cut(distances, band, pitch, plane, rows.taps, rows.axis, columns.axis, lead_taps))
+        kind = problem.computed.type
+        self._arguments = (
+            np.concatenate(tables),
+            np.array(numbers, np.int64),
+            bands.loader(problem.dtype, problem.computed, problem.periods > 0),
+            bands.storer(problem.computed, problem.out_dtype, problem.rule),
+            np.array(made.steps, np.int64).reshape(-1),
+            np.array(made.offsets or [0], np.int64),
+            np.array(made.weights or [0], problem.computed),
+            (kind(problem.cval), kind(made.constant)),
+            made.result,
+            made.apart,
+        )
+        self._scratch = made.size + width() * lanes + made.reach
+        work = math.prod(problem.shape) * (4.0 + made.work)
+        self._launch = passes.sweep if work >= PARALLEL_OPERATIONS else passes.sweep.serial
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Filter; both arrays have the layout that the problem says."""
+        scratch = scratch_rows(self._scratch, self.problem.computed)
+        self._launch(_bytes(x), _bytes(out), *self._arguments, scratch)
+
+
+def _cut(lead_taps: int, rows: _Line, columns: _Line, inner: _Line, item: int, count: int) -> tuple[int, int]:
+    """Rows of a band and columns of a block."""
+    band = min(rows.size, max(16, rows.taps))
+    lines = lead_taps * (band + rows.taps - 1) + count * (band + rows.taps - 1)
+    block = BAND_BYTES // item // lines // inner.size - (columns.taps - 1)
+    block = min(columns.size, max(block, 64 // inner.size + 1, columns.taps))
+    # A whole number of blocks of about the same size; short rows make tall bands.
+    block = -(-columns.size // -(-columns.size // block)) if columns.size else 1
+    if block == columns.size:
+        high = BAND_BYTES // item // ((block + columns.taps - 1) * inner.size) // (lead_taps + count) - (rows.taps - 1)
+        band = min(rows.size, max(band, high))
+    threads = num_threads()
+    if threads > 1 and rows.size * -(-columns.size // block) > 4 * threads:
+        band = min(band, max(8, rows.taps, -(-rows.size // (4 * threads))))
+    return max(1, band), max(1, block)
+
+
+def _pitch(size: int, lanes: int) -> int:
+    """Elements from a row to the next: an odd number of cache lines, so that a tile's rows lie in different sets."""
+    return (-(-size // lanes) | 1) * lanes
+
+
+def _start(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Bytes from the first byte of an array's memory to its first element."""
+    return -sum(min(0, (size - 1) * stride) for size, stride in zip(shape, strides, strict=True))
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """An array's memory as bytes, writeable by its type."""
+    if array.flags.carray:
+        return array.reshape(-1).view(np.uint8)
+    return np.asarray(_Memory(array))
+
+
+class _Memory:
+    """The memory that an array's elements lie in."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.owner = array
+        start = _start(array.shape, array.strides)
+        span = sum(abs(stride) * (size - 1) for size, stride in zip(array.shape, array.strides, strict=True))
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": "|u1",
+            "shape": (span + array.itemsize,),
+            "data": (array.__array_interface__["data"][0] - start, False),
+        }
+
+
+prepared = lru_cache(maxsize=1024)(Sweep)
+
+
+def between(number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array for an image between two sweeps, in memory that this thread keeps; there are two, by number."""
+    return buffer(f"filter {number}", shape, dtype)

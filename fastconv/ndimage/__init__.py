@@ -1,0 +1,57 @@
+"""`scipy.ndimage`, its filters computed by this package's kernels: ``import fastconv.ndimage as ndi`` is the whole
+change.
+
+Arguments, defaults, result dtypes and rounding are SciPy's. Names that are not filters are SciPy's own functions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .derivatives import (
+    gaussian_gradient_magnitude,
+    gaussian_laplace,
+    generic_gradient_magnitude,
+    generic_laplace,
+    laplace,
+    prewitt,
+    sobel,
+)
+from .linear import convolve, convolve1d, correlate, correlate1d
+from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
+from .spread import std_filter, variance_filter
+
+__all__ = [
+    "convolve",
+    "convolve1d",
+    "correlate",
+    "correlate1d",
+    "gaussian_filter",
+    "gaussian_filter1d",
+    "gaussian_gradient_magnitude",
+    "gaussian_laplace",
+    "generic_gradient_magnitude",
+    "generic_laplace",
+    "laplace",
+    "prewitt",
+    "sobel",
+    "std_filter",
+    "uniform_filter",
+    "uniform_filter1d",
+    "variance_filter",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """SciPy's own, for every name that is not here."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import scipy.ndimage  # late, because it takes longer to load than all of this package
+
+    return getattr(scipy.ndimage, name)
+
+
+def __dir__() -> list[str]:
+    import scipy.ndimage
+
+    return sorted({*globals(), *dir(scipy.ndimage)})

@@ -1,0 +1,200 @@
+"""Checks of the arguments that filters share, with every error message about one: SciPy's meanings and defaults.
+
+What SciPy refuses with a RuntimeError is an `ArgumentError`, which is one, and a ValueError as everywhere in this
+package.
+"""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..base.values import shown
+from ..specs.arrays import allocate
+from ..specs.boundary import SCIPY, Boundary, named
+
+#: Most axes of an image; kernels keep the place of a row in so many numbers.
+MOST_AXES = 8
+#: Type codes of the dtypes that SciPy's filters read and write, but for complex ones.
+REAL = "?bBhHiIlLqQfd"
+
+
+class ArgumentError(ValueError, RuntimeError):
+    """An argument that does not fit the others."""
+
+
+# -- images --------------------------------------------------------------------------------------------------
+
+
+def image(value: Any, *, complex_too: bool = False) -> np.ndarray:
+    """The image as an array in native byte order, neither copied nor converted where it need not be."""
+    array = np.asarray(value)
+    kind = array.dtype.char
+    if kind not in REAL and not (complex_too and kind in "FD"):
+        if kind in "FDG":
+            raise TypeError(f"Complex type not supported: input has dtype {array.dtype}")
+        raise ArgumentError(f"array type {array.dtype!r} not supported: input must be bool, integers, float32 or "
+                            "float64")  # fmt: skip
+    if array.ndim > MOST_AXES:
+        raise ArgumentError(f"input must have at most {MOST_AXES} axes, got {array.ndim}")
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def per_axis(name: str, value: Any, count: int) -> list[Any]:
+    """One value an axis, from one for all or a sequence of as many."""
+    if isinstance(value, str) or not np.iterable(value):
+        return [value] * count
+    values = list(value)
+    if len(values) != count:
+        raise ArgumentError("sequence argument must have length equal to input rank: "
+                            f"{name} must be one value, or {count} for so many axes, got {shown(value)}")  # fmt: skip
+    return values
+
+
+def axis(value: Any, ndim: int, name: str = "axis") -> int:
+    """The number of an axis, counted from the front."""
+    number = operator.index(value)
+    if not -ndim <= number < ndim:
+        raise np.exceptions.AxisError(f"{name} {number} is out of bounds for array of dimension {ndim}")
+    return number % ndim
+
+
+def axes(value: Any, ndim: int, channel_axis: Any = None) -> tuple[int, ...]:
+    """The axes that a filter runs along: all of them, those given, or all but the one of the channels."""
+    channel = None if channel_axis is None else axis(channel_axis, ndim, "channel_axis")
+    if value is None:
+        return tuple(number for number in range(ndim) if number != channel)
+    if not np.isscalar(value) and not isinstance(value, Iterable):
+        raise ValueError(f"axes must be an integer, iterable of integers, or None, got {shown(value)}")
+    given: Any = value if isinstance(value, Iterable) else (value,)
+    found = [operator.index(one) for one in given]
+    for number in found:
+        if not -ndim <= number < ndim:
+            raise ValueError(f"specified axis: {number} is out of range: axes must be {-ndim} or more, below {ndim}")
+    found = [number % ndim for number in found]
+    if len({*found}) != len(found):
+        raise ValueError(f"axes must be unique, got {shown(value)}")
+    if channel in found:
+        raise ValueError(f"axes must be unique and without channel_axis={channel_axis}, got {shown(value)}")
+    return tuple(found)
+
+
+def one_axis(value: Any, ndim: int, channel_axis: Any = None) -> int:
+    """The axis of a filter along one, counted without the one of the channels."""
+    if channel_axis is None:
+        return axis(value, ndim)
+    others = axes(None, ndim, channel_axis)
+    return others[axis(value, ndim - 1)]
+
+
+# -- windows -------------------------------------------------------------------------------------------------
+
+
+def mode(value: Any) -> Boundary:
+    """The boundary that a mode of SciPy's is."""
+    return named("mode", value, SCIPY)
+
+
+def modes(value: Any, count: int) -> list[Boundary]:
+    """One boundary an axis."""
+    return [mode(one) for one in per_axis("mode", value, count)]
+
+
+def one_mode(value: Any) -> Boundary:
+    """The boundary of all axes, for windows that are taken whole."""
+    if not isinstance(value, str) and isinstance(value, Iterable):
+        raise ArgumentError(f"A sequence of modes is not supported: mode must be one name, got {shown(value)}")
+    return mode(value)
+
+
+def before(size: int, origin: Any, name: str = "origin") -> int:
+    """The elements of a window of this size that lie before its output; the others lie behind, or are the output."""
+    number = operator.index(origin)
+    if not -(size // 2) <= number <= (size - 1) // 2:
+        raise ValueError(f"invalid origin: {name} of a window of {size} must satisfy -(size // 2) <= origin <= "
+                         f"(size - 1) // 2, got {number}")  # fmt: skip
+    return size // 2 + number
+
+
+def window_size(value: Any, name: str = "size") -> int:
+    """The size of a window along an axis, at least 1."""
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
+    if number < 1:
+        raise ArgumentError(f"incorrect filter size: {name} must be at least 1, got {shown(value)}")
+    return number
+
+
+def fill_value(value: Any) -> float:
+    """The constant outside an image of real numbers."""
+    if np.iscomplexobj(value):
+        raise ValueError(f"Cannot provide a complex-valued cval when the input is real, got {shown(value)}")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"cval must be a number, got {shown(value)}") from None
+
+
+# -- results -------------------------------------------------------------------------------------------------
+
+
+class Result:
+    """The array for a result: `target` is written, and `deliver` returns what the caller is to have."""
+
+    __slots__ = ("array", "target")
+
+    def __init__(self, array: np.ndarray, inputs: Sequence[np.ndarray]) -> None:
+        self.array = array
+        writable = array.dtype.isnative and array.flags.aligned
+        shared = any(np.may_share_memory(array, given) for given in inputs)
+        self.target = array if writable and not shared else np.empty(array.shape, array.dtype.newbyteorder("="))
+
+    def deliver(self) -> np.ndarray:
+        if self.target is not self.array:
+            self.array[...] = self.target
+        return self.array
+
+
+def result(output: Any, given: np.ndarray, *others: np.ndarray, complex_result: bool = False) -> Result:
+    """Where the result goes: a new array of the dtype of `given`, or of the one that `output` names, or `output`.
+
+    One that overlaps `given` or the others is computed as if it did not. Numbers are complex if `complex_result`.
+    """
+    inputs = given, *others
+    if isinstance(output, np.ndarray) or (hasattr(output, "__array_interface__") and not isinstance(output, type)):
+        array = np.asarray(output)
+        if array.shape != given.shape:
+            raise ArgumentError(f"output shape not correct: it must be {given.shape}, got {array.shape}")
+        if complex_result and array.dtype.kind != "c":
+            raise ArgumentError(f"output must have complex dtype, got {array.dtype}")
+        if not array.flags.writeable:
+            raise ValueError("output array is read-only")
+        return Result(_checked(array), inputs)
+    if output is None:
+        dtype = np.promote_types(given.dtype, np.complex64) if complex_result else given.dtype
+    else:
+        try:
+            dtype = np.dtype(output)
+        except TypeError:
+            raise TypeError(f"output must be an array, a dtype or None, got {shown(output)}") from None
+        if isinstance(output, str) and not issubclass(dtype.type, np.number):
+            raise ArgumentError(f"output must have numeric dtype, got {output!r}")
+        if complex_result and dtype.kind != "c":
+            if isinstance(output, str):
+                raise ArgumentError(f"output must have complex dtype, got {output!r}")
+            warnings.warn("promoting specified output dtype to complex", stacklevel=4)
+            dtype = np.promote_types(dtype, np.complex64)
+    return Result(_checked(allocate(given.shape, dtype)), ())
+
+
+def _checked(array: np.ndarray) -> np.ndarray:
+    if array.dtype.char not in REAL + "FD":
+        raise ArgumentError(f"array type {array.dtype!r} not supported: output must be bool, integers or floats of 32 "
+                            "or 64 bits, or complex numbers of them")  # fmt: skip
+    return array

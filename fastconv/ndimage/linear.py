@@ -1,0 +1,388 @@
+"""Correlation and convolution with any weights: `correlate`, `convolve`, along one axis, and along each of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..base.values import shown
+from ..specs.filters import Axis
+from . import arguments
+from .arguments import ArgumentError
+from .missing import Given, given
+from .sweeps import Line, Settings, counted, dense, separable
+
+__all__ = ["convolve", "convolve1d", "correlate", "correlate1d", "separable_filter"]
+
+#: How float32 is computed.
+_PRECISIONS = {None: False, "single": False, "double": True}
+_EPS = float(np.finfo(np.float64).eps)
+
+
+def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Settings:
+    """What filters are told beside their windows."""
+    if precision not in _PRECISIONS:
+        raise ValueError(f"precision must be None, 'single' or 'double', got {shown(precision)}")
+    if saturate is not False and saturate is not True:
+        raise TypeError(f"saturate must be True or False, got {shown(saturate)}")
+    if type(cval) is not float:
+        cval = arguments.fill_value(cval)
+    return Settings(cval, "saturate" if saturate else "cast", _PRECISIONS[precision], periods)
+
+
+def correlate1d(
+    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
+    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Correlation along one axis, a drop-in replacement of `scipy.ndimage.correlate1d`.
+
+    Parameters
+    ----------
+    input : array_like, any shape
+        The image: bool, integers, float32, float64 or complex numbers; any strides and byte order. It is never changed.
+    weights : array_like, shape (K,)
+        The window, of any size.
+    axis : int
+        The axis that it moves along.
+    output : array or dtype, optional
+        Where the result goes, which may overlap `input`; or its dtype, by default that of `input`.
+    mode : str
+        What lies outside: "reflect" (or "grid-mirror"), "constant" ("grid-constant"), "nearest", "mirror" or "wrap"
+        ("grid-wrap"), for windows of any size.
+    cval : float
+        The value outside for "constant".
+    origin : int
+        Shifts the window: by 1, each output sees one element more before it.
+    channel_axis : int, optional
+        The axis of the channels, without which `axis` is counted.
+    saturate : bool
+        Whether an integer result is rounded, half to even, and cut off at the limits of its dtype. Otherwise its
+        fraction is cut off, and it wraps around, as in SciPy.
+    precision : {None, "single", "double"}
+        "double" computes float32 in float64, as SciPy does.
+    nan_policy : {"propagate", "omit", "raise"}
+        Whether a NaN makes all results NaN that see it, is left out, or is refused. What is left out has no weight: the
+        sum is multiplied by that of all weights, and divided by that of those left.
+    mask : array_like of bool, optional
+        Elements that are left out are True; a masked array has a mask of its own.
+    min_periods : int
+        A result is NaN if its window has fewer elements that are there and have a weight.
+
+    Returns
+    -------
+    ndarray
+        As large as `input`, of its dtype unless `output` says otherwise; float64 if elements of integers are left out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is none of those above. Where SciPy raises a RuntimeError, it is one, too.
+
+    Notes
+    -----
+    Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also beyond 2**53,
+    where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last place of the
+    window's sum of |weight * element|; float64 is rounded in another order than SciPy's. A NaN touches those outputs
+    that see it.
+
+    Source: the documentation of `scipy.ndimage.correlate1d`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.correlate1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
+    array([ 8, 26,  8, 12,  7, 28, 36,  9])
+    """
+    told = {
+        "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
+    return _along(correlate1d, input, np.asarray(weights), output, cval, told)
+
+
+def convolve1d(
+    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
+    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Convolution along one axis, a drop-in replacement of `scipy.ndimage.convolve1d`.
+
+    Parameters
+    ----------
+    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods
+        As in `correlate1d`; the window is turned round, and `origin` shifts it the other way.
+
+    Returns
+    -------
+    ndarray
+        As from `correlate1d`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `correlate1d`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
+    array([14, 24,  4, 13, 12, 36, 27,  0])
+    """
+    weights = np.asarray(weights)
+    if weights.ndim != 1:
+        raise ArgumentError(f"no filter weights given: weights must have one axis, got {shown(weights)}")
+    weights = weights[::-1]
+    if weights.dtype.kind == "c":
+        weights = weights.conj()
+    origin = -origin - (weights.size % 2 == 0)
+    told = {
+        "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
+    return _along(correlate1d, input, weights, output, cval, told)
+
+
+def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
+    """`correlate1d`; of complex numbers by parts."""
+    this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
+    image = this.image
+    if image.dtype.kind == "c" or weights.dtype.kind == "c":
+        if weights.dtype.kind == "c":
+            weights = weights.conj().astype(np.complex128, copy=False)
+        return by_parts(function, image, weights, output, cval, told)
+    window = _numbers(weights)
+    if window.ndim != 1 or not window.size:
+        raise ArgumentError(f"no filter weights given: weights must have one axis and an element, got {shown(weights)}")
+    line = Line(
+        arguments.one_axis(told["axis"], image.ndim, told["channel_axis"]),
+        arguments.before(window.size, told["origin"]),
+        arguments.mode(told["mode"]),
+        window.tobytes(),
+    )
+    return filtered(this, (line,), settings(cval, told["saturate"], told["precision"], this.periods))
+
+
+def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
+    """Passes along axes, of what is there of an image."""
+    found = separable(this.image, arguments.result(this.output, this.image), lines, told)
+    if this.propagating is None:
+        return found
+
+    def counts(ones: np.ndarray) -> np.ndarray:
+        return separable(ones, arguments.result(None, ones), tuple(map(counted, lines)), Settings())
+
+    return this.spread(found, counts)
+
+
+def _numbers(weights: Any) -> np.ndarray:
+    try:
+        return np.ascontiguousarray(weights, np.float64) if np.ndim(weights) else np.asarray(weights, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"weights must be numbers: {error}, got {shown(weights)}") from None
+
+
+def correlate(
+    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
+    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Correlation along several axes, a drop-in replacement of `scipy.ndimage.correlate`.
+
+    Parameters
+    ----------
+    input, output, mode, cval, saturate, precision, nan_policy, mask, min_periods
+        As in `correlate1d`.
+    weights : array_like
+        The window, with as many axes as it moves along.
+    origin : int or sequence of ints
+        As in `correlate1d`, for all axes or each.
+    axes : tuple of ints, optional
+        The axes that the window moves along, by default all.
+    channel_axis : int, optional
+        The one axis that it does not move along.
+
+    Returns
+    -------
+    ndarray
+        As from `correlate1d`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `correlate1d`.
+
+    Notes
+    -----
+    A window that is an outer product is applied in two passes where that keeps the promise of `correlate1d`. As in
+    SciPy, weights of at most 2**-52 are left out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import ndimage
+    >>> ndimage.correlate(np.eye(3, dtype=np.uint8), [[1, 1, 1], [1, 0, 1], [1, 1, 1]], mode="constant")
+    array([[1, 2, 1],
+           [2, 2, 2],
+           [1, 2, 1]], dtype=uint8)
+    """
+    told = {
+        "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
+    weights = np.asarray(weights)
+    if weights.dtype.kind == "c":
+        weights = weights.conj()
+    return _over(correlate, input, weights, output, cval, told, False)
+
+
+def convolve(
+    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
+    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+) -> np.ndarray:  # fmt: skip
+    """Convolution along several axes, a drop-in replacement of `scipy.ndimage.convolve`.
+
+    Parameters
+    ----------
+    input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask,
+    min_periods
+        As in `correlate`; the window is turned round, and `origin` shifts it the other way.
+
+    Returns
+    -------
+    ndarray
+        As from `correlate1d`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `correlate1d`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.convolve([[0, 0, 0], [0, 1, 0], [0, 0, 0]], [[1, 2, 3], [4, 5, 6], [7, 8, 9]])
+    array([[1, 2, 3],
+           [4, 5, 6],
+           [7, 8, 9]])
+    """
+    told = {
+        "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
+        "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
+    }  # fmt: skip
+    return _over(convolve, input, np.asarray(weights), output, cval, told, True)
+
+
+def _over(
+    function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict, turned: bool
+) -> np.ndarray:  # fmt: skip
+    this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
+    image = this.image
+    if image.dtype.kind == "c" or weights.dtype.kind == "c":
+        return by_parts(function, image, weights, output, cval, told)
+    axes = arguments.axes(told["axes"], image.ndim, told["channel_axis"])
+    window = _numbers(weights)
+    if window.ndim != len(axes) or not window.size:
+        raise ArgumentError(f"weights.ndim ({np.count_nonzero(window.shape)}) must match len(axes) ({len(axes)}), and "
+                            f"weights must not be empty, got {shown(weights)}")  # fmt: skip
+    origins = arguments.per_axis("origin", told["origin"], len(axes))
+    if len(axes) < image.ndim:  # as SciPy: of a window along some axes its own are in the image's order, always
+        origins = [origin for _, origin in sorted(zip(axes, origins, strict=True))]
+    axes = tuple(sorted(axes))
+    boundary = arguments.one_mode(told["mode"])
+    if turned:
+        window = np.ascontiguousarray(window[(slice(None, None, -1),) * window.ndim])
+        origins = [-one - (size % 2 == 0) for one, size in zip(origins, window.shape, strict=True)]
+    sizes = zip(axes, window.shape, origins, strict=True)
+    windows = tuple(Axis(axis, size, arguments.before(size, one), boundary) for axis, size, one in sizes)
+    result = arguments.result(this.output, image)
+    told_ = settings(cval, told["saturate"], told["precision"], this.periods)
+    if not (np.abs(window) > _EPS).any():
+        result.target[...] = 0
+        return result.deliver()
+    found = dense(image, result, windows, window.tobytes(), told_)
+    if this.propagating is None:
+        return found
+    some = (np.abs(window) > _EPS).astype(np.float64).tobytes()
+    return this.spread(found, lambda ones: dense(ones, arguments.result(None, ones), windows, some, Settings()))
+
+
+def by_parts(
+    function: Callable[..., Any], image: np.ndarray, weights: np.ndarray, output: Any, cval: Any, told: dict
+) -> np.ndarray:  # fmt: skip
+    """A filter of complex numbers, from filters of real ones, as SciPy does it."""
+    result = arguments.result(output, image, complex_result=True)
+    out = result.target
+    real, imaginary = image.real, image.imag if image.dtype.kind == "c" else None
+    if imaginary is None:
+        arguments.fill_value(cval)
+    if weights.dtype.kind != "c":
+        function(real, weights, output=out.real, cval=np.real(cval), **told)
+        function(imaginary, weights, output=out.imag, cval=np.imag(cval), **told)
+        return result.deliver()
+    function(real, weights.real, output=out.real, cval=np.real(cval), **told)
+    function(real, weights.imag, output=out.imag, cval=np.real(cval), **told)
+    if imaginary is not None:
+        out.real -= function(imaginary, weights.imag, output=None, cval=np.imag(cval), **told)
+        out.imag += function(imaginary, weights.real, output=None, cval=np.imag(cval), **told)
+    return result.deliver()
+
+
+def separable_filter(
+    input: Any, weights: Any, *, axes: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
+    origin: Any = 0, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Correlation along each of several axes with a window of its own, two axes in one sweep over the image.
+
+    Parameters
+    ----------
+    input, output, cval, saturate, precision
+        As in `ndimage.correlate1d`.
+    weights : sequence of array_like
+        A window of shape (K,) for each axis; or one window, for all.
+    axes : tuple of ints, optional
+        The axes, in the order of the passes, by default all.
+    mode, origin : one value, or a sequence of one for each axis
+        As in `ndimage.correlate1d`.
+    channel_axis : int, optional
+        The one axis that there is no pass along.
+
+    Returns
+    -------
+    ndarray
+        What `ndimage.correlate1d` along one axis after the other gives. An integer result is stored as such after each
+        pass, as SciPy's filters do, but with `saturate`, which rounds once.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `ndimage.correlate1d`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastconv
+    >>> image = np.zeros((3, 5)); image[1, 2] = 1
+    >>> fastconv.separable_filter(image, ([1, 2, 1], [-1, 0, 1]), axes=(0, 1))
+    array([[ 0.,  1.,  0., -1.,  0.],
+           [ 0.,  2.,  0., -2.,  0.],
+           [ 0.,  1.,  0., -1.,  0.]])
+    """
+    image = arguments.image(input)
+    along = arguments.axes(axes, image.ndim, channel_axis)
+    if (isinstance(weights, np.ndarray) and weights.ndim == 1) or not any(np.ndim(one) for one in weights):
+        weights = [weights] * len(along)
+    windows = [_numbers(one) for one in weights]
+    if len(windows) != len(along):
+        raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {len(windows)}")
+    for one in windows:
+        if one.ndim != 1 or not one.size:
+            raise ArgumentError(f"weights must be windows of one axis, of an element at least, got {shown(one)}")
+    origins, modes = arguments.per_axis("origin", origin, len(along)), arguments.modes(mode, len(along))
+    lines = tuple(
+        Line(axis, arguments.before(one.size, shift), boundary, one.tobytes())
+        for axis, one, shift, boundary in zip(along, windows, origins, modes, strict=True)
+    )
+    return separable(image, arguments.result(output, image), lines, settings(cval, saturate, precision))
