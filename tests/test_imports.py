@@ -62,7 +62,7 @@ FLOORS = (
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {
-    "cpu": (("calls", "filters"), ("plans",), ("recipes",), ("__init__",), ("algorithms",), ("shared",), ("machine",),
+    "cpu": (("calls", "filters", "orders"), ("plans",), ("recipes",), ("__init__",), ("algorithms",), ("shared",), ("machine",),
             ("tiles",), ("system",)),
     "cuda": (("calls",), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
              ("machine",), ("tiles",), ("system",)),

@@ -23,9 +23,10 @@ class Recorder:
         return lambda spec, *operands: (verb, spec, operands)
 
 
-#: The modules `fastconv.cpu.calls` and `fastconv.cpu.filters`, once they are loaded.
+#: The modules `fastconv.cpu.calls`, `fastconv.cpu.filters` and `fastconv.cpu.orders`, once they are loaded.
 _cpu: Any = None
 _filters: Any = None
+_orders: Any = None
 
 
 def backend(device: Any, x: object, name: str = "x") -> Any:
@@ -56,6 +57,16 @@ def filters() -> Any:
 
         _filters = filters
     return _filters
+
+
+def orders() -> Any:
+    """The module `fastconv.cpu.orders`."""
+    global _orders
+    if _orders is None:
+        from ..cpu import orders
+
+        _orders = orders
+    return _orders
 
 
 def _cuda() -> Any:

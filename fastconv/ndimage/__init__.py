@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .binary import binary_closing, binary_dilation, binary_erosion, binary_opening
 from .derivatives import (
     gaussian_gradient_magnitude,
     gaussian_laplace,
@@ -18,10 +19,34 @@ from .derivatives import (
     sobel,
 )
 from .linear import convolve, convolve1d, correlate, correlate1d
+from .morphology import (
+    black_tophat,
+    grey_closing,
+    grey_dilation,
+    grey_erosion,
+    grey_opening,
+    morphological_gradient,
+    morphological_laplace,
+    white_tophat,
+)
+from .order import (
+    maximum_filter,
+    maximum_filter1d,
+    median_filter,
+    minimum_filter,
+    minimum_filter1d,
+    percentile_filter,
+    rank_filter,
+)
 from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
 from .spread import std_filter, variance_filter
 
 __all__ = [
+    "binary_closing",
+    "binary_dilation",
+    "binary_erosion",
+    "binary_opening",
+    "black_tophat",
     "convolve",
     "convolve1d",
     "correlate",
@@ -32,13 +57,27 @@ __all__ = [
     "gaussian_laplace",
     "generic_gradient_magnitude",
     "generic_laplace",
+    "grey_closing",
+    "grey_dilation",
+    "grey_erosion",
+    "grey_opening",
     "laplace",
+    "maximum_filter",
+    "maximum_filter1d",
+    "median_filter",
+    "minimum_filter",
+    "minimum_filter1d",
+    "morphological_gradient",
+    "morphological_laplace",
+    "percentile_filter",
     "prewitt",
+    "rank_filter",
     "sobel",
     "std_filter",
     "uniform_filter",
     "uniform_filter1d",
     "variance_filter",
+    "white_tophat",
 ]
 
 

@@ -269,6 +269,17 @@ def group_sums(typingctx, vector, doublings):
     return vector(vector, types.int64), codegen
 
 
+@intrinsic(plain=lambda vector: int(np.isnan(vector).any()))
+def with_nan(typingctx, vector):
+    """A number that is not 0 if, and only if, an element of a vector of floats is NaN."""
+
+    def codegen(context, builder, sig, args):
+        bits = builder.fcmp_unordered("uno", args[0], args[0])
+        return builder.zext(builder.bitcast(bits, ir.IntType(vector.count)), emit.INT)
+
+    return types.int64(vector), codegen
+
+
 def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
     """Signature and code of `transpose` and `transpose_squares`."""
     count = Vector(source.dtype).count

@@ -1,0 +1,125 @@
+"""Order statistics and morphology of images on the CPU: which algorithm, and all that a call of it needs.
+
+Arrays are C-contiguous and of a kernel's dtype here (`specs.arrays.kernel_ready`); a window begins `before` elements
+before each element. What is prepared for a problem is kept for the next call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..specs.boundary import Boundary
+from ..specs.windows import separately, windows
+from .algorithms import order_columns, order_network, order_ranked, order_running, order_taps
+
+
+class Problem(NamedTuple):
+    """Windows over an array that has elements."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    sizes: tuple[int, ...]
+    """The windows' size along each axis."""
+    before: tuple[int, ...]
+    modes: tuple[Boundary, ...]
+    constant: Any
+    """What stands outside, of the arrays' dtype, by the constant mode."""
+    footprint: bytes | None = None
+    """The bools, of `sizes`, of what belongs to a window; None: all."""
+
+    @property
+    def members(self) -> np.ndarray:
+        """The footprint."""
+        if self.footprint is None:
+            return np.ones(self.sizes, bool)
+        return np.frombuffer(self.footprint, bool).reshape(self.sizes)
+
+
+Run = Callable[[np.ndarray, np.ndarray], None]
+
+
+@lru_cache(maxsize=512)
+def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, int, int], Run], ...]:
+    """The sweeps that make, one after the other, the "max" or "min" of full windows: shapes to give arrays, functions
+    of two arrays."""
+    sweeps = separately(problem.shape, problem.sizes, problem.before, problem.modes)
+    prepared = [order_running.prepared(each, problem.dtype, name, problem.constant) for each in sweeps]
+    return tuple((each.shape, one.run) for each, one in zip(sweeps, prepared, strict=True))
+
+
+@lru_cache(maxsize=256)
+def taps(problem: Problem, name: str, heights: bytes | None = None) -> tuple[tuple[int, int, int], Run]:
+    """The "max" or "min" of windows of any form, with `heights` of the problem's dtype added."""
+    seen = windows(*problem[:1], *problem[2:5])
+    form = seen.taps, seen.kh, seen.kw
+    added = None if heights is None else np.frombuffer(heights, problem.dtype).reshape(form)
+    footprint = problem.members.reshape(form)
+    prepared = order_taps.prepared(seen, footprint, added, problem.dtype, name, problem.constant)
+    return seen.shape, prepared.run
+
+
+def extremum(problem: Problem, name: str, x: np.ndarray, out: np.ndarray, heights: bytes | None = None) -> None:
+    """Write the "max" or "min" of windows to `out`. A NaN is the result of all windows that see it."""
+    if problem.footprint is None and heights is None:
+        sweeps = boxes(problem, name)
+        for number, (shape, run) in enumerate(sweeps):
+            target = out if number == len(sweeps) - 1 else np.empty_like(out)
+            run(x.reshape(shape), target.reshape(shape))
+            x = target
+        if not sweeps:
+            out[...] = x
+        return
+    shape, run = taps(problem, name, heights)
+    run(x.reshape(shape), out.reshape(shape))
+
+
+@lru_cache(maxsize=256)
+def ranks(problem: Problem, rank: int) -> tuple[tuple[int, int, int], str, Any]:
+    """The algorithm for the elements of a rank: the shape to give arrays, its name, and what is prepared."""
+    seen = windows(*problem[:1], *problem[2:5])
+    members = problem.members.reshape(seen.taps, seen.kh, seen.kw)
+    full = problem.footprint is None
+    if order_network.supports(seen, None if full else members, rank):
+        made: Any = order_network.Prepared(seen, None if full else members, problem.dtype, rank, problem.constant)
+        return seen.shape, "network", made
+    if full and order_columns.supports(seen, problem.dtype):
+        return seen.shape, "columns", order_columns.Prepared(seen, problem.dtype, rank, problem.constant)
+    return seen.shape, "ranked", order_ranked.Prepared(seen, members, problem.dtype, rank, problem.constant, 1)
+
+
+def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray) -> None:
+    """Write the element of a rank of each window to `out`. A NaN is the result of all windows that see it."""
+    shape, name, prepared = ranks(problem, rank)
+    flat, target = x.reshape(shape), out.reshape(shape)
+    if name == "columns":
+        prepared.run(flat, target)
+        return
+    found = np.zeros(1, np.uint8)
+    prepared.run(flat, target, found)
+    if found[0]:
+        largest = np.empty_like(out)
+        extremum(problem, "max", x, largest)
+        np.copyto(out, np.nan, where=np.isnan(largest))
+
+
+@lru_cache(maxsize=256)
+def _medians(problem: Problem, least: int) -> tuple[tuple[int, int, int], order_ranked.Prepared]:
+    seen = windows(*problem[:1], *problem[2:5])
+    members = problem.members.reshape(seen.taps, seen.kh, seen.kw)
+    return seen.shape, order_ranked.Prepared(seen, members, problem.dtype, -1, problem.constant, least)
+
+
+def median_of_present(problem: Problem, least: int, x: np.ndarray, out: np.ndarray) -> None:
+    """Write the median of what is no NaN to `out`; NaN for windows that have fewer than `least` such elements."""
+    shape, prepared = _medians(problem, least)
+    prepared.run(x.reshape(shape), out.reshape(shape), np.zeros(1, np.uint8), omit=True)
+
+
+def elements(problem: Problem) -> int:
+    """Elements of a window."""
+    return math.prod(problem.sizes) if problem.footprint is None else int(problem.members.sum())

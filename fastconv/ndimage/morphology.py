@@ -1,0 +1,277 @@
+"""Grey-scale morphology: erosions and dilations, and what is made of them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from . import arguments
+from .arguments import ArgumentError
+from .order import extremum
+
+__all__ = [
+    "black_tophat",
+    "grey_closing",
+    "grey_dilation",
+    "grey_erosion",
+    "grey_opening",
+    "morphological_gradient",
+    "morphological_laplace",
+    "white_tophat",
+]
+
+
+def mirrored(sizes: list[Any], origins: list[Any]) -> list[Any]:
+    """The origins of windows of these sizes that are turned around."""
+    return [-origin - (not size & 1) for size, origin in zip(sizes, origins, strict=True)]
+
+
+def _erosion(
+    input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
+    channel_axis: Any,
+) -> np.ndarray:  # fmt: skip
+    if size is None and footprint is None and structure is None:
+        raise ValueError("size, footprint, or structure must be specified")
+    return extremum("min", input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+
+
+def _dilation(
+    input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
+    channel_axis: Any,
+) -> np.ndarray:  # fmt: skip
+    if size is None and footprint is None and structure is None:
+        raise ValueError("size, footprint, or structure must be specified")
+    if structure is not None:
+        structure = np.flip(np.asarray(structure))
+    if footprint is not None:
+        footprint = np.flip(np.asarray(footprint))
+    count = len(arguments.axes(axes, np.ndim(input), channel_axis))
+    if footprint is not None:
+        sizes = list(footprint.shape)
+    elif structure is not None:
+        sizes = list(structure.shape)
+    else:
+        sizes = arguments.per_axis("size", size, count)
+    origins = arguments.per_axis("origin", origin, count)
+    if len(sizes) != count:
+        raise ArgumentError(f"footprint.ndim ({len(sizes)}) must match len(axes) ({count})")
+    turned: Any = mirrored(sizes, origins)
+    if len({*turned}) == 1:
+        turned = turned[0]  # so that the call can be looked up
+    return extremum("max", input, size, footprint, structure, output, mode, cval, turned, axes, channel_axis)
+
+
+def _warned(size: Any, footprint: Any) -> None:
+    if size is not None and footprint is not None:
+        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
+
+
+def _read(input: Any, output: Any) -> np.ndarray:
+    """The image that is read once more when `output` has been written."""
+    image = np.asarray(input)
+    return image.copy() if isinstance(output, np.ndarray) and np.may_share_memory(image, output) else image
+
+
+def grey_erosion(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Grey-scale erosion, a drop-in replacement of `scipy.ndimage.grey_erosion`: the minimum of windows.
+
+    Parameters
+    ----------
+    input, output, mode, cval, origin, axes, channel_axis
+        As in `maximum_filter`.
+    size, footprint
+        As in `maximum_filter`: a flat structuring element. One of the three must be given.
+    structure : array_like, optional
+        A structuring element's heights, which are subtracted before the minimum is taken; computed in float64.
+
+    Returns
+    -------
+    ndarray
+        As from `maximum_filter`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `maximum_filter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastconv import ndimage
+    >>> image = np.zeros((5, 5), int); image[1:4, 1:4] = 3
+    >>> ndimage.grey_erosion(image, size=(3, 3))[2]
+    array([0, 0, 3, 0, 0])
+    """
+    return _erosion(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+
+
+def grey_dilation(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Grey-scale dilation, a drop-in replacement of `scipy.ndimage.grey_dilation`: the maximum of turned windows.
+
+    Parameters, result and errors are those of `grey_erosion`; heights are added, and the structuring element is turned
+    around.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.grey_dilation([0, 0, 7, 0, 0], size=3)
+    array([0, 7, 7, 7, 0])
+    """
+    return _dilation(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+
+
+def grey_opening(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Grey-scale opening, a drop-in replacement of `scipy.ndimage.grey_opening`: a dilation of the erosion.
+
+    Parameters, result and errors are those of `grey_erosion`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.grey_opening([1, 9, 1, 5, 5, 5, 1], size=3)
+    array([1, 1, 1, 5, 5, 5, 1])
+    """
+    _warned(size, footprint)
+    return _opened(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+
+
+def _only(size: Any, footprint: Any) -> Any:
+    """The size, where a footprint does not take its place."""
+    return size if footprint is None else None
+
+
+def _opened(
+    input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
+    channel_axis: Any,
+) -> np.ndarray:  # fmt: skip
+    what = _only(size, footprint), footprint, structure
+    told = mode, cval, origin, axes, channel_axis
+    return _dilation(_erosion(input, *what, None, *told), *what, output, *told)
+
+
+def _closed(
+    input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
+    channel_axis: Any,
+) -> np.ndarray:  # fmt: skip
+    what = _only(size, footprint), footprint, structure
+    told = mode, cval, origin, axes, channel_axis
+    return _erosion(_dilation(input, *what, None, *told), *what, output, *told)
+
+
+def grey_closing(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Grey-scale closing, a drop-in replacement of `scipy.ndimage.grey_closing`: an erosion of the dilation.
+
+    Parameters, result and errors are those of `grey_erosion`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.grey_closing([9, 1, 9, 5, 5, 5, 9], size=3)
+    array([9, 9, 9, 5, 5, 5, 9])
+    """
+    _warned(size, footprint)
+    return _closed(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+
+
+def morphological_gradient(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The dilation less the erosion, a drop-in replacement of `scipy.ndimage.morphological_gradient`.
+
+    Parameters, result and errors are those of `grey_erosion`; as in SciPy `output` counts if it is an array.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.morphological_gradient([1, 1, 4, 4, 4], size=3)
+    array([0, 3, 3, 0, 0])
+    """
+    what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
+    dilated = _dilation(input, *what, None, *told)
+    if isinstance(output, np.ndarray):
+        _erosion(input, *what, output, *told)
+        return np.subtract(dilated, output, output)
+    return dilated - _erosion(input, *what, None, *told)
+
+
+def morphological_laplace(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The dilation plus the erosion less twice the input, a drop-in replacement of
+    `scipy.ndimage.morphological_laplace`.
+
+    Parameters, result and errors are those of `grey_erosion`; as in SciPy `output` counts if it is an array.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.morphological_laplace([1, 1, 4, 4, 4], size=3)
+    array([ 0,  3, -3,  0,  0])
+    """
+    image = _read(input, output)
+    what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
+    dilated = _dilation(image, *what, None, *told)
+    eroded = _erosion(image, *what, output if isinstance(output, np.ndarray) else None, *told)
+    np.add(dilated, eroded, eroded)
+    np.subtract(eroded, image, eroded)
+    return np.subtract(eroded, image, eroded)
+
+
+def white_tophat(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The input less its opening, a drop-in replacement of `scipy.ndimage.white_tophat`.
+
+    Parameters, result and errors are those of `grey_erosion`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.white_tophat([1, 9, 1, 5, 5, 5, 1], size=3)
+    array([0, 8, 0, 0, 0, 0, 0])
+    """
+    _warned(size, footprint)
+    image = _read(input, output)
+    made = _opened(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+    if image.dtype == np.bool_ and made.dtype == np.bool_:
+        return np.bitwise_xor(image, made, out=made)
+    return np.subtract(image, made, out=made)
+
+
+def black_tophat(
+    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
+    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
+) -> np.ndarray:  # fmt: skip
+    """The closing less the input, a drop-in replacement of `scipy.ndimage.black_tophat`.
+
+    Parameters, result and errors are those of `grey_erosion`.
+
+    Examples
+    --------
+    >>> from fastconv import ndimage
+    >>> ndimage.black_tophat([9, 1, 9, 5, 5, 5, 9], size=3)
+    array([0, 8, 0, 0, 0, 0, 0])
+    """
+    _warned(size, footprint)
+    image = _read(input, output)
+    made = _closed(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
+    if image.dtype == np.bool_ and made.dtype == np.bool_:
+        return np.bitwise_xor(made, image, out=made)
+    return np.subtract(made, image, out=made)

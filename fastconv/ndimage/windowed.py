@@ -1,0 +1,266 @@
+"""Order statistics of windows: from checked arguments to a result, whatever the layouts and dtypes of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..functional.device import orders
+from ..specs.arrays import kernel_ready
+from ..specs.boundary import Boundary, sources
+from .arguments import Result
+
+_BYTE, _DOUBLE = np.dtype(np.uint8), np.dtype(np.float64)
+
+
+class Window(NamedTuple):
+    """A window over all axes of an image: size 1 where it has none."""
+
+    sizes: tuple[int, ...]
+    before: tuple[int, ...]
+    modes: tuple[Boundary, ...]
+    footprint: np.ndarray | None = None
+    """Which elements belong to it; None: all."""
+    heights: np.ndarray | None = None
+    """What is added to them, float64; None: nothing."""
+    whole: bool = False
+    """Whether SciPy takes it as a whole, not one axis after the other: the constant then is of the image's dtype."""
+    order: tuple[int, ...] = ()
+    """The axes that it runs along, in the order given."""
+
+
+def constant(dtype: np.dtype, cval: float) -> Any:
+    """The constant outside an image of a kernel's dtype, None if only float64 has it.
+
+    SciPy compares in float64, and converts what it finds: an integer's constant loses its fraction at last, which does
+    not change the order; so it may at first.
+    """
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(cval)
+    limits = np.iinfo(dtype)
+    if not limits.min <= cval <= limits.max:  # not a number, too
+        return None
+    whole = int(cval)
+    return dtype.type(whole) if limits.min <= whole <= limits.max else None
+
+
+def wrapped(dtype: np.dtype, cval: float) -> Any:
+    """The constant converted to a kernel's dtype, as SciPy does first where it takes windows whole."""
+    found = np.empty((), _BYTE if dtype == np.bool_ else dtype)
+    cast(np.array(cval, np.float64), found)
+    return found[()]
+
+
+@lru_cache(maxsize=1024)
+def problem(
+    shape: tuple[int, ...], dtype: np.dtype, sizes: tuple[int, ...], before: tuple[int, ...],
+    modes: tuple[Boundary, ...], cval: float, whole: bool, footprint: bytes | None = None,
+) -> Any:  # fmt: skip
+    """The problem of `cpu.orders` for an image of this dtype; None if its constant must be a float64. Windows are taken
+    `whole`, or one axis after the other."""
+    kernels = _BYTE if dtype == np.bool_ else dtype
+    value = wrapped(dtype, cval) if whole else constant(kernels, cval)
+    if value is None or (not whole and dtype == np.bool_ and not 0 <= cval < 2):
+        return None
+    return orders().Problem(shape, kernels, sizes, before, modes, kernels.type(value), footprint)
+
+
+def _problem(x: np.ndarray, window: Window, cval: float, keeps_fractions: bool = False) -> tuple[Any, np.ndarray]:
+    """A filter's problem, and the image as kernels take it: float64 if the constant `keeps_fractions`."""
+    members, what = None, (window.sizes, window.before, window.modes)
+    if window.footprint is not None:
+        members = np.ascontiguousarray(window.footprint, bool).tobytes()
+    if window.heights is not None:
+        found = problem(x.shape, x.dtype, *what, cval, True, members)
+    else:
+        found = None
+        if not keeps_fractions:
+            found = problem(x.shape, x.dtype, *what, cval, window.whole, members)
+        found = found or problem(x.shape, _DOUBLE, *what, cval, False, members)
+    return found, kernel_ready(x, found.dtype)
+
+
+def cast(values: np.ndarray, out: np.ndarray) -> None:
+    """Write numbers to an array of any dtype, as SciPy's C does on x86-64: see `cpu.shared.bands.converter`."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if out.dtype.kind in "iu" and not np.can_cast(values.dtype, out.dtype, "safe"):
+            if out.dtype.itemsize <= 4 and out.dtype != np.uint32 and not np.can_cast(values.dtype, np.int32, "safe"):
+                inside = (values >= -(2.0**31)) & (values < 2.0**31)
+                values = np.where(inside, values, np.array(0, values.dtype)).astype(np.int64)
+                values[~inside] = -(2**31)
+            elif values.dtype.kind == "f" and out.dtype == np.uint64:
+                low = values.astype(np.int64).astype(np.uint64)
+                values = np.where(values >= 2.0**63, values.astype(np.uint64), low)
+            elif values.dtype.kind == "f":
+                values = values.astype(np.int64)
+        elif out.dtype == np.bool_ and values.dtype.kind == "f":
+            values = np.trunc(values)
+        np.copyto(out, values, casting="unsafe")
+
+
+def _target(problem: Any, out: np.ndarray) -> np.ndarray:
+    """The array that kernels write: `out` itself if it has the dtype and layout."""
+    if out.flags.carray:
+        if out.dtype == problem.dtype:
+            return out
+        if out.dtype == np.bool_ and problem.dtype == _BYTE and problem.constant <= 1:
+            return out.view(np.uint8)
+    return np.empty(problem.shape, problem.dtype)
+
+
+def _delivered(made: np.ndarray, result: Result) -> np.ndarray:
+    out = result.target
+    if made is not out and made.base is not out:
+        cast(made, out)
+    return result.deliver()
+
+
+def _holds(dtype: np.dtype, cval: float) -> bool:
+    """Whether a result's dtype has the constant, but for a fraction of it."""
+    return dtype.kind == "f" or constant(_BYTE if dtype == np.bool_ else dtype, cval) is not None
+
+
+def _keeps_fractions(given: np.dtype, result: np.dtype, window: Window, cval: float) -> bool:
+    """Whether a result has a constant that the image's dtype has not."""
+    known = cval % 1 == 0 if given.kind != "f" else float(constant(given, cval)) == cval or cval != cval
+    return result.kind == "f" and not window.whole and not known
+
+
+def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
+    """The "max" or "min" of windows."""
+    out = result.target
+    if not x.size:
+        return result.deliver()
+    is_box = window.footprint is None and window.heights is None
+    if is_box and max(window.sizes, default=1) == 1:
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.copyto(out, x, casting="unsafe")
+        return result.deliver()
+    if window.heights is not None:
+        return _not_flat(x, result, window, cval, name)
+    if is_box and not (np.can_cast(x.dtype, out.dtype, "safe") and _holds(out.dtype, cval)):
+        return _one_axis_after_another(x, result, window, cval, name)
+    what, ready = _problem(x, window, cval, _keeps_fractions(x.dtype, out.dtype, window, cval))
+    made = _target(what, out)
+    orders().extremum(what, name, ready, made)
+    return _delivered(made, result)
+
+
+def _not_flat(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
+    """The "max" or "min" of elements with heights added.
+
+    As in SciPy the first of a window's elements is added to in float64, all others in the image's dtype: heights of
+    integers lose their fractions, and sums wrap around.
+    """
+    members = np.ones(window.sizes, bool) if window.footprint is None else window.footprint
+    first = np.unravel_index(int(np.argmax(members)), members.shape)
+    only, others = np.zeros_like(members), members.copy()
+    only[first], others[first] = True, False
+    what, ready = _problem(x, window._replace(footprint=only), cval)
+    made = np.empty(what.shape, what.dtype)
+    orders().extremum(what, name, ready, made)
+    best = made + window.heights[first]  # type: ignore[index] # there are heights
+    if others.any():
+        heights = np.empty(window.sizes, what.dtype)
+        cast(window.heights, heights)  # type: ignore[arg-type] # as above
+        what, ready = _problem(x, window._replace(footprint=others), cval)
+        orders().extremum(what, name, ready, made, heights.tobytes())
+        (np.maximum if name == "max" else np.minimum)(best, made, out=best)
+    # The bytes of bools are kept as they are, as in SciPy: an opening's dilation goes on with them.
+    cast(best, result.target.view(np.uint8) if result.target.dtype == np.bool_ else result.target)
+    return result.deliver()
+
+
+def _one_axis_after_another(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
+    """Full windows where the result's dtype may not hold the image's numbers: as in SciPy they are converted after each
+    axis."""
+    for axis in [axis for axis in window.order if window.sizes[axis] > 1]:
+        sizes = tuple(size if number == axis else 1 for number, size in enumerate(window.sizes))
+        before = tuple(first if number == axis else 0 for number, first in enumerate(window.before))
+        alone = Window(sizes, before, window.modes)
+        what, ready = _problem(x, alone, cval, _keeps_fractions(x.dtype, result.target.dtype, alone, cval))
+        made = np.empty(what.shape, what.dtype)
+        orders().extremum(what, name, ready, made)
+        x = np.empty(made.shape, result.target.dtype)
+        cast(made, x)
+    cast(x, result.target)
+    return result.deliver()
+
+
+def rank(x: np.ndarray, result: Result, window: Window, cval: float, number: int) -> np.ndarray:
+    """The element of a rank of windows, which is neither the first nor the last."""
+    if not x.size:
+        return result.deliver()
+    what, ready = _problem(x, window, cval)
+    made = _target(what, result.target)
+    orders().ranked(what, number, ready, made)
+    return _delivered(made, result)
+
+
+# -- elements that are left out ------------------------------------------------------------------------------
+
+
+def _enough(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
+    """Which windows have at least so many elements that are not NaN; the constant outside counts, too."""
+    present, outside = ~np.isnan(x), int(cval == cval)
+    if least == 1:
+        found = Result(np.empty(x.shape, np.uint8), ())
+        return extremum(present.view(np.uint8), found, window._replace(heights=None), outside, "max") != 0
+    extended, inside = present.astype(np.int64), np.ones((1,) * x.ndim, bool)
+    for axis, (mode, length, size, first) in enumerate(
+        zip(window.modes, x.shape, window.sizes, window.before, strict=True)
+    ):
+        table = sources(mode, length, first, size - 1 - first)
+        extended = np.take(extended, np.maximum(table, 0), axis)
+        inside = inside & (table >= 0).reshape([-1 if number == axis else 1 for number in range(x.ndim)])
+    extended = np.where(inside, extended, outside)
+    if window.footprint is not None:
+        views = np.lib.stride_tricks.sliding_window_view(extended, window.sizes)
+        return views[..., window.footprint].sum(-1) >= least
+    for axis, size in enumerate(window.sizes):
+        sums = np.insert(np.cumsum(extended, axis), 0, 0, axis)
+        length = sums.shape[axis] - size
+        extended = np.take(sums, range(size, size + length), axis) - np.take(sums, range(length), axis)
+    return extended >= least
+
+
+def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, least: int) -> np.ndarray:
+    """The "max" or "min" of what is no NaN in windows of an image of floats; NaN where that is less than `least`."""
+    loses = -np.inf if name == "max" else np.inf
+    made = Result(np.empty(x.shape, x.dtype), ())
+    if x.size:
+        filled = np.where(np.isnan(x), x.dtype.type(loses), x)
+        extremum(filled, made, window, loses if cval != cval else cval, name)
+        made.array[~_enough(x, window, cval, least)] = np.nan
+    return made.array
+
+
+def median_of_present(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
+    """The median of what is no NaN in windows of an image of floats; NaN where that is less than `least`."""
+    made = np.empty(x.shape, x.dtype)
+    if x.size:
+        what, ready = _problem(x, window, cval)
+        orders().median_of_present(what, least, ready, made)
+    return made
+
+
+def seen(window: Window) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of an image of ones and zeros: 1 where a window sees a one."""
+
+    def windows(marks: np.ndarray) -> np.ndarray:
+        found = Result(np.empty(marks.shape, marks.dtype), ())
+        return extremum(marks, found, window._replace(heights=None), 0.0, "max")
+
+    return windows
+
+
+def along(ndim: int, axes: Sequence[int], values: Sequence[Any], others: Any) -> tuple[Any, ...]:
+    """One value for each axis: of those that a window runs along the given ones."""
+    found = [others] * ndim
+    for axis, value in zip(axes, values, strict=True):
+        found[axis] = value
+    return tuple(found)
