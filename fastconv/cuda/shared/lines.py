@@ -1,0 +1,125 @@
+"""An image as lines along one axis, cut into strips that blocks of threads hold in shared memory.
+
+An image of any axes is seen as ``[outer axes ...][lane][axis]``: windows move along the axis, neighbouring threads take
+neighbouring lanes, the axis whose elements lie closest together, or positions on the axis itself where those do. A
+strip has `count` outputs of the axis, of `lanes` lanes, and all that their windows see. Its elements are read once,
+extended beyond the rims and converted on the way, so the loops over taps know neither modes nor dtypes.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..system.kernels import device_function, pick
+from ..system.streams import Tensor
+
+#: Threads of a block, for strips that are long enough, and threads of a warp.
+THREADS, WARP = pick(256, 4), pick(32, 4)
+#: Positions of a strip times its lanes, unless a window needs more: four outputs a thread. Not measured yet on a GPU.
+POSITIONS = pick(1024, 12)
+#: Bytes of shared memory of a block: as many as any GPU has (48 KiB), and for large windows what those of compute
+#: capability 8.0 have.
+SHARED, MOST_SHARED = 48 << 10, 160 << 10
+#: Numbers of outer axes that kernels are compiled for: what images without gaps have, and the most.
+OUTER = (1, 7)
+
+
+class Lines(NamedTuple):
+    """Sizes and strides, in elements, of an image and a result."""
+
+    outer: tuple[int, ...]
+    x_outer: tuple[int, ...]
+    out_outer: tuple[int, ...]
+    axis: tuple[int, int, int]
+    """Size, step in the image, step in the result."""
+    lane: tuple[int, int, int]
+
+
+def joined(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Axes as (size, step, step), of which neighbours are one where their elements follow one another in both."""
+    found: list[tuple[int, int, int]] = []
+    for size, step, other in axes:
+        if size == 1:
+            continue
+        if found and found[-1][1] == size * step and found[-1][2] == size * other:
+            size *= found.pop()[0]
+        found.append((size, step, other))
+    return found
+
+
+def lines(x: Tensor, out: Tensor, axis: int) -> Lines:
+    """The lines along an axis."""
+    every = list(zip(x.shape, x.strides, out.strides, strict=True))
+    size, step, out_step = every[axis]
+    others = joined(every[:axis]) + joined(every[axis + 1 :])
+    closest = min(others, key=lambda one: abs(one[1]), default=(1, 0, 0))
+    if size >= WARP and abs(step) <= abs(closest[1]):
+        closest = (1, 0, 0)
+    elif closest in others:
+        others.remove(closest)
+    rank = next(count for count in OUTER if count >= len(others))
+    others += [(1, 0, 0)] * (rank - len(others))
+    sizes, steps, out_steps = zip(*others, strict=True)
+    return Lines(sizes, steps, out_steps, (size, step, out_step), closest)
+
+
+class Strip(NamedTuple):
+    """How lines are cut."""
+
+    count: int
+    lanes: int
+    strips: int
+    """Of a line."""
+    groups: int
+    """Of lanes."""
+    taps: int
+    before: int
+
+    @property
+    def seen(self) -> int:
+        """Positions of the axis that a strip's windows see."""
+        return self.count + self.taps - 1
+
+
+def strip(of: Lines, taps: int, before: int, itemsize: int) -> Strip | None:
+    """The cut for windows of so many taps, with `itemsize` bytes of shared memory a position; None if that has no room
+    for them."""
+    size, width, reach = of.axis[0], of.lane[0], taps - 1
+    for memory, lanes, share in ((SHARED, WARP, 4), (SHARED, WARP // 4, 4), (MOST_SHARED, 1, 2 * taps)):
+        lanes = min(width, lanes)
+        seen = min(memory // (itemsize * lanes), max(POSITIONS // lanes, 3 * reach))
+        count = min(size, seen - reach)
+        if count >= max(1, min(size, reach // share)):
+            return Strip(count, lanes, -(-size // count), -(-width // lanes), taps, before)
+    return None
+
+
+def blocks(of: Lines, cut: Strip) -> int:
+    """Blocks of all lines."""
+    return math.prod(of.outer) * cut.groups * cut.strips
+
+
+def threads(cut: Strip) -> int:
+    """Threads of a block."""
+    return min(THREADS, -(-cut.seen * cut.lanes // WARP) * WARP)
+
+
+@cache
+def corner(rank: int) -> Any:
+    """The function that finds a line's first element in the image and in the result by its number."""
+
+    @device_function
+    def first(line, sizes, steps, out_steps):
+        start, goal = np.int64(0), np.int64(0)
+        for axis in range(rank):
+            at = line % sizes[axis]
+            line = line // sizes[axis]
+            start += at * steps[axis]
+            goal += at * out_steps[axis]
+        return start, goal
+
+    return first

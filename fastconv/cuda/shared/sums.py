@@ -1,0 +1,74 @@
+"""Sums of products as the arithmetic of a filter asks for them (`fastconv.specs.filters`)."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ..system.kernels import device_function
+from ..tiles.rounding import plus, times
+
+#: Products that are added up before their sum is added to the total of float32: the total keeps what that rounds away,
+#: so four roundings of a part are all that is lost (2 units in the last place of the window's sum).
+PART = 4
+
+
+@cache
+def added(kind: np.dtype) -> Any:
+    """The function that adds a part to a total: the total, and of float32 what rounding took from it (Knuth's TwoSum)."""
+    number = kind.type
+
+    @device_function
+    def grown(total, lost, part):
+        result = number(total + part)
+        if kind == np.float32 and abs(result) < np.inf:
+            back = number(result - total)
+            lost = number(lost + number(number(total - number(result - back)) + number(part - back)))
+        return result, lost
+
+    return grown
+
+
+@cache
+def along_line(kind: np.dtype, order: str) -> Any:
+    """The function ``(values, at, step, weights, taps)`` that sums weight * value over `taps` values, `step` apart from
+    `at` on: by the `order` "products" with least rounding; in float64 in SciPy's, "listed", "even" or "odd"."""
+    number, zero, grow = kind.type, kind.type(0), added(kind)
+
+    @device_function
+    def products(values, at, step, weights, taps):
+        total, lost = zero, zero
+        for first in range(0, taps, PART):
+            part = zero
+            for t in range(first, min(first + PART, taps)):
+                part = number(part + weights[t] * values[np.uint64(at + t * step)])
+            total, lost = grow(total, lost, part)
+        return number(total + lost)
+
+    if order == "products":
+        return products
+
+    @device_function
+    def listed(values, at, step, weights, taps):
+        last = taps - 1
+        total = times(weights[last], values[np.uint64(at + last * step)])
+        for t in range(last):
+            total = plus(total, times(weights[t], values[np.uint64(at + t * step)]))
+        return total
+
+    if order == "listed":
+        return listed
+    sign = number(-1 if order == "odd" else 1)
+
+    @device_function
+    def paired(values, at, step, weights, taps):
+        middle = taps // 2
+        total = times(weights[middle], values[np.uint64(at + middle * step)])
+        for t in range(middle):
+            pair = plus(values[np.uint64(at + t * step)], sign * values[np.uint64(at + (taps - 1 - t) * step)])
+            total = plus(total, times(weights[t], pair))
+        return total
+
+    return paired
