@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import place
+from ..base.devices import on_gpu, place
 from ..specs.arrays import array
 
 
@@ -69,7 +69,31 @@ def orders() -> Any:
     return _orders
 
 
+def image(value: Any) -> Any:
+    """An image as filters take it: a NumPy array, or a `fastconv.cuda.filters.Image` of an array on a GPU."""
+    if type(value) is np.ndarray or not on_gpu(value):
+        return np.asarray(value)
+    return _cuda_filters().image(value)
+
+
+def elsewhere(image: Any) -> Any:
+    """The module `fastconv.cuda.filters` for an image that is on a GPU; None for a NumPy array."""
+    return None if isinstance(image, np.ndarray) else _cuda_filters()
+
+
+def refuse(what: str, value: Any) -> None:
+    """TypeError if `value` is on a GPU, where there is no such function or option."""
+    if type(value) is not np.ndarray and on_gpu(value):
+        raise TypeError(f"{what} is for NumPy arrays, and input is on a GPU: copy it to the CPU")
+
+
 def _cuda() -> Any:
     from ..cuda import calls
 
     return calls
+
+
+def _cuda_filters() -> Any:
+    from ..cuda import filters
+
+    return filters

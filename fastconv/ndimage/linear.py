@@ -301,7 +301,7 @@ def _over(
     result = arguments.result(this.output, image)
     told_ = settings(cval, told["saturate"], told["precision"], this.periods)
     if not (np.abs(window) > _EPS).any():
-        result.target[...] = 0
+        result.zeros()
         return result.deliver()
     found = dense(image, result, windows, window.tobytes(), told_)
     if this.propagating is None:

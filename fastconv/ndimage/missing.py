@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import refuse
 from ..specs.arguments import integer
 from . import arguments
 
@@ -40,6 +41,7 @@ def given(value: Any, output: Any, nan_policy: Any = "propagate", mask: Any = No
     if nan_policy not in _POLICIES:
         raise ValueError(f"nan_policy must be one of {', '.join(map(repr, _POLICIES))}, got {shown(nan_policy)}")
     periods = integer("min_periods", min_periods, 1)
+    refuse("leaving elements out of windows (nan_policy, mask, min_periods)", value)
     masked = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
     image = arguments.image(np.ma.getdata(value) if masked is not None else value, complex_too=True)
     if mask is not None:
