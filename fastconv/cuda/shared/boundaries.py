@@ -15,18 +15,20 @@ def source(boundary: str) -> Any:
     `boundary` is a constant of the compiled code: the value of a `Boundary`. A mode is repeated as often as it takes.
     """
 
+    nearest, wrap, reflect, mirror = (boundary == name for name in ("nearest", "wrap", "reflect", "mirror"))
+
     @device_function
     def located(position, size):
         if 0 <= position < size:
             return position
-        if boundary == "nearest":
+        if nearest:
             return 0 if position < 0 else size - 1
-        if boundary == "wrap":
+        if wrap:
             return position % size
-        if boundary == "reflect":
+        if reflect:
             at = position % (2 * size)
             return min(at, 2 * size - 1 - at)
-        if boundary == "mirror":
+        if mirror:
             period = max(1, 2 * (size - 1))
             at = position % period
             return min(at, period - at)

@@ -18,12 +18,12 @@ PART = 4
 @cache
 def added(kind: np.dtype) -> Any:
     """The function that adds a part to a total: the total, and of float32 what rounding took from it (Knuth's TwoSum)."""
-    number = kind.type
+    number, infinite, keeps = kind.type, np.float32(np.inf), kind == np.float32
 
     @device_function
     def grown(total, lost, part):
         result = number(total + part)
-        if kind == np.float32 and abs(result) < np.inf:
+        if keeps and abs(result) < infinite:
             back = number(result - total)
             lost = number(lost + number(number(total - number(result - back)) + number(part - back)))
         return result, lost
