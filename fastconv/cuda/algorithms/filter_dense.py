@@ -20,10 +20,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..shared.boundaries import source
-from ..shared.lines import joined
-from ..shared.pooling import above
+from ..shared.lines import joined, parted
+from ..shared.pooling import above, nothing
 from ..shared.sums import added
-from ..system.kernels import FLOAT64, INT64, cuda, device_function, factory, integers, pick, pointer, scalar
+from ..system.kernels import FLOAT64, cuda, device_function, factory, integers, pick, pointer, scalar
 from ..system.streams import Buffer, Stream, Tensor
 from ..tiles.elements import widen
 from ..tiles.rounding import plus, settle, times
@@ -53,13 +53,12 @@ def run(
         if column >= 0 and len(taps.places):
             places[:, number] = taps.places[:, column]
     low, high = -places.min(0), places.max(0)
-    # Behind the places along each axis, the offset in memory of every tap.
-    table = stream.upload(np.concatenate([places.reshape(-1), places @ np.array(steps, np.int64)]))
-    kind = weights.dtype
-    kernel = _dense(op, x.dtype, kind, out.dtype, modes, order, rule, divisor != 1)
+    table, offsets = stream.upload(places), stream.upload(places @ np.array(steps, np.int64))
+    kernel = _dense(op, x.dtype, weights.dtype, out.dtype, modes, order, rule, divisor != 1, out.size >= 1 << 32)
     stream.launch(
-        kernel, -(-out.size // (BLOCK * EACH)), BLOCK, x.pointer, out.pointer, weights.pointer, table.pointer, fill,
-        divisor, sizes, steps, out_steps, tuple(low.tolist()), tuple(high.tolist()), out.size, len(taps.places),
+        kernel, -(-out.size // (BLOCK * EACH)), BLOCK, x.pointer, out.pointer, weights.pointer, table.pointer,
+        offsets.pointer, fill, divisor, sizes, steps, out_steps, tuple(low.tolist()), tuple(high.tolist()),
+        (out.size, len(taps.places)),
     )
 
 
@@ -88,22 +87,24 @@ def _arranged(x: Tensor, out: Tensor, taps: Taps) -> tuple[tuple, tuple, tuple, 
 
 
 @cache
-def _indices(rank: int):
-    """The function that makes a number the index along each of so many axes."""
-    if rank == 1:
+def _indices(rank: int, wide: bool):
+    """The function that makes a number the index along each of so many axes; in 32 bits unless that is too `wide`."""
+    last, outer = rank - 1, _indices(rank - 1, wide) if rank > 1 else None
 
-        @device_function
-        def one(at, sizes):
-            return (at,)
-
-        return one
-    last, outer = rank - 1, _indices(rank - 1)
+    @device_function
+    def one(at, sizes):
+        return (np.int64(at),)
 
     @device_function
     def several(at, sizes):
-        return outer(at // sizes[last], sizes) + (at % sizes[last],)
+        if wide:
+            rest = at // sizes[last]
+            index = at - rest * sizes[last]
+        else:
+            rest, index = parted(at, sizes[last])
+        return outer(rest, sizes) + (index,)
 
-    return several
+    return several if last else one
 
 
 @cache
@@ -172,89 +173,97 @@ def _sought(modes: tuple[str, ...]):
 
 
 @cache
-def _joins(op: str, kind: np.dtype, order: str):
-    """The function ``(total, lost, weight, value)`` that takes a tap into a total; and what a total begins with."""
-    number, grow, better = kind.type, added(kind), above(op)
+def _taken(op: str, dtype: np.dtype, kind: np.dtype, order: str):
+    """Functions that take a tap, or four, into a total with what it has lost: of a value, and of an image's elements."""
+    number, grow, better, load = kind.type, added(kind), above(op), widen(dtype, kind)
+    picks, in_order = op != "sum", order == "listed"
 
     @device_function
-    def picked(total, lost, weight, value):
-        return (value if better(value, total) or value != value else total), lost
+    def value(total, lost, weight, element):
+        if picks:
+            return (element if better(element, total) or element != element else total), lost
+        if in_order:
+            return plus(total, times(weight, element)), lost
+        return grow(total, lost, number(weight * element))
 
     @device_function
-    def summed(total, lost, weight, value):
-        return grow(total, lost, number(weight * value))
+    def one(total, lost, x, start, offsets, weights, t):
+        return value(total, lost, weights[t], load(x[start + offsets[t]]))
 
     @device_function
-    def listed(total, lost, weight, value):
-        return plus(total, times(weight, value)), lost
+    def four(total, lost, x, start, a, b, c, d, weights, t):
+        if picks or in_order:
+            total, lost = value(total, lost, weights[t], load(x[start + a]))
+            total, lost = value(total, lost, weights[t + 1], load(x[start + b]))
+            total, lost = value(total, lost, weights[t + 2], load(x[start + c]))
+            return value(total, lost, weights[t + 3], load(x[start + d]))
+        part = number(weights[t] * load(x[start + a]))
+        part = number(part + weights[t + 1] * load(x[start + b]))
+        part = number(part + weights[t + 2] * load(x[start + c]))
+        part = number(part + weights[t + 3] * load(x[start + d]))
+        return grow(total, lost, part)
 
-    if op != "sum":
-        return picked
-    return listed if order == "listed" else summed
+    return value, one, four
 
 
 @factory
-def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides):
+def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides, wide):
     rank = len(modes)
-    load, store, number = widen(dtype, kind), settle(kind, out_dtype, rule), kind.type
-    indices, dot, inside, sought = _indices(rank), _dot(rank), _within(modes), _sought(modes)
-    join, adds = _joins(op, kind, order), op == "sum"
+    load, settled, number = widen(dtype, kind), settle(kind, out_dtype, rule), kind.type
+    indices, dot, inside, sought = _indices(rank, wide), _dot(rank), _within(modes), _sought(modes)
+    value, one, four = _taken(op, dtype, kind, order)
+    # What loses against every element, or adds nothing.
+    nought = nothing("avg" if op == "sum" else op, kind)
 
     @device_function
-    def alone(x, weights, table, fill, index, sizes, steps, taps):
-        """The reduction of one window, wherever it lies."""
-        start = np.int64(0)
-        total, lost = number(0), number(0)
-        for t in range(taps):
-            there, place = sought(index, sizes, steps, table, t * rank)
-            value = fill
-            if there > 0:
-                value = load(x[start + place])
-            if adds or t > 0:
-                total, lost = join(total, lost, weights[t], value)
-            else:
-                total = value
-        return number(total + lost) if adds else total
+    def finished(total, lost, divisor):
+        if op == "sum":
+            total = number(total + lost)
+        return settled(number(total / number(divisor)) if divides else total)
 
-    def dense_filter(x, out, weights, table, fill, divisor, sizes, steps, out_steps, low, high, outputs, taps):
+    def dense_filter(x, out, weights, places, offsets, fill, divisor, sizes, steps, out_steps, low, high, counts):
+        outputs, taps = counts
         first = np.int64(cuda.blockIdx.x) * (BLOCK * EACH) + cuda.threadIdx.x
         if first >= outputs:
             return
         # An output behind the last is the last one, once more.
-        last, offsets = outputs - 1, taps * rank
-        i0, i1 = indices(first, sizes), indices(min(first + BLOCK, last), sizes)
-        i2, i3 = indices(min(first + 2 * BLOCK, last), sizes), indices(min(first + 3 * BLOCK, last), sizes)
-        total0, total1, total2, total3 = number(0), number(0), number(0), number(0)
+        at1, at2, at3 = (min(first + BLOCK, outputs - 1), min(first + 2 * BLOCK, outputs - 1),
+                         min(first + 3 * BLOCK, outputs - 1))  # fmt: skip
+        i0, i1, i2, i3 = indices(first, sizes), indices(at1, sizes), indices(at2, sizes), indices(at3, sizes)
         if (inside(i0, sizes, low, high) and inside(i1, sizes, low, high)
                 and inside(i2, sizes, low, high) and inside(i3, sizes, low, high)):  # fmt: skip
             x0, x1, x2, x3 = dot(i0, steps), dot(i1, steps), dot(i2, steps), dot(i3, steps)
+            total0, total1, total2, total3 = nought, nought, nought, nought
             lost0, lost1, lost2, lost3 = number(0), number(0), number(0), number(0)
-            begin = 0
-            if not adds:
-                begin, at = 1, table[offsets]
-                total0, total1, total2, total3 = load(x[x0 + at]), load(x[x1 + at]), load(x[x2 + at]), load(x[x3 + at])
-            for t in range(begin, taps):
-                at, weight = table[offsets + t], weights[t]
-                total0, lost0 = join(total0, lost0, weight, load(x[x0 + at]))
-                total1, lost1 = join(total1, lost1, weight, load(x[x1 + at]))
-                total2, lost2 = join(total2, lost2, weight, load(x[x2 + at]))
-                total3, lost3 = join(total3, lost3, weight, load(x[x3 + at]))
-            if adds:
-                total0, total1 = number(total0 + lost0), number(total1 + lost1)
-                total2, total3 = number(total2 + lost2), number(total3 + lost3)
-        else:
-            total0 = alone(x, weights, table, fill, i0, sizes, steps, taps)
-            total1 = alone(x, weights, table, fill, i1, sizes, steps, taps)
-            total2 = alone(x, weights, table, fill, i2, sizes, steps, taps)
-            total3 = alone(x, weights, table, fill, i3, sizes, steps, taps)
-        if divides:
-            total0, total1 = number(total0 / number(divisor)), number(total1 / number(divisor))
-            total2, total3 = number(total2 / number(divisor)), number(total3 / number(divisor))
-        out[dot(i0, out_steps)] = store(total0)
-        out[dot(i1, out_steps)] = store(total1)
-        out[dot(i2, out_steps)] = store(total2)
-        out[dot(i3, out_steps)] = store(total3)
+            t = np.int64(0)
+            while t + 4 <= taps:
+                a, b, c, d = offsets[t], offsets[t + 1], offsets[t + 2], offsets[t + 3]
+                total0, lost0 = four(total0, lost0, x, x0, a, b, c, d, weights, t)
+                total1, lost1 = four(total1, lost1, x, x1, a, b, c, d, weights, t)
+                total2, lost2 = four(total2, lost2, x, x2, a, b, c, d, weights, t)
+                total3, lost3 = four(total3, lost3, x, x3, a, b, c, d, weights, t)
+                t += 4
+            while t < taps:
+                total0, lost0 = one(total0, lost0, x, x0, offsets, weights, t)
+                total1, lost1 = one(total1, lost1, x, x1, offsets, weights, t)
+                total2, lost2 = one(total2, lost2, x, x2, offsets, weights, t)
+                total3, lost3 = one(total3, lost3, x, x3, offsets, weights, t)
+                t += 1
+            out[dot(i0, out_steps)] = finished(total0, lost0, divisor)
+            out[dot(i1, out_steps)] = finished(total1, lost1, divisor)
+            out[dot(i2, out_steps)] = finished(total2, lost2, divisor)
+            out[dot(i3, out_steps)] = finished(total3, lost3, divisor)
+            return
+        for at in range(first, min(first + BLOCK * EACH, outputs), BLOCK):
+            index, total, lost = indices(at, sizes), nought, number(0)
+            for t in range(taps):
+                there, place = sought(index, sizes, steps, places, t * rank)
+                element = fill
+                if there > 0:
+                    element = load(x[place])
+                total, lost = value(total, lost, weights[t], element)
+            out[dot(index, out_steps)] = finished(total, lost, divisor)
 
-    several = integers(rank)
-    signature = pointer(dtype), pointer(out_dtype), pointer(kind), pointer(np.int64), scalar(kind), FLOAT64
-    return (*signature, *(several,) * 5, INT64, INT64), dense_filter
+    several, table = integers(rank), pointer(np.int64)
+    signature = pointer(dtype), pointer(out_dtype), pointer(kind), table, table, scalar(kind), FLOAT64
+    return (*signature, *(several,) * 5, integers(2)), dense_filter

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..shared import lines as cut
 from ..shared.boundaries import source
-from ..shared.lines import Lines, corner
+from ..shared.lines import Lines, corner, parted
 from ..shared.sums import along_line
 from ..system.kernels import cuda, factory, integers, pointer, scalar
 from ..system.streams import Buffer, Stream, Tensor
@@ -54,25 +54,30 @@ def _line(dtype, kind, out_dtype, boundary, order, rule, rank):
         (size, x_step, out_step), (width, x_lane, out_lane) = axis, lane_axis
         count, lanes, strips, groups, taps, before = strip
         block, thread, threads = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
-        first, line = block % strips * count, block // strips
-        lane0 = line % groups * lanes
-        start, goal = place(line // groups, outer, x_outer, out_outer)
+        line, first = parted(block, strips)
+        line, lane0 = parted(line, groups)
+        first, lane0 = first * count, lane0 * lanes
+        start, goal = place(line, outer, x_outer, out_outer)
         outputs = min(count, size - first)
 
         values = cuda.shared.array(0, value_type)
-        for at in range(thread, (outputs + taps - 1) * lanes, threads):
-            row, column = np.int64(np.uint32(at) // np.uint32(lanes)), np.int64(np.uint32(at) % np.uint32(lanes))
+        at = thread
+        while at < (outputs + taps - 1) * lanes:
+            row, column = parted(at, lanes)
             position, value = locate(first + row - before, size), fill
             if position >= 0 and lane0 + column < width:
                 value = load(x[start + position * x_step + (lane0 + column) * x_lane])
             values[np.uint64(at)] = value
+            at += threads
         cuda.syncthreads()
 
-        for at in range(thread, outputs * lanes, threads):
-            row, column = np.int64(np.uint32(at) // np.uint32(lanes)), np.int64(np.uint32(at) % np.uint32(lanes))
+        at = thread
+        while at < outputs * lanes:
+            row, column = parted(at, lanes)
             if lane0 + column < width:
                 total = sums(values, at, lanes, weights, taps)
                 out[goal + (first + row) * out_step + (lane0 + column) * out_lane] = store(total)
+            at += threads
 
     several, three = integers(rank), integers(3)
     signature = (pointer(dtype), pointer(out_dtype), pointer(kind), scalar(kind), several, several, several)

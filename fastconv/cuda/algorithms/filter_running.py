@@ -20,7 +20,7 @@ import numpy as np
 
 from ..shared import lines as cut
 from ..shared.boundaries import source
-from ..shared.lines import Lines, corner
+from ..shared.lines import Lines, corner, parted
 from ..shared.pooling import above
 from ..system.kernels import FLOAT64, cuda, factory, integers, pointer, scalar
 from ..system.streams import Stream, Tensor
@@ -59,29 +59,33 @@ def _running(op, dtype, kind, out_dtype, boundary, rule, rank, scales, divides):
         (size, x_step, out_step), (width, x_lane, out_lane) = axis, lane_axis
         count, lanes, strips, groups, taps, before = strip
         block, thread, threads = np.int64(cuda.blockIdx.x), np.int64(cuda.threadIdx.x), np.int64(cuda.blockDim.x)
-        first, line = block % strips * count, block // strips
-        lane0 = line % groups * lanes
-        start, goal = place(line // groups, outer, x_outer, out_outer)
+        line, first = parted(block, strips)
+        line, lane0 = parted(line, groups)
+        first, lane0 = first * count, lane0 * lanes
+        start, goal = place(line, outer, x_outer, out_outer)
         outputs = min(count, size - first)
         total, results = (outputs + taps - 1) * lanes, outputs * lanes
 
         # The strip in its two copies, and behind them the windows.
         so_far = 2 * total
         values = cuda.shared.array(0, value_type)
-        for at in range(thread, total, threads):
-            row, column = np.int64(np.uint32(at) // np.uint32(lanes)), np.int64(np.uint32(at) % np.uint32(lanes))
+        at = thread
+        while at < total:
+            row, column = parted(at, lanes)
             position, value = locate(first + row - before, size), fill
             if position >= 0 and lane0 + column < width:
                 value = load(x[start + position * x_step + (lane0 + column) * x_lane])
             if scales:
                 value = number(value * number(scale))
             values[np.uint64(at)] = value
+            at += threads
         cuda.syncthreads()
 
         here, there, reach, done = np.int64(0), total, np.int64(1), np.int64(0)
         while reach <= taps:
             if taps & reach:  # a digit: add the taps that it stands for to each window
-                for at in range(thread, results, threads):
+                at = thread
+                while at < results:
                     b = values[np.uint64(here + at + done * lanes)]
                     if done:
                         a = values[np.uint64(so_far + at)]
@@ -90,9 +94,11 @@ def _running(op, dtype, kind, out_dtype, boundary, rule, rank, scales, divides):
                         elif not (better(b, a) or b != b):
                             b = a
                     values[np.uint64(so_far + at)] = b
+                    at += threads
                 done += reach
             if 2 * reach <= taps:
-                for at in range(thread, total, threads):
+                at = thread
+                while at < total:
                     # Positions behind the strip do not exist, and no window of this strip sees them.
                     a, b = values[np.uint64(here + at)], values[np.uint64(here + min(at + reach * lanes, total - 1))]
                     if adds:
@@ -100,17 +106,20 @@ def _running(op, dtype, kind, out_dtype, boundary, rule, rank, scales, divides):
                     elif better(b, a) or b != b:
                         a = b
                     values[np.uint64(there + at)] = a
+                    at += threads
                 cuda.syncthreads()
                 here, there = there, here
             reach *= 2
 
-        for at in range(thread, results, threads):
-            row, column = np.int64(np.uint32(at) // np.uint32(lanes)), np.int64(np.uint32(at) % np.uint32(lanes))
+        at = thread
+        while at < results:
+            row, column = parted(at, lanes)
             if lane0 + column < width:
                 value = values[np.uint64(so_far + at)]
                 if divides:
                     value = number(value / number(divisor))
                 out[goal + (first + row) * out_step + (lane0 + column) * out_lane] = store(value)
+            at += threads
 
     several, three = integers(rank), integers(3)
     signature = pointer(dtype), pointer(out_dtype), scalar(kind), FLOAT64, FLOAT64, several, several, several

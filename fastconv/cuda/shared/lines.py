@@ -108,16 +108,22 @@ def threads(cut: Strip) -> int:
     return min(THREADS, -(-cut.seen * cut.lanes // WARP) * WARP)
 
 
+@device_function
+def parted(number, size):
+    """Quotient and remainder of numbers below 2**32: a division in 64 bits takes some 100 instructions, this some 20."""
+    quotient = np.uint32(number) // np.uint32(size)
+    return np.int64(quotient), np.int64(np.uint32(number) - quotient * np.uint32(size))
+
+
 @cache
 def corner(rank: int) -> Any:
-    """The function that finds a line's first element in the image and in the result by its number."""
+    """The function that finds a line's first element in the image and in the result by its number, below 2**32."""
 
     @device_function
     def first(line, sizes, steps, out_steps):
         start, goal = np.int64(0), np.int64(0)
         for axis in range(rank):
-            at = line % sizes[axis]
-            line = line // sizes[axis]
+            line, at = parted(line, sizes[axis])
             start += at * steps[axis]
             goal += at * out_steps[axis]
         return start, goal

@@ -10,8 +10,8 @@ import numpy as np
 from ..system.kernels import device_function
 from ..tiles.rounding import plus, times
 
-#: Products that are added up before their sum is added to the total of float32: the total keeps what that rounds away,
-#: so four roundings of a part are all that is lost (2 units in the last place of the window's sum).
+#: Products, written out, that are added up before their sum is added to the total: of float32 the total keeps what that
+#: rounds away, so four roundings of a part are all that is lost (2 units in the last place of the window's sum).
 PART = 4
 
 
@@ -23,9 +23,10 @@ def added(kind: np.dtype) -> Any:
     @device_function
     def grown(total, lost, part):
         result = number(total + part)
-        if keeps and abs(result) < infinite:
+        if keeps:  # no branch on the sum: both are computed
             back = number(result - total)
-            lost = number(lost + number(number(total - number(result - back)) + number(part - back)))
+            more = number(lost + number(number(total - number(result - back)) + number(part - back)))
+            lost = more if abs(result) < infinite else lost
         return result, lost
 
     return grown
@@ -39,12 +40,17 @@ def along_line(kind: np.dtype, order: str) -> Any:
 
     @device_function
     def products(values, at, step, weights, taps):
-        total, lost = zero, zero
-        for first in range(0, taps, PART):
-            part = zero
-            for t in range(first, min(first + PART, taps)):
-                part = number(part + weights[t] * values[np.uint64(at + t * step)])
+        total, lost, t = zero, zero, np.int64(0)
+        while t + PART <= taps:
+            part = number(weights[t] * values[np.uint64(at)])
+            part = number(part + weights[t + 1] * values[np.uint64(at + step)])
+            part = number(part + weights[t + 2] * values[np.uint64(at + 2 * step)])
+            part = number(part + weights[t + 3] * values[np.uint64(at + 3 * step)])
             total, lost = grow(total, lost, part)
+            at, t = at + PART * step, t + PART
+        while t < taps:
+            total, lost = grow(total, lost, number(weights[t] * values[np.uint64(at)]))
+            at, t = at + step, t + 1
         return number(total + lost)
 
     if order == "products":
