@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..base.devices import on_gpu
 from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, arithmetic, between_sweeps, factors
-from .algorithms import filter_dense, filter_line, filter_running
+from .algorithms import filter_combine, filter_dense, filter_line, filter_running
 from .algorithms.filter_dense import Taps
 from .driver import Given, Job, Wanted, run
 from .operands import Operand, operand
@@ -64,13 +65,23 @@ class Image:
         return max(0, 4 - self.ndim)
 
 
+    @property
+    def array(self) -> Any:
+        """The caller's array."""
+        return self.operand.value if isinstance(self.operand, Array) else self.operand
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """On a GPU: so filters that call others can hand it on."""
+        return 2, 0
+
+
 def image(value: Any) -> Image:
     """The image that filters read, neither copied nor converted."""
-    return Image(operand("input", value))
+    return value if isinstance(value, Image) else Image(operand("input", value))
 
 
-#: Launches on a stream what makes a result of an image.
-Work = Callable[[Tensor, Tensor, Stream], None]
+#: Launches on a stream what makes a result of an image, or of several: the last tensor is the result.
+Work = Callable[..., None]
 
 
 class Target:
@@ -95,7 +106,17 @@ class Target:
 
     def fill(self, work: Work) -> None:
         """Let `work` make the result of the image."""
-        self._value = _computed(self._given, self.dtype, self._output, work)
+        self._value = _computed([self._given], self.dtype, self._output, work)
+
+    def combine(self, parts: Sequence[Any], squares: bool) -> None:
+        """Make the sum of `parts`, arrays of the result's dtype, or the root of the sum of their `squares`."""
+        total, *others = map(image, parts)
+        for number, other in enumerate(others or [total]):
+            ends, first = number + 1 >= len(others), number == 0
+            how = squares and first, squares, squares and ends
+            self._value = _computed([total, other][: 1 + len(others)], self.dtype, self._output if ends else None,
+                                    partial(_combined, how))  # fmt: skip
+            total = image(self._value)
 
 
 def target(given: Image, output: Any, dtype: Callable[[], np.dtype]) -> Target:
@@ -113,24 +134,32 @@ def target(given: Image, output: Any, dtype: Callable[[], np.dtype]) -> Target:
     return Target(given, array.dtype, output)
 
 
-def _computed(given: Image, dtype: np.dtype, output: Any, work: Work) -> Any:
-    """The result of work on an image. An output that shares memory with it is written when all else is done."""
-    if output is not None and isinstance(given.operand, Array) and _overlap(given.operand, arrays.view("", output)):
+def _computed(given: Sequence[Image], dtype: np.dtype, output: Any, work: Work) -> Any:
+    """The result of work on images. An output that shares memory with one is written when all else is done."""
+    if output is not None and any(_overlap(one.operand, output) for one in given):
         made = image(_computed(given, dtype, None, work))
-        return _computed(made, dtype, output, _copy)
+        return _computed([made], dtype, output, _copy)
 
     def kernel(items: int, _: Any, inputs: Sequence[Tensor], results: Sequence[Tensor], stream: Stream) -> None:
-        work(inputs[0], results[0], stream)
+        work(*inputs, results[0], stream)
 
-    shape = (1,) * given.shift + given.shape
-    job = Job(kernel, 1, max(2, given.ndim - 2), in_place=True)
-    wanted = Wanted(given.shape, shape, dtype)
-    return run(job, [Given(given.operand, shape, given.dtype)], [wanted], output)[0]
+    first = given[0]
+    shape = (1,) * first.shift + first.shape
+    job = Job(kernel, 1, max(2, first.ndim - 2), in_place=True)
+    wanted = Wanted(first.shape, shape, dtype)
+    return run(job, [Given(one.operand, shape, one.dtype) for one in given], [wanted], output)[0]
 
 
-def _overlap(a: Array, b: Array) -> bool:
-    (low, end), (first, last) = a.span(), b.span()
+def _overlap(a: Operand, output: Any) -> bool:
+    if not isinstance(a, Array):
+        return False
+    (low, end), (first, last) = a.span(), arrays.view("output", output).span()
     return low < last and first < end
+
+
+def _combined(how: tuple[bool, bool, bool], *tensors: Any) -> None:
+    *given, out, stream = tensors
+    filter_combine.run(given[0], given[1] if len(given) > 1 else None, out, *how, stream)
 
 
 def _copy(x: Tensor, out: Tensor, stream: Stream) -> None:
@@ -197,11 +226,11 @@ def window(
 
     def work(x: Tensor, out: Tensor, stream: Stream) -> None:
         if parts is not None:
-            (first, second), (one, other), kind = axes, parts, told.kind
+            (first, second), (down, across), kind = axes, parts, told.kind
             between = _between(x, kind, stream)
-            _along(x, between, first, one, _Told(kind, told.cval), stream)
-            outside = told.cval * float(one.array().sum())  # what the first pass makes of the constant
-            _along(between, out, second, other, _Told(kind, kind.type(outside).item(), rule), stream)
+            _along(x, between, first, down, _Told(kind, told.cval), stream)
+            outside = told.cval * float(down.array().sum())  # what the first pass makes of the constant
+            _along(between, out, second, across, _Told(kind, kind.type(outside).item(), rule), stream)
         elif len(axes) == 1 and told.order == "products" and counts.all():
             _along(x, out, axes[0], one, told, stream)
         else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..functional.device import elsewhere
 from ..specs.filters import Axis
 from . import arguments
 from .linear import by_parts, correlate1d, settings
@@ -342,11 +343,16 @@ def _combined(
     along = arguments.axes(axes, image.ndim, channel_axis)
     result = arguments.result(output, image)
     target = result.target
+    modes = arguments.per_axis("mode", mode, len(along))
+    more = extra_keywords or {}
+    if elsewhere(image) is not None:
+        each = zip(along, modes, strict=True)
+        parts = [derivative(image.array, axis, result.dtype, one, cval, *extra_arguments, **more) for axis, one in each]
+        result.combine(parts or [image], bool(parts) and combine is _squares_added)
+        return result.deliver()
     if not along:
         target[...] = image
         return result.deliver()
-    modes = arguments.per_axis("mode", mode, len(along))
-    more = extra_keywords or {}
     for number, (axis, one) in enumerate(zip(along, modes, strict=True)):
         goal = target if number == 0 else target.dtype
         combine(target, derivative(image, axis, goal, one, cval, *extra_arguments, **more), number + 1 == len(along))

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..shared.boundaries import source
-from ..shared.lines import joined, parted
+from ..shared.places import dot, indices, joined
 from ..shared.pooling import above, nothing
 from ..shared.sums import added
 from ..system.kernels import FLOAT64, cuda, device_function, factory, integers, pick, pointer, scalar
@@ -83,45 +83,7 @@ def _arranged(x: Tensor, out: Tensor, taps: Taps) -> tuple[tuple, tuple, tuple, 
     return sizes, steps, out_steps, modes, list(columns)
 
 
-# -- places of any number of axes -------------------------------------------------------------------------------
-
-
-@cache
-def _indices(rank: int, wide: bool):
-    """The function that makes a number the index along each of so many axes; in 32 bits unless that is too `wide`."""
-    last, outer = rank - 1, _indices(rank - 1, wide) if rank > 1 else None
-
-    @device_function
-    def one(at, sizes):
-        return (np.int64(at),)
-
-    @device_function
-    def several(at, sizes):
-        if wide:
-            rest = at // sizes[last]
-            index = at - rest * sizes[last]
-        else:
-            rest, index = parted(at, sizes[last])
-        return outer(rest, sizes) + (index,)
-
-    return several if last else one
-
-
-@cache
-def _dot(rank: int):
-    """The function that sums the products of two tuples of so many numbers."""
-    last = rank - 1
-    outer = _dot(last) if last else None
-
-    @device_function
-    def alone(a, b):
-        return a[0] * b[0]
-
-    @device_function
-    def several(a, b):
-        return outer(a, b) + a[last] * b[last]
-
-    return several if last else alone
+# -- windows --------------------------------------------------------------------------------------------------
 
 
 @cache
@@ -210,7 +172,7 @@ def _taken(op: str, dtype: np.dtype, kind: np.dtype, order: str):
 def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides, wide):
     rank = len(modes)
     load, settled, number = widen(dtype, kind), settle(kind, out_dtype, rule), kind.type
-    indices, dot, inside, sought = _indices(rank, wide), _dot(rank), _within(modes), _sought(modes)
+    index_of, place_of, inside, sought = indices(rank, wide), dot(rank), _within(modes), _sought(modes)
     value, one, four = _taken(op, dtype, kind, order)
     # What loses against every element, or adds nothing.
     nought = nothing("avg" if op == "sum" else op, kind)
@@ -229,10 +191,10 @@ def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides, wide):
         # An output behind the last is the last one, once more.
         at1, at2, at3 = (min(first + BLOCK, outputs - 1), min(first + 2 * BLOCK, outputs - 1),
                          min(first + 3 * BLOCK, outputs - 1))  # fmt: skip
-        i0, i1, i2, i3 = indices(first, sizes), indices(at1, sizes), indices(at2, sizes), indices(at3, sizes)
+        i0, i1, i2, i3 = index_of(first, sizes), index_of(at1, sizes), index_of(at2, sizes), index_of(at3, sizes)
         if (inside(i0, sizes, low, high) and inside(i1, sizes, low, high)
                 and inside(i2, sizes, low, high) and inside(i3, sizes, low, high)):  # fmt: skip
-            x0, x1, x2, x3 = dot(i0, steps), dot(i1, steps), dot(i2, steps), dot(i3, steps)
+            x0, x1, x2, x3 = place_of(i0, steps), place_of(i1, steps), place_of(i2, steps), place_of(i3, steps)
             total0, total1, total2, total3 = nought, nought, nought, nought
             lost0, lost1, lost2, lost3 = number(0), number(0), number(0), number(0)
             t = np.int64(0)
@@ -249,20 +211,20 @@ def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides, wide):
                 total2, lost2 = one(total2, lost2, x, x2, offsets, weights, t)
                 total3, lost3 = one(total3, lost3, x, x3, offsets, weights, t)
                 t += 1
-            out[dot(i0, out_steps)] = finished(total0, lost0, divisor)
-            out[dot(i1, out_steps)] = finished(total1, lost1, divisor)
-            out[dot(i2, out_steps)] = finished(total2, lost2, divisor)
-            out[dot(i3, out_steps)] = finished(total3, lost3, divisor)
+            out[place_of(i0, out_steps)] = finished(total0, lost0, divisor)
+            out[place_of(i1, out_steps)] = finished(total1, lost1, divisor)
+            out[place_of(i2, out_steps)] = finished(total2, lost2, divisor)
+            out[place_of(i3, out_steps)] = finished(total3, lost3, divisor)
             return
         for at in range(first, min(first + BLOCK * EACH, outputs), BLOCK):
-            index, total, lost = indices(at, sizes), nought, number(0)
+            index, total, lost = index_of(at, sizes), nought, number(0)
             for t in range(taps):
                 there, place = sought(index, sizes, steps, places, t * rank)
                 element = fill
                 if there > 0:
                     element = load(x[place])
                 total, lost = value(total, lost, weights[t], element)
-            out[dot(index, out_steps)] = finished(total, lost, divisor)
+            out[place_of(index, out_steps)] = finished(total, lost, divisor)
 
     several, table = integers(rank), pointer(np.int64)
     signature = pointer(dtype), pointer(out_dtype), pointer(kind), table, table, scalar(kind), FLOAT64

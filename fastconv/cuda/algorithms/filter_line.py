@@ -17,7 +17,8 @@ import numpy as np
 
 from ..shared import lines as cut
 from ..shared.boundaries import source
-from ..shared.lines import Lines, corner, parted
+from ..shared.lines import Lines
+from ..shared.places import corner, parted
 from ..shared.sums import along_line
 from ..system.kernels import cuda, factory, integers, pointer, scalar
 from ..system.streams import Buffer, Stream, Tensor

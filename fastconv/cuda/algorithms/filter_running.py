@@ -20,7 +20,8 @@ import numpy as np
 
 from ..shared import lines as cut
 from ..shared.boundaries import source
-from ..shared.lines import Lines, corner, parted
+from ..shared.lines import Lines
+from ..shared.places import corner, parted
 from ..shared.pooling import above
 from ..system.kernels import FLOAT64, cuda, factory, integers, pointer, scalar
 from ..system.streams import Stream, Tensor

@@ -9,13 +9,11 @@ extended beyond the rims and converted on the way, so the loops over taps know n
 from __future__ import annotations
 
 import math
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from ..system.kernels import device_function, pick
+from ..system.kernels import pick
 from ..system.streams import Tensor
+from .places import joined
 
 #: Threads of a block, for strips that are long enough, and threads of a warp.
 THREADS, WARP = pick(256, 4), pick(32, 4)
@@ -37,18 +35,6 @@ class Lines(NamedTuple):
     axis: tuple[int, int, int]
     """Size, step in the image, step in the result."""
     lane: tuple[int, int, int]
-
-
-def joined(axes: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Axes as (size, step, step), of which neighbours are one where their elements follow one another in both."""
-    found: list[tuple[int, int, int]] = []
-    for size, step, other in axes:
-        if size == 1:
-            continue
-        if found and found[-1][1] == size * step and found[-1][2] == size * other:
-            size *= found.pop()[0]
-        found.append((size, step, other))
-    return found
 
 
 def lines(x: Tensor, out: Tensor, axis: int) -> Lines:
@@ -106,26 +92,3 @@ def blocks(of: Lines, cut: Strip) -> int:
 def threads(cut: Strip) -> int:
     """Threads of a block."""
     return min(THREADS, -(-cut.seen * cut.lanes // WARP) * WARP)
-
-
-@device_function
-def parted(number, size):
-    """Quotient and remainder of numbers below 2**32: a division in 64 bits takes some 100 instructions, this some 20."""
-    quotient = np.uint32(number) // np.uint32(size)
-    return np.int64(quotient), np.int64(np.uint32(number) - quotient * np.uint32(size))
-
-
-@cache
-def corner(rank: int) -> Any:
-    """The function that finds a line's first element in the image and in the result by its number, below 2**32."""
-
-    @device_function
-    def first(line, sizes, steps, out_steps):
-        start, goal = np.int64(0), np.int64(0)
-        for axis in range(rank):
-            line, at = parted(line, sizes[axis])
-            start += at * steps[axis]
-            goal += at * out_steps[axis]
-        return start, goal
-
-    return first

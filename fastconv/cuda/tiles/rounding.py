@@ -25,10 +25,13 @@ if SIMULATED:
     def nearest_even(value):
         return np.rint(value)
 
+    def root(value):
+        return np.sqrt(value)
+
 else:
     from numba.cuda import libdevice
 
-    times, plus, nearest_even = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.rint
+    times, plus, nearest_even, root = libdevice.dmul_rn, libdevice.dadd_rn, libdevice.rint, libdevice.dsqrt_rn
 
 
 @cache
