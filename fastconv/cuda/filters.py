@@ -163,9 +163,9 @@ def _combined(how: tuple[bool, bool, bool], *tensors: Any) -> None:
 
 
 def _copy(x: Tensor, out: Tensor, stream: Stream) -> None:
-    """Convert each element, as a cast does."""
+    """Convert each element."""
     kind = _INT64 if x.dtype.kind in "iu" else DOUBLE
-    _window(x, out, _ONE_TAP, np.ones(1), _Told(kind), stream)
+    _window(x, out, _ONE_TAP, np.ones(1), _Told(kind, rule="wrap"), stream)
 
 
 def _between(x: Tensor, dtype: np.dtype, stream: Stream) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from ..functional.device import orders
+from ..functional.device import orders, refuse
 from . import arguments, missing, windowed
 from .arguments import ArgumentError
 from .missing import Given
@@ -230,7 +230,7 @@ def _extremum1d(
     if length == 1 and output is not None:  # not the copy of `maximum_filter`: numbers are converted as elsewhere
         x = _given(input, output, nan_policy, mask, min_periods).image
         result = arguments.result(output, x)
-        windowed.cast(x, result.target)
+        windowed.convert(x, result)
         return result.deliver()
     return extremum(name, input, length, None, None, output, mode, cval, origin, (number,), None, nan_policy, mask,
                     min_periods)  # fmt: skip
@@ -410,6 +410,7 @@ def _ranked(
             return found
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
+    refuse(f"{which[0]}_filter", input)
     half = np.asarray(input)
     if half.dtype == np.float16 and half.ndim == 1:  # as in SciPy
         result = arguments.result(np.float32 if output is None else output, half.astype(np.float32))

@@ -85,6 +85,14 @@ def _problem(x: np.ndarray, window: Window, cval: float, keeps_fractions: bool =
     return found, kernel_ready(x, found.dtype)
 
 
+def convert(x: Any, result: Any) -> None:
+    """Write an image to an array of any dtype, as `cast` does."""
+    if (calls := elsewhere(x)) is not None:
+        calls.window(x, result, (), np.ones(1).tobytes(), 0.0, "cast", True)
+    else:
+        cast(x, result.target)
+
+
 def cast(values: np.ndarray, out: np.ndarray) -> None:
     """Write numbers to an array of any dtype, as SciPy's C does on x86-64: see `cpu.shared.bands.converter`."""
     with np.errstate(over="ignore", invalid="ignore"):

@@ -220,7 +220,7 @@ def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides, wide):
             index, total, lost = index_of(at, sizes), nought, number(0)
             for t in range(taps):
                 there, place = sought(index, sizes, steps, places, t * rank)
-                element = fill
+                element = number(fill)
                 if there > 0:
                     element = load(x[place])
                 total, lost = value(total, lost, weights[t], element)

@@ -49,7 +49,7 @@ def run(
 @factory
 def _line(dtype, kind, out_dtype, boundary, order, rule, rank):
     load, store, locate = widen(dtype, kind), settle(kind, out_dtype, rule), source(boundary)
-    sums, place, value_type = along_line(kind, order), corner(rank), scalar(kind)
+    sums, place, number, value_type = along_line(kind, order), corner(rank), kind.type, scalar(kind)
 
     def line_filter(x, out, weights, fill, outer, x_outer, out_outer, axis, lane_axis, strip):
         (size, x_step, out_step), (width, x_lane, out_lane) = axis, lane_axis
@@ -65,7 +65,7 @@ def _line(dtype, kind, out_dtype, boundary, order, rule, rank):
         at = thread
         while at < (outputs + taps - 1) * lanes:
             row, column = parted(at, lanes)
-            position, value = locate(first + row - before, size), fill
+            position, value = locate(first + row - before, size), number(fill)
             if position >= 0 and lane0 + column < width:
                 value = load(x[start + position * x_step + (lane0 + column) * x_lane])
             values[np.uint64(at)] = value

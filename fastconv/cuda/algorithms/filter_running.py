@@ -73,7 +73,7 @@ def _running(op, dtype, kind, out_dtype, boundary, rule, rank, scales, divides):
         at = thread
         while at < total:
             row, column = parted(at, lanes)
-            position, value = locate(first + row - before, size), fill
+            position, value = locate(first + row - before, size), number(fill)
             if position >= 0 and lane0 + column < width:
                 value = load(x[start + position * x_step + (lane0 + column) * x_lane])
             if scales:

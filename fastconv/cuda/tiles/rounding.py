@@ -38,17 +38,18 @@ else:
 def settle(source: np.dtype, target: np.dtype, rule: str) -> Any:
     """Make the function that converts a number of `source` to what is stored through a pointer to `target`.
 
-    By the `rule` "cast" a float loses its fraction; one too large for an integer of up to 32 bits becomes the low bits
-    of the smallest int32 (of uint32, of the smallest int64), as `fastconv.cpu.shared.bands` says. By "saturate" it is
-    rounded, half to even, to the nearest that there is; of NaN that is 0.
+    By the `rule` "cast" a float loses its fraction; a number too large for an integer of up to 32 bits becomes the low
+    bits of the smallest int32 (of uint32, of the smallest int64), as `fastconv.cpu.shared.bands` says. By "wrap"
+    integers wrap around. By "saturate" a float is rounded, half to even, to the nearest that there is; NaN to 0.
     """
     is_bool = target == np.bool_
     other = np.dtype(np.uint8) if is_bool else target
     if other.kind == "f":
         return _plain(other)
-    convert = _whole(other) if source.kind == "f" else _plain(other)
     if rule == "saturate" and source.kind == "f" and not is_bool:
         return _saturated(other)
+    clips = rule == "cast" and other.itemsize <= 4 and other != np.uint32 and not np.can_cast(source, np.int32)
+    convert = _whole(other) if source.kind == "f" else _clipped(other) if clips else _plain(other)
 
     @device_function
     def settled(value):
@@ -69,6 +70,18 @@ def _plain(target: np.dtype) -> Any:
         return number(value)
 
     return converted
+
+
+@cache
+def _clipped(target: np.dtype) -> Any:
+    """An integer as one of up to 32 bits."""
+    number, smallest = target.type, np.int64(-(2**31))
+
+    @device_function
+    def clipped(value):
+        return number(value) if smallest <= value <= -(smallest + 1) else number(smallest)
+
+    return clipped
 
 
 @cache
