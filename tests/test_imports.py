@@ -62,9 +62,9 @@ FLOORS = (
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {
-    "cpu": (("calls", "filters", "orders"), ("plans",), ("recipes",), ("__init__",), ("algorithms",), ("shared",), ("machine",),
-            ("tiles",), ("system",)),
-    "cuda": (("calls",), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
+    "cpu": (("calls", "filters", "orders"), ("plans",), ("recipes",), ("__init__",), ("algorithms",), ("shared",),
+            ("machine",), ("tiles",), ("system",)),
+    "cuda": (("calls", "filters"), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Filters of `fastconv.ndimage` on a GPU: which kernel makes each pass, and in which arithmetic.
 
-`fastconv.specs.filters` says what a pass means and in which dtype it is computed, for both devices. Here each pass along
-one axis reads the image once and writes it once; what lies between two passes is scratch memory of the stream.
+`fastconv.specs.filters` says what a pass means and in which dtype it is computed, for both devices. Here each pass
+along one axis reads the image once and writes it once; what lies between two is scratch memory of the stream.
 """
 
 from __future__ import annotations

@@ -81,10 +81,10 @@ def elsewhere(image: Any) -> Any:
     return None if isinstance(image, np.ndarray) else _cuda_filters()
 
 
-def refuse(what: str, value: Any) -> None:
-    """TypeError if `value` is on a GPU, where there is no such function or option."""
+def refuse(what: str, value: Any, name: str = "input") -> None:
+    """TypeError if `value`, the argument `name`, is on a GPU, where there is no such function or option."""
     if type(value) is not np.ndarray and on_gpu(value):
-        raise TypeError(f"{what} is for NumPy arrays, and input is on a GPU: copy it to the CPU")
+        raise TypeError(f"{what}: for NumPy arrays only, but {name} is on a GPU; copy it to the CPU")
 
 
 def _cuda() -> Any:

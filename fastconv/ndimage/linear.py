@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import refuse
 from ..specs.filters import Axis
 from . import arguments
 from .arguments import ArgumentError
@@ -100,7 +101,7 @@ def correlate1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, np.asarray(weights), output, cval, told)
+    return _along(correlate1d, input, _array(weights), output, cval, told)
 
 
 def convolve1d(
@@ -131,7 +132,7 @@ def convolve1d(
     >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    weights = np.asarray(weights)
+    weights = _array(weights)
     if weights.ndim != 1:
         raise ArgumentError(f"no filter weights given: weights must have one axis, got {shown(weights)}")
     weights = weights[::-1]
@@ -175,6 +176,11 @@ def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray
         return separable(ones, arguments.result(None, ones), tuple(map(counted, lines)), Settings())
 
     return this.spread(found, counts)
+
+
+def _array(weights: Any) -> np.ndarray:
+    refuse("weights of a filter", weights, "weights")
+    return np.asarray(weights)
 
 
 def _numbers(weights: Any) -> np.ndarray:
@@ -232,7 +238,7 @@ def correlate(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    weights = np.asarray(weights)
+    weights = _array(weights)
     if weights.dtype.kind == "c":
         weights = weights.conj()
     return _over(correlate, input, weights, output, cval, told, False)
@@ -273,7 +279,7 @@ def convolve(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _over(convolve, input, np.asarray(weights), output, cval, told, True)
+    return _over(convolve, input, _array(weights), output, cval, told, True)
 
 
 def _over(
@@ -372,9 +378,10 @@ def separable_filter(
     """
     image = arguments.image(input)
     along = arguments.axes(axes, image.ndim, channel_axis)
+    refuse("weights of a filter", weights, "weights")
     if (isinstance(weights, np.ndarray) and weights.ndim == 1) or not any(np.ndim(one) for one in weights):
         weights = [weights] * len(along)
-    windows = [_numbers(one) for one in weights]
+    windows = [_numbers(_array(one)) for one in weights]
     if len(windows) != len(along):
         raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {len(windows)}")
     for one in windows:

@@ -148,6 +148,7 @@ def extremum(
         heights = np.asarray(structure, np.float64)
         members = np.ones(heights.shape, bool) if footprint is None else np.asarray(footprint, bool)
     elif footprint is not None:
+        refuse("footprint of a filter", footprint, "footprint")
         members = np.asarray(footprint, bool)
         if not members.any():
             raise ValueError("All-zero footprint is not supported: footprint must have an element")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..functional.device import elsewhere, orders
+from ..functional.device import elsewhere, orders, refuse
 from ..specs.arrays import kernel_ready
 from ..specs.boundary import Boundary, sources
 from ..specs.filters import Axis
@@ -165,7 +165,7 @@ def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: s
 def _steps(calls: Any, x: Any, result: Any, window: Window, cval: float, name: str) -> None:
     """The "max" or "min" of windows by the `calls` of another device, in the dtypes that are used here."""
     if window.heights is not None:
-        raise TypeError("structure is for NumPy arrays, and input is on a GPU: copy it to the CPU")
+        refuse("structure of heights", x)
     places = zip(window.sizes, window.before, window.modes, strict=True)
     axes = [Axis(number, size, first, mode) for number, (size, first, mode) in enumerate(places)]
 

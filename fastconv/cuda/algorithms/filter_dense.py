@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..shared.boundaries import source
-from ..shared.places import dot, indices, joined
+from ..shared.places import Axes, dot, indices, joined
 from ..shared.pooling import above, nothing
 from ..shared.sums import added
 from ..system.kernels import FLOAT64, cuda, device_function, factory, integers, pick, pointer, scalar
@@ -65,8 +65,8 @@ def run(
 def _arranged(x: Tensor, out: Tensor, taps: Taps) -> tuple[tuple, tuple, tuple, tuple[str, ...], list[int]]:
     """Sizes, steps and modes of the axes, of which those without a window are joined where they can be, and which of
     the window's axes each is."""
-    found: list[tuple[tuple[int, int, int], str, int]] = []
-    between: list[tuple[int, int, int]] = []
+    found: list[tuple[Axes, str, int]] = []
+    between: list[Axes] = []
     every = list(zip(x.shape, x.strides, out.strides, strict=True))
     for axis, one in enumerate([*every, None]):
         if one is not None and axis not in taps.axes:
@@ -136,7 +136,8 @@ def _sought(modes: tuple[str, ...]):
 
 @cache
 def _taken(op: str, dtype: np.dtype, kind: np.dtype, order: str):
-    """Functions that take a tap, or four, into a total with what it has lost: of a value, and of an image's elements."""
+    """Functions that take a tap into a total with what it has lost: a value, an element of an image, and four of these.
+    """
     number, grow, better, load = kind.type, added(kind), above(op), widen(dtype, kind)
     picks, in_order = op != "sum", order == "listed"
 

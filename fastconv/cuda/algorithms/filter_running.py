@@ -47,7 +47,7 @@ def run(
     kernel = _running(op, x.dtype, kind, out.dtype, boundary, rule, len(of.outer), scale != 1, divisor != 1)
     stream.launch(
         kernel, cut.blocks(of, this), cut.threads(this), x.pointer, out.pointer, fill, scale, divisor, *of, this,
-        shared=(2 * this.seen + this.count) * this.lanes * kind.itemsize,
+        shared=(2 * this.seen + this.outputs) * this.lanes * kind.itemsize,
     )
 
 

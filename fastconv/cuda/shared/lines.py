@@ -2,7 +2,7 @@
 
 An image of any axes is seen as ``[outer axes ...][lane][axis]``: windows move along the axis, neighbouring threads take
 neighbouring lanes, the axis whose elements lie closest together, or positions on the axis itself where those do. A
-strip has `count` outputs of the axis, of `lanes` lanes, and all that their windows see. Its elements are read once,
+strip has so many `outputs` of each of its `lanes`, and all that their windows see. Its elements are read once,
 extended beyond the rims and converted on the way, so the loops over taps know neither modes nor dtypes.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ..system.kernels import pick
 from ..system.streams import Tensor
-from .places import joined
+from .places import Axes, joined
 
 #: Threads of a block, for strips that are long enough, and threads of a warp.
 THREADS, WARP = pick(256, 4), pick(32, 4)
@@ -32,14 +32,14 @@ class Lines(NamedTuple):
     outer: tuple[int, ...]
     x_outer: tuple[int, ...]
     out_outer: tuple[int, ...]
-    axis: tuple[int, int, int]
+    axis: Axes
     """Size, step in the image, step in the result."""
-    lane: tuple[int, int, int]
+    lane: Axes
 
 
 def lines(x: Tensor, out: Tensor, axis: int) -> Lines:
     """The lines along an axis."""
-    every = list(zip(x.shape, x.strides, out.strides, strict=True))
+    every: list[Axes] = list(zip(x.shape, x.strides, out.strides, strict=True))
     size, step, out_step = every[axis]
     others = joined(every[:axis]) + joined(every[axis + 1 :])
     closest = min(others, key=lambda one: abs(one[1]), default=(1, 0, 0))
@@ -56,7 +56,8 @@ def lines(x: Tensor, out: Tensor, axis: int) -> Lines:
 class Strip(NamedTuple):
     """How lines are cut."""
 
-    count: int
+    outputs: int
+    """Of a lane."""
     lanes: int
     strips: int
     """Of a line."""
@@ -68,7 +69,7 @@ class Strip(NamedTuple):
     @property
     def seen(self) -> int:
         """Positions of the axis that a strip's windows see."""
-        return self.count + self.taps - 1
+        return self.outputs + self.taps - 1
 
 
 def strip(of: Lines, taps: int, before: int, itemsize: int) -> Strip | None:

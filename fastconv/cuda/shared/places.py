@@ -12,7 +12,7 @@ from ..system.kernels import device_function
 
 @device_function
 def parted(number, size):
-    """Quotient and remainder of numbers below 2**32: a division in 64 bits takes some 100 instructions, this some 20."""
+    """Quotient and remainder of numbers below 2**32: one in 64 bits takes some 100 instructions, this some 20."""
     quotient = np.uint32(number) // np.uint32(size)
     return np.int64(quotient), np.int64(np.uint32(number) - quotient * np.uint32(size))
 
@@ -33,7 +33,7 @@ def indices(rank: int, wide: bool) -> Any:
             index = at - rest * sizes[last]
         else:
             rest, index = parted(at, sizes[last])
-        return outer(rest, sizes) + (index,)
+        return outer(rest, sizes) + (index,)  # noqa: RUF005 # Numba knows no other way
 
     return several if last else one
 
@@ -71,10 +71,13 @@ def corner(rank: int) -> Any:
     return places
 
 
-def joined(axes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Axes, each a size and its steps in several arrays, of which neighbours are one where their elements follow one
-    another in all."""
-    found: list[tuple[int, ...]] = []
+#: Of an axis its size, and its steps in one array or several.
+Axes = tuple[int, ...]
+
+
+def joined(axes: list[Axes]) -> list[Axes]:
+    """Axes of which neighbours are one where their elements follow one another in all arrays."""
+    found: list[Axes] = []
     for size, *steps in axes:
         if size == 1:
             continue

@@ -17,7 +17,7 @@ PART = 4
 
 @cache
 def added(kind: np.dtype) -> Any:
-    """The function that adds a part to a total: the total, and of float32 what rounding took from it (Knuth's TwoSum)."""
+    """The function that adds a part to a total: the total, and of float32 what rounding took from it (TwoSum)."""
     number, infinite, keeps = kind.type, np.float32(np.inf), kind == np.float32
 
     @device_function
