@@ -191,6 +191,7 @@ def _dtype(output: Any, given: np.dtype, complex_result: bool) -> np.dtype:
     """The dtype of a new array for a result of an image of the dtype `given`."""
     if output is None:
         return np.promote_types(given, np.complex64) if complex_result else given
+    device.refuse("input and output", output, "output")
     try:
         dtype = np.dtype(output)
     except TypeError:

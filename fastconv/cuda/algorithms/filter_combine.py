@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..shared.places import dot, indices, joined
+from ..shared.places import NARROW, dot, indices, joined
 from ..system.kernels import INT64, cuda, factory, integers, pick, pointer
 from ..system.streams import Stream, Tensor
 from ..tiles.rounding import root, settle
@@ -26,7 +26,7 @@ def run(
     other = a if b is None else b
     axes = joined(list(zip(out.shape, a.strides, other.strides, out.strides, strict=True))) or [(1, 0, 0, 0)]
     sizes, *steps = zip(*axes, strict=True)
-    kernel = _combine(out.dtype, len(axes), b is not None, square_a, square_b, ends, out.size >= 1 << 32)
+    kernel = _combine(out.dtype, len(axes), b is not None, square_a, square_b, ends, out.size >= NARROW)
     stream.launch(kernel, -(-out.size // BLOCK), BLOCK, a.pointer, other.pointer, out.pointer, sizes, *steps, out.size)
 
 

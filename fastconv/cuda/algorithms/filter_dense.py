@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..shared.boundaries import source
-from ..shared.places import Axes, dot, indices, joined
+from ..shared.places import NARROW, Axes, dot, indices, joined
 from ..shared.pooling import above, nothing
 from ..shared.sums import added
 from ..system.kernels import FLOAT64, cuda, device_function, factory, integers, pick, pointer, scalar
@@ -54,7 +54,7 @@ def run(
             places[:, number] = taps.places[:, column]
     low, high = -places.min(0), places.max(0)
     table, offsets = stream.upload(places), stream.upload(places @ np.array(steps, np.int64))
-    kernel = _dense(op, x.dtype, weights.dtype, out.dtype, modes, order, rule, divisor != 1, out.size >= 1 << 32)
+    kernel = _dense(op, x.dtype, weights.dtype, out.dtype, modes, order, rule, divisor != 1, out.size >= NARROW)
     stream.launch(
         kernel, -(-out.size // (BLOCK * EACH)), BLOCK, x.pointer, out.pointer, weights.pointer, table.pointer,
         offsets.pointer, fill, divisor, sizes, steps, out_steps, tuple(low.tolist()), tuple(high.tolist()),

@@ -10,6 +10,10 @@ import numpy as np
 from ..system.kernels import device_function
 
 
+#: Numbers of elements below which a place is found in 32 bits.
+NARROW = 1 << 32
+
+
 @device_function
 def parted(number, size):
     """Quotient and remainder of numbers below 2**32: one in 64 bits takes some 100 instructions, this some 20."""
