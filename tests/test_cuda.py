@@ -56,7 +56,7 @@ COLD = "_naive"
 
 @pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
 @pytest.mark.parametrize("operation", ["conv2d", "max_pool2d", "conv2d_weight", "max_pool2d_input",
-                                       "conv_transpose3d", "unfold2d", "fold2d", "max_unpool2d"])
+                                       "conv_transpose3d", "unfold2d", "fold2d", "max_unpool2d", "ndimage"])
 @pytest.mark.parametrize("capability", ptx.CAPABILITIES, ids=lambda pair: f"sm_{pair[0]}{pair[1]}")
 def test_every_kernel_compiles_and_no_hot_one_spills(
     operation: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
