@@ -46,8 +46,8 @@ class Image:
 
     @property
     def dtype(self) -> np.dtype:
-        """The dtype of its elements."""
-        return self.operand.dtype
+        """The dtype of its elements, in native byte order."""
+        return self.operand.dtype.newbyteorder("=")
 
     @property
     def ndim(self) -> int:

@@ -19,6 +19,7 @@ import fastconv
 from fastconv import ndimage
 from fastconv.cuda import filters
 from fastconv.cuda.algorithms import filter_combine, filter_dense
+from fastconv.cuda.operands import operand
 from fastconv.cuda.shared import lines
 
 pytestmark = pytest.mark.gpu
@@ -303,6 +304,14 @@ def test_halves_are_refused_and_shapes_compared(library: Library) -> None:
         ndimage.sobel(library.put(np.ones((3, 4), np.float16)))
     with pytest.raises(ValueError, match=r"output shape not correct: it must be \(3, 4\), got \(4, 3\)"):
         ndimage.sobel(library.put(np.ones((3, 4))), output=library.put(np.ones((4, 3))))
+
+
+def test_arrays_of_numpy_travel() -> None:
+    """The driver copies a NumPy array to the GPU and back, in any layout, if what stands for an image holds one."""
+    x = np.random.default_rng(0).integers(0, 99, (12, 7)).astype(">i2")[::-1, ::2]
+    given = filters.Image(operand("input", x))
+    same(ndimage.gaussian_filter(given, 1.0), scipy.ndimage.gaussian_filter(x, 1.0).astype("i2"), str)
+    same(ndimage.maximum_filter(given, 3), scipy.ndimage.maximum_filter(x, 3).astype("i2"), str)
 
 
 def test_an_image_is_handed_on(library: Library) -> None:
