@@ -35,7 +35,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Image:
-    """What is filtered: an array on a GPU."""
+    """What is filtered: an array on a GPU, or one of NumPy that travels there and back."""
 
     operand: Operand
 
@@ -89,7 +89,8 @@ class Target:
 
     def __init__(self, given: Image, dtype: np.dtype, output: Any = None) -> None:
         self.shape, self.dtype, self.size = given.shape, dtype, given.size
-        self._given, self._output, self._value = given, output, output
+        self._given, self._goal, self._value = given, output, output
+        self._output = None if isinstance(output, np.ndarray) else output
 
     @property
     def target(self) -> Target:
@@ -98,7 +99,9 @@ class Target:
 
     def deliver(self) -> Any:
         """The array of the caller's library."""
-        return self._value
+        if isinstance(self._goal, np.ndarray):
+            self._goal[...] = self._value
+        return self._value if self._goal is None else self._goal
 
     def zeros(self) -> None:
         """Fill with zeros."""
@@ -120,18 +123,23 @@ class Target:
 
 
 def target(given: Image, output: Any, dtype: Callable[[], np.dtype]) -> Target:
-    """Where a result goes: `output`, an array on the GPU that `given` is on, or a new array of a `dtype`."""
-    if isinstance(output, np.ndarray):
+    """Where a result goes: `output`, an array that is where `given` is, or a new array of a `dtype`."""
+    travels, known = isinstance(given.operand, np.ndarray), isinstance(output, np.ndarray)
+    if known and not travels:
         raise TypeError("output is a NumPy array, but input is on a GPU: copy either to where the other is")
-    if not on_gpu(output):
+    if on_gpu(output) and travels:
+        raise TypeError("output is on a GPU, but input is a NumPy array: copy either to where the other is")
+    if not known and not on_gpu(output):
         found = dtype()
         if found.kind == "c":
             raise TypeError(f"complex numbers are for NumPy arrays, and input is on a GPU: output has dtype {found}")
         return Target(given, found)
-    array = arrays.view("output", output)
+    array = output if known else arrays.view("output", output)
     if array.shape != given.shape:
         raise ValueError(f"output shape not correct: it must be {given.shape}, got {array.shape}")
-    return Target(given, array.dtype, output)
+    if known and not output.flags.writeable:
+        raise ValueError("output array is read-only")
+    return Target(given, array.dtype.newbyteorder("="), output)
 
 
 def _computed(given: Sequence[Image], dtype: np.dtype, output: Any, work: Work) -> Any:

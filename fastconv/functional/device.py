@@ -76,6 +76,13 @@ def image(value: Any) -> Any:
     return _cuda_filters().image(value)
 
 
+def sent(value: Any, device: Any) -> Any:
+    """A filter's input, as it is, or what stands for a NumPy array that the `device` named "cuda" is to filter."""
+    if device is None:  # nearly always
+        return value
+    return _cuda_filters().image(value) if place(device, value, "input") == "cuda" else value
+
+
 def elsewhere(image: Any) -> Any:
     """The module `fastconv.cuda.filters` for an image that is on a GPU; None for a NumPy array."""
     return None if isinstance(image, np.ndarray) else _cuda_filters()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from ..functional.device import refuse
+from ..functional.device import refuse, sent
 from ..specs.filters import Axis
 from . import arguments
 from .arguments import ArgumentError
@@ -36,7 +36,7 @@ def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Sett
 def correlate1d(
     input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along one axis, a drop-in replacement of `scipy.ndimage.correlate1d`.
 
@@ -71,6 +71,8 @@ def correlate1d(
         Elements that are left out are True; a masked array has a mask of its own.
     min_periods : int
         A result is NaN if its window has fewer elements that are there and have a weight.
+    device : {None, "cpu", "cuda"}
+        "cuda" takes a NumPy array to a GPU and back. None: where `input` is.
 
     Returns
     -------
@@ -101,19 +103,20 @@ def correlate1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, _array(weights), output, cval, told)
+    return _along(correlate1d, sent(input, device), _array(weights), output, cval, told)
 
 
 def convolve1d(
     input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Convolution along one axis, a drop-in replacement of `scipy.ndimage.convolve1d`.
 
     Parameters
     ----------
-    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods
+    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask,
+    min_periods, device
         As in `correlate1d`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -143,7 +146,7 @@ def convolve1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, weights, output, cval, told)
+    return _along(correlate1d, sent(input, device), weights, output, cval, told)
 
 
 def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
@@ -193,13 +196,13 @@ def _numbers(weights: Any) -> np.ndarray:
 def correlate(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along several axes, a drop-in replacement of `scipy.ndimage.correlate`.
 
     Parameters
     ----------
-    input, output, mode, cval, saturate, precision, nan_policy, mask, min_periods
+    input, output, mode, cval, saturate, precision, nan_policy, mask, min_periods, device
         As in `correlate1d`.
     weights : array_like
         The window, with as many axes as it moves along.
@@ -241,20 +244,20 @@ def correlate(
     weights = _array(weights)
     if weights.dtype.kind == "c":
         weights = weights.conj()
-    return _over(correlate, input, weights, output, cval, told, False)
+    return _over(correlate, sent(input, device), weights, output, cval, told, False)
 
 
 def convolve(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Convolution along several axes, a drop-in replacement of `scipy.ndimage.convolve`.
 
     Parameters
     ----------
     input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask,
-    min_periods
+    min_periods, device
         As in `correlate`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -279,7 +282,7 @@ def convolve(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _over(convolve, input, _array(weights), output, cval, told, True)
+    return _over(convolve, sent(input, device), _array(weights), output, cval, told, True)
 
 
 def _over(
@@ -340,12 +343,13 @@ def by_parts(
 def separable_filter(
     input: Any, weights: Any, *, axes: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along each of several axes with a window of its own, two axes in one sweep over the image.
 
     Parameters
     ----------
-    input, output, cval, saturate, precision
+    input, output, cval, saturate, precision, device
         As in `ndimage.correlate1d`.
     weights : sequence of array_like
         A window of shape (K,) for each axis; or one window, for all.
@@ -376,7 +380,7 @@ def separable_filter(
            [ 0.,  2.,  0., -2.,  0.],
            [ 0.,  1.,  0., -1.,  0.]])
     """
-    image = arguments.image(input)
+    image = arguments.image(sent(input, device))
     along = arguments.axes(axes, image.ndim, channel_axis)
     refuse("weights of a filter", weights, "weights")
     if (isinstance(weights, np.ndarray) and weights.ndim == 1) or not any(np.ndim(one) for one in weights):

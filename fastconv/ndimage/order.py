@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from ..functional.device import orders, refuse
+from ..functional.device import orders, refuse, sent
 from . import arguments, missing, windowed
 from .arguments import ArgumentError
 from .missing import Given
@@ -240,7 +240,7 @@ def _extremum1d(
 def maximum_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The maximum of windows along one axis, a drop-in replacement of `scipy.ndimage.maximum_filter1d`.
 
@@ -270,6 +270,8 @@ def maximum_filter1d(
         if `output` does not say otherwise.
     min_periods : int
         A window with fewer elements that are not left out gives NaN.
+    device : {None, "cpu", "cuda"}
+        "cuda" takes a NumPy array to a GPU and back. None: where `input` is.
 
     Returns
     -------
@@ -287,14 +289,14 @@ def maximum_filter1d(
     >>> ndimage.maximum_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([8, 8, 8, 4, 9, 9, 9, 9])
     """
-    return _extremum1d("max", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask,
-                       min_periods)  # fmt: skip
+    return _extremum1d("max", sent(input, device), size, axis, output, mode, cval, origin, channel_axis, nan_policy,
+                       mask, min_periods)  # fmt: skip
 
 
 def minimum_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The minimum of windows along one axis, a drop-in replacement of `scipy.ndimage.minimum_filter1d`.
 
@@ -306,20 +308,20 @@ def minimum_filter1d(
     >>> ndimage.minimum_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([2, 0, 0, 0, 1, 1, 0, 0])
     """
-    return _extremum1d("min", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask,
-                       min_periods)  # fmt: skip
+    return _extremum1d("min", sent(input, device), size, axis, output, mode, cval, origin, channel_axis, nan_policy,
+                       mask, min_periods)  # fmt: skip
 
 
 def maximum_filter(
     input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
+    mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The maximum of windows, a drop-in replacement of `scipy.ndimage.maximum_filter`.
 
     Parameters
     ----------
-    input, output, cval, nan_policy, mask, min_periods
+    input, output, cval, nan_policy, mask, min_periods, device
         As in `maximum_filter1d`.
     size : int or sequence of ints
         The window's size along each axis. This or `footprint` must be given.
@@ -351,14 +353,14 @@ def maximum_filter(
            [7, 8, 8],
            [7, 8, 8]])
     """
-    return extremum("max", input, size, footprint, None, output, mode, cval, origin, axes, channel_axis, nan_policy,
-                    mask, min_periods)  # fmt: skip
+    return extremum("max", sent(input, device), size, footprint, None, output, mode, cval, origin, axes, channel_axis,
+                    nan_policy, mask, min_periods)  # fmt: skip
 
 
 def minimum_filter(
     input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
+    mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The minimum of windows, a drop-in replacement of `scipy.ndimage.minimum_filter`.
 
@@ -373,8 +375,8 @@ def minimum_filter(
            [0, 0, 1],
            [3, 3, 4]])
     """
-    return extremum("min", input, size, footprint, None, output, mode, cval, origin, axes, channel_axis, nan_policy,
-                    mask, min_periods)  # fmt: skip
+    return extremum("min", sent(input, device), size, footprint, None, output, mode, cval, origin, axes, channel_axis,
+                    nan_policy, mask, min_periods)  # fmt: skip
 
 
 # -- ranks ---------------------------------------------------------------------------------------------------

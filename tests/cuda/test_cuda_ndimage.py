@@ -19,7 +19,6 @@ import fastconv
 from fastconv import ndimage
 from fastconv.cuda import filters
 from fastconv.cuda.algorithms import filter_combine, filter_dense
-from fastconv.cuda.operands import operand
 from fastconv.cuda.shared import lines
 
 pytestmark = pytest.mark.gpu
@@ -307,11 +306,37 @@ def test_halves_are_refused_and_shapes_compared(library: Library) -> None:
 
 
 def test_arrays_of_numpy_travel() -> None:
-    """The driver copies a NumPy array to the GPU and back, in any layout, if what stands for an image holds one."""
+    """In any layout, also where the result goes."""
     x = np.random.default_rng(0).integers(0, 99, (12, 7)).astype(">i2")[::-1, ::2]
-    given = filters.Image(operand("input", x))
-    same(ndimage.gaussian_filter(given, 1.0), scipy.ndimage.gaussian_filter(x, 1.0).astype("i2"), str)
-    same(ndimage.maximum_filter(given, 3), scipy.ndimage.maximum_filter(x, 3).astype("i2"), str)
+    for name, argument in TRAVEL.items():
+        expected = getattr(ndimage, name)(x, *argument)
+        same(getattr(ndimage, name)(x, *argument, device="cuda"), expected, lambda name=name: name)
+        same(getattr(ndimage, name)(x, *argument, device="cpu"), expected, lambda name=name: name)
+        out = np.zeros((7, 12), ">i4").T[::-1, :4]
+        assert getattr(ndimage, name)(x, *argument, output=out, device="cuda") is out
+        np.testing.assert_array_equal(out, getattr(ndimage, name)(x, *argument, output=np.int32))
+    y = x.astype("i2")
+    assert fastconv.separable_filter(y, [1, 2], output=y, device="cuda") is y  # overlaps
+    same(y, fastconv.separable_filter(x.astype("i2"), [1, 2]), str)
+
+
+#: Filters that take `device`, with what they take besides.
+TRAVEL: dict[str, tuple] = {
+    "correlate1d": ([1, -2, 3],), "convolve1d": ([1, 2],), "correlate": ([[1, 2], [3, 5]],), "convolve": ([[1, 0, 9]],),
+    "gaussian_filter": (1.0,), "gaussian_filter1d": (0.7,), "uniform_filter": (3,), "uniform_filter1d": (4,),
+    "sobel": (), "prewitt": (0,), "laplace": (), "maximum_filter": (3,), "minimum_filter": ((2, 3),),
+    "maximum_filter1d": (3,), "minimum_filter1d": (4, 0),
+}  # fmt: skip
+
+
+def test_devices_and_arrays_that_do_not_go_together(library: Library) -> None:
+    x = library.put(np.ones((3, 4)))
+    with pytest.raises(TypeError, match="input is on a GPU, but device='cpu'"):
+        ndimage.sobel(x, device="cpu")
+    with pytest.raises(ValueError, match="device must be"):
+        ndimage.sobel(x, device="gpu")
+    with pytest.raises(TypeError, match="output is on a GPU, but input is a NumPy array"):
+        ndimage.sobel(np.ones((3, 4)), output=x, device="cuda")
 
 
 def test_an_image_is_handed_on(library: Library) -> None:

@@ -9,7 +9,6 @@ import numpy as np
 
 from ..system.kernels import device_function
 
-
 #: Numbers of elements below which a place is found in 32 bits.
 NARROW = 1 << 32
 
