@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import itertools
+import math
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -29,12 +30,16 @@ from typing import Any
 import numpy as np
 
 from fastconv.base import files
+from fastconv.cuda import filters
 from fastconv.cuda import planner as gpu
+from fastconv.cuda.algorithms import filter_combine, filter_dense, filter_line, filter_running
 from fastconv.cuda.system.streams import Buffer, Stream, Tensor, dense, launchable, row_major
 from fastconv.planner import choose
+from fastconv.specs.boundary import Boundary
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.conv_transpose import TransposeSpec
 from fastconv.specs.dtypes import BFLOAT16
+from fastconv.specs.filters import Axis, Pass
 from fastconv.specs.pool import PoolSpec, adaptive_spec, pool_spec
 from fastconv.specs.unfold import unfold_spec
 from fastconv.specs.unpool import UnpoolSpec
@@ -79,6 +84,39 @@ POOLS: tuple[tuple[str, tuple[int, ...], int, dict[str, Any]], ...] = tuple(
 )
 
 
+# -- filters of images, which are in no table: a function of image, result and stream for each kernel ----------
+
+_WINDOW, _WEIGHTS = np.array([0.2, 0.5, 0.3]), np.arange(49.0).reshape(7, 7)
+_AXES = tuple(Axis(axis, 7, 3, mode) for axis, mode in ((0, Boundary.REFLECT), (1, Boundary.CONSTANT)))
+_ALONG = Axis(0, 3, 1, Boundary.MIRROR)
+_BOX = Pass((0,), (51,), b"", "box", 1 / 51)
+#: The algorithm, and what `ndimage` would call for an image and a result.
+FILTERS: tuple[tuple[Any, Callable[[Any, Any], None]], ...] = (
+    (filter_line, lambda x, out: filters.separable(x, out, [_ALONG], [Pass((0,), (3,), _WINDOW.tobytes())], 0.0, "cast",
+                                                   False)),
+    (filter_line, lambda x, out: filters.separable(x, out, [_ALONG], [Pass((0,), (3,), _WINDOW.tobytes())], 0.0,
+                                                   "saturate", True)),
+    (filter_running, lambda x, out: filters.separable(x, out, [_ALONG._replace(taps=51)], [_BOX], 0.0, "cast", False)),
+    (filter_running, lambda x, out: filters.extremum(x, out, "max", [(_AXES[1], np.zeros(1, x.dtype)[0], x.dtype)])),
+    (filter_dense, lambda x, out: filters.window(x, out, _AXES, _WEIGHTS.tobytes(), 0.0, "cast", False)),
+    (filter_dense, lambda x, out: filters.extremum_over(x, out, "min", _AXES, _WEIGHTS > 9, np.zeros(1, x.dtype)[0])),
+    (filter_combine, lambda x, out: out.fill(lambda x, out, stream: filter_combine.run(x, x, out, True, True, True,
+                                                                                     stream))),
+)  # fmt: skip
+
+
+class Filtering:
+    """What launches a filter; it stands for the filter's result."""
+
+    def __init__(self, dtype: np.dtype, call: Callable[[Any, Any], None]) -> None:
+        self.dtype, self.shape = dtype, (1080, 1920, 3)
+        call(filters.Image(np.broadcast_to(np.zeros((), dtype), self.shape)), self)
+
+    def fill(self, work: Callable[..., None]) -> None:
+        """Called by the filter."""
+        self.launch = work
+
+
 def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Any, Any]]:
     """(operation, algorithm, spec) of all that the tables can do."""
     for dtype in dtypes:
@@ -117,6 +155,9 @@ def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Any, 
         spec = unfold_spec((32, 64, 56, 56), dtype, 3, 1, 1, 1)
         for op in ("unfold2d", "fold2d"):
             yield from ((op, module, spec) for module in gpu.table(op))
+        if dtype.kind != "V" and dtype != np.float16:
+            for kind in (dtype, np.dtype(np.uint8)) if dtype == np.float32 else (dtype,):
+                yield from (("ndimage", module, Filtering(kind, call)) for module, call in FILTERS)
         unpooled = UnpoolSpec((32, 64, 28, 28), (32, 64, 56, 56), dtype)
         yield from (("max_unpool2d", module, unpooled) for module in gpu.table("max_unpool2d"))
 
@@ -179,6 +220,11 @@ def launches(operation: str, module: Any, spec: Any, last: bool = False) -> list
             return Tensor(0, np.dtype(dtype), (n, c, *sizes), (first, channel, *steps))
         return Tensor(0, np.dtype(dtype), (n, c, *sizes), row_major((n, c, *sizes)))
 
+    if isinstance(spec, Filtering):
+        size = math.prod(spec.shape)
+        x = dense(Buffer(0, size, spec.dtype), (1, *spec.shape))
+        spec.launch(x, x, stream)
+        return stream.launches
     if isinstance(spec, PoolSpec):
         n, c = (1, 1, *spec.lead)[-2:]
         x, out = tensor(spec.dtype, n, c, spec.h, spec.w), tensor(spec.out_dtype, n, c, spec.oh, spec.ow)

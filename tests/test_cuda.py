@@ -15,6 +15,7 @@ import pytest
 import fastconv
 from benchmarks import gpu, ptx, shapes
 from fastconv.cuda import planner
+from fastconv.cuda.algorithms import filter_dense, filter_line
 from fastconv.cuda.system import kernels
 from fastconv.cuda.system.kernels import missing
 from fastconv.cuda.tiles import ptx as tiles_ptx
@@ -56,7 +57,7 @@ COLD = "_naive"
 
 @pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
 @pytest.mark.parametrize("operation", ["conv2d", "max_pool2d", "conv2d_weight", "max_pool2d_input",
-                                       "conv_transpose3d", "unfold2d", "fold2d", "max_unpool2d"])
+                                       "conv_transpose3d", "unfold2d", "fold2d", "max_unpool2d", "ndimage"])
 @pytest.mark.parametrize("capability", ptx.CAPABILITIES, ids=lambda pair: f"sm_{pair[0]}{pair[1]}")
 def test_every_kernel_compiles_and_no_hot_one_spills(
     operation: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
@@ -185,3 +186,15 @@ def test_both_devices_have_the_same_verbs() -> None:
 
     assert {*on_cpu.__all__} - {*on_gpu.__all__} == {"mask_threads", "num_threads", "set_num_threads"}
     assert {*on_gpu.__all__} <= {*on_cpu.__all__}
+
+
+@pytest.mark.parametrize("order", ["listed", "even", "odd"])
+def test_sums_in_scipys_order_round_each_product(order: str) -> None:
+    """A multiplication and an addition in one instruction would round once, and cut off another whole number."""
+    byte, double = np.dtype(np.uint8), np.dtype(np.float64)
+    text = filter_line._line(byte, double, byte, "reflect", order, "cast", 1).ptx((9, 0))
+    assert "fma.rn.f64" not in text
+    assert "mul.rn.f64" in text
+    assert "fma.rn.f64" in filter_line._line(double, double, double, "reflect", "products", "cast", 1).ptx((9, 0))
+    listed = filter_dense._dense("sum", byte, double, byte, ("reflect",), "listed", "cast", False, False).ptx((9, 0))
+    assert "fma.rn.f64" not in listed

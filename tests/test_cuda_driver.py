@@ -17,7 +17,7 @@ import pytest
 from fake_driver import Driver, Interface, Tensor, driver, installed, not_compiled, torch_on
 
 import fastconv
-from fastconv import grad
+from fastconv import grad, ndimage
 from fastconv.cuda import machine, plans
 from fastconv.cuda import planner as gpu
 from fastconv.cuda.system import host_slices, streams
@@ -265,3 +265,32 @@ def test_moves_neither_wait_nor_copy(fake: Driver, monkeypatch: pytest.MonkeyPat
     assert fake.counts()["free"] == fake.calls["alloc"]
     assert not fake.memory
     assert {stream for stream, _, _ in fake.launches} == {4096}
+
+
+def test_filters_of_images_wait_for_nothing(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a call copies is its window. Kernels take what they are launched with, bytes as floats."""
+    monkeypatch.setitem(sys.modules, "torch", torch_on(4096))
+    x = Tensor(np.ones((2, 9, 8), np.uint8))
+    calls = {
+        "line_filter line_filter": lambda x: ndimage.gaussian_filter(x, 0.7, axes=(1, 2)),
+        "running_filter": lambda x: ndimage.uniform_filter1d(x, 5),
+        "running_filter running_filter": lambda x: ndimage.maximum_filter(x, (1, 3, 2)),
+        "dense_filter": lambda x: ndimage.correlate(x, np.eye(3), axes=(0, 2)),
+        "line_filter line_filter combine": lambda x: ndimage.generic_gradient_magnitude(x, derivative, axes=(0, 1)),
+    }
+    for names, call in calls.items():
+        before, launched = fake.counts(), len(fake.launches)
+        result = call(x)
+        assert isinstance(result, Tensor)
+        assert result.dtype == x.dtype
+        made, found = fake.counts() - before, fake.launches[launched:]
+        assert {"wait", "free and wait"}.isdisjoint(made), made
+        assert made["alloc"] == made["free"]
+        assert made["copy"] == names.count("line_filter") + 3 * names.count("dense")
+        assert all(f"{one}B" in name for one, (_, name, _) in zip(names.split(), found, strict=True))  # mangled
+    assert {stream for stream, _, _ in fake.launches} == {4096}
+    assert not fake.memory
+
+
+def derivative(x: Any, axis: int, output: Any, mode: str, cval: float) -> Any:
+    return ndimage.correlate1d(x, [-1, 0, 1], axis, output, mode, cval)

@@ -64,7 +64,7 @@ FLOORS = (
 DEVICE_FLOORS = {
     "cpu": (("calls", "filters", "orders"), ("plans",), ("recipes",), ("channels_last",), ("padded",), ("__init__",),
              ("algorithms",), ("shared",), ("machine",), ("tiles",), ("system",)),
-    "cuda": (("calls",), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
+    "cuda": (("calls", "filters"), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import place
-from ..specs.arrays import array
+from ..base.devices import on_gpu, place
+from ..specs.arrays import array, as_array
 
 
 class Recorder:
@@ -69,7 +69,38 @@ def orders() -> Any:
     return _orders
 
 
+def image(value: Any) -> Any:
+    """An image as filters take it: a NumPy array, or a `fastconv.cuda.filters.Image` of an array on a GPU."""
+    if type(value) is np.ndarray or not on_gpu(value):
+        return as_array("input", value)
+    return _cuda_filters().image(value)
+
+
+def sent(value: Any, device: Any) -> Any:
+    """A filter's input, as it is, or what stands for a NumPy array that the `device` named "cuda" is to filter."""
+    if device is None:  # nearly always
+        return value
+    return _cuda_filters().image(value) if place(device, value, "input") == "cuda" else value
+
+
+def elsewhere(image: Any) -> Any:
+    """The module `fastconv.cuda.filters` for an image that is on a GPU; None for a NumPy array."""
+    return None if isinstance(image, np.ndarray) else _cuda_filters()
+
+
+def refuse(what: str, value: Any, name: str = "input") -> None:
+    """TypeError if `value`, the argument `name`, is on a GPU, where there is no such function or option."""
+    if type(value) is not np.ndarray and on_gpu(value):
+        raise TypeError(f"{what}: for NumPy arrays only, but {name} is on a GPU; copy it to the CPU")
+
+
 def _cuda() -> Any:
     from ..cuda import calls
 
     return calls
+
+
+def _cuda_filters() -> Any:
+    from ..cuda import filters
+
+    return filters

@@ -2,6 +2,12 @@
 change.
 
 Arguments, defaults, result dtypes and rounding are SciPy's. Names that are not filters are SciPy's own functions.
+
+Linear filters, maxima, minima, and grey erosion, dilation, opening and closing by flat windows take arrays on an NVIDIA
+GPU, too (PyTorch, CuPy, Numba), on their owner's current stream, with windows from NumPy; the result is one of the
+same library. By ``device="cuda"`` NumPy arrays travel there and back. There integers of 64 bits are exact, as here, but
+in means, and where the result's dtype is a float's: these are float64's. Everything else says that it is for NumPy
+arrays only.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import refuse, sent
 from ..specs.arrays import as_array
 from . import arguments
 from .arguments import ArgumentError
@@ -20,12 +21,13 @@ __all__ = ["separable_filter"]
 def separable_filter(
     input: Any, weights: Any, *, axes: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along each of several axes with a window of its own, two axes in one sweep over the image.
 
     Parameters
     ----------
-    input, output, cval, saturate, precision
+    input, output, cval, saturate, precision, device
         As in `ndimage.correlate1d`.
     weights : sequence of array_like
         A window of shape (K,) for each axis; or one window, for all.
@@ -56,7 +58,8 @@ def separable_filter(
            [ 0.,  2.,  0., -2.,  0.],
            [ 0.,  1.,  0., -1.,  0.]])
     """
-    image = arguments.image(input)
+    image = arguments.image(sent(input, device))
+    refuse("weights of a filter", weights, "weights")
     along = arguments.axes(axes, image.ndim, channel_axis)
     if not (isinstance(weights, Sequence) or (isinstance(weights, np.ndarray) and weights.ndim)) or not len(weights):
         raise TypeError(f"weights must be a window, or a sequence of one for each axis, got {shown(weights)}")

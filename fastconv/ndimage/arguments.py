@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..functional import device
 from ..specs.arrays import allocate, as_array
 from ..specs.boundary import SCIPY, Boundary, named
 
@@ -30,9 +31,10 @@ class ArgumentError(ValueError, RuntimeError):
 # -- images --------------------------------------------------------------------------------------------------
 
 
-def image(value: Any, *, complex_too: bool = False) -> np.ndarray:
-    """The image as an array in native byte order, neither copied nor converted where it need not be."""
-    array = value if type(value) is np.ndarray else as_array("input", value)
+def image(value: Any, *, complex_too: bool = False) -> Any:
+    """The image as an array in native byte order, neither copied nor converted where it need not be; or what stands for
+    an array on a GPU (`device.image`)."""
+    array = value if type(value) is np.ndarray else device.image(value)
     kind = array.dtype.char
     if kind not in REAL and not (complex_too and kind in "FD"):
         if kind in "FDG":
@@ -170,17 +172,23 @@ class Result:
         shared = any(np.may_share_memory(array, given) for given in inputs)
         self.target = array if writable and not shared else np.empty(array.shape, array.dtype.newbyteorder("="))
 
+    def zeros(self) -> None:
+        """Fill with zeros."""
+        self.target[...] = 0
+
     def deliver(self) -> np.ndarray:
         if self.target is not self.array:
             self.array[...] = self.target
         return self.array
 
 
-def result(output: Any, given: np.ndarray, *others: np.ndarray, complex_result: bool = False) -> Result:
+def result(output: Any, given: Any, *others: np.ndarray, complex_result: bool = False) -> Any:
     """Where the result goes: a new array of the dtype of `given`, or of the one that `output` names, or `output`.
 
     One that overlaps `given` or the others is computed as if it did not. Numbers are complex if `complex_result`.
     """
+    if (calls := device.elsewhere(given)) is not None:
+        return _checked(calls.target(given, output, lambda: _dtype(output, given.dtype, complex_result)), output)
     inputs = given, *others
     if isinstance(output, np.ndarray) or (hasattr(output, "__array_interface__") and not isinstance(output, type)):
         array = np.asarray(output)
@@ -191,24 +199,29 @@ def result(output: Any, given: np.ndarray, *others: np.ndarray, complex_result: 
         if not array.flags.writeable:
             raise ValueError("output array is read-only")
         return Result(_checked(array, output), inputs)
+    return Result(_checked(allocate(given.shape, _dtype(output, given.dtype, complex_result)), output), ())
+
+
+def _dtype(output: Any, given: np.dtype, complex_result: bool) -> np.dtype:
+    """The dtype of a new array for a result of an image of the dtype `given`."""
     if output is None:
-        dtype = np.promote_types(given.dtype, np.complex64) if complex_result else given.dtype
-    else:
-        try:
-            dtype = np.dtype(output)
-        except (TypeError, ValueError, RecursionError):
-            raise TypeError(f"output must be an array, a dtype or None, got {shown(output)}") from None
-        if isinstance(output, str) and not issubclass(dtype.type, np.number):
-            raise ArgumentError(f"output must have numeric dtype, got {output!r}")
-        if complex_result and dtype.kind != "c":
-            if isinstance(output, str):
-                raise ArgumentError(f"output must have complex dtype, got {output!r}")
-            warnings.warn("promoting specified output dtype to complex", stacklevel=4)
-            dtype = np.promote_types(dtype, np.complex64)
-    return Result(_checked(allocate(given.shape, dtype), output), ())
+        return np.promote_types(given, np.complex64) if complex_result else given
+    device.refuse("input and output", output, "output")
+    try:
+        dtype = np.dtype(output)
+    except (TypeError, ValueError, RecursionError):
+        raise TypeError(f"output must be an array, a dtype or None, got {shown(output)}") from None
+    if isinstance(output, str) and not issubclass(dtype.type, np.number):
+        raise ArgumentError(f"output must have numeric dtype, got {output!r}")
+    if complex_result and dtype.kind != "c":
+        if isinstance(output, str):
+            raise ArgumentError(f"output must have complex dtype, got {output!r}")
+        warnings.warn("promoting specified output dtype to complex", stacklevel=5)
+        dtype = np.promote_types(dtype, np.complex64)
+    return dtype
 
 
-def _checked(array: np.ndarray, output: Any) -> np.ndarray:
+def _checked(array: Any, output: Any) -> Any:
     if array.dtype.char not in REAL + "FD":
         raise ArgumentError(f"array type {array.dtype!r} not supported: output must be bool, integers or floats of 32 "
                             f"or 64 bits, or complex numbers of them, got {shown(output)}")  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from ..functional.device import orders
+from ..functional.device import orders, refuse
 from ..specs.boundary import Boundary
 from . import arguments
 from .arguments import ArgumentError
@@ -62,6 +62,7 @@ def _steps(
         count = operator.index(iterations)
     except TypeError:
         raise TypeError(f"iterations parameter should be an integer, got {shown(iterations)}") from None
+    refuse("binary morphology", input)
     given = np.asarray(input)
     x = _image(given)
     over = arguments.axes(axes, x.ndim)

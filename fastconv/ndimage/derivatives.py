@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..functional.device import elsewhere, sent
 from ..specs.filters import Axis
 from . import arguments
 from .linear import by_parts, correlate1d, settings
@@ -29,13 +30,13 @@ _SMOOTH = {"prewitt": np.ones(3).tobytes(), "sobel": np.array([1.0, 2, 1]).tobyt
 
 def sobel(
     input: Any, axis: int = -1, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The Sobel gradient along one axis, a drop-in replacement of `scipy.ndimage.sobel`.
 
     Parameters
     ----------
-    input, output, mode, cval, channel_axis, saturate, precision
+    input, output, mode, cval, channel_axis, saturate, precision, device
         As in `correlate1d`; `mode` also one for each axis.
     axis : int
         The axis of the difference [-1, 0, 1]; along the others the window is [1, 2, 1].
@@ -60,18 +61,18 @@ def sobel(
     array([[0, 4, 4, 0],
            [0, 4, 4, 0]])
     """
-    return _gradient("sobel", input, axis, output, mode, cval, axes, channel_axis, saturate, precision)
+    return _gradient("sobel", sent(input, device), axis, output, mode, cval, axes, channel_axis, saturate, precision)
 
 
 def prewitt(
     input: Any, axis: int = -1, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The Prewitt gradient along one axis, a drop-in replacement of `scipy.ndimage.prewitt`.
 
     Parameters
     ----------
-    input, axis, output, mode, cval, axes, channel_axis, saturate, precision
+    input, axis, output, mode, cval, axes, channel_axis, saturate, precision, device
         As in `sobel`, with the window [1, 1, 1] in place of [1, 2, 1].
 
     Returns
@@ -92,7 +93,7 @@ def prewitt(
     array([[0, 3, 3, 0],
            [0, 3, 3, 0]])
     """
-    return _gradient("prewitt", input, axis, output, mode, cval, axes, channel_axis, saturate, precision)
+    return _gradient("prewitt", sent(input, device), axis, output, mode, cval, axes, channel_axis, saturate, precision)
 
 
 def _gradient(
@@ -118,13 +119,13 @@ def _gradient(
 
 def laplace(
     input: Any, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
+    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The sum of second differences along all axes, a drop-in replacement of `scipy.ndimage.laplace`.
 
     Parameters
     ----------
-    input, output, mode, cval, axes, channel_axis, saturate, precision
+    input, output, mode, cval, axes, channel_axis, saturate, precision, device
         As in `sobel`.
 
     Returns
@@ -146,7 +147,7 @@ def laplace(
            [ 1, -4,  1],
            [ 0,  1,  0]])
     """
-    image = arguments.image(input, complex_too=True)
+    image = arguments.image(sent(input, device), complex_too=True)
     along = arguments.axes(axes, image.ndim, channel_axis)
     modes = arguments.per_axis("mode", mode, len(along))
     result = None if image.dtype.kind in "bc" else arguments.result(output, image)
@@ -351,11 +352,16 @@ def _combined(
     along = arguments.axes(axes, image.ndim, channel_axis)
     result = arguments.result(output, image)
     target = result.target
+    modes = arguments.per_axis("mode", mode, len(along))
+    more = extra_keywords or {}
+    if elsewhere(image) is not None:
+        each = zip(along, modes, strict=True)
+        parts = [derivative(image.array, axis, result.dtype, one, cval, *extra_arguments, **more) for axis, one in each]
+        result.combine(parts or [image], bool(parts) and combine is _squares_added)
+        return result.deliver()
     if not along:
         target[...] = image
         return result.deliver()
-    modes = arguments.per_axis("mode", mode, len(along))
-    more = extra_keywords or {}
     for number, (axis, one) in enumerate(zip(along, modes, strict=True)):
         goal = target if number == 0 else target.dtype
         combine(target, derivative(image, axis, goal, one, cval, *extra_arguments, **more), number + 1 == len(along))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import refuse, sent
 from ..specs.arrays import as_array
 from ..specs.filters import Axis
 from . import arguments
@@ -37,7 +38,7 @@ def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Sett
 def correlate1d(
     input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along one axis, a drop-in replacement of `scipy.ndimage.correlate1d`.
 
@@ -72,6 +73,8 @@ def correlate1d(
         Elements that are left out are True; a masked array has a mask of its own.
     min_periods : int
         A result is NaN if its window has fewer elements that are there and have a weight.
+    device : {None, "cpu", "cuda"}
+        "cuda" takes a NumPy array to a GPU and back. None: where `input` is.
 
     Returns
     -------
@@ -102,19 +105,20 @@ def correlate1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, as_array("weights", weights), output, cval, told)
+    return _along(correlate1d, sent(input, device), given_weights(weights), output, cval, told)
 
 
 def convolve1d(
     input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Convolution along one axis, a drop-in replacement of `scipy.ndimage.convolve1d`.
 
     Parameters
     ----------
-    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods
+    input, weights, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask,
+    min_periods, device
         As in `correlate1d`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -133,7 +137,7 @@ def convolve1d(
     >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    weights = as_array("weights", weights)
+    weights = given_weights(weights)
     if weights.ndim != 1:
         raise ArgumentError(f"no filter weights given: weights must have one axis, got {shown(weights)}")
     weights = weights[::-1]
@@ -144,7 +148,7 @@ def convolve1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, input, weights, output, cval, told)
+    return _along(correlate1d, sent(input, device), weights, output, cval, told)
 
 
 def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
@@ -179,9 +183,15 @@ def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray
     return this.spread(found, counts)
 
 
+def given_weights(weights: Any) -> np.ndarray:
+    """Weights as an array of any dtype, which are not on a GPU."""
+    refuse("weights of a filter", weights, "weights")
+    return as_array("weights", weights)
+
+
 def window_of(weights: Any) -> np.ndarray:
     """Weights as a contiguous array of float64."""
-    array = weights if type(weights) is np.ndarray else as_array("weights", weights)
+    array = weights if type(weights) is np.ndarray else given_weights(weights)
     try:
         if array.dtype.kind not in "biufO":
             raise TypeError(f"their dtype is {array.dtype}")
@@ -193,13 +203,13 @@ def window_of(weights: Any) -> np.ndarray:
 def correlate(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Correlation along several axes, a drop-in replacement of `scipy.ndimage.correlate`.
 
     Parameters
     ----------
-    input, output, mode, cval, saturate, precision, nan_policy, mask, min_periods
+    input, output, mode, cval, saturate, precision, nan_policy, mask, min_periods, device
         As in `correlate1d`.
     weights : array_like
         The window, with as many axes as it moves along.
@@ -238,23 +248,23 @@ def correlate(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    weights = as_array("weights", weights)
+    weights = given_weights(weights)
     if weights.dtype.kind == "c":
         weights = weights.conj()
-    return _over(correlate, input, weights, output, cval, told, False)
+    return _over(correlate, sent(input, device), weights, output, cval, told, False)
 
 
 def convolve(
     input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Convolution along several axes, a drop-in replacement of `scipy.ndimage.convolve`.
 
     Parameters
     ----------
     input, weights, output, mode, cval, origin, axes, channel_axis, saturate, precision, nan_policy, mask,
-    min_periods
+    min_periods, device
         As in `correlate`; the window is turned round, and `origin` shifts it the other way.
 
     Returns
@@ -279,7 +289,7 @@ def convolve(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _over(convolve, input, as_array("weights", weights), output, cval, told, True)
+    return _over(convolve, sent(input, device), given_weights(weights), output, cval, told, True)
 
 
 def _over(
@@ -300,7 +310,7 @@ def _over(
     result, values = arguments.result(this.output, image), window.tobytes()
     told_ = settings(cval, told["saturate"], told["precision"], this.periods)
     if not _has_weight(values):
-        result.target[...] = 0
+        result.zeros()
         return result.deliver()
     found = dense(image, result, windows, values, told_)
     if this.propagating is None:

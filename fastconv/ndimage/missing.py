@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import refuse
 from ..specs.arguments import integer
 from ..specs.arrays import as_array
 from . import arguments
@@ -41,6 +42,7 @@ def given(value: Any, output: Any, nan_policy: Any = "propagate", mask: Any = No
     periods = integer("min_periods", min_periods, 1)
     if mask is None and nan_policy == "propagate" and periods == 1 and not isinstance(value, np.ma.MaskedArray):
         return Given(arguments.image(value, complex_too=True), 0, output)  # nearly always
+    refuse("leaving elements out of windows (nan_policy, mask, min_periods)", value)
     masked = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
     image = arguments.image(np.ma.getdata(value) if masked is not None else value, complex_too=True)
     if mask is not None:

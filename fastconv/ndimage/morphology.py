@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..functional.device import refuse
 from . import arguments
 from .arguments import ArgumentError
 from .order import extremum
@@ -68,8 +69,9 @@ def _warned(size: Any, footprint: Any) -> None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
 
 
-def _read(input: Any, output: Any) -> np.ndarray:
+def _read(name: str, input: Any, output: Any) -> np.ndarray:
     """The image that is read once more when `output` has been written."""
+    refuse(name, input)
     image = np.asarray(input)
     return image.copy() if isinstance(output, np.ndarray) and np.may_share_memory(image, output) else image
 
@@ -201,6 +203,7 @@ def morphological_gradient(
     >>> ndimage.morphological_gradient([1, 1, 4, 4, 4], size=3)
     array([0, 3, 3, 0, 0])
     """
+    refuse("morphological_gradient", input)
     what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
     dilated = _dilation(input, *what, None, *told)
     if isinstance(output, np.ndarray):
@@ -224,7 +227,7 @@ def morphological_laplace(
     >>> ndimage.morphological_laplace([1, 1, 4, 4, 4], size=3)
     array([ 0,  3, -3,  0,  0])
     """
-    image = _read(input, output)
+    image = _read("morphological_laplace", input, output)
     what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
     dilated = _dilation(image, *what, None, *told)
     eroded = _erosion(image, *what, output if isinstance(output, np.ndarray) else None, *told)
@@ -248,7 +251,7 @@ def white_tophat(
     array([0, 8, 0, 0, 0, 0, 0])
     """
     _warned(size, footprint)
-    image = _read(input, output)
+    image = _read("white_tophat", input, output)
     made = _opened(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
     if image.dtype == np.bool_ and made.dtype == np.bool_:
         return np.bitwise_xor(image, made, out=made)
@@ -270,7 +273,7 @@ def black_tophat(
     array([0, 8, 0, 0, 0, 0, 0])
     """
     _warned(size, footprint)
-    image = _read(input, output)
+    image = _read("black_tophat", input, output)
     made = _closed(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
     if image.dtype == np.bool_ and made.dtype == np.bool_:
         return np.bitwise_xor(made, image, out=made)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import refuse, sent
 from . import arguments, windowed
 from .arguments import ArgumentError
 from .repeated import again, box, checked, delivered, is_scipys_1d, rank_of, whole
@@ -48,6 +49,7 @@ def extremum(
         heights = np.asarray(structure, np.float64)
         members = np.ones(heights.shape, bool) if footprint is None else np.asarray(footprint, bool)
     elif footprint is not None:
+        refuse("footprint of a filter", footprint, "footprint")
         members = np.asarray(footprint, bool)
         if not members.any():
             raise ValueError("All-zero footprint is not supported: footprint must have an element")
@@ -97,7 +99,7 @@ def _extremum1d(
     if length == 1 and output is not None:  # not the copy of `maximum_filter`: numbers are converted as elsewhere
         x = checked(input, output, nan_policy, mask, min_periods).image
         result = arguments.result(output, x)
-        windowed.cast(x, result.target)
+        windowed.convert(x, result)
         return result.deliver()
     return extremum(name, input, length, None, None, output, mode, cval, origin, (number,), None, nan_policy, mask,
                     min_periods)  # fmt: skip
@@ -106,7 +108,7 @@ def _extremum1d(
 def maximum_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The maximum of windows along one axis, a drop-in replacement of `scipy.ndimage.maximum_filter1d`.
 
@@ -136,6 +138,8 @@ def maximum_filter1d(
         if `output` does not say otherwise.
     min_periods : int
         A window with fewer elements that are not left out gives NaN.
+    device : {None, "cpu", "cuda"}
+        "cuda" takes a NumPy array to a GPU and back. None: where `input` is.
 
     Returns
     -------
@@ -153,14 +157,14 @@ def maximum_filter1d(
     >>> ndimage.maximum_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([8, 8, 8, 4, 9, 9, 9, 9])
     """
-    return _extremum1d("max", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask,
-                       min_periods)  # fmt: skip
+    return _extremum1d("max", sent(input, device), size, axis, output, mode, cval, origin, channel_axis, nan_policy,
+                       mask, min_periods)  # fmt: skip
 
 
 def minimum_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The minimum of windows along one axis, a drop-in replacement of `scipy.ndimage.minimum_filter1d`.
 
@@ -172,20 +176,20 @@ def minimum_filter1d(
     >>> ndimage.minimum_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([2, 0, 0, 0, 1, 1, 0, 0])
     """
-    return _extremum1d("min", input, size, axis, output, mode, cval, origin, channel_axis, nan_policy, mask,
-                       min_periods)  # fmt: skip
+    return _extremum1d("min", sent(input, device), size, axis, output, mode, cval, origin, channel_axis, nan_policy,
+                       mask, min_periods)  # fmt: skip
 
 
 def maximum_filter(
     input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
+    mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The maximum of windows, a drop-in replacement of `scipy.ndimage.maximum_filter`.
 
     Parameters
     ----------
-    input, output, cval, nan_policy, mask, min_periods
+    input, output, cval, nan_policy, mask, min_periods, device
         As in `maximum_filter1d`.
     size : int or sequence of ints
         The window's size along each axis. This or `footprint` must be given.
@@ -217,14 +221,14 @@ def maximum_filter(
            [7, 8, 8],
            [7, 8, 8]])
     """
-    return extremum("max", input, size, footprint, None, output, mode, cval, origin, axes, channel_axis, nan_policy,
-                    mask, min_periods)  # fmt: skip
+    return extremum("max", sent(input, device), size, footprint, None, output, mode, cval, origin, axes, channel_axis,
+                    nan_policy, mask, min_periods)  # fmt: skip
 
 
 def minimum_filter(
     input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
+    mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """The minimum of windows, a drop-in replacement of `scipy.ndimage.minimum_filter`.
 
@@ -239,8 +243,8 @@ def minimum_filter(
            [0, 0, 1],
            [3, 3, 4]])
     """
-    return extremum("min", input, size, footprint, None, output, mode, cval, origin, axes, channel_axis, nan_policy,
-                    mask, min_periods)  # fmt: skip
+    return extremum("min", sent(input, device), size, footprint, None, output, mode, cval, origin, axes, channel_axis,
+                    nan_policy, mask, min_periods)  # fmt: skip
 
 
 # -- ranks ---------------------------------------------------------------------------------------------------
@@ -260,6 +264,7 @@ def _ranked(
             return found
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
+    refuse(f"{which[0]}_filter", input)
     half = np.asarray(input)
     if half.dtype == np.float16 and half.ndim == 1:  # as in SciPy
         result = arguments.result(np.float32 if output is None else output, half.astype(np.float32))

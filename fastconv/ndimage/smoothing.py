@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
+from ..functional.device import sent
 from . import arguments
 from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
@@ -72,13 +73,13 @@ def gaussian_filter1d(
     input: Any, sigma: float, axis: int = -1, order: int = 0, output: Any = None, mode: str = "reflect",
     cval: float = 0.0, truncate: float = 4.0, *, radius: int | None = None, channel_axis: int | None = None,
     saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Gaussian smoothing along one axis, a drop-in replacement of `scipy.ndimage.gaussian_filter1d`.
 
     Parameters
     ----------
-    input, axis, output, mode, cval, channel_axis, saturate, precision, nan_policy, mask, min_periods
+    input, axis, output, mode, cval, channel_axis, saturate, precision, nan_policy, mask, min_periods, device
         As in `correlate1d`.
     sigma : float
         Standard deviation, in elements.
@@ -105,7 +106,7 @@ def gaussian_filter1d(
     >>> ndimage.gaussian_filter1d([1.0, 2.0, 3.0, 4.0, 5.0], 1).round(4)
     array([1.427 , 2.0678, 3.    , 3.9322, 4.573 ])
     """
-    this = given(input, output, nan_policy, mask, min_periods)
+    this = given(sent(input, device), output, nan_policy, mask, min_periods)
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
     lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, True)
     return _passes(this, lines, cval, saturate, precision)
@@ -115,13 +116,13 @@ def gaussian_filter(
     input: Any, sigma: Any, order: Any = 0, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
     truncate: float = 4.0, *, radius: Any = None, axes: Any = None, channel_axis: int | None = None,
     saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1,
+    min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Gaussian smoothing, a drop-in replacement of `scipy.ndimage.gaussian_filter`.
 
     Parameters
     ----------
-    input, output, cval, saturate, precision, nan_policy, mask, min_periods
+    input, output, cval, saturate, precision, nan_policy, mask, min_periods, device
         As in `correlate1d`.
     sigma, order, mode, radius : one value, or a sequence of one for each axis
         As in `gaussian_filter1d`. An axis whose `sigma` is 0 is left as it is.
@@ -152,7 +153,7 @@ def gaussian_filter(
            [0.084, 0.619, 0.084],
            [0.011, 0.084, 0.011]])
     """
-    this = given(input, output, nan_policy, mask, min_periods)
+    this = given(sent(input, device), output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
     lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, False)
     return _passes(this, lines, cval, saturate, precision)
@@ -187,13 +188,13 @@ def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, prec
 def uniform_filter1d(
     input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
     origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Means of a window along one axis, a drop-in replacement of `scipy.ndimage.uniform_filter1d`.
 
     Parameters
     ----------
-    input, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods
+    input, axis, output, mode, cval, origin, channel_axis, saturate, precision, nan_policy, mask, min_periods, device
         As in `correlate1d`.
     size : int
         Elements of the window.
@@ -219,7 +220,7 @@ def uniform_filter1d(
     >>> ndimage.uniform_filter1d([2, 8, 0, 4, 1, 9, 9, 0], size=3)
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
-    this = given(input, output, nan_policy, mask, min_periods)
+    this = given(sent(input, device), output, nan_policy, mask, min_periods)
     along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
     lines = remembered(_uniforms, along, size, origin, mode, True)
     return _passes(this, lines, cval, saturate, precision)
@@ -228,13 +229,13 @@ def uniform_filter1d(
 def uniform_filter(
     input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
     axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Means of windows, a drop-in replacement of `scipy.ndimage.uniform_filter`.
 
     Parameters
     ----------
-    input, output, cval, saturate, precision, nan_policy, mask, min_periods
+    input, output, cval, saturate, precision, nan_policy, mask, min_periods, device
         As in `correlate1d`.
     size, mode, origin : one value, or a sequence of one for each axis
         As in `uniform_filter1d`.
@@ -266,7 +267,7 @@ def uniform_filter(
            [1, 1, 1],
            [1, 1, 1]])
     """
-    this = given(input, output, nan_policy, mask, min_periods)
+    this = given(sent(input, device), output, nan_policy, mask, min_periods)
     along = arguments.axes(axes, this.image.ndim, channel_axis)
     lines = remembered(_uniforms, along, size, origin, mode, False)
     return _passes(this, lines, cval, saturate, precision)

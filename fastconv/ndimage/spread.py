@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..functional.device import filters
+from ..functional.device import filters, refuse
 from ..specs.arguments import integer
 from ..specs.filters import DOUBLE, Axis, Pass, Problem
 from . import arguments
@@ -96,6 +96,7 @@ def _spread(
     input: Any, size: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any, channel_axis: Any, ddof: Any,
     missing: tuple, what: bytes,
 ) -> np.ndarray:  # fmt: skip
+    refuse("std_filter" if what else "variance_filter", input)
     this = given(input, output, *missing)
     image, output = this.image, this.output
     if image.dtype.kind == "c":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..functional.device import filters
+from ..functional.device import elsewhere, filters
 from ..specs.boundary import Boundary
 from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
 from .arguments import Result
@@ -83,8 +83,7 @@ def _problem(lie: Layout, axes: tuple[Axis, ...], passes: tuple[Pass, ...], told
 @lru_cache(maxsize=4096)
 def _separable(lie: Layout, lines: tuple[Line, ...], told: Settings) -> tuple[Any, ...]:
     """The sweeps that make the passes, two at a time where they suit each other."""
-    axes = tuple(Axis(line.axis, line.taps(), line.before, line.boundary) for line in lines)
-    passes = tuple(_pass(line) for line in lines)
+    axes, passes = _specs(lines)
     made: list[Any] = []
     at, shape = 0, lie.shape
     while at < len(lines):
@@ -110,6 +109,11 @@ def _between(lie: Layout, told: Settings) -> np.dtype:
     return DOUBLE if told.rule == "saturate" else between_sweeps(lie.out_dtype)
 
 
+def _specs(lines: tuple[Line, ...]) -> tuple[tuple[Axis, ...], tuple[Pass, ...]]:
+    axes = tuple(Axis(line.axis, line.taps(), line.before, line.boundary) for line in lines)
+    return axes, tuple(_pass(line) for line in lines)
+
+
 def _pass(line: Line) -> Pass:
     if line.weights:
         return Pass((line.axis,), (line.taps(),), line.weights)
@@ -118,6 +122,9 @@ def _pass(line: Line) -> Pass:
 
 def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
     """Make the passes, one after the other, as SciPy does: each is stored as the result's dtype."""
+    if (calls := elsewhere(x)) is not None:
+        calls.separable(x, result, *_specs(lines), told.cval, told.rule, told.double)
+        return result.deliver()
     out = result.target
     if not lines:
         if told.rule == "saturate":
@@ -259,6 +266,9 @@ def _factors(axes: tuple[Axis, ...], weights: tuple[bytes, bytes]) -> tuple[Pass
 
 def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes, told: Settings) -> np.ndarray:
     """Sums of products over a window along several axes; `weights` are float64, C-contiguous, and some count."""
+    if (calls := elsewhere(x)) is not None:
+        calls.window(x, result, axes, weights, told.cval, told.rule, told.double)
+        return result.deliver()
     if not x.size:
         return result.deliver()
     out = result.target

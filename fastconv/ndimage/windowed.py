@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..functional.device import orders
+from ..functional.device import elsewhere, orders, refuse
 from ..specs.arrays import kernel_ready
 from ..specs.boundary import Boundary, sources
+from ..specs.filters import Axis
 from .arguments import Result
 
 _BYTE, _DOUBLE = np.dtype(np.uint8), np.dtype(np.float64)
@@ -84,6 +85,14 @@ def _problem(x: np.ndarray, window: Window, cval: float, keeps_fractions: bool =
     return found, kernel_ready(x, found.dtype)
 
 
+def convert(x: Any, result: Any) -> None:
+    """Write an image to an array of any dtype, as `cast` does."""
+    if (calls := elsewhere(x)) is not None:
+        calls.window(x, result, (), np.ones(1).tobytes(), 0.0, "cast", True)
+    else:
+        cast(x, result.target)
+
+
 def cast(values: np.ndarray, out: np.ndarray) -> None:
     """Write numbers to an array of any dtype, as SciPy's C does on x86-64: see `cpu.tiles.elements.converter`."""
     with np.errstate(over="ignore", invalid="ignore"):
@@ -132,6 +141,9 @@ def _keeps_fractions(given: np.dtype, result: np.dtype, window: Window, cval: fl
 
 def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
     """The "max" or "min" of windows."""
+    if (calls := elsewhere(x)) is not None:
+        _steps(calls, x, result, window, cval, name)
+        return result.deliver()
     out = result.target
     if not x.size:
         return result.deliver()
@@ -148,6 +160,30 @@ def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: s
     made = _target(what, out)
     orders().extremum(what, name, ready, made)
     return _delivered(made, result)
+
+
+def _steps(calls: Any, x: Any, result: Any, window: Window, cval: float, name: str) -> None:
+    """The "max" or "min" of windows by the `calls` of another device, in the dtypes that are used here."""
+    if window.heights is not None:
+        refuse("structure of heights", x)
+    places = zip(window.sizes, window.before, window.modes, strict=True)
+    axes = [Axis(number, size, first, mode) for number, (size, first, mode) in enumerate(places)]
+
+    def outside(dtype: np.dtype, alone: Window) -> np.generic:
+        kept = _keeps_fractions(dtype, result.dtype, alone, cval)
+        found = None if kept else problem(x.shape, dtype, *alone[:3], cval, alone.whole)
+        return (found or problem(x.shape, _DOUBLE, *alone[:3], cval, False)).constant
+
+    if window.footprint is not None:
+        calls.extremum_over(x, result, name, axes, window.footprint, outside(x.dtype, window))
+        return
+    exact = np.can_cast(x.dtype, result.dtype, "safe") and _holds(result.dtype, cval)
+    steps, given = [], x.dtype
+    for axis in (axes[number] for number in window.order if window.sizes[number] > 1):
+        constant = outside(given, window)
+        given = constant.dtype if exact else result.dtype
+        steps.append((axis, constant, given))
+    calls.extremum(x, result, name, steps)
 
 
 def _not_flat(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from numba import config
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 
 
 class FakeTensor:
@@ -21,7 +22,7 @@ class FakeTensor:
         self.array, self.requires_grad = array, grad
         self.dtype = f"torch.{dtype or array.dtype.name}"
         self.device = SimpleNamespace(index=0)
-        self.shape = array.shape
+        self.shape, self.ndim = array.shape, array.ndim
 
     def __getitem__(self, index: int) -> FakeTensor:
         return FakeTensor(self.array[index], self.dtype.removeprefix("torch."))
@@ -41,7 +42,7 @@ def fake_torch() -> ModuleType:
     torch.Tensor = FakeTensor
     torch.channels_last = "channels_last"
     torch.is_grad_enabled = lambda: True
-    for name in ("float16", "float32", "float64", "int32", "int64", "bfloat16"):
+    for name in ("bool", "float16", "float32", "float64", "bfloat16", *INTEGERS):
         setattr(torch, name, name)
 
     def empty(shape: tuple[int, ...], dtype: str, device: Any, memory_format: str = "") -> FakeTensor:

@@ -185,7 +185,8 @@ def _freshly(loaded: Any) -> Any:
 
 def torch_on(stream: int) -> Any:
     torch: Any = ModuleType("torch")
-    torch.Tensor, torch.is_grad_enabled, torch.float32, torch.int64 = Tensor, lambda: True, "float32", "int64"
+    torch.Tensor, torch.is_grad_enabled = Tensor, lambda: True
+    torch.float32, torch.int64, torch.uint8 = "float32", "int64", "uint8"
     torch.channels_last = "channels last"
     torch.empty = lambda shape, dtype, device, **order: Tensor(np.empty(shape, dtype), device.index)
     torch.cuda = SimpleNamespace(current_stream=lambda device: SimpleNamespace(cuda_stream=stream))

@@ -256,7 +256,7 @@ class SimulatedArray:
     """Memory of this process with the interface of a GPU's array, for the simulator."""
 
     def __init__(self, array: np.ndarray, stream: int | None = None) -> None:
-        self.array, self.stream, self.shape = array, stream, array.shape
+        self.array, self.stream, self.shape, self.ndim = array, stream, array.shape, array.ndim
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:

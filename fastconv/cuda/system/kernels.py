@@ -217,8 +217,7 @@ def _converter(kind: Any) -> Callable | None:
         return None
     if isinstance(kind, types.CPointer) or kind == INT64:
         return int
-    return getattr(ctypes, {"int32": "c_int32", "uint8": "c_uint8", "float32": "c_float",
-                            "float64": "c_double", "uint64": "c_uint64", "uint32": "c_uint32"}[kind.name])
+    return getattr(ctypes, {"float32": "c_float", "float64": "c_double"}.get(kind.name, f"c_{kind.name}"))
 
 
 def sources() -> tuple[Path, ...]:

@@ -114,6 +114,7 @@ class Thread(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        np.seterr(all="ignore")  # a GPU does not warn
         while True:
             self.turn.acquire()
             block = self.block

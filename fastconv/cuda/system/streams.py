@@ -230,8 +230,8 @@ class SimulatedStream(Stream):
 
 
 #: Conversions of numbers for the simulator, which passes them on as they are; integers are Python's.
-_AS_NUMPY = {"int32": int, "int64": int, "uint8": int, "uint32": int, "uint64": int,
-             "float32": np.float32, "float64": np.float64}
+_AS_NUMPY: dict[str, Any] = {f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_AS_NUMPY |= {"float32": np.float32, "float64": np.float64}
 
 
 class GpuStream(Stream):
