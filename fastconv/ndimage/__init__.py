@@ -24,6 +24,7 @@ from .derivatives import (
     prewitt,
     sobel,
 )
+from .extrema import maximum_filter, maximum_filter1d, minimum_filter, minimum_filter1d
 from .linear import convolve, convolve1d, correlate, correlate1d
 from .morphology import (
     black_tophat,
@@ -35,15 +36,7 @@ from .morphology import (
     morphological_laplace,
     white_tophat,
 )
-from .order import (
-    maximum_filter,
-    maximum_filter1d,
-    median_filter,
-    minimum_filter,
-    minimum_filter1d,
-    percentile_filter,
-    rank_filter,
-)
+from .order import median_filter, percentile_filter, rank_filter
 from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
 from .spread import std_filter, variance_filter
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..functional.device import refuse
 from . import arguments
 from .arguments import ArgumentError
-from .order import extremum
+from .extrema import extremum
 
 __all__ = [
     "black_tophat",
