@@ -407,3 +407,21 @@ def test_an_algorithm_that_cannot_do_it_says_so() -> None:
         ndimage.median_filter(x, 5, nan_policy="omit", algorithm="network")
     with pytest.raises(ValueError, match=r"algorithm must be one of 'auto', .*, got 'fastest'"):
         ndimage.median_filter(x, 5, algorithm="fastest")
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
+def test_windows_of_extrema_that_see_an_image_many_times(mode: str) -> None:
+    x = np.random.default_rng(0).random((5, 7), np.float32) - 0.5
+    for size in (31, 10**6, (3, 2**24)):
+        sizes = size if isinstance(size, tuple) else (size, size)
+        enough = tuple(min(one, 61) for one in sizes)  # all of it, and what is outside
+        result = ndimage.maximum_filter(x, size, mode=mode, cval=0.25)
+        np.testing.assert_array_equal(result, ndimage.maximum_filter(x, enough, mode=mode, cval=0.25))
+        np.testing.assert_array_equal(result, scipy.ndimage.maximum_filter(x, enough, mode=mode, cval=0.25))
+
+
+@pytest.mark.parametrize("name", ["maximum_filter", "median_filter", "uniform_filter", "grey_opening", "variance_filter"])
+def test_sizes_beyond_any_window(name: str) -> None:
+    for size in (2**24 + 1, 2**31, 2**70):
+        with pytest.raises(ValueError, match=rf"size must be .*16777216.*got .*{size}"):
+            getattr(ndimage, name)(np.ones((5, 6)), size)

@@ -47,7 +47,13 @@ Run = Callable[[np.ndarray, np.ndarray], None]
 def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, int, int], Run], ...]:
     """The sweeps that make, one after the other, the "max" or "min" of full windows: shapes to give arrays, functions
     of two arrays."""
-    sweeps = separately(problem.shape, problem.sizes, problem.before, problem.modes)
+    sizes, before = [], []
+    for length, size, first in zip(problem.shape, problem.sizes, problem.before, strict=True):
+        # Two images on each side have all that a window can see, by any mode.
+        front, behind = min(first, 2 * length), min(size - 1 - first, 2 * length)
+        sizes.append(front + 1 + behind)
+        before.append(front)
+    sweeps = separately(problem.shape, tuple(sizes), tuple(before), problem.modes)
     prepared = [order_running.prepared(each, problem.dtype, name, problem.constant) for each in sweeps]
     return tuple((each.shape, one.run) for each, one in zip(sweeps, prepared, strict=True))
 

@@ -6,6 +6,7 @@ package.
 
 from __future__ import annotations
 
+import math
 import operator
 import warnings
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,8 @@ from ..specs.boundary import SCIPY, Boundary, named
 
 #: Most axes of an image; kernels keep the place of a row in so many numbers.
 MOST_AXES = 8
+#: Most elements of a window along an axis, and of one that is taken whole all together: memory and time grow with it.
+MOST_TAPS = 1 << 24
 #: Type codes of the dtypes that SciPy's filters read and write, but for complex ones.
 REAL = "?bBhHiIlLqQfd"
 
@@ -55,6 +58,16 @@ def per_axis(name: str, value: Any, count: int) -> list[Any]:
         raise ArgumentError("sequence argument must have length equal to input rank: "
                             f"{name} must be one value, or {count} for so many axes, got {shown(value)}")  # fmt: skip
     return values
+
+
+def sizes(value: Any, count: int, *, whole: bool = False) -> list[Any]:
+    """Sizes of windows along the axes, which are no larger than any filter can be; `whole`: all elements together."""
+    found = per_axis("size", value, count)
+    given = [float(one) for one in found if isinstance(one, int | float | np.number)]
+    if any(one > MOST_TAPS for one in given) or (whole and math.prod(max(1.0, one) for one in given) > MOST_TAPS):
+        raise ArgumentError(f"size must be at most {MOST_TAPS}, {'all axes together' if whole else 'along an axis'}, "
+                            f"got {shown(value)}")  # fmt: skip
+    return found
 
 
 def _index(name: str, value: Any, of: Any = None) -> int:
@@ -138,8 +151,8 @@ def window_size(value: Any, name: str = "size") -> int:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
-    if number < 1:
-        raise ArgumentError(f"incorrect filter size: {name} must be at least 1, got {shown(value)}")
+    if not 1 <= number <= MOST_TAPS:
+        raise ArgumentError(f"incorrect filter size: {name} must be from 1 to {MOST_TAPS}, got {shown(value)}")
     return number
 
 

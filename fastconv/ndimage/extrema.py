@@ -46,7 +46,7 @@ def extremum(
     if members is not None and heights is None and members.ndim == len(over) and members.all():
         size, members = members.shape, None
     if members is None:
-        sizes = [int(one) if one > 1 else 1 for one in arguments.per_axis("size", size, len(over))]
+        sizes = [int(one) if one > 1 else 1 for one in arguments.sizes(size, len(over))]
         origins = arguments.per_axis("origin", origin, len(over))
         modes = arguments.modes(mode, len(over))
     else:

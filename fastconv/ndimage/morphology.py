@@ -54,7 +54,7 @@ def _dilation(
     elif structure is not None:
         sizes = list(structure.shape)
     else:
-        sizes = arguments.per_axis("size", size, count)
+        sizes = arguments.sizes(size, count)
     origins = arguments.per_axis("origin", origin, count)
     if len(sizes) != count:
         raise ArgumentError(f"footprint.ndim ({len(sizes)}) must match len(axes) ({count})")

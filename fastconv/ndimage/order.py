@@ -48,7 +48,7 @@ def _ranked(
     if footprint is None:
         if size is None:
             raise ArgumentError("no footprint or filter size provided")
-        members = np.ones(arguments.per_axis("size", size, len(over)), bool)
+        members = np.ones(arguments.sizes(size, len(over), whole=True), bool)
     else:
         members = np.asarray(footprint, bool)
     if members.ndim != len(over) or 0 in members.shape:

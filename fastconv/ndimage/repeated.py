@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -131,9 +132,10 @@ def repeated(
     over = arguments.axes(axes, ndim, channel_axis)
     if name == "rank" and list(over) != sorted(over):
         return None
-    given = arguments.per_axis("size", size, len(over))
+    given = arguments.sizes(size, len(over))
     sizes = [int(one) if one > 1 else 1 for one in given]
-    if name == "rank" and not all(isinstance(one, int) and one > 0 for one in given):
+    if name == "rank" and (not all(isinstance(one, int) and one > 0 for one in given)
+                           or math.prod(given) > arguments.MOST_TAPS):  # fmt: skip
         return None
     modes = [arguments.one_mode(mode)] * len(over) if name == "rank" else arguments.modes(mode, len(over))
     origins = arguments.per_axis("origin", origin, len(over))
