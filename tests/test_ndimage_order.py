@@ -420,7 +420,10 @@ def test_windows_of_extrema_that_see_an_image_many_times(mode: str) -> None:
         np.testing.assert_array_equal(result, scipy.ndimage.maximum_filter(x, enough, mode=mode, cval=0.25))
 
 
-@pytest.mark.parametrize("name", ["maximum_filter", "median_filter", "uniform_filter", "grey_opening", "variance_filter"])
+NAMES = ["maximum_filter", "median_filter", "uniform_filter", "grey_opening", "variance_filter"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_sizes_beyond_any_window(name: str) -> None:
     for size in (2**24 + 1, 2**31, 2**70):
         with pytest.raises(ValueError, match=rf"size must be .*16777216.*got .*{size}"):
