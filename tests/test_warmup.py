@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 import fastconv
-from fastconv import grad, signal
+from fastconv import grad, ndimage, signal
 from fastconv.__main__ import main
 from fastconv.cpu import planner
 from fastconv.cpu.system import notice
 from fastconv.specs.conv import conv_spec
 from fastconv.specs.pool import adaptive_spec, pool_spec
-from fastconv.warming import team, warmup, works
+from fastconv.warming import filters, team, warmup, works
 
 PACKAGE = Path(fastconv.__file__).parent
 FLOAT = np.dtype(np.float32)
@@ -108,7 +108,7 @@ PUBLIC = sorted(
 )
 
 
-OPERATIONS = [name for name in PUBLIC if not name.startswith("plan_")]
+OPERATIONS = [name for name in PUBLIC if not name.startswith("plan_")] + [f"ndimage.{name}" for name in ndimage.__all__]
 
 
 @pytest.mark.parametrize("op", OPERATIONS)
@@ -142,6 +142,13 @@ def test_no_two_units_do_the_same_work():
     for units in works.stages([*works.names(), *works.names()], [FLOAT, FLOAT]):
         every = [work for several in units.values() for work in several]
         assert all(every.count(work) == 1 for work in every)
+
+
+@pytest.mark.parametrize("name", filters.NAMES)
+def test_calls_of_filters_are_right(name):
+    for unit, work in filters.works(name, np.dtype("uint8")):
+        assert unit == (name, "", "uint8")
+        work.run(work.spec, work.algorithm)
 
 
 # -- in other processes --------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def extremum(
         modes = arguments.modes(mode, len(over))
     else:
         if members.ndim != len(over) or 0 in members.shape:
-            raise ArgumentError(f"footprint.ndim ({members.ndim}) must match len(axes) ({len(over)})")
+            raise ArgumentError("sequence argument must have length equal to input rank: "
+                                f"footprint.ndim ({members.ndim}) must match len(axes) ({len(over)})")  # fmt: skip
         if heights is not None and heights.shape != members.shape:
             raise ArgumentError("structure array has incorrect shape: structure and footprint must have one shape, got "
                                 f"{heights.shape} and {members.shape}")  # fmt: skip

@@ -28,6 +28,7 @@ from ..specs.conv_transpose import TransposeSpec
 from ..specs.pool import PoolSpec, adaptive_spec, pool_spec
 from ..specs.unfold import columns_shape
 from ..specs.unpool import UnpoolSpec
+from . import filters
 from .team import Unit, Work
 
 # -- problems ------------------------------------------------------------------------------------------------
@@ -264,10 +265,12 @@ BESIDES: dict[str, Callable[[str, int, np.dtype], Works]] = {
 
 def names() -> tuple[str, ...]:
     """Names of the operations whose kernels can be compiled in advance."""
-    return tuple(dict.fromkeys((*planner.operations(), *BESIDES)))
+    return tuple(dict.fromkeys((*planner.operations(), *BESIDES, *filters.NAMES)))
 
 
 def _of_operation(op: str, dtype: np.dtype) -> Works:
+    if op in filters.NAMES:
+        return filters.works(op, dtype)
     return BESIDES.get(op, _of_table)(op, int(re.findall(r"(\d)d", op)[0]), dtype)
 
 
