@@ -108,7 +108,9 @@ def _problems_of(problems: Any) -> list[Any]:
         if not isinstance(one, kinds):
             raise TypeError(f"problems must be names of operations, specs or plans, got {shown(one)}")
         if isinstance(one, str) and one not in names():
-            raise ValueError(f"problems must name operations, {', '.join(map(repr, names()))}, got {shown(one)}")
+            plain = ", ".join(repr(name) for name in names() if "." not in name)
+            raise ValueError(f"problems must name operations, {plain}, or 'ndimage.' with a filter's name, "
+                             f"got {shown(one)}")  # fmt: skip
         if isinstance(one, ConvSpec | PoolSpec):
             check_dtype("problems", one.dtype)
     return found
