@@ -19,7 +19,7 @@ Call = Callable[[], Any]
 #: What other libraries lack, with the values that mean what they do.
 _OURS_ONLY: dict[str, Any] = {
     "saturate": False, "precision": None, "nan_policy": "propagate", "mask": None,
-    "min_periods": 1, "algorithm": "auto",
+    "min_periods": 1, "algorithm": "auto", "device": None,
 }  # fmt: skip
 
 
