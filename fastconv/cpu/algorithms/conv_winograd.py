@@ -94,8 +94,8 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
     return machine.call + size / (machine.pack_bandwidth * (IN_CACHE if alone else 1)) / machine.threads
 
 
-#: How many times as fast as `Machine.pack_bandwidth` a thread writes U, a panel at a time, to its cache. (Fitted to plain
-#: calls of 3x3 layers of 256 to 1024 channels at 7x7 and 14x14 beside `direct`, on an AMD EPYC of Zen 5.)
+#: How many times as fast as `Machine.pack_bandwidth` a thread writes U, a panel at a time, to its cache. (Fitted to
+#: plain calls of 3x3 layers of 256 to 1024 channels at 7x7 and 14x14 beside `direct`, on an AMD EPYC of Zen 5.)
 IN_CACHE = 1.3
 
 
