@@ -89,15 +89,30 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     rows, down, phases, pitch = patch.shape(*_rectangle(spec, plan))
     row_bytes = spec.c_in // spec.groups * down * phases * pitch * spec.acc_dtype.itemsize
     block_h = PATCH_BYTES // row_bytes - rows + 1
-    across = spec.n * spec.groups * -(-spec.ow // block_w)
-    if threads > 1:
-        block_h = min(block_h, -(-spec.oh * across // (4 * threads)))
     block_h = max(1, min(block_h, spec.oh))
-    tasks = max(1, across * -(-spec.oh // block_h))  # an empty batch has a plan, too
-    shares = 1 if tasks >= threads else min(count, -(-threads // tasks))
+    if threads == 1:
+        return plan._replace(block_h=block_h)
+    across = max(1, spec.n * spec.groups * -(-spec.ow // block_w))  # an empty batch has a plan, too
+    row = panels.row_time(spec, tiles, spec.ow) / count / -(-spec.ow // block_w)
+    copied = 0 if in_place else row_bytes * COPY
+    weights = tiles.panel * spec.taps * spec.acc_dtype.itemsize * READ_WEIGHTS
+
+    def time(option: tuple[int, int]) -> float:
+        """Time of the busiest thread: all have equally many tasks, or one has one more."""
+        high, shares = option
+        some = -(-count // shares)
+        each = some * max(high * row, weights) + (high + rows - 1) * copied
+        return -(-across * -(-spec.oh // high) * shares // threads) * each
+
+    heights = sorted({-(-spec.oh // blocks) for blocks in range(1, min(spec.oh, 4 * threads) + 1)} | {block_h})
+    options = [(high, shares) for high in heights if high <= block_h for shares in {1, min(count, threads)}]
+    block_h, shares = min(options, key=time)
     return plan._replace(block_h=block_h, shares=shares)
 
 
+#: Times of a byte that is copied into a patch, and of one of weights from the last-level cache, in units of a
+#: multiply-add of vectors.
+COPY, READ_WEIGHTS = 0.4, 0.3
 #: Largest horizontal stride beyond the kernel's width at which a tile steps over columns that nothing sees.
 FARTHEST = 4
 
