@@ -26,6 +26,7 @@ import numpy as np
 
 import fastconv
 from benchmarks.checkouts import internal
+from fastconv.tools import filter_peers
 
 from .contenders import keep_apart, spread
 from .image_shapes import IMAGE_FILTERS, ImageFilter
@@ -53,8 +54,10 @@ def weights(row: ImageFilter) -> np.ndarray:
 
 
 def arguments(row: ImageFilter) -> tuple[tuple, dict[str, Any]]:
-    """What SciPy's function and ours take alike, behind the image."""
-    told: dict[str, Any] = {}
+    """What a filter is told behind the image."""
+    told: dict[str, Any] = {"channel_axis": -1} if row.channels else {}
+    if row.table == "missing":
+        told["nan_policy"] = "omit"
     if row.function in ("sobel", "laplace"):
         told["output"] = {"uint8": np.int16, "uint16": np.float32}.get(row.dtype)
         return (), told
@@ -71,52 +74,26 @@ def fastconv_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
         return None
     fastconv.set_num_threads(threads)
     args, told = arguments(row)
-    if row.channels:
-        told["channel_axis"] = -1
-    if row.table == "missing":
-        told["nan_policy"] = "omit"
     return lambda: getattr(fastconv.ndimage, row.function)(x, *args, **told)
 
 
-def scipy_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
-    import scipy.ndimage
-
-    if row.table == "missing":
-        return None
+def told_by_name(row: ImageFilter, x: np.ndarray) -> dict[str, Any]:
+    """All arguments of our call by name, as `filter_peers` takes them."""
     args, told = arguments(row)
-    if row.function == "sobel" and row.channels:  # its own takes no `axes`
-        output = told["output"]
-        first = lambda: scipy.ndimage.correlate1d(x, [-1, 0, 1], 1, output)  # noqa: E731
-        return lambda: scipy.ndimage.correlate1d(first(), [1, 2, 1], 0, output)
-    if row.channels:
-        told["axes"] = (0, 1)
-    return lambda: getattr(scipy.ndimage, row.function)(x, *args, **told)
+    return filter_peers.named(getattr(fastconv.ndimage, row.function), x, *args, **told)
+
+
+def scipy_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
+    return filter_peers.scipy(row.function, x, told_by_name(row, x))
 
 
 def opencv_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
-    if row.table in ("volumes", "missing") or row.dtype == "float64":
-        return None
-    import cv2
+    call = None if row.dtype == "float64" else filter_peers.opencv(row.function, x, told_by_name(row, x))
+    if call is not None:
+        import cv2
 
-    cv2.setNumThreads(threads)
-    reflect, size = {"borderType": cv2.BORDER_REFLECT}, int(row.size)
-    depth = {"uint8": cv2.CV_16S, "uint16": cv2.CV_32F}.get(row.dtype, -1)
-    ones, window = np.ones((size, size), np.uint8), 2 * int(4 * row.size + 0.5) + 1
-    calls: dict[str, Call] = {
-        "gaussian_filter": lambda: cv2.GaussianBlur(x, (window, window), row.size, **reflect),
-        "uniform_filter": lambda: cv2.blur(x, (size, size), **reflect),
-        "sobel": lambda: cv2.Sobel(x, depth, 1, 0, **reflect),
-        "laplace": lambda: cv2.Laplacian(x, depth, **reflect),
-        "maximum_filter": lambda: cv2.dilate(x, ones, **reflect),
-        "minimum_filter": lambda: cv2.erode(x, ones, **reflect),
-        "grey_opening": lambda: cv2.morphologyEx(x, cv2.MORPH_OPEN, ones, **reflect),
-    }
-    if row.function == "correlate":
-        kernel = weights(row)
-        calls["correlate"] = lambda: cv2.filter2D(x, -1, kernel, **reflect)
-    if row.function == "median_filter" and (size <= 5 or row.dtype == "uint8"):
-        calls["median_filter"] = lambda: cv2.medianBlur(x, size)
-    return calls.get(row.function)
+        cv2.setNumThreads(threads)
+    return call
 
 
 def astropy_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:

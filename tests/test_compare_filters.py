@@ -25,6 +25,7 @@ def by_name(comparison: fastconv.Comparison) -> dict:
         (GREY, "laplace", {"mode": "mirror"}),
         (COLOURS, "gaussian_filter", {"sigma": 1, "channel_axis": -1}),
         (COLOURS, "grey_opening", {"size": 5, "channel_axis": -1}),
+        (COLOURS, "sobel", {"axis": 0, "channel_axis": -1, "output": np.int16}),
         (COLOURS, "uniform_filter", {"size": (3, 5), "channel_axis": 2}),
         (COLOURS[..., 0], "correlate", {"weights": np.ones((3, 5)) / 15}),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,7 +14,7 @@ from ..base.values import shown
 from ..ndimage.order import ALGORITHMS
 from ..planner.measure import medians
 from .comparison import Comparison, Row
-from .filter_peers import PEERS
+from .filter_peers import PEERS, named
 from .limits import limited_threads, opencv_team
 
 #: The name of the filter itself among those that it is compared with.
@@ -38,9 +37,7 @@ def compare_filter(
     if name not in ndimage.__all__:
         raise ValueError(f"op must be 'ndimage.' and one of {', '.join(ndimage.__all__)}, got {shown(op)}")
     function, x = getattr(ndimage, name), np.asarray(image)
-    bound = inspect.signature(function).bind(x, *(() if operand is None else (operand,)), **options)
-    bound.apply_defaults()
-    arguments = dict(list(bound.arguments.items())[1:])
+    arguments = named(function, x, *(() if operand is None else (operand,)), **options)
     runs: dict[str, Callable[[], Any]] = {}
     runs[OURS] = partial(function, x, **arguments)
     for label in ALGORITHMS[1:] if "algorithm" in arguments else ():

@@ -23,6 +23,13 @@ _OURS_ONLY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def named(function: Callable[..., Any], x: np.ndarray, *args: Any, **options: Any) -> dict[str, Any]:
+    """The arguments of a call behind the image by name, with the defaults of those that are not given."""
+    bound = inspect.signature(function).bind(x, *args, **options)
+    bound.apply_defaults()
+    return dict(list(bound.arguments.items())[1:])
+
+
 def scipy(name: str, x: np.ndarray, arguments: Mapping[str, Any]) -> Call | None:
     """SciPy's filter of the same name, on one thread."""
     import scipy.ndimage
@@ -36,9 +43,22 @@ def scipy(name: str, x: np.ndarray, arguments: Mapping[str, Any]) -> Call | None
     known = inspect.signature(function).parameters
     if "axes" in given and "axes" not in known:
         if given["axes"] is not None:
-            return None
+            return _scipy_sobel(x, **given) if name == "sobel" else None
         del given["axes"]
     return (lambda: function(x, **given)) if given.keys() <= known.keys() else None
+
+
+def _scipy_sobel(x: np.ndarray, axis: int, output: Any, mode: str, cval: float, axes: tuple[int, ...]) -> Call:
+    """SciPy's filters along one axis in place of its Sobel filter, which takes no `axes`."""
+    import scipy.ndimage
+
+    def passes() -> np.ndarray:
+        made = scipy.ndimage.correlate1d(x, [-1, 0, 1], axes[axis], output, mode, cval)
+        for other in axes[:axis % len(axes)] + axes[axis % len(axes) + 1 :]:
+            made = scipy.ndimage.correlate1d(made, [1, 2, 1], other, output, mode, cval)
+        return made
+
+    return passes
 
 
 def _common(x: np.ndarray, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -103,8 +123,8 @@ def opencv(name: str, x: np.ndarray, arguments: Mapping[str, Any]) -> Call | Non
     if depth in depths and name == "laplace":
         return lambda: cv2.Laplacian(x, depths[depth], **border)
     if depth in depths and name == "sobel":
-        across = given["axis"] % 2 if channels is None else given["axis"] % 3
-        return (lambda: cv2.Sobel(x, depths[depth], across, 1 - across, **border)) if across < 2 else None
+        across = given["axis"] % 2  # counted without the channels
+        return lambda: cv2.Sobel(x, depths[depth], across, 1 - across, **border)
     return None
 
 
