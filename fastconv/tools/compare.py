@@ -30,6 +30,7 @@ from ..specs.dtypes import storage
 from ..specs.pool import PoolSpec
 from .compare_filters import compare_filter
 from .comparison import Comparison, Row
+from .errors import error, half_of_the_digits
 from .limits import limited_threads
 
 #: Seconds that each variant is timed for; it has at least one call, however slow it is.
@@ -140,7 +141,7 @@ def compare(
         reasons = {label: _reason(table, label, spec) for label in algorithms}
         prepared = {label: call.prepared(label)[0] for label, reason in reasons.items() if reason is None}
         runs = {label: partial(one.run, out=out) for label, one in prepared.items()} | peers
-        errors = {label: _error(label, run(), reference) for label, run in runs.items()}
+        errors = {label: error(label, run(), reference) for label, run in runs.items()}
         right = {label: run for label, run in runs.items() if errors[label] <= _tolerance(out.dtype)}
         seconds = medians(right, repeats, SECONDS_EACH)
         peak, bandwidth = _ceilings(storage(out.dtype), used) if device == "cpu" else (None, _gpu_bandwidth())
@@ -322,18 +323,9 @@ def _reference(call: _Call) -> np.ndarray:
     return result
 
 
-def _error(label: str, result: Any, reference: np.ndarray) -> float:
-    """The largest difference from the reference, as a fraction of the reference's largest value."""
-    result = np.asarray(result)
-    if result.shape != reference.shape:
-        raise ValueError(f"{label} gives shape {result.shape}, but the result has shape {reference.shape}")
-    difference = np.abs(result.astype(reference.dtype) - reference).max()
-    return float(difference / (np.abs(reference).max() or 1))
-
-
 def _tolerance(dtype: np.dtype) -> float:
     """The largest error that passes: half of the digits; none for integers."""
-    return float(np.finfo(dtype).eps) ** 0.5 if dtype.kind == "f" else 0.0
+    return half_of_the_digits(dtype) if dtype.kind == "f" else 0.0
 
 
 def _ceilings(dtype: np.dtype, threads: int) -> tuple[float | None, float]:

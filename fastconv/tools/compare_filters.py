@@ -14,6 +14,7 @@ from ..base.values import shown
 from ..ndimage.order import ALGORITHMS
 from ..planner.measure import medians
 from .comparison import Comparison, Row
+from .errors import error, half_of_the_digits, largest
 from .filter_peers import PEERS, named
 from .limits import limited_threads, opencv_team
 
@@ -72,11 +73,11 @@ def _measured(
     errors, right = {}, {}
     for label, run in runs.items():
         try:
-            result = np.asarray(run())
-        except ValueError as error:
-            reasons[label] = str(error)
+            result = run()
+        except ValueError as refused:
+            reasons[label] = str(refused)
             continue
-        errors[label] = _error(label, result, reference)
+        errors[label] = error(label, result, reference)
         if errors[label] <= _tolerance(x.dtype, reference):
             right[label] = run
         else:
@@ -99,24 +100,10 @@ def _reference(x: np.ndarray, arguments: dict[str, Any], function: Callable[...,
     if x.dtype.kind == "f":
         x, arguments = x.astype(np.float64), {**arguments, "output": None}
     call = PEERS["scipy"](function.__name__, x, arguments) or partial(function, x, **arguments)
-    return np.asarray(call())
-
-
-def _error(label: str, result: np.ndarray, reference: np.ndarray) -> float:
-    """The largest difference from the reference, as a fraction of its largest value; NaN must be NaN."""
-    if result.shape != reference.shape:
-        raise ValueError(f"{label} gives shape {result.shape}, but the result has shape {reference.shape}")
-    kind = np.float64 if reference.dtype.kind == "f" else np.int64
-    difference, missing = np.abs(result.astype(kind) - reference.astype(kind)), np.isnan(reference)
-    if not np.array_equal(np.isnan(result), missing):
-        return math.inf
-    return float(difference[~missing].max(initial=0) / (_largest(reference) or 1))
-
-
-def _largest(values: np.ndarray) -> float:
-    return float(np.abs(values[~np.isnan(values)].astype(float)).max(initial=0))
+    result = np.asarray(call())
+    return result.astype(np.float64 if result.dtype.kind == "f" else np.int64)
 
 
 def _tolerance(dtype: np.dtype, reference: np.ndarray) -> float:
     """The largest error that passes: half of the digits, or `UNITS` of integers."""
-    return float(np.finfo(dtype).eps) ** 0.5 if dtype.kind == "f" else UNITS / (_largest(reference) or 1)
+    return half_of_the_digits(dtype) if dtype.kind == "f" else UNITS / (largest(reference) or 1)
