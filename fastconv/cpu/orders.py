@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..specs.boundary import Boundary
-from ..specs.windows import separately, windows
+from ..specs.windows import Windows, separately, windows
 from .algorithms import order_columns, order_network, order_ranked, order_running, order_taps
 
 
@@ -39,6 +39,11 @@ class Problem(NamedTuple):
             return np.ones(self.sizes, bool)
         return np.frombuffer(self.footprint, bool).reshape(self.sizes)
 
+    def windows(self) -> tuple[Windows, np.ndarray]:
+        """The windows as kernels see them, and the footprint with their axes: taps, rows, pixels."""
+        seen = windows(self.shape, self.sizes, self.before, self.modes)
+        return seen, self.members.reshape(seen.taps, seen.kh, seen.kw)
+
 
 Run = Callable[[np.ndarray, np.ndarray], None]
 
@@ -61,10 +66,8 @@ def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, int, int], Run]
 @lru_cache(maxsize=256)
 def taps(problem: Problem, name: str, heights: bytes | None = None) -> tuple[tuple[int, int, int], Run]:
     """The "max" or "min" of windows of any form, with `heights` of the problem's dtype added."""
-    seen = windows(*problem[:1], *problem[2:5])
-    form = seen.taps, seen.kh, seen.kw
-    added = None if heights is None else np.frombuffer(heights, problem.dtype).reshape(form)
-    footprint = problem.members.reshape(form)
+    seen, footprint = problem.windows()
+    added = None if heights is None else np.frombuffer(heights, problem.dtype).reshape(footprint.shape)
     prepared = order_taps.prepared(seen, footprint, added, problem.dtype, name, problem.constant)
     return seen.shape, prepared.run
 
@@ -90,8 +93,7 @@ def ranks(problem: Problem, rank: int, algorithm: str = "auto") -> tuple[tuple[i
 
     ValueError if the algorithm of this name cannot do it.
     """
-    seen = windows(*problem[:1], *problem[2:5])
-    members = problem.members.reshape(seen.taps, seen.kh, seen.kw)
+    seen, members = problem.windows()
     footprint, dtype = None if problem.footprint is None else members, problem.dtype
     able = {
         "network": order_network.supports(seen, footprint, rank),
@@ -125,8 +127,7 @@ def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray, algorith
 
 @lru_cache(maxsize=256)
 def _medians(problem: Problem, least: int) -> tuple[tuple[int, int, int], order_ranked.Prepared]:
-    seen = windows(*problem[:1], *problem[2:5])
-    members = problem.members.reshape(seen.taps, seen.kh, seen.kw)
+    seen, members = problem.windows()
     return seen.shape, order_ranked.Prepared(seen, members, problem.dtype, -1, problem.constant, least)
 
 

@@ -236,6 +236,12 @@ def morphological_laplace(
     return np.subtract(eroded, image, eroded)
 
 
+def _difference(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """`one` less `other`; of bools, which have no difference, where they differ."""
+    both_bool = one.dtype == np.bool_ and other.dtype == np.bool_
+    return (np.bitwise_xor if both_bool else np.subtract)(one, other, out=out)
+
+
 def white_tophat(
     input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
     mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
@@ -253,9 +259,7 @@ def white_tophat(
     _warned(size, footprint)
     image = _read("white_tophat", input, output)
     made = _opened(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
-    if image.dtype == np.bool_ and made.dtype == np.bool_:
-        return np.bitwise_xor(image, made, out=made)
-    return np.subtract(image, made, out=made)
+    return _difference(image, made, made)
 
 
 def black_tophat(
@@ -275,6 +279,4 @@ def black_tophat(
     _warned(size, footprint)
     image = _read("black_tophat", input, output)
     made = _closed(image, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
-    if image.dtype == np.bool_ and made.dtype == np.bool_:
-        return np.bitwise_xor(made, image, out=made)
-    return np.subtract(made, image, out=made)
+    return _difference(made, image, made)
