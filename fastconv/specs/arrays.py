@@ -72,7 +72,9 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, what: str = "a result", of
     """An empty array; MemoryError if this process could never fill it, which tells what it is, and `of` what spec."""
     if not is_small(shape, dtype):
         check_bytes(shape, dtype, what, of)
-        check_memory(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape} and dtype {dtype}", of)
+        size = math.prod(shape) * dtype.itemsize
+        if size > usable_memory():  # only then into words: shape and dtype as text take 5 microseconds
+            raise _too_large(size, f"{what} of shape {shape} and dtype {dtype}", of)
     return np.empty(shape, dtype)
 
 
@@ -81,9 +83,13 @@ def check_memory(size: int, what: str, of: object = None) -> None:
 
     An operating system that overcommits memory hands out such an array, and kills the process when it is filled.
     """
-    if size > (most := usable_memory()):
-        allowed = f"the {byte_count(most)} of this machine, or of this process's control group"
-        raise MemoryError(f"{what} needs {byte_count(size)}, more than {allowed}{_of(of)}")
+    if size > usable_memory():
+        raise _too_large(size, what, of)
+
+
+def _too_large(size: int, what: str, of: object) -> MemoryError:
+    allowed = f"the {byte_count(usable_memory())} of this machine, or of this process's control group"
+    return MemoryError(f"{what} needs {byte_count(size)}, more than {allowed}{_of(of)}")
 
 
 def _of(spec: object) -> str:
