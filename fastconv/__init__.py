@@ -13,7 +13,7 @@ from .functional.plans_transposed import plan_conv_transpose1d, plan_conv_transp
 from .functional.settings import algorithms, get_num_threads, num_threads, set_num_threads
 from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
-from .ndimage.along_each import separable_filter
+from .ndimage import separable_filter
 from .tools.compare import compare
 from .warming.warmup import warmup
 

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .base.devices import is_dask
 from .base.values import shown
 from .functional.device import cpu
 from .specs.arguments import Pads, Pair
@@ -140,6 +141,8 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
 
 def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
     """Check a call, lay the boundary around the image, and sum."""
+    if type(in1) is not np.ndarray and is_dask(in1):
+        return _lazily(function, in1, in2, mode, boundary, fillvalue)
     image, kernel = as_array("in1", in1), as_array("in2", in2)
     for operand, given, array in (("in1", in1, image), ("in2", in2, kernel)):
         if array.ndim != 2:
@@ -181,6 +184,26 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
     if case.swapped and not convolve:
         result = np.ascontiguousarray(result[::-1, ::-1])
     return result if result.dtype == case.dtype else result.astype(case.dtype)
+
+
+def _lazily(function: str, image: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> Any:
+    """The lazy sums of a Dask array."""
+    from .dask.signals import summed
+    from .specs.boundary import Boundary
+
+    kernel = in2 if is_dask(in2) else as_array("in2", in2)
+    for operand, array in (("in1", image), ("in2", kernel)):
+        if array.ndim != 2:
+            raise ValueError(f"{operand} must have two axes, got {shown(array)}")
+    extent, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
+    case = _case(image.shape, kernel.shape, image.dtype, kernel.dtype, extent, function == "convolve2d")
+    if case.zero is None or case.empty or case.swapped or (extension != "constant" and not all(image.shape)):
+        raise ValueError(f"in1, a Dask array, must be of numbers and at least as large as in2, and neither empty, "
+                         f"got {image.dtype} {image.shape} and {kernel.dtype} {kernel.shape}")  # fmt: skip
+    pads = case.pads or ((0, 0), (0, 0))
+    outside = {"constant": Boundary.CONSTANT, "wrap": Boundary.WRAP, "symmetric": Boundary.REFLECT}[extension]
+    ours = convolve2d if function == "convolve2d" else correlate2d
+    return summed(ours, image, kernel, (pads[0][0], pads[1][0]), case.shape, outside, _fill(fillvalue, case.dtype))
 
 
 class _Case(NamedTuple):

@@ -21,9 +21,9 @@ MODULES = {
 
 #: What this package uses, but loads only when it needs it.
 HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL",
-         "threadpoolctl", "platformdirs")
+         "threadpoolctl", "platformdirs", "dask", "distributed", "xarray", "pandas")
 #: The modules that load them, and those that are loaded without.
-LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.warming.works")
+LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.dask", "fastconv.warming.works")
 LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
 
 
@@ -58,7 +58,7 @@ def own(module: str) -> dict[str, bool]:
 #: The package from top to bottom: a folder or module imports those below it, and its own.
 FLOORS = (
     ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn",), ("grad", "ndimage", "signal", "wisdom"),
-    ("functional",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
+    ("functional",), ("dask",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {
@@ -68,8 +68,9 @@ DEVICE_FLOORS = {
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip
 
-#: The one arrow that goes up, when it is called: for which machine measured choices hold.
-UP = {("planner.remember", "cpu.system.target")}
+#: The arrows that go up, when something is called: for which machine measured choices hold, and Dask's workers that
+#: prepare their kernels.
+UP = {("planner.remember", "cpu.system.target"), ("dask.plugin", "cache"), ("dask.plugin", "warming.warmup")}
 
 
 def floor(floors: tuple[tuple[str, ...], ...], room: str) -> int:

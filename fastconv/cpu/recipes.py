@@ -155,13 +155,16 @@ class PoolRecipe(_Recipe):
 _INT64 = np.dtype(np.int64)
 
 
-def recipe(spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_call: bool = False) -> Any:
-    """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest.
+def recipe(
+    spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_call: bool = False,
+    names: tuple[str, ...] | None = None,
+) -> Any:  # fmt: skip
+    """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest, of `names` if given.
 
     `for_one_call` is for a plain call, which packs the weights each time: the time of packing then counts.
     """
     check_name(algorithm)
-    return _recipe(spec, algorithm, None, for_one_call, *planner.state())
+    return _recipe(spec, algorithm, names, for_one_call, *planner.state())
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import on_gpu, place
+from ..base.devices import Labelled, is_dask, labelled, on_gpu, place
 from ..specs.arrays import array, as_array
 
 
@@ -23,6 +23,20 @@ class Recorder:
         return lambda spec, *operands: (verb, spec, operands)
 
 
+class _LabelledCalls:
+    """The verbs for an array with labels, which results of its shape are given, too."""
+
+    def __init__(self, data: Labelled, calls: Any) -> None:
+        self._data, self._calls = data, calls
+
+    def operand(self, name: str, value: Any) -> Any:
+        data = labelled(value)
+        return self._calls.operand(name, value if data is None else data.array)
+
+    def __getattr__(self, verb: str) -> Any:
+        return lambda *told: self._data.again(getattr(self._calls, verb)(*told))
+
+
 #: The modules `fastconv.cpu.calls`, `fastconv.cpu.filters` and `fastconv.cpu.orders`, once they are loaded.
 _cpu: Any = None
 _filters: Any = None
@@ -31,11 +45,18 @@ _orders: Any = None
 
 def backend(device: Any, x: object, name: str = "x") -> Any:
     """The module `fastconv.cpu.calls` or `fastconv.cuda.calls`, of the named `device` or by default of the one that
-    holds `x`; a `Recorder` is returned as it is. Errors are those of `base.devices.place`; they call `x` by `name`."""
+    holds `x`; a `Recorder` is returned as it is; arrays of Dask and those with labels have verbs of their own. Errors
+    are those of `base.devices.place`; they call `x` by `name`."""
     if device is None and type(x) is np.ndarray:  # nearly always
         return _cpu or cpu()
     if isinstance(device, Recorder):
         return device
+    if is_dask(x):
+        from ..dask.calls import Calls
+
+        return Calls(device)
+    if (data := labelled(x)) is not None:
+        return _LabelledCalls(data, backend(device, data.array, name))
     return cpu() if place(device, x, name) == "cpu" else _cuda()
 
 

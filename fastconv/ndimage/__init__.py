@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .along_each import separable_filter as separable_filter  # for `fastconv`
 from .binary import binary_closing, binary_dilation, binary_erosion, binary_opening
 from .derivatives import (
     gaussian_gradient_magnitude,
@@ -37,6 +38,7 @@ from .morphology import (
     white_tophat,
 )
 from .order import median_filter, percentile_filter, rank_filter
+from .others import of_any_library
 from .smoothing import gaussian_filter, gaussian_filter1d, uniform_filter, uniform_filter1d
 from .spread import std_filter, variance_filter
 
@@ -78,6 +80,10 @@ __all__ = [
     "variance_filter",
     "white_tophat",
 ]
+
+
+for _name in (*__all__, "separable_filter"):
+    globals()[_name] = of_any_library(globals()[_name])
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from ..base.values import shown
 from ..functional.device import orders, refuse
 from ..specs.boundary import Boundary
-from . import arguments
+from . import arguments, reach
 from .arguments import ArgumentError
 from .morphology import mirrored
 
@@ -70,6 +70,8 @@ def _steps(
     if dilates:
         members, origins = np.flip(members), mirrored(list(members.shape), origins)
     before = tuple(arguments.before(size, one) for size, one in zip(members.shape, origins, strict=True))
+    if reach.listening:
+        reach.box(members.shape, before, (Boundary.CONSTANT,) * x.ndim, count if count > 0 else arguments.MOST_TAPS)
     where = None
     if mask is not None:
         where = np.asarray(mask)

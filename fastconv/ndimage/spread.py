@@ -10,7 +10,7 @@ import numpy as np
 from ..functional.device import filters, refuse
 from ..specs.arguments import integer
 from ..specs.filters import DOUBLE, Axis, Pass, Problem
-from . import arguments
+from . import arguments, reach
 from .linear import settings
 from .missing import given
 from .sweeps import Layout, Settings, layout
@@ -112,6 +112,8 @@ def _spread(
         number = arguments.window_size(taps)
         windows.append(Axis(axis, number, arguments.before(number, shift), arguments.mode(boundary)))
     told = settings(cval, False, None, this.periods)
+    if reach.listening:
+        reach.windows(windows)
     if image.size:
         # Axes in the image's order, so that those before rows and columns come first.
         moved = tuple(sorted(window for window in windows if window.taps > 1))

@@ -11,6 +11,7 @@ import numpy as np
 from ..functional.device import elsewhere, filters
 from ..specs.boundary import Boundary
 from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
+from . import reach
 from .arguments import Result
 from .wide import MOST_WEIGHT, in_halves, is_wide, needs_halves
 
@@ -122,6 +123,8 @@ def _pass(line: Line) -> Pass:
 
 def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
     """Make the passes, one after the other, as SciPy does: each is stored as the result's dtype."""
+    if reach.listening:
+        reach.windows(_specs(lines)[0])
     if (calls := elsewhere(x)) is not None:
         calls.separable(x, result, *_specs(lines), told.cval, told.rule, told.double)
         return result.deliver()
@@ -266,6 +269,8 @@ def _factors(axes: tuple[Axis, ...], weights: tuple[bytes, bytes]) -> tuple[Pass
 
 def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes, told: Settings) -> np.ndarray:
     """Sums of products over a window along several axes; `weights` are float64, C-contiguous, and some count."""
+    if reach.listening:
+        reach.windows(axes)
     if (calls := elsewhere(x)) is not None:
         calls.window(x, result, axes, weights, told.cval, told.rule, told.double)
         return result.deliver()

@@ -12,6 +12,7 @@ from ..functional.device import elsewhere, orders, refuse
 from ..specs.arrays import kernel_ready
 from ..specs.boundary import Boundary, sources
 from ..specs.filters import Axis
+from . import reach
 from .arguments import Result
 
 _BYTE, _DOUBLE = np.dtype(np.uint8), np.dtype(np.float64)
@@ -141,6 +142,8 @@ def _keeps_fractions(given: np.dtype, result: np.dtype, window: Window, cval: fl
 
 def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: str) -> np.ndarray:
     """The "max" or "min" of windows."""
+    if reach.listening:
+        reach.box(*window[:3])
     if (calls := elsewhere(x)) is not None:
         _steps(calls, x, result, window, cval, name)
         return result.deliver()
@@ -231,6 +234,8 @@ def rank(
     x: np.ndarray, result: Result, window: Window, cval: float, number: int, algorithm: str = "auto"
 ) -> np.ndarray:
     """The element of a rank of windows."""
+    if reach.listening:
+        reach.box(*window[:3])
     if not x.size:
         return result.deliver()
     what, ready = _problem(x, window, cval)
@@ -268,6 +273,8 @@ def _enough(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarra
 
 def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, least: int) -> np.ndarray:
     """The "max" or "min" of what is no NaN in windows of an image of floats; NaN where that is less than `least`."""
+    if reach.listening:
+        reach.box(*window[:3])
     loses = -np.inf if name == "max" else np.inf
     made = Result(np.empty(x.shape, x.dtype), ())
     if x.size:
@@ -279,6 +286,8 @@ def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, l
 
 def median_of_present(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
     """The median of what is no NaN in windows of an image of floats; NaN where that is less than `least`."""
+    if reach.listening:
+        reach.box(*window[:3])
     made = np.empty(x.shape, x.dtype)
     if x.size:
         what, ready = _problem(x, window, cval)

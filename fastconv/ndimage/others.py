@@ -1,0 +1,78 @@
+"""Images of other libraries: of Dask, whose filters are lazy, and of xarray and pandas, whose labels stay."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..base.devices import is_dask, labelled
+from ..specs.boundary import Boundary
+from . import reach
+from .reach import Side
+
+#: Filters of what a filter has made: how far they see adds up. Others see one image, if they make several passes.
+CHAINS = ("grey_opening", "grey_closing", "white_tophat", "black_tophat", "binary_opening", "binary_closing")
+#: Filters that call a function of the caller's, which may see any distance.
+UNKNOWN = ("generic_gradient_magnitude", "generic_laplace")
+
+
+def of_any_library(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that takes such images, too."""
+
+    @functools.wraps(function)
+    def filtered(*args: Any, **kwargs: Any) -> Any:
+        image = args[0] if args else kwargs.get("input")
+        if type(image) is np.ndarray:  # nearly always
+            return function(*args, **kwargs)
+        if is_dask(image):
+            return lazily(function, args, kwargs)
+        if (data := labelled(image)) is not None:
+            args, kwargs = (args[1:] if args else args), {key: one for key, one in kwargs.items() if key != "input"}
+            return data.again(filtered(data.array, *args, **kwargs))
+        return function(*args, **kwargs)
+
+    filtered.__module__ = "fastconv.ndimage"  # where it is found under its name, as when it is unpickled
+    return filtered
+
+
+def lazily(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The lazy result of a filter of a Dask array."""
+    from ..dask.filters import filtered
+
+    name = function.__name__
+    if name in UNKNOWN:
+        raise TypeError(f"{name} calls a function that may see any distance: give it the blocks of a Dask array, by "
+                        "dask.array.map_overlap")  # fmt: skip
+    told = _signature(function).bind(*args, **kwargs).arguments
+    image, mask = told.pop("input"), told.pop("mask", None)
+    if hasattr(told.get("output"), "shape"):
+        raise TypeError("output must be a dtype or None for a Dask array, whose result is lazy")
+    none = (0,) * image.ndim
+    if mask is not None:
+        mask = mask if is_dask(mask) else np.asarray(mask)
+        if mask.shape != image.shape:
+            raise ValueError(f"mask must have the shape of input, {image.shape}, got {mask.shape}")
+    more = {} if mask is None else {"mask": np.empty(none, mask.dtype)}
+    made, sides = reach.of(lambda: function(np.empty(none, image.dtype), **told, **more))
+    return filtered(function, told, image, mask, made.dtype, combined(sides, image.ndim, name in CHAINS))
+
+
+_signature = functools.lru_cache(maxsize=64)(inspect.signature)
+
+
+def combined(filters: list[list[Side]], ndim: int, chained: bool) -> list[tuple[int, int, Boundary | None]]:
+    """How far several filters see together along each axis, and what lies outside; None where they disagree."""
+    found = []
+    for axis in range(ndim):
+        some = [side for one in filters for side in one if side.axis == axis and (side.before or side.behind)]
+        outside = {side.boundary for side in some}
+        wraps = {Boundary.WRAP} & outside
+        both = sum if chained else max
+        before, behind = both([0, *[one.before for one in some]]), both([0, *[one.behind for one in some]])
+        mode = None if wraps and len(outside) > 1 else Boundary.WRAP if wraps else Boundary.CONSTANT
+        found.append((before, behind, mode))
+    return found
