@@ -159,7 +159,7 @@ def recipe(
     spec: ConvSpec | TransposeSpec | PoolSpec, algorithm: str, for_one_call: bool = False,
     names: tuple[str, ...] | None = None,
 ) -> Any:  # fmt: skip
-    """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest, of `names` if given.
+    """The `ConvRecipe` or `PoolRecipe` for an algorithm that is asked for by name, or the cheapest (of `names`).
 
     `for_one_call` is for a plain call, which packs the weights each time: the time of packing then counts.
     """

@@ -229,7 +229,7 @@ def _dtype(output: Any, given: np.dtype, complex_result: bool) -> np.dtype:
     if complex_result and dtype.kind != "c":
         if isinstance(output, str):
             raise ArgumentError(f"output must have complex dtype, got {output!r}")
-        warnings.warn("promoting specified output dtype to complex", stacklevel=5)
+        warnings.warn("promoting specified output dtype to complex", stacklevel=6)
         dtype = np.promote_types(dtype, np.complex64)
     return dtype
 

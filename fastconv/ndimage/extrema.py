@@ -27,7 +27,7 @@ def extremum(
         if found is not None:
             return found
     if size is not None and footprint is not None:
-        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
+        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=5)
     heights = members = None
     if structure is not None:
         heights = np.asarray(structure, np.float64)

@@ -66,7 +66,7 @@ def _dilation(
 
 def _warned(size: Any, footprint: Any) -> None:
     if size is not None and footprint is not None:
-        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=3)
+        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
 
 
 def _read(name: str, input: Any, output: Any) -> np.ndarray:

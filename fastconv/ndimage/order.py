@@ -34,7 +34,7 @@ def _ranked(
         if found is not None:
             return found
     if size is not None and footprint is not None:
-        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=4)
+        warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=5)
     refuse(f"{which[0]}_filter", input)
     half = np.asarray(input)
     if half.dtype == np.float16 and half.ndim == 1:  # as in SciPy

@@ -49,7 +49,7 @@ def lazily(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
                         "dask.array.map_overlap")  # fmt: skip
     told = _signature(function).bind(*args, **kwargs).arguments
     image, mask = told.pop("input"), told.pop("mask", None)
-    if hasattr(told.get("output"), "shape"):
+    if hasattr(told.get("output"), "__array__") and not isinstance(told["output"], type):
         raise TypeError("output must be a dtype or None for a Dask array, whose result is lazy")
     none = (0,) * image.ndim
     if mask is not None:
