@@ -7,7 +7,7 @@ gathered, computed while it is in the cache, and put into the result. Beside chu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise, product
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..base.devices import place
 from ..cpu.system.threads import mask_threads
+from . import sources
 from .geometry import OUTSIDE, Along, Interval, Windows
 
 #: Bytes of a band's input: a second-level cache holds it, and a call has enough to do (AMD EPYC, 1 MiB of L2 a core).
@@ -60,26 +61,62 @@ def computed(operation: Operation, place: Place, *given: Any) -> Any:
     operands, parts = given[: place.operands], given[place.operands :]
     each = len(parts) // place.inputs
     inputs = [parts[number * each : (number + 1) * each] for number in range(place.inputs)]
+    return _on_threads(operation, place, inputs, operands, False)
+
+
+def read(operation: Operation, place: Place, array: Any, *operands: Any) -> Any:
+    """A block of the result, whose input is read from an array on disk; what is read is nobody else's."""
+    parts = [np.asarray(array[tuple(slice(*ends) for ends in some)]) for some in product(*place.cuts)]
+    return _on_threads(operation, place, [parts], operands, True)
+
+
+def _on_threads(operation: Operation, place: Place, inputs: list[Any], operands: tuple[Any, ...], own: bool) -> Any:
     before = mask_threads(operation.threads)
     try:
-        return _in_bands(operation, place, inputs, operands)
+        return _in_bands(operation, place, inputs, operands, own)
     finally:
         mask_threads(before)
 
 
-def _in_bands(operation: Operation, place: Place, inputs: list[Any], operands: tuple[Any, ...]) -> Any:
-    axes, result = operation.axes, None
-    for box in bands(axes, place.box, inputs[0][0].dtype.itemsize):
-        runs = [along.reads(*ends) for along, ends in zip(axes, box, strict=True)]
-        made = operation.block([gathered(runs, place.cuts, parts) for parts in inputs], box, operands)
-        if box == place.box:
+def _in_bands(operation: Operation, place: Place, inputs: list[Any], operands: tuple[Any, ...], own: bool) -> Any:
+    axes, box, first = operation.axes, place.box, inputs[0][0]
+    cuts, result = bands(axes, box, first.dtype.itemsize), None
+    one_part = len(inputs) == len(inputs[0]) == 1
+    along = [number for number, some in enumerate(cuts) if len(some) > 1]
+    over = _over(axes, place, cuts, along[0]) if own and one_part and len(along) == 1 else None
+    if one_part and over is None and not any(isinstance(one, Windows) for one in axes):
+        cuts = [[ends] for ends in box]
+    order: Iterable[tuple[Interval, ...]] = product(*cuts)
+    if over is not None:
+        order = [(*box[: along[0]], cuts[along[0]][number], *box[along[0] + 1 :]) for number in over[0]]
+    for part in order:
+        runs = [one.reads(*ends) for one, ends in zip(axes, part, strict=True)]
+        made = operation.block([gathered(runs, place.cuts, parts) for parts in inputs], part, operands)
+        if part == box:
             return made
         if result is None:
-            shape = tuple(last - first for first, last in place.box)
-            result = _empty(made, shape)
-        ends = zip(box, place.box, strict=True)
-        _put(result, tuple(slice(first - start, last - start) for (first, last), (start, _) in ends), made)
+            shape = tuple(last - start for start, last in box)
+            if over is not None and type(made) is np.ndarray and made.dtype == first.dtype and first.flags.writeable:
+                starts = [over[1] if number == along[0] else 0 for number in range(len(shape))]
+                result = first[tuple(slice(at, at + size) for at, size in zip(starts, shape, strict=True))]
+            else:
+                result = _empty(made, shape)
+        ends = zip(part, box, strict=True)
+        _put(result, tuple(slice(start - least, last - least) for (start, last), (least, _) in ends), made)
     return result
+
+
+def _over(
+    axes: Sequence[Along], place: Place, cuts: list[list[Interval]], along: int
+) -> tuple[list[int], int] | None:  # fmt: skip
+    """The order of bands along an axis in which results may take the place of the input, and where they begin in it."""
+    if any(sum(last - first for first, last in have) < end - start
+           for have, (start, end) in zip(place.cuts, place.box, strict=True)):  # fmt: skip
+        return None
+    reads = [axes[along].reads(*ends) for ends in cuts[along]]
+    if any(len(runs) > 1 for runs in reads):
+        return None
+    return sources.order(cuts[along], [runs[0] for runs in reads], place.box[along], place.cuts[along][0])
 
 
 def _empty(made: Any, shape: tuple[int, ...]) -> Any:
@@ -96,8 +133,8 @@ def _put(result: Any, here: tuple[slice, ...], made: Any) -> None:
         result[here] = made
 
 
-def bands(axes: Sequence[Along], box: tuple[Interval, ...], itemsize: int) -> Iterator[tuple[Interval, ...]]:
-    """A box in parts with small inputs: cut along the axes that are independent, then along the first of the others."""
+def bands(axes: Sequence[Along], box: tuple[Interval, ...], itemsize: int) -> list[list[Interval]]:
+    """Intervals of a box with small inputs: it is cut along axes that are independent, then along the first other."""
     lengths = [sum(last - first for first, last in along.reads(*ends)) for along, ends in zip(axes, box, strict=True)]
     wanted = math.prod(lengths) * itemsize / BAND_BYTES
     cuts = [[ends] for ends in box]
@@ -109,10 +146,9 @@ def bands(axes: Sequence[Along], box: tuple[Interval, ...], itemsize: int) -> It
         first, last = box[number]
         least = max(1, HALOS * axes[number].halo // axes[number].pace)
         count = max(1, min(math.ceil(wanted), (last - first) // least))
-        ends = [first + (last - first) * at // count for at in range(count + 1)]
-        cuts[number] = list(pairwise(ends))
+        cuts[number] = list(pairwise(first + (last - first) * at // count for at in range(count + 1)))
         wanted /= count
-    return product(*cuts)
+    return cuts
 
 
 def gathered(runs: Sequence[Sequence[Interval]], cuts: Sequence[Sequence[Interval]], parts: Sequence[Any]) -> Any:

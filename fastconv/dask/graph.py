@@ -7,9 +7,11 @@ are tasks, too, whose results each worker gets once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -17,7 +19,9 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from .blocks import Operation, Part, Place, computed
+from ..base.devices import is_dask
+from . import sources
+from .blocks import Operation, Part, Place, computed, read
 from .geometry import Along, Filtered, Interval, Whole
 
 #: Sizes of chunks along one axis.
@@ -87,25 +91,41 @@ def _intervals(chunks: Chunks) -> list[Interval]:
 
 # -- parts ---------------------------------------------------------------------------------------------------
 
-#: A part of a chunk along an axis: the chunk's number, where the part lies in it, and its place in the input.
-_Part = tuple[int, Interval, Interval]
 
-
-def _parts(along: Along, chunks: Chunks, ends: Interval) -> list[_Part]:
-    """The parts of chunks that an interval of outputs needs: disjoint, in the input's order."""
-    spans: list[list[int]] = []
+def _spans(along: Along, ends: Interval) -> list[Interval]:
+    """The disjoint intervals of the input that an interval of outputs needs, in its order."""
+    found: list[Interval] = []
     for low, high in sorted(along.reads(*ends)):
-        if spans and low <= spans[-1][1]:
-            spans[-1][1] = max(high, spans[-1][1])
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(high, found[-1][1])
         else:
-            spans.append([low, high])
-    found = []
+            found.append((low, high))
+    return found
+
+
+class _Part(NamedTuple):
+    """A part of a chunk along one axis."""
+
+    chunk: int
+    inside: Interval
+    """Its place in the chunk."""
+    where: Interval
+    """Its place in the input."""
+    is_whole: bool
+
+
+def _parts(spans: Sequence[Interval], chunks: Chunks) -> list[_Part]:
+    """The parts of chunks that have some disjoint intervals, in the input's order."""
+    found, every = [], _intervals(chunks)
     for low, high in spans:
-        for number, (start, stop) in enumerate(_intervals(chunks)):
+        at = max(0, bisect_right(every, (low, sys.maxsize)) - 1)
+        while at < len(every) and every[at][0] < high:
+            start, stop = every[at]
             first, last = max(low, start), min(high, stop)
             if first < last:
-                found.append((number, (first - start, last - start), (first, last)))
-    return found or [(0, (0, 0), (0, 0))]
+                found.append(_Part(at, (first - start, last - start), (first, last), (first, last) == (start, stop)))
+            at += 1
+    return found or [_Part(0, (0, 0), (0, 0), False)]
 
 
 def lazy(
@@ -116,37 +136,54 @@ def lazy(
 
     The `inputs` have equal chunks; operands are NumPy arrays, or Dask arrays of one chunk.
     """
-    x = inputs[0]
     token = tokenize(operation, [one.name for one in inputs], chunks, *operands)
-    name, piece, told = f"{label}-{token}", f"{label}-part-{token}", f"{label}-operation-{token}"
+    name, told = f"{label}-{token}", f"{label}-operation-{token}"
     graph: dict[Any, Any] = {told: operation}
     extra: list[Any] = []
     for number, one in enumerate(operands):
-        if hasattr(one, "__dask_keys__"):
-            extra.append((one.name, *[0] * one.ndim))
+        key: Any = f"{label}-operand{number}-{token}"
+        if is_dask(one):
+            key = (one.name, *[0] * one.ndim)
         else:
-            graph[f"{label}-operand{number}-{token}"] = one
-            extra.append(f"{label}-operand{number}-{token}")
-    each = [
-        [(ends, _parts(along, sizes, ends)) for ends in _intervals(made)]
-        for along, sizes, made in zip(operation.axes, x.chunks, chunks, strict=True)
-    ]
-    whole = [[(0, size) for size in sizes] for sizes in x.chunks]
-    for numbers in product(*[range(len(made)) for made in chunks]):
-        here = [blocks[number] for blocks, number in zip(each, numbers, strict=True)]
-        keys: list[Any] = []
-        for place, source in enumerate(inputs):
-            for some in product(*[parts for _, parts in here]):
-                chunk = tuple([one[0] for one in some])
-                where = tuple([one[1] for one in some])
-                key: Any = (source.name, *chunk)
-                if any(sizes[one[0]] != one[1] for sizes, one in zip(whole, some, strict=True)):
-                    given, key = key, (f"{piece}-{place}", *chunk, where)
-                    if key not in graph:
-                        graph[key] = (Part(where), given)
-                keys.append(key)
-        box, cuts = tuple([ends for ends, _ in here]), tuple([tuple([one[2] for one in parts]) for _, parts in here])
-        graph[(name, *numbers)] = (computed, told, Place(box, cuts, len(inputs), len(extra)), *extra, *keys)
-    lazies = [*inputs, *[one for one in operands if hasattr(one, "__dask_keys__")]]
-    meta = np.empty_like(x._meta, dtype=dtype, shape=(0,) * len(chunks))
+            graph[key] = one
+        extra.append(key)
+    spans = [[(ends, _spans(along, ends)) for ends in _intervals(sizes)]
+             for along, sizes in zip(operation.axes, chunks, strict=True)]  # fmt: skip
+    array = sources.of(inputs[0]) if len(inputs) == 1 else None
+    if array is not None and sources.is_read(array, [[some for _, some in axis] for axis in spans]):
+        key = f"original-{inputs[0].name}"
+        for numbers, blocks in _products(spans):
+            cuts = tuple([tuple(some) for _, some in blocks])
+            place = Place(tuple([ends for ends, _ in blocks]), cuts, 1, len(extra))
+            graph[(name, *numbers)] = (read, told, place, key, *extra)
+    else:
+        parts = [[(ends, _parts(some, sizes)) for ends, some in axis]
+                 for axis, sizes in zip(spans, inputs[0].chunks, strict=True)]  # fmt: skip
+        for numbers, blocks in _products(parts):
+            cuts = tuple([tuple([one.where for one in some]) for _, some in blocks])
+            place = Place(tuple([ends for ends, _ in blocks]), cuts, len(inputs), len(extra))
+            keys = [key for one in inputs for key in _keys(one, f"{label}-part-{token}", blocks, graph)]
+            graph[(name, *numbers)] = (computed, told, place, *extra, *keys)
+    lazies = [*inputs, *[one for one in operands if is_dask(one)]]
+    meta = np.empty_like(inputs[0]._meta, dtype=dtype, shape=(0,) * len(chunks))
     return da.Array(HighLevelGraph.from_collections(name, graph, dependencies=lazies), name, chunks, meta=meta)
+
+
+def _products(axes: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:
+    """The numbers of all blocks, and what there is of each along each axis."""
+    numbers = product(*[range(len(blocks)) for blocks in axes])
+    return zip(numbers, product(*axes), strict=True)
+
+
+def _keys(x: Any, label: str, blocks: Sequence[tuple[Interval, list[_Part]]], graph: dict[Any, Any]) -> Iterator[Any]:
+    """The keys of the parts of chunks that a block needs; a part that is no whole chunk has a task in the graph."""
+    for some in product(*[parts for _, parts in blocks]):
+        key = (x.name, *[one.chunk for one in some])
+        if all(one.is_whole for one in some):
+            yield key
+            continue
+        inside = tuple([one.inside for one in some])
+        part = (f"{label}-{x.name}", *key[1:], inside)
+        if part not in graph:
+            graph[part] = (Part(inside), key)
+        yield part
