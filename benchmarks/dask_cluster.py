@@ -198,7 +198,7 @@ def killed(image: Path, chunk: int, folder: Path) -> None:
         victim = next(iter(client.run(os.getpid).values()))
         work = client.compute(to_disk(gaussian(x), folder / "disturbed"))
         third = x.size // STORED**2 // 3
-        while len([one for one in (folder / "disturbed").rglob("c/0/*/*")]) < third and not work.done():
+        while len(list((folder / "disturbed").rglob("c/0/*/*"))) < third and not work.done():
             time.sleep(0.01)
         os.kill(victim, signal.SIGKILL)
         was_done = work.done()
