@@ -81,8 +81,8 @@ def max_pool2d(
     array([[4, 5],
            [7, 8]])
     """
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("max", 2, x, *window, return_indices, algorithm, device, out, data_format)
+    return pick_pool("max", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                     out, data_format)  # fmt: skip
 
 
 def max_pool1d(
@@ -127,8 +127,8 @@ def max_pool1d(
     >>> fastconv.max_pool1d([3, 1, 4, 1, 5], 3, stride=1)
     array([4, 4, 5])
     """
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("max", 1, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("max", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                     out)  # fmt: skip
 
 
 def max_pool3d(
@@ -174,8 +174,8 @@ def max_pool3d(
     >>> values, indices
     (array([[[7]]]), array([[[7]]]))
     """
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("max", 3, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("max", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                     out)  # fmt: skip
 
 
 def max_unpool2d(
@@ -263,10 +263,12 @@ def pick_pool(
     cut = None
     if type(padding) is not int:
         x, padding, cut = cropped(x, padding, axes)
-    x, return_indices = calls.operand("x", x), flag("return_indices", return_indices)
+    x = calls.operand("x", x)
+    if type(return_indices) is not bool:
+        return_indices = flag("return_indices", return_indices)
     if cut and return_indices and not isinstance(x, np.ndarray):
         raise ValueError("return_indices with negative padding is for NumPy arrays: cut pixels off x instead")
-    window = kernel_size, stride, padding, dilation
-    spec = pool_spec(op, x.shape, native("x", x.dtype), *window, axes=axes, ceil_mode=ceil_mode)
+    spec = pool_spec(op, x.shape, native("x", x.dtype), kernel_size, stride, padding, dilation, axes=axes,
+                     ceil_mode=ceil_mode)  # fmt: skip
     made = calls.pool(spec, x, return_indices, algorithm, out)
     return (made[0], cut.places(made[1])) if cut and return_indices else made

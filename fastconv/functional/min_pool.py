@@ -57,8 +57,8 @@ def min_pool2d(
     array([[0, 1],
            [3, 4]])
     """
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("min", 2, x, *window, return_indices, algorithm, device, out, data_format)
+    return pick_pool("min", 2, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                     out, data_format)  # fmt: skip
 
 
 def min_pool1d(
@@ -99,8 +99,8 @@ def min_pool1d(
     >>> fastconv.min_pool1d([3, 1, 4, 1, 5], 3, stride=1)
     array([1, 1, 1])
     """
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("min", 1, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("min", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                     out)  # fmt: skip
 
 
 def min_pool3d(
@@ -142,5 +142,5 @@ def min_pool3d(
     >>> values, indices
     (array([[[0]]]), array([[[0]]]))
     """
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return pick_pool("min", 3, x, *window, return_indices, algorithm, device, out)
+    return pick_pool("min", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
+                     out)  # fmt: skip

@@ -189,8 +189,8 @@ def pool_spec(
         stride,
         padding,
         dilation,
-        flag("ceil_mode", ceil_mode),
-        flag("count_include_pad", count_include_pad),
+        ceil_mode if type(ceil_mode) is bool else flag("ceil_mode", ceil_mode),  # a call less, of the usual 3 us
+        count_include_pad if type(count_include_pad) is bool else flag("count_include_pad", count_include_pad),
         None if divisor_override is None else integer("divisor_override", divisor_override, 1),
         norm_type if type(norm_type) is float else _norm(norm_type),
         name,

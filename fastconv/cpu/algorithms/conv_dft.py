@@ -41,7 +41,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import add_energies, are_even, are_wild, cell_of, finish, room
+from ..shared.own_windows import add_energies, are_even, are_wild, cell_of, channel_is_even, finish, room
 from ..shared.patch import zeros
 from ..system import micro
 from ..system.kernels import jit, kernel
@@ -347,19 +347,23 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
     above = min(max(0, -start), lines)
     below = max(above, min(lines, h - start)) if first < last else above
     rectangle, energies, empty = (below - above, last - first), c_in * lines * length, first >= last or above >= below
+    even = True
     for c in range(c_in):
         to = c * lines * length
         zeros(memory, to, above * length, lanes)
         zeros(memory, to + below * length, (lines - below) * length, lanes)
         at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
-        if not empty:
+        if c_in == 1:
+            even = empty or channel_is_even(x, at, w, rectangle, cell, memory, energies, lanes)
+        elif not empty:
             add_energies(x, at, w, rectangle, cell.high, memory, energies, lanes, c == 0)
             if c + 1 < c_in:
                 _fetch_next(x, at + h * w, w, rectangle, lanes)
         _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
                   to + above * length, memory)  # fmt: skip
 
-    even = empty or are_even(memory, energies, rectangle, cell, lanes)
+    if c_in > 1:
+        even = empty or are_even(memory, energies, rectangle, cell, lanes)
     sums = c_in * lines * length
     end = (share + 1) * outs // shares
     for o0 in range(share * outs // shares, end, OUTS):

@@ -39,7 +39,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
-from ..shared.own_windows import Cell, add_energies, are_even, are_wild, cell_of, finish, room
+from ..shared.own_windows import Cell, are_wild, cell_of, channel_is_even, finish, room
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -279,8 +279,7 @@ def _fft2d(
             above, before = max(0, -top), max(0, -left)
             seen = min(h - top, high) - above, min(w - left, wide) - before
             at = part * block + above * pitch + before
-            add_energies(memory, at, pitch, seen, cell.high, memory, lines, lanes, True)
-            if not are_even(memory, lines, seen, cell, lanes):
+            if not channel_is_even(memory, at, pitch, seen, cell, memory, lines, lanes):
                 uneven[plane // c_out] = True
         if count < 2:
             patch.zeros(memory, block, block, lanes)

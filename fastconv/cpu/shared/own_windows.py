@@ -45,8 +45,6 @@ FEW = 1 / 32
 LARGEST_ENERGY, LARGEST = 1e28, 1e14
 #: 8 columns of a cell are enough for dark pixels to be no rarity.
 MOST_DOUBLINGS = 3
-#: From so many channels on a cell is one pixel: their energy is hardly ever small by chance.
-MANY_CHANNELS = 16
 
 
 class Cell(NamedTuple):
@@ -60,7 +58,7 @@ class Cell(NamedTuple):
 @lru_cache(maxsize=1024)
 def cell_of(spec: ConvSpec) -> Cell:
     """The largest cell that every window has one of, but for windows that hang over the edge by more than half."""
-    if spec.c_in // spec.groups >= MANY_CHANNELS or max(spec.dilation) > 1:
+    if max(spec.dilation) > 1:
         return Cell(1, 0)
     high, wide = (
         min((max(taps - max(sides), (taps + 1) // 2) + 1) // 2, size)
@@ -84,28 +82,59 @@ def add_energies(data, origin, pitch, shape, high, memory, start, lanes, first):
 
     The rectangle begins at `origin`, its rows are `pitch` apart. `memory` has `room`; its rows are whole vectors.
     """
-    flat, (height, count), zero = simd.flat(data), shape, simd.splat(data.dtype.type(0))
+    flat, (height, count) = simd.flat(data), shape
     to, whole = start, count // lanes * lanes
     for top in range(0, height, high):
         begin, rows = origin + min(top, max(0, height - high)) * pitch, min(high, height)
         for i in range(0, whole, lanes):
-            total, other, at = zero, zero, begin + i
-            for _ in range(rows // 2):
-                one, two = simd.load(flat, at), simd.load(flat, at + pitch)
-                total, other = simd.fma(one, one, total), simd.fma(two, two, other)
-                at += 2 * pitch
-            if rows % 2:
-                one = simd.load(flat, at)
-                total = simd.fma(one, one, total)
-            total = total + other
+            total = _energy(flat, begin + i, pitch, rows)
             simd.store(memory, to + i, total if first else total + simd.load(memory, to + i))
         if whole < count:
-            total = zero
+            total = simd.splat(data.dtype.type(0))
             for r in range(rows):
                 one = simd.load_part(flat, begin + whole + r * pitch, count - whole)
                 total = simd.fma(one, one, total)
             simd.store(memory, to + whole, total if first else total + simd.load(memory, to + whole))
         to += (count + lanes - 1) // lanes * lanes
+
+
+@jit
+def _energy(flat, at, pitch, rows):
+    """The energies of a vector of columns: in two sums, of which none waits for the other."""
+    one = simd.load(flat, at)
+    total = one * one
+    if rows == 1:
+        return total
+    two = simd.load(flat, at + pitch)
+    other = two * two
+    for _ in range(rows // 2 - 1):
+        at += 2 * pitch
+        one, two = simd.load(flat, at), simd.load(flat, at + pitch)
+        total, other = simd.fma(one, one, total), simd.fma(two, two, other)
+    if rows % 2:
+        one = simd.load(flat, at + 2 * pitch)
+        total = simd.fma(one, one, total)
+    return total + other
+
+
+@jit
+def channel_is_even(data, origin, pitch, shape, cell, memory, start, lanes):
+    """Whether the energies of a rectangle's cells differ by no more than `RANGE`; of one channel, whose energies need
+    no memory, unless it is narrow."""
+    (height, count), (high, doublings) = shape, cell
+    if height <= 0 or count <= 0:
+        return True
+    if count < lanes:
+        add_energies(data, origin, pitch, shape, high, memory, start, lanes, True)
+        return are_even(memory, start, shape, cell, lanes)
+    flat, zero = simd.flat(data), simd.splat(data.dtype.type(0))
+    lowest, largest, rows = simd.splat(data.dtype.type(-np.inf)), zero, min(high, height)
+    for top in range(0, height, high):
+        begin = origin + min(top, max(0, height - high)) * pitch
+        for i in range(0, count, lanes):
+            total = simd.group_sums(_energy(flat, begin + min(i, count - lanes), pitch, rows), doublings)
+            lowest, largest = simd.larger(zero - total, lowest), simd.larger(total, largest)
+    return _are_close(lowest, largest)
 
 
 @jit
@@ -117,13 +146,14 @@ def are_even(memory, start, shape, cell, lanes):
         doublings -= 1
     whole, line = count >> doublings << doublings, (count + lanes - 1) // lanes * lanes
     for at in range(start, start + (height + high - 1) // high * line, line):
-        if whole < count:  # the last columns make a cell with some before
-            for i in range((1 << doublings) - 1, -1, -1):
-                memory[at + whole + i] = memory[at + count - (1 << doublings) + i]
-        for i in range(count if whole == count else whole + (1 << doublings), line):
-            memory[at + i] = memory[at + i - (1 << doublings)]
-        for i in range(at, at + line, lanes):
-            total = simd.group_sums(simd.load(memory, i), doublings)
+        if count < lanes:  # a vector is filled up; the last columns make a cell with some before
+            if whole < count:
+                for i in range((1 << doublings) - 1, -1, -1):
+                    memory[at + whole + i] = memory[at + count - (1 << doublings) + i]
+            for i in range(count if whole == count else whole + (1 << doublings), line):
+                memory[at + i] = memory[at + i - (1 << doublings)]
+        for i in range(0, count, lanes):
+            total = simd.group_sums(simd.load(memory, at + max(0, min(i, count - lanes))), doublings)
             lowest, largest = simd.larger(zero - total, lowest), simd.larger(total, largest)
     return _are_close(lowest, largest)
 
@@ -172,9 +202,13 @@ def _look(x, uneven, groups, cell, memory, lanes):
     depth = channels // groups
     for job in prange(n * groups):
         mine = memory[numba.get_thread_id()]
-        for c in range(job * depth, (job + 1) * depth):
-            add_energies(x, c * h * w, w, (h, w), cell.high, mine, 0, lanes, c == job * depth)
-        if not are_even(mine, 0, (h, w), cell, lanes):
+        if depth == 1:
+            even = channel_is_even(x, job * h * w, w, (h, w), cell, mine, 0, lanes)
+        else:
+            for c in range(job * depth, (job + 1) * depth):
+                add_energies(x, c * h * w, w, (h, w), cell.high, mine, 0, lanes, c == job * depth)
+            even = are_even(mine, 0, (h, w), cell, lanes)
+        if not even:
             uneven[job // groups] = True
 
 

@@ -56,8 +56,6 @@ def channels_first(x: np.ndarray, dtype: np.dtype, axes: int) -> np.ndarray:
 
     What is reordered lies in memory that this thread's next call uses again.
     """
-    if x.dtype == dtype and x.flags.carray:
-        return x
     if x.ndim > axes and x.size and not x.flags.c_contiguous:
         moved = x.transpose(*range(x.ndim - axes - 1), *range(x.ndim - axes, x.ndim), x.ndim - axes - 1)
         if moved.flags.c_contiguous:

@@ -28,7 +28,7 @@ from ..system.kernels import PARALLEL_OPERATIONS, Launch, kernel
 from ..system.threads import MOST_THREADS
 from ..tiles import simd
 from ..tiles.byte_pairs import pairs, pairs_pay
-from ..tiles.row_tile import UNROLLED, Shape, row_tile
+from ..tiles.row_tile import UNROLLED, Shape, is_shifted, row_tile
 
 #: Rows and half vectors of a tile: few, as each pair is compiled. They suit planes of 7, 14, 28 and 56, and large ones.
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
@@ -132,8 +132,8 @@ def _best(
                 continue
             if stride > 2:
                 loads = kw * parts * lanes
-            elif whole and stride == 2:
-                loads = 2 * parts + 1
+            elif is_shifted(halves, kw if whole else 0, stride, paired):
+                loads = stride * parts + 1
             else:
                 loads = stride * parts * -(-kw // columns)
             reading = depth * (unaligned * seen * loads + kh * together * (1 if high else rows))
@@ -180,7 +180,7 @@ def tiles(plan: Blocking, plane: Plane, left: int) -> Tiles:
 def reach(shape: Shape, plane: Plane) -> int:
     """Columns from the first that a tile reads to the last."""
     lanes = simd.lanes(plane.acc_dtype)
-    behind = lanes if shape.kw and shape.stride_w == 2 else (plane.kw - 1) * plane.dilation[1]
+    behind = lanes if shape.shifted else (plane.kw - 1) * plane.dilation[1]
     return shape.pixels(lanes) * plane.stride[1] - 1 + behind
 
 

@@ -78,14 +78,14 @@ class Emitter:
             b = builder.shl(k, emit.INT(1))
             return self.taps(image, known, weights, (b, builder.add(b, emit.INT(1))), sums)
 
-        if shape.kw and shape.stride_w == 1:
+        if shape.shifted:
+            return self.window(known, weights, sums)
+        if shape.kw:
             together = 2 if shape.paired else 1
             for b in range(0, shape.kw, together):
                 columns = tuple(range(b, min(b + together, shape.kw)))
                 sums = self.taps(image, known, weights, columns, sums)
             return sums
-        if shape.kw:
-            return self.window(known, weights, sums)
         if shape.columns == 1 and not shape.paired:
             return self.loop(emit.INT(0), self.kw, sums, single)
         pairs = builder.ashr(self.kw, emit.INT(1))
@@ -178,22 +178,27 @@ class Emitter:
         return sums
 
     def window(self, known, weights, sums):
-        """Add the products of all columns with stride 2: each row is loaded once, its even and odd elements shifted."""
-        sums = list(sums)
-        tail = [(2 * self.shape.pixels(self.count), self.count)] if self.shape.kw > 2 else []
-        loads = self.loads() + tail
+        """Add the products of all columns: each row is loaded once, with stride 2 its even and odd elements are told
+        apart, and both are shifted."""
+        builder, stride = self.builder, self.shape.stride_w
+        sums, loads = list(sums), [*self.loads(), (stride * self.shape.pixels(self.count), self.count)]
         bits = [self.validity(self.left, part) for part in loads]
         kept: dict[Any, Any] = {}
         for y, row in known.items():
+            element = row.type.pointee
+            # LLVM shifts integers by one instruction, floats by a permutation that takes another register.
+            row = builder.bitcast(row, ir.IntType(self.types[0].bitwidth).as_pointer())
             found = [self.load(row, self.left, part, bit, 0) for part, bit in zip(loads, bits, strict=True)]
-            nothing = ir.Constant(found[-1].type, None)
-            for odd in (0, 1):
-                split = [
-                    self.deinterleaved(near, far, odd)
-                    for near, far in zip(found[::2], [*found[1::2], nothing], strict=False)
-                ]
-                for b in range(odd, self.shape.kw, 2):
-                    vectors = [self.shifted(split, v, b // 2) for v in range(len(self.parts))]
+            for first in range(stride):
+                split = found
+                if stride == 2:
+                    nothing = ir.Constant(found[-1].type, None)
+                    pairs = zip(found[::2], [*found[1::2], nothing], strict=True)
+                    split = [self.deinterleaved(near, far, first) for near, far in pairs]
+                for b in range(first, self.shape.kw, stride):
+                    vectors = [self.shifted(split, v, b // stride) for v in range(len(self.parts))]
+                    if not isinstance(element, ir.IntType):
+                        vectors = [builder.bitcast(one, ir.VectorType(element, one.type.count)) for one in vectors]
                     for r, a in self.users(y):
                         if (weight := kept.get((a, b))) is None:
                             weight = kept[a, b] = self.weight(weights, emit.INT(a), b)
