@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .base.devices import is_dask
+from .base.libraries import check_alike, foreign, is_dask
 from .base.values import shown
 from .functional.device import cpu
 from .specs.arguments import Pads, Pair
@@ -141,8 +141,13 @@ def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", f
 
 def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue: Any) -> np.ndarray:
     """Check a call, lay the boundary around the image, and sum."""
-    if type(in1) is not np.ndarray and is_dask(in1):
-        return _lazily(function, in1, in2, mode, boundary, fillvalue)
+    if type(in1) is not np.ndarray:
+        if is_dask(in1):
+            return _lazily(function, in1, in2, mode, boundary, fillvalue)
+        if (given := foreign(in1, "in1")) is not None:
+            return given.call(_sums, function=function, in1=in1, in2=in2, mode=mode, boundary=boundary,
+                              fillvalue=fillvalue)  # fmt: skip
+    check_alike(in2=in2)
     image, kernel = as_array("in1", in1), as_array("in2", in2)
     for operand, given, array in (("in1", in1, image), ("in2", in2, kernel)):
         if array.ndim != 2:

@@ -1,9 +1,8 @@
-"""Finds out on which device an array is and whose it is, without importing a library: by its type or its protocols."""
+"""Finds out on which device an array is, without importing a library: by its type or its device protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,39 +22,6 @@ def on_gpu(value: object) -> bool:
     if kind is not None:
         return int(kind()[0]) in _GPU
     return hasattr(value, "__cuda_array_interface__")
-
-
-def _library(value: object) -> str:
-    """The name of the package that a value's class comes from."""
-    return type(value).__module__.partition(".")[0]
-
-
-def is_dask(value: object) -> bool:
-    """Whether a value is an array of Dask."""
-    return _library(value) == "dask" and hasattr(value, "chunks")
-
-
-class Labelled(NamedTuple):
-    """An array with labels, which another of its shape can have, too."""
-
-    array: Any
-    again: Callable[[Any], Any]
-    """Gives labels to a result; one of another shape, or of none, stays what it is."""
-
-
-def labelled(value: Any) -> Labelled | None:
-    """The array in an object of xarray or pandas; None if it is none of these."""
-    library = _library(value)
-    if library == "xarray" and hasattr(value, "dims") and hasattr(value, "data"):
-        again: Callable[[Any], Any] = lambda made: value.copy(data=made)  # noqa: E731 # as the two below
-    elif library == "pandas" and hasattr(value, "to_frame"):
-        again = lambda made: type(value)(made, value.index, name=value.name)  # noqa: E731
-    elif library == "pandas" and hasattr(value, "columns"):
-        again = lambda made: type(value)(made, value.index, value.columns)  # noqa: E731
-    else:
-        return None
-    array = value.data if library == "xarray" else value.to_numpy()
-    return Labelled(array, lambda made: again(made) if getattr(made, "shape", None) == value.shape else made)
 
 
 def check_device(device: object, otherwise: str = "") -> None:

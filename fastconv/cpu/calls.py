@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.libraries import check_alike
 from ..specs.arrays import array, computed_array, copied, hand_over, kernel_ready, result_array
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
@@ -22,8 +23,13 @@ from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe
 from .system.threads import mask_threads, num_threads, set_num_threads
 
-#: Turns an argument into an array for the verbs: checked, neither copied nor converted.
-operand = array
+
+def operand(name: str, value: Any) -> np.ndarray:
+    """An argument as an array for the verbs: checked, neither copied nor converted. TypeError if it is one of another
+    library, as the input is not."""
+    if type(value) is not np.ndarray:
+        check_alike(**{name: value})
+    return array(name, value)
 
 
 def planned_dtype(dtype: Any) -> np.dtype:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.libraries import foreign
 from ..planner import remember
 from ..planner.choose import name, operation
 from ..planner.contract import trait
@@ -77,8 +78,11 @@ class CpuPlan(Plan):
     def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
 
-        Returns `out` if it is given, a new array otherwise; ValueError or TypeError if either does not fit.
+        Returns `out` if it is given, a new array of the library of `x` otherwise; ValueError or TypeError if either
+        does not fit.
         """
+        if type(x) is not np.ndarray and (given := foreign(x)) is not None:
+            return given.call(self, x=x, out=out)
         x = planned_array(x, self.problem.x_shape, self.problem.dtype)
         return self._recipe.run(x, self._operands, out, (x,))
 

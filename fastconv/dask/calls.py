@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.devices import is_dask
+from ..base.libraries import is_dask
 from ..base.values import shown
 from ..specs.arrays import array
 from ..specs.conv import ConvSpec, filter_spec

@@ -19,7 +19,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
-from ..base.devices import is_dask
+from ..base.libraries import is_dask
 from . import sources
 from .blocks import Operation, Part, Place, computed, read
 from .geometry import Along, Filtered, Interval, Whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..base.devices import is_dask
+from ..base.libraries import is_dask
 from ..specs.boundary import Boundary
 from .blocks import Operation, extended
 from .geometry import Interval, Windows

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.devices import labelled
+from ..base.libraries import foreign
 from ..base.values import shown
 from ..specs.arguments import frozen_padding, per_axis
 from ..specs.arrays import array
@@ -25,8 +25,8 @@ _FIRST = (..., 0, *[slice(None)] * 3)
 
 def as_volumes(x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, out: Any) -> Arguments:
     """The arguments of the pooling of volumes that pools images (N, H, W, C) or (H, W, C)."""
-    if (data := labelled(x)) is not None:
-        x = data.array
+    if (given := foreign(x)) is not None:
+        x = given.array
     x = x if hasattr(x, "shape") else array("x", x)
     if len(x.shape) not in (3, 4):
         raise ValueError(f"x must have shape (N, H, W, C) or (H, W, C), got {shown(tuple(x.shape))}")

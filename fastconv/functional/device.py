@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..base import forks  # noqa: F401 # must be there before the first fork, which may come before the first call
-from ..base.devices import Labelled, is_dask, labelled, on_gpu, place
+from ..base.devices import on_gpu, place
+from ..base.libraries import Foreign, foreign, is_dask
 from ..specs.arrays import array, as_array
 
 
@@ -23,18 +24,24 @@ class Recorder:
         return lambda spec, *operands: (verb, spec, operands)
 
 
-class _LabelledCalls:
-    """The verbs for an array with labels, which results of its shape are given, too."""
+class _ForeignCalls:
+    """The verbs for an array of another library, of which results are, too."""
 
-    def __init__(self, data: Labelled, calls: Any) -> None:
-        self._data, self._calls = data, calls
+    def __init__(self, given: Foreign, calls: Any) -> None:
+        self._given, self._calls = given, calls
 
     def operand(self, name: str, value: Any) -> Any:
-        data = labelled(value)
-        return self._calls.operand(name, value if data is None else data.array)
+        return self._calls.operand(name, self._given.read(name, value))
 
     def __getattr__(self, verb: str) -> Any:
-        return lambda *told: self._data.again(getattr(self._calls, verb)(*told))
+        function = getattr(self._calls, verb)
+        if verb in _WITHOUT_OUT:
+            return lambda *told: self._given.again(function(*told))
+        return lambda *told: self._given.call(lambda out: function(*told[:-1], out), out=told[-1])
+
+
+#: The verbs whose last argument is not `out`.
+_WITHOUT_OUT = "filter_recipe", "filtered", "plan"
 
 
 #: The modules `fastconv.cpu.calls`, `fastconv.cpu.filters` and `fastconv.cpu.orders`, once they are loaded.
@@ -45,7 +52,7 @@ _orders: Any = None
 
 def backend(device: Any, x: object, name: str = "x") -> Any:
     """The module `fastconv.cpu.calls` or `fastconv.cuda.calls`, of the named `device` or by default of the one that
-    holds `x`; a `Recorder` is returned as it is; arrays of Dask and those with labels have verbs of their own. Errors
+    holds `x`; a `Recorder` is returned as it is; arrays of Dask and of other libraries have verbs of their own. Errors
     are those of `base.devices.place`; they call `x` by `name`."""
     if device is None and type(x) is np.ndarray:  # nearly always
         return _cpu or cpu()
@@ -55,8 +62,8 @@ def backend(device: Any, x: object, name: str = "x") -> Any:
         from ..dask.calls import Calls
 
         return Calls(device)
-    if (data := labelled(x)) is not None:
-        return _LabelledCalls(data, backend(device, data.array, name))
+    if (given := foreign(x, name)) is not None:
+        return _ForeignCalls(given, backend(device, given.array, name))
     return cpu() if place(device, x, name) == "cpu" else _cuda()
 
 

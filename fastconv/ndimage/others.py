@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.devices import is_dask, labelled
+from ..base.libraries import check_alike, foreign, is_dask
 from ..specs.boundary import Boundary
 from . import reach
 from .reach import Side
@@ -27,12 +27,13 @@ def of_any_library(function: Callable[..., Any]) -> Callable[..., Any]:
     def filtered(*args: Any, **kwargs: Any) -> Any:
         image = args[0] if args else kwargs.get("input")
         if type(image) is np.ndarray:  # nearly always
+            if any(hasattr(one, "__dlpack__") and type(one) is not np.ndarray for one in (*args, *kwargs.values())):
+                check_alike(**_signature(function).bind(*args, **kwargs).arguments)
             return function(*args, **kwargs)
         if is_dask(image):
             return lazily(function, args, kwargs)
-        if (data := labelled(image)) is not None:
-            args, kwargs = (args[1:] if args else args), {key: one for key, one in kwargs.items() if key != "input"}
-            return data.again(filtered(data.array, *args, **kwargs))
+        if (given := foreign(image, "input")) is not None:
+            return given.call(filtered, **_signature(function).bind(*args, **kwargs).arguments)
         return function(*args, **kwargs)
 
     filtered.__module__ = "fastconv.ndimage"  # where it is found under its name, as when it is unpickled
