@@ -201,7 +201,7 @@ def installed() -> list[Any]:
 
 
 @pytest.mark.parametrize(("make", "kind"), installed())
-@pytest.mark.parametrize("label", [label for label in CALLS])
+@pytest.mark.parametrize("label", list(CALLS))
 def test_the_library_comes_back(label: str, make: Make, kind: type) -> None:
     for call in CALLS[label]:
         result, expected = call(make), call(lambda array: array)
@@ -235,7 +235,7 @@ def test_memory_is_shared(make: Make, kind: type) -> None:
     assert np.shares_memory(seen, np.from_dlpack(image))
 
 
-@pytest.mark.parametrize(("make", "kind"), [one for one in installed() if one.id != "jax"])  # JAX's cannot be written to
+@pytest.mark.parametrize(("make", "kind"), [one for one in installed() if one.id != "jax"])  # those cannot change
 def test_out_is_written_to_and_returned(make: Make, kind: type) -> None:
     out = make(np.zeros((2, 4, 6, 7), np.float32))
     assert fastconv.conv2d(make(IMAGES), make(WEIGHT), out=out) is out

@@ -73,8 +73,8 @@ def foreign(value: Any, name: str = "x") -> Foreign | None:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, torch.Tensor):
         if value.requires_grad:
-            raise TypeError(f"{name} requires a gradient, which would be lost here: pass {name}.detach(); fastconv.grad "
-                            "has the gradients")  # fmt: skip
+            raise TypeError(f"{name} requires a gradient, which would be lost here: pass {name}.detach(); "
+                            "fastconv.grad has the gradients")  # fmt: skip
         return _shared(value, name, "torch", torch)
     if not (hasattr(value, "__array_namespace__") and hasattr(value, "__dlpack__")):
         return None
