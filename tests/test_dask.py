@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,24 @@ def test_graphs_are_pickled() -> None:
         lambda y: fastconv.signal.convolve2d(y[0, 0], np.ones((2, 3))),
     ):
         equal(pickle.loads(pickle.dumps(call(lazy))), call(x))
+
+
+def test_fused_filters_overlap_once() -> None:
+    x = numbers(60, 60)
+    lazy = da.from_array(x, chunks=(15, 20))
+    for told in ({}, {"mode": "wrap"}, {"mode": "constant"}):
+        steps = (partial(ndi.gaussian_filter, sigma=1, **told), partial(ndi.grey_opening, size=(3, 2), **told), np.sqrt,
+                 lambda y, told=told: ndi.sobel(ndi.prewitt(y, 0, **told), 1, **told))  # fmt: skip
+        chain = fastconv.dask.fuse(*steps)
+        made = chain(lazy)
+        assert len({key[0] for key in made.dask if isinstance(key, tuple) and "part" in key[0]}) == 1
+        equal(made, chain(x))
+    assert made.chunks == lazy.chunks
+    steps = partial(ndi.gaussian_filter, sigma=1, mode="wrap"), partial(ndi.sobel, axis=0)
+    equal(fastconv.dask.fuse(*steps)(lazy), fastconv.dask.fuse(*steps)(x))  # of two minds about the rims: in one chunk
+    assert fastconv.dask.fuse(np.sqrt)(lazy).name != fastconv.dask.fuse(np.abs)(lazy).name
+    with pytest.raises(TypeError, match="steps"):
+        fastconv.dask.fuse(3)
 
 
 # -- blocks --------------------------------------------------------------------------------------------------
