@@ -27,7 +27,9 @@ from processes import run_code
 import fastconv
 from fastconv import ndimage as ndi
 from fastconv.dask import blocks, geometry, graph, sources
+from fastconv.dask.convolutions import Convolution
 from fastconv.specs.boundary import Boundary
+from fastconv.specs.conv import conv_spec
 
 
 @pytest.fixture(autouse=True)
@@ -292,6 +294,15 @@ def test_weights_are_packed_once_for_each_shape_of_a_block(monkeypatch: pytest.M
     x = da.from_array(numbers(1, 4, 100, 100), chunks=(1, 4, 10, 10))
     fastconv.conv2d(x, numbers(4, 4, 3, 3), padding=1).compute()
     assert len(packed) == 2  # the whole array's, which names the algorithm, and the blocks', which are of one shape
+
+
+def test_an_array_of_any_size_is_planned() -> None:
+    """Blocks have the algorithm of the whole array, for which there is no memory."""
+    spec = conv_spec((1, 1, 1 << 20, 1 << 20), (1, 1, 31, 31), (np.dtype(np.float32),), padding=15)
+    operation = Convolution(spec, "auto", None, 1, False)
+    box = ((0, 1), (0, 1), (50, 60), (50, 60))
+    made = operation.block([numbers(1, 1, 40, 40)], box, (numbers(1, 1, 31, 31),))
+    assert made.shape == (1, 1, 10, 10)
 
 
 # -- arrays on disk ------------------------------------------------------------------------------------------
