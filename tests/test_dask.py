@@ -1,12 +1,9 @@
-"""Dask arrays: lazy, in any chunks, bit by bit the results of whole arrays; and labels of xarray and pandas."""
+"""Dask arrays: lazy, in any chunks, bit by bit the results of whole arrays."""
 
 from __future__ import annotations
 
 import itertools
-import os
 import pickle
-import signal
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,10 +13,8 @@ import dask
 import dask.array as da
 import in_blocks
 import numpy as np
-import pandas as pd
 import pytest
 import scipy.signal
-import xarray as xr
 import zarr
 from images import DTYPES, MODES
 from processes import run_code
@@ -369,85 +364,3 @@ def test_what_is_refused_is_refused_at_once() -> None:
     ):
         with pytest.raises(error, match=text):
             call()
-
-
-# -- labels --------------------------------------------------------------------------------------------------
-
-
-def test_xarray() -> None:
-    x, kernel = numbers(20, 30), np.ones((3, 3), np.float32)
-    coordinates = {"y": np.arange(20) * 2.0, "x": np.arange(30)}
-    plain = xr.DataArray(x, dims=("y", "x"), coords=coordinates, attrs={"units": "m"}, name="height")
-    for image in (plain, plain.chunk({"y": 7, "x": 10})):
-        for made, expected in (
-            (ndi.gaussian_filter(image, 1.5), ndi.gaussian_filter(x, 1.5)),
-            (ndi.median_filter(input=image, size=3), ndi.median_filter(x, 3)),
-            (fastconv.corr2d(image, kernel, padding=1), fastconv.corr2d(x, kernel, padding=1)),
-            (xr.apply_ufunc(ndi.gaussian_filter, image, 1, dask="allowed", keep_attrs=True), ndi.gaussian_filter(x, 1)),
-        ):
-            assert isinstance(made, xr.DataArray)
-            assert (made.chunks is None) == (image.chunks is None)
-            xr.testing.assert_identical(made.compute(), plain.copy(data=expected))
-        smaller = fastconv.max_pool2d(image, 2)
-        assert isinstance(smaller, np.ndarray if image is plain else da.Array)
-        np.testing.assert_array_equal(smaller, fastconv.max_pool2d(x, 2))
-
-
-def test_pandas() -> None:
-    series = pd.Series(numbers(20), index=pd.date_range("2026-01-01", periods=20), name="level")
-    made = ndi.gaussian_filter1d(series, 2)
-    expected = ndi.gaussian_filter1d(series.to_numpy(), 2)
-    pd.testing.assert_series_equal(made, pd.Series(expected, series.index, name="level"))
-    frame = pd.DataFrame({"a": series, "b": series * 2})
-    expected = ndi.uniform_filter1d(frame.to_numpy(), 3, axis=0)
-    made = ndi.uniform_filter1d(frame, 3, axis=0)
-    pd.testing.assert_frame_equal(made, pd.DataFrame(expected, frame.index, frame.columns))
-
-
-# -- a cluster -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_cluster_that_loses_a_worker(tmp_path: Path) -> None:
-    from distributed import Client, LocalCluster
-
-    x = numbers(800, 800)
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None, memory_limit=None) as local,
-        Client(local) as client,
-    ):  # fmt: skip
-        client.register_plugin(fastconv.dask.WarmUp(["ndimage.gaussian_filter"]))
-        image = da.from_array(x, chunks=100)
-        weight = numbers(2, 1, 3, 3)
-        slow = image.map_blocks(_slowly, dtype=image.dtype)
-        work = client.compute(ndi.gaussian_filter(slow, 2))
-        time.sleep(0.5)
-        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
-        np.testing.assert_array_equal(work.result(timeout=120), ndi.gaussian_filter(x, 2))
-        lazy = fastconv.conv2d(image[None], weight, stride=3, padding=1)
-        np.testing.assert_array_equal(client.compute(lazy).result(timeout=120), fastconv.conv2d(
-            x[None], weight, stride=3, padding=1))  # fmt: skip
-
-
-def _slowly(block: np.ndarray) -> np.ndarray:
-    time.sleep(0.05)
-    return block
-
-
-def test_the_plugin_imports_a_pack_and_compiles(tmp_path: Path) -> None:
-    pack = tmp_path / "kernels.zip"
-    run_code(f"""
-import fastconv, numpy as np
-fastconv.avg_pool2d(np.ones((1, 1, 8, 8), np.float32), 2)
-fastconv.cache.export_kernels({str(pack)!r})
-""", FASTCONV_CACHE_DIR=tmp_path / "one")  # fmt: skip
-    run_code(f"""
-import fastconv
-from fastconv.dask import WarmUp
-assert not fastconv.cache.info().kernels.count
-plugin = WarmUp(pack={str(pack)!r})
-plugin.setup(None)
-assert fastconv.cache.info().kernels.count
-assert fastconv.warmup("unfold2d") > 0
-WarmUp(["unfold2d"]).setup(None)
-""", FASTCONV_CACHE_DIR=tmp_path / "two")  # fmt: skip
