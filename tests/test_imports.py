@@ -68,9 +68,10 @@ DEVICE_FLOORS = {
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip
 
-#: The arrows that go up, when something is called: for which machine measured choices hold, and Dask's workers that
-#: prepare their kernels.
-UP = {("planner.remember", "cpu.system.target"), ("dask.plugin", "cache"), ("dask.plugin", "warming.warmup")}
+#: The arrows that go up, when something is called: for which machine measured choices hold, Dask's workers that prepare
+#: their kernels, and filters that are found under Dask's name.
+UP = {("planner.remember", "cpu.system.target"), ("dask.plugin", "cache"), ("dask.plugin", "warming.warmup"),
+      ("dask", "ndimage.others")}  # fmt: skip
 
 
 def floor(floors: tuple[tuple[str, ...], ...], room: str) -> int:

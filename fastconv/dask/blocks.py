@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..base.devices import place
-from ..cpu.system.threads import mask_threads
 from . import sources
 from .geometry import OUTSIDE, Along, Interval, Windows
 
@@ -71,6 +70,8 @@ def read(operation: Operation, place: Place, array: Any, *operands: Any) -> Any:
 
 
 def _on_threads(operation: Operation, place: Place, inputs: list[Any], operands: tuple[Any, ...], own: bool) -> Any:
+    from ..cpu.system.threads import mask_threads  # late: who builds a graph needs no Numba
+
     before = mask_threads(operation.threads)
     try:
         return _in_bands(operation, place, inputs, operands, own)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..specs.boundary import Boundary
@@ -136,14 +137,18 @@ def run(operation: Convolution | Transposed, part: Any, x: Any, weight: Any, bia
 
 
 def _algorithm(operation: Convolution | Transposed, part: Any, weight: Any, bias: Any) -> str:
-    """The algorithm of the call with the whole array; "auto" if it cannot do a block."""
+    """The algorithm of the call with the whole array; "auto" if it cannot do a block, or would have no room."""
     from ..cpu import planner
     from ..cpu.recipes import FILTERS, recipe
     from ..planner.choose import name
 
-    label = operation.algorithm
-    if label == "auto":
-        names = FILTERS if isinstance(operation, Convolution) and operation.is_filter else None
-        whole = recipe(operation.spec.extended, label, for_one_call=True, names=names)
-        label = name(whole.pack(weight, bias)[0])
+    if "whole" not in operation.plans:
+        label = operation.algorithm
+        if label == "auto":
+            names = FILTERS if isinstance(operation, Convolution) and operation.is_filter else None
+            with suppress(MemoryError):
+                whole = recipe(operation.spec.extended, label, for_one_call=True, names=names)
+                label = name(whole.pack(weight, bias)[0])
+        operation.plans["whole"] = label
+    label = operation.plans["whole"]
     return label if planner.reason(part, label) is None else "auto"

@@ -19,7 +19,8 @@ class Filter(Operation):
         self.function, self.told, self.axes, self.threads = function, told, axes, count
 
     def __dask_tokenize__(self) -> Any:
-        name = self.function.__module__, self.function.__qualname__
+        steps = getattr(self.function, "steps", None)
+        name = self.function.__module__, self.function.__name__, steps
         return "filter", name, sorted(self.told.items(), key=str), [str(one) for one in self.axes], self.threads
 
     def __reduce__(self) -> Any:

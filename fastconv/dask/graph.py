@@ -165,7 +165,7 @@ def lazy(
             keys = [key for one in inputs for key in _keys(one, f"{label}-part-{token}", blocks, graph)]
             graph[(name, *numbers)] = (computed, told, place, *extra, *keys)
     lazies = [*inputs, *[one for one in operands if is_dask(one)]]
-    meta = np.empty_like(inputs[0]._meta, dtype=dtype, shape=(0,) * len(chunks))
+    meta = np.empty_like(np.ma.getdata(inputs[0]._meta), dtype=dtype, shape=(0,) * len(chunks))
     return da.Array(HighLevelGraph.from_collections(name, graph, dependencies=lazies), name, chunks, meta=meta)
 
 

@@ -34,7 +34,6 @@ class WarmUp(WorkerPlugin):
     """
 
     name = "fastconv-warmup"
-    idempotent = False
 
     def __init__(self, problems: Any = None, *, dtypes: Any = ("float32",), pack: Any = None) -> None:
         self.problems, self.dtypes, self.pack = problems, dtypes, pack

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base.libraries import check_alike, foreign, is_dask
+from ..base.values import shown
 from ..specs.boundary import Boundary
 from . import reach
 from .reach import Side
@@ -29,7 +30,7 @@ def of_any_library(function: Callable[..., Any]) -> Callable[..., Any]:
         if type(image) is np.ndarray:  # nearly always
             if any(hasattr(one, "__dlpack__") and type(one) is not np.ndarray for one in (*args, *kwargs.values())):
                 check_alike(**_signature(function).bind(*args, **kwargs).arguments)
-            return function(*args, **kwargs)
+            return _telling(function, args, kwargs) if reach.listening else function(*args, **kwargs)
         if is_dask(image):
             return lazily(function, args, kwargs)
         if (given := foreign(image, "input")) is not None:
@@ -38,6 +39,71 @@ def of_any_library(function: Callable[..., Any]) -> Callable[..., Any]:
 
     filtered.__module__ = "fastconv.ndimage"  # where it is found under its name, as when it is unpickled
     return filtered
+
+
+def _telling(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A filter's result, while somebody listens: all passes of a filter tell together."""
+    made, sides = reach.of(lambda: function(*args, **kwargs))
+    several = combined(sides, made.ndim, function.__name__ in CHAINS)
+    reach.tell((axis, *one) for axis, one in enumerate(several))
+    return made
+
+
+def fuse(*steps: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Several filters, one after the other, as one: of a Dask array its blocks overlap once, by what all of them see.
+
+    Parameters
+    ----------
+    *steps : callables
+        Filters of `fastconv.ndimage` with all arguments but the image, such as ``partial(ndi.sobel, axis=0)``, or
+        functions of each element on its own, such as ``numpy.sqrt``. A step may call several filters.
+
+    Returns
+    -------
+    callable
+        A function of an array. Its result is that of the steps, also where the image ends.
+
+    Raises
+    ------
+    TypeError
+        If a step cannot be called.
+
+    Examples
+    --------
+    >>> from functools import partial
+    >>> import dask.array as da, numpy as np, fastconv.ndimage as ndi
+    >>> from fastconv.dask import fuse
+    >>> edges = fuse(partial(ndi.gaussian_filter, sigma=1), partial(ndi.sobel, axis=0), np.abs)
+    >>> edges(da.ones((40, 40), chunks=20))
+    dask.array<fused, shape=(40, 40), dtype=float64, chunksize=(20, 20), chunktype=numpy.ndarray>
+    """
+    if not all(map(callable, steps)):
+        raise TypeError(f"steps must be functions of an array, got {shown(steps)}")
+    chain = Fused(steps)
+
+    def fused(image: Any) -> Any:
+        if not is_dask(image):
+            return chain(image)
+        from ..dask.filters import filtered
+
+        made, sides = reach.of(lambda: chain(np.empty((0,) * image.ndim, image.dtype)))
+        return filtered(chain, {}, image, None, made.dtype, combined(sides, image.ndim, True))
+
+    return fused
+
+
+class Fused:
+    """Functions of an image, one after the other."""
+
+    __name__ = "fused"
+
+    def __init__(self, steps: tuple[Callable[[Any], Any], ...]) -> None:
+        self.steps = steps
+
+    def __call__(self, image: Any) -> Any:
+        for step in self.steps:
+            image = step(image)
+        return image
 
 
 def lazily(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -71,9 +137,9 @@ def combined(filters: list[list[Side]], ndim: int, chained: bool) -> list[tuple[
     for axis in range(ndim):
         some = [side for one in filters for side in one if side.axis == axis and (side.before or side.behind)]
         outside = {side.boundary for side in some}
-        wraps = {Boundary.WRAP} & outside
+        wraps = outside & {Boundary.WRAP, None}
         both = sum if chained else max
         before, behind = both([0, *[one.before for one in some]]), both([0, *[one.behind for one in some]])
-        mode = None if wraps and len(outside) > 1 else Boundary.WRAP if wraps else Boundary.CONSTANT
+        mode = None if wraps and outside != {Boundary.WRAP} else Boundary.WRAP if wraps else Boundary.CONSTANT
         found.append((before, behind, mode))
     return found

@@ -20,7 +20,8 @@ class Side(NamedTuple):
     axis: int
     before: int
     behind: int
-    boundary: Boundary
+    boundary: Boundary | None
+    """None: of several filters, which disagree about a periodic one."""
 
 
 #: Threads that listen now; filters tell only if there are any.
@@ -42,16 +43,16 @@ def of(call: Callable[[], Any]) -> tuple[Any, list[list[Side]]]:
     global listening
     with _counting:
         listening += 1
-    _told.sides = []
+    before, _told.sides = _told.sides, []
     try:
         return call(), _told.sides
     finally:
-        _told.sides = None
+        _told.sides = before
         with _counting:
             listening -= 1
 
 
-def tell(sides: Iterable[tuple[int, int, int, Boundary]]) -> None:
+def tell(sides: Iterable[tuple[int, int, int, Boundary | None]]) -> None:
     """Tell what one filter sees: for some axes the elements before and behind each output, and what lies outside."""
     if _told.sides is not None:
         _told.sides.append([Side(*side) for side in sides])
