@@ -189,18 +189,25 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
             width = min(block_w, ow - j0)
             for i in range(i0, min(i0 + block_h, oh)):
                 row, to = (plane * h + i * stride_h) * w, (plane * oh + i) * ow
-                for begin in range(0, width, lanes):
-                    j = j0 + min(begin, max(width - lanes, 0))
+                # Vectors from `low` to before `high` read nothing outside their row: in a loop of their own less is
+                # loaded again and again.
+                start, each, full = j0 * stride - left, lanes * stride, width // lanes
+                low = min(full, max(0, (each - 1 - start) // each))
+                high = min(full, max(low, (w - reads - start) // each + 1))
+                k = high if low == 0 else 0
+                while k * lanes < width:
+                    j = j0 + min(k * lanes, max(width - lanes, 0))
                     column = j * stride - left
-                    at = row + column
-                    if column >= 0 and column + reads <= w:
-                        value = inside(x, at, stride, groups, step, norm)
-                    else:
-                        value = at_side(x, at, stride, groups, step, norm, -column, w - column, nothing)
+                    value = at_side(x, row + column, stride, groups, step, norm, -column, w - column, nothing)
                     value = finish(value, counts, 0, factor + j, norm)
                     if width >= lanes:
                         simd.store(out, to + j, value)
                     else:
                         simd.store_part(out, to + j, value, width)
+                    k = high if k + 1 == low else k + 1
+                for k in range(low, high):
+                    j = j0 + k * lanes
+                    value = inside(x, row + start + k * each, stride, groups, step, norm)
+                    simd.store(out, to + j, finish(value, counts, 0, factor + j, norm))
 
     return _across
