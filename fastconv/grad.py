@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from .base.values import shown
+from .functional.channels_last import around, as_first, in_library, shape_first
 from .functional.crop import cropped, cropped_shape
 from .functional.device import backend
 from .specs.arguments import shape
+from .specs.axes import NCHW, is_last
 from .specs.conv import conv_spec
 from .specs.conv_transpose import TransposeSpec
-from .specs.dtypes import native
+from .specs.dtypes import gradient_dtype, native
 from .specs.pool import pool_spec
 
 __all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d", "min_pool2d"]
@@ -33,6 +35,7 @@ def conv2d_input(
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -47,8 +50,8 @@ def conv2d_input(
         The kernels.
     grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
         Gradient with respect to the layer's output.
-    stride, padding, dilation, groups, padding_mode
-        As in `conv2d`.
+    stride, padding, dilation, groups, padding_mode, data_format
+        As in `conv2d`; the weight always has channels first.
     algorithm : str
         "auto" or one of ``algorithms("conv2d_input")``, which are the algorithms of `conv_transpose2d`.
     device, out
@@ -82,6 +85,16 @@ def conv2d_input(
     >>> grad.conv2d_input((1, 1, 3), [[[[1.0, 2.0]]]], signal, padding=(0, 1), padding_mode="replicate")
     array([[[4., 3., 5.]]])
     """
+    if data_format is not NCHW and is_last(data_format, 2):
+        if (answer := in_library(grad_output, device, conv2d_input, locals())) is not None:
+            return answer
+        size, given = shape("input_size", input_size), as_first("grad_output", grad_output, 2)
+        first, window = shape_first(size, 2), (stride, padding, dilation, groups)
+        return around(
+            2, lambda device: conv2d_input(first, weight, given, *window, padding_mode=padding_mode,
+                                           algorithm=algorithm, device=device),
+            device, out, (grad_output, weight), size,
+        )  # fmt: skip
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     options["padding_mode"] = padding_mode
     calls = backend(device, grad_output, "grad_output")
@@ -106,6 +119,7 @@ def conv2d_weight(
     groups: int = 1,
     *,
     padding_mode: str = "zeros",
+    data_format: str = NCHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -120,8 +134,8 @@ def conv2d_weight(
         Shape of the weight, (C_out, C / groups, KH, KW).
     grad_output : array_like, shape (N, C_out, OH, OW) or (C_out, OH, OW)
         Gradient with respect to the layer's output.
-    stride, padding, dilation, groups, padding_mode
-        As in `conv2d`.
+    stride, padding, dilation, groups, padding_mode, data_format
+        As in `conv2d`; the weight always has channels first.
     algorithm : str
         "auto" or one of ``algorithms("conv2d_weight")``.
     device, out
@@ -150,6 +164,10 @@ def conv2d_weight(
     >>> grad.conv2d_weight([[[1.0, 2.0, 4.0]]], (1, 1, 1, 2), [[[1.0, 1.0]]])
     array([[[[3., 6.]]]])
     """
+    if data_format is not NCHW and is_last(data_format, 2):
+        if (answer := in_library(input, device, conv2d_weight, locals())) is not None:
+            return answer
+        input, grad_output = as_first("input", input, 2), as_first("grad_output", grad_output, 2)
     calls = backend(device, input, "input")
     input, padding, _ = cropped(input, padding, 2, "input")
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -170,6 +188,7 @@ def max_pool2d(
     dilation: Any = 1,
     *,
     ceil_mode: bool = False,
+    data_format: str = NCHW,
     device: str | None = None,
     out: Any = None,
 ) -> Any:
@@ -181,7 +200,7 @@ def max_pool2d(
         The input of the pooling.
     grad_output : array_like, shape (..., OH, OW)
         Gradient with respect to the layer's output.
-    kernel_size, stride, padding, dilation, ceil_mode
+    kernel_size, stride, padding, dilation, ceil_mode, data_format
         As in `max_pool2d`.
     device, out
         As in `conv2d`.
@@ -204,7 +223,7 @@ def max_pool2d(
     array([[ 0., 30.,  0.]])
     """
     sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-    return _pool2d("max", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out)
+    return _pool2d("max", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out, data_format)
 
 
 def min_pool2d(
@@ -216,6 +235,7 @@ def min_pool2d(
     dilation: Any = 1,
     *,
     ceil_mode: bool = False,
+    data_format: str = NCHW,
     device: str | None = None,
     out: Any = None,
 ) -> Any:
@@ -223,7 +243,7 @@ def min_pool2d(
 
     Parameters
     ----------
-    input, grad_output, kernel_size, stride, padding, dilation, ceil_mode, device, out
+    input, grad_output, kernel_size, stride, padding, dilation, ceil_mode, data_format, device, out
         As in `grad.max_pool2d`.
 
     Returns
@@ -243,7 +263,7 @@ def min_pool2d(
     array([[10.,  0., 20.]])
     """
     sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
-    return _pool2d("min", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out)
+    return _pool2d("min", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out, data_format)
 
 
 def avg_pool2d(
@@ -257,6 +277,7 @@ def avg_pool2d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCHW,
     device: str | None = None,
     out: Any = None,
 ) -> Any:
@@ -268,7 +289,7 @@ def avg_pool2d(
         The input of the pooling; only its shape counts.
     grad_output : array_like, shape (..., OH, OW)
         Gradient with respect to the layer's output.
-    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override, data_format
         As in `avg_pool2d`.
     device, out
         As in `conv2d`.
@@ -291,10 +312,20 @@ def avg_pool2d(
     """
     sizes = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
     counting = {"count_include_pad": count_include_pad, "divisor_override": divisor_override}
-    return _pool2d("avg", input, grad_output, sizes | {"ceil_mode": ceil_mode} | counting, device, out)
+    return _pool2d("avg", input, grad_output, sizes | {"ceil_mode": ceil_mode} | counting, device, out, data_format)
 
 
-def _pool2d(op: str, input: Any, grad_output: Any, options: dict[str, Any], device: str | None, out: Any) -> Any:
+def _pool2d(
+    op: str, input: Any, grad_output: Any, options: dict[str, Any], device: Any, out: Any, data_format: str
+) -> Any:  # fmt: skip
+    if data_format is not NCHW and is_last(data_format, 2):
+        if (answer := in_library(input, device, _pool2d, locals())) is not None:
+            return answer
+        first, given = as_first("input", input, 2), as_first("grad_output", grad_output, 2)
+        return around(
+            2, lambda device: _pool2d(op, first, given, dict(options), device, None, NCHW), device, out,
+            (input, grad_output), np.moveaxis(first, -3, -1).shape, gradient_dtype(native("grad_output", given.dtype)),
+        )  # fmt: skip
     calls = backend(device, input, "input")
     input, options["padding"], cut = cropped(input, options["padding"], 2, "input")
     input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)

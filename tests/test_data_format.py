@@ -11,6 +11,7 @@ import reference
 from cases import values
 
 import fastconv
+from fastconv import grad
 from fastconv.cpu.shared.reorder import channels_first, transpose
 from fastconv.specs.conv import conv_spec
 
@@ -191,6 +192,86 @@ def test_poolings_of_dtypes(dtype: str) -> None:
         np.testing.assert_allclose(result.astype(float), expected.astype(float), rtol=1e-3)
 
 
+ANY_AXES: dict[str, Any] = {
+    kind: {axes: getattr(fastconv, f"{kind}_pool{axes}d") for axes in (1, 3)} for kind in ("max", "min", "avg", "lp")
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 5), (9, 20), (0, 9, 5), (2, 5, 6, 7, 3), (5, 6, 7, 17), (0, 5, 6, 7, 3)])
+@pytest.mark.parametrize("kind", ANY_AXES)
+@pytest.mark.parametrize("options", [
+    {"kernel_size": 2}, {"kernel_size": 2, "stride": 1, "padding": "same"},
+    {"kernel_size": 2, "stride": 3, "padding": 1, "ceil_mode": True}, {"kernel_size": 1, "dilation": 3},
+    {"kernel_size": 2, "padding": [-1, 1], "stride": 2},
+])  # fmt: skip
+def test_poolings_of_signals_and_volumes(kind: str, shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    axes = 1 if len(shape) < 4 else 3
+    if isinstance(options.get("padding"), list):  # by side, which cuts pixels off
+        options = options | {"padding": ((-1, 0), (1, 0), (0, -1))[:axes]}
+    x, data_format = values(shape, "float32"), {1: "NWC", 3: "NDHWC"}[axes]
+    pool: Any = ANY_AXES[kind][axes]
+    args = (3.0,) if kind == "lp" else ()
+    expected = last(pool(first(x, axes), *args, **options), axes)
+    result = pool(x, *args, **options, data_format=data_format)
+    assert result.flags.c_contiguous
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    out = np.empty(expected.shape, np.float32)
+    assert pool(x, *args, **options, data_format=data_format, out=out) is out
+    assert np.array_equal(out, result)
+    with pytest.raises(ValueError, match="out has shape"):
+        pool(x, *args, **options, data_format=data_format, out=np.empty((1, *expected.shape), np.float32))
+    if kind in ("max", "min"):
+        found, places = pool(x, **options, data_format=data_format, return_indices=True)
+        assert np.array_equal(found, expected)
+        assert np.array_equal(places, last(pool(first(x, axes), **options, return_indices=True)[1], axes))
+
+
+@pytest.mark.parametrize("shape", [(2, 9, 11, 5), (9, 11, 20), (0, 9, 11, 5)])
+@pytest.mark.parametrize("size", [1, 4, (3, None), (20, 11)])
+def test_adaptive_poolings(shape: tuple[int, ...], size: Any) -> None:
+    x = values(shape, "float32")
+    for pool in (fastconv.adaptive_avg_pool2d, fastconv.adaptive_max_pool2d):
+        expected = last(pool(first(x), size))
+        result = pool(x, size, data_format="NHWC")
+        assert np.array_equal(result, expected)
+        out = np.empty_like(result)
+        assert pool(x, size, data_format="NHWC", out=out) is out
+        assert np.array_equal(out, expected)
+    places = fastconv.adaptive_max_pool2d(x, size, data_format="NHWC", return_indices=True)[1]
+    assert np.array_equal(places, last(fastconv.adaptive_max_pool2d(first(x), size, return_indices=True)[1]))
+
+
+@pytest.mark.parametrize("name", ["layer", "everything", "one channel in", "cropped", "no images", "reflected"])
+def test_gradients_of_convolutions(name: str) -> None:
+    _, (x, weight, _), options = problem(name)
+    options = {key: value for key, value in options.items() if key != "activation"}
+    signals = values(fastconv.conv2d(x, weight, **options, data_format="NHWC").shape, "float32", 7)
+    result = grad.conv2d_input(x.shape, weight, signals, **options, data_format="NHWC")
+    expected = last(grad.conv2d_input(first(x).shape, weight, first(signals), **options))
+    assert result.flags.c_contiguous
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5)
+    out = np.empty(x.shape, np.float32)
+    assert grad.conv2d_input(x.shape, weight, signals, **options, data_format="NHWC", out=out) is out
+    assert np.array_equal(out, result)
+    np.testing.assert_allclose(grad.conv2d_weight(x, weight.shape, signals, **options, data_format="NHWC"),
+                               grad.conv2d_weight(first(x), weight.shape, first(signals), **options),
+                               rtol=1e-4, atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16"])
+@pytest.mark.parametrize("kind", ["max", "min", "avg"])
+@pytest.mark.parametrize("shape", [(2, 9, 11, 5), (9, 11, 20), (0, 9, 11, 5)])
+def test_gradients_of_poolings(shape: tuple[int, ...], kind: str, dtype: str) -> None:
+    for options in ({"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": 2, "padding": ((-1, 0), (0, 1))}):
+        x, gradient = values(shape, dtype), getattr(grad, f"{kind}_pool2d")
+        signals = values(POOLINGS[kind](x, **options, data_format="NHWC").shape, dtype, 7)
+        result = gradient(x, signals, **options, data_format="NHWC")
+        assert np.array_equal(result, last(gradient(first(x), first(signals), **options)))
+        out = np.empty(x.shape, result.dtype)
+        assert gradient(x, signals, **options, data_format="NHWC", out=out) is out
+        assert np.array_equal(out, result)
+
+
 def test_averages_count_what_they_should() -> None:
     x = np.ones((1, 3, 3, 2))
     for more in ({"count_include_pad": False}, {"divisor_override": 3}, {}):
@@ -215,6 +296,34 @@ def test_unfold(shape: tuple[int, ...], options: dict[str, Any]) -> None:
     out = np.full_like(result, np.nan)
     assert fastconv.unfold2d(x, **options, data_format="NHWC", out=out) is out
     assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "float16"])
+@pytest.mark.parametrize("shape", [(2, 9, 11, 5), (9, 11, 3), (0, 9, 11, 5)])
+@pytest.mark.parametrize("options", [
+    {"kernel_size": 3, "stride": 2, "padding": 1}, {"kernel_size": (2, 3), "dilation": (2, 1)},
+    {"kernel_size": 1, "padding": ((3, 0), (0, 4))}, {"kernel_size": 3, "padding": 12, "stride": 5},
+])  # fmt: skip
+def test_fold(shape: tuple[int, ...], options: dict[str, Any], dtype: str) -> None:
+    rows = fastconv.unfold2d(values(shape, dtype), **options, data_format="NHWC")
+    lead, many, channels = rows.shape[:-2], rows.shape[-2], shape[-1]
+    taps = rows.shape[-1] // channels
+    columns = np.moveaxis(rows.reshape(*lead, many, taps, channels), -3, -1)  # taps, channels, places
+    columns = np.moveaxis(columns, -2, -3).reshape(*lead, channels * taps, many)
+    expected = last(fastconv.fold2d(columns, shape[-3:-1], **options))
+    result = fastconv.fold2d(rows, shape[-3:-1], **options, data_format="NHWC")
+    assert result.dtype == expected.dtype
+    np.testing.assert_allclose(result, expected, rtol=1e-5 if dtype == "float32" else 1e-3)
+    out = np.empty_like(result)
+    assert fastconv.fold2d(rows, shape[-3:-1], **options, data_format="NHWC", out=out) is out
+    assert np.array_equal(out, result)
+
+
+def test_wrong_rows() -> None:
+    with pytest.raises(ValueError, match=r"columns must have shape \(N, L, KH \* KW \* C\) or"):
+        fastconv.fold2d(np.ones((4, 7)), 5, 2, data_format="NHWC")
+    with pytest.raises(ValueError, match=r"columns has shape \(4, 8\), but windows at 4x4 positions make \(16, 8\)"):
+        fastconv.fold2d(np.ones((4, 8)), 5, 2, data_format="NHWC")
 
 
 def test_rows_of_windows_make_a_convolution() -> None:

@@ -62,10 +62,14 @@ CALLS: dict[str, list[Callable[[Make], Any]]] = {
         lambda make: fastconv.min_pool1d(make(IMAGE), 2),
         lambda make: fastconv.max_pool2d(make(LAST), 2, data_format="NHWC"),
         lambda make: fastconv.avg_pool2d(make(LAST), 2, data_format="NHWC"),
+        lambda make: fastconv.avg_pool3d(make(LAST), 2, data_format="NDHWC"),
         lambda make: fastconv.avg_pool3d(make(IMAGES), 3, stride=1, padding=1),
         lambda make: fastconv.lp_pool2d(make(IMAGES), 2.0, 2),
     ],
-    "adaptive poolings": [lambda make: fastconv.adaptive_avg_pool2d(make(IMAGES), 2)],
+    "adaptive poolings": [
+        lambda make: fastconv.adaptive_avg_pool2d(make(IMAGES), 2),
+        lambda make: fastconv.adaptive_avg_pool2d(make(LAST), 2, data_format="NHWC"),
+    ],
     "`unfold2d`, `fold2d`, `max_unpool2d`": [
         lambda make: fastconv.unfold2d(make(IMAGES), 3),
         lambda make: fastconv.fold2d(make(COLUMNS), (8, 9), 3),
@@ -75,6 +79,7 @@ CALLS: dict[str, list[Callable[[Make], Any]]] = {
         lambda make: grad.conv2d_weight(make(IMAGES), WEIGHT.shape, make(GRADIENT)),
         lambda make: grad.conv2d_input(IMAGES.shape, make(WEIGHT), make(GRADIENT)),
         lambda make: grad.max_pool2d(make(IMAGES), make(VALUES), 2),
+        lambda make: grad.max_pool2d(make(LAST), make(VALUES.transpose(0, 2, 3, 1).copy()), 2, data_format="NHWC"),
     ],
     "`signal`": [
         lambda make: signal.correlate2d(make(IMAGE), make(KERNEL), mode="same"),

@@ -354,3 +354,55 @@ def test_filters_as_python_stay_within_their_arrays() -> None:
 
 def test_settings_are_hashable() -> None:
     assert hash(linear.settings(0, False, None)) == hash(linear.settings(0.0, False, "single"))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", "f4", "f8"])
+@pytest.mark.parametrize("mode", MODES)
+def test_windows_that_reach_far_beyond_an_image(dtype: str, mode: str) -> None:
+    """Those are folded; of integers only very long ones. (SciPy's windows along several axes get "reflect" wrong.)"""
+    rng = np.random.default_rng(0)
+    for shape in ((5, 3), (1, 7), (2, 1, 4)):
+        x, size = values(rng, shape, dtype), 4999 if dtype in ("u1", "i4") else int(rng.integers(60, 90))
+        weights = rng.integers(-3, 4, size).astype(float)
+        told: dict[str, Any] = {"mode": mode, "cval": 2, "origin": int(rng.integers(-20, 20))}
+        for name, args in (("correlate1d", (weights,)), ("uniform_filter1d", (size,)), ("uniform_filter", (size,))):
+            expected = getattr(scipy.ndimage, name)(x.astype("f8") if dtype == "f4" else x, *args, **told)
+            error = np.abs(getattr(ndimage, name)(x, *args, **told).astype(float) - expected).max()
+            assert error <= {"f4": 1e-5, "f8": 1e-13}.get(dtype, 0) * np.abs(weights).sum() * float(np.abs(x).max())
+        whole = weights.reshape(*[1] * (x.ndim - 1), size)
+        if dtype in ("u1", "i4"):
+            origins = [*[0] * (x.ndim - 1), told["origin"]]
+            found = ndimage.correlate(x, whole, **told | {"origin": origins})
+            same(found, ndimage.correlate1d(x, weights, **told), lambda: None)
+
+
+@pytest.mark.parametrize("periods", [1, 3])
+def test_elements_are_left_out_of_windows_that_reach_far_beyond_an_image(periods: int) -> None:
+    x = np.array([[1.0, np.nan, 3.0, 5.0], [2.0, 4.0, np.nan, 8.0]])
+    told: dict[str, Any] = {"mode": "wrap", "nan_policy": "omit", "min_periods": periods}
+    for size in (400, 4 * 10**6):
+        means = ndimage.uniform_filter1d(x, size, **told)
+        np.testing.assert_allclose(means, np.nanmean(x, -1, keepdims=True) + np.zeros(4), rtol=1e-12)
+        np.testing.assert_array_equal(ndimage.maximum_filter1d(x, size, **told), [[5.0] * 4, [8.0] * 4])
+    none = ndimage.uniform_filter1d(x, 400, **told | {"min_periods": 301})
+    assert np.isnan(none).all()
+    assert not np.isnan(ndimage.uniform_filter1d(x, 400, **told | {"min_periods": 300})).any()
+
+
+@pytest.mark.parametrize("size", [300, 5000])
+def test_long_windows_of_channels_are_filtered_along_rows(size: int) -> None:
+    """Of more elements than a band has, a block would be little else than what the next one reads again."""
+    x = np.random.default_rng(0).random((600, 50), np.float32)
+    expected = scipy.ndimage.uniform_filter1d(x.astype(float), size, 0)
+    np.testing.assert_allclose(ndimage.uniform_filter1d(x, size, 0), expected, rtol=1e-5)
+
+
+def test_windows_that_nothing_has_are_refused_at_once() -> None:
+    x = np.ones((5, 6), np.float32)
+    for words, call in (
+        ("radius, or truncate", lambda: ndimage.gaussian_filter(x, 1e6)),
+        ("radius, or truncate", lambda: ndimage.gaussian_filter(x, 1, truncate=1e9)),
+        ("size", lambda: ndimage.variance_filter(x, 10**4)),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()

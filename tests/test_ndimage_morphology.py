@@ -217,7 +217,7 @@ def test_results_do_not_depend_on_threads() -> None:
     (lambda x: ndimage.grey_dilation(x), ValueError, "size, footprint, or structure must be specified"),
     (lambda x: ndimage.grey_dilation(x, (3, 3, 3)), RuntimeError, "length equal to input rank"),
     (lambda x: ndimage.grey_erosion(x, 3, origin=2), ValueError, "invalid origin"),
-    (lambda x: ndimage.grey_erosion(x, structure=np.ones(3)), RuntimeError, "footprint.ndim"),
+    (lambda x: ndimage.grey_erosion(x, structure=np.ones(3)), RuntimeError, "structure.ndim"),
     (lambda x: ndimage.grey_erosion(x, None, np.ones((3, 3)), np.ones((3, 2))), RuntimeError, "incorrect shape"),
     (lambda x: ndimage.grey_opening(x, 3, mode="nope"), ValueError, "boundary mode not supported: mode"),
     (lambda x: ndimage.white_tophat(x, 3, axes=(0, 0)), ValueError, "axes must be unique"),

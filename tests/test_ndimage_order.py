@@ -310,5 +310,5 @@ NAMES = ["maximum_filter", "median_filter", "uniform_filter", "grey_opening", "v
 @pytest.mark.parametrize("name", NAMES)
 def test_sizes_beyond_any_window(name: str) -> None:
     for size in (2**24 + 1, 2**31, 2**70):
-        with pytest.raises(ValueError, match=rf"size must be .*16777216.*got .*{size}"):
+        with pytest.raises(ValueError, match=rf"size must be .*(16777216|4194304).*got .*{size}"):
             getattr(ndimage, name)(np.ones((5, 6)), size)

@@ -10,8 +10,9 @@ MOST = 100
 
 def shown(value: object) -> str:
     """A value as Python writes it, but not at length; an array by its shape and dtype."""
-    if isinstance(value, np.ndarray) and value.ndim:
-        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    if isinstance(value, np.ndarray):
+        known = f"an array of shape {value.shape} and dtype {value.dtype}"
+        return known if value.ndim else f"{known}, of {shown(value[()])}"
     try:
         text = repr(value)
     except Exception:  # an integer of too many digits, a list too deep, anything else that a class may do

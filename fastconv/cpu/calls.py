@@ -18,7 +18,7 @@ from ..specs.pool import PoolSpec
 from ..specs.unfold import columns_shape
 from ..specs.unpool import UnpoolSpec
 from . import planner
-from .channels_last import unfold_last
+from .channels_last import fold_last, unfold_last
 from .plans import CpuPlan, fastest
 from .recipes import ConvRecipe, filter_recipe, recipe, weight_recipe
 from .system.threads import mask_threads, num_threads, set_num_threads
@@ -129,8 +129,11 @@ def fold(spec: ConvSpec, columns: np.ndarray, out: Any) -> np.ndarray:
     if result.size:
         sums = computed_array(result, spec.acc_dtype)
         given = kernel_ready(columns, spec.acc_dtype).reshape(spec.n, *columns.shape[-2:])
-        algorithm = planner.choose(spec, "auto", op="fold2d").algorithm
-        algorithm.run(spec, given, sums.reshape(spec.kernel_shapes[0]))
+        if spec.channels_last:
+            fold_last(spec, given, sums)
+        else:
+            algorithm = planner.choose(spec, "auto", op="fold2d").algorithm
+            algorithm.run(spec, given, sums.reshape(spec.kernel_shapes[0]))
         hand_over(sums, result)
     return result
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..specs.arrays import result_array
+from ..specs.arrays import allocate, result_array
 from ..specs.conv import ConvSpec
 from .padded import Make
 from .shared.reorder import transpose
@@ -65,6 +65,27 @@ class ChannelsLast:
             self._inner.run(images[part], operands, made, ())
             transpose(made.reshape(self._each, spec.c_out, -1), matrices[part])
         return result
+
+
+def reordered(made: np.ndarray, axes: int, out: np.ndarray | None) -> np.ndarray:
+    """An array of so many spatial axes with channels first, with channels last: a new one, or `out`."""
+    shape = (*made.shape[: -1 - axes], *made.shape[-axes:], made.shape[-1 - axes])
+    result = allocate(shape, made.dtype) if out is None else out
+    if made.size:
+        pixels = math.prod(shape[-1 - axes : -1])
+        transpose(made.reshape(-1, shape[-1], pixels), result.reshape(-1, pixels, shape[-1]))
+    return result
+
+
+def fold_last(spec: ConvSpec, rows: np.ndarray, out: np.ndarray) -> None:
+    """Sum up to images what `unfold_last` makes of them, in the order of taps."""
+    windows = rows.reshape(spec.n, spec.oh, spec.ow, spec.kh, spec.kw, spec.c_in)
+    images = out.reshape(spec.n, spec.h, spec.w, spec.c_in)
+    images[...] = 0
+    for a, b in np.ndindex(spec.kh, spec.kw):
+        seen, lines = _seen(spec.h, spec.oh, a * spec.dilation[0] - spec.padding[0][0], spec.stride[0])
+        columns, pixels = _seen(spec.w, spec.ow, b * spec.dilation[1] - spec.padding[1][0], spec.stride[1])
+        images[:, lines, pixels] += windows[:, seen, columns, a, b]
 
 
 def unfold_last(spec: ConvSpec, x: np.ndarray, out: np.ndarray) -> None:

@@ -34,6 +34,10 @@ ROW_START = 24
 #: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
 #: only.
 MOST_INNER = 64
+#: Elements that a window's columns with their channels have at most, a quarter of a band of float32: of more, a block
+#: has few columns beside those that the next one reads again. (1601 taps along 1024 columns of 64 channels: 2.5 s, and
+#: as rows of 64 columns 2 ms.)
+MOST_HALO = BAND_BYTES // 16
 
 
 class _Line(NamedTuple):
@@ -86,7 +90,8 @@ def _arranged(lines: list[_Line]) -> tuple[list[_Line], _Line, _Line, _Line]:
     nothing = np.zeros(1, np.int64)
     one = _Line(1, 1, nothing, 0, 0, -1)
     inner = one
-    if len(lines) > 1 and lines[-1].axis < 0 and lines[-2].axis >= 0 and lines[-1].size <= MOST_INNER:
+    channels = lines[-1].size if len(lines) > 1 and lines[-1].axis < 0 and lines[-2].axis >= 0 else 0
+    if 0 < channels <= MOST_INNER and lines[-2].taps * channels <= MOST_HALO:
         *lines, inner = lines
     columns = lines[-1] if lines else one
     rows = lines[-2] if len(lines) > 1 else one
@@ -122,6 +127,9 @@ class Sweep:
         distances = {columns.axis: inner.size, rows.axis: pitch}
         for line in reversed(leads):
             distances[line.axis], plane = plane, plane * line.taps
+        shapes = ", ".join(f"({one.taps},)" for one in problem.axes)
+        what = f"scratch for windows (size), or weights, of shapes {shapes}"
+        check_memory(planes * plane * item, what)
         made = Steps(problem, Cut(distances, band, pitch, plane, rows.taps, rows.axis, columns.axis, lead_taps))
         kind = problem.computed.type
         self._arguments = (
@@ -137,8 +145,7 @@ class Sweep:
             made.apart,
         )
         self._scratch = made.size + width() * lanes + made.reach
-        shapes = ", ".join(f"({one.taps},)" for one in problem.axes)
-        check_memory(self._scratch * item, f"scratch for windows, or weights, of shapes {shapes}")
+        check_memory(self._scratch * item, what)
         work = math.prod(problem.shape) * (4.0 + made.work)
         self._launch = passes.sweep if work >= PARALLEL_OPERATIONS else passes.sweep.serial
 

@@ -256,7 +256,7 @@ class WeightRecipe:
             result = result_array(spec.weight_shape, spec.out_dtype, out, (x, grad), spec)
         target = computed_array(result, spec.acc_dtype)
         computed = self._computed
-        images = kernel_ready(x, spec.x_dtype) if computed is spec else padded(spec, x)
+        images = channels_first(x, spec.x_dtype, spec.axes) if computed is spec else padded(spec, x)
         signals = kernel_ready(grad, spec.acc_dtype)
         if not spec.batched:
             images, signals = images.reshape(computed.kernel_shapes[0]), signals.reshape(self._written)

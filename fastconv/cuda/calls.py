@@ -196,6 +196,7 @@ def unfold(spec: ConvSpec, x: Operand, out: Any) -> Any:
 
 def fold(spec: ConvSpec, columns: Operand, out: Any) -> Any:
     """Columns summed up to images."""
+    check_layout(spec)
     inputs = [Given(columns, (1, None, *columns.shape[-2:]), spec.dtype)]
     wanted = Wanted(spec.x_shape, (None, spec.c_in, spec.h, spec.w), spec.out_dtype)
     return run(_moves("fold2d", spec, spec.n), inputs, [wanted], out)[0]

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from ..specs.arguments import flag
+from ..specs.axes import NCHW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import adaptive_spec
+from .channels_last import around, as_first, in_library
 from .device import backend
 
 __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d"]
 
 
 def adaptive_avg_pool2d(
-    x: Any, output_size: Any, *, device: str | None = None, out: Any = None
+    x: Any, output_size: Any, *, data_format: str = NCHW, device: str | None = None, out: Any = None
 ) -> Any:
     """Mean over windows that are chosen to give an output of this size, as in PyTorch; size 1 is global pooling.
 
@@ -23,7 +25,7 @@ def adaptive_avg_pool2d(
         The input.
     output_size : int or (int, int)
         Rows and columns of the output; None leaves an axis as it is.
-    device, out
+    data_format, device, out
         As in `avg_pool2d`.
 
     Returns
@@ -52,19 +54,20 @@ def adaptive_avg_pool2d(
     array([[2., 3., 4., 5.],
            [6., 7., 8., 9.]])
     """
-    return _adaptive_pool("avg", x, output_size, False, device, out)
+    return _adaptive_pool("avg", x, output_size, False, device, out, data_format)
 
 
 def adaptive_max_pool2d(
-    x: Any, output_size: Any, *, return_indices: bool = False, device: str | None = None, out: Any = None
-) -> Any:
+    x: Any, output_size: Any, *, return_indices: bool = False, data_format: str = NCHW, device: str | None = None,
+    out: Any = None,
+) -> Any:  # fmt: skip
     """Maximum over windows that are chosen to give an output of this size, as in PyTorch.
 
     Parameters
     ----------
     x, output_size
         As in `adaptive_avg_pool2d`, which defines the windows.
-    return_indices, device, out
+    return_indices, data_format, device, out
         As in `max_pool2d`.
 
     Returns
@@ -84,10 +87,18 @@ def adaptive_max_pool2d(
     array([[ 5,  7],
            [ 9, 11]])
     """
-    return _adaptive_pool("max", x, output_size, return_indices, device, out)
+    return _adaptive_pool("max", x, output_size, return_indices, device, out, data_format)
 
 
-def _adaptive_pool(op: str, x: Any, output_size: Any, return_indices: bool, device: str | None, out: Any) -> Any:
+def _adaptive_pool(
+    op: str, x: Any, output_size: Any, return_indices: bool, device: Any, out: Any, data_format: str
+) -> Any:  # fmt: skip
+    if data_format is not NCHW and is_last(data_format, 2):
+        if (answer := in_library(x, device, _adaptive_pool, locals())) is not None:
+            return answer
+        given = as_first("x", x, 2)
+        return around(2, lambda device: _adaptive_pool(op, given, output_size, return_indices, device, None, NCHW),
+                      device, out, (x,))  # fmt: skip
     calls = backend(device, x)
     x = calls.operand("x", x)
     spec = adaptive_spec(op, x.shape, native("x", x.dtype), output_size)

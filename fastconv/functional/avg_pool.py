@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..specs.axes import NCHW, is_last
+from ..specs.axes import FORMATS, NCDHW, NCHW, NCW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
-from .channels_last import as_images, as_volumes
+from .channels_last import around, as_first, as_images, as_volumes, in_library
 from .crop import cropped
 from .device import Recorder, backend
 
@@ -76,6 +76,7 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -84,7 +85,7 @@ def avg_pool1d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation
+    x, kernel_size, stride, dilation, data_format
         As in `max_pool1d`.
     padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
         As in `avg_pool2d`.
@@ -106,7 +107,8 @@ def avg_pool1d(
     array([2., 3.])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return sum_pool("avg", 1, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+    return sum_pool("avg", 1, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out,
+                    data_format)  # fmt: skip
 
 
 def avg_pool3d(
@@ -119,6 +121,7 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCDHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -127,7 +130,7 @@ def avg_pool3d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation
+    x, kernel_size, stride, dilation, data_format
         As in `max_pool3d`.
     padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
         As in `avg_pool2d`.
@@ -150,7 +153,8 @@ def avg_pool3d(
             [4.5]]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return sum_pool("avg", 3, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out)
+    return sum_pool("avg", 3, x, 1.0, *window, count_include_pad, divisor_override, algorithm, device, out,
+                    data_format)  # fmt: skip
 
 
 def sum_pool(
@@ -168,14 +172,20 @@ def sum_pool(
     algorithm: str,
     device: str | None,
     out: Any,
-    data_format: str = NCHW,
+    data_format: str,
 ) -> Any:
     """Average or Lp pooling along `axes` spatial axes; the arguments are those of `avg_pool2d` or `lp_pool2d`."""
-    if data_format is not NCHW and is_last(data_format, axes):
-        x, kernel_size, stride, padding, dilation, volumes = as_volumes(x, kernel_size, stride, padding, dilation, out)
-        made = sum_pool(op, 3, x, norm_type, kernel_size, stride, padding, dilation, ceil_mode, count_include_pad,
-                        divisor_override, algorithm, device, volumes)  # fmt: skip
-        return made if isinstance(device, Recorder) else as_images(made, out)
+    if data_format is not FORMATS[axes][0] and is_last(data_format, axes):
+        if (answer := in_library(x, device, sum_pool, locals())) is not None:
+            return answer
+        window, counting = (kernel_size, stride, padding, dilation), (ceil_mode, count_include_pad, divisor_override)
+        if axes == 3:
+            first = as_first("x", x, 3)
+            return around(3, lambda device: sum_pool(op, 3, first, norm_type, *window, *counting, algorithm, device,
+                                                     None, NCDHW), device, out, (x,))  # fmt: skip
+        x, window, given = as_volumes(axes, x, *window, out)
+        made = sum_pool(op, axes + 1, x, norm_type, *window, *counting, algorithm, device, given, FORMATS[axes + 1][0])
+        return made if isinstance(device, Recorder) else as_images(made, axes, out)
     calls = backend(device, x)
     if type(padding) is not int:
         x, padding, _ = cropped(x, padding, axes)

@@ -1,11 +1,13 @@
-"""Poolings of images whose channels are last: such images are volumes, whose windows are one channel deep.
+"""Operations on arrays whose channels are last, by those on arrays whose channels are first.
 
-The axes (H, W, C) are those of a volume, so that no element is moved: kernels pool along rows and columns, and the
-channels are their vectors.
+Signals and images are pooled as arrays with one spatial axis more, along which windows are one channel deep: the axes
+(H, W, C) are those of a volume. No element is moved: kernels pool along rows and columns, and the channels are their
+vectors. Everything else (`around`) is reordered before and after.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,48 +15,105 @@ import numpy as np
 from ..base.libraries import foreign
 from ..base.values import shown
 from ..specs.arguments import frozen_padding, per_axis
-from ..specs.arrays import array
+from ..specs.arrays import array, check_out
+from ..specs.axes import FORMATS, LAYOUTS
+from .device import Recorder, reorder
 
-#: Arguments of a pooling: x, kernel_size, stride, padding, dilation, out.
-Arguments = tuple[Any, Any, Any, Any, Any, Any]
-
-#: The axis of channels that a volume of channels has in front of its own.
-_ONE = (..., None, *[slice(None)] * 3)
-_FIRST = (..., 0, *[slice(None)] * 3)
+#: The window of a pooling: kernel_size, stride, padding, dilation.
+Window = tuple[Any, Any, Any, Any]
 
 
-def as_volumes(x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, out: Any) -> Arguments:
-    """The arguments of the pooling of volumes that pools images (N, H, W, C) or (H, W, C)."""
-    if (given := foreign(x)) is not None:
-        x = given.array
-    x = x if hasattr(x, "shape") else array("x", x)
-    if len(x.shape) not in (3, 4):
-        raise ValueError(f"x must have shape (N, H, W, C) or (H, W, C), got {shown(tuple(x.shape))}")
-    sides = frozen_padding(padding) if isinstance(padding, str) else _sides(padding)
-    if isinstance(out, np.ndarray) and out.ndim == len(x.shape):
-        out = out[_ONE]
-    return (
-        x[_ONE],
-        (*per_axis("kernel_size", kernel_size, 1, 2), 1),
-        None if stride is None else (*per_axis("stride", stride, 1, 2), 1),
+def in_library(x: Any, device: Any, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """What a function makes of its arguments if its input is an array of another library, as one of that; else None."""
+    given = None if isinstance(device, Recorder) else foreign(x)
+    return None if given is None else given.call(function, **arguments)
+
+
+def _checked(name: str, x: Any, axes: int) -> Any:
+    """An array of so many spatial axes, then channels."""
+    x = x if hasattr(x, "shape") else array(name, x)
+    if len(x.shape) not in (axes + 1, axes + 2):
+        layout = LAYOUTS[axes].replace("C, ", "").replace(")", ", C)")
+        raise ValueError(f"{name} must have shape {layout} or {layout.replace('N, ', '')}, got {shown(tuple(x.shape))}")
+    return x
+
+
+# -- poolings of signals and images --------------------------------------------------------------------------
+
+
+def as_volumes(
+    axes: int, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, out: Any
+) -> tuple[Any, Window, Any]:  # fmt: skip
+    """The input, the window and `out` of the pooling along one axis more that pools signals or images with channels
+    last."""
+    x = _checked("x", x, axes)
+    sides = frozen_padding(padding, axes) if isinstance(padding, str) else _sides(padding, axes)
+    if isinstance(out, np.ndarray) and out.ndim > axes:
+        out = out[_one(axes)]
+    window = (
+        (*per_axis("kernel_size", kernel_size, 1, axes), 1),
+        None if stride is None else (*per_axis("stride", stride, 1, axes), 1),
         sides,
-        (*per_axis("dilation", dilation, 1, 2), 1),
-        out,
+        (*per_axis("dilation", dilation, 1, axes), 1),
     )
+    return x[_one(axes)], window, out
 
 
-def _sides(padding: Any) -> Any:
+def _one(axes: int, index: int | None = None) -> Any:
+    """The index that puts an axis of channels before an array's spatial axes and its own; or takes it away, by 0."""
+    return (..., index, *[slice(None)] * (axes + 1))
+
+
+def _sides(padding: Any, axes: int) -> Any:
     """Padding by number or by side with none along the channels."""
     if isinstance(padding, list | tuple | np.ndarray) and any(np.ndim(sides) for sides in padding):
-        return (*padding, (0, 0)) if len(padding) == 2 else padding
-    return (*per_axis("padding", padding, 0, 2), 0)
+        return (*padding, (0, 0)) if len(padding) == axes else padding
+    return (*per_axis("padding", padding, 0, axes), 0)
 
 
-def as_images(made: Any, out: Any) -> Any:
-    """The pooled images of pooled volumes: `out` if it was given."""
-    return made[_FIRST] if out is None else out
+def as_images(made: Any, axes: int, out: Any) -> Any:
+    """The pooled signals or images of what was pooled along one axis more: `out` if it was given."""
+    return made[_one(axes, 0)] if out is None else out
 
 
-def pixels(places: Any, channels: int) -> Any:
-    """Places in volumes as places in the planes of images."""
-    return places[_FIRST] // channels
+def pixels(places: Any, axes: int, channels: int) -> Any:
+    """Places among elements as places among pixels."""
+    return places[_one(axes, 0)] // channels
+
+
+# -- everything else -----------------------------------------------------------------------------------------
+
+
+def as_first(name: str, x: Any, axes: int) -> Any:
+    """The array under a header that has channels first: kernels' recipes reorder it a vector at a time."""
+    x = _checked(name, x, axes)
+    if not isinstance(x, np.ndarray):
+        raise TypeError(f"data_format={FORMATS[axes][1]!r} is for NumPy arrays here, but {name} is {shown(x)}: move "
+                        "its channels first")  # fmt: skip
+    return np.moveaxis(x, -1, -1 - axes)
+
+
+def shape_first(shape: tuple[int, ...], axes: int) -> tuple[int, ...]:
+    """The shape with channels first of an array with channels last."""
+    return (*shape[: -1 - axes], *shape[-1:], *shape[-1 - axes : -1]) if len(shape) > axes else shape
+
+
+def around(
+    axes: int, call: Callable[[Any], Any], device: Any, out: Any, inputs: tuple[Any, ...],
+    shape: tuple[int, ...] | None = None, dtype: np.dtype | None = None,
+) -> Any:  # fmt: skip
+    """What `call` makes on a device with channels first, with channels last: a new array, or `out`.
+
+    The result's `shape` and `dtype` are those of the call's spec, if they are not given.
+    """
+    if isinstance(device, Recorder):
+        return call(device)
+    if out is not None:
+        spec = call(Recorder())[1]
+        made_first = spec.output_shape
+        shape = shape or (*made_first[: -1 - axes], *made_first[-axes:], made_first[-1 - axes])
+        check_out(out, shape, spec.out_dtype if dtype is None else dtype, inputs)
+    made = call(device)
+    if isinstance(made, tuple):
+        return reorder(made[0], axes, out), reorder(made[1], axes, None)
+    return reorder(made, axes, out)

@@ -122,6 +122,13 @@ def refuse(what: str, value: Any, name: str = "input") -> None:
         raise TypeError(f"{what}: for NumPy arrays only, but {name} is on a GPU; copy it to the CPU")
 
 
+def reorder(made: np.ndarray, axes: int, out: np.ndarray | None) -> np.ndarray:
+    """A result of the CPU's with channels first, with channels last."""
+    from ..cpu.channels_last import reordered
+
+    return reordered(made, axes, out)
+
+
 def _cuda() -> Any:
     from ..cuda import calls
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..specs.axes import NCHW
+from ..specs.axes import NCDHW, NCHW, NCW
 from .avg_pool import sum_pool
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
@@ -82,6 +82,7 @@ def lp_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -90,7 +91,7 @@ def lp_pool1d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation
+    x, kernel_size, stride, dilation, data_format
         As in `max_pool1d`.
     norm_type, padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
         As in `lp_pool2d`.
@@ -112,7 +113,8 @@ def lp_pool1d(
     array([5.])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return sum_pool("lp", 1, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)
+    return sum_pool("lp", 1, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out,
+                    data_format)  # fmt: skip
 
 
 def lp_pool3d(
@@ -126,6 +128,7 @@ def lp_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
+    data_format: str = NCDHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -134,7 +137,7 @@ def lp_pool3d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation
+    x, kernel_size, stride, dilation, data_format
         As in `max_pool3d`.
     norm_type, padding, ceil_mode, count_include_pad, divisor_override, algorithm, device, out
         As in `lp_pool2d`.
@@ -156,4 +159,5 @@ def lp_pool3d(
     array([[[9.]]])
     """
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return sum_pool("lp", 3, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out)
+    return sum_pool("lp", 3, x, norm_type, *window, count_include_pad, divisor_override, algorithm, device, out,
+                    data_format)  # fmt: skip

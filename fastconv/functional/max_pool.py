@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ..specs.arguments import flag
-from ..specs.axes import NCHW, is_last
+from ..specs.axes import FORMATS, NCDHW, NCHW, NCW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
 from ..specs.unpool import check_places, unpool_spec
-from .channels_last import as_images, as_volumes, pixels
+from .channels_last import around, as_first, as_images, as_volumes, in_library, pixels
 from .crop import cropped
 from .device import Recorder, backend
 
@@ -94,6 +94,7 @@ def max_pool1d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = NCW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -110,6 +111,8 @@ def max_pool1d(
         As in `max_pool2d`.
     return_indices : bool
         Return the pair (values, indices); an index (int64) counts the elements of the signal.
+    data_format : {"NCW", "NWC"}
+        The layout of input and output; with channels last their shapes are (N, W, C) or (W, C).
 
     Returns
     -------
@@ -128,7 +131,7 @@ def max_pool1d(
     array([4, 4, 5])
     """
     return pick_pool("max", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
-                     out)  # fmt: skip
+                     out, data_format)  # fmt: skip
 
 
 def max_pool3d(
@@ -140,6 +143,7 @@ def max_pool3d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = NCDHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -156,6 +160,8 @@ def max_pool3d(
         As in `max_pool2d`.
     return_indices : bool
         Return the pair (values, indices); an index (int64) counts the elements of the D * H * W volume.
+    data_format : {"NCDHW", "NDHWC"}
+        The layout of input and output; with channels last their shapes are (N, D, H, W, C) or (D, H, W, C).
 
     Returns
     -------
@@ -175,7 +181,7 @@ def max_pool3d(
     (array([[[7]]]), array([[[7]]]))
     """
     return pick_pool("max", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
-                     out)  # fmt: skip
+                     out, data_format)  # fmt: skip
 
 
 def max_unpool2d(
@@ -247,18 +253,24 @@ def pick_pool(
     algorithm: str,
     device: str | None,
     out: Any,
-    data_format: str = NCHW,
+    data_format: str,
 ) -> Any:
     """Pick the largest or the smallest of each window, along so many spatial axes."""
-    if data_format is not NCHW and is_last(data_format, axes):
-        x, kernel_size, stride, padding, dilation, volumes = as_volumes(x, kernel_size, stride, padding, dilation, out)
-        made = pick_pool(op, 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
-                         volumes)  # fmt: skip
+    if data_format is not FORMATS[axes][0] and is_last(data_format, axes):
+        if (answer := in_library(x, device, pick_pool, locals())) is not None:
+            return answer
+        window, told = (kernel_size, stride, padding, dilation), (ceil_mode, return_indices, algorithm)
+        if axes == 3:
+            first = as_first("x", x, 3)
+            return around(3, lambda device: pick_pool(op, 3, first, *window, *told, device, None, NCDHW), device, out,
+                          (x,))  # fmt: skip
+        x, window, given = as_volumes(axes, x, *window, out)
+        made = pick_pool(op, axes + 1, x, *window, *told, device, given, FORMATS[axes + 1][0])
         if isinstance(device, Recorder):
             return made
         if not return_indices:
-            return as_images(made, out)
-        return as_images(made[0], out), pixels(made[1], x.shape[-1])
+            return as_images(made, axes, out)
+        return as_images(made[0], axes, out), pixels(made[1], axes, x.shape[-1])
     calls = backend(device, x)
     cut = None
     if type(padding) is not int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..specs.axes import NCHW
+from ..specs.axes import NCDHW, NCHW, NCW
 from .max_pool import pick_pool
 
 __all__ = ["min_pool1d", "min_pool2d", "min_pool3d"]
@@ -70,6 +70,7 @@ def min_pool1d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = NCW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -78,7 +79,7 @@ def min_pool1d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation, return_indices
+    x, kernel_size, stride, dilation, return_indices, data_format
         As in `max_pool1d`.
     padding, ceil_mode, algorithm, device, out
         As in `min_pool2d`.
@@ -100,7 +101,7 @@ def min_pool1d(
     array([1, 1, 1])
     """
     return pick_pool("min", 1, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
-                     out)  # fmt: skip
+                     out, data_format)  # fmt: skip
 
 
 def min_pool3d(
@@ -112,6 +113,7 @@ def min_pool3d(
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
+    data_format: str = NCDHW,
     algorithm: str = "auto",
     device: str | None = None,
     out: Any = None,
@@ -120,7 +122,7 @@ def min_pool3d(
 
     Parameters
     ----------
-    x, kernel_size, stride, dilation, return_indices
+    x, kernel_size, stride, dilation, return_indices, data_format
         As in `max_pool3d`.
     padding, ceil_mode, algorithm, device, out
         As in `min_pool2d`.
@@ -143,4 +145,4 @@ def min_pool3d(
     (array([[[0]]]), array([[[0]]]))
     """
     return pick_pool("min", 3, x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, algorithm, device,
-                     out)  # fmt: skip
+                     out, data_format)  # fmt: skip

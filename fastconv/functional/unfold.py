@@ -81,6 +81,7 @@ def fold2d(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
+    data_format: str = "NCHW",
     device: str | None = None,
     out: Any = None,
 ) -> Any:
@@ -89,17 +90,19 @@ def fold2d(
     Parameters
     ----------
     columns : array_like, shape (N, C * KH * KW, OH * OW) or (C * KH * KW, OH * OW)
-        Columns as `unfold2d` returns them.
+        Columns as `unfold2d` returns them; rows if channels are last.
     output_size : int or (int, int)
         Height and width of the image.
     kernel_size, stride, padding, dilation
         The windows, as in `conv2d`.
+    data_format : {"NCHW", "NHWC"}
+        The layout of the image, and of a window.
     device, out
         As in `conv2d`.
 
     Returns
     -------
-    ndarray, shape (N, C, H, W) or (C, H, W)
+    ndarray, shape (N, C, H, W) or (C, H, W), or as `data_format` says
         Each pixel is the sum of its copies in all windows; dtype as in `conv2d`.
 
     Raises
@@ -120,7 +123,8 @@ def fold2d(
     calls = backend(device, columns, "columns")
     columns = calls.operand("columns", columns)
     window = kernel_size, stride, padding, dilation
-    spec = fold_spec(columns.shape, native("columns", columns.dtype), output_size, *window)
+    dtype, last = native("columns", columns.dtype), is_last(data_format, 2)
+    spec = fold_spec(columns.shape, dtype, output_size, *window, channels_last=last)
     return calls.fold(spec, columns, out)
 
 

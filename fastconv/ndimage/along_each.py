@@ -12,7 +12,7 @@ from ..functional.device import refuse, sent
 from ..specs.arrays import as_array
 from . import arguments
 from .arguments import ArgumentError
-from .linear import settings, window_of
+from .linear import given_weights, settings, window_of
 from .sweeps import Line, separable
 
 __all__ = ["separable_filter"]
@@ -60,13 +60,13 @@ def separable_filter(
     """
     image = arguments.image(sent(input, device))
     refuse("weights of a filter", weights, "weights")
-    along = arguments.axes(axes, image.ndim, channel_axis)
+    along = arguments.axes(axes, image.shape, channel_axis)
     if not (isinstance(weights, Sequence) or (isinstance(weights, np.ndarray) and weights.ndim)) or not len(weights):
         raise TypeError(f"weights must be a window, or a sequence of one for each axis, got {shown(weights)}")
     each = [weights] * len(along) if np.ndim(as_array("weights", weights[0])) == 0 else list(weights)
     if len(each) != len(along):
         raise ArgumentError(f"weights must be one window, or {len(along)} for so many axes, got {shown(weights)}")
-    windows = [window_of(one) for one in each]
+    windows = [window_of(given_weights(one)) for one in each]
     for one in windows:
         if one.ndim != 1 or not one.size:
             raise ArgumentError(f"weights must be windows of one axis, of an element at least, got {shown(weights)}")

@@ -21,8 +21,9 @@ from ..specs.boundary import SCIPY, Boundary, named
 
 #: Most axes of an image; kernels keep the place of a row in so many numbers.
 MOST_AXES = 8
-#: Most elements of a window along an axis, and of one that is taken whole all together: memory and time grow with it.
-MOST_TAPS = 1 << 24
+#: Most elements of a window along an axis, and of one that is taken whole all together, whose time grows with them: a
+#: median of 2048x2048 elements takes a small image half a second.
+MOST_TAPS, MOST_WHOLE = 1 << 24, 1 << 22
 #: Type codes of the dtypes that SciPy's filters read and write, but for complex ones.
 REAL = "?bBhHiIlLqQfd"
 
@@ -49,6 +50,11 @@ def image(value: Any, *, complex_too: bool = False) -> Any:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def shape(value: Any) -> tuple[int, ...]:
+    """The image's sizes."""
+    return value.shape if type(value) is np.ndarray else image(value).shape
+
+
 def per_axis(name: str, value: Any, count: int) -> list[Any]:
     """One value an axis, from one for all or a sequence of as many."""
     if isinstance(value, str) or not np.iterable(value):
@@ -60,17 +66,23 @@ def per_axis(name: str, value: Any, count: int) -> list[Any]:
     return values
 
 
-def sizes(value: Any, count: int, *, whole: bool = False) -> list[Any]:
-    """Sizes of windows along the axes, which are no larger than any filter can be; `whole`: all elements together."""
-    found = per_axis("size", value, count)
-    given = [float(one) for one in found if isinstance(one, int | float | np.number)]
-    if any(one > MOST_TAPS for one in given) or (whole and math.prod(max(1.0, one) for one in given) > MOST_TAPS):
-        raise ArgumentError(f"size must be at most {MOST_TAPS}, {'all axes together' if whole else 'along an axis'}, "
-                            f"got {shown(value)}")  # fmt: skip
+def sizes(value: Any, count: int, *, whole: bool = False) -> list[int]:
+    """Sizes of windows along the axes, which are no larger than any filter can be; `whole`: all elements together, and
+    each at least 1. Otherwise there is no window along an axis whose size is less than 2."""
+    found = []
+    for one in per_axis("size", value, count):
+        length = number("size", one)
+        if length != length or (1 < length < math.inf and length != int(length)):
+            raise TypeError(f"size must be of integers, got {shown(value)}")
+        if length > MOST_TAPS or (whole and length < 1):
+            raise ArgumentError(f"size must be {'from 1' if whole else 'up'} to {MOST_TAPS}, got {shown(value)}")
+        found.append(int(max(length, 1)))
+    if whole and math.prod(found) > MOST_WHOLE:
+        raise ArgumentError(f"size must be at most {MOST_WHOLE}, all axes together, got {shown(value)}")
     return found
 
 
-def _index(name: str, value: Any, of: Any = None) -> int:
+def index(name: str, value: Any, of: Any = None) -> int:
     """A value, one `of` several, as an integer."""
     try:
         return operator.index(value)
@@ -78,24 +90,26 @@ def _index(name: str, value: Any, of: Any = None) -> int:
         raise TypeError(f"{name} must be of integers: {error}, got {shown(value if of is None else of)}") from None
 
 
-def axis(value: Any, ndim: int, name: str = "axis") -> int:
-    """The number of an axis, counted from the front."""
-    number = _index(name, value)
+def axis(value: Any, shape: tuple[int, ...], name: str = "axis", ndim: int | None = None) -> int:
+    """The number of an axis of the input, or of so many of its axes, counted from the front."""
+    number, ndim = index(name, value), len(shape) if ndim is None else ndim
     if not -ndim <= number < ndim:
-        raise np.exceptions.AxisError(f"{name} {shown(value)} is out of bounds for array of dimension {ndim}")
+        raise np.exceptions.AxisError(f"{name} {shown(value)} is out of bounds for array of dimension {ndim}: input "
+                                      f"has shape {shape}")  # fmt: skip
     return number % ndim
 
 
-def axes(value: Any, ndim: int, channel_axis: Any = None) -> tuple[int, ...]:
-    """The axes that a filter runs along: all of them, those given, or all but the one of the channels."""
-    channel = None if channel_axis is None else axis(channel_axis, ndim, "channel_axis")
+def axes(value: Any, shape: tuple[int, ...], channel_axis: Any = None) -> tuple[int, ...]:
+    """The axes of the input that a filter runs along: all of them, those given, or all but the one of the channels."""
+    ndim = len(shape)
+    channel = None if channel_axis is None else axis(channel_axis, shape, "channel_axis")
     if value is None:
         return tuple(number for number in range(ndim) if number != channel)
     several = isinstance(value, Iterable) and not (isinstance(value, np.ndarray) and not value.ndim)
     if not np.isscalar(value) and not several:
         raise ValueError(f"axes must be an integer, iterable of integers, or None, got {shown(value)}")
     given: Any = value if isinstance(value, Iterable) else (value,)
-    found = [_index("axes", one, value) for one in given]
+    found = [index("axes", one, value) for one in given]
     for number in found:
         if not -ndim <= number < ndim:
             raise ValueError(f"specified axis: {shown(number)} is out of range: axes must be {-ndim} or more, below "
@@ -108,12 +122,12 @@ def axes(value: Any, ndim: int, channel_axis: Any = None) -> tuple[int, ...]:
     return tuple(found)
 
 
-def one_axis(value: Any, ndim: int, channel_axis: Any = None) -> int:
+def one_axis(value: Any, shape: tuple[int, ...], channel_axis: Any = None) -> int:
     """The axis of a filter along one, counted without the one of the channels."""
     if channel_axis is None:
-        return axis(value, ndim)
-    others = axes(None, ndim, channel_axis)
-    return others[axis(value, ndim - 1)]
+        return axis(value, shape)
+    others = axes(None, shape, channel_axis)
+    return others[axis(value, shape, ndim=len(others))]
 
 
 # -- windows -------------------------------------------------------------------------------------------------
@@ -136,13 +150,47 @@ def one_mode(value: Any) -> Boundary:
     return mode(value)
 
 
-def before(size: int, origin: Any, name: str = "origin") -> int:
-    """The elements of a window of this size that lie before its output; the others lie behind, or are the output."""
-    number = _index(name, origin)
+def before(size: int, origin: Any, of: Any = None, *, turned: bool = False) -> int:
+    """The elements of a window of this size, `turned` around or not, that lie before its output; the others lie behind,
+    or are the output. `of` is what the caller gave, if that is not `origin`."""
+    number = index("origin", origin, of)
+    if turned:
+        number = mirrored(size, number)
     if not -(size // 2) <= number <= (size - 1) // 2:
-        raise ValueError(f"invalid origin: {name} of a window of {size} must satisfy -(size // 2) <= origin <= "
-                         f"(size - 1) // 2, got {shown(origin)}")  # fmt: skip
+        least, most = sorted(mirrored(size, one) if turned else one for one in (-(size // 2), (size - 1) // 2))
+        raise ValueError(f"invalid origin: origin of a window of {size} must be from {least} to {most}: -(size // 2) "
+                         f"<= origin <= (size - 1) // 2, got {shown(origin if of is None else of)}")  # fmt: skip
     return size // 2 + number
+
+
+def mirrored(size: int, origin: int) -> int:
+    """The origin of a window of this size that is turned around."""
+    return -origin - (size % 2 == 0)
+
+
+def members(name: str, value: Any) -> np.ndarray:
+    """What belongs to a window, as bools."""
+    device.refuse(f"{name} of a filter", value, name)
+    array = as_array(name, value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{name} must be an array of bools, got {shown(value)}")
+    return array.astype(bool)
+
+
+def heights(name: str, value: Any) -> np.ndarray:
+    """What is added to a window's elements, as float64."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, got {shown(value)}")
+    return array.astype(np.float64)
+
+
+def fitting(name: str, value: Any, ndim: int, over: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Check that an array about a window has as many axes as the window runs along those of the input."""
+    if ndim != len(over):
+        raise ArgumentError("sequence argument must have length equal to input rank, structure and input must have "
+                            f"same dimensionality: {name}.ndim ({ndim}) must match len(axes) ({len(over)}), got {name} "
+                            f"{shown(value)} for axes {over} of input of shape {shape}")  # fmt: skip
 
 
 def window_size(value: Any, name: str = "size") -> int:
@@ -169,6 +217,18 @@ def fill_value(value: Any) -> float:
     if np.iscomplexobj(as_array("cval", value)):
         raise ValueError(f"Cannot provide a complex-valued cval when the input is real, got {shown(value)}")
     return number("cval", value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, also as a number."""
+    if not isinstance(value, bool | int | float | np.bool_ | np.number):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return bool(number(name, value))
+
+
+def policy(value: Any) -> bool:
+    """Whether a `nan_policy` leaves NaN as they are."""
+    return isinstance(value, str) and value == "propagate"
 
 
 # -- results -------------------------------------------------------------------------------------------------
@@ -213,6 +273,12 @@ def result(output: Any, given: Any, *others: np.ndarray, complex_result: bool = 
             raise ValueError("output array is read-only")
         return Result(_checked(array, output), inputs)
     return Result(_checked(allocate(given.shape, _dtype(output, given.dtype, complex_result)), output), ())
+
+
+def check_output(output: Any, given: Any) -> None:
+    """Check an `output` before the first of several filters runs."""
+    if output is not None:
+        result(output, image(given))
 
 
 def _dtype(output: Any, given: np.dtype, complex_result: bool) -> np.dtype:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
 from ..functional.device import elsewhere, sent
 from ..specs.filters import Axis
 from . import arguments
@@ -107,10 +108,10 @@ def _gradient(
             return _gradient(name, part, axis, output, mode, cval, axes, channel_axis, saturate, precision)
 
         return by_parts(of_real, image, np.ones(0), output, cval, {})
-    along = arguments.axes(axes, image.ndim, channel_axis)
-    first = arguments.one_axis(axis, image.ndim, channel_axis)
+    along = arguments.axes(axes, image.shape, channel_axis)
+    first = arguments.one_axis(axis, image.shape, channel_axis)
     if first not in along:
-        raise ValueError(f"axis must be one of axes, got {axis} and {along}")
+        raise ValueError(f"axis must be one of axes, got {shown(axis)} and {shown(axes)}, input of shape {image.shape}")
     modes = dict(zip(along, arguments.modes(mode, len(along)), strict=True))
     lines = [Line(first, 1, modes[first], _DIFFERENCE)]
     lines += [Line(other, 1, modes[other], _SMOOTH[name]) for other in along if other != first]
@@ -148,7 +149,7 @@ def laplace(
            [ 0,  1,  0]])
     """
     image = arguments.image(sent(input, device), complex_too=True)
-    along = arguments.axes(axes, image.ndim, channel_axis)
+    along = arguments.axes(axes, image.shape, channel_axis)
     modes = arguments.per_axis("mode", mode, len(along))
     result = None if image.dtype.kind in "bc" else arguments.result(output, image)
     # Integers of SciPy's passes wrap around one by one; all at once gives the same unless a pass leaves what casts
@@ -257,7 +258,7 @@ def _gaussian_derivatives(
     axes: Any, channel_axis: Any, kwargs: dict,
 ) -> np.ndarray:  # fmt: skip
     image = arguments.image(input, complex_too=True)
-    along = arguments.axes(axes, image.ndim, channel_axis)
+    along = arguments.axes(axes, image.shape, channel_axis)
     sigmas: list[Any] = [0] * image.ndim
     for axis, one in zip(along, arguments.per_axis("sigma", sigma, len(along)), strict=True):
         sigmas[axis] = one
@@ -304,9 +305,8 @@ def generic_laplace(
     >>> ndimage.generic_laplace([0.0, 0, 1, 0, 0], second)
     array([ 0.,  1., -2.,  1.,  0.])
     """
-    return _combined(
-        _added, input, derivative2, output, mode, cval, extra_arguments, extra_keywords, axes, channel_axis
-    )
+    return _combined(_added, "derivative2", input, derivative2, output, mode, cval, extra_arguments, extra_keywords,
+                     axes, channel_axis)  # fmt: skip
 
 
 def generic_gradient_magnitude(
@@ -340,20 +340,27 @@ def generic_gradient_magnitude(
     >>> ndimage.generic_gradient_magnitude([0.0, 0, 1, 0, 0], ndimage.sobel)
     array([0., 1., 0., 1., 0.])
     """
-    return _combined(_squares_added, input, derivative, output, mode, cval, extra_arguments, extra_keywords, axes,
-                     channel_axis)  # fmt: skip
+    return _combined(_squares_added, "derivative", input, derivative, output, mode, cval, extra_arguments,
+                     extra_keywords, axes, channel_axis)  # fmt: skip
 
 
 def _combined(
-    combine: Callable[..., None], input: Any, derivative: Callable[..., np.ndarray], output: Any, mode: Any, cval: Any,
-    extra_arguments: Any, extra_keywords: Any, axes: Any, channel_axis: Any,
+    combine: Callable[..., None], name: str, input: Any, derivative: Callable[..., np.ndarray], output: Any, mode: Any,
+    cval: Any, extra_arguments: Any, extra_keywords: Any, axes: Any, channel_axis: Any,
 ) -> np.ndarray:  # fmt: skip
     image = arguments.image(input, complex_too=True)
-    along = arguments.axes(axes, image.ndim, channel_axis)
+    along = arguments.axes(axes, image.shape, channel_axis)
+    if not callable(derivative):
+        raise TypeError(f"{name} must be a function, got {shown(derivative)}")
+    if not isinstance(extra_arguments, tuple | list):
+        raise TypeError(f"extra_arguments must be a tuple, got {shown(extra_arguments)}")
+    more = {} if extra_keywords is None else extra_keywords
+    if not isinstance(more, dict) or not all(isinstance(one, str) for one in more):
+        raise TypeError(f"extra_keywords must be a dict with names, got {shown(extra_keywords)}")
+    arguments.modes(mode, len(along))
     result = arguments.result(output, image)
     target = result.target
     modes = arguments.per_axis("mode", mode, len(along))
-    more = extra_keywords or {}
     if elsewhere(image) is not None:
         each = zip(along, modes, strict=True)
         parts = [derivative(image.array, axis, result.dtype, one, cval, *extra_arguments, **more) for axis, one in each]

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..functional.device import refuse, sent
+from ..base.values import shown
+from ..functional.device import sent
 from . import arguments, windowed
 from .arguments import ArgumentError
 from .repeated import again, box, checked, delivered, whole
@@ -18,51 +19,54 @@ __all__ = ["maximum_filter", "maximum_filter1d", "minimum_filter", "minimum_filt
 def extremum(
     name: str, input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any,
     axes: Any, channel_axis: Any = None, nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
+    given_origin: Any = None,
 ) -> np.ndarray:  # fmt: skip
     """The "max" or "min" of windows, of a non-flat structuring element if `structure` is given: heights that are added,
-    or for a minimum subtracted."""
+    or for a minimum subtracted. `given_origin` is what the caller gave, if `origin` is turned around."""
     plain = footprint is None and structure is None and size is not None and output is None and mask is None
-    if plain and nan_policy == "propagate" and type(min_periods) is int and min_periods == 1:
+    if plain and arguments.policy(nan_policy) and type(min_periods) is int and min_periods == 1:
         found = again(name, input, size, mode, cval, origin, axes, channel_axis)
         if found is not None:
             return found
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=5)
     heights = members = None
+    called, window_given = ("structure", structure) if footprint is None else ("footprint", footprint)
     if structure is not None:
-        heights = np.asarray(structure, np.float64)
-        members = np.ones(heights.shape, bool) if footprint is None else np.asarray(footprint, bool)
+        heights = arguments.heights("structure", structure)
+        members = np.ones(heights.shape, bool) if footprint is None else arguments.members("footprint", footprint)
     elif footprint is not None:
-        refuse("footprint of a filter", footprint, "footprint")
-        members = np.asarray(footprint, bool)
+        members = arguments.members("footprint", footprint)
         if not members.any():
-            raise ValueError("All-zero footprint is not supported: footprint must have an element")
+            raise ValueError("All-zero footprint is not supported: footprint must have an element, got "
+                             f"{shown(footprint)}")  # fmt: skip
     elif size is None:
         raise ArgumentError("no footprint provided: size or footprint must be given")
     given = checked(input, output, nan_policy, mask, min_periods)
     x = given.image
     result = arguments.result(given.output, x)
-    over = arguments.axes(axes, x.ndim, channel_axis)
+    over = arguments.axes(axes, x.shape, channel_axis)
     if members is not None and heights is None and members.ndim == len(over) and members.all():
         size, members = members.shape, None
     if members is None:
-        sizes = [int(one) if one > 1 else 1 for one in arguments.sizes(size, len(over))]
+        sizes = arguments.sizes(size, len(over))
         origins = arguments.per_axis("origin", origin, len(over))
         modes = arguments.modes(mode, len(over))
     else:
-        if members.ndim != len(over) or 0 in members.shape:
-            raise ArgumentError("sequence argument must have length equal to input rank: "
-                                f"footprint.ndim ({members.ndim}) must match len(axes) ({len(over)})")  # fmt: skip
+        arguments.fitting(called, window_given, members.ndim, over, x.shape)
+        if 0 in members.shape:
+            raise ArgumentError(f"{called} must have an element, got {shown(window_given)}")
         if heights is not None and heights.shape != members.shape:
             raise ArgumentError("structure array has incorrect shape: structure and footprint must have one shape, got "
                                 f"{heights.shape} and {members.shape}")  # fmt: skip
         origins, modes = arguments.per_axis("origin", origin, len(over)), [arguments.one_mode(mode)]
     heights = heights if name == "max" else _negative(heights)
     if members is None:
-        before = [arguments.before(one, at) if one > 1 else 0 for one, at in zip(sizes, origins, strict=True)]
+        told = zip(sizes, origins, strict=True)
+        before = [arguments.before(one, at, given_origin) if one > 1 else 0 for one, at in told]
         window = box(x.ndim, over, sizes, before, modes)
     else:
-        window = whole(x.ndim, over, members, origins, modes[:1], heights)
+        window = whole(x.ndim, over, members, origins, modes[:1], heights, given_origin)
     value = arguments.fill_value(cval)
     if given.periods:
         made = windowed.extremum_of_present(x, window, value, name, given.periods)
@@ -78,7 +82,7 @@ def _extremum1d(
     name: str, input: Any, size: Any, axis: Any, output: Any, mode: Any, cval: Any, origin: Any, channel_axis: Any,
     nan_policy: str, mask: Any, min_periods: int,
 ) -> np.ndarray:  # fmt: skip
-    number = arguments.one_axis(axis, np.ndim(input), channel_axis)
+    number = arguments.one_axis(axis, arguments.shape(input), channel_axis)
     length = arguments.window_size(size)
     arguments.before(length, origin)
     if length == 1 and output is not None:  # not the copy of `maximum_filter`: numbers are converted as elsewhere

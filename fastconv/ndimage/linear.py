@@ -105,7 +105,7 @@ def correlate1d(
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _along(correlate1d, sent(input, device), given_weights(weights), output, cval, told)
+    return _along(correlate1d, sent(input, device), given_weights(weights, 1), output, cval, told)
 
 
 def convolve1d(
@@ -137,13 +137,11 @@ def convolve1d(
     >>> ndimage.convolve1d([2, 8, 0, 4, 1, 9, 9, 0], weights=[1, 3])
     array([14, 24,  4, 13, 12, 36, 27,  0])
     """
-    weights = given_weights(weights)
-    if weights.ndim != 1:
-        raise ArgumentError(f"no filter weights given: weights must have one axis, got {shown(weights)}")
-    weights = weights[::-1]
+    weights = given_weights(weights, 1)[::-1]
     if weights.dtype.kind == "c":
         weights = weights.conj()
-    origin = -origin - (weights.size % 2 == 0)
+    arguments.before(weights.size, origin, turned=True)
+    origin = arguments.mirrored(weights.size, origin)
     told = {
         "axis": axis, "mode": mode, "origin": origin, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
@@ -160,10 +158,8 @@ def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: An
             weights = weights.conj().astype(np.complex128, copy=False)
         return by_parts(function, image, weights, output, cval, told)
     window = window_of(weights)
-    if window.ndim != 1 or not window.size:
-        raise ArgumentError(f"no filter weights given: weights must have one axis and an element, got {shown(weights)}")
     line = Line(
-        arguments.one_axis(told["axis"], image.ndim, told["channel_axis"]),
+        arguments.one_axis(told["axis"], image.shape, told["channel_axis"]),
         arguments.before(window.size, told["origin"]),
         arguments.mode(told["mode"]),
         window.tobytes(),
@@ -183,21 +179,28 @@ def filtered(this: Given, lines: tuple[Line, ...], told: Settings) -> np.ndarray
     return this.spread(found, counts)
 
 
-def given_weights(weights: Any) -> np.ndarray:
-    """Weights as an array of any dtype, which are not on a GPU."""
+def given_weights(weights: Any, ndim: int | None = None) -> np.ndarray:
+    """Weights as an array of numbers, which are not on a GPU, of an element at least, and with so many axes."""
     refuse("weights of a filter", weights, "weights")
-    return as_array("weights", weights)
+    array = as_array("weights", weights)
+    if array.dtype.kind not in "biufc":
+        try:
+            if array.dtype.kind != "O":
+                raise TypeError(f"their dtype is {array.dtype}")
+            array = array.astype(np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise TypeError(f"weights must be real numbers or complex ones: {error}, got {shown(weights)}") from None
+    if not array.size or ndim not in (None, array.ndim):
+        axes = "" if ndim is None else f", and have {ndim} axis"
+        raise ArgumentError(f"no filter weights given: weights must not be empty{axes}, got {shown(weights)}")
+    return array
 
 
-def window_of(weights: Any) -> np.ndarray:
+def window_of(weights: np.ndarray) -> np.ndarray:
     """Weights as a contiguous array of float64."""
-    array = weights if type(weights) is np.ndarray else given_weights(weights)
-    try:
-        if array.dtype.kind not in "biufO":
-            raise TypeError(f"their dtype is {array.dtype}")
-        return np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"weights must be real numbers: {error}, got {shown(weights)}") from None
+    if weights.dtype.kind == "c":
+        raise TypeError(f"weights must be real numbers, got {shown(weights)}")
+    return np.ascontiguousarray(weights, np.float64) if weights.ndim else weights.astype(np.float64)
 
 
 def correlate(
@@ -248,9 +251,6 @@ def correlate(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    weights = given_weights(weights)
-    if weights.dtype.kind == "c":
-        weights = weights.conj()
     return _over(correlate, sent(input, device), weights, output, cval, told, False)
 
 
@@ -289,21 +289,24 @@ def convolve(
         "mode": mode, "origin": origin, "axes": axes, "channel_axis": channel_axis, "saturate": saturate,
         "precision": precision, "nan_policy": nan_policy, "mask": mask, "min_periods": min_periods,
     }  # fmt: skip
-    return _over(convolve, sent(input, device), given_weights(weights), output, cval, told, True)
+    return _over(convolve, sent(input, device), weights, output, cval, told, True)
 
 
 def _over(
-    function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict, turned: bool
+    function: Any, value: Any, given_: Any, output: Any, cval: Any, told: dict, turned: bool
 ) -> np.ndarray:  # fmt: skip
+    weights = given_weights(given_)
     this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
     image = this.image
+    axes = arguments.axes(told["axes"], image.shape, told["channel_axis"])
+    if weights.ndim != len(axes):
+        raise ArgumentError(f"weights.ndim ({weights.ndim}) must match len(axes) ({len(axes)}), got {shown(given_)}, "
+                            f"input of shape {image.shape}, axes={shown(told['axes'])}, "
+                            f"channel_axis={shown(told['channel_axis'])}")  # fmt: skip
     if image.dtype.kind == "c" or weights.dtype.kind == "c":
+        weights = weights.conj() if weights.dtype.kind == "c" and not turned else weights
         return by_parts(function, image, weights, output, cval, told)
-    axes = arguments.axes(told["axes"], image.ndim, told["channel_axis"])
     window = window_of(weights)
-    if window.ndim != len(axes) or not window.size:
-        raise ArgumentError(f"weights.ndim ({np.count_nonzero(window.shape)}) must match len(axes) ({len(axes)}), and "
-                            f"weights must not be empty, got {shown(weights)}")  # fmt: skip
     if turned:
         window = np.ascontiguousarray(window[(slice(None, None, -1),) * window.ndim])
     windows = remembered(_windows, image.ndim, axes, window.shape, told["origin"], told["mode"], turned)
@@ -328,10 +331,10 @@ def _windows(
     if len(axes) < ndim:  # as SciPy: of a window along some axes its own are in the image's order, always
         origins = [origin for _, origin in sorted(zip(axes, origins, strict=True))]
     boundary = arguments.one_mode(mode)
-    if turned:
-        origins = [-one - (size % 2 == 0) for one, size in zip(origins, shape, strict=True)]
     sizes = zip(sorted(axes), shape, origins, strict=True)
-    return tuple(Axis(axis, size, arguments.before(size, one), boundary) for axis, size, one in sizes)
+    return tuple(
+        Axis(axis, size, arguments.before(size, one, origin, turned=turned), boundary) for axis, size, one in sizes
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -35,16 +35,19 @@ class Given(NamedTuple):
         return result
 
 
-def given(value: Any, output: Any, nan_policy: Any = "propagate", mask: Any = None, min_periods: Any = 1) -> Given:
+def given(
+    value: Any, output: Any, nan_policy: Any = "propagate", mask: Any = None, min_periods: Any = 1, *,
+    complex_too: bool = True,
+) -> Given:  # fmt: skip
     """Check the arguments about what is missing, and mark it."""
     if not isinstance(nan_policy, str) or nan_policy not in _POLICIES:
         raise ValueError(f"nan_policy must be one of {', '.join(map(repr, _POLICIES))}, got {shown(nan_policy)}")
     periods = integer("min_periods", min_periods, 1)
     if mask is None and nan_policy == "propagate" and periods == 1 and not isinstance(value, np.ma.MaskedArray):
-        return Given(arguments.image(value, complex_too=True), 0, output)  # nearly always
+        return Given(arguments.image(value, complex_too=complex_too), 0, output)  # nearly always
     refuse("leaving elements out of windows (nan_policy, mask, min_periods)", value)
     masked = np.ma.getmaskarray(value) if isinstance(value, np.ma.MaskedArray) else None
-    image = arguments.image(np.ma.getdata(value) if masked is not None else value, complex_too=True)
+    image = arguments.image(np.ma.getdata(value) if masked is not None else value, complex_too=complex_too)
     if mask is not None:
         more = as_array("mask", mask)
         if more.dtype != np.bool_:

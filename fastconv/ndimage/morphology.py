@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from ..base.values import shown
 from ..functional.device import refuse
 from . import arguments
-from .arguments import ArgumentError
 from .extrema import extremum
 
 __all__ = [
@@ -24,9 +25,10 @@ __all__ = [
 ]
 
 
-def mirrored(sizes: list[Any], origins: list[Any]) -> list[Any]:
-    """The origins of windows of these sizes that are turned around."""
-    return [-origin - (not size & 1) for size, origin in zip(sizes, origins, strict=True)]
+def mirrored(sizes: Sequence[int], origins: Sequence[Any], given: Any = None) -> list[int]:
+    """The origins of windows of these sizes that are turned around; `given` is what the caller gave."""
+    each = zip(sizes, origins, strict=True)
+    return [arguments.mirrored(size, arguments.index("origin", origin, given)) for size, origin in each]
 
 
 def _erosion(
@@ -44,24 +46,22 @@ def _dilation(
 ) -> np.ndarray:  # fmt: skip
     if size is None and footprint is None and structure is None:
         raise ValueError("size, footprint, or structure must be specified")
-    if structure is not None:
-        structure = np.flip(np.asarray(structure))
-    if footprint is not None:
-        footprint = np.flip(np.asarray(footprint))
-    count = len(arguments.axes(axes, np.ndim(input), channel_axis))
-    if footprint is not None:
-        sizes = list(footprint.shape)
-    elif structure is not None:
-        sizes = list(structure.shape)
-    else:
-        sizes = arguments.sizes(size, count)
-    origins = arguments.per_axis("origin", origin, count)
-    if len(sizes) != count:
-        raise ArgumentError(f"footprint.ndim ({len(sizes)}) must match len(axes) ({count})")
-    turned: Any = mirrored(sizes, origins)
+    shape = arguments.shape(input)
+    over = arguments.axes(axes, shape, channel_axis)
+    sizes: Sequence[int] = ()
+    for name, given in (("structure", structure), ("footprint", footprint)):
+        if given is not None:
+            members = arguments.heights(name, given) if given is structure else arguments.members(name, given)
+            arguments.fitting(name, given, members.ndim, over, shape)
+            sizes = members.shape
+    if footprint is None and structure is None:
+        sizes = arguments.sizes(size, len(over))
+    turned: Any = mirrored(sizes, arguments.per_axis("origin", origin, len(over)), origin)
     if len({*turned}) == 1:
         turned = turned[0]  # so that the call can be looked up
-    return extremum("max", input, size, footprint, structure, output, mode, cval, turned, axes, channel_axis)
+    structure, footprint = (None if one is None else np.flip(np.asarray(one)) for one in (structure, footprint))
+    return extremum("max", input, size, footprint, structure, output, mode, cval, turned, axes, channel_axis,
+                    given_origin=origin)  # fmt: skip
 
 
 def _warned(size: Any, footprint: Any) -> None:
@@ -72,7 +72,7 @@ def _warned(size: Any, footprint: Any) -> None:
 def _read(name: str, input: Any, output: Any) -> np.ndarray:
     """The image that is read once more when `output` has been written."""
     refuse(name, input)
-    image = np.asarray(input)
+    image = arguments.image(input)
     return image.copy() if isinstance(output, np.ndarray) and np.may_share_memory(image, output) else image
 
 
@@ -157,6 +157,7 @@ def _opened(
     input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
     channel_axis: Any,
 ) -> np.ndarray:  # fmt: skip
+    arguments.check_output(output, input)
     what = _only(size, footprint), footprint, structure
     told = mode, cval, origin, axes, channel_axis
     return _dilation(_erosion(input, *what, None, *told), *what, output, *told)
@@ -166,6 +167,7 @@ def _closed(
     input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
     channel_axis: Any,
 ) -> np.ndarray:  # fmt: skip
+    arguments.check_output(output, input)
     what = _only(size, footprint), footprint, structure
     told = mode, cval, origin, axes, channel_axis
     return _erosion(_dilation(input, *what, None, *told), *what, output, *told)
@@ -204,6 +206,7 @@ def morphological_gradient(
     array([0, 3, 3, 0, 0])
     """
     refuse("morphological_gradient", input)
+    _check_difference(input, output)
     what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
     dilated = _dilation(input, *what, None, *told)
     if isinstance(output, np.ndarray):
@@ -228,12 +231,21 @@ def morphological_laplace(
     array([ 0,  3, -3,  0,  0])
     """
     image = _read("morphological_laplace", input, output)
+    _check_difference(image, output)
     what, told = (size, footprint, structure), (mode, cval, origin, axes, channel_axis)
     dilated = _dilation(image, *what, None, *told)
     eroded = _erosion(image, *what, output if isinstance(output, np.ndarray) else None, *told)
     np.add(dilated, eroded, eroded)
     np.subtract(eroded, image, eroded)
     return np.subtract(eroded, image, eroded)
+
+
+def _check_difference(input: Any, output: Any) -> None:
+    """Check an image whose results are subtracted, and an `output`."""
+    arguments.check_output(output, input)
+    if arguments.image(input).dtype == np.bool_:
+        raise TypeError("numpy boolean subtract: bools have no difference, input must be of numbers, got "
+                        f"{shown(input)}")  # fmt: skip
 
 
 def _difference(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import warnings
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from ..base.values import shown
 from ..functional.device import refuse
+from ..specs.arrays import as_array
 from . import arguments, windowed
 from .arguments import ArgumentError
 from .repeated import again, checked, delivered, is_scipys_1d, rank_of, whole
@@ -26,17 +26,17 @@ def _ranked(
     axes: Any, channel_axis: Any, algorithm: str, nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1,
 ) -> np.ndarray:  # fmt: skip
     """An element of the sorted windows."""
-    if algorithm not in ALGORITHMS:
+    if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {shown(algorithm)}")
     plain = footprint is None and size is not None and output is None and mask is None and algorithm == "auto"
-    if plain and nan_policy == "propagate" and type(min_periods) is int and min_periods == 1:
+    if plain and arguments.policy(nan_policy) and type(min_periods) is int and min_periods == 1:
         found = again("rank", input, size, mode, cval, origin, axes, channel_axis, which)
         if found is not None:
             return found
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=5)
     refuse(f"{which[0]}_filter", input)
-    half = np.asarray(input)
+    half = np.asarray(input) if isinstance(input, np.ndarray) else as_array("input", input)
     if half.dtype == np.float16 and half.ndim == 1:  # as in SciPy
         result = arguments.result(np.float32 if output is None else output, half.astype(np.float32))
         made = _ranked(which, half.astype(np.float32), size, footprint, result.array, mode, cval, origin, axes,
@@ -44,18 +44,23 @@ def _ranked(
         return made.astype(np.float16) if output is None else made
     given = checked(input, output, nan_policy, mask, min_periods)
     x = given.image
-    over = arguments.axes(axes, x.ndim, channel_axis)
+    over = arguments.axes(axes, x.shape, channel_axis)
     if footprint is None:
         if size is None:
             raise ArgumentError("no footprint or filter size provided")
         members = np.ones(arguments.sizes(size, len(over), whole=True), bool)
     else:
-        members = np.asarray(footprint, bool)
-    if members.ndim != len(over) or 0 in members.shape:
-        raise ArgumentError(f"footprint.ndim ({members.ndim}) must match len(axes) ({len(over)})")
+        members = arguments.members("footprint", footprint)
+        arguments.fitting("footprint", footprint, members.ndim, over, x.shape)
+        if 0 in members.shape:
+            raise ArgumentError(f"footprint must have an element, got {shown(footprint)}")
     origins = arguments.per_axis("origin", origin, len(over))
     count = int(members.sum())
-    rank = rank_of(which, count)
+    try:
+        rank = rank_of(which, count)
+    except ArgumentError as error:
+        of = f"size {shown(size)}" if footprint is None else "a footprint"
+        raise ArgumentError(f"{error}, of {of} along axes {shown(axes)} of input of shape {x.shape}") from None
     value = arguments.fill_value(cval)
     is_end = not given.periods and rank in (0, count - 1) and algorithm == "auto"
     modes = arguments.modes(mode, len(over)) if is_end and members.all() else [arguments.one_mode(mode)] * len(over)
@@ -108,12 +113,8 @@ def rank_filter(
     >>> ndimage.rank_filter([2, 8, 0, 4, 1, 9, 9, 0], rank=-2, size=3)
     array([2, 2, 4, 1, 4, 9, 9, 0])
     """
-    try:
-        number = operator.index(rank)
-    except TypeError:
-        raise TypeError(f"rank must be an integer, got {shown(rank)}") from None
-    return _ranked(("rank", number), input, size, footprint, output, mode, cval, origin, axes, channel_axis,
-                   algorithm)  # fmt: skip
+    which = "rank", arguments.index("rank", rank)
+    return _ranked(which, input, size, footprint, output, mode, cval, origin, axes, channel_axis, algorithm)
 
 
 def percentile_filter(
@@ -148,8 +149,8 @@ def percentile_filter(
     >>> ndimage.percentile_filter([2, 8, 0, 4, 1, 9, 9, 0], percentile=20, size=5)
     array([2, 2, 1, 1, 1, 1, 0, 0])
     """
-    if not np.isscalar(percentile) or isinstance(percentile, str):
-        raise TypeError(f"percentile must be a number, got {shown(percentile)}")
+    number = arguments.number("percentile", percentile)
+    percentile = percentile if isinstance(percentile, int | float | np.floating) else number
     return _ranked(("percentile", percentile), input, size, footprint, output, mode, cval, origin, axes, channel_axis,
                    algorithm)  # fmt: skip
 

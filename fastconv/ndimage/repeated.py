@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +19,7 @@ from .windowed import Window
 
 def checked(input: Any, output: Any, nan_policy: Any, mask: Any, min_periods: Any) -> Given:
     """The image, of real numbers, and what is left out of it."""
-    found = missing.given(input, output, nan_policy, mask, min_periods)
-    if found.image.dtype.kind == "c":
-        raise TypeError(f"Complex type not supported: input has dtype {found.image.dtype}")
-    return found
+    return missing.given(input, output, nan_policy, mask, min_periods, complex_too=False)
 
 
 def delivered(made: np.ndarray, given: Given, window: Window, result: Any) -> np.ndarray:
@@ -46,17 +42,17 @@ def box(ndim: int, over: tuple[int, ...], sizes: Any, before: Any, modes: Any) -
 
 def whole(
     ndim: int, over: tuple[int, ...], members: np.ndarray, origins: list[Any], modes: list[Any],
-    heights: np.ndarray | None = None,
+    heights: np.ndarray | None = None, origin: Any = None,
 ) -> Window:  # fmt: skip
     """A window that is taken whole, over some axes, as one over all of an image's.
 
     As in SciPy its axes are those of the image in their order, whatever the order of `over`; origins have the order of
-    `over`, unless it names all axes.
+    `over`, unless it names all axes. `origin` is what the caller gave, if `origins` are turned around.
     """
     inner = sorted(over)
     sizes = windowed.along(ndim, inner, members.shape, 1)
     at = windowed.along(ndim, over if len(over) < ndim else inner, origins, 0)
-    before = tuple(arguments.before(one, origin) for one, origin in zip(sizes, at, strict=True))
+    before = tuple(arguments.before(size, one, origin) for size, one in zip(sizes, at, strict=True))
     every = modes * len(over) if len(modes) == 1 else modes
     boundaries = windowed.along(ndim, inner, every, arguments.mode("constant"))
     footprint = None if members.all() else members.reshape(sizes)
@@ -129,14 +125,10 @@ def repeated(
     if dtype.char not in arguments.REAL or not dtype.isnative or 0 in shape or len(shape) > arguments.MOST_AXES:
         return None
     ndim = len(shape)
-    over = arguments.axes(axes, ndim, channel_axis)
+    over = arguments.axes(axes, shape, channel_axis)
     if name == "rank" and list(over) != sorted(over):
         return None
-    given = arguments.sizes(size, len(over))
-    sizes = [int(one) if one > 1 else 1 for one in given]
-    if name == "rank" and (not all(isinstance(one, int) and one > 0 for one in given)
-                           or math.prod(given) > arguments.MOST_TAPS):  # fmt: skip
-        return None
+    sizes = arguments.sizes(size, len(over), whole=name == "rank")
     modes = [arguments.one_mode(mode)] * len(over) if name == "rank" else arguments.modes(mode, len(over))
     origins = arguments.per_axis("origin", origin, len(over))
     before = [arguments.before(one, at) if one > 1 else 0 for one, at in zip(sizes, origins, strict=True)]
@@ -169,6 +161,6 @@ def again(
         return None
     try:
         found = repeated(name, input.shape, input.dtype, size, mode, cval, origin, axes, channel_axis, rank)
-    except (TypeError, ValueError, RuntimeError):  # said by the checks that follow, in their order
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # said by the checks that follow, in their order
         return None
     return None if found is None else found(input)

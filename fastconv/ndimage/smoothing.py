@@ -10,6 +10,7 @@ import numpy as np
 
 from ..base.values import shown
 from ..functional.device import sent
+from ..specs.arrays import check_memory
 from . import arguments
 from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
@@ -19,16 +20,18 @@ __all__ = ["gaussian_filter", "gaussian_filter1d", "uniform_filter", "uniform_fi
 
 #: Smaller standard deviations leave an axis as it is, as in SciPy.
 _SMALLEST_SIGMA = 1e-15
-#: Limits that no window reaches that has a meaning; beyond, it would not fit into memory, or not into a float.
-_MOST_ORDER, _MOST_REACH = 100, 1 << 24
+#: Limits that no window reaches that has a meaning: polynomials of a higher order leave a float's range, and windows of
+#: more elements on each side take longer to make than most filters.
+_MOST_ORDER, _MOST_REACH = 100, 1 << 20
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def gaussian_weights(sigma: float, order: int, radius: int) -> bytes:
     """The window of a Gaussian, or of its derivative of some order: float64, for a correlation.
 
     A derivative is a polynomial times the Gaussian: q' + q * p' of the derivative before, p' being -x / sigma**2.
     """
+    check_memory((2 * radius + 1) * (order + 1) * 8, "a window of so large sigma, truncate, radius, and order")
     x = np.arange(-radius, radius + 1)
     variance = sigma * sigma
     window = np.exp(-0.5 / variance * x**2)
@@ -59,13 +62,13 @@ def _gaussian(sigma: Any, order: Any, truncate: Any, radius: Any) -> bytes:
         except (TypeError, ValueError, OverflowError):
             raise ValueError(f"sigma and truncate must be finite, got {shown(sigma)} and {shown(truncate)}") from None
     if not isinstance(reach, numbers.Integral) or reach < 0:
-        raise ValueError("Radius must be a nonnegative integer: radius, or truncate * sigma, must not be negative, "
-                         f"got {shown(reach)}")  # fmt: skip
+        raise ValueError("Radius must be a nonnegative integer: radius, or truncate * sigma, must not be negative, got "
+                         f"radius {shown(radius)}, truncate {shown(truncate)}, sigma {shown(sigma)}")  # fmt: skip
     if int(reach) > _MOST_REACH:
         raise ValueError(f"radius, or truncate * sigma, must be at most {_MOST_REACH}, got radius {shown(radius)}, "
                          f"truncate {shown(truncate)}, sigma {shown(sigma)}")  # fmt: skip
     if deviation == 0:
-        raise ValueError("sigma must not be zero along a single axis")
+        raise ValueError(f"sigma must not be zero along a single axis, got {shown(sigma)}")
     return gaussian_weights(deviation, order, int(reach))
 
 
@@ -107,7 +110,7 @@ def gaussian_filter1d(
     array([1.427 , 2.0678, 3.    , 3.9322, 4.573 ])
     """
     this = given(sent(input, device), output, nan_policy, mask, min_periods)
-    along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
+    along = (arguments.one_axis(axis, this.image.shape, channel_axis),)
     lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, True)
     return _passes(this, lines, cval, saturate, precision)
 
@@ -154,7 +157,7 @@ def gaussian_filter(
            [0.011, 0.084, 0.011]])
     """
     this = given(sent(input, device), output, nan_policy, mask, min_periods)
-    along = arguments.axes(axes, this.image.ndim, channel_axis)
+    along = arguments.axes(axes, this.image.shape, channel_axis)
     lines = remembered(_gaussians, along, sigma, order, mode, radius, truncate, False)
     return _passes(this, lines, cval, saturate, precision)
 
@@ -221,7 +224,7 @@ def uniform_filter1d(
     array([4, 3, 4, 1, 4, 6, 6, 3])
     """
     this = given(sent(input, device), output, nan_policy, mask, min_periods)
-    along = (arguments.one_axis(axis, this.image.ndim, channel_axis),)
+    along = (arguments.one_axis(axis, this.image.shape, channel_axis),)
     lines = remembered(_uniforms, along, size, origin, mode, True)
     return _passes(this, lines, cval, saturate, precision)
 
@@ -268,7 +271,7 @@ def uniform_filter(
            [1, 1, 1]])
     """
     this = given(sent(input, device), output, nan_policy, mask, min_periods)
-    along = arguments.axes(axes, this.image.ndim, channel_axis)
+    along = arguments.axes(axes, this.image.shape, channel_axis)
     lines = remembered(_uniforms, along, size, origin, mode, False)
     return _passes(this, lines, cval, saturate, precision)
 

@@ -97,20 +97,18 @@ def _spread(
     missing: tuple, what: bytes,
 ) -> np.ndarray:  # fmt: skip
     refuse("std_filter" if what else "variance_filter", input)
-    this = given(input, output, *missing)
+    this = given(input, output, *missing, complex_too=False)
     image, output = this.image, this.output
-    if image.dtype.kind == "c":
-        raise TypeError(f"Complex type not supported: input has dtype {image.dtype}")
     if output is None and image.dtype.kind != "f":
         output = np.float64
     result, fewer = arguments.result(output, image), integer("ddof", ddof, 0)
-    along = arguments.axes(axes, image.ndim, channel_axis)
-    sizes, origins, modes = (arguments.per_axis(name, value, len(along))
-                             for name, value in (("size", size), ("origin", origin), ("mode", mode)))  # fmt: skip
-    windows = []
-    for axis, taps, shift, boundary in zip(along, sizes, origins, modes, strict=True):
-        number = arguments.window_size(taps)
-        windows.append(Axis(axis, number, arguments.before(number, shift), arguments.mode(boundary)))
+    along = arguments.axes(axes, image.shape, channel_axis)
+    sizes = arguments.sizes(size, len(along), whole=True)
+    origins, modes = arguments.per_axis("origin", origin, len(along)), arguments.modes(mode, len(along))
+    windows = [
+        Axis(axis, taps, arguments.before(taps, shift), boundary)
+        for axis, taps, shift, boundary in zip(along, sizes, origins, modes, strict=True)
+    ]
     told = settings(cval, False, None, this.periods)
     if reach.listening:
         reach.windows(windows)

@@ -11,6 +11,7 @@ import numpy as np
 from ..functional.device import elsewhere, filters
 from ..specs.boundary import Boundary
 from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
+from ..specs.folding import MANY, added, folded, is_far, unlike
 from . import reach
 from .arguments import Result
 from .wide import MOST_WEIGHT, in_halves, is_wide, needs_halves
@@ -76,14 +77,14 @@ def _problem(lie: Layout, axes: tuple[Axis, ...], passes: tuple[Pass, ...], told
     return filters().prepared(problem) if filters().fits(problem) else None
 
 
-
-
 # -- passes along one axis each ------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
 def _separable(lie: Layout, lines: tuple[Line, ...], told: Settings) -> tuple[Any, ...]:
     """The sweeps that make the passes, two at a time where they suit each other."""
+    exact = _is_exact(lie.dtype, lie.out_dtype)
+    lines = tuple(_near(line, lie.shape[line.axis], exact) for line in lines)
     axes, passes = _specs(lines)
     made: list[Any] = []
     at, shape = 0, lie.shape
@@ -103,6 +104,23 @@ def _separable(lie: Layout, lines: tuple[Line, ...], told: Settings) -> tuple[An
         at += count
         lie = lie._replace(dtype=this.out_dtype, strides=strides)
     return tuple(made)
+
+
+def _is_exact(dtype: np.dtype, out_dtype: np.dtype) -> bool:
+    """Whether the order of additions shows in a result: it is to be SciPy's."""
+    return dtype.kind != "f" or out_dtype.kind != "f"
+
+
+def _near(line: Line, size: int, exact: bool) -> Line:
+    """A pass along an axis of this size whose window does not reach far beyond it."""
+    if not is_far(line.taps(), size, exact):
+        return line
+    axis, places = folded(Axis(line.axis, line.taps(), line.before, line.boundary), size)
+    given = np.frombuffer(line.weights) if line.weights else np.ones(line.size)
+    if given.size <= MANY and unlike(given, places, axis.taps):
+        return line
+    weights = added(given, places, axis.taps)
+    return line._replace(before=axis.before, weights=(weights / (line.size or 1)).tobytes(), size=0)
 
 
 def _between(lie: Layout, told: Settings) -> np.dtype:
@@ -126,6 +144,8 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
     if reach.listening:
         reach.windows(_specs(lines)[0])
     if (calls := elsewhere(x)) is not None:
+        exact = _is_exact(x.dtype, result.target.dtype)
+        lines = tuple(_near(line, x.shape[line.axis], exact) for line in lines)
         calls.separable(x, result, *_specs(lines), told.cval, told.rule, told.double)
         return result.deliver()
     out = result.target
@@ -137,8 +157,10 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         return result.deliver()
     if told.rule == "cast" and not told.periods and _needs_halves(x, out, lines, told):
         return _in_halves(x, result, lines, told)
-    if told.periods and len(lines) > 1:
+    if told.periods and (len(lines) > 1 or _counts_far(x, lines, told)):
         return _leaving_out(x, result, lines, told)
+    if any(line.size > MANY for line in lines) and _is_exact(x.dtype, out.dtype) and not told.periods:
+        return _far_means(x, result, lines, told)
     sweeps = _separable(layout(x, out), lines, told)
     if None in sweeps:  # axes behind the window's that do not lie evenly
         x, target = np.ascontiguousarray(x), np.empty(out.shape, out.dtype)
@@ -182,11 +204,35 @@ def _in_halves(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Set
     return result.deliver()
 
 
+def _far_means(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
+    """Passes one by one, of which some are means of more elements than there are: exact sums, each divided once."""
+    out = result.target
+    for number, line in enumerate(lines):
+        last, size = number + 1 == len(lines), line.size or 1
+        dtype = DOUBLE if told.rule == "saturate" else between_sweeps(out.dtype)
+        goal, rule = (out, told) if last else (np.empty(x.shape, dtype), told._replace(rule="cast"))
+        if line.size:
+            line = line._replace(weights=np.ones(line.size).tobytes(), size=0)
+            sums = separable(x, Result(np.empty(x.shape), ()), (line,), rule._replace(rule="cast"))
+            dense(sums / size, Result(goal, ()), (), np.ones(1).tobytes(), Settings(rule=rule.rule))
+        else:
+            separable(x, Result(goal, ()), (line,), rule)
+        x = goal
+    return result.deliver()
+
+
+def _counts_far(x: np.ndarray, lines: tuple[Line, ...], told: Settings) -> bool:
+    """Whether elements are counted that windows see more than once."""
+    return told.periods > 1 and any(is_far(line.taps(), x.shape[line.axis], False) for line in lines)
+
+
 def _leaving_out(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Settings) -> np.ndarray:
     """Passes that leave NaN out, of one window as large as they are together."""
     out = result.target
     given, target = x, out
-    sweeps = _separable(layout(given, target), lines, told)
+    sweeps: tuple[Any, ...] = ()
+    if not _counts_far(x, lines, told):
+        sweeps = _separable(layout(given, target), lines, told)
     if None in sweeps:
         given, target = np.ascontiguousarray(x), np.empty(out.shape, out.dtype)
         sweeps = _separable(layout(given, target), lines, told)
@@ -239,6 +285,8 @@ def _run(sweeps: tuple[Any, ...], x: np.ndarray, out: np.ndarray) -> None:
 
 @lru_cache(maxsize=4096)
 def _dense(lie: Layout, axes: tuple[Axis, ...], weights: bytes, told: Settings) -> Any:
+    if told.periods < 2:
+        axes, weights = _near_window(axes, weights, lie.shape, _is_exact(lie.dtype, lie.out_dtype))
     moved = tuple(axis for axis in axes if axis.taps > 1)
     shape = tuple(axis.taps for axis in moved)
     one = Pass(tuple(axis.axis for axis in moved), shape, weights, "window")
@@ -254,6 +302,28 @@ def _dense(lie: Layout, axes: tuple[Axis, ...], weights: bytes, told: Settings) 
             if sweep is not None and {one.order for one in sweep.problem.passes} <= {"products", "box"}:
                 return sweep
     return _problem(lie, moved, (one,), told, True)
+
+
+def _near_window(
+    axes: tuple[Axis, ...], weights: bytes, shape: tuple[int, ...], exact: bool
+) -> tuple[tuple[Axis, ...], bytes]:  # fmt: skip
+    """A window that does not reach far beyond the image; as it is where weights of an element cancel, or, of few taps,
+    where their signs differ."""
+    far = [is_far(axis.taps, shape[axis.axis], exact) for axis in axes]
+    if not any(far):
+        return axes, weights
+    values = np.frombuffer(weights, np.float64).reshape([axis.taps for axis in axes])
+    above, below = ((sign * values > np.finfo(np.float64).eps).astype(float) for sign in (1, -1))
+    size, values, near = values.size, values * (above + below), []
+    for number, axis in enumerate(axes):
+        if far[number]:
+            axis, places = folded(axis, shape[axis.axis])
+            values, above, below = (added(one, places, axis.taps, number) for one in (values, above, below))
+        near.append(axis)
+    differ = (above > 0) & (below > 0)
+    if size > MANY:
+        differ &= np.abs(values) <= np.finfo(np.float64).eps
+    return (axes, weights) if differ.any() else (tuple(near), values.tobytes())
 
 
 def _factors(axes: tuple[Axis, ...], weights: tuple[bytes, bytes]) -> tuple[Pass, ...]:
@@ -272,6 +342,7 @@ def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes,
     if reach.listening:
         reach.windows(axes)
     if (calls := elsewhere(x)) is not None:
+        axes, weights = _near_window(axes, weights, x.shape, _is_exact(x.dtype, result.target.dtype))
         calls.window(x, result, axes, weights, told.cval, told.rule, told.double)
         return result.deliver()
     if not x.size:

@@ -10,10 +10,11 @@ import numpy as np
 
 from ..functional.device import elsewhere, orders, refuse
 from ..specs.arrays import kernel_ready
-from ..specs.boundary import Boundary, sources
+from ..specs.boundary import Boundary
 from ..specs.filters import Axis
 from . import reach
 from .arguments import Result
+from .sweeps import Line, Settings, dense, separable
 
 _BYTE, _DOUBLE = np.dtype(np.uint8), np.dtype(np.float64)
 
@@ -249,26 +250,22 @@ def rank(
 
 def _enough(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
     """Which windows have at least so many elements that are not NaN; the constant outside counts, too."""
-    present, outside = ~np.isnan(x), int(cval == cval)
-    if least == 1:
-        found = Result(np.empty(x.shape, np.uint8), ())
-        return extremum(present.view(np.uint8), found, window._replace(heights=None), outside, "max") != 0
-    extended, inside = present.astype(np.int64), np.ones((1,) * x.ndim, bool)
-    for axis, (mode, length, size, first) in enumerate(
-        zip(window.modes, x.shape, window.sizes, window.before, strict=True)
-    ):
-        table = sources(mode, length, first, size - 1 - first)
-        extended = np.take(extended, np.maximum(table, 0), axis)
-        inside = inside & (table >= 0).reshape([-1 if number == axis else 1 for number in range(x.ndim)])
-    extended = np.where(inside, extended, outside)
+    present, outside = ~np.isnan(x), float(cval == cval)
+    if least == 1:  # by the kernels that are there already
+        found = Result(np.empty(x.shape, x.dtype), ())
+        return extremum(present.astype(x.dtype), found, window._replace(heights=None), outside, "max") != 0
+    counts = Result(np.empty(x.shape), ())
+    places = list(enumerate(zip(window.sizes, window.before, window.modes, strict=True)))
     if window.footprint is not None:
-        views = np.lib.stride_tricks.sliding_window_view(extended, window.sizes)
-        return views[..., window.footprint].sum(-1) >= least
-    for axis, size in enumerate(window.sizes):
-        sums = np.insert(np.cumsum(extended, axis), 0, 0, axis)
-        length = sums.shape[axis] - size
-        extended = np.take(sums, range(size, size + length), axis) - np.take(sums, range(length), axis)
-    return extended >= least
+        axes = tuple(Axis(axis, *place) for axis, place in places)
+        dense(present.astype(float), counts, axes, window.footprint.astype(float).tobytes(), Settings(outside))
+        return counts.target >= least
+    lines = [Line(axis, first, mode, np.ones(size).tobytes()) for axis, (size, first, mode) in places if size > 1]
+    values = present.astype(float)
+    for line in lines:  # each sees what those before made of the constant
+        values = separable(values, Result(np.empty(x.shape), ()), (line,), Settings(outside))
+        outside *= line.taps()
+    return values >= least
 
 
 def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, least: int) -> np.ndarray:
@@ -280,7 +277,8 @@ def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, l
     if x.size:
         filled = np.where(np.isnan(x), x.dtype.type(loses), x)
         extremum(filled, made, window, loses if cval != cval else cval, name)
-        made.array[~_enough(x, window, cval, least)] = np.nan
+        if least > 1 or (made.array == loses).any():  # a window with a finite element has one
+            made.array[~_enough(x, window, cval, least)] = np.nan
     return made.array
 
 

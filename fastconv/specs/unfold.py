@@ -26,18 +26,20 @@ def unfold_spec(
 
 def fold_spec(
     given: tuple[int, ...], dtype: np.dtype, output_size: Any, kernel_size: Any, stride: Any, padding: Any,
-    dilation: Any,
+    dilation: Any, channels_last: bool = False,
 ) -> ConvSpec:
-    """The convolution whose windows are columns of shape `given`; ValueError or TypeError if an argument is wrong."""
-    kernel = pair("kernel_size", kernel_size, 1)
-    if len(given) not in (2, 3) or not given[-2] or given[-2] % (kernel[0] * kernel[1]):
-        raise ValueError(f"columns must have shape (N, C * KH * KW, L) or (C * KH * KW, L) with kernel_size {kernel}, "
-                         f"got {given}")
-    shape = (*given[:-2], given[-2] // (kernel[0] * kernel[1]), *pair("output_size", output_size, 1))
-    problem = unfold_spec(shape, dtype, kernel, stride, padding, dilation, "output_size")
+    """The convolution whose windows are columns, or rows if channels are last, of shape `given`; ValueError or
+    TypeError if an argument is wrong."""
+    kernel, axis = pair("kernel_size", kernel_size, 1), -1 if channels_last else -2
+    if len(given) not in (2, 3) or not given[axis] or given[axis] % (kernel[0] * kernel[1]):
+        layout = "L, KH * KW * C" if channels_last else "C * KH * KW, L"
+        raise ValueError(f"columns must have shape (N, {layout}) or ({layout}) with kernel_size {kernel}, got {given}")
+    channels, size = given[axis] // (kernel[0] * kernel[1]), pair("output_size", output_size, 1)
+    shape = (*given[:-2], *size, channels) if channels_last else (*given[:-2], channels, *size)
+    problem = unfold_spec(shape, dtype, kernel, stride, padding, dilation, "output_size", channels_last)
     if given != columns_shape(problem):
         raise ValueError(f"columns has shape {given}, but windows at {problem.oh}x{problem.ow} positions make "
-                         f"{columns_shape(problem)}: output_size {shape[-2:]}, kernel_size {kernel}, stride "
+                         f"{columns_shape(problem)}: output_size {size}, kernel_size {kernel}, stride "
                          f"{shown(stride)}, padding {shown(padding)}, dilation {shown(dilation)}")
     return problem
 
