@@ -185,9 +185,12 @@ class Transforms(NamedTuple):
 @lru_cache(maxsize=64)
 def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
     first, second = down.exact(), across.exact()
-    inputs = map_address(first.b, dtype), map_address(second.b, dtype)
-    out, weights = ((first.a, second.a, True), (first.g, second.g, False))
-    return Transforms(*inputs, *(tile_map_address(*one, dtype, finish=last) for *one, last in (out, weights)))
+    return Transforms(
+        in_down=map_address(first.b, dtype),
+        in_across=map_address(second.b, dtype),
+        out=tile_map_address(first.a, second.a, dtype, finish=True),
+        weights=tile_map_address(first.g, second.g, dtype),
+    )
 
 
 @jit
