@@ -120,7 +120,8 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
     of so many taps, with so many left over, and of sums so `long` that they are made in parts."""
     ops = combine(name, power)
     vectors, finish, each = ops.vectors, ops.finish, ops.power
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, True, long) for at_edge in (False, True))
+    joined = together == dealt and not rest and dealt & (dealt - 1) == 0  # windows have all that is dealt
+    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, True, long, joined) for at_edge in (False, True))
     key = (name, power, dealt, far, together, rest, long)
     settings: dict[str, Any] = {"forceinline": True}
 
@@ -137,7 +138,7 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
             return simd_pool.put_away(away, value)[0] if long else value
         values = inner(x, at, step, groups, norm)
         value = values[0]
-        for p in range(1, together):
+        for p in range(1, 1 if joined else together):
             value = vectors(values[p], value)
         if rest:
             values = inner(x, at + groups * step, step, 1, norm)
@@ -161,7 +162,7 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
             return simd_pool.put_away(away, value)[0] if long else value
         values = edge(x, at, step, groups, norm, first, last, nothing)
         value = values[0]
-        for p in range(1, together):
+        for p in range(1, 1 if joined else together):
             value = vectors(values[p], value)
         if rest:
             behind = groups * step
