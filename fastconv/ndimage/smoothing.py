@@ -91,7 +91,7 @@ def gaussian_filter1d(
     truncate : float
         The window ends so many standard deviations from its middle, rounded.
     radius : int, optional
-        The window's elements on each side of its middle, in place of `truncate`.
+        The window's elements on each side of its middle, in place of `truncate`; at most 2**20.
 
     Returns
     -------
