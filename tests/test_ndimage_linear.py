@@ -15,6 +15,11 @@ import fastconv
 from fastconv import ndimage
 from fastconv.ndimage import linear
 
+#: How `numpy.pad` pads as a mode says; the constant is no NaN.
+PADDINGS: dict[str, Any] = {
+    "wrap": {"mode": "wrap"}, "reflect": {"mode": "symmetric"}, "mirror": {"mode": "reflect"},
+    "nearest": {"mode": "edge"}, "constant": {"mode": "constant", "constant_values": True},
+}  # fmt: skip
 #: Units in the last place of the window's sum of |weight * element| that a float32 result may be off by.
 ULPS = 2.0
 
@@ -386,6 +391,12 @@ def test_elements_are_left_out_of_windows_that_reach_far_beyond_an_image(periods
         np.testing.assert_array_equal(ndimage.maximum_filter1d(x, size, **told), [[5.0] * 4, [8.0] * 4])
     none = ndimage.uniform_filter1d(x, 400, **told | {"min_periods": 301})
     assert np.isnan(none).all()
+    for mode, padding in PADDINGS.items():
+        ones = np.pad(~np.isnan(x), ((0, 0), (200, 199)), **padding)
+        counts = np.lib.stride_tricks.sliding_window_view(ones, 400, axis=1).sum(-1)
+        for least in (1, 300, 400):
+            found = ndimage.maximum_filter1d(x, 400, mode=mode, nan_policy="omit", min_periods=least)
+            assert np.array_equal(~np.isnan(found), counts >= least)
     assert not np.isnan(ndimage.uniform_filter1d(x, 400, **told | {"min_periods": 300})).any()
 
 

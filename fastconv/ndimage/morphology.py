@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..base.values import shown
 from ..functional.device import refuse
 from . import arguments
 from .extrema import extremum
+from .linear import remembered
 
 __all__ = [
     "black_tophat",
@@ -40,6 +42,14 @@ def _erosion(
     return extremum("min", input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
 
 
+@lru_cache(maxsize=1024, typed=True)
+def _turned(size: Any, origin: Any, shape: tuple[int, ...], axes: Any, channel_axis: Any) -> Any:
+    """The origin of windows of this size that are turned around: one for all axes, or a tuple."""
+    count = len(arguments.axes(axes, shape, channel_axis))
+    turned = mirrored(arguments.sizes(size, count), arguments.per_axis("origin", origin, count), origin)
+    return turned[0] if len({*turned}) == 1 else tuple(turned)
+
+
 def _dilation(
     input: Any, size: Any, footprint: Any, structure: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any,
     channel_axis: Any,
@@ -47,19 +57,18 @@ def _dilation(
     if size is None and footprint is None and structure is None:
         raise ValueError("size, footprint, or structure must be specified")
     shape = arguments.shape(input)
-    over = arguments.axes(axes, shape, channel_axis)
-    sizes: Sequence[int] = ()
-    for name, given in (("structure", structure), ("footprint", footprint)):
-        if given is not None:
-            members = arguments.heights(name, given) if given is structure else arguments.members(name, given)
-            arguments.fitting(name, given, members.ndim, over, shape)
-            sizes = members.shape
     if footprint is None and structure is None:
-        sizes = arguments.sizes(size, len(over))
-    turned: Any = mirrored(sizes, arguments.per_axis("origin", origin, len(over)), origin)
-    if len({*turned}) == 1:
-        turned = turned[0]  # so that the call can be looked up
-    structure, footprint = (None if one is None else np.flip(np.asarray(one)) for one in (structure, footprint))
+        turned = remembered(_turned, size, origin, shape, axes, channel_axis)
+    else:
+        over = arguments.axes(axes, shape, channel_axis)
+        sizes: tuple[int, ...] = ()
+        for name, given in (("structure", structure), ("footprint", footprint)):
+            if given is not None:
+                members = arguments.heights(name, given) if given is structure else arguments.members(name, given)
+                arguments.fitting(name, given, members.ndim, over, shape)
+                sizes = members.shape
+        turned = mirrored(sizes, arguments.per_axis("origin", origin, len(over)), origin)
+        structure, footprint = (None if one is None else np.flip(np.asarray(one)) for one in (structure, footprint))
     return extremum("max", input, size, footprint, structure, output, mode, cval, turned, axes, channel_axis,
                     given_origin=origin)  # fmt: skip
 

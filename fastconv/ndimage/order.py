@@ -90,7 +90,8 @@ def rank_filter(
     Parameters
     ----------
     input, size, footprint, output, mode, cval, origin, axes, channel_axis
-        As in `maximum_filter`; one `mode` only. Of one axis, a footprint counts too (SciPy 1.17 takes all of it).
+        As in `maximum_filter`; one `mode` only, and `size` for at most 2**22 elements. Of one axis, a footprint counts
+        too (SciPy 1.17 takes all of it).
     rank : int
         0 for the smallest element, -1 for the largest.
     algorithm : {"auto", "network", "columns", "ranked"}

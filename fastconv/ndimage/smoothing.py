@@ -10,7 +10,6 @@ import numpy as np
 
 from ..base.values import shown
 from ..functional.device import sent
-from ..specs.arrays import check_memory
 from . import arguments
 from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
@@ -21,7 +20,7 @@ __all__ = ["gaussian_filter", "gaussian_filter1d", "uniform_filter", "uniform_fi
 #: Smaller standard deviations leave an axis as it is, as in SciPy.
 _SMALLEST_SIGMA = 1e-15
 #: Limits that no window reaches that has a meaning: polynomials of a higher order leave a float's range, and windows of
-#: more elements on each side take longer to make than most filters.
+#: more elements on each side, times the order, take longer to make than most filters.
 _MOST_ORDER, _MOST_REACH = 100, 1 << 20
 
 
@@ -31,7 +30,6 @@ def gaussian_weights(sigma: float, order: int, radius: int) -> bytes:
 
     A derivative is a polynomial times the Gaussian: q' + q * p' of the derivative before, p' being -x / sigma**2.
     """
-    check_memory((2 * radius + 1) * (order + 1) * 8, "a window of so large sigma, truncate, radius, and order")
     x = np.arange(-radius, radius + 1)
     variance = sigma * sigma
     window = np.exp(-0.5 / variance * x**2)
@@ -64,9 +62,9 @@ def _gaussian(sigma: Any, order: Any, truncate: Any, radius: Any) -> bytes:
     if not isinstance(reach, numbers.Integral) or reach < 0:
         raise ValueError("Radius must be a nonnegative integer: radius, or truncate * sigma, must not be negative, got "
                          f"radius {shown(radius)}, truncate {shown(truncate)}, sigma {shown(sigma)}")  # fmt: skip
-    if int(reach) > _MOST_REACH:
-        raise ValueError(f"radius, or truncate * sigma, must be at most {_MOST_REACH}, got radius {shown(radius)}, "
-                         f"truncate {shown(truncate)}, sigma {shown(sigma)}")  # fmt: skip
+    if int(reach) * max(order, 1) > _MOST_REACH:
+        told = f"radius {shown(radius)}, truncate {shown(truncate)}, sigma {shown(sigma)}, order {order}"
+        raise ValueError(f"radius, or truncate * sigma, times order must be at most {_MOST_REACH}, got {told}")
     if deviation == 0:
         raise ValueError(f"sigma must not be zero along a single axis, got {shown(sigma)}")
     return gaussian_weights(deviation, order, int(reach))
@@ -91,7 +89,7 @@ def gaussian_filter1d(
     truncate : float
         The window ends so many standard deviations from its middle, rounded.
     radius : int, optional
-        The window's elements on each side of its middle, in place of `truncate`.
+        The window's elements on each side of its middle, in place of `truncate`; at most 2**20, divided by `order`.
 
     Returns
     -------

@@ -30,7 +30,7 @@ def variance_filter(
     input, output, mode, cval, nan_policy, mask, min_periods
         As in `correlate1d`.
     size, origin, axes, channel_axis
-        As in `uniform_filter`.
+        As in `uniform_filter`; a window has at most 2**22 elements.
     ddof : int
         Squares are divided by so many fewer than there are elements; windows without more than that are NaN.
 

@@ -159,7 +159,8 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         return _in_halves(x, result, lines, told)
     if told.periods and (len(lines) > 1 or _counts_far(x, lines, told)):
         return _leaving_out(x, result, lines, told)
-    if any(line.size > MANY for line in lines) and _is_exact(x.dtype, out.dtype) and not told.periods:
+    whole = x.dtype.kind != "f" or out.dtype.kind != "f"
+    if whole and not told.periods and any(line.size > MANY for line in lines):
         return _far_means(x, result, lines, told)
     sweeps = _separable(layout(x, out), lines, told)
     if None in sweeps:  # axes behind the window's that do not lie evenly

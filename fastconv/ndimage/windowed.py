@@ -10,11 +10,11 @@ import numpy as np
 
 from ..functional.device import elsewhere, orders, refuse
 from ..specs.arrays import kernel_ready
-from ..specs.boundary import Boundary
+from ..specs.boundary import Boundary, sources
 from ..specs.filters import Axis
 from . import reach
 from .arguments import Result
-from .sweeps import Line, Settings, dense, separable
+from .sweeps import Settings, dense
 
 _BYTE, _DOUBLE = np.dtype(np.uint8), np.dtype(np.float64)
 
@@ -250,22 +250,39 @@ def rank(
 
 def _enough(x: np.ndarray, window: Window, cval: float, least: int) -> np.ndarray:
     """Which windows have at least so many elements that are not NaN; the constant outside counts, too."""
-    present, outside = ~np.isnan(x), float(cval == cval)
+    present, outside = ~np.isnan(x), int(cval == cval)
     if least == 1:  # by the kernels that are there already
         found = Result(np.empty(x.shape, x.dtype), ())
         return extremum(present.astype(x.dtype), found, window._replace(heights=None), outside, "max") != 0
-    counts = Result(np.empty(x.shape), ())
     places = list(enumerate(zip(window.sizes, window.before, window.modes, strict=True)))
     if window.footprint is not None:
-        axes = tuple(Axis(axis, *place) for axis, place in places)
-        dense(present.astype(float), counts, axes, window.footprint.astype(float).tobytes(), Settings(outside))
-        return counts.target >= least
-    lines = [Line(axis, first, mode, np.ones(size).tobytes()) for axis, (size, first, mode) in places if size > 1]
-    values = present.astype(float)
-    for line in lines:  # each sees what those before made of the constant
-        values = separable(values, Result(np.empty(x.shape), ()), (line,), Settings(outside))
-        outside *= line.taps()
-    return values >= least
+        made, axes = Result(np.empty(x.shape), ()), tuple(Axis(axis, *place) for axis, place in places)
+        dense(present.astype(float), made, axes, window.footprint.astype(float).tobytes(), Settings(float(outside)))
+        return made.target >= least
+    counts = present.astype(np.int64)
+    for axis, (size, first, mode) in places:
+        counts = np.moveaxis(_counted(np.moveaxis(counts, axis, -1), size, first, mode, outside), -1, axis)
+        outside *= size
+    return counts >= least
+
+
+def _counted(values: np.ndarray, size: int, first: int, mode: Boundary, outside: int) -> np.ndarray:
+    """Sums of integers over windows along the last axis, each a difference of two running sums, however far beyond the
+    axis a window reaches."""
+    length = values.shape[-1]
+    start = np.arange(length) - first
+    if mode in (Boundary.CONSTANT, Boundary.NEAREST):
+        ends = (outside, outside) if mode is Boundary.CONSTANT else (values[..., :1], values[..., -1:])
+        sums = np.insert(np.cumsum(values, -1), 0, 0, -1)
+        low, high = (
+            sums[..., np.clip(at, 0, length)] + np.minimum(at, 0) * ends[0] + np.maximum(at - length, 0) * ends[1]
+            for at in (start, start + size)
+        )
+        return high - low
+    period = {Boundary.WRAP: length, Boundary.REFLECT: 2 * length, Boundary.MIRROR: max(1, 2 * length - 2)}[mode]
+    sums = np.insert(np.cumsum(values[..., sources(mode, length, 0, period - length)], -1), 0, 0, -1)
+    low, high = (sums[..., at % period] + at // period * sums[..., -1:] for at in (start, start + size))
+    return high - low
 
 
 def extremum_of_present(x: np.ndarray, window: Window, cval: float, name: str, least: int) -> np.ndarray:
