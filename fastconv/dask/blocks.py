@@ -111,9 +111,11 @@ def _in_bands(operation: Operation, place: Place, inputs: list[Any], operands: t
 def _over(
     axes: Sequence[Along], place: Place, cuts: list[list[Interval]], along: int
 ) -> tuple[list[int], int] | None:  # fmt: skip
-    """The order of bands along an axis in which results may take the place of the input, and where they begin in it."""
-    if any(sum(last - first for first, last in have) < end - start
-           for have, (start, end) in zip(place.cuts, place.box, strict=True)):  # fmt: skip
+    """The order of bands along an axis in which results may take the place of the input, and where they begin in it;
+    None if they may not, or would keep twice the memory that they need."""
+    there = [sum(last - first for first, last in have) for have in place.cuts]
+    wanted = [last - first for first, last in place.box]
+    if any(has < size for has, size in zip(there, wanted, strict=True)) or 2 * math.prod(wanted) < math.prod(there):
         return None
     reads = [axes[along].reads(*ends) for ends in cuts[along]]
     if any(len(runs) > 1 for runs in reads):
