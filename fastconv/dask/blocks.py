@@ -36,8 +36,9 @@ class Operation:
         self.plans: dict[Any, Any] = {}
         """What is made once for each shape of a block, in each worker."""
 
-    def block(self, inputs: list[Any], box: tuple[Interval, ...], operands: tuple[Any, ...]) -> Any:
-        """The result in a `box`, from what its axes read of each input."""
+    def block(self, inputs: list[Any], box: tuple[Interval, ...], operands: tuple[Any, ...], kept: bool = False) -> Any:
+        """The result in a `box`, from what its axes read of each input; if it is in memory that this thread has `kept`,
+        it is copied before the next block."""
         raise NotImplementedError
 
     def __dask_tokenize__(self) -> Any:
@@ -93,7 +94,9 @@ def _in_bands(operation: Operation, place: Place, inputs: list[Any], operands: t
         order = [(*box[: along[0]], cuts[along[0]][number], *box[along[0] + 1 :]) for number in over[0]]
     for part in order:
         runs = [one.reads(*ends) for one, ends in zip(axes, part, strict=True)]
-        made = operation.block([gathered(runs, place.cuts, parts) for parts in inputs], part, operands)
+        kept = part != box
+        seen = [gathered(runs, place.cuts, parts, f"gathered {at}" * kept) for at, parts in enumerate(inputs)]
+        made = operation.block(seen, part, operands, kept)
         if part == box:
             return made
         if result is None:
@@ -155,8 +158,11 @@ def bands(axes: Sequence[Along], box: tuple[Interval, ...], itemsize: int) -> li
     return cuts
 
 
-def gathered(runs: Sequence[Sequence[Interval]], cuts: Sequence[Sequence[Interval]], parts: Sequence[Any]) -> Any:
-    """The positions that `runs` name, from parts whose positions are `cuts`: a view where one part has them all."""
+def gathered(
+    runs: Sequence[Sequence[Interval]], cuts: Sequence[Sequence[Interval]], parts: Sequence[Any], kept: str = ""
+) -> Any:  # fmt: skip
+    """The positions that `runs` name, from parts whose positions are `cuts`: a view where one part has them all, else a
+    new array, or the memory that this thread has `kept` under that name."""
     each = [_copies(some, where) for some, where in zip(runs, cuts, strict=True)]
     if all(len(copies) == 1 for copies in each):
         number = 0
@@ -164,7 +170,7 @@ def gathered(runs: Sequence[Sequence[Interval]], cuts: Sequence[Sequence[Interva
             number = number * len(where) + part
         return parts[number][tuple(copies[0][2] for copies in each)]
     shape = tuple(sum(last - first for first, last in some) for some in runs)
-    result = _like(parts[0], shape)
+    result = _like(parts[0], shape, kept)
     for copies in product(*each):
         number = 0
         for (_, part, _), where in zip(copies, cuts, strict=True):
@@ -173,7 +179,17 @@ def gathered(runs: Sequence[Sequence[Interval]], cuts: Sequence[Sequence[Interva
     return result
 
 
-def _like(part: Any, shape: tuple[int, ...]) -> Any:
+def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An array that is this thread's until it asks for the one of this name again. Dask's workers return freed memory
+    to the system at once, and to have new memory takes longer than to fill it."""
+    from ..cpu.system.memory import buffer
+
+    return buffer(f"dask {name}", shape, dtype)
+
+
+def _like(part: Any, shape: tuple[int, ...], kept: str) -> Any:
+    if kept and type(part) is np.ndarray:
+        return scratch(kept, shape, part.dtype)
     return np.ma.empty(shape, part.dtype) if isinstance(part, np.ma.MaskedArray) else np.empty_like(part, shape=shape)
 
 

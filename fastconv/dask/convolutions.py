@@ -60,7 +60,7 @@ class Convolution(Operation):
             for along, chunks, count in zip(self.axes, given, shape, strict=True)
         )
 
-    def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...]) -> Any:
+    def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...], kept: bool = False) -> Any:
         weight, bias = (*operands, None)[:2]
         x = extended(inputs[0], self.axes, box)
         if self.is_filter:
@@ -105,7 +105,7 @@ class Transposed(Operation):
             for along, chunks, count in zip(self.axes, given, self.spec.output_shape, strict=True)
         )  # fmt: skip
 
-    def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...]) -> Any:
+    def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...], kept: bool = False) -> Any:
         weight, bias = (*operands, None)[:2]
         (x,), inner, axes = inputs, self.spec.convolution, self.spec.axes
         cuts, wanted = [], []

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..specs.boundary import Boundary
-from .blocks import Operation
+from .blocks import Operation, scratch
 from .geometry import Along, Filtered, Interval, Whole
 from .graph import known, lazy, rechunked, threads
 
@@ -14,9 +16,13 @@ from .graph import known, lazy, rechunked, threads
 class Filter(Operation):
     """A filter of blocks."""
 
-    def __init__(self, function: Callable[..., Any], told: dict[str, Any], axes: tuple[Along, ...], count: int) -> None:
+    def __init__(
+        self, function: Callable[..., Any], told: dict[str, Any], axes: tuple[Along, ...], count: int, dtype: np.dtype
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.function, self.told, self.axes, self.threads = function, told, axes, count
+        self.function, self.told, self.axes, self.threads, self.dtype = function, told, axes, count, dtype
+        self._writes = not hasattr(function, "steps") and dtype != np.float16
+        """Whether the filter can be told where its result goes."""
 
     def __dask_tokenize__(self) -> Any:
         steps = getattr(self.function, "steps", None)
@@ -24,11 +30,13 @@ class Filter(Operation):
         return "filter", name, sorted(self.told.items(), key=str), [str(one) for one in self.axes], self.threads
 
     def __reduce__(self) -> Any:
-        return Filter, (self.function, self.told, self.axes, self.threads)
+        return Filter, (self.function, self.told, self.axes, self.threads, self.dtype)
 
-    def block(self, inputs: list[Any], box: tuple[Interval, ...], operands: tuple[Any, ...]) -> Any:
-        more = {"mask": inputs[1]} if len(inputs) > 1 else {}
-        made = self.function(inputs[0], **self.told, **more)
+    def block(self, inputs: list[Any], box: tuple[Interval, ...], operands: tuple[Any, ...], kept: bool = False) -> Any:
+        told = {**self.told, "mask": inputs[1]} if len(inputs) > 1 else self.told
+        if kept and self._writes and type(inputs[0]) is np.ndarray:
+            told = {**told, "output": scratch("filtered", inputs[0].shape, self.dtype)}
+        made = self.function(inputs[0], **told)
         here = []
         for along, (first, last) in zip(self.axes, box, strict=True):
             at = along.offset(first, last) if isinstance(along, Filtered) else 0
@@ -55,4 +63,5 @@ def filtered(
         import dask.array as da
 
         inputs.append(da.asarray(mask).rechunk(image.chunks))
-    return lazy(function.__name__, Filter(function, told, tuple(axes), threads()), inputs, image.chunks, dtype)
+    operation = Filter(function, told, tuple(axes), threads(), np.dtype(dtype))
+    return lazy(function.__name__, operation, inputs, image.chunks, dtype)

@@ -49,7 +49,7 @@ class Pooling(Operation):
             for along, chunks, count in zip(self.axes, given, self.spec.output_shape, strict=True)
         )
 
-    def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...]) -> Any:
+    def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...], kept: bool = False) -> Any:
         (x,), spec = inputs, self.spec
         calls = calls_of(self.device, x)
         if spec.adaptive:

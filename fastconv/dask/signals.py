@@ -31,7 +31,7 @@ class Sums(Operation):
     def __reduce__(self) -> Any:
         return Sums, self.told
 
-    def block(self, inputs: list[Any], box: tuple[Interval, ...], operands: tuple[Any, ...]) -> Any:
+    def block(self, inputs: list[Any], box: tuple[Interval, ...], operands: tuple[Any, ...], kept: bool = False) -> Any:
         x = inputs[0].astype(operands[1].dtype, copy=False) if self.fill else inputs[0]
         return self.function(extended(x, self.axes, box, self.fill), operands[0], "valid")
 

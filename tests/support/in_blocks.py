@@ -19,6 +19,7 @@ from images import DTYPES
 
 import fastconv
 from fastconv import ndimage
+from fastconv.dask import blocks
 
 #: Filters whose sums of floats depend on the place of a window: sums of parts are shared by several windows.
 SHARED = ("uniform_filter", "uniform_filter1d", "laplace", "correlate", "convolve")
@@ -150,6 +151,7 @@ def main(first: int, count: int) -> None:
     warnings.simplefilter("ignore")
     for number in range(first, first + count):
         rng = np.random.default_rng([number, 17])
+        blocks.BAND_BYTES = (64, 1 << 20)[number // 2 % 2]
         try:
             check((filters, layers)[number % 2](rng, DTYPES[number // 2 % len(DTYPES)]), rng)
         except Exception as error:  # whatever it is
