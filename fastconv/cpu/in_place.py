@@ -1,0 +1,364 @@
+"""Filters of images that are read in place: which stages (`shared.in_place`) make a problem's passes, in which dtype.
+
+They take the least dtype that holds all sums: of bytes int16 or uint16 in most filters, twice as many in a register as
+of float32. They make passes over rows and columns, in that order, with one line between them; or one pass of few taps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..specs.boundary import Boundary
+from ..specs.filters import Pass, Problem
+from .shared import in_place as stages
+from .shared import layout
+from .shared.in_place import HEAD, SLOT, Stage
+from .shared.steps import radix, reciprocal
+from .system.kernels import PARALLEL_OPERATIONS
+from .system.memory import scratch_rows
+from .system.threads import num_threads
+from .tiles import simd
+
+#: The dtypes that images are read in, and results written.
+READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
+WRITTEN = (*READ, "int32")
+#: Most taps of one pass.
+MOST_TAPS = 9
+#: Bytes of the lines of a band: half a first-level cache.
+BAND_BYTES = 24 << 10
+#: Rows of a band without lines; fewest rows of one.
+ROWS, FEWEST_ROWS = 32, 4
+#: Taps of a window along columns that are added up at once.
+AT_ONCE = 6
+
+
+class _Chosen(NamedTuple):
+    """In which dtype sums are made, and in which those of a first pass are stored."""
+
+    computed: np.dtype
+    between: np.dtype
+
+
+def _chosen(problem: Problem, over_rows: Pass | None, over_columns: Pass | None) -> _Chosen | None:
+    """None if the passes may not be made in this order, or not in a dtype that there is."""
+    computed, constant = problem.computed, any(one.boundary is Boundary.CONSTANT for one in problem.axes)
+    swapped = len(problem.passes) == 2 and problem.passes[0] is over_columns
+    if swapped and constant and not problem.factors:
+        return None
+    if problem.dtype.kind == "f":
+        if problem.between not in ("", computed.name) or problem.out_dtype.kind != "f":
+            return None
+        narrow = constant and float(problem.dtype.type(problem.cval)) != problem.cval
+        return None if narrow and problem.dtype != computed else _Chosen(computed, computed)
+    limits, cval = np.iinfo(problem.dtype), problem.cval if constant else 0.0
+    if cval != math.floor(cval) or not limits.min <= cval <= limits.max:
+        return None
+    means = [one.order == "mean" for one in problem.passes]
+    if any(means) and (problem.dtype.kind != "u" or problem.dtype != problem.out_dtype or not all(means)):
+        return None
+    if all(means):
+        if swapped:
+            return None
+        most = max(limits.max * one.shape[0] for one in problem.passes)
+        between, least = problem.out_dtype, 0
+    else:
+        values = [one.array() for one in problem.passes]
+        if any((weights != np.rint(weights)).any() for weights in values):
+            return None
+        first = over_rows if len(problem.passes) == 2 else problem.passes[0]
+        most, least = float(max(limits.max, -limits.min)), min(limits.min, *(weights.min() for weights in values))
+        for one in (first, *(each for each in problem.passes if each is not first)):
+            most *= float(np.abs(one.array()).sum())
+        stored = problem.between or problem.out_dtype.name
+        if len(problem.passes) == 2 and np.dtype(stored).kind != "f":
+            kept = np.iinfo(stored)  # what is stored between SciPy's passes, in either order, must not wrap around
+            if most > kept.max or (least < 0 and kept.min == 0):
+                return None
+        between = None
+    for name, top in (("uint16", 2.0**16 if least >= 0 else 0.0), ("int16", 2.0**15)):
+        if most < top:
+            computed = np.dtype(name)
+            break
+    if computed.kind == "f" and problem.out_dtype.kind != "f" and most >= 2.0**31:
+        return None
+    return _Chosen(computed, between or computed)
+
+
+def _multiplier(divisor: int, most: int) -> tuple[int, int] | None:
+    """The factor whose product, of 32 bits, gives by its upper bits the quotient of a uint16 up to `most`; and how many
+    of them there are not to be kept; None if there is none."""
+    for shift in range(16):
+        factor = -(-(1 << (16 + shift)) // divisor)
+        if factor >= 1 << 16:
+            continue
+        if most * (factor * divisor - (1 << (16 + shift))) < 1 << (16 + shift):
+            return factor, shift
+    return None
+
+
+def in_place(problem: Problem) -> InPlace | None:
+    """The filter of a problem whose image can be read in place; None if another sweep has to do it."""
+    if problem.periods or problem.rule != "cast" or not 1 <= len(problem.passes) <= 2 or not all(problem.shape):
+        return None
+    if problem.dtype.name not in READ or problem.out_dtype.name not in WRITTEN:
+        return None
+    if any(one.order not in ("products", "window", "mean", "box") for one in problem.passes):
+        return None
+    try:
+        return InPlace(problem)
+    except _OtherwiseError:
+        return None
+
+
+class _OtherwiseError(Exception):
+    """A problem has to be done otherwise."""
+
+
+def _need(true: bool) -> None:
+    if not true:
+        raise _OtherwiseError
+
+
+class InPlace:
+    """All that a call needs beside its arrays."""
+
+    __slots__ = ("_arguments", "_chosen", "_launch", "_numbers", "_scratch", "_stages", "_starts", "_table", "problem")
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        leads, rows, columns, inner = layout.arranged(problem)
+        _need(len(leads) <= 1 and all(line.axis < 0 for line in leads))
+        item, out_item = problem.dtype.itemsize, problem.out_dtype.itemsize
+        for line, size, step, out in ((inner, inner.size, item, out_item),
+                                      (columns, columns.size, item * inner.size, out_item * inner.size)):
+            _need(size == 1 or (line.step, line.out) == (step, out))
+        over_rows, over_columns = (next((one for one in problem.passes if one.axes == (line.axis,)), None)
+                                   for line in (rows, columns))  # fmt: skip
+        found = _chosen(problem, over_rows, over_columns)
+        _need(found is not None)
+        assert found is not None
+        self._chosen = found
+        tile = stages.VECTORS * simd.lanes(found.computed)
+        self._stages: list[Stage] = []
+        self._table: list[tuple[int, int]] = []
+        self._numbers: list[bytes] = []
+        table = rows.table if rows.axis >= 0 else np.arange(rows.size)
+        self._starts = np.where(table < 0, -1, table * rows.step).tolist()
+        _need(min(self._starts) >= -1 and rows.step >= 0)
+        self._scratch = 0
+        if len(problem.passes) == 2:
+            _need(columns.size * inner.size >= tile)
+            assert over_rows
+            assert over_columns
+            band = self._two(over_rows, over_columns, rows, columns, inner.size)
+        else:
+            _need((columns.size - columns.taps + 1) * inner.size >= tile)
+            band = self._one(problem.passes[0], rows, columns, inner.size)
+        planes = leads[0] if leads else layout.Line(1, 1, table, 0, 0, -1)
+        begin = [layout.first_byte(problem.shape, one) for one in (problem.strides, problem.out_strides)]
+        numbers = [planes.size, -(-rows.size // band), band, rows.size]
+        numbers += [begin[0], planes.step, begin[1], planes.out, rows.out]
+        self._arguments = (
+            np.array(self._starts, np.int64),
+            np.array(self._table, np.int64).reshape(-1),
+            np.frombuffer(b"".join(self._numbers), np.uint8).copy(),
+            np.array(self._stages, np.int64).reshape(-1),
+            np.array(numbers, np.int64),
+        )
+        work = math.prod(problem.shape) * (4.0 + 2.0 * sum(math.prod(one.shape) for one in problem.passes))
+        self._launch = stages.sweep if work >= PARALLEL_OPERATIONS else stages.sweep.serial
+
+    def run(self, x: np.ndarray, out: np.ndarray) -> None:
+        """Filter; both arrays have the layout that the problem says."""
+        scratch = scratch_rows(self._scratch, np.dtype(np.uint8))
+        self._launch(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+
+    # -- tables
+
+    def _room(self, size: int) -> int:
+        """A new buffer's place in scratch."""
+        place = self._scratch
+        self._scratch = place + -(-size // 64) * 64
+        return place
+
+    def _lines(self, pitch: int, count: int) -> int:
+        """Where the table of rows' places has those of so many rows in scratch."""
+        place = len(self._starts)
+        self._starts += [pitch * r for r in range(count)]
+        return place
+
+    def _entries(
+        self, taps: Sequence[tuple[int, int]], weights: Sequence[float] = (), factor: float = 1, shift: int = 0,
+        outside: float = 0, dtype: np.dtype | None = None,
+    ) -> int:  # fmt: skip
+        """Add a stage's tables; where they begin."""
+        place, dtype = len(self._table), dtype or self._chosen.computed
+        self._table += [(0, 0)] * HEAD + list(taps)
+        numbers = [factor, shift, outside, *(weights or [1] * len(taps))]
+        with np.errstate(over="ignore"):
+            self._numbers += [np.array(one).astype(dtype).tobytes().ljust(SLOT, b"\0") for one in numbers]
+        return place
+
+    def _copies(
+        self, table: np.ndarray, positions: range, to: int, dtype: np.dtype, inner: int, outside: float
+    ) -> tuple[int, int, int]:  # fmt: skip
+        """Address and tables of a stage that copies these positions of a row, as the table of columns has them."""
+        size = dtype.itemsize
+        pixel = inner * size
+        taps = [(int(table[p]) * pixel if table[p] >= 0 else -1, to + k * pixel) for k, p in enumerate(positions)]
+        first = self._entries(taps, outside=outside, dtype=dtype)
+        return stages.address(stages.copies, (size,)), first, len(taps)
+
+    def _scaling(self, divisor: float, stored: np.dtype, most: float) -> tuple[str, float, int]:
+        """How sums become what is stored."""
+        if divisor == 1:
+            return "", 1, 0
+        computed = self._chosen.computed
+        if computed == np.uint16:
+            found = _multiplier(int(divisor), int(most))
+            _need(found is not None)
+            assert found is not None
+            return "times", *found
+        factor = reciprocal(divisor, self.problem, stored.name)
+        whole = "whole " if stored.kind == computed.kind and self.problem.dtype.kind != "f" else ""
+        return (f"{whole}over", divisor, 0) if factor is None else (f"{whole}times", factor, 0)
+
+    # -- passes
+
+    def _band(self, rows: layout.Line, pitch: int) -> int:
+        """Rows of a band whose lines take so many bytes each; few enough for all threads."""
+        band = max(FEWEST_ROWS, min(rows.size, BAND_BYTES // pitch if pitch else ROWS))
+        threads = num_threads()
+        if threads > 1:
+            band = min(band, max(FEWEST_ROWS, rows.taps, -(-rows.size // (4 * threads))))
+        return min(band, rows.size)
+
+    def _two(self, first: Pass, second: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
+        """Add the stages of a pass over rows and one over columns; how many rows a band has."""
+        problem, (computed, between) = self.problem, self._chosen
+        means, exact = first.order == "mean", problem.dtype.kind != "f"
+        running = first.order == "mean" and exact
+        _need(running or rows.taps <= MOST_TAPS)
+        levels = columns.taps > AT_ONCE and not second.weights
+        _need(levels or columns.taps <= MOST_TAPS)
+        line = computed if levels else between
+        before, count = columns.before * inner * line.itemsize, columns.size * inner
+        origin = -(-before // 64) * 64
+        pitch = -(-(origin - before + (columns.size + columns.taps - 1) * inner * line.itemsize) // 64) * 64
+        band = self._band(rows, pitch)
+        lines = self._room(band * pitch)
+        places = self._lines(pitch, band)
+        # The first pass, into lines.
+        divisor, waits = 1.0, problem.dtype.kind == "f" and computed == np.float32
+        most = np.iinfo(problem.dtype).max * max(first.shape[0], second.shape[0]) if exact else 0.0
+        if means:
+            divisor = first.shape[0] * first.scale
+        scaled, factor, shift = self._scaling(1.0 if waits else divisor, line, most)
+        weights = [] if first.order == "mean" and exact else first.array().tolist()
+        taps = [(r, 0) for r in range(rows.taps)]
+        told = self._entries(taps, weights, factor, shift, problem.cval if first_outside(rows, exact) else 0)
+        names = problem.dtype.name, computed.name, line.name, scaled
+        at = stages.address(stages.running, names) if running else stages.address(stages.sums, (*names, not weights))
+        self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count))
+        # The columns beyond the rims.
+        outside = problem.cval
+        if problem.factors:
+            outside *= float(first.array().sum())
+        elif waits:
+            outside *= divisor
+        ends = [*range(columns.before), *range(columns.before + columns.size, columns.size + columns.taps - 1)]
+        if ends:
+            taps = [(int(columns.table[p]) * inner * line.itemsize if columns.table[p] >= 0 else -1,
+                     (p - columns.before) * inner * line.itemsize) for p in ends]  # fmt: skip
+            told = self._entries(taps, outside=outside if columns.table.min() < 0 else 0, dtype=line)
+            at = stages.address(stages.copies, (line.itemsize,))
+            self._stages.append(Stage(at, False, places, lines + origin, False, lines + origin, pitch, told, len(taps),
+                                      inner))  # fmt: skip
+        # The second pass, into the result.
+        divisor = divisor if waits else 1.0
+        if second.order == "mean":
+            divisor *= second.shape[0] * second.scale
+        scaled, factor, shift = self._scaling(divisor, problem.out_dtype, most)
+        start, size = lines + origin - before, inner * line.itemsize
+        taps = [(0, t * size) for t in range(columns.taps)]
+        if levels:
+            taps = self._levels(columns.taps, inner, count, lines + origin - before, pitch, places, band)
+        weights = [] if not second.weights and second.scale == 1 else second.array().tolist()[: len(taps)]
+        told = self._entries(taps, weights, factor, shift)
+        at = stages.address(stages.sums, (line.name, computed.name, problem.out_dtype.name, scaled, not weights))
+        self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count))
+        return band
+
+    def _levels(
+        self, taps: int, inner: int, count: int, begin: int, pitch: int, places: int, band: int
+    ) -> list[tuple[int, int]]:  # fmt: skip
+        """Add stages that sum up neighbours, again and again; the parts that make a window."""
+        computed = self._chosen.computed
+        item = inner * computed.itemsize
+        lanes = simd.lanes(computed)
+        base = radix(taps, inner % lanes, lanes)
+        size, levels, source = 1, [begin], begin
+        while base and size * base <= taps:
+            target = self._room(band * pitch)
+            told = self._entries([(0, k * size * item) for k in range(base)])
+            at = stages.address(stages.sums, (computed.name, computed.name, computed.name, "", True))
+            length = count + (taps - size * base) * inner
+            self._stages.append(Stage(at, False, places, source, False, target, pitch, told, base, length))
+            levels.append(target)
+            source, size = target, size * base
+        parts, place = [], 0
+        while place < taps:
+            while place + size > taps:
+                size //= base
+                levels.pop()
+            parts.append((0, levels[-1] - begin + place * item))
+            place += size
+        return parts
+
+    def _one(self, one: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
+        """Add the stages of one pass: over the image where all columns are inside, and over strips at its rims."""
+        problem, computed = self.problem, self._chosen.computed
+        _need(one.order in ("products", "window"))
+        size, out_size = problem.dtype.itemsize * inner, problem.out_dtype.itemsize * inner
+        window = np.moveaxis(one.array(), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
+        window = window.reshape(rows.taps, columns.taps)
+        kept = np.abs(window) > np.finfo(np.float64).eps if one.order == "window" else np.ones(window.shape, bool)
+        _need(np.count_nonzero(kept) <= MOST_TAPS)
+        places = np.argwhere(kept).tolist()
+        weights = window[kept].tolist()
+        band = self._band(rows, 0)
+        outside = problem.cval if first_outside(rows, problem.dtype.kind != "f") else 0
+        taps = [(r, c * size) for r, c in places]
+        told = self._entries(taps, weights, outside=outside)
+        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", False
+        at, before, behind = stages.address(stages.sums, names), columns.before, columns.taps - 1 - columns.before
+        inside = columns.size - before - behind
+        self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))
+        tile = stages.VECTORS * simd.lanes(computed)
+        for wide, first in ((before, 0), (behind, columns.size - behind)):
+            if not wide:
+                continue
+            made = -(-wide * inner // tile) * tile  # elements
+            pitch = -(-(made + (columns.taps - 1) * inner) * problem.dtype.itemsize // 64) * 64
+            strip, done = self._room((band + rows.taps - 1) * pitch), self._room(band * made * out_size // inner)
+            seen = range(first, first + wide + columns.taps - 1)
+            address, copy, count = self._copies(columns.table, seen, 0, problem.dtype, inner, problem.cval
+                                                if min(columns.table.min(), min(self._starts)) < 0 else 0)  # fmt: skip
+            self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
+            lines = self._lines(pitch, band + rows.taps - 1)
+            line = made * out_size // inner
+            self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(taps), made))
+            address, copy, count = self._copies(np.arange(wide), range(wide), first * out_size, problem.out_dtype,
+                                                inner, 0)  # fmt: skip
+            lines = self._lines(line, band)
+            self._stages.append(Stage(address, False, lines, done, True, 0, rows.out, copy, count, inner))
+        return band
+
+
+def first_outside(rows: layout.Line, exact: bool) -> bool:
+    """Whether some rows lie outside the image."""
+    return rows.axis >= 0 and bool((rows.table < 0).any())

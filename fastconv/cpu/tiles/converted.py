@@ -1,0 +1,106 @@
+"""Vectors that lie in memory in one dtype and are computed in another: read and written at a place in bytes.
+
+A vector has as many elements as a register has of the dtype that is computed in. Numbers fit: whoever chose the dtypes
+has seen to it that no integer is too large for the next one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+
+from ..system.building import intrinsic
+from . import emit
+from .simd import Vector, lanes
+
+
+@lru_cache(maxsize=64)
+def vector_reader(stored: str, computed: str) -> Any:
+    """A function for kernels: the vector of dtype `computed` of what lies at a place in bytes as `stored`."""
+    one, other, count = np.dtype(stored), np.dtype(computed), lanes(computed)
+
+    def plain(data, at):
+        return data[at : at + count * one.itemsize].view(one).astype(other)
+
+    @intrinsic(plain=plain)
+    def read(typingctx, data, at):
+        def codegen(context, builder, sig, args):
+            kind = ir.VectorType(context.get_value_type(from_dtype(one)), count)
+            value = builder.load(_pointer(context, builder, data, args, kind))
+            value.align = 1
+            return _converted(builder, value, one, other)
+
+        return Vector(from_dtype(other))(data, types.int64), codegen
+
+    return read
+
+
+@lru_cache(maxsize=64)
+def vector_writer(computed: str, stored: str, scaled: str = "") -> Any:
+    """A function for kernels, ``write(data, at, vector, factor, shift)``: writes a vector as `stored`.
+
+    If it is `scaled` by "times" or "over", it is the product with a vector of factors, or the quotient; by "whole
+    times" or "whole over" without its fraction. Of uint16 the product is that of 32 bits, of which as many are left out
+    as a uint16 has and `shift` says.
+    """
+    one, other, count = np.dtype(computed), np.dtype(stored), lanes(computed)
+
+    def plain(data, at, vector, factor, shift):
+        if scaled and one.kind == "f":
+            vector = vector * factor if "times" in scaled else vector / factor
+            vector = np.trunc(vector) if "whole" in scaled else vector
+        elif scaled:
+            vector = (vector.astype(np.uint32) * factor >> np.uint32(16)) >> shift
+        data[at : at + count * other.itemsize].view(other)[:] = vector.astype(other)
+
+    @intrinsic(plain=plain)
+    def write(typingctx, data, at, vector, factor, shift):
+        def codegen(context, builder, sig, args):
+            value, factors, bits = args[2:]
+            if scaled and one.kind == "f":
+                value = (builder.fmul if "times" in scaled else builder.fdiv)(value, factors)
+                if "whole" in scaled:
+                    value = emit.call(builder, f"llvm.trunc.{emit.suffix(value.type)}", value.type, [value])
+            elif scaled:
+                wide = ir.VectorType(emit.I32, count)
+                product = builder.mul(builder.zext(value, wide), builder.zext(factors, wide))
+                high = builder.lshr(product, ir.Constant(wide, [8 * one.itemsize] * count))
+                value = builder.lshr(builder.trunc(high, value.type), bits)
+            value = _converted(builder, value, one, other)
+            builder.store(value, _pointer(context, builder, data, args, value.type)).align = 1
+            return context.get_dummy_value()
+
+        return types.void(data, types.int64, vector, factor, shift), codegen
+
+    return write
+
+
+def _pointer(context: Any, builder: ir.IRBuilder, data: Any, args: Any, kind: ir.Type) -> ir.Value:
+    """The place in bytes, of a vector of this type."""
+    return builder.bitcast(builder.gep(emit.data_of(context, builder, data, args[0]), [args[1]]), kind.as_pointer())
+
+
+def _converted(builder: ir.IRBuilder, value: ir.Value, one: np.dtype, other: np.dtype) -> ir.Value:
+    """A vector of another dtype; integers of at most 32 bits."""
+    if one == other:
+        return value
+    count = value.type.count
+
+    def resized(value: ir.Value, bits: int) -> ir.Value:
+        kind = ir.VectorType(ir.IntType(bits), count)
+        if bits <= value.type.element.width:
+            return value if bits == value.type.element.width else builder.trunc(value, kind)
+        return (builder.sext if one.kind == "i" else builder.zext)(value, kind)
+
+    if one.kind != "f" and other.kind != "f":
+        return resized(value, 8 * other.itemsize)
+    kind = ir.VectorType({4: ir.FloatType(), 8: ir.DoubleType()}[max(other.itemsize, 4)], count)
+    if one.kind != "f":
+        return builder.sitofp(resized(value, 32), kind)
+    if other.kind != "f":
+        return resized(builder.fptosi(value, ir.VectorType(emit.I32, count)), 8 * other.itemsize)
+    return (builder.fpext if one.itemsize < other.itemsize else builder.fptrunc)(value, kind)
