@@ -16,12 +16,13 @@ from ..specs.boundary import Boundary
 from ..specs.filters import Pass, Problem
 from .shared import in_place as stages
 from .shared import layout
-from .shared.in_place import HEAD, SLOT, Stage
+from .shared.in_place import Stage
 from .shared.steps import radix, reciprocal
 from .system.kernels import PARALLEL_OPERATIONS
 from .system.memory import scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
+from .tiles.tap_rows import HEAD, SLOT, VECTORS, Kind
 
 #: The dtypes that images are read in, and results written.
 READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
@@ -34,6 +35,8 @@ BAND_BYTES = 24 << 10
 ROWS, FEWEST_ROWS = 32, 4
 #: Taps of a window along columns that are added up at once.
 AT_ONCE = 6
+#: Most parts that a longer one is made of at the end.
+MOST_PARTS = 16
 
 
 class _Chosen(NamedTuple):
@@ -142,7 +145,7 @@ class InPlace:
         _need(found is not None)
         assert found is not None
         self._chosen = found
-        tile = stages.VECTORS * simd.lanes(found.computed)
+        tile = VECTORS * simd.lanes(found.computed)
         self._stages: list[Stage] = []
         self._table: list[tuple[int, int]] = []
         self._numbers: list[bytes] = []
@@ -241,7 +244,7 @@ class InPlace:
         """Add the stages of a pass over rows and one over columns; how many rows a band has."""
         problem, (computed, between) = self.problem, self._chosen
         means, exact = first.order == "mean", problem.dtype.kind != "f"
-        running = first.order == "mean" and exact
+        running = means and exact
         _need(running or rows.taps <= MOST_TAPS)
         levels = columns.taps > AT_ONCE and not second.weights
         _need(levels or columns.taps <= MOST_TAPS)
@@ -253,16 +256,17 @@ class InPlace:
         lines = self._room(band * pitch)
         places = self._lines(pitch, band)
         # The first pass, into lines.
+        outside_rows = _some_outside(rows)
         divisor, waits = 1.0, problem.dtype.kind == "f" and computed == np.float32
         most = np.iinfo(problem.dtype).max * max(first.shape[0], second.shape[0]) if exact else 0.0
         if means:
             divisor = first.shape[0] * first.scale
         scaled, factor, shift = self._scaling(1.0 if waits else divisor, line, most)
-        weights = [] if first.order == "mean" and exact else first.array().tolist()
+        weights = [] if running else first.array().tolist()
         taps = [(r, 0) for r in range(rows.taps)]
-        told = self._entries(taps, weights, factor, shift, problem.cval if first_outside(rows, exact) else 0)
+        told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0)
         names = problem.dtype.name, computed.name, line.name, scaled
-        at = stages.address(stages.running, names) if running else stages.address(stages.sums, (*names, not weights))
+        at = stages.address(stages.running, names) if running else _sums(*names, rows.taps, not weights, outside_rows)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count))
         # The columns beyond the rims.
         outside = problem.cval
@@ -289,7 +293,8 @@ class InPlace:
             taps = self._levels(columns.taps, inner, count, lines + origin - before, pitch, places, band)
         weights = [] if not second.weights and second.scale == 1 else second.array().tolist()[: len(taps)]
         told = self._entries(taps, weights, factor, shift)
-        at = stages.address(stages.sums, (line.name, computed.name, problem.out_dtype.name, scaled, not weights))
+        _need(len(taps) <= MOST_PARTS)
+        at = _sums(line.name, computed.name, problem.out_dtype.name, scaled, len(taps), not weights)
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count))
         return band
 
@@ -305,7 +310,7 @@ class InPlace:
         while base and size * base <= taps:
             target = self._room(band * pitch)
             told = self._entries([(0, k * size * item) for k in range(base)])
-            at = stages.address(stages.sums, (computed.name, computed.name, computed.name, "", True))
+            at = _sums(computed.name, computed.name, computed.name, "", base, True)
             length = count + (taps - size * base) * inner
             self._stages.append(Stage(at, False, places, source, False, target, pitch, told, base, length))
             levels.append(target)
@@ -331,14 +336,15 @@ class InPlace:
         places = np.argwhere(kept).tolist()
         weights = window[kept].tolist()
         band = self._band(rows, 0)
-        outside = problem.cval if first_outside(rows, problem.dtype.kind != "f") else 0
+        outside_rows = _some_outside(rows)
+        outside = problem.cval if outside_rows else 0
         taps = [(r, c * size) for r, c in places]
         told = self._entries(taps, weights, outside=outside)
-        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", False
-        at, before, behind = stages.address(stages.sums, names), columns.before, columns.taps - 1 - columns.before
+        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), False
+        at, before, behind = _sums(*names, outside_rows), columns.before, columns.taps - 1 - columns.before
         inside = columns.size - before - behind
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))
-        tile = stages.VECTORS * simd.lanes(computed)
+        tile = VECTORS * simd.lanes(computed)
         for wide, first in ((before, 0), (behind, columns.size - behind)):
             if not wide:
                 continue
@@ -359,6 +365,11 @@ class InPlace:
         return band
 
 
-def first_outside(rows: layout.Line, exact: bool) -> bool:
+def _some_outside(rows: layout.Line) -> bool:
     """Whether some rows lie outside the image."""
     return rows.axis >= 0 and bool((rows.table < 0).any())
+
+
+def _sums(source: str, computed: str, target: str, scaled: str, taps: int, even: bool, constant: bool = False) -> int:
+    """The address of a stage of sums."""
+    return stages.address(stages.sums, (Kind(source, computed, target, scaled, taps, even, constant),))

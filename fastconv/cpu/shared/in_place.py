@@ -12,7 +12,7 @@ only those within a window of the rim are copied: into a line between two passes
 A sweep is a list of `Stage`, one for a pass or a copy, over a few rows whose lines stay in the first-level cache. All
 are micro-kernels of one signature, so the kernel of `sweep` is compiled once for everything.
 
-Loops: rows, tiles of `VECTORS` vectors, taps; of running sums tiles, and then rows downwards, each of which adds a row
+Loops: rows, tiles, taps; of running sums tiles of `VECTORS` vectors, and then rows downwards, each of which adds a row
 and takes one away, exactly, as integers do.
 """
 
@@ -30,14 +30,7 @@ from ..system.kernels import jit, kernel
 from ..tiles import simd
 from ..tiles.converted import vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
-
-#: Vectors of a tile: as many sums as hide that each waits for the one before.
-VECTORS = 4
-#: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
-HEAD, SLOT = 3, 8
-#: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, and the constant
-#: outside.
-FACTOR, SHIFT, OUTSIDE = range(HEAD)
+from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, VECTORS, Kind, tap_row
 
 
 class Stage(NamedTuple):
@@ -73,47 +66,14 @@ def address(factory: Any, key: tuple) -> int:
 
 
 @lru_cache(maxsize=64)
-def sums(source: str, computed: str, target: str, scaled: str, even: bool) -> Any:
-    """A stage: sums of products in one dtype, of pixels in another, stored in a third; if `even`, all weights are 1.
+def sums(kind: Kind) -> Any:
+    """A stage: sums over few taps, as `tap_row` has them."""
+    make_row = tap_row(kind)
 
-    `table` has a tap's row and its offset in bytes, `scaled` is as of `vector_writer`. Rows have at least a tile: the
-    last one is moved back.
-    """
-    read, write = vector_reader(source, computed), vector_writer(computed, target, scaled)
-    number, lanes = reader(computed), simd.lanes(computed)
-    size, wide, step = np.dtype(source).itemsize, np.dtype(target).itemsize, VECTORS * lanes
-    one, two, three = (k * lanes * size for k in (1, 2, 3))
-    second, third, fourth = (k * lanes * wide for k in (1, 2, 3))
-    nothing = np.dtype(computed).type(0)
-
-    @jit(key=(source, computed, target, scaled, even))
+    @jit(key=tuple(kind))
     def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
-        head = first * SLOT
-        factor, shift = simd.splat(number(weights, head)), simd.splat(number(weights, head + SHIFT * SLOT))
-        outside, zero = simd.splat(number(weights, head + OUTSIDE * SLOT)), simd.splat(nothing)
         for r in range(rows):
-            for tile in range(0, count, step):
-                i = min(tile, count - step)
-                begin = base + i * size
-                a = b = c = d = zero
-                for t in range(first + HEAD, first + HEAD + taps):
-                    start = at(starts, row + r + at(table, 2 * t))
-                    e = f = g = h = outside
-                    if start >= 0:
-                        place = begin + start + at(table, 2 * t + 1)
-                        e, f = read(source, place), read(source, place + one)
-                        g, h = read(source, place + two), read(source, place + three)
-                    if even:
-                        a, b, c, d = a + e, b + f, c + g, d + h
-                    else:
-                        weight = simd.splat(number(weights, t * SLOT))
-                        a, b = simd.fma(e, weight, a), simd.fma(f, weight, b)
-                        c, d = simd.fma(g, weight, c), simd.fma(h, weight, d)
-                goal = to + r * pitch + i * wide
-                write(target, goal, a, factor, shift)
-                write(target, goal + second, b, factor, shift)
-                write(target, goal + third, c, factor, shift)
-                write(target, goal + fourth, d, factor, shift)
+            make_row(source, base, starts, row + r, table, weights, first, target, to + r * pitch, count)
 
     return sum_up
 
@@ -122,7 +82,7 @@ def sums(source: str, computed: str, target: str, scaled: str, even: bool) -> An
 def running(source: str, computed: str, target: str, scaled: str) -> Any:
     """A stage: sums over `taps` rows, each from the one above it; none of them may be rounded.
 
-    Its arguments are as of `sums`.
+    `scaled` is as of `vector_writer`.
     """
     read, write = vector_reader(source, computed), vector_writer(computed, target, scaled)
     number, lanes = reader(computed), simd.lanes(computed)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import from_dtype, types
 
 from ..system.building import intrinsic
+from ..system.target import features
 from . import emit
 from .simd import Vector, lanes
 
@@ -32,7 +34,7 @@ def vector_reader(stored: str, computed: str) -> Any:
             kind = ir.VectorType(context.get_value_type(from_dtype(one)), count)
             value = builder.load(_pointer(context, builder, data, args, kind))
             value.align = 1
-            return _converted(builder, value, one, other)
+            return converted(builder, value, one, other)
 
         return Vector(from_dtype(other))(data, types.int64), codegen
 
@@ -60,17 +62,7 @@ def vector_writer(computed: str, stored: str, scaled: str = "") -> Any:
     @intrinsic(plain=plain)
     def write(typingctx, data, at, vector, factor, shift):
         def codegen(context, builder, sig, args):
-            value, factors, bits = args[2:]
-            if scaled and one.kind == "f":
-                value = (builder.fmul if "times" in scaled else builder.fdiv)(value, factors)
-                if "whole" in scaled:
-                    value = emit.call(builder, f"llvm.trunc.{emit.suffix(value.type)}", value.type, [value])
-            elif scaled:
-                wide = ir.VectorType(emit.I32, count)
-                product = builder.mul(builder.zext(value, wide), builder.zext(factors, wide))
-                high = builder.lshr(product, ir.Constant(wide, [8 * one.itemsize] * count))
-                value = builder.lshr(builder.trunc(high, value.type), bits)
-            value = _converted(builder, value, one, other)
+            value = stored_vector(builder, args[2], one, other, scaled, args[3], args[4])
             builder.store(value, _pointer(context, builder, data, args, value.type)).align = 1
             return context.get_dummy_value()
 
@@ -79,12 +71,37 @@ def vector_writer(computed: str, stored: str, scaled: str = "") -> Any:
     return write
 
 
+def stored_vector(
+    builder: ir.IRBuilder, value: ir.Value, one: np.dtype, other: np.dtype, scaled: str, factors: ir.Value,
+    shift: ir.Value,
+) -> ir.Value:  # fmt: skip
+    """What `vector_writer` writes."""
+    if scaled and one.kind == "f":
+        value = (builder.fmul if "times" in scaled else builder.fdiv)(value, factors)
+        if "whole" in scaled:
+            value = emit.call(builder, f"llvm.trunc.{emit.suffix(value.type)}", value.type, [value])
+    elif scaled:
+        value = builder.lshr(_upper_half(builder, value, factors), shift)
+    return converted(builder, value, one, other)
+
+
+def _upper_half(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
+    """The upper halves of the products of 16-bit integers."""
+    count = one.type.count
+    name = {32: "llvm.x86.avx512.pmulhu.w.512", 16: "llvm.x86.avx2.pmulhu.w", 8: "llvm.x86.sse2.pmulhu.w"}.get(count)
+    if name and llvm.get_process_triple().startswith("x86_64") and (count < 32 or "avx512bw" in features()):
+        return emit.call(builder, name, one.type, [one, other])  # LLVM finds it only where it sees both are 16 bits
+    wide = ir.VectorType(emit.I32, count)
+    product = builder.mul(builder.zext(one, wide), builder.zext(other, wide))
+    return builder.trunc(builder.lshr(product, ir.Constant(wide, [16] * count)), one.type)
+
+
 def _pointer(context: Any, builder: ir.IRBuilder, data: Any, args: Any, kind: ir.Type) -> ir.Value:
     """The place in bytes, of a vector of this type."""
     return builder.bitcast(builder.gep(emit.data_of(context, builder, data, args[0]), [args[1]]), kind.as_pointer())
 
 
-def _converted(builder: ir.IRBuilder, value: ir.Value, one: np.dtype, other: np.dtype) -> ir.Value:
+def converted(builder: ir.IRBuilder, value: ir.Value, one: np.dtype, other: np.dtype) -> ir.Value:
     """A vector of another dtype; integers of at most 32 bits."""
     if one == other:
         return value

@@ -1,0 +1,133 @@
+"""Rows of sums over few taps, each of which sees a row that begins at a place of its own, and is read in its own dtype.
+
+::
+
+    target[i] = f(sum over t of weight[t] * source[start[row + down[t]] + right[t] + i])          for i < count
+
+What it changes over `tap_tile`: taps are written out, so that their places and weights stay in registers along the row,
+and pixels are converted as they are loaded (`converted`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+
+from ..system.building import intrinsic
+from . import emit
+from .converted import converted, stored_vector
+from .simd import lanes
+
+#: Vectors of a tile: as many sums as hide that each waits for the one before.
+VECTORS = 4
+#: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
+HEAD, SLOT = 3, 8
+#: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, and the constant
+#: outside.
+FACTOR, SHIFT, OUTSIDE = range(HEAD)
+
+
+class Kind(NamedTuple):
+    """What is added up, and how; dtypes by name."""
+
+    source: str
+    computed: str
+    target: str
+    scaled: str
+    """As of `vector_writer`."""
+    taps: int
+    even: bool
+    """Whether all weights are 1."""
+    constant: bool
+    """Whether some rows lie outside the image: those that begin at -1."""
+
+
+@lru_cache(maxsize=64)
+def tap_row(kind: Kind) -> Any:
+    """A function for kernels, ``tap_row(source, base, starts, row, table, weights, first, target, to, count)``.
+
+    From entry `first` on, `table` has the row and the offset in bytes of each tap, and `weights` its weight, both
+    behind the `HEAD`. A row has at least a tile: the last one is moved back.
+    """
+    one, computed, other = map(np.dtype, (kind.source, kind.computed, kind.target))
+    count = lanes(computed)
+    step = VECTORS * count
+
+    def plain(source, base, starts, row, table, weights, first, target, to, count):
+        numbers = weights.reshape(-1, SLOT)[first:, : computed.itemsize].copy().view(computed)[:, 0]
+        total = np.zeros(count, computed)
+        for t in range(HEAD, HEAD + kind.taps):
+            start, place = starts[row + table[2 * (first + t)]], base + table[2 * (first + t) + 1]
+            if start >= 0:
+                pixels = source[start + place : start + place + count * one.itemsize].view(one).astype(computed)
+            else:
+                pixels = np.full(count, numbers[OUTSIDE])
+            total += pixels if kind.even else pixels * numbers[t]
+        if kind.scaled and computed.kind == "f":
+            total = total * numbers[FACTOR] if "times" in kind.scaled else total / numbers[FACTOR]
+            total = np.trunc(total) if "whole" in kind.scaled else total
+        elif kind.scaled:
+            total = (total.astype(np.uint32) * numbers[FACTOR] >> np.uint32(16)) >> numbers[SHIFT]
+        target[to : to + count * other.itemsize].view(other)[:] = total.astype(other)
+
+    @intrinsic(plain=plain)
+    def make_row(typingctx, source, base, starts, row, table, weights, first, target, to, size):
+        def codegen(context, builder, sig, args):
+            data, places, offsets, numbers, goal = (
+                emit.data_of(context, builder, array, args[at])
+                for array, at in ((source, 0), (starts, 2), (table, 4), (weights, 5), (target, 7)))  # fmt: skip
+            scalar = context.get_value_type(from_dtype(computed))
+
+            def entry(number):
+                return builder.add(args[6], emit.INT(number))
+
+            def number(place):
+                at = builder.gep(numbers, [builder.mul(entry(place), emit.INT(SLOT))])
+                return emit.splat(builder, builder.load(builder.bitcast(at, scalar.as_pointer())), count)
+
+            factor, shift, outside = (number(place) for place in range(HEAD))
+            taps = []
+            for t in range(HEAD, HEAD + kind.taps):
+                pair = builder.shl(entry(t), emit.INT(1))
+                down, right = (builder.load(builder.gep(offsets, [place]))
+                               for place in (pair, builder.add(pair, emit.INT(1))))  # fmt: skip
+                start = builder.load(builder.gep(places, [builder.add(args[3], down)]))
+                there = builder.icmp_signed(">=", start, emit.INT(0))
+                if kind.constant:
+                    start = builder.select(there, start, emit.INT(0))
+                begin = builder.gep(data, [builder.add(builder.add(args[1], start), right)])
+                taps.append((begin, there, None if kind.even else number(t)))
+
+            def tile(i, carried):
+                last = builder.sub(args[9], emit.INT(step))
+                i = builder.select(builder.icmp_signed("<", i, last), i, last)
+                for v in range(VECTORS):
+                    at = builder.add(i, emit.INT(v * count))
+                    total = ir.Constant(ir.VectorType(scalar, count), None)
+                    for begin, there, weight in taps:
+                        place = builder.gep(begin, [builder.mul(at, emit.INT(one.itemsize))])
+                        stored = ir.VectorType(context.get_value_type(from_dtype(one)), count)
+                        value = builder.load(builder.bitcast(place, stored.as_pointer()))
+                        value.align = 1
+                        value = converted(builder, value, one, computed)
+                        if kind.constant:
+                            value = builder.select(there, value, outside)
+                        total = (emit.plus(builder, total, value) if weight is None
+                                 else emit.fma(builder, value, weight, total))  # fmt: skip
+                    value = stored_vector(builder, total, computed, other, kind.scaled, factor, shift)
+                    place = builder.add(args[8], builder.mul(at, emit.INT(other.itemsize)))
+                    pointer = builder.bitcast(builder.gep(goal, [place]), value.type.as_pointer())
+                    builder.store(value, pointer).align = 1
+                return []
+
+            emit.loop(builder, emit.INT(0), args[9], emit.INT(step), [], tile)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(source, integer, starts, integer, table, weights, integer, target, integer, integer), codegen
+
+    return make_row
