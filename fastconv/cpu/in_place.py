@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -166,7 +166,7 @@ class InPlace:
         numbers = [planes.size, -(-rows.size // band), band, rows.size]
         numbers += [begin[0], planes.step, begin[1], planes.out, rows.out]
         self._arguments = (
-            np.array(self._starts, np.int64),
+            np.array([*self._starts, 0], np.int64),  # one more: a row's next is looked up
             np.array(self._table, np.int64).reshape(-1),
             np.frombuffer(b"".join(self._numbers), np.uint8).copy(),
             np.array(self._stages, np.int64).reshape(-1),
@@ -266,7 +266,7 @@ class InPlace:
         taps = [(r, 0) for r in range(rows.taps)]
         told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0)
         names = problem.dtype.name, computed.name, line.name, scaled
-        at = stages.address(stages.running, names) if running else _sums(*names, rows.taps, not weights, outside_rows)
+        at = stages.address(stages.running, names) if running else _sums(*names, rows.taps, not weights, True, False, outside_rows)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count))
         # The columns beyond the rims.
         outside = problem.cval
@@ -294,7 +294,8 @@ class InPlace:
         weights = [] if not second.weights and second.scale == 1 else second.array().tolist()[: len(taps)]
         told = self._entries(taps, weights, factor, shift)
         _need(len(taps) <= MOST_PARTS)
-        at = _sums(line.name, computed.name, problem.out_dtype.name, scaled, len(taps), not weights)
+        at = _sums(line.name, computed.name, problem.out_dtype.name, scaled, len(taps), not weights, False,
+                   True)
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count))
         return band
 
@@ -310,7 +311,7 @@ class InPlace:
         while base and size * base <= taps:
             target = self._room(band * pitch)
             told = self._entries([(0, k * size * item) for k in range(base)])
-            at = _sums(computed.name, computed.name, computed.name, "", base, True)
+            at = _sums(computed.name, computed.name, computed.name, "", base, True, False, False)
             length = count + (taps - size * base) * inner
             self._stages.append(Stage(at, False, places, source, False, target, pitch, told, base, length))
             levels.append(target)
@@ -341,7 +342,7 @@ class InPlace:
         taps = [(r, c * size) for r, c in places]
         told = self._entries(taps, weights, outside=outside)
         names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), False
-        at, before, behind = _sums(*names, outside_rows), columns.before, columns.taps - 1 - columns.before
+        at, before, behind = _sums(*names, True, True, outside_rows), columns.before, columns.taps - 1 - columns.before
         inside = columns.size - before - behind
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))
         tile = VECTORS * simd.lanes(computed)
@@ -357,6 +358,7 @@ class InPlace:
             self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
             lines = self._lines(pitch, band + rows.taps - 1)
             line = made * out_size // inner
+            at = _sums(*names, False, False)
             self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(taps), made))
             address, copy, count = self._copies(np.arange(wide), range(wide), first * out_size, problem.out_dtype,
                                                 inner, 0)  # fmt: skip
@@ -370,6 +372,6 @@ def _some_outside(rows: layout.Line) -> bool:
     return rows.axis >= 0 and bool((rows.table < 0).any())
 
 
-def _sums(source: str, computed: str, target: str, scaled: str, taps: int, even: bool, constant: bool = False) -> int:
-    """The address of a stage of sums."""
-    return stages.address(stages.sums, (Kind(source, computed, target, scaled, taps, even, constant),))
+def _sums(*kind: Any) -> int:
+    """The address of a stage of sums of a `Kind`."""
+    return stages.address(stages.sums, (Kind(*kind),))

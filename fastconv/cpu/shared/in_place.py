@@ -73,7 +73,7 @@ def sums(kind: Kind) -> Any:
     @jit(key=tuple(kind))
     def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
         for r in range(rows):
-            make_row(source, base, starts, row + r, table, weights, first, target, to + r * pitch, count)
+            make_row(source, base, starts, row + r, table, weights, first, target, to + r * pitch, count, pitch)
 
     return sum_up
 

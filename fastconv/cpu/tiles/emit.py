@@ -129,11 +129,11 @@ def store_masked(builder, value, data, index, mask):
     call(builder, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), [value, pointer, I32(1), mask])
 
 
-def prefetch(builder, data, first, count, level=3):
+def prefetch(builder, data, first, count, level=3, writes=False):
     """Fetch `count` elements from `first` on, which need not exist, into the caches (level 2: not into the first)."""
     for at in range(first, first + count, 64 * 8 // bits_of(data.type.pointee)):
         place = builder.bitcast(builder.gep(data, [INT(at)]), ir.IntType(8).as_pointer())
-        call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, I32(0), I32(level), I32(1)])
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, I32(int(writes)), I32(level), I32(1)])
 
 
 def bits_of(kind: ir.Type) -> int:

@@ -42,22 +42,27 @@ class Kind(NamedTuple):
     taps: int
     even: bool
     """Whether all weights are 1."""
-    constant: bool
+    reads_image: bool
+    writes_result: bool
+    """Whether it reads memory that is not in cache, and writes such: then the next row of it is fetched."""
+    constant: bool = False
     """Whether some rows lie outside the image: those that begin at -1."""
 
 
 @lru_cache(maxsize=64)
 def tap_row(kind: Kind) -> Any:
-    """A function for kernels, ``tap_row(source, base, starts, row, table, weights, first, target, to, count)``.
+    """A function for kernels, ``tap_row(source, base, starts, row, table, weights, first, target, to, count, pitch)``.
 
     From entry `first` on, `table` has the row and the offset in bytes of each tap, and `weights` its weight, both
-    behind the `HEAD`. A row has at least a tile: the last one is moved back.
+    behind the `HEAD`. A row has at least a tile: the last one is moved back. The next row is `pitch` bytes further.
     """
     one, computed, other = map(np.dtype, (kind.source, kind.computed, kind.target))
     count = lanes(computed)
-    step = VECTORS * count
+    step, whole = VECTORS * count, count * other.itemsize
+    # Two interleaved sums of floats: half the roundings.
+    parts = 2 if computed.kind == "f" and not kind.even and kind.taps > 3 else 1
 
-    def plain(source, base, starts, row, table, weights, first, target, to, count):
+    def plain(source, base, starts, row, table, weights, first, target, to, count, pitch):
         numbers = weights.reshape(-1, SLOT)[first:, : computed.itemsize].copy().view(computed)[:, 0]
         total = np.zeros(count, computed)
         for t in range(HEAD, HEAD + kind.taps):
@@ -75,7 +80,7 @@ def tap_row(kind: Kind) -> Any:
         target[to : to + count * other.itemsize].view(other)[:] = total.astype(other)
 
     @intrinsic(plain=plain)
-    def make_row(typingctx, source, base, starts, row, table, weights, first, target, to, size):
+    def make_row(typingctx, source, base, starts, row, table, weights, first, target, to, size, pitch):
         def codegen(context, builder, sig, args):
             data, places, offsets, numbers, goal = (
                 emit.data_of(context, builder, array, args[at])
@@ -102,13 +107,27 @@ def tap_row(kind: Kind) -> Any:
                 begin = builder.gep(data, [builder.add(builder.add(args[1], start), right)])
                 taps.append((begin, there, None if kind.even else number(t)))
 
-            def tile(i, carried):
-                last = builder.sub(args[9], emit.INT(step))
-                i = builder.select(builder.icmp_signed("<", i, last), i, last)
+            # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
+            goal, last = builder.gep(goal, [args[8]]), builder.sub(args[9], emit.INT(step))
+            beyond = builder.and_(builder.ptrtoint(goal, emit.INT), emit.INT(whole - 1))
+            ahead = builder.udiv(builder.sub(emit.INT(whole), beyond), emit.INT(other.itemsize))
+
+            following = builder.load(builder.gep(places, [builder.add(builder.add(args[3], down), emit.INT(1))]))
+            following = builder.gep(data, [builder.add(args[1], following)])
+
+            def tile(number, carried):
+                i = builder.select(builder.icmp_signed("<", number, last), number, last)
+                i = builder.select(builder.icmp_signed(">", i, emit.INT(0)), i, emit.INT(0))
+                if kind.reads_image:
+                    ahead_of = builder.gep(following, [builder.mul(i, emit.INT(one.itemsize))])
+                    emit.prefetch(builder, ahead_of, 0, step * one.itemsize)
+                if kind.writes_result:
+                    place = builder.add(args[10], builder.mul(i, emit.INT(other.itemsize)))
+                    emit.prefetch(builder, builder.gep(goal, [place]), 0, step * other.itemsize, writes=True)
                 for v in range(VECTORS):
                     at = builder.add(i, emit.INT(v * count))
-                    total = ir.Constant(ir.VectorType(scalar, count), None)
-                    for begin, there, weight in taps:
+                    sums = [ir.Constant(ir.VectorType(scalar, count), None)] * parts
+                    for t, (begin, there, weight) in enumerate(taps):
                         place = builder.gep(begin, [builder.mul(at, emit.INT(one.itemsize))])
                         stored = ir.VectorType(context.get_value_type(from_dtype(one)), count)
                         value = builder.load(builder.bitcast(place, stored.as_pointer()))
@@ -116,18 +135,20 @@ def tap_row(kind: Kind) -> Any:
                         value = converted(builder, value, one, computed)
                         if kind.constant:
                             value = builder.select(there, value, outside)
-                        total = (emit.plus(builder, total, value) if weight is None
-                                 else emit.fma(builder, value, weight, total))  # fmt: skip
+                        total = sums[t % parts]
+                        sums[t % parts] = (emit.plus(builder, total, value) if weight is None
+                                           else emit.fma(builder, value, weight, total))  # fmt: skip
+                    total = sums[0] if parts == 1 else emit.plus(builder, *sums)
                     value = stored_vector(builder, total, computed, other, kind.scaled, factor, shift)
-                    place = builder.add(args[8], builder.mul(at, emit.INT(other.itemsize)))
-                    pointer = builder.bitcast(builder.gep(goal, [place]), value.type.as_pointer())
-                    builder.store(value, pointer).align = 1
+                    place = builder.gep(goal, [builder.mul(at, emit.INT(other.itemsize))])
+                    builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
                 return []
 
-            emit.loop(builder, emit.INT(0), args[9], emit.INT(step), [], tile)
+            begin, end = builder.sub(ahead, emit.INT(step)), builder.add(last, emit.INT(step))
+            emit.loop(builder, begin, end, emit.INT(step), [], tile)
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(source, integer, starts, integer, table, weights, integer, target, integer, integer), codegen
+        return types.void(source, integer, starts, integer, table, weights, integer, target, integer, integer, integer), codegen
 
     return make_row
