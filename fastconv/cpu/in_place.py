@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,7 +83,8 @@ def _chosen(problem: Problem, over_rows: Pass | None, over_columns: Pass | None)
             if most > kept.max or (least < 0 and kept.min == 0):
                 return None
         between = None
-    for name, top in (("uint16", 2.0**16 if least >= 0 else 0.0), ("int16", 2.0**15)):
+    tops = ("uint16", 2.0**16 if least >= 0 else 0.0), ("int16", 2.0**15), ("int32", 2.0**24 if any(means) else 0.0)
+    for name, top in tops:
         if most < top:
             computed = np.dtype(name)
             break
@@ -91,9 +93,11 @@ def _chosen(problem: Problem, over_rows: Pass | None, over_columns: Pass | None)
     return _Chosen(computed, between or computed)
 
 
+@lru_cache(maxsize=256)
 def _multiplier(divisor: int, most: int) -> tuple[int, int] | None:
-    """The factor whose product, of 32 bits, gives by its upper bits the quotient of a uint16 up to `most`; and how many
-    of them there are not to be kept; None if there is none."""
+    """The factor whose product, of 32 bits, gives by its upper half quotients up to `most`; and how many of its bits
+    are left out; None if there is none."""
+    most *= divisor
     for shift in range(16):
         factor = -(-(1 << (16 + shift)) // divisor)
         if factor >= 1 << 16:
@@ -101,6 +105,21 @@ def _multiplier(divisor: int, most: int) -> tuple[int, int] | None:
         if most * (factor * divisor - (1 << (16 + shift))) < 1 << (16 + shift):
             return factor, shift
     return None
+
+
+@lru_cache(maxsize=256)
+def _reciprocal(divisor: int, most: int) -> tuple[int, int] | None:
+    """The bits of the float32 whose products give quotients up to `most`, without fractions; None if there is none.
+
+    Products grow with what is divided, so it is enough to look at the first and the last number of each quotient.
+    """
+    near = np.float32(1 / divisor)
+    factor = near if float(near) * divisor >= 1 else np.nextafter(near, np.float32(1))
+    quotients = np.arange(most + 1.0)
+    for number in (quotients * divisor, (quotients + 1) * divisor - 1):
+        if (np.trunc(number.astype(np.float32) * factor) != quotients).any():
+            return None
+    return int(factor.view(np.int32)), 0
 
 
 def in_place(problem: Problem) -> InPlace | None:
@@ -163,7 +182,8 @@ class InPlace:
             band = self._one(problem.passes[0], rows, columns, inner.size)
         planes = leads[0] if leads else layout.Line(1, 1, table, 0, 0, -1)
         begin = [layout.first_byte(problem.shape, one) for one in (problem.strides, problem.out_strides)]
-        numbers = [planes.size, -(-rows.size // band), band, rows.size]
+        chunk = self._chunk(rows, planes.size, band)
+        numbers = [planes.size, -(-rows.size // chunk), chunk, band, rows.size]
         numbers += [begin[0], planes.step, begin[1], planes.out, rows.out]
         self._arguments = (
             np.array([*self._starts, 0], np.int64),  # one more: a row's next is looked up
@@ -216,13 +236,13 @@ class InPlace:
         first = self._entries(taps, outside=outside, dtype=dtype)
         return stages.address(stages.copies, (size,)), first, len(taps)
 
-    def _scaling(self, divisor: float, stored: np.dtype, most: float) -> tuple[str, float, int]:
+    def _scaling(self, divisor: float, stored: np.dtype, most: int) -> tuple[str, float, int]:
         """How sums become what is stored."""
         if divisor == 1:
             return "", 1, 0
         computed = self._chosen.computed
-        if computed == np.uint16:
-            found = _multiplier(int(divisor), int(most))
+        if computed.kind != "f":
+            found = _multiplier(int(divisor), most) if computed == np.uint16 else _reciprocal(int(divisor), most)
             _need(found is not None)
             assert found is not None
             return "times", *found
@@ -233,12 +253,16 @@ class InPlace:
     # -- passes
 
     def _band(self, rows: layout.Line, pitch: int) -> int:
-        """Rows of a band whose lines take so many bytes each; few enough for all threads."""
-        band = max(FEWEST_ROWS, min(rows.size, BAND_BYTES // pitch if pitch else ROWS))
+        """Rows of a band whose lines take so many bytes each."""
+        return min(rows.size, max(FEWEST_ROWS, BAND_BYTES // pitch if pitch else ROWS))
+
+    def _chunk(self, rows: layout.Line, planes: int, band: int) -> int:
+        """Rows that are made one after the other: all, or as many as leave some work for each thread."""
         threads = num_threads()
-        if threads > 1:
-            band = min(band, max(FEWEST_ROWS, rows.taps, -(-rows.size // (4 * threads))))
-        return min(band, rows.size)
+        if threads == 1 or planes >= 4 * threads:
+            return rows.size
+        least = -(-rows.size // (4 * threads))
+        return -(-max(least, 2 * rows.taps) // band) * band
 
     def _two(self, first: Pass, second: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
         """Add the stages of a pass over rows and one over columns; how many rows a band has."""
@@ -246,27 +270,37 @@ class InPlace:
         means, exact = first.order == "mean", problem.dtype.kind != "f"
         running = means and exact
         _need(running or rows.taps <= MOST_TAPS)
-        levels = columns.taps > AT_ONCE and not second.weights
-        _need(levels or columns.taps <= MOST_TAPS)
+        parts = columns.taps > AT_ONCE and not second.weights
+        prefix = parts and exact and computed.kind != "f" and inner <= simd.lanes(computed)
+        levels = parts and not prefix
+        _need(parts or columns.taps <= MOST_TAPS)
         line = computed if levels else between
         before, count = columns.before * inner * line.itemsize, columns.size * inner
         origin = -(-before // 64) * 64
         pitch = -(-(origin - before + (columns.size + columns.taps - 1) * inner * line.itemsize) // 64) * 64
         band = self._band(rows, pitch)
-        lines = self._room(band * pitch)
+        lines = self._room(band * pitch + 64)  # whole vectors are read
         places = self._lines(pitch, band)
         # The first pass, into lines.
         outside_rows = _some_outside(rows)
         divisor, waits = 1.0, problem.dtype.kind == "f" and computed == np.float32
-        most = np.iinfo(problem.dtype).max * max(first.shape[0], second.shape[0]) if exact else 0.0
+        most = int(np.iinfo(problem.dtype).max) if exact else 0
         if means:
             divisor = first.shape[0] * first.scale
         scaled, factor, shift = self._scaling(1.0 if waits else divisor, line, most)
-        weights = [] if running else first.array().tolist()
+        weights = first.array().tolist()
         taps = [(r, 0) for r in range(rows.taps)]
         told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0)
         names = problem.dtype.name, computed.name, line.name, scaled
-        at = stages.address(stages.running, names) if running else _sums(*names, rows.taps, not weights, True, False, outside_rows)
+        if running:
+            tile = VECTORS * simd.lanes(computed)
+            sums = self._room(-(-count // tile) * tile * computed.itemsize)
+            self._table[told] = (sums, 0)
+            at = stages.address(stages.begun, names[:2])
+            self._stages.append(Stage(at, True, 0, 0, False, sums, 0, told, rows.taps, count, once=True))
+            at = stages.address(stages.running, names)
+        else:
+            at = _sums(*names, rows.taps, "given", True, False, outside_rows)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count))
         # The columns beyond the rims.
         outside = problem.cval
@@ -289,15 +323,33 @@ class InPlace:
         scaled, factor, shift = self._scaling(divisor, problem.out_dtype, most)
         start, size = lines + origin - before, inner * line.itemsize
         taps = [(0, t * size) for t in range(columns.taps)]
-        if levels:
-            taps = self._levels(columns.taps, inner, count, lines + origin - before, pitch, places, band)
-        weights = [] if not second.weights and second.scale == 1 else second.array().tolist()[: len(taps)]
-        told = self._entries(taps, weights, factor, shift)
+        if prefix:
+            taps, start = self._prefixes(line, columns, inner, start, pitch, places, band)
+            line, places = computed, len(self._starts) - band
+        elif levels:
+            taps = self._levels(columns.taps, inner, count, start, pitch, places, band)
+        weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
+        form = "difference" if prefix else "ones" if set(weights) == {1.0} else "given"
         _need(len(taps) <= MOST_PARTS)
-        at = _sums(line.name, computed.name, problem.out_dtype.name, scaled, len(taps), not weights, False,
-                   True)
+        told = self._entries(taps, weights, factor, shift)
+        at = _sums(line.name, computed.name, problem.out_dtype.name, scaled, len(taps), form, False, True)
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count))
         return band
+
+    def _prefixes(
+        self, line: np.dtype, columns: layout.Line, inner: int, source: int, pitch: int, places: int, band: int
+    ) -> tuple[list[tuple[int, int]], int]:  # fmt: skip
+        """Add a stage of sums from the beginning of each line; the two that differ by a window, and their place."""
+        computed = self._chosen.computed
+        elements, vector = (columns.size + columns.taps - 1) * inner, simd.register_bytes()
+        wide = -(-elements * computed.itemsize // vector) * vector + 2 * vector
+        target = self._room(band * wide) + vector
+        told = self._entries([])
+        at = stages.address(stages.prefixes, (line.name, computed.name, inner))
+        self._stages.append(Stage(at, False, places, source, False, target, wide, told, 0, elements))
+        self._lines(wide, band)
+        item = inner * computed.itemsize
+        return [(0, (columns.taps - 1) * item), (0, -item)], target
 
     def _levels(
         self, taps: int, inner: int, count: int, begin: int, pitch: int, places: int, band: int
@@ -311,7 +363,7 @@ class InPlace:
         while base and size * base <= taps:
             target = self._room(band * pitch)
             told = self._entries([(0, k * size * item) for k in range(base)])
-            at = _sums(computed.name, computed.name, computed.name, "", base, True, False, False)
+            at = _sums(computed.name, computed.name, computed.name, "", base, "ones", False, False)
             length = count + (taps - size * base) * inner
             self._stages.append(Stage(at, False, places, source, False, target, pitch, told, base, length))
             levels.append(target)
@@ -341,7 +393,7 @@ class InPlace:
         outside = problem.cval if outside_rows else 0
         taps = [(r, c * size) for r, c in places]
         told = self._entries(taps, weights, outside=outside)
-        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), False
+        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), "given"
         at, before, behind = _sums(*names, True, True, outside_rows), columns.before, columns.taps - 1 - columns.before
         inside = columns.size - before - behind
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))

@@ -28,7 +28,7 @@ from numba import prange
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
-from ..tiles.converted import vector_reader, vector_writer
+from ..tiles.converted import last_of_each, prefix_sums, vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
 from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, VECTORS, Kind, tap_row
 
@@ -52,6 +52,8 @@ class Stage(NamedTuple):
     count: int
     more: int = 0
     """Rows beyond those of the result."""
+    once: bool = False
+    """Whether it is for the first band of a chunk only."""
 
 
 FIELDS = len(Stage._fields)
@@ -79,48 +81,102 @@ def sums(kind: Kind) -> Any:
 
 
 @lru_cache(maxsize=32)
+def begun(source: str, computed: str) -> Any:
+    """A stage that begins running sums: of the first rows of a chunk but the last of a window, tile by tile."""
+    read, write, number = vector_reader(source, computed), vector_writer(computed, computed), reader(computed)
+    lanes, size, wide = simd.lanes(computed), np.dtype(source).itemsize, np.dtype(computed).itemsize
+    nothing, step = np.dtype(computed).type(0), VECTORS * lanes
+
+    @jit(key=(source, computed))
+    def begin(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
+        outside, zero = simd.splat(number(weights, (first + OUTSIDE) * SLOT)), simd.splat(nothing)
+        for tile in range(0, count, step):
+            for i in range(0, step, lanes):
+                place, total = base + (min(tile, count - step) + i) * size, zero
+                for r in range(taps - 1):
+                    start, value = at(starts, row + r), outside
+                    if start >= 0:
+                        value = read(source, place + start)
+                    total = total + value
+                write(target, to + (tile + i) * wide, total, zero, zero)
+
+    return begin
+
+
+@lru_cache(maxsize=32)
 def running(source: str, computed: str, target: str, scaled: str) -> Any:
     """A stage: sums over `taps` rows, each from the one above it; none of them may be rounded.
 
-    `scaled` is as of `vector_writer`.
+    `scaled` is as of `vector_writer`. The first number of `table` is where those sums lie in scratch that `begun` has
+    made, or the band before has left.
     """
     read, write = vector_reader(source, computed), vector_writer(computed, target, scaled)
     number, lanes = reader(computed), simd.lanes(computed)
-    size, wide, step = np.dtype(source).itemsize, np.dtype(target).itemsize, VECTORS * lanes
+    load, keep = vector_reader(computed, computed), vector_writer(computed, computed)
+    size, wide, whole = (np.dtype(name).itemsize for name in (source, target, computed))
+    step = VECTORS * lanes
     one, two, three = (k * lanes * size for k in (1, 2, 3))
     second, third, fourth = (k * lanes * wide for k in (1, 2, 3))
-    nothing = np.dtype(computed).type(0)
 
     @jit(key=(source, computed, target, scaled))
     def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
-        head = first * SLOT
+        head, sums = first * SLOT, at(table, 2 * first)
         factor, shift = simd.splat(number(weights, head)), simd.splat(number(weights, head + SHIFT * SLOT))
-        outside, zero = simd.splat(number(weights, head + OUTSIDE * SLOT)), simd.splat(nothing)
+        outside = simd.splat(number(weights, head + OUTSIDE * SLOT))
         for tile in range(0, count, step):
-            i = min(tile, count - step)
+            i, place = min(tile, count - step), sums + tile * whole
             begin = base + i * size
-            a = b = c = d = zero
-            for r in range(1 - taps, rows):
+            a, b = load(target, place), load(target, place + lanes * whole)
+            c, d = load(target, place + 2 * lanes * whole), load(target, place + 3 * lanes * whole)
+            for r in range(rows):
                 start = at(starts, row + r + taps - 1)
                 e = f = g = h = outside
                 if start >= 0:
                     e, f = read(source, begin + start), read(source, begin + start + one)
                     g, h = read(source, begin + start + two), read(source, begin + start + three)
                 a, b, c, d = a + e, b + f, c + g, d + h
-                if r >= 0:
-                    goal = to + r * pitch + i * wide
-                    write(target, goal, a, factor, shift)
-                    write(target, goal + second, b, factor, shift)
-                    write(target, goal + third, c, factor, shift)
-                    write(target, goal + fourth, d, factor, shift)
-                    start = at(starts, row + r)
-                    e = f = g = h = outside
-                    if start >= 0:
-                        e, f = read(source, begin + start), read(source, begin + start + one)
-                        g, h = read(source, begin + start + two), read(source, begin + start + three)
-                    a, b, c, d = a - e, b - f, c - g, d - h
+                goal = to + r * pitch + i * wide
+                write(target, goal, a, factor, shift)
+                write(target, goal + second, b, factor, shift)
+                write(target, goal + third, c, factor, shift)
+                write(target, goal + fourth, d, factor, shift)
+                start = at(starts, row + r)
+                e = f = g = h = outside
+                if start >= 0:
+                    e, f = read(source, begin + start), read(source, begin + start + one)
+                    g, h = read(source, begin + start + two), read(source, begin + start + three)
+                a, b, c, d = a - e, b - f, c - g, d - h
+            keep(target, place, a, factor, shift)
+            keep(target, place + lanes * whole, b, factor, shift)
+            keep(target, place + 2 * lanes * whole, c, factor, shift)
+            keep(target, place + 3 * lanes * whole, d, factor, shift)
 
     return sum_up
+
+
+@lru_cache(maxsize=16)
+def prefixes(source: str, computed: str, step: int) -> Any:
+    """A stage: the sums of each element and all those that stand a multiple of some steps in front of it in its row.
+
+    They may wrap around: a difference of two, a window's sum, does not. What stands in front of a row are zeros.
+    """
+    read, write = vector_reader(source, computed), vector_writer(computed, computed)
+    add_up, last = prefix_sums(step), last_of_each(step)
+    lanes, size, wide = simd.lanes(computed), np.dtype(source).itemsize, np.dtype(computed).itemsize
+    nothing, whole = np.dtype(computed).type(0), lanes // step * step
+
+    @jit(key=(source, computed, step))
+    def all_sums(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
+        zero = simd.splat(nothing)
+        for r in range(rows):
+            begin, goal, carried = base + at(starts, row + r), to + r * pitch, zero
+            write(target, goal - lanes * wide, zero, zero, zero)
+            for i in range(0, count, whole):
+                sums = add_up(read(source, begin + i * size))
+                write(target, goal + i * wide, sums + carried, zero, zero)
+                carried = carried + last(sums)
+
+    return all_sums
 
 
 @lru_cache(maxsize=4)
@@ -151,35 +207,40 @@ def copies(size: int) -> Any:
 
 # -- the kernel ----------------------------------------------------------------------------------------------
 
-#: Planes, bands of a plane, rows of a band and of a plane; then of image and result the first byte, and bytes
+#: Planes, chunks of a plane, rows of a chunk, of a band and of a plane; of image and result the first byte, and bytes
 #: from one plane to the next; bytes from one row of the result to the next.
-PLANES, BANDS, BAND, HEIGHT, BEGIN, STEP, BEGIN_OUT, STEP_OUT, PITCH_OUT = range(9)
+PLANES, CHUNKS, CHUNK, BAND, HEIGHT, BEGIN, STEP, BEGIN_OUT, STEP_OUT, PITCH_OUT = range(10)
 
 
 @kernel
 def sweep(x, out, starts, table, weights, stages, sizes, scratches):
-    """Make all stages of each band; everything but tables of numbers is bytes."""
-    planes, bands, band, height = at(sizes, PLANES), at(sizes, BANDS), at(sizes, BAND), at(sizes, HEIGHT)
-    for task in prange(planes * bands):
-        plane, row0 = task // bands, task % bands * band
-        rows, scratch = min(band, height - row0), scratches[numba.get_thread_id()]
+    """Make all stages of each band, a chunk of bands downwards; everything but tables of numbers is bytes."""
+    planes, chunks, chunk = at(sizes, PLANES), at(sizes, CHUNKS), at(sizes, CHUNK)
+    band, height = at(sizes, BAND), at(sizes, HEIGHT)
+    for task in prange(planes * chunks):
+        plane, top = task // chunks, task % chunks * chunk
+        bottom, scratch = min(top + chunk, height), scratches[numba.get_thread_id()]
         begin = at(sizes, BEGIN) + plane * at(sizes, STEP)
-        goal = at(sizes, BEGIN_OUT) + plane * at(sizes, STEP_OUT) + row0 * at(sizes, PITCH_OUT)
-        for number in range(0, stages.size, FIELDS):
-            address, starts_at, source = at(stages, number), at(stages, number + 2), at(stages, number + 3)
-            target, pitch, first = at(stages, number + 5), at(stages, number + 6), at(stages, number + 7)
-            taps, count, high = at(stages, number + 8), at(stages, number + 9), rows + at(stages, number + 10)
-            if at(stages, number + 1) != 0:
-                base, row = begin + source, starts_at + row0
-                if at(stages, number + 4) != 0:
-                    micro.call(address, x, base, starts, row, table, weights, first, taps, out, goal + target, pitch,
+        for row0 in range(top, bottom, band):
+            rows = min(band, bottom - row0)
+            goal = at(sizes, BEGIN_OUT) + plane * at(sizes, STEP_OUT) + row0 * at(sizes, PITCH_OUT)
+            for number in range(0, stages.size, FIELDS):
+                if at(stages, number + 11) != 0 and row0 != top:
+                    continue
+                stage, row, base = at(stages, number), at(stages, number + 2), at(stages, number + 3)
+                to, pitch, first = at(stages, number + 5), at(stages, number + 6), at(stages, number + 7)
+                taps, count, high = at(stages, number + 8), at(stages, number + 9), rows + at(stages, number + 10)
+                if at(stages, number + 1) != 0:
+                    base, row = begin + base, row + row0
+                    if at(stages, number + 4) != 0:
+                        micro.call(stage, x, base, starts, row, table, weights, first, taps, out, goal + to, pitch,
+                                   high, count)  # fmt: skip
+                    else:
+                        micro.call(stage, x, base, starts, row, table, weights, first, taps, scratch, to, pitch,
+                                   high, count)  # fmt: skip
+                elif at(stages, number + 4) != 0:
+                    micro.call(stage, scratch, base, starts, row, table, weights, first, taps, out, goal + to, pitch,
                                high, count)  # fmt: skip
                 else:
-                    micro.call(address, x, base, starts, row, table, weights, first, taps, scratch, target, pitch,
+                    micro.call(stage, scratch, base, starts, row, table, weights, first, taps, scratch, to, pitch,
                                high, count)  # fmt: skip
-            elif at(stages, number + 4) != 0:
-                micro.call(address, scratch, source, starts, starts_at, table, weights, first, taps, out, goal + target,
-                           pitch, high, count)  # fmt: skip
-            else:
-                micro.call(address, scratch, source, starts, starts_at, table, weights, first, taps, scratch, target,
-                           pitch, high, count)  # fmt: skip

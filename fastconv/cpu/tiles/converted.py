@@ -47,17 +47,12 @@ def vector_writer(computed: str, stored: str, scaled: str = "") -> Any:
 
     If it is `scaled` by "times" or "over", it is the product with a vector of factors, or the quotient; by "whole
     times" or "whole over" without its fraction. Of uint16 the product is that of 32 bits, of which as many are left out
-    as a uint16 has and `shift` says.
+    as a uint16 has and `shift` says. Of int32 it is that of the numbers as float32, whose bits the factors are.
     """
     one, other, count = np.dtype(computed), np.dtype(stored), lanes(computed)
 
     def plain(data, at, vector, factor, shift):
-        if scaled and one.kind == "f":
-            vector = vector * factor if "times" in scaled else vector / factor
-            vector = np.trunc(vector) if "whole" in scaled else vector
-        elif scaled:
-            vector = (vector.astype(np.uint32) * factor >> np.uint32(16)) >> shift
-        data[at : at + count * other.itemsize].view(other)[:] = vector.astype(other)
+        data[at : at + count * other.itemsize].view(other)[:] = plain_stored(vector, one, other, scaled, factor, shift)
 
     @intrinsic(plain=plain)
     def write(typingctx, data, at, vector, factor, shift):
@@ -80,9 +75,25 @@ def stored_vector(
         value = (builder.fmul if "times" in scaled else builder.fdiv)(value, factors)
         if "whole" in scaled:
             value = emit.call(builder, f"llvm.trunc.{emit.suffix(value.type)}", value.type, [value])
-    elif scaled:
+    elif scaled and one.itemsize == 2:
         value = builder.lshr(_upper_half(builder, value, factors), shift)
+    elif scaled:
+        floats = ir.VectorType(ir.FloatType(), value.type.count)
+        product = builder.fmul(builder.sitofp(value, floats), builder.bitcast(factors, floats))
+        value = builder.fptosi(product, value.type)
     return converted(builder, value, one, other)
+
+
+def plain_stored(vector: Any, one: np.dtype, other: np.dtype, scaled: str, factor: Any, shift: Any) -> Any:
+    """What `vector_writer` writes, in Python."""
+    if scaled and one.kind == "f":
+        vector = vector * factor if "times" in scaled else vector / factor
+        vector = np.trunc(vector) if "whole" in scaled else vector
+    elif scaled and one.itemsize == 2:
+        vector = (vector.astype(np.uint32) * factor >> np.uint32(16)) >> shift
+    elif scaled:
+        vector = vector.astype(np.float32) * factor.view(np.float32)
+    return vector.astype(other)
 
 
 def _upper_half(builder: ir.IRBuilder, one: ir.Value, other: ir.Value) -> ir.Value:
@@ -121,3 +132,56 @@ def converted(builder: ir.IRBuilder, value: ir.Value, one: np.dtype, other: np.d
     if other.kind != "f":
         return resized(builder.fptosi(value, ir.VectorType(emit.I32, count)), 8 * other.itemsize)
     return (builder.fpext if one.itemsize < other.itemsize else builder.fptrunc)(value, kind)
+
+
+@lru_cache(maxsize=16)
+def prefix_sums(step: int) -> Any:
+    """A function for kernels: a vector's sums of each element, and of those some steps in front of it."""
+
+    def plain(vector):
+        total = vector.copy()
+        for first in range(min(step, total.size)):
+            total[first::step] = np.cumsum(total[first::step], dtype=total.dtype)
+        return total
+
+    @intrinsic(plain=plain)
+    def sums(typingctx, vector):
+        def codegen(context, builder, sig, args):
+            (value,), distance = args, step
+            while distance < vector.count:
+                places = [lane - distance for lane in range(vector.count)]
+                value = emit.plus(builder, value, _moved(builder, value, places))
+                distance *= 2
+            return value
+
+        return vector(vector), codegen
+
+    return sums
+
+
+@lru_cache(maxsize=16)
+def last_of_each(step: int) -> Any:
+    """A function for kernels: each element's last one of a vector, some steps in front of it, of as many whole steps as
+    there are."""
+
+    def places(count):
+        return [count // step * step - step + lane % step for lane in range(count)]
+
+    def plain(vector):
+        return vector[places(vector.size)]
+
+    @intrinsic(plain=plain)
+    def last(typingctx, vector):
+        def codegen(context, builder, sig, args):
+            return _moved(builder, args[0], places(vector.count))
+
+        return vector(vector), codegen
+
+    return last
+
+
+def _moved(builder: ir.IRBuilder, value: ir.Value, places: list[int]) -> ir.Value:
+    """The elements at some places of a vector; zeros for those that are negative."""
+    count = value.type.count
+    order = ir.Constant(ir.VectorType(emit.I32, count), [place if place >= 0 else count for place in places])
+    return builder.shuffle_vector(value, ir.Constant(value.type, None), order)

@@ -19,7 +19,7 @@ from numba import from_dtype, types
 
 from ..system.building import intrinsic
 from . import emit
-from .converted import converted, stored_vector
+from .converted import converted, plain_stored, stored_vector
 from .simd import lanes
 
 #: Vectors of a tile: as many sums as hide that each waits for the one before.
@@ -40,8 +40,8 @@ class Kind(NamedTuple):
     scaled: str
     """As of `vector_writer`."""
     taps: int
-    even: bool
-    """Whether all weights are 1."""
+    weights: str
+    """"ones"; a "difference" has -1 for its second; or "given"."""
     reads_image: bool
     writes_result: bool
     """Whether it reads memory that is not in cache, and writes such: then the next row of it is fetched."""
@@ -60,24 +60,21 @@ def tap_row(kind: Kind) -> Any:
     count = lanes(computed)
     step, whole = VECTORS * count, count * other.itemsize
     # Two interleaved sums of floats: half the roundings.
-    parts = 2 if computed.kind == "f" and not kind.even and kind.taps > 3 else 1
+    parts = 2 if computed.kind == "f" and kind.weights == "given" and kind.taps > 3 else 1
 
     def plain(source, base, starts, row, table, weights, first, target, to, count, pitch):
         numbers = weights.reshape(-1, SLOT)[first:, : computed.itemsize].copy().view(computed)[:, 0]
-        total = np.zeros(count, computed)
+        total, signs = np.zeros(count, computed), np.array([1, -1 if kind.weights == "difference" else 1] * kind.taps)
         for t in range(HEAD, HEAD + kind.taps):
             start, place = starts[row + table[2 * (first + t)]], base + table[2 * (first + t) + 1]
             if start >= 0:
                 pixels = source[start + place : start + place + count * one.itemsize].view(one).astype(computed)
             else:
                 pixels = np.full(count, numbers[OUTSIDE])
-            total += pixels if kind.even else pixels * numbers[t]
-        if kind.scaled and computed.kind == "f":
-            total = total * numbers[FACTOR] if "times" in kind.scaled else total / numbers[FACTOR]
-            total = np.trunc(total) if "whole" in kind.scaled else total
-        elif kind.scaled:
-            total = (total.astype(np.uint32) * numbers[FACTOR] >> np.uint32(16)) >> numbers[SHIFT]
-        target[to : to + count * other.itemsize].view(other)[:] = total.astype(other)
+            weight = numbers[t] if kind.weights == "given" else signs[t - HEAD]
+            total += pixels * weight.astype(computed)
+        made = plain_stored(total, computed, other, kind.scaled, numbers[FACTOR], numbers[SHIFT])
+        target[to : to + count * other.itemsize].view(other)[:] = made
 
     @intrinsic(plain=plain)
     def make_row(typingctx, source, base, starts, row, table, weights, first, target, to, size, pitch):
@@ -105,7 +102,7 @@ def tap_row(kind: Kind) -> Any:
                 if kind.constant:
                     start = builder.select(there, start, emit.INT(0))
                 begin = builder.gep(data, [builder.add(builder.add(args[1], start), right)])
-                taps.append((begin, there, None if kind.even else number(t)))
+                taps.append((begin, there, number(t) if kind.weights == "given" else None))
 
             # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
             goal, last = builder.gep(goal, [args[8]]), builder.sub(args[9], emit.INT(step))
@@ -136,8 +133,13 @@ def tap_row(kind: Kind) -> Any:
                         if kind.constant:
                             value = builder.select(there, value, outside)
                         total = sums[t % parts]
-                        sums[t % parts] = (emit.plus(builder, total, value) if weight is None
-                                           else emit.fma(builder, value, weight, total))  # fmt: skip
+                        if weight is not None:
+                            total = emit.fma(builder, value, weight, total)
+                        elif t and kind.weights == "difference":
+                            total = builder.sub(total, value)
+                        else:
+                            total = emit.plus(builder, total, value)
+                        sums[t % parts] = total
                     total = sums[0] if parts == 1 else emit.plus(builder, *sums)
                     value = stored_vector(builder, total, computed, other, kind.scaled, factor, shift)
                     place = builder.gep(goal, [builder.mul(at, emit.INT(other.itemsize))])
@@ -149,6 +151,7 @@ def tap_row(kind: Kind) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(source, integer, starts, integer, table, weights, integer, target, integer, integer, integer), codegen
+        integers = [integer] * 3
+        return types.void(source, integer, starts, integer, table, weights, integer, target, *integers), codegen
 
     return make_row
