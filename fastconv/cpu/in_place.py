@@ -61,6 +61,11 @@ def _chosen(problem: Problem, over_rows: Pass | None, over_columns: Pass | None)
     limits, cval = np.iinfo(problem.dtype), problem.cval if constant else 0.0
     if cval != math.floor(cval) or not limits.min <= cval <= limits.max:
         return None
+    if problem.passes[0].order.startswith("checked"):
+        between = np.dtype(problem.between or computed)
+        fit = between.kind == "f" or np.iinfo(between).min <= cval <= np.iinfo(between).max
+        fit = fit and not swapped and all(one.scale < 2.0**31 for one in problem.passes)
+        return _Chosen(computed, between) if fit else None
     means = [one.order == "mean" for one in problem.passes]
     if any(means) and (problem.dtype.kind != "u" or problem.dtype != problem.out_dtype or not all(means)):
         return None
@@ -128,7 +133,8 @@ def in_place(problem: Problem) -> InPlace | None:
         return None
     if problem.dtype.name not in READ or problem.out_dtype.name not in WRITTEN:
         return None
-    if any(one.order not in ("products", "window", "mean", "box") for one in problem.passes):
+    orders = {one.order for one in problem.passes}
+    if not orders <= {"products", "window", "mean", "box"} and not all(one.startswith("checked ") for one in orders):
         return None
     try:
         return InPlace(problem)
@@ -216,14 +222,17 @@ class InPlace:
 
     def _entries(
         self, taps: Sequence[tuple[int, int]], weights: Sequence[float] = (), factor: float = 1, shift: int = 0,
-        outside: float = 0, dtype: np.dtype | None = None,
+        outside: float = 0, dtype: np.dtype | None = None, checked: Pass | None = None,
     ) -> int:  # fmt: skip
         """Add a stage's tables; where they begin."""
         place, dtype = len(self._table), dtype or self._chosen.computed
         self._table += [(0, 0)] * HEAD + list(taps)
-        numbers = [factor, shift, outside, *(weights or [1] * len(taps))]
+        numbers = [factor, shift, outside, checked.margin(dtype) if checked else 0, *(weights or [1] * len(taps))]
         with np.errstate(over="ignore"):
             self._numbers += [np.array(one).astype(dtype).tobytes().ljust(SLOT, b"\0") for one in numbers]
+        if checked:
+            self._table += [(0, 0)] * len(taps)
+            self._numbers += [np.array(one, np.float64).tobytes() for one in weights]
         return place
 
     def _copies(
@@ -290,7 +299,7 @@ class InPlace:
         scaled, factor, shift = self._scaling(1.0 if waits else divisor, line, most)
         weights = first.array().tolist()
         taps = [(r, 0) for r in range(rows.taps)]
-        told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0)
+        told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0, checked=_checked(first))
         names = problem.dtype.name, computed.name, line.name, scaled
         if running:
             tile = VECTORS * simd.lanes(computed)
@@ -300,7 +309,7 @@ class InPlace:
             self._stages.append(Stage(at, True, 0, 0, False, sums, 0, told, rows.taps, count, once=True))
             at = stages.address(stages.running, names)
         else:
-            at = _sums(*names, rows.taps, "given", True, False, outside_rows)
+            at = _sums(*names, rows.taps, "given", True, False, _order(first), outside_rows)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count))
         # The columns beyond the rims.
         outside = problem.cval
@@ -329,10 +338,11 @@ class InPlace:
         elif levels:
             taps = self._levels(columns.taps, inner, count, start, pitch, places, band)
         weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
-        form = "difference" if prefix else "ones" if set(weights) == {1.0} else "given"
+        form = "difference" if prefix else "ones" if set(weights) == {1.0} and not _order(second) else "given"
         _need(len(taps) <= MOST_PARTS)
-        told = self._entries(taps, weights, factor, shift)
-        at = _sums(line.name, computed.name, problem.out_dtype.name, scaled, len(taps), form, False, True)
+        told = self._entries(taps, weights, factor, shift, checked=_checked(second))
+        names = line.name, computed.name, problem.out_dtype.name, scaled
+        at = _sums(*names, len(taps), form, False, True, _order(second))
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count))
         return band
 
@@ -380,11 +390,11 @@ class InPlace:
     def _one(self, one: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
         """Add the stages of one pass: over the image where all columns are inside, and over strips at its rims."""
         problem, computed = self.problem, self._chosen.computed
-        _need(one.order in ("products", "window"))
+        _need(one.order not in ("mean", "box"))
         size, out_size = problem.dtype.itemsize * inner, problem.out_dtype.itemsize * inner
         window = np.moveaxis(one.array(), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
         window = window.reshape(rows.taps, columns.taps)
-        kept = np.abs(window) > np.finfo(np.float64).eps if one.order == "window" else np.ones(window.shape, bool)
+        kept = np.abs(window) > np.finfo(np.float64).eps if "window" in one.order else np.ones(window.shape, bool)
         _need(np.count_nonzero(kept) <= MOST_TAPS)
         places = np.argwhere(kept).tolist()
         weights = window[kept].tolist()
@@ -392,9 +402,9 @@ class InPlace:
         outside_rows = _some_outside(rows)
         outside = problem.cval if outside_rows else 0
         taps = [(r, c * size) for r, c in places]
-        told = self._entries(taps, weights, outside=outside)
+        told = self._entries(taps, weights, outside=outside, checked=_checked(one))
         names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), "given"
-        at, before, behind = _sums(*names, True, True, outside_rows), columns.before, columns.taps - 1 - columns.before
+        at, before, behind = _sums(*names, True, True, _order(one), outside_rows), columns.before, columns.taps - 1 - columns.before
         inside = columns.size - before - behind
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))
         tile = VECTORS * simd.lanes(computed)
@@ -410,7 +420,7 @@ class InPlace:
             self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
             lines = self._lines(pitch, band + rows.taps - 1)
             line = made * out_size // inner
-            at = _sums(*names, False, False)
+            at = _sums(*names, False, False, _order(one))
             self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(taps), made))
             address, copy, count = self._copies(np.arange(wide), range(wide), first * out_size, problem.out_dtype,
                                                 inner, 0)  # fmt: skip
@@ -422,6 +432,16 @@ class InPlace:
 def _some_outside(rows: layout.Line) -> bool:
     """Whether some rows lie outside the image."""
     return rows.axis >= 0 and bool((rows.table < 0).any())
+
+
+def _checked(one: Pass) -> Pass | None:
+    """The pass, if its sums are made again where SciPy's order decides."""
+    return one if one.order.startswith("checked ") else None
+
+
+def _order(one: Pass) -> str:
+    """SciPy's order, if it can decide."""
+    return one.order.removeprefix("checked ") if _checked(one) else ""
 
 
 def _sums(*kind: Any) -> int:

@@ -116,6 +116,12 @@ def first_lanes(builder, count, valid):
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(valid, I32), count))
 
 
+def any_lane(builder, mask):
+    """Whether a lane of a mask is set."""
+    bits = ir.IntType(mask.type.count)
+    return builder.icmp_unsigned("!=", builder.bitcast(mask, bits), bits(0))
+
+
 def load_masked(builder, data, index, mask, others=None):
     """A vector of which only the lanes in `mask` are read; the other lanes are those of `others`, by default zeros."""
     kind = ir.VectorType(data.type.pointee, mask.type.count)

@@ -20,15 +20,17 @@ from numba import from_dtype, types
 from ..system.building import intrinsic
 from . import emit
 from .converted import converted, plain_stored, stored_vector
+from .elements import near_whole_lanes
 from .simd import lanes
 
+DOUBLE = np.dtype(np.float64)
 #: Vectors of a tile: as many sums as hide that each waits for the one before.
 VECTORS = 4
 #: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
-HEAD, SLOT = 3, 8
-#: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, and the constant
-#: outside.
-FACTOR, SHIFT, OUTSIDE = range(HEAD)
+HEAD, SLOT = 4, 8
+#: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, the constant outside,
+#: and how far a sum is at most from SciPy's.
+FACTOR, SHIFT, OUTSIDE, MARGIN = range(HEAD)
 
 
 class Kind(NamedTuple):
@@ -45,6 +47,9 @@ class Kind(NamedTuple):
     reads_image: bool
     writes_result: bool
     """Whether it reads memory that is not in cache, and writes such: then the next row of it is fetched."""
+    order: str = ""
+    """One of `tap_tile`'s, "listed", "even" or "odd", if sums near a whole number are made again, in float64, with
+    weights behind the others, and so that fractions are cut off as SciPy does; "listed window" has the last tap last."""
     constant: bool = False
     """Whether some rows lie outside the image: those that begin at -1."""
 
@@ -58,7 +63,7 @@ def tap_row(kind: Kind) -> Any:
     """
     one, computed, other = map(np.dtype, (kind.source, kind.computed, kind.target))
     count = lanes(computed)
-    step, whole = VECTORS * count, count * other.itemsize
+    step = VECTORS * count
     # Two interleaved sums of floats: half the roundings.
     parts = 2 if computed.kind == "f" and kind.weights == "given" and kind.taps > 3 else 1
 
@@ -73,6 +78,8 @@ def tap_row(kind: Kind) -> Any:
                 pixels = np.full(count, numbers[OUTSIDE])
             weight = numbers[t] if kind.weights == "given" else signs[t - HEAD]
             total += pixels * weight.astype(computed)
+        if kind.order and (np.abs(total - np.rint(total)) <= numbers[MARGIN]).any():
+            raise NotImplementedError
         made = plain_stored(total, computed, other, kind.scaled, numbers[FACTOR], numbers[SHIFT])
         target[to : to + count * other.itemsize].view(other)[:] = made
 
@@ -91,7 +98,7 @@ def tap_row(kind: Kind) -> Any:
                 at = builder.gep(numbers, [builder.mul(entry(place), emit.INT(SLOT))])
                 return emit.splat(builder, builder.load(builder.bitcast(at, scalar.as_pointer())), count)
 
-            factor, shift, outside = (number(place) for place in range(HEAD))
+            factor, shift, outside, margin = (number(place) for place in range(HEAD))
             taps = []
             for t in range(HEAD, HEAD + kind.taps):
                 pair = builder.shl(entry(t), emit.INT(1))
@@ -106,11 +113,41 @@ def tap_row(kind: Kind) -> Any:
 
             # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
             goal, last = builder.gep(goal, [args[8]]), builder.sub(args[9], emit.INT(step))
-            beyond = builder.and_(builder.ptrtoint(goal, emit.INT), emit.INT(whole - 1))
-            ahead = builder.udiv(builder.sub(emit.INT(whole), beyond), emit.INT(other.itemsize))
-
+            seen, item = (taps[kind.taps // 2][0], one.itemsize) if kind.reads_image else (goal, other.itemsize)
+            beyond = builder.and_(builder.ptrtoint(seen, emit.INT), emit.INT(count * item - 1))
+            ahead = builder.udiv(builder.sub(emit.INT(count * item), beyond), emit.INT(item))
             following = builder.load(builder.gep(places, [builder.add(builder.add(args[3], down), emit.INT(1))]))
             following = builder.gep(data, [builder.add(args[1], following)])
+
+            def pixels(tap, at, dtype):
+                begin, there, _ = tap
+                place = builder.gep(begin, [builder.mul(at, emit.INT(one.itemsize))])
+                stored = ir.VectorType(context.get_value_type(from_dtype(one)), count)
+                value = builder.load(builder.bitcast(place, stored.as_pointer()))
+                value.align = 1
+                value = converted(builder, value, one, dtype)
+                if kind.constant:
+                    other_ = converted(builder, outside, computed, dtype)
+                    value = builder.select(there, value, other_)
+                return value
+
+            def put(value, at):
+                place = builder.gep(goal, [builder.mul(at, emit.INT(other.itemsize))])
+                builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
+
+            def exactly(v, carried):
+                at, total = builder.add(carried[0], builder.mul(v, emit.INT(count))), None
+                for pair in _in_order(kind):
+                    values = [pixels(taps[t], at, DOUBLE) for t in pair]
+                    value = values[0] if len(pair) == 1 else combine(*values)
+                    slot = builder.mul(entry(HEAD + kind.taps + pair[0]), emit.INT(SLOT))
+                    weight = builder.load(builder.bitcast(builder.gep(numbers, [slot]), ir.DoubleType().as_pointer()))
+                    product = builder.fmul(value, emit.splat(builder, weight, count))
+                    total = product if total is None else builder.fadd(total, product)
+                put(converted(builder, total, DOUBLE, other), at)
+                return carried
+
+            combine = builder.fsub if kind.order == "odd" else builder.fadd
 
             def tile(number, carried):
                 i = builder.select(builder.icmp_signed("<", number, last), number, last)
@@ -121,18 +158,12 @@ def tap_row(kind: Kind) -> Any:
                 if kind.writes_result:
                     place = builder.add(args[10], builder.mul(i, emit.INT(other.itemsize)))
                     emit.prefetch(builder, builder.gep(goal, [place]), 0, step * other.itemsize, writes=True)
+                near = None
                 for v in range(VECTORS):
                     at = builder.add(i, emit.INT(v * count))
                     sums = [ir.Constant(ir.VectorType(scalar, count), None)] * parts
-                    for t, (begin, there, weight) in enumerate(taps):
-                        place = builder.gep(begin, [builder.mul(at, emit.INT(one.itemsize))])
-                        stored = ir.VectorType(context.get_value_type(from_dtype(one)), count)
-                        value = builder.load(builder.bitcast(place, stored.as_pointer()))
-                        value.align = 1
-                        value = converted(builder, value, one, computed)
-                        if kind.constant:
-                            value = builder.select(there, value, outside)
-                        total = sums[t % parts]
+                    for t, tap in enumerate(taps):
+                        value, weight, total = pixels(tap, at, computed), tap[2], sums[t % parts]
                         if weight is not None:
                             total = emit.fma(builder, value, weight, total)
                         elif t and kind.weights == "difference":
@@ -141,9 +172,13 @@ def tap_row(kind: Kind) -> Any:
                             total = emit.plus(builder, total, value)
                         sums[t % parts] = total
                     total = sums[0] if parts == 1 else emit.plus(builder, *sums)
-                    value = stored_vector(builder, total, computed, other, kind.scaled, factor, shift)
-                    place = builder.gep(goal, [builder.mul(at, emit.INT(other.itemsize))])
-                    builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
+                    put(stored_vector(builder, total, computed, other, kind.scaled, factor, shift), at)
+                    if kind.order:
+                        some = near_whole_lanes(builder, total, margin)
+                        near = some if near is None else builder.or_(near, some)
+                if near is not None:
+                    with builder.if_then(emit.any_lane(builder, near), likely=False):
+                        emit.loop(builder, emit.INT(0), emit.INT(VECTORS), emit.INT(1), [i], exactly)
                 return []
 
             begin, end = builder.sub(ahead, emit.INT(step)), builder.add(last, emit.INT(step))
@@ -155,3 +190,11 @@ def tap_row(kind: Kind) -> Any:
         return types.void(source, integer, starts, integer, table, weights, integer, target, *integers), codegen
 
     return make_row
+
+
+def _in_order(kind: Kind) -> list[tuple[int, ...]]:
+    """The taps as SciPy adds them up, one by one or in pairs that share a weight."""
+    last = kind.taps - 1
+    if kind.order in ("even", "odd"):
+        return [(kind.taps // 2,), *((t, last - t) for t in range(kind.taps // 2))]
+    return [(t,) for t in ([last, *range(last)] if kind.order == "listed" else range(kind.taps))]
