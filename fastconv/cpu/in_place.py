@@ -302,8 +302,9 @@ class InPlace:
         told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0, checked=_checked(first))
         names = problem.dtype.name, computed.name, line.name, scaled
         if running:
-            tile = VECTORS * simd.lanes(computed)
-            sums = self._room(-(-count // tile) * tile * computed.itemsize)
+            strip = stages.STRIP * simd.lanes(computed)
+            _need(count >= strip)
+            sums = self._room(-(-count // strip) * strip * computed.itemsize)
             self._table[told] = (sums, 0)
             at = stages.address(stages.begun, names[:2])
             self._stages.append(Stage(at, True, 0, 0, False, sums, 0, told, rows.taps, count, once=True))
@@ -404,7 +405,8 @@ class InPlace:
         taps = [(r, c * size) for r, c in places]
         told = self._entries(taps, weights, outside=outside, checked=_checked(one))
         names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), "given"
-        at, before, behind = _sums(*names, True, True, _order(one), outside_rows), columns.before, columns.taps - 1 - columns.before
+        at = _sums(*names, True, True, _order(one), outside_rows)
+        before, behind = columns.before, columns.taps - 1 - columns.before
         inside = columns.size - before - behind
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))
         tile = VECTORS * simd.lanes(computed)
@@ -420,7 +422,6 @@ class InPlace:
             self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
             lines = self._lines(pitch, band + rows.taps - 1)
             line = made * out_size // inner
-            at = _sums(*names, False, False, _order(one))
             self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(taps), made))
             address, copy, count = self._copies(np.arange(wide), range(wide), first * out_size, problem.out_dtype,
                                                 inner, 0)  # fmt: skip

@@ -12,7 +12,7 @@ only those within a window of the rim are copied: into a line between two passes
 A sweep is a list of `Stage`, one for a pass or a copy, over a few rows whose lines stay in the first-level cache. All
 are micro-kernels of one signature, so the kernel of `sweep` is compiled once for everything.
 
-Loops: rows, tiles, taps; of running sums tiles of `VECTORS` vectors, and then rows downwards, each of which adds a row
+Loops: rows, tiles, taps; of running sums strips, and then rows downwards, each of which adds a row
 and takes one away, exactly, as integers do.
 """
 
@@ -30,7 +30,10 @@ from ..system.kernels import jit, kernel
 from ..tiles import simd
 from ..tiles.converted import last_of_each, prefix_sums, vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
-from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, VECTORS, Kind, tap_row
+from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, Kind, tap_row
+
+#: Vectors of a strip of running sums: enough that to find a row takes less time than to add it.
+STRIP = 4
 
 
 class Stage(NamedTuple):
@@ -85,7 +88,7 @@ def begun(source: str, computed: str) -> Any:
     """A stage that begins running sums: of the first rows of a chunk but the last of a window, tile by tile."""
     read, write, number = vector_reader(source, computed), vector_writer(computed, computed), reader(computed)
     lanes, size, wide = simd.lanes(computed), np.dtype(source).itemsize, np.dtype(computed).itemsize
-    nothing, step = np.dtype(computed).type(0), VECTORS * lanes
+    nothing, step = np.dtype(computed).type(0), STRIP * lanes
 
     @jit(key=(source, computed))
     def begin(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
@@ -114,7 +117,7 @@ def running(source: str, computed: str, target: str, scaled: str) -> Any:
     number, lanes = reader(computed), simd.lanes(computed)
     load, keep = vector_reader(computed, computed), vector_writer(computed, computed)
     size, wide, whole = (np.dtype(name).itemsize for name in (source, target, computed))
-    step = VECTORS * lanes
+    step = STRIP * lanes
     one, two, three = (k * lanes * size for k in (1, 2, 3))
     second, third, fourth = (k * lanes * wide for k in (1, 2, 3))
 

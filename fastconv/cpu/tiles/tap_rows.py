@@ -24,8 +24,8 @@ from .elements import near_whole_lanes
 from .simd import lanes
 
 DOUBLE = np.dtype(np.float64)
-#: Vectors of a tile: as many sums as hide that each waits for the one before.
-VECTORS = 4
+#: Vectors of a tile. (Four are as fast, but for rows of few tiles, one of which is made twice.)
+VECTORS = 2
 #: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
 HEAD, SLOT = 4, 8
 #: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, the constant outside,
@@ -48,8 +48,8 @@ class Kind(NamedTuple):
     writes_result: bool
     """Whether it reads memory that is not in cache, and writes such: then the next row of it is fetched."""
     order: str = ""
-    """One of `tap_tile`'s, "listed", "even" or "odd", if sums near a whole number are made again, in float64, with
-    weights behind the others, and so that fractions are cut off as SciPy does; "listed window" has the last tap last."""
+    """One of `tap_tile`'s, "listed", "even" or "odd", or "listed window", whose last tap is last: if sums near a whole
+    number are made again, in float64, with weights that lie behind the others; what is stored has no fractions."""
     constant: bool = False
     """Whether some rows lie outside the image: those that begin at -1."""
 
@@ -68,19 +68,30 @@ def tap_row(kind: Kind) -> Any:
     parts = 2 if computed.kind == "f" and kind.weights == "given" and kind.taps > 3 else 1
 
     def plain(source, base, starts, row, table, weights, first, target, to, count, pitch):
-        numbers = weights.reshape(-1, SLOT)[first:, : computed.itemsize].copy().view(computed)[:, 0]
-        total, signs = np.zeros(count, computed), np.array([1, -1 if kind.weights == "difference" else 1] * kind.taps)
-        for t in range(HEAD, HEAD + kind.taps):
-            start, place = starts[row + table[2 * (first + t)]], base + table[2 * (first + t) + 1]
-            if start >= 0:
-                pixels = source[start + place : start + place + count * one.itemsize].view(one).astype(computed)
-            else:
-                pixels = np.full(count, numbers[OUTSIDE])
-            weight = numbers[t] if kind.weights == "given" else signs[t - HEAD]
-            total += pixels * weight.astype(computed)
-        if kind.order and (np.abs(total - np.rint(total)) <= numbers[MARGIN]).any():
-            raise NotImplementedError
+        slots = weights.reshape(-1, SLOT)[first:]
+        numbers = slots[:, : computed.itemsize].copy().view(computed)[:, 0]
+        signs = np.array([1] + [-1 if kind.weights == "difference" else 1] * kind.taps, computed)
+
+        def pixels(t, dtype):
+            entry = 2 * (first + HEAD + t)
+            start, place = starts[row + table[entry]], base + table[entry + 1]
+            if start < 0:
+                return np.full(count, numbers[OUTSIDE]).astype(dtype)
+            return source[start + place :][: count * one.itemsize].view(one).astype(dtype)
+
+        total = np.zeros(count, computed)
+        for t in range(kind.taps):
+            total += pixels(t, computed) * (numbers[HEAD + t] if kind.weights == "given" else signs[t])
         made = plain_stored(total, computed, other, kind.scaled, numbers[FACTOR], numbers[SHIFT])
+        if kind.order:
+            exact, doubles = np.zeros(count), slots.copy().view(DOUBLE)[HEAD + kind.taps :, 0]
+            for t, *pair in _in_order(kind):
+                value = pixels(t, DOUBLE)
+                for other_one in pair:
+                    value = value + pixels(other_one, DOUBLE) * (-1 if kind.order == "odd" else 1)
+                exact += value * doubles[t]
+            near = np.abs(total - np.rint(total)) <= numbers[MARGIN]
+            made = np.where(near, np.trunc(exact), np.trunc(total)).astype(other)
         target[to : to + count * other.itemsize].view(other)[:] = made
 
     @intrinsic(plain=plain)
