@@ -30,10 +30,10 @@ READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
 WRITTEN = (*READ, "int32")
 #: Most taps of one pass.
 MOST_TAPS = 9
-#: Bytes of the lines of a band: half a first-level cache.
-BAND_BYTES = 24 << 10
-#: Rows of a band without lines; fewest rows of one.
-ROWS, FEWEST_ROWS = 32, 4
+#: Bytes of the lines of a band: a quarter of a first-level cache.
+BAND_BYTES = 12 << 10
+#: Rows of a band without lines.
+ROWS = 32
 #: Taps of a window along columns that are added up at once.
 AT_ONCE = 6
 #: Most parts that a longer one is made of at the end.
@@ -154,7 +154,10 @@ def _need(true: bool) -> None:
 class InPlace:
     """All that a call needs beside its arrays."""
 
-    __slots__ = ("_arguments", "_chosen", "_launch", "_numbers", "_scratch", "_stages", "_starts", "_table", "problem")
+    __slots__ = (
+        "_arguments", "_chosen", "_chunked", "_launch", "_numbers", "_scratch", "_stages", "_starts", "_table",
+        "problem",
+    )  # fmt: skip
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -177,7 +180,7 @@ class InPlace:
         table = rows.table if rows.axis >= 0 else np.arange(rows.size)
         self._starts = np.where(table < 0, -1, table * rows.step).tolist()
         _need(min(self._starts) >= -1 and rows.step >= 0)
-        self._scratch = 0
+        self._scratch = self._chunked = 0  # of a chunk of as many rows as a block's
         if len(problem.passes) == 2:
             _need(columns.size * inner.size >= tile)
             assert over_rows
@@ -214,10 +217,10 @@ class InPlace:
         self._scratch = place + -(-size // 64) * 64
         return place
 
-    def _lines(self, pitch: int, count: int) -> int:
-        """Where the table of rows' places has those of so many rows in scratch."""
+    def _lines(self, pitch: int, count: int, turns: int = 0) -> int:
+        """Where the table of rows' places has those of so many rows in scratch, again and again for so many `turns`."""
         place = len(self._starts)
-        self._starts += [pitch * r for r in range(count)]
+        self._starts += [pitch * (r % count) for r in range(max(count, turns))]
         return place
 
     def _entries(
@@ -263,11 +266,13 @@ class InPlace:
 
     def _band(self, rows: layout.Line, pitch: int) -> int:
         """Rows of a band whose lines take so many bytes each."""
-        return min(rows.size, max(FEWEST_ROWS, BAND_BYTES // pitch if pitch else ROWS))
+        return min(rows.size, max(1, BAND_BYTES // pitch if pitch else ROWS))
 
     def _chunk(self, rows: layout.Line, planes: int, band: int) -> int:
-        """Rows that are made one after the other: all, or as many as leave some work for each thread."""
+        """Rows that are made one after the other: a block's, or all, or as many as leave some work for each thread."""
         threads = num_threads()
+        if self._chunked:
+            return self._chunked
         if threads == 1 or planes >= 4 * threads:
             return rows.size
         least = -(-rows.size // (4 * threads))
@@ -278,7 +283,8 @@ class InPlace:
         problem, (computed, between) = self.problem, self._chosen
         means, exact = first.order == "mean", problem.dtype.kind != "f"
         running = means and exact
-        _need(running or rows.taps <= MOST_TAPS)
+        in_blocks = not exact and not first.weights and rows.taps > AT_ONCE
+        _need(running or in_blocks or rows.taps <= MOST_TAPS)
         parts = columns.taps > AT_ONCE and not second.weights
         prefix = parts and exact and computed.kind != "f" and inner <= simd.lanes(computed)
         levels = parts and not prefix
@@ -288,30 +294,38 @@ class InPlace:
         origin = -(-before // 64) * 64
         pitch = -(-(origin - before + (columns.size + columns.taps - 1) * inner * line.itemsize) // 64) * 64
         band = self._band(rows, pitch)
-        lines = self._room(band * pitch + 64)  # whole vectors are read
-        places = self._lines(pitch, band)
+        high = min(rows.taps, rows.size) if in_blocks else band
+        lines = self._room(high * pitch + 64)  # whole vectors are read
+        places = self._lines(pitch, high)
         # The first pass, into lines.
         outside_rows = _some_outside(rows)
-        divisor, waits = 1.0, problem.dtype.kind == "f" and computed == np.float32
+        divisor, waits = 1.0, not exact
         most = int(np.iinfo(problem.dtype).max) if exact else 0
         if means:
             divisor = first.shape[0] * first.scale
         scaled, factor, shift = self._scaling(1.0 if waits else divisor, line, most)
         weights = first.array().tolist()
         taps = [(r, 0) for r in range(rows.taps)]
+        if in_blocks:
+            factor, taps, weights = first.scale, [], []
         told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0, checked=_checked(first))
         names = problem.dtype.name, computed.name, line.name, scaled
-        if running:
-            strip = stages.STRIP * simd.lanes(computed)
+        strip = stages.STRIP * simd.lanes(computed)
+        if running or in_blocks:
             _need(count >= strip)
-            sums = self._room(-(-count // strip) * strip * computed.itemsize)
+            sums = self._room(max(-(-count // strip), rows.taps if in_blocks else 0) * strip * computed.itemsize)
             self._table[told] = (sums, 0)
+        if running:
             at = stages.address(stages.begun, names[:2])
             self._stages.append(Stage(at, True, 0, 0, False, sums, 0, told, rows.taps, count, once=True))
             at = stages.address(stages.running, names)
+        elif in_blocks:
+            _need(line == computed)
+            at = stages.address(stages.blocks, names[:2])
+            self._chunked = rows.taps
         else:
             at = _sums(*names, rows.taps, "given", True, False, _order(first), outside_rows)
-        self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count))
+        self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, in_blocks))
         # The columns beyond the rims.
         outside = problem.cval
         if problem.factors:
@@ -325,7 +339,7 @@ class InPlace:
             told = self._entries(taps, outside=outside if columns.table.min() < 0 else 0, dtype=line)
             at = stages.address(stages.copies, (line.itemsize,))
             self._stages.append(Stage(at, False, places, lines + origin, False, lines + origin, pitch, told, len(taps),
-                                      inner))  # fmt: skip
+                                      inner, 0, in_blocks))  # fmt: skip
         # The second pass, into the result.
         divisor = divisor if waits else 1.0
         if second.order == "mean":
@@ -337,14 +351,14 @@ class InPlace:
             taps, start = self._prefixes(line, columns, inner, start, pitch, places, band)
             line, places = computed, len(self._starts) - band
         elif levels:
-            taps = self._levels(columns.taps, inner, count, start, pitch, places, band)
+            places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, in_blocks)
         weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
         form = "difference" if prefix else "ones" if set(weights) == {1.0} and not _order(second) else "given"
         _need(len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=_checked(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
         at = _sums(*names, len(taps), form, False, True, _order(second))
-        self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count))
+        self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=in_blocks))
         return band
 
     def _prefixes(
@@ -363,30 +377,33 @@ class InPlace:
         return [(0, (columns.taps - 1) * item), (0, -item)], target
 
     def _levels(
-        self, taps: int, inner: int, count: int, begin: int, pitch: int, places: int, band: int
-    ) -> list[tuple[int, int]]:  # fmt: skip
-        """Add stages that sum up neighbours, again and again; the parts that make a window."""
+        self, taps: int, inner: int, count: int, begin: int, pitch: int, places: int, band: int, moves: bool
+    ) -> tuple[int, list[tuple[int, int]]]:  # fmt: skip
+        """Add stages that sum up neighbours, again and again; where their rows begin, and the parts of a window."""
         computed = self._chosen.computed
         item = inner * computed.itemsize
         lanes = simd.lanes(computed)
         base = radix(taps, inner % lanes, lanes)
-        size, levels, source = 1, [begin], begin
+        size, levels, source, begins = 1, [begin], begin, places
         while base and size * base <= taps:
             target = self._room(band * pitch)
             told = self._entries([(0, k * size * item) for k in range(base)])
             at = _sums(computed.name, computed.name, computed.name, "", base, "ones", False, False)
             length = count + (taps - size * base) * inner
-            self._stages.append(Stage(at, False, places, source, False, target, pitch, told, base, length))
+            self._stages.append(Stage(at, False, begins, source, False, target, pitch, told, base, length, moves=moves))
             levels.append(target)
+            if size == 1:
+                begins = self._lines(pitch, band, self._chunked)
             source, size = target, size * base
         parts, place = [], 0
         while place < taps:
             while place + size > taps:
                 size //= base
                 levels.pop()
-            parts.append((0, levels[-1] - begin + place * item))
+            down = places - begins if len(levels) == 1 else 0
+            parts.append((down, levels[-1] - begin + place * item))
             place += size
-        return parts
+        return begins, parts
 
     def _one(self, one: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
         """Add the stages of one pass: over the image where all columns are inside, and over strips at its rims."""

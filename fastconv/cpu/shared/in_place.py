@@ -31,6 +31,7 @@ from ..tiles import simd
 from ..tiles.converted import last_of_each, prefix_sums, vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
 from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, Kind, tap_row
+from .running_sums import PART
 
 #: Vectors of a strip of running sums: enough that to find a row takes less time than to add it.
 STRIP = 4
@@ -56,7 +57,9 @@ class Stage(NamedTuple):
     more: int = 0
     """Rows beyond those of the result."""
     once: bool = False
-    """Whether it is for the first band of a chunk only."""
+    """Whether it is for a whole chunk, before its first band."""
+    moves: bool = False
+    """Whether the rows in scratch that it reads are those of a chunk, not of a band."""
 
 
 FIELDS = len(Stage._fields)
@@ -157,6 +160,64 @@ def running(source: str, computed: str, target: str, scaled: str) -> Any:
     return sum_up
 
 
+@lru_cache(maxsize=8)
+def blocks(source: str, computed: str) -> Any:
+    """A stage: sums over `taps` rows, times the factor, of as many rows at most, as `running_sums` makes them of bands.
+
+    The first number of `table` is where there is room in scratch for the sums of a strip.
+    """
+    read, write = vector_reader(source, computed), vector_writer(computed, computed)
+    number, load, lanes = reader(computed), vector_reader(computed, computed), simd.lanes(computed)
+    size, wide = np.dtype(source).itemsize, np.dtype(computed).itemsize
+    step, two, three, nothing = STRIP * lanes, 2 * lanes, 3 * lanes, np.dtype(computed).type(0)
+
+    @jit(key=(source, computed))
+    def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
+        head, zero, room = first * SLOT, simd.splat(nothing), at(table, 2 * first)
+        scale, outside = simd.splat(number(weights, head)), simd.splat(number(weights, head + OUTSIDE * SLOT))
+        for tile in range(0, count, step):
+            i = min(tile, count - step)
+            begin, goal = base + i * size, to + i * wide
+            a = b = c = d = zero
+            for done in range(0, taps, PART):
+                e = f = g = h = zero
+                for above in range(done, min(done + PART, taps)):
+                    start, place = at(starts, row + taps - 1 - above), room + (taps - 1 - above) * step * wide
+                    p = q = r = s = outside
+                    if start >= 0:
+                        p, q = read(source, begin + start), read(source, begin + start + lanes * size)
+                        r, s = read(source, begin + start + two * size), read(source, begin + start + three * size)
+                    e, f = simd.fma(p, scale, e), simd.fma(q, scale, f)
+                    g, h = simd.fma(r, scale, g), simd.fma(s, scale, h)
+                    write(target, place, a + e, zero, zero)
+                    write(target, place + lanes * wide, b + f, zero, zero)
+                    write(target, place + two * wide, c + g, zero, zero)
+                    write(target, place + three * wide, d + h, zero, zero)
+                a, b, c, d = a + e, b + f, c + g, d + h
+            write(target, goal, a, zero, zero)
+            write(target, goal + lanes * wide, b, zero, zero)
+            write(target, goal + two * wide, c, zero, zero)
+            write(target, goal + three * wide, d, zero, zero)
+            a = b = c = d = zero
+            for done in range(1, rows, PART):
+                e = f = g = h = zero
+                for j in range(done, min(done + PART, rows)):
+                    start, place, here = at(starts, row + taps - 1 + j), room + j * step * wide, goal + j * pitch
+                    p = q = r = s = outside
+                    if start >= 0:
+                        p, q = read(source, begin + start), read(source, begin + start + lanes * size)
+                        r, s = read(source, begin + start + two * size), read(source, begin + start + three * size)
+                    e, f = simd.fma(p, scale, e), simd.fma(q, scale, f)
+                    g, h = simd.fma(r, scale, g), simd.fma(s, scale, h)
+                    write(target, here, load(target, place) + (a + e), zero, zero)
+                    write(target, here + lanes * wide, load(target, place + lanes * wide) + (b + f), zero, zero)
+                    write(target, here + two * wide, load(target, place + two * wide) + (c + g), zero, zero)
+                    write(target, here + three * wide, load(target, place + three * wide) + (d + h), zero, zero)
+                a, b, c, d = a + e, b + f, c + g, d + h
+
+    return sum_up
+
+
 @lru_cache(maxsize=16)
 def prefixes(source: str, computed: str, step: int) -> Any:
     """A stage: the sums of each element and all those that stand a multiple of some steps in front of it in its row.
@@ -233,6 +294,10 @@ def sweep(x, out, starts, table, weights, stages, sizes, scratches):
                 stage, row, base = at(stages, number), at(stages, number + 2), at(stages, number + 3)
                 to, pitch, first = at(stages, number + 5), at(stages, number + 6), at(stages, number + 7)
                 taps, count, high = at(stages, number + 8), at(stages, number + 9), rows + at(stages, number + 10)
+                if at(stages, number + 11) != 0:
+                    high += bottom - top - rows
+                if at(stages, number + 12) != 0:
+                    row += row0 - top
                 if at(stages, number + 1) != 0:
                     base, row = begin + base, row + row0
                     if at(stages, number + 4) != 0:
