@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ..specs.boundary import Boundary
 from ..specs.filters import Pass, Problem
 from .shared import in_place as stages
-from .shared import layout
+from .shared import layout, narrow
 from .shared.in_place import Stage
-from .shared.steps import radix, reciprocal
+from .shared.steps import radix
 from .system.kernels import PARALLEL_OPERATIONS
 from .system.memory import scratch_rows
 from .system.threads import num_threads
@@ -36,95 +34,11 @@ BAND_BYTES = 12 << 10
 ROWS = 32
 #: Taps of a window along columns that are added up at once.
 AT_ONCE = 6
+#: Most taps along columns in front of and behind which columns are copied for each row; most bytes of scratch, of a few
+#: second-level caches. A sweep by bands and blocks of columns does what is larger.
+MOST_COLUMNS, MOST_BYTES = 512, 4 << 20
 #: Most parts that a longer one is made of at the end.
 MOST_PARTS = 16
-
-
-class _Chosen(NamedTuple):
-    """In which dtype sums are made, and in which those of a first pass are stored."""
-
-    computed: np.dtype
-    between: np.dtype
-
-
-def _chosen(problem: Problem, over_rows: Pass | None, over_columns: Pass | None) -> _Chosen | None:
-    """None if the passes may not be made in this order, or not in a dtype that there is."""
-    computed, constant = problem.computed, any(one.boundary is Boundary.CONSTANT for one in problem.axes)
-    swapped = len(problem.passes) == 2 and problem.passes[0] is over_columns
-    if swapped and constant and not problem.factors:
-        return None
-    if problem.dtype.kind == "f":
-        if problem.between not in ("", computed.name) or problem.out_dtype.kind != "f":
-            return None
-        narrow = constant and float(problem.dtype.type(problem.cval)) != problem.cval
-        return None if narrow and problem.dtype != computed else _Chosen(computed, computed)
-    limits, cval = np.iinfo(problem.dtype), problem.cval if constant else 0.0
-    if cval != math.floor(cval) or not limits.min <= cval <= limits.max:
-        return None
-    if problem.passes[0].order.startswith("checked"):
-        between = np.dtype(problem.between or computed)
-        fit = between.kind == "f" or np.iinfo(between).min <= cval <= np.iinfo(between).max
-        fit = fit and not swapped and all(one.scale < 2.0**31 for one in problem.passes)
-        return _Chosen(computed, between) if fit else None
-    means = [one.order == "mean" for one in problem.passes]
-    if any(means) and (problem.dtype.kind != "u" or problem.dtype != problem.out_dtype or not all(means)):
-        return None
-    if all(means):
-        if swapped:
-            return None
-        most = max(limits.max * one.shape[0] for one in problem.passes)
-        between, least = problem.out_dtype, 0
-    else:
-        values = [one.array() for one in problem.passes]
-        if any((weights != np.rint(weights)).any() for weights in values):
-            return None
-        first = over_rows if len(problem.passes) == 2 else problem.passes[0]
-        most, least = float(max(limits.max, -limits.min)), min(limits.min, *(weights.min() for weights in values))
-        for one in (first, *(each for each in problem.passes if each is not first)):
-            most *= float(np.abs(one.array()).sum())
-        stored = problem.between or problem.out_dtype.name
-        if len(problem.passes) == 2 and np.dtype(stored).kind != "f":
-            kept = np.iinfo(stored)  # what is stored between SciPy's passes, in either order, must not wrap around
-            if most > kept.max or (least < 0 and kept.min == 0):
-                return None
-        between = None
-    tops = ("uint16", 2.0**16 if least >= 0 else 0.0), ("int16", 2.0**15), ("int32", 2.0**24 if any(means) else 0.0)
-    for name, top in tops:
-        if most < top:
-            computed = np.dtype(name)
-            break
-    if computed.kind == "f" and problem.out_dtype.kind != "f" and most >= 2.0**31:
-        return None
-    return _Chosen(computed, between or computed)
-
-
-@lru_cache(maxsize=256)
-def _multiplier(divisor: int, most: int) -> tuple[int, int] | None:
-    """The factor whose product, of 32 bits, gives by its upper half quotients up to `most`; and how many of its bits
-    are left out; None if there is none."""
-    most *= divisor
-    for shift in range(16):
-        factor = -(-(1 << (16 + shift)) // divisor)
-        if factor >= 1 << 16:
-            continue
-        if most * (factor * divisor - (1 << (16 + shift))) < 1 << (16 + shift):
-            return factor, shift
-    return None
-
-
-@lru_cache(maxsize=256)
-def _reciprocal(divisor: int, most: int) -> tuple[int, int] | None:
-    """The bits of the float32 whose products give quotients up to `most`, without fractions; None if there is none.
-
-    Products grow with what is divided, so it is enough to look at the first and the last number of each quotient.
-    """
-    near = np.float32(1 / divisor)
-    factor = near if float(near) * divisor >= 1 else np.nextafter(near, np.float32(1))
-    quotients = np.arange(most + 1.0)
-    for number in (quotients * divisor, (quotients + 1) * divisor - 1):
-        if (np.trunc(number.astype(np.float32) * factor) != quotients).any():
-            return None
-    return int(factor.view(np.int32)), 0
 
 
 def in_place(problem: Problem) -> InPlace | None:
@@ -169,9 +83,15 @@ class InPlace:
             _need(size == 1 or (line.step, line.out) == (step, out))
         over_rows, over_columns = (next((one for one in problem.passes if one.axes == (line.axis,)), None)
                                    for line in (rows, columns))  # fmt: skip
-        found = _chosen(problem, over_rows, over_columns)
+        order = problem.passes
+        if len(order) == 2:
+            _need(over_rows is not None and over_columns is not None)
+            assert over_rows
+            assert over_columns
+            order = over_rows, over_columns
+        found = narrow.chosen(problem, order)
         _need(found is not None)
-        assert found is not None
+        assert found
         self._chosen = found
         tile = VECTORS * simd.lanes(found.computed)
         self._stages: list[Stage] = []
@@ -181,14 +101,13 @@ class InPlace:
         self._starts = np.where(table < 0, -1, table * rows.step).tolist()
         _need(min(self._starts) >= -1 and rows.step >= 0)
         self._scratch = self._chunked = 0  # of a chunk of as many rows as a block's
-        if len(problem.passes) == 2:
-            _need(columns.size * inner.size >= tile)
-            assert over_rows
-            assert over_columns
-            band = self._two(over_rows, over_columns, rows, columns, inner.size)
+        if len(order) == 2:
+            _need(columns.size * inner.size >= tile and columns.taps <= MOST_COLUMNS)
+            band = self._two(*order, rows, columns, inner.size)
         else:
             _need((columns.size - columns.taps + 1) * inner.size >= tile)
-            band = self._one(problem.passes[0], rows, columns, inner.size)
+            band = self._one(*order, rows, columns, inner.size)
+        _need(self._scratch <= MOST_BYTES)
         planes = leads[0] if leads else layout.Line(1, 1, table, 0, 0, -1)
         begin = [layout.first_byte(problem.shape, one) for one in (problem.strides, problem.out_strides)]
         chunk = self._chunk(rows, planes.size, band)
@@ -248,19 +167,12 @@ class InPlace:
         first = self._entries(taps, outside=outside, dtype=dtype)
         return stages.address(stages.copies, (size,)), first, len(taps)
 
-    def _scaling(self, divisor: float, stored: np.dtype, most: int) -> tuple[str, float, int]:
+    def _scaling(self, divisor: float, stored: np.dtype) -> tuple[str, float, int]:
         """How sums become what is stored."""
-        if divisor == 1:
-            return "", 1, 0
-        computed = self._chosen.computed
-        if computed.kind != "f":
-            found = _multiplier(int(divisor), most) if computed == np.uint16 else _reciprocal(int(divisor), most)
-            _need(found is not None)
-            assert found is not None
-            return "times", *found
-        factor = reciprocal(divisor, self.problem, stored.name)
-        whole = "whole " if stored.kind == computed.kind and self.problem.dtype.kind != "f" else ""
-        return (f"{whole}over", divisor, 0) if factor is None else (f"{whole}times", factor, 0)
+        found = narrow.scaling(divisor, self.problem, self._chosen.computed, stored)
+        _need(found is not None)
+        assert found
+        return found
 
     # -- passes
 
@@ -300,10 +212,9 @@ class InPlace:
         # The first pass, into lines.
         outside_rows = _some_outside(rows)
         divisor, waits = 1.0, not exact
-        most = int(np.iinfo(problem.dtype).max) if exact else 0
         if means:
             divisor = first.shape[0] * first.scale
-        scaled, factor, shift = self._scaling(1.0 if waits else divisor, line, most)
+        scaled, factor, shift = self._scaling(1.0 if waits else divisor, line)
         weights = first.array().tolist()
         taps = [(r, 0) for r in range(rows.taps)]
         if in_blocks:
@@ -344,7 +255,7 @@ class InPlace:
         divisor = divisor if waits else 1.0
         if second.order == "mean":
             divisor *= second.shape[0] * second.scale
-        scaled, factor, shift = self._scaling(divisor, problem.out_dtype, most)
+        scaled, factor, shift = self._scaling(divisor, problem.out_dtype)
         start, size = lines + origin - before, inner * line.itemsize
         taps = [(0, t * size) for t in range(columns.taps)]
         if prefix:
@@ -413,7 +324,7 @@ class InPlace:
         window = np.moveaxis(one.array(), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
         window = window.reshape(rows.taps, columns.taps)
         kept = np.abs(window) > np.finfo(np.float64).eps if "window" in one.order else np.ones(window.shape, bool)
-        _need(np.count_nonzero(kept) <= MOST_TAPS)
+        _need(int(np.count_nonzero(kept)) <= MOST_TAPS)
         places = np.argwhere(kept).tolist()
         weights = window[kept].tolist()
         band = self._band(rows, 0)

@@ -53,7 +53,7 @@ class Stage(NamedTuple):
     first: int
     """Where its tables begin; how many taps it has, or positions to copy; and elements of a row, or of a position."""
     taps: int
-    count: int
+    size: int
     more: int = 0
     """Rows beyond those of the result."""
     once: bool = False

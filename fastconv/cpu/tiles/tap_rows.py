@@ -70,7 +70,7 @@ def tap_row(kind: Kind) -> Any:
     def plain(source, base, starts, row, table, weights, first, target, to, count, pitch):
         slots = weights.reshape(-1, SLOT)[first:]
         numbers = slots[:, : computed.itemsize].copy().view(computed)[:, 0]
-        signs = np.array([1] + [-1 if kind.weights == "difference" else 1] * kind.taps, computed)
+        signs = np.array([1] + [-1 if kind.weights == "difference" else 1] * kind.taps).astype(computed)
 
         def pixels(t, dtype):
             entry = 2 * (first + HEAD + t)
