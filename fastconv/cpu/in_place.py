@@ -98,8 +98,8 @@ class InPlace:
         self._table: list[tuple[int, int]] = []
         self._numbers: list[bytes] = []
         table = rows.table if rows.axis >= 0 else np.arange(rows.size)
-        self._starts = np.where(table < 0, -1, table * rows.step).tolist()
-        _need(min(self._starts) >= -1 and rows.step >= 0)
+        _need(rows.step >= 0)
+        self._starts = [np.where(table < 0, -1, table * rows.step)]
         self._scratch = self._chunked = 0  # of a chunk of as many rows as a block's
         if len(order) == 2:
             _need(columns.size * inner.size >= tile and columns.taps <= MOST_COLUMNS)
@@ -114,7 +114,7 @@ class InPlace:
         numbers = [planes.size, -(-rows.size // chunk), chunk, band, rows.size]
         numbers += [begin[0], planes.step, begin[1], planes.out, rows.out]
         self._arguments = (
-            np.array([*self._starts, 0], np.int64),  # one more: a row's next is looked up
+            np.concatenate([*self._starts, np.zeros(1, np.int64)]),  # one more: a row's next is looked up
             np.array(self._table, np.int64).reshape(-1),
             np.frombuffer(b"".join(self._numbers), np.uint8).copy(),
             np.array(self._stages, np.int64).reshape(-1),
@@ -138,8 +138,8 @@ class InPlace:
 
     def _lines(self, pitch: int, count: int, turns: int = 0) -> int:
         """Where the table of rows' places has those of so many rows in scratch, again and again for so many `turns`."""
-        place = len(self._starts)
-        self._starts += [pitch * (r % count) for r in range(max(count, turns))]
+        place = sum(map(len, self._starts))
+        self._starts.append(np.arange(max(count, turns)) % count * pitch)
         return place
 
     def _entries(
@@ -198,7 +198,7 @@ class InPlace:
         in_blocks = not exact and not first.weights and rows.taps > AT_ONCE
         _need(running or in_blocks or rows.taps <= MOST_TAPS)
         parts = columns.taps > AT_ONCE and not second.weights
-        prefix = parts and exact and computed.kind != "f" and inner <= simd.lanes(computed)
+        prefix = parts and exact and computed.kind != "f" and second.scale == 1 and inner <= simd.lanes(computed)
         levels = parts and not prefix
         _need(parts or columns.taps <= MOST_TAPS)
         line = computed if levels else between
@@ -259,8 +259,8 @@ class InPlace:
         start, size = lines + origin - before, inner * line.itemsize
         taps = [(0, t * size) for t in range(columns.taps)]
         if prefix:
-            taps, start = self._prefixes(line, columns, inner, start, pitch, places, band)
-            line, places = computed, len(self._starts) - band
+            places, taps, start = self._prefixes(line, columns, inner, start, pitch, places, band)
+            line = computed
         elif levels:
             places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, in_blocks)
         weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
@@ -274,8 +274,9 @@ class InPlace:
 
     def _prefixes(
         self, line: np.dtype, columns: layout.Line, inner: int, source: int, pitch: int, places: int, band: int
-    ) -> tuple[list[tuple[int, int]], int]:  # fmt: skip
-        """Add a stage of sums from the beginning of each line; the two that differ by a window, and their place."""
+    ) -> tuple[int, list[tuple[int, int]], int]:  # fmt: skip
+        """Add a stage of sums from the beginning of each line; where their rows begin, the two that differ by a window,
+        and the first byte."""
         computed = self._chosen.computed
         elements, vector = (columns.size + columns.taps - 1) * inner, simd.register_bytes()
         wide = -(-elements * computed.itemsize // vector) * vector + 2 * vector
@@ -283,9 +284,8 @@ class InPlace:
         told = self._entries([])
         at = stages.address(stages.prefixes, (line.name, computed.name, inner))
         self._stages.append(Stage(at, False, places, source, False, target, wide, told, 0, elements))
-        self._lines(wide, band)
         item = inner * computed.itemsize
-        return [(0, (columns.taps - 1) * item), (0, -item)], target
+        return self._lines(wide, band), [(0, (columns.taps - 1) * item), (0, -item)], target
 
     def _levels(
         self, taps: int, inner: int, count: int, begin: int, pitch: int, places: int, band: int, moves: bool
@@ -345,8 +345,8 @@ class InPlace:
             pitch = -(-(made + (columns.taps - 1) * inner) * problem.dtype.itemsize // 64) * 64
             strip, done = self._room((band + rows.taps - 1) * pitch), self._room(band * made * out_size // inner)
             seen = range(first, first + wide + columns.taps - 1)
-            address, copy, count = self._copies(columns.table, seen, 0, problem.dtype, inner, problem.cval
-                                                if min(columns.table.min(), min(self._starts)) < 0 else 0)  # fmt: skip
+            outside = problem.cval if outside_rows or columns.table.min() < 0 else 0
+            address, copy, count = self._copies(columns.table, seen, 0, problem.dtype, inner, outside)
             self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
             lines = self._lines(pitch, band + rows.taps - 1)
             line = made * out_size // inner
