@@ -48,7 +48,8 @@ def in_place(problem: Problem) -> InPlace | None:
     if problem.dtype.name not in READ or problem.out_dtype.name not in WRITTEN:
         return None
     orders = {one.order for one in problem.passes}
-    if not orders <= {"products", "window", "mean", "box"} and not all(one.startswith("checked ") for one in orders):
+    known = {"products", "window", "mean", "box", "max", "min"}
+    if not orders <= known and not all(one.startswith("checked ") for one in orders):
         return None
     try:
         return InPlace(problem)
@@ -195,9 +196,9 @@ class InPlace:
         problem, (computed, between) = self.problem, self._chosen
         means, exact = first.order == "mean", problem.dtype.kind != "f"
         running = means and exact
-        in_blocks = not exact and not first.weights and rows.taps > AT_ONCE
+        in_blocks = not exact and first.order in ("mean", "box") and rows.taps > AT_ONCE
         _need(running or in_blocks or rows.taps <= MOST_TAPS)
-        parts = columns.taps > AT_ONCE and not second.weights
+        parts = columns.taps > AT_ONCE and second.order in ("mean", "box")
         prefix = parts and exact and computed.kind != "f" and second.scale == 1 and inner <= simd.lanes(computed)
         levels = parts and not prefix
         _need(parts or columns.taps <= MOST_TAPS)
@@ -235,7 +236,7 @@ class InPlace:
             at = stages.address(stages.blocks, names[:2])
             self._chunked = rows.taps
         else:
-            at = _sums(*names, rows.taps, "given", True, False, _order(first), outside_rows)
+            at = _sums(*names, rows.taps, _form(first), True, False, _order(first), outside_rows)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, in_blocks))
         # The columns beyond the rims.
         outside = problem.cval
@@ -264,11 +265,10 @@ class InPlace:
         elif levels:
             places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, in_blocks)
         weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
-        form = "difference" if prefix else "ones" if set(weights) == {1.0} and not _order(second) else "given"
         _need(len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=_checked(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
-        at = _sums(*names, len(taps), form, False, True, _order(second))
+        at = _sums(*names, len(taps), "difference" if prefix else _form(second), False, True, _order(second))
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=in_blocks))
         return band
 
@@ -319,7 +319,7 @@ class InPlace:
     def _one(self, one: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
         """Add the stages of one pass: over the image where all columns are inside, and over strips at its rims."""
         problem, computed = self.problem, self._chosen.computed
-        _need(one.order not in ("mean", "box"))
+        _need(one.order not in ("mean", "box", "max", "min"))
         size, out_size = problem.dtype.itemsize * inner, problem.out_dtype.itemsize * inner
         window = np.moveaxis(one.array(), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
         window = window.reshape(rows.taps, columns.taps)
@@ -371,6 +371,13 @@ def _checked(one: Pass) -> Pass | None:
 def _order(one: Pass) -> str:
     """SciPy's order, if it can decide."""
     return one.order.removeprefix("checked ") if _checked(one) else ""
+
+
+def _form(one: Pass) -> str:
+    """What a pass does with its taps, as a `Kind` has it."""
+    if one.order in ("max", "min"):
+        return one.order
+    return "ones" if not one.weights and one.scale == 1 else "given"
 
 
 def _sums(*kind: Any) -> int:

@@ -79,7 +79,7 @@ class Problem(NamedTuple):
     dtype: np.dtype
     out_dtype: np.dtype
     computed: np.dtype
-    """float32 or float64."""
+    """float32 or float64; the images' own for maxima and minima."""
     axes: tuple[Axis, ...]
     passes: tuple[Pass, ...]
     """One of any axes; or two, of one axis each."""

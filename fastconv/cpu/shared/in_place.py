@@ -30,7 +30,7 @@ from ..system.kernels import jit, kernel
 from ..tiles import simd
 from ..tiles.converted import last_of_each, prefix_sums, vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
-from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, Kind, tap_row
+from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, Kind, tap_rows
 from .running_sums import PART
 
 #: Vectors of a strip of running sums: enough that to find a row takes less time than to add it.
@@ -75,13 +75,12 @@ def address(factory: Any, key: tuple) -> int:
 
 @lru_cache(maxsize=64)
 def sums(kind: Kind) -> Any:
-    """A stage: sums over few taps, as `tap_row` has them."""
-    make_row = tap_row(kind)
+    """A stage: sums over few taps, as `tap_rows` makes them."""
+    make_rows = tap_rows(kind)
 
     @jit(key=tuple(kind))
     def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
-        for r in range(rows):
-            make_row(source, base, starts, row + r, table, weights, first, target, to + r * pitch, count, pitch)
+        make_rows(source, base, starts, row, table, weights, first, target, to, pitch, rows, count)
 
     return sum_up
 
@@ -255,16 +254,16 @@ def copies(size: int) -> Any:
     @jit(key=(size,))
     def copy(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
         outside = read(weights, (first + OUTSIDE) * SLOT)
-        for r in range(rows):
-            start, goal = at(starts, row + r), to + r * pitch
-            for t in range(first + HEAD, first + HEAD + taps):
-                there, here = at(table, 2 * t), goal + at(table, 2 * t + 1)
-                if start >= 0 and there >= 0:
-                    for q in range(count):
-                        write(target, here + q * size, read(source, base + start + there + q * size))
-                else:
-                    for q in range(count):
-                        write(target, here + q * size, outside)
+        for t in range(first + HEAD, first + HEAD + taps):
+            there, here = at(table, 2 * t), to + at(table, 2 * t + 1)
+            for r in range(rows):
+                start = at(starts, row + r)
+                for q in range(count):
+                    value = outside
+                    if start >= 0 and there >= 0:
+                        value = read(source, base + start + there + q * size)
+                    write(target, here + q * size, value)
+                here += pitch
 
     return copy
 

@@ -27,6 +27,8 @@ def chosen(problem: Problem, order: tuple[Pass, ...]) -> Chosen | None:
     """
     computed, constant = problem.computed, any(one.boundary is Boundary.CONSTANT for one in problem.axes)
     swapped = order != problem.passes
+    if order[0].order in ("max", "min"):
+        return Chosen(problem.dtype, problem.dtype)
     if swapped and constant and not problem.factors:
         return None
     if problem.dtype.kind == "f":

@@ -31,7 +31,7 @@ def vector_reader(stored: str, computed: str) -> Any:
     @intrinsic(plain=plain)
     def read(typingctx, data, at):
         def codegen(context, builder, sig, args):
-            kind = ir.VectorType(context.get_value_type(from_dtype(one)), count)
+            kind = ir.VectorType(emit.scalar(one), count)
             value = builder.load(_pointer(context, builder, data, args, kind))
             value.align = 1
             return converted(builder, value, one, other)
@@ -126,7 +126,7 @@ def converted(builder: ir.IRBuilder, value: ir.Value, one: np.dtype, other: np.d
 
     if one.kind != "f" and other.kind != "f":
         return resized(value, 8 * other.itemsize)
-    kind = ir.VectorType({4: ir.FloatType(), 8: ir.DoubleType()}[max(other.itemsize, 4)], count)
+    kind = ir.VectorType(emit.scalar(other), count)
     if one.kind != "f":
         return builder.sitofp(resized(value, 32), kind)
     if other.kind != "f":

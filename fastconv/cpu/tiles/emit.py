@@ -27,6 +27,13 @@ I32 = ir.IntType(32)
 BIT = ir.IntType(1)
 
 
+def scalar(dtype: Any) -> ir.Type:
+    """LLVM's type of a number of a dtype."""
+    if dtype.kind == "f":
+        return ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+    return ir.IntType(8 * dtype.itemsize)
+
+
 def splat(builder: ir.IRBuilder, scalar: ir.Value, count: int) -> ir.Value:
     """A vector whose elements all are `scalar`."""
     kind = ir.VectorType(scalar.type, count)
