@@ -112,17 +112,19 @@ def test_results_do_not_depend_on_threads() -> None:
         np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("divisor", [*range(2, 258), 301, 1000])
-def test_quotients_are_exact(divisor: int) -> None:
+def test_quotients_of_bytes_are_exact() -> None:
     """Of all sums that there can be, by the multiplications that take the place of divisions."""
-    most = 65535 if divisor <= 255 else 255
-    sums = np.arange(255 * divisor + 1)
-    halves = narrow._multiplier(divisor, 255) if divisor <= 257 else None
-    if halves is not None:
-        np.testing.assert_array_equal((sums * halves[0] >> 16) >> halves[1], sums // divisor)
-    bits = narrow._reciprocal(divisor, most)
-    if bits is not None:
-        sums = np.arange(most * divisor + 1, dtype=np.int32)
-        quotients = (sums.astype(np.float32) * np.array(bits[0], np.int32).view(np.float32)).astype(np.int32)
-        np.testing.assert_array_equal(quotients, sums // divisor)
-    assert (halves and bits) or divisor > 100
+    for divisor in range(2, 258):
+        found = narrow._multiplier(divisor, 255)
+        assert found or divisor > 128
+        sums = np.arange(255 * divisor + 1)
+        if found:
+            np.testing.assert_array_equal((sums * found[0] >> 16) >> found[1], sums // divisor)
+
+
+@pytest.mark.parametrize("divisor", [2, 3, 7, 25, 51, 97])
+def test_quotients_of_16_bits_are_exact(divisor: int) -> None:
+    bits, _ = narrow._reciprocal(divisor, 65535) or (0, 0)
+    sums = np.arange(65535 * divisor + 1, dtype=np.int32)
+    quotients = (sums.astype(np.float32) * np.array(bits, np.int32).view(np.float32)).astype(np.int32)
+    np.testing.assert_array_equal(quotients, sums // divisor)

@@ -104,10 +104,10 @@ class InPlace:
         self._scratch = self._chunked = 0  # of a chunk of as many rows as a block's
         if len(order) == 2:
             _need(columns.size * inner.size >= tile and columns.taps <= MOST_COLUMNS)
-            band = self._two(*order, rows, columns, inner.size)
+            band = self._two(order[0], order[1], rows, columns, inner.size)
         else:
             _need((columns.size - columns.taps + 1) * inner.size >= tile)
-            band = self._one(*order, rows, columns, inner.size)
+            band = self._one(order[0], rows, columns, inner.size)
         _need(self._scratch <= MOST_BYTES)
         planes = leads[0] if leads else layout.Line(1, 1, table, 0, 0, -1)
         begin = [layout.first_byte(problem.shape, one) for one in (problem.strides, problem.out_strides)]

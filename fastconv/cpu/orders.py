@@ -56,7 +56,7 @@ Run = Callable[[np.ndarray, np.ndarray], None]
 
 
 @lru_cache(maxsize=512)
-def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, int, int], Run], ...]:
+def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, ...], Run], ...]:
     """The sweeps that make, one after the other, the "max" or "min" of full windows: shapes to give arrays, functions
     of two arrays."""
     if (found := _in_place(problem, name)) is not None:
