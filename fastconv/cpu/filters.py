@@ -1,7 +1,8 @@
 """Filters of images on the CPU: a `Problem` says what is to be summed up, a `Sweep` is all that a call of it needs.
 
 A sweep reads an image once, a band at a time (`shared.bands`), makes one or two passes over the band while it lies in
-cache (`shared.passes`), and stores the result: no copy of the image is made, extended or not.
+cache (`shared.passes`), and stores the result: no copy of the image is made, extended or not. Most filters of images
+with few taps need no such band: `in_place` has them.
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ only those within a window of the rim are copied: into a line between two passes
 A sweep is a list of `Stage`, one for a pass or a copy, over a few rows whose lines stay in the first-level cache. All
 are micro-kernels of one signature, so the kernel of `sweep` is compiled once for everything.
 
-Loops: rows, tiles, taps; of running sums strips, and then rows downwards, each of which adds a row
-and takes one away, exactly, as integers do.
+Loops: chunks of rows, bands of a few rows, stages, rows, tiles, taps; of running sums strips, and then rows downwards,
+each of which adds a row and takes one away, exactly, as integers do.
+
+AMD EPYC 9005, one core, a mean of 5x5 of 512x512 pixels: uint8 26 us (`passes` 107, OpenCV 26), float32 80 (123, 84).
 """
 
 from __future__ import annotations
