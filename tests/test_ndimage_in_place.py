@@ -67,10 +67,10 @@ def test_filters_equal_scipys(name: str, dtype: str, mode: str) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32", "float64"])
 @pytest.mark.parametrize("name", [name for name in CALLS if name not in ("maximum", "minimum")])
 def test_images_are_read_in_place(sweeps: list[Any], name: str, dtype: str) -> None:
-    if name in ("Sobel", "Laplace", "line") and dtype.startswith("u"):  # which wrap around in the image's own dtype
-        pytest.skip("another sweep stores what wraps around")
     function, *told = CALLS[name]
-    getattr(ndimage, function)(image(dtype), *told)
+    # What wraps around between two passes is for another sweep.
+    output = "int32" if name in ("Sobel", "Laplace") and dtype.startswith("u") else None
+    getattr(ndimage, function)(image(dtype), *told, output=output)
     assert [type(each) for each in sweeps] == [InPlace]
 
 

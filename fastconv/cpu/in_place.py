@@ -244,14 +244,7 @@ class InPlace:
             outside *= float(first.array().sum())
         elif waits:
             outside *= divisor
-        ends = [*range(columns.before), *range(columns.before + columns.size, columns.size + columns.taps - 1)]
-        if ends:
-            taps = [(int(columns.table[p]) * inner * line.itemsize if columns.table[p] >= 0 else -1,
-                     (p - columns.before) * inner * line.itemsize) for p in ends]  # fmt: skip
-            told = self._entries(taps, outside=outside if columns.table.min() < 0 else 0, dtype=line)
-            at = stages.address(stages.copies, (line.itemsize,))
-            self._stages.append(Stage(at, False, places, lines + origin, False, lines + origin, pitch, told, len(taps),
-                                      inner, 0, in_blocks))  # fmt: skip
+        self._rims(columns, inner, line, lines + origin, pitch, places, outside, in_blocks)
         # The second pass, into the result.
         divisor = divisor if waits else 1.0
         if second.order == "mean":
@@ -271,6 +264,21 @@ class InPlace:
         at = _sums(*names, len(taps), "difference" if prefix else _form(second), False, True, _order(second))
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=in_blocks))
         return band
+
+    def _rims(
+        self, columns: layout.Line, inner: int, line: np.dtype, begin: int, pitch: int, places: int, outside: float,
+        once: bool,
+    ) -> None:  # fmt: skip
+        """Add a stage that copies what columns beyond the rims stand for, in lines whose columns begin at some byte."""
+        pixel = inner * line.itemsize
+        ends = [*range(columns.before), *range(columns.before + columns.size, columns.size + columns.taps - 1)]
+        taps = [(int(columns.table[p]) * pixel if columns.table[p] >= 0 else -1, (p - columns.before) * pixel)
+                for p in ends]  # fmt: skip
+        if taps:
+            told = self._entries(taps, outside=outside if columns.table.min() < 0 else 0, dtype=line)
+            at = stages.address(stages.copies, (line.itemsize,))
+            args = False, places, begin, False, begin, pitch, told, len(taps), inner
+            self._stages.append(Stage(at, *args, once=once))
 
     def _prefixes(
         self, line: np.dtype, columns: layout.Line, inner: int, source: int, pitch: int, places: int, band: int
