@@ -1,22 +1,22 @@
 """Filters of images on the CPU: a `Problem` says what is to be summed up, a `Sweep` is all that a call of it needs.
 
 A sweep reads an image once, a band at a time (`shared.bands`), makes one or two passes over the band while it lies in
-cache (`shared.passes`), and stores the result: no copy of the image is made, extended or not.
+cache (`shared.passes`), and stores the result: no copy of the image is made, extended or not. Most filters of images
+with few taps need no such band: `in_place` has them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 
 from ..specs.arrays import check_memory
-from ..specs.boundary import sources
 from ..specs.filters import Pass, Problem
-from .shared import bands, passes, running_sums
+from .in_place import InPlace, in_place
+from .shared import bands, layout, passes, running_sums
+from .shared.layout import Line
 from .shared.steps import Cut, Steps
 from .system.kernels import PARALLEL_OPERATIONS
 from .system.memory import buffer, scratch_rows
@@ -31,43 +31,6 @@ BAND_BYTES = 768 << 10
 MOST_ROWS = 256
 #: Elements that could be made in the time that it takes to begin with a row.
 ROW_START = 24
-#: Channels between two columns, at most: of more, the row that they make is long enough, and windows move over rows
-#: only.
-MOST_INNER = 64
-#: Elements that a window's columns with their channels have at most, a quarter of a band of float32: of more, a block
-#: has few columns beside those that the next one reads again. (1601 taps along 1024 columns of 64 channels: 2.5 s, and
-#: as rows of 64 columns 2 ms.)
-MOST_HALO = BAND_BYTES // 16
-
-
-class _Line(NamedTuple):
-    """An axis of the image, or several as one."""
-
-    size: int
-    taps: int
-    table: np.ndarray
-    step: int
-    out: int
-    axis: int
-    before: int = 0
-
-
-def _lines(problem: Problem) -> list[_Line]:
-    """The image's axes; neighbours that no window moves along are one where their elements follow one another."""
-    windows, found = {one.axis: one for one in problem.axes}, []
-    for axis, (size, step, out) in enumerate(zip(problem.shape, problem.strides, problem.out_strides, strict=True)):
-        window = windows.get(axis)
-        if window is not None:
-            table = sources(window.boundary, size, window.before, window.taps - 1 - window.before)
-            found.append(_Line(size, window.taps, table, step, out, axis, window.before))
-            continue
-        if size == 1:
-            continue
-        last = found[-1] if found else None
-        if last is not None and last.axis < 0 and last.step == size * step and last.out == size * out:
-            size, found = size * last.size, found[:-1]
-        found.append(_Line(size, 1, np.empty(0, np.int64), step, out, -1))
-    return found
 
 
 def fits(problem: Problem) -> bool:
@@ -75,27 +38,14 @@ def fits(problem: Problem) -> bool:
 
     What lies behind the last axis of a window must be evenly spaced; and two passes must be along rows and columns.
     """
-    lines = _lines(problem)
+    lines = layout.lines(problem)
     last = max((number for number, line in enumerate(lines) if line.axis >= 0), default=len(lines))
     if len(lines) - 1 - last > 1:
         return False
     if len(problem.passes) < 2:
         return True
-    _, rows, columns, _ = _arranged(lines)
+    _, rows, columns, _ = layout.arranged(problem)
     return {rows.axis, columns.axis} == {axis for one in problem.passes for axis in one.axes}
-
-
-def _arranged(lines: list[_Line]) -> tuple[list[_Line], _Line, _Line, _Line]:
-    """Leading axes (outermost first), rows, columns, and what lies between two columns."""
-    nothing = np.zeros(1, np.int64)
-    one = _Line(1, 1, nothing, 0, 0, -1)
-    inner = one
-    channels = lines[-1].size if len(lines) > 1 and lines[-1].axis < 0 and lines[-2].axis >= 0 else 0
-    if 0 < channels <= MOST_INNER and lines[-2].taps * channels <= MOST_HALO:
-        *lines, inner = lines
-    columns = lines[-1] if lines else one
-    rows = lines[-2] if len(lines) > 1 else one
-    return lines[:-2], rows, columns, inner
 
 
 class Sweep:
@@ -105,7 +55,7 @@ class Sweep:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        leads, rows, columns, inner = _arranged(_lines(problem))
+        leads, rows, columns, inner = layout.arranged(problem)
         lanes, item = simd.lanes(problem.computed), problem.computed.itemsize
         lead_taps = math.prod(line.taps for line in leads)
         planes = 2 if problem.periods else 1
@@ -120,7 +70,7 @@ class Sweep:
         numbers = [band, -(-rows.size // band), block, -(-columns.size // block), pitch, len(leads)]
         numbers += [inner.size, columns.size, columns.taps, columns.before, places[0], columns.step, columns.out]
         numbers += [inner.step or problem.dtype.itemsize, inner.out or problem.out_dtype.itemsize]
-        numbers += [_start(problem.shape, problem.strides), _start(problem.shape, problem.out_strides)]
+        numbers += [layout.first_byte(problem.shape, one) for one in (problem.strides, problem.out_strides)]
         for line, place in zip((rows, *reversed(leads)), places[1:], strict=True):
             numbers += [line.size, line.taps, place, line.step, line.out]
         plane = (band + rows.taps - 1) * pitch
@@ -152,16 +102,16 @@ class Sweep:
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, self.problem.computed)
-        self._launch(_bytes(x), _bytes(out), *self._arguments, scratch)
+        self._launch(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
 
-def _runs(one: Pass, rows: _Line) -> bool:
+def _runs(one: Pass, rows: Line) -> bool:
     """Whether a pass is made by `running_sums`, whose blocks begin with a band, and so at multiples of their size."""
     return one.order in ("box", "mean") and one.axes == (rows.axis,) and rows.taps >= running_sums.FEWEST
 
 
 def _cut(
-    lead_taps: int, rows: _Line, columns: _Line, inner: _Line, item: int, count: int, unit: int
+    lead_taps: int, rows: Line, columns: Line, inner: Line, item: int, count: int, unit: int
 ) -> tuple[int, int]:  # fmt: skip
     """Rows of a band, a multiple of some unit, and columns of a block: those with least to load, and to make, twice."""
     best, least = (1, 1), math.inf
@@ -192,34 +142,10 @@ def _pitch(size: int, lanes: int) -> int:
     return max(-(-size // lanes) | 1, running_sums.STRIP) * lanes
 
 
-def _start(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Bytes from the first byte of an array's memory to its first element."""
-    return -sum(min(0, (size - 1) * stride) for size, stride in zip(shape, strides, strict=True))
-
-
-def _bytes(array: np.ndarray) -> np.ndarray:
-    """An array's memory as bytes, writeable by its type."""
-    if array.flags.carray:
-        return array.reshape(-1).view(np.uint8)
-    return np.asarray(_Memory(array))
-
-
-class _Memory:
-    """The memory that an array's elements lie in."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self.owner = array
-        start = _start(array.shape, array.strides)
-        span = sum(abs(stride) * (size - 1) for size, stride in zip(array.shape, array.strides, strict=True))
-        self.__array_interface__ = {
-            "version": 3,
-            "typestr": "|u1",
-            "shape": (span + array.itemsize,),
-            "data": (array.__array_interface__["data"][0] - start, False),
-        }
-
-
-prepared = lru_cache(maxsize=1024)(Sweep)
+@lru_cache(maxsize=1024)
+def prepared(problem: Problem) -> Sweep | InPlace:
+    """What filters images of this layout: in place where that is possible."""
+    return in_place(problem) or Sweep(problem)
 
 
 def between(number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

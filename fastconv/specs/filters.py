@@ -54,7 +54,8 @@ class Pass(NamedTuple):
     along several axes; "box", sums of parts of a window whose weights are all `scale`; in SciPy's order "listed",
     "even" or "odd" along one axis, else "listed window"; or "checked" and one of these: in any order, and in SciPy's
     where that decides, of sums of at most `scale` whose fractions are cut off. Or "variance", of a window of equal
-    weights: `scale` is how many elements fewer it is divided by, and `weights` say "root" for its square root."""
+    weights: `scale` is how many elements fewer it is divided by, and `weights` say "root" for its square root. Or "max"
+    or "min" of a window, no sums at all."""
     scale: float = 1.0
 
     def array(self) -> np.ndarray:
@@ -79,7 +80,7 @@ class Problem(NamedTuple):
     dtype: np.dtype
     out_dtype: np.dtype
     computed: np.dtype
-    """float32 or float64."""
+    """float32 or float64; the images' own for maxima and minima."""
     axes: tuple[Axis, ...]
     passes: tuple[Pass, ...]
     """One of any axes; or two, of one axis each."""

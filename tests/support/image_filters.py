@@ -49,10 +49,14 @@ class Problem(NamedTuple):
 def problem(rng: np.random.Generator, dtype: Any, names: tuple[str, ...] = NAMES) -> Problem:
     """A filter of an image of this dtype."""
     name = str(rng.choice(names))
-    x = image(rng, shape(rng, 5 if rng.random() < 0.9 else 8), dtype)
+    size = list(shape(rng, 5 if rng.random() < 0.9 else 8))
+    if rng.random() < 0.3:  # rows of several vectors
+        size = size[:3]
+        size[-1 if rng.random() < 0.5 else int(rng.integers(len(size)))] = int(rng.integers(64, 400))
+    x = image(rng, tuple(size), dtype)
     axes = tuple(map(int, rng.permutation(x.ndim)[: rng.integers(1, x.ndim + 1)]))
     sizes = [int(rng.integers(1, (4 if x.ndim > 3 or rng.random() < 0.5 else 10))) for _ in axes]
-    if rng.random() < 0.1:  # beyond the image, several times
+    if rng.random() < 0.1 and x.shape[axes[0]] < 40:  # beyond the image, several times
         sizes[0] = int(3 * x.shape[axes[0]] + 2)
     told: dict[str, Any] = {"mode": str(rng.choice(MODES)), "cval": float(rng.choice([0.0, 3.0, -2.5, 200.0]))}
     if np.dtype(dtype).itemsize >= 4 and np.dtype(dtype).kind in "iu":

@@ -98,7 +98,11 @@ def _axes(rng: np.random.Generator, x: np.ndarray, most: int) -> tuple[tuple[int
 
 def order(rng: np.random.Generator, dtype: Any) -> Problem:
     """A problem of a maximum, minimum, or rank."""
-    x = numbers(rng, image(rng, shape(rng, longest=int(rng.choice([17, 17, 40]))), dtype))
+    sides = list(shape(rng, longest=int(rng.choice([17, 17, 40]))))
+    if rng.random() < 0.2:  # rows of several vectors
+        sides = sides[:3]
+        sides[-1 if rng.random() < 0.5 else int(rng.integers(len(sides)))] = int(rng.integers(64, 400))
+    x = numbers(rng, image(rng, tuple(sides), dtype))
     told: dict[str, Any] = {"mode": str(rng.choice(MODES)), "cval": _cval(rng, x.dtype)}
     if rng.random() < 0.3:
         told["output"] = np.dtype(rng.choice(DTYPES[1:]))

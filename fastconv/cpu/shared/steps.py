@@ -98,7 +98,7 @@ class Steps:
 
     def _settle(self, stored: str, divisor: float, more: int) -> None:
         """Add a step that divides, and stores as a dtype."""
-        problem, factor = self.problem, _reciprocal(divisor, self.problem, stored)
+        problem, factor = self.problem, reciprocal(divisor, self.problem, stored)
         key = problem.computed.name, stored, factor is None
         address = passes.address(passes.settled, key, problem.computed)
         self.steps.append(Step(address, self.result, self.result, len(self.weights), 1, more))
@@ -221,18 +221,18 @@ class Steps:
             return
         distance = self.cut.distances[axis]
         lanes = simd.lanes(self.problem.computed)
-        radix = _radix(taps, distance % lanes, lanes)
+        base = radix(taps, distance % lanes, lanes)
         begin, source, levels, size = self.result, self.result, [self.result], 1
-        while radix and size * radix <= taps:
-            target, beyond = self._room(room), taps - size * radix if along_rows else 0
-            steps = [k * size * distance for k in range(radix)]
-            self._step("products", [1.0] * radix, steps, source, target, more + beyond)
+        while base and size * base <= taps:
+            target, beyond = self._room(room), taps - size * base if along_rows else 0
+            steps = [k * size * distance for k in range(base)]
+            self._step("products", [1.0] * base, steps, source, target, more + beyond)
             levels.append(target)
-            source, size = target, size * radix
+            source, size = target, size * base
         offsets, place = [], 0
         while place < taps:
             while place + size > taps:
-                size //= radix
+                size //= base
                 levels.pop()
             offsets.append(levels[-1] + place * distance - begin)
             place += size
@@ -297,7 +297,7 @@ class Steps:
         return target
 
 
-def _reciprocal(divisor: float, problem: Problem, stored: str) -> float | None:
+def reciprocal(divisor: float, problem: Problem, stored: str) -> float | None:
     """The number that gives by multiplication what is stored of a quotient; None if there is none.
 
     Of a sum s of whole numbers, whose quotient loses its fraction, it is the least number above 1 / divisor: the
@@ -324,7 +324,7 @@ def _counting(one: Pass) -> Pass:
 
 
 @lru_cache(maxsize=1024)
-def _radix(taps: int, distance: int, lanes: int) -> int:
+def radix(taps: int, distance: int, lanes: int) -> int:
     """How many neighbours are summed up to one, again and again, for a window of so many; 0 to sum up all at once.
 
     The fewest cache lines are touched: two by a vector that lies in both, and as many by a step as by two taps, for

@@ -157,11 +157,14 @@ def near_whole(typingctx, vector, margin):
     """Whether a number of a vector is no farther than a margin from a whole one."""
 
     def codegen(context, builder, sig, args):
-        value, kind = args[0], args[0].type
-        whole = emit.call(builder, f"llvm.rint.{emit.suffix(kind)}", kind, [value])
-        off = emit.call(builder, f"llvm.fabs.{emit.suffix(kind)}", kind, [builder.fsub(value, whole)])
-        near = builder.fcmp_ordered("<=", off, emit.splat(builder, args[1], kind.count))
-        bits = ir.IntType(kind.count)
-        return builder.icmp_unsigned("!=", builder.bitcast(near, bits), bits(0))
+        margins = emit.splat(builder, args[1], args[0].type.count)
+        return emit.any_lane(builder, near_whole_lanes(builder, args[0], margins))
 
     return types.boolean(vector, margin), codegen
+
+
+def near_whole_lanes(builder: ir.IRBuilder, value: ir.Value, margin: ir.Value) -> ir.Value:
+    """A mask of the numbers of a vector that are no farther than a margin from a whole one."""
+    whole = emit.call(builder, f"llvm.rint.{emit.suffix(value.type)}", value.type, [value])
+    off = emit.call(builder, f"llvm.fabs.{emit.suffix(value.type)}", value.type, [builder.fsub(value, whole)])
+    return builder.fcmp_ordered("<=", off, margin)

@@ -27,6 +27,13 @@ I32 = ir.IntType(32)
 BIT = ir.IntType(1)
 
 
+def scalar(dtype: Any) -> ir.Type:
+    """LLVM's type of a number of a dtype."""
+    if dtype.kind == "f":
+        return ir.FloatType() if dtype.itemsize == 4 else ir.DoubleType()
+    return ir.IntType(8 * dtype.itemsize)
+
+
 def splat(builder: ir.IRBuilder, scalar: ir.Value, count: int) -> ir.Value:
     """A vector whose elements all are `scalar`."""
     kind = ir.VectorType(scalar.type, count)
@@ -116,6 +123,12 @@ def first_lanes(builder, count, valid):
     return builder.icmp_signed("<", numbers, splat(builder, builder.trunc(valid, I32), count))
 
 
+def any_lane(builder, mask):
+    """Whether a lane of a mask is set."""
+    bits = ir.IntType(mask.type.count)
+    return builder.icmp_unsigned("!=", builder.bitcast(mask, bits), bits(0))
+
+
 def load_masked(builder, data, index, mask, others=None):
     """A vector of which only the lanes in `mask` are read; the other lanes are those of `others`, by default zeros."""
     kind = ir.VectorType(data.type.pointee, mask.type.count)
@@ -129,11 +142,11 @@ def store_masked(builder, value, data, index, mask):
     call(builder, f"llvm.masked.store.{suffix(value.type)}.p0", ir.VoidType(), [value, pointer, I32(1), mask])
 
 
-def prefetch(builder, data, first, count, level=3):
+def prefetch(builder, data, first, count, level=3, writes=False):
     """Fetch `count` elements from `first` on, which need not exist, into the caches (level 2: not into the first)."""
     for at in range(first, first + count, 64 * 8 // bits_of(data.type.pointee)):
         place = builder.bitcast(builder.gep(data, [INT(at)]), ir.IntType(8).as_pointer())
-        call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, I32(0), I32(level), I32(1)])
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, I32(int(writes)), I32(level), I32(1)])
 
 
 def bits_of(kind: ir.Type) -> int:

@@ -1,0 +1,283 @@
+"""Rows of sums over few taps, each of which sees a row that begins at a place of its own, and is read in its own dtype.
+
+::
+
+    target[i] = f(sum over t of weight[t] * source[start[row + down[t]] + right[t] + i])          for i < count
+
+What it changes over `tap_tile`: taps are written out, so that their places and weights stay in registers along the row,
+and pixels are converted as they are loaded (`converted`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+
+from ..system.building import intrinsic
+from . import emit
+from .converted import converted, plain_stored, stored_vector
+from .elements import near_whole_lanes
+from .simd import lanes
+
+DOUBLE = np.dtype(np.float64)
+#: Vectors of a tile. (Four are as fast, but for rows of few tiles, one of which is made twice.)
+VECTORS = 2
+#: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
+HEAD, SLOT = 4, 8
+#: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, the constant outside,
+#: and how far a sum is at most from SciPy's.
+FACTOR, SHIFT, OUTSIDE, MARGIN = range(HEAD)
+
+
+class Kind(NamedTuple):
+    """What is added up, and how; dtypes by name."""
+
+    source: str
+    computed: str
+    target: str
+    scaled: str
+    """As of `vector_writer`."""
+    taps: int
+    weights: str
+    """"ones"; a "difference" has -1 for its second; or "given". For "max" and "min" taps are not added up, but the
+    largest or smallest pixel is taken, or a NaN."""
+    reads_image: bool
+    writes_result: bool
+    """Whether it reads memory that is not in cache, and writes such: then the next row of it is fetched."""
+    order: str = ""
+    """One of `tap_tile`'s, "listed", "even" or "odd", or "listed window", whose last tap is last: if sums near a whole
+    number are made again, in float64, with weights that lie behind the others; what is stored has no fractions."""
+    constant: bool = False
+    """Whether some rows lie outside the image: those that begin at -1."""
+
+
+@lru_cache(maxsize=64)
+def tap_rows(kind: Kind) -> Any:
+    """A function for kernels, ``tap_rows(source, base, starts, row, table, weights, first, target, to, pitch, rows,
+    count)``: makes rows that follow one another, each `pitch` bytes behind the one before.
+
+    From entry `first` on, `table` has the row and the offset in bytes of each tap, and `weights` its weight, both
+    behind the `HEAD`. A row has at least a tile: the last one is moved back.
+    """
+
+    def plain(source, base, starts, row, table, weights, first, target, to, pitch, rows, count):
+        for r in range(rows):
+            made = _plain_row(kind, source, base, starts, row + r, table, weights, first, count)
+            target[to + r * pitch :][: made.nbytes].view(made.dtype)[:] = made
+
+    @intrinsic(plain=plain)
+    def make_rows(typingctx, source, base, starts, row, table, weights, first, target, to, pitch, rows, count):
+        def codegen(context, builder, sig, args):
+            arrays = {at: emit.data_of(context, builder, array, args[at])
+                      for array, at in ((source, 0), (starts, 2), (table, 4), (weights, 5), (target, 7))}  # fmt: skip
+            _Emitter(builder, kind, [arrays.get(at, arg) for at, arg in enumerate(args)]).rows()
+            return context.get_dummy_value()
+
+        integer = types.int64
+        integers = [integer] * 4
+        return types.void(source, integer, starts, integer, table, weights, integer, target, *integers), codegen
+
+    return make_rows
+
+
+class _Tap(NamedTuple):
+    """What is known of a tap for all rows."""
+
+    down: ir.Value
+    right: ir.Value
+    weight: ir.Value | None
+
+
+class _Seen(NamedTuple):
+    """Where a tap sees a row begin, and whether that is in the image."""
+
+    begin: ir.Value
+    there: ir.Value
+
+
+class _Emitter:
+    """Writes the loops over rows and tiles."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: Kind, args: list[ir.Value]) -> None:
+        self.builder, self.kind = builder, kind
+        (self.source, self.base, self.starts, self.row, self.table, self.weights, self.first, self.target, self.to,
+         self.pitch, self.size, self.elements) = args  # fmt: skip
+        self.one, self.computed, self.other = map(np.dtype, kind[:3])
+        self.count = lanes(self.computed)
+        self.step = VECTORS * self.count
+        # Two interleaved sums of floats: half the roundings.
+        self.parts = 2 if self.computed.kind == "f" and kind.weights == "given" and kind.taps > 3 else 1
+        self.factor, self.shift, self.outside, self.margin = (self.number(place) for place in range(HEAD))
+        self.taps = [self.tap(number) for number in range(HEAD, HEAD + kind.taps)]
+
+    # -- tables
+
+    def slot(self, place: int) -> ir.Value:
+        """A pointer to an entry's number among the weights."""
+        entry = self.builder.add(self.first, emit.INT(place))
+        return self.builder.gep(self.weights, [self.builder.mul(entry, emit.INT(SLOT))])
+
+    def number(self, place: int, dtype: np.dtype | None = None) -> ir.Value:
+        """A vector of an entry's number, of the dtype that is computed in or another."""
+        scalar = emit.scalar(dtype or self.computed)
+        value = self.builder.load(self.builder.bitcast(self.slot(place), scalar.as_pointer()))
+        return emit.splat(self.builder, value, self.count)
+
+    def tap(self, place: int) -> _Tap:
+        pair = self.builder.shl(self.builder.add(self.first, emit.INT(place)), emit.INT(1))
+        down, right = (self.builder.load(self.builder.gep(self.table, [self.builder.add(pair, emit.INT(k))]))
+                       for k in (0, 1))  # fmt: skip
+        return _Tap(down, right, self.number(place) if self.kind.weights == "given" else None)
+
+    # -- rows
+
+    def rows(self) -> None:
+        emit.loop(self.builder, emit.INT(0), self.size, emit.INT(1), [], self.one_row)
+
+    def one_row(self, r: ir.Value, carried: list) -> list:
+        builder, kind = self.builder, self.kind
+        row = builder.add(self.row, r)
+        self.seen = [self.see(tap, row) for tap in self.taps]
+        self.goal = builder.gep(self.target, [builder.add(self.to, builder.mul(r, self.pitch))])
+        after = builder.add(builder.add(row, self.taps[-1].down), emit.INT(1))
+        start = builder.load(builder.gep(self.starts, [after]))
+        self.following = builder.gep(self.source, [builder.add(self.base, start)])
+        # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
+        aligned, item = (self.seen[kind.taps // 2].begin, self.one.itemsize) if kind.reads_image else (
+            self.goal, self.other.itemsize)  # fmt: skip
+        whole = emit.INT(self.count * item)
+        beyond = builder.urem(builder.ptrtoint(aligned, emit.INT), whole)
+        ahead = builder.udiv(builder.sub(whole, beyond), emit.INT(item))
+        self.last = builder.sub(self.elements, emit.INT(self.step))
+        begin, end = builder.sub(ahead, emit.INT(self.step)), builder.add(self.last, emit.INT(self.step))
+        emit.loop(builder, begin, end, emit.INT(self.step), [], self.tile)
+        return carried
+
+    def see(self, tap: _Tap, row: ir.Value) -> _Seen:
+        builder = self.builder
+        start = builder.load(builder.gep(self.starts, [builder.add(row, tap.down)]))
+        there = builder.icmp_signed(">=", start, emit.INT(0))
+        if self.kind.constant:
+            start = builder.select(there, start, emit.INT(0))
+        return _Seen(builder.gep(self.source, [builder.add(builder.add(self.base, start), tap.right)]), there)
+
+    def tile(self, number: ir.Value, carried: list) -> list:
+        builder, kind = self.builder, self.kind
+        i = builder.select(builder.icmp_signed("<", number, self.last), number, self.last)
+        i = builder.select(builder.icmp_signed(">", i, emit.INT(0)), i, emit.INT(0))
+        if kind.reads_image:
+            place = builder.gep(self.following, [builder.mul(i, emit.INT(self.one.itemsize))])
+            emit.prefetch(builder, place, 0, self.step * self.one.itemsize)
+        if kind.writes_result:
+            place = builder.add(self.pitch, builder.mul(i, emit.INT(self.other.itemsize)))
+            emit.prefetch(builder, builder.gep(self.goal, [place]), 0, self.step * self.other.itemsize, writes=True)
+        near = None
+        for v in range(VECTORS):
+            at = builder.add(i, emit.INT(v * self.count))
+            total = self.vector(at)
+            args = self.computed, self.other, kind.scaled, self.factor, self.shift
+            self.put(stored_vector(builder, total, *args), at)
+            if kind.order:
+                some = near_whole_lanes(builder, total, self.margin)
+                near = some if near is None else builder.or_(near, some)
+        if near is not None:
+            with builder.if_then(emit.any_lane(builder, near), likely=False):
+                emit.loop(builder, emit.INT(0), emit.INT(VECTORS), emit.INT(1), [i], self.exactly)
+        return carried
+
+    def vector(self, at: ir.Value) -> ir.Value:
+        """What is made of all taps of some elements."""
+        builder, kind = self.builder, self.kind
+        sums = [ir.Constant(ir.VectorType(emit.scalar(self.computed), self.count), None)] * self.parts
+        for t, tap in enumerate(self.taps):
+            value, total = self.pixels(t, at, self.computed), sums[t % self.parts]
+            if tap.weight is not None:
+                total = emit.fma(builder, value, tap.weight, total)
+            elif kind.weights in _EXTREMES:
+                order = ">" if kind.weights == "max" else "<"
+                total = emit.larger(builder, from_dtype(self.computed), value, total, order) if t else value
+            elif t and kind.weights == "difference":
+                total = builder.sub(total, value)
+            else:
+                total = emit.plus(builder, total, value)
+            sums[t % self.parts] = total
+        return sums[0] if self.parts == 1 else emit.plus(builder, *sums)
+
+    def pixels(self, t: int, at: ir.Value, dtype: np.dtype) -> ir.Value:
+        """The elements that a tap sees, in some dtype."""
+        builder = self.builder
+        place = builder.gep(self.seen[t].begin, [builder.mul(at, emit.INT(self.one.itemsize))])
+        value = builder.load(builder.bitcast(place, ir.VectorType(emit.scalar(self.one), self.count).as_pointer()))
+        value.align = 1
+        value = converted(builder, value, self.one, dtype)
+        if self.kind.constant:
+            value = builder.select(self.seen[t].there, value, converted(builder, self.outside, self.computed, dtype))
+        return value
+
+    def put(self, value: ir.Value, at: ir.Value) -> None:
+        place = self.builder.gep(self.goal, [self.builder.mul(at, emit.INT(self.other.itemsize))])
+        self.builder.store(value, self.builder.bitcast(place, value.type.as_pointer())).align = 1
+
+    def exactly(self, v: ir.Value, carried: list) -> list:
+        """Write the sums of a vector of a tile again, as SciPy adds them up."""
+        builder, total = self.builder, None
+        at = builder.add(carried[0], builder.mul(v, emit.INT(self.count)))
+        combine = builder.fsub if self.kind.order == "odd" else builder.fadd
+        for pair in _in_order(self.kind):
+            values = [self.pixels(t, at, DOUBLE) for t in pair]
+            value = values[0] if len(pair) == 1 else combine(*values)
+            product = builder.fmul(value, self.number(HEAD + self.kind.taps + pair[0], DOUBLE))
+            total = product if total is None else builder.fadd(total, product)
+        self.put(converted(builder, total, DOUBLE, self.other), at)
+        return carried
+
+
+_EXTREMES: dict[str, Any] = {"max": np.maximum, "min": np.minimum}
+
+
+def _plain_row(
+    kind: Kind, source: np.ndarray, base: int, starts: np.ndarray, row: int, table: np.ndarray, weights: np.ndarray,
+    first: int, count: int,
+) -> np.ndarray:  # fmt: skip
+    """A row, in Python."""
+    one, computed, other = map(np.dtype, kind[:3])
+    slots = weights.reshape(-1, SLOT)[first:]
+    numbers = slots[:, : computed.itemsize].copy().view(computed)[:, 0]
+    signs = np.array([1] + [-1 if kind.weights == "difference" else 1] * kind.taps).astype(computed)
+
+    def pixels(t, dtype):
+        entry = 2 * (first + HEAD + t)
+        start, place = starts[row + table[entry]], base + table[entry + 1]
+        if start < 0:
+            return np.full(count, numbers[OUTSIDE]).astype(dtype)
+        return source[start + place :][: count * one.itemsize].view(one).astype(dtype)
+
+    total = pixels(0, computed) if kind.weights in _EXTREMES else np.zeros(count, computed)
+    for t in range(kind.taps):
+        value = pixels(t, computed)
+        if kind.weights in _EXTREMES:
+            total = _EXTREMES[kind.weights](value, total)
+        else:
+            total += value * (numbers[HEAD + t] if kind.weights == "given" else signs[t])
+    if not kind.order:
+        return plain_stored(total, computed, other, kind.scaled, numbers[FACTOR], numbers[SHIFT])
+    exact, doubles = np.zeros(count), slots.copy().view(DOUBLE)[HEAD + kind.taps :, 0]
+    for t, *pair in _in_order(kind):
+        value = pixels(t, DOUBLE)
+        for second in pair:
+            value = value + pixels(second, DOUBLE) * (-1 if kind.order == "odd" else 1)
+        exact += value * doubles[t]
+    near = np.abs(total - np.rint(total)) <= numbers[MARGIN]
+    return np.where(near, np.trunc(exact), np.trunc(total)).astype(np.int64).astype(other)
+
+
+def _in_order(kind: Kind) -> list[tuple[int, ...]]:
+    """The taps as SciPy adds them up, one by one or in pairs that share a weight."""
+    last = kind.taps - 1
+    if kind.order in ("even", "odd"):
+        return [(kind.taps // 2,), *((t, last - t) for t in range(kind.taps // 2))]
+    return [(t,) for t in ([last, *range(last)] if kind.order == "listed" else range(kind.taps))]
