@@ -1,6 +1,8 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import cache, grad, ndimage, nn, signal, wisdom
+import sys as _sys
+
+from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
 from .functional.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d
 from .functional.conv import conv1d, conv2d, conv3d, corr2d
@@ -51,6 +53,7 @@ __all__ = [
     "ndimage",
     "nn",
     "num_threads",
+    "numba",
     "output_shape",
     "plan_conv1d",
     "plan_conv2d",
@@ -66,3 +69,6 @@ __all__ = [
     "warmup",
     "wisdom",
 ]
+
+if "numba" in _sys.modules:  # its entry points may be loaded already, when there was no package to declare
+    numba.declare()
