@@ -70,5 +70,6 @@ __all__ = [
     "wisdom",
 ]
 
-if "numba" in _sys.modules:  # its entry points may be loaded already, when there was no package to declare
+# Numba asks packages once, when it first compiles, and may have: then nobody has told it of this one.
+if getattr(_asked := _sys.modules.get("numba.core.entrypoints"), "_already_initialized", _asked is not None):
     numba.declare()

@@ -9,8 +9,8 @@ tap, in a loop along a row. The compiler makes vectors of the loop; a pixel, onc
 see it, and sums stay in registers. A tile reads a band, a few extended rows of a block of columns, in which rows begin a
 constant number of elements apart, so that the compiler knows that nothing it reads is written.
 
-Loops: bands of `BAND` rows, blocks of `COLUMNS` columns, tiles, columns. No sum is longer than `PART` products: those of
-some rows of the window are added up, and the sums added.
+Loops: bands of `BAND` rows, blocks of `COLUMNS` columns, tiles, columns. No sum is longer than `PART` products, and these
+sums are added up.
 
 One core of an AMD EPYC 9005, 512 x 512, float32: MEASURED
 """
@@ -39,10 +39,11 @@ ROWS = 4
 BAND = 32
 #: Columns of a block: the rows that a tile sees of a window of 9 x 9, 12 of them, lie in the first-level cache.
 COLUMNS = 512
-#: Products that are added up before the sum is added to others.
-PART = 24
+#: Products that are added up before the sum is added to others: with so many a sum has at most 26 roundings, as many as
+#: those of a plain call (`specs.filters.ROUNDINGS`).
+PART = 13
 #: Most elements of a window: the compiler takes a second for each 40 of them.
-MOST = 169
+MOST = PART * PART
 
 
 @lru_cache(maxsize=256)
@@ -52,18 +53,15 @@ def tile(high: int, wide: int, pitch: int) -> Callable:
     lines = ["def tile(band, weights, sums, count):"]
     lines += [f"    w{a}_{b} = weights[{a * wide + b}]" for a in range(high) for b in range(wide)]
     lines.append("    for j in range(count):")
-    together = max(1, PART // wide)  # rows of the window whose products are added up
     for seen in range(ROWS + high - 1):
         rows = [row for row in range(ROWS) if 0 <= seen - row < high]
         for b in range(wide):
             lines.append(f"        x = band[j + {seen * pitch + b}]")
             for row in rows:
-                begins = b == 0 and (seen - row) % together == 0
-                lines.append(f"        p{row} {'=' if begins else '+='} w{seen - row}_{b} * x")
-        for row in rows:
-            a = seen - row
-            if a == high - 1 or a % together == together - 1:
-                lines.append(f"        s{row} {'=' if a < together else '+='} p{row}")
+                a, t = seen - row, (seen - row) * wide + b
+                lines.append(f"        p{row} {'+=' if t % PART else '='} w{a}_{b} * x")
+                if (t + 1) % PART == 0 or t + 1 == high * wide:
+                    lines.append(f"        s{row} {'=' if t < PART else '+='} p{row}")
     lines += [f"        sums[j + {row * COLUMNS}] = s{row}" for row in range(ROWS)]
     names: dict[str, Any] = {}
     exec("\n".join(lines), names)
