@@ -16,9 +16,10 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 from numba.np.numpy_support import as_dtype
 
+from ..specs.arguments import LIMIT
 from ..specs.boundary import Boundary
 from .parts import OPTIONS, part
-from .windows import CODES
+from .windows import CODES, integers
 
 # -- types ---------------------------------------------------------------------------------------------------
 
@@ -121,8 +122,15 @@ def _one(value):
 
 @part
 def _checked_sides(top, bottom, left, right):
-    if min(top, bottom, left, right) < 0:
+    if top < 0 or bottom < 0 or left < 0 or right < 0:
         raise ValueError("padding must be at least 0; in pairs a side may be negative")
+    return _limited(top, bottom, left, right)
+
+
+@part
+def _limited(top, bottom, left, right):
+    if max(abs(top), abs(bottom), abs(left), abs(right)) > LIMIT:
+        raise ValueError("padding must be at most 2**31 - 1")
     return np.int64(top), np.int64(bottom), np.int64(left), np.int64(right)
 
 
@@ -148,12 +156,12 @@ def _sides_of_single(value, size, window, stride):
 
 @part
 def _sides_as_given(value, size, window, stride):
-    return np.int64(value[0][0]), np.int64(value[0][1]), np.int64(value[1][0]), np.int64(value[1][1])
+    return _limited(value[0][0], value[0][1], value[1][0], value[1][1])
 
 
 @part
 def _sides_of_signal(value, size, window, stride):
-    return np.int64(0), np.int64(0), np.int64(value[0][0]), np.int64(value[0][1])
+    return _limited(0, 0, value[0][0], value[0][1])
 
 
 @part
@@ -178,18 +186,38 @@ def along_axes(name: str, kind: Any, axes: int) -> Callable:
     """A compiled function that makes an array of an argument: an integer for all axes, or one for each."""
     kind = given(kind)
     if is_integer(kind):
-        return part(lambda value: np.full(axes, np.int64(value)))
+        return part(lambda value: integers(axes, value))
     if is_pair(kind, axes):
 
         @part
         def each(value):
-            numbers = np.empty(axes, np.int64)
+            numbers = integers(axes, 0)
             for axis in range(axes):
                 numbers[axis] = value[axis]
             return numbers
 
         return each
     raise TypingError(f"{name} must be an integer, or a tuple of {axes}, one for each axis, got {kind}")
+
+
+@part
+def check_steps(stride, dilation):
+    """Check strides and dilations, which are pairs."""
+    if not 1 <= min(stride[0], stride[1]) <= max(stride[0], stride[1]) <= LIMIT:
+        raise ValueError("stride must be from 1 to 2**31 - 1")
+    if not 1 <= min(dilation[0], dilation[1]) <= max(dilation[0], dilation[1]) <= LIMIT:
+        raise ValueError("dilation must be from 1 to 2**31 - 1")
+
+
+#: Elements of scratch, at most: memory that a processor can address.
+_MOST = 2.0**44
+
+
+@part
+def check_room(planes, rows, columns):
+    """Check that an image with its padding can be addressed."""
+    if np.float64(planes) * np.float64(rows) * np.float64(columns) > _MOST:
+        raise MemoryError("x, as far as its windows see it with its padding, is too large")
 
 
 # -- arrays --------------------------------------------------------------------------------------------------
@@ -202,6 +230,6 @@ def flat(array):
 
 @overload(flat, jit_options=OPTIONS)
 def _flat(array):
-    if array.ndim == 1 and array.layout == "C":
-        return lambda array: array
+    if array.layout == "C":
+        return lambda array: array.reshape(array.size)
     return lambda array: np.ascontiguousarray(array).reshape(array.size)

@@ -27,9 +27,9 @@ from numba.np.numpy_support import as_dtype
 from ..functional import conv
 from ..specs.boundary import TORCH
 from ..specs.dtypes import accumulator, promoted
-from .arguments import boundary, constant, dtype_of, flat, given, pair, sides
+from .arguments import boundary, check_room, check_steps, constant, dtype_of, flat, given, pair, sides
 from .parts import OPTIONS, part
-from .windows import BLOCK, CONSTANT, MIRROR, WRAP, add_products, copy, deal, fill, store_rows, window_offsets
+from .windows import BLOCK, MIRROR, WRAP, add_products, copy, deal, empty, fill, store_rows, window_offsets
 
 
 class Problem(NamedTuple):
@@ -63,15 +63,14 @@ def problem(x, weight, stride, padding, dilation, groups, mode):
     """Check a convolution of images. `padding` is (top, bottom, left, right), `mode` a number of `windows.CODES`."""
     n, c_in, h, w = x
     c_out, c_group, kh, kw = weight
-    if min(c_in, h, w) < 1:
+    if c_in < 1 or h < 1 or w < 1:
         raise ValueError("x must have no empty axis but the batch's")
-    if min(c_out, c_group, kh, kw) < 1:
+    if c_out < 1 or c_group < 1 or kh < 1 or kw < 1:
         raise ValueError("weight must have no empty axis")
     if groups < 1 or c_in % groups != 0 or c_out % groups != 0:
         raise ValueError("groups must be at least 1, and divide the channels of x and of weight")
     if c_in != c_group * groups:
         raise ValueError("weight must have shape (C_out, C_in / groups, ...), but x has another number of channels")
-    check_steps(stride, dilation)
     top, bottom, left, right = padding
     high, wide = h + min(0, top) + min(0, bottom), w + min(0, left) + min(0, right)
     if high < 1 or wide < 1:
@@ -92,14 +91,6 @@ def problem(x, weight, stride, padding, dilation, groups, mode):
 
 
 @part
-def check_steps(stride, dilation):
-    if min(stride) < 1:
-        raise ValueError("stride must be at least 1")
-    if min(dilation) < 1:
-        raise ValueError("dilation must be at least 1")
-
-
-@part
 def outputs(room, taps, stride, dilation):
     """The number of windows that fit along an axis."""
     room -= dilation * (taps - 1) + 1
@@ -111,17 +102,18 @@ def convolve(this, x, weight, bias, has_bias, floored, out):
     """Convolve flat arrays; sums below zero become zero if they are `floored`. `out` has the dtype that is computed in.
     """
     down, across = this.stride
-    rows, columns = (this.oh - 1) * down + (this.kh - 1) * this.dilation[0] + 1, (this.ow - 1) * across + (
-        this.kw - 1) * this.dilation[1] + 1  # fmt: skip
+    rows = (this.oh - 1) * down + (this.kh - 1) * this.dilation[0] + 1
+    columns = (this.ow - 1) * across + (this.kw - 1) * this.dilation[1] + 1
+    check_room(this.c_in, rows, columns + across)
     line = -(-columns // across)
     plane, taps = rows * across * line, this.c_group * this.kh * this.kw
     offsets = window_offsets(this.c_group, plane, this.kh, this.kw, this.dilation[0], this.dilation[1], across, line)
     # All outputs of a plane are one row where neighbours see neighbours.
     whole = down == 1 and across == 1
     runs, length, pitch = (1, (this.oh - 1) * line + this.ow, line) if whole else (this.oh, this.ow, this.ow)
-    extended, weights = np.empty(this.c_in * plane, out.dtype), np.empty(weight.size, out.dtype)
+    extended, weights = empty(this.c_in * plane, out), empty(weight.size, out)
     copy(weight, 0, weights, 0, weight.size)
-    sums, zero, per_group = np.empty(BLOCK, out.dtype), out.dtype.type(0), this.c_out // this.groups
+    sums, zero, per_group = empty(BLOCK, out), out.dtype.type(0), this.c_out // this.groups
     for image in range(this.n):
         for c in range(this.c_in):
             start = (image * this.c_in + c) * this.h * this.w + this.first
@@ -232,23 +224,24 @@ def corr2d(x, kernel, bias=0, padding=0, padding_mode="zeros"):
 
     def corr2d(x, kernel, bias=0, padding=0, padding_mode="zeros"):
         one = np.int64(1)
-        if min(x.shape) < 1:
+        if x.size == 0:
             raise ValueError("x must have two axes of at least one element")
-        if min(kernel.shape) < 1:
+        if kernel.size == 0:
             raise ValueError("kernel must have two axes of at least one element")
         size, shape = (one, one, x.shape[0], x.shape[1]), (one, one, kernel.shape[0], kernel.shape[1])
         around = sides_of(padding, x.shape, kernel.shape, (one, one))
-        if min(around) < 0:
+        if min(around[0], around[1], around[2], around[3]) < 0:
             raise ValueError("padding must be at least 0")
         if not floats:
             if bias < lowest or bias > highest:
                 raise ValueError("bias must fit the dtype of the result")
         this = problem(size, shape, (one, one), around, (one, one), one, mode)
-        out = np.empty(this.oh * this.ow, kind)
-        convolve(this, flat(x), flat(kernel), np.full(1, kind(bias)), True, False, out)
+        out, offset = np.empty(this.oh * this.ow, kind), np.empty(1, kind)
+        offset[0] = bias
+        convolve(this, flat(x), flat(kernel), offset, True, False, out)
         return out.reshape((this.oh, this.ow))
 
     return corr2d
 
 
-__all__ = ["CONSTANT", "conv1d", "conv2d", "corr2d"]
+__all__ = ["conv1d", "conv2d", "corr2d"]

@@ -23,7 +23,7 @@ from numba.extending import overload
 
 from .. import ndimage
 from ..specs.boundary import SCIPY
-from .arguments import along_axes, boundary, dtype_of, flat, given, is_integer
+from .arguments import along_axes, boundary, check_room, dtype_of, flat, given, is_integer
 from .parts import OPTIONS, part
 from .windows import (
     CONSTANT,
@@ -31,7 +31,10 @@ from .windows import (
     box_sums,
     copy,
     crop,
+    empty,
     extend,
+    fill,
+    integers,
     stored,
     window_sums,
     window_sums_in_order,
@@ -51,7 +54,7 @@ MOST_TAPS = 1 << 24
 @part
 def sizes(shape):
     """A shape as an array."""
-    found = np.empty(len(shape), np.int64)
+    found = integers(len(shape), 0)
     for axis in range(len(shape)):
         found[axis] = shape[axis]
     return found
@@ -77,15 +80,15 @@ def front(taps, origin):
 @part
 def extended(x, shape, taps, origins, mode, constant, like):
     """An image in the dtype of `like`, extended by what its windows see, and its shape."""
-    now, long = np.empty(x.size, like.dtype), shape.copy()
+    now, long = empty(x.size, like), integers(shape.size, 0)
     copy(x, 0, now, 0, x.size)
+    copy(shape, 0, long, 0, shape.size)
     for axis in range(shape.size):
         if taps[axis] > 1:
             lead, size, inner = product(long, 0, axis), shape[axis], product(long, axis + 1, shape.size)
             before = front(taps[axis], origins[axis])
-            if np.float64(now.size) / size * (size + taps[axis]) > 2.0**46:
-                raise MemoryError("weights must be smaller: the image, extended by their size, is too large")
-            wider = np.empty(lead * (size + taps[axis] - 1) * inner, like.dtype)
+            check_room(lead, size + taps[axis], inner)
+            wider = empty(lead * (size + taps[axis] - 1) * inner, like)
             extend(now, lead, size, inner, before, taps[axis] - 1 - before, mode, constant, wider)
             now, long[axis] = wider, size + taps[axis] - 1
     return now, long
@@ -99,7 +102,7 @@ def deliver(now, long, shape, out):
         if long[axis] > shape[axis]:
             lead, inner = product(shape, 0, axis), product(long, axis + 1, shape.size)
             if lead > 1:
-                closer = np.empty(lead * shape[axis] * inner, now.dtype)
+                closer = empty(lead * shape[axis] * inner, now)
                 crop(now, lead, long[axis], shape[axis], inner, closer)
                 now = closer
     crop(now, product(shape, 0, last), long[last], shape[last], 1, out)
@@ -108,7 +111,7 @@ def deliver(now, long, shape, out):
 @part
 def distances(taps, long):
     """Elements from a window's first tap to each of them, in C order."""
-    offsets = np.zeros(product(taps, 0, taps.size), np.int64)
+    offsets = integers(product(taps, 0, taps.size), 0)
     for t in range(offsets.size):
         rest, step = t, np.int64(1)
         for back in range(taps.size):
@@ -122,7 +125,7 @@ def distances(taps, long):
 def correlate_floats(x, shape, taps, origins, mode, cval, offsets_of, weights, out):
     """Correlate an image of floats in its own dtype; `weights` are of the taps in `offsets_of`, by number."""
     now, long = extended(x, shape, taps, origins, mode, x.dtype.type(cval), x)
-    every, offsets, values = distances(taps, long), np.empty(weights.size, np.int64), np.empty(weights.size, x.dtype)
+    every, offsets, values = distances(taps, long), integers(weights.size, 0), empty(weights.size, x)
     for t in range(weights.size):
         offsets[t], values[t] = every[offsets_of[t]], weights[t]
     window_sums(now, now.size - every[-1], offsets, values)
@@ -133,7 +136,7 @@ def correlate_floats(x, shape, taps, origins, mode, cval, offsets_of, weights, o
 def correlate_in_order(x, shape, taps, origins, mode, cval, firsts, seconds, sign, weights, out):
     """Correlate an image of integers in float64 and SciPy's order; of pairs of taps the second is times the `sign`."""
     now, long = extended(x, shape, taps, origins, mode, np.float64(cval), weights)
-    every, offsets, others = distances(taps, long), np.empty(weights.size, np.int64), np.empty(weights.size, np.int64)
+    every, offsets, others = distances(taps, long), integers(weights.size, 0), integers(weights.size, 0)
     for t in range(weights.size):
         offsets[t], others[t] = every[firsts[t]], every[seconds[t]]
     window_sums_in_order(now, now.size - every[-1], offsets, others, sign, weights)
@@ -143,9 +146,9 @@ def correlate_in_order(x, shape, taps, origins, mode, cval, firsts, seconds, sig
 @part
 def correlate_wide(x, shape, taps, origins, mode, cval, offsets_of, weights, out):
     """Correlate an image of integers of 64 bits with whole numbers, modulo 2**64."""
-    values = np.empty(weights.size, np.int64)
+    values = integers(weights.size, 0)
     now, long = extended(x, shape, taps, origins, mode, np.int64(cval), values)
-    every, offsets = distances(taps, long), np.empty(weights.size, np.int64)
+    every, offsets = distances(taps, long), integers(weights.size, 0)
     for t in range(weights.size):
         offsets[t], values[t] = every[offsets_of[t]], np.int64(weights[t])
     window_sums_of_integers(now, now.size - every[-1], offsets, values)
@@ -166,7 +169,7 @@ def are_whole(weights, cval):
 @part
 def listed(weights):
     """The taps of a window that have a weight, and the weights."""
-    numbers, kept, count = np.empty(weights.size, np.int64), np.empty(weights.size, np.float64), 0
+    numbers, kept, count = integers(weights.size, 0), empty(weights.size, weights), 0
     for t in range(weights.size):
         if abs(weights[t]) > SMALLEST or weights[t] != weights[t]:
             numbers[count], kept[count] = t, weights[t]
@@ -186,7 +189,7 @@ def listed_along_axis(weights):
     sign, count = 0, size
     if even or odd:
         sign, count = 1 if even else -1, half + 1
-    firsts, seconds, kept = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.float64)
+    firsts, seconds, kept = integers(count, 0), integers(count, 0), empty(count, weights)
     for t in range(count):
         number = (t - 1 if t else half if sign != 0 else size - 1)
         firsts[t], kept[t] = number, weights[number]
@@ -236,15 +239,17 @@ def correlate(input, weights, output=None, mode="reflect", cval=0.0, origin=0):
     dtype, code = _image(locals())
     dtype_of("weights", weights, (input.ndim,))
     origins, run = along_axes("origin", origin, input.ndim), _correlation(dtype, False)
+    kind, nothing = dtype.type, dtype.type(0)
 
     def correlate(input, weights, output=None, mode="reflect", cval=0.0, origin=0):
         if weights.size == 0:
             raise ValueError("weights must not be empty")
-        out, values = np.zeros(input.shape, input.dtype), np.empty(weights.size, np.float64)
+        out, values = np.empty(input.size, kind), np.empty(weights.size, np.float64)
+        fill(out, 0, out.size, nothing)
         copy(flat(weights), 0, values, 0, values.size)
         run(flat(input), sizes(input.shape), sizes(weights.shape), origins(origin), code, np.float64(cval), values,
-            out.reshape(out.size))  # fmt: skip
-        return out
+            out)  # fmt: skip
+        return out.reshape(input.shape)
 
     return correlate
 
@@ -256,20 +261,21 @@ def correlate1d(input, weights, axis=-1, output=None, mode="reflect", cval=0.0, 
     for name, kind in (("axis", axis), ("origin", origin)):
         if not is_integer(given(kind)):
             raise TypingError(f"{name} must be an integer, got {kind}")
-    run = _correlation(dtype, True)
+    run, kind, nothing = _correlation(dtype, True), dtype.type, dtype.type(0)
 
     def correlate1d(input, weights, axis=-1, output=None, mode="reflect", cval=0.0, origin=0):
         if weights.size == 0:
             raise ValueError("weights must not be empty")
         if not -input.ndim <= axis < input.ndim:
             raise ValueError("axis must be an axis of input")
-        out, values = np.zeros(input.shape, input.dtype), np.empty(weights.size, np.float64)
+        out, values = np.empty(input.size, kind), np.empty(weights.size, np.float64)
+        fill(out, 0, out.size, nothing)
         copy(flat(weights), 0, values, 0, values.size)
         shape = sizes(input.shape)
-        taps, origins = np.ones_like(shape), np.zeros_like(shape)
+        taps, origins = integers(shape.size, 1), integers(shape.size, 0)
         taps[axis], origins[axis] = weights.size, origin
-        run(flat(input), shape, taps, origins, code, np.float64(cval), values, out.reshape(out.size))
-        return out
+        run(flat(input), shape, taps, origins, code, np.float64(cval), values, out)
+        return out.reshape(input.shape)
 
     return correlate1d
 
@@ -289,7 +295,8 @@ def check_windows(shape, taps, origins):
 def along(x, shape, axis, taps, origin, mode, constant, like):
     """An image, extended along one axis, in the dtype of `like`; and the elements before the axis, and behind."""
     lead, inner, before = product(shape, 0, axis), product(shape, axis + 1, shape.size), front(taps, origin)
-    wider = np.empty(lead * (shape[axis] + taps - 1) * inner, like.dtype)
+    check_room(lead, shape[axis] + taps, inner)
+    wider = empty(lead * (shape[axis] + taps - 1) * inner, like)
     extend(x, lead, shape[axis], inner, before, taps - 1 - before, mode, constant, wider)
     return wider, lead, inner
 
@@ -312,7 +319,7 @@ def mean_along(x, shape, axis, taps, origin, mode, cval, out):
 @part
 def mean_of_wide(x, shape, axis, taps, origin, mode, cval, out):
     """`mean_along` of integers of 64 bits: exact, from sums of their upper and lower halves."""
-    upper, lower, half = np.empty(x.size, np.int64), np.empty(x.size, np.int64), np.int64(0xFFFFFFFF)
+    upper, lower, half = integers(x.size, 0), integers(x.size, 0), np.int64(0xFFFFFFFF)
     for i in range(x.size):
         upper[i], lower[i] = x[i] >> 32, np.int64(x[i]) & half
     outside = np.floor(cval / 2.0**32)

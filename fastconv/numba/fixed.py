@@ -30,7 +30,7 @@ from numba.extending import overload
 
 from ..base.values import shown
 from ..ndimage import arguments
-from .parts import FUSED, OPTIONS, fused_part, part
+from .parts import OPTIONS, fused_part, part
 from .windows import CODES, fill, inside
 
 #: Rows of the output that share what they load: with so many, sums, parts of sums and a pixel are in 13 of 32 registers.
@@ -150,5 +150,3 @@ def _function(high: int, wide: int, dtype: np.dtype, mode: int, cval: float, top
 
     return correlate
 
-
-__all__ = ["FUSED", "made"]

@@ -10,11 +10,12 @@ What is made is the caller's own code, without an address of this process: Numba
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numba
-from numba.core import codegen, compiler, typed_passes, untyped_passes
+from numba.core import codegen, compiler, typed_passes, types, untyped_passes
 from numba.core.compiler_machinery import PassManager, register_pass
+from numba.core.registry import CPUDispatcher
 
 
 class _Library(codegen.JITCodeLibrary):
@@ -83,8 +84,26 @@ class _Pipeline(compiler.CompilerBase):
 
 #: Numba's options of a part: no Python exception for a division, and nothing that Python itself would call.
 OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _Pipeline}
-#: Options of sums of floats, in any order: products may be added without being rounded first (fused multiply-add).
-FUSED = {**OPTIONS, "fastmath": {"contract"}}
 
-part = numba.njit(**OPTIONS)
-fused_part = numba.njit(**FUSED)
+
+class _Part(CPUDispatcher):
+    """A function that is a part of others."""
+
+    def __init__(self, py_func: Callable, **options: Any) -> None:
+        told = {**OPTIONS, "nopython": True, **options}
+        super().__init__(py_func, targetoptions=told, pipeline_class=told.pop("pipeline_class"))
+
+    def get_call_template(self, args: Sequence[Any], kws: Any) -> Any:
+        # Numba would compile the function once more for each constant that it is called with.
+        return super().get_call_template(tuple(map(types.unliteral, args)), kws)
+
+
+def part(py_func: Callable) -> _Part:
+    """Decorator that makes a part of a function."""
+    return _Part(py_func)
+
+
+def fused_part(py_func: Callable) -> _Part:
+    """Decorator for sums of floats in any order: products may be added without being rounded first (fused
+    multiply-add)."""
+    return _Part(py_func, fastmath={"contract"})

@@ -21,9 +21,10 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from ..functional import avg_pool, max_pool
-from .arguments import constant, dtype_of, flat, given, pair, sides
+from ..specs.arguments import LIMIT
+from .arguments import check_room, check_steps, constant, dtype_of, flat, given, pair, sides
 from .parts import OPTIONS, part
-from .windows import BLOCK, CONSTANT, copy, deal, fill, further, store_rows, sum_products, window_offsets
+from .windows import BLOCK, CONSTANT, copy, deal, empty, fill, further, store_rows, sum_products, window_offsets
 
 
 class Axis(NamedTuple):
@@ -41,18 +42,12 @@ class Axis(NamedTuple):
     first: int
     """Elements that are cut off in front, where padding is negative."""
 
-    # Elements that the windows see, from the first one's first to the last one's last.
-
 
 @part
 def axis(size, taps, stride, dilation, before, behind, ceil_mode):
     """Check the windows along one axis."""
-    if taps < 1:
-        raise ValueError("kernel_size must be at least 1")
-    if stride < 1:
-        raise ValueError("stride must be at least 1")
-    if dilation < 1:
-        raise ValueError("dilation must be at least 1")
+    if not 1 <= taps <= LIMIT:
+        raise ValueError("kernel_size must be from 1 to 2**31 - 1")
     first = max(0, -before)
     size += min(0, before) + min(0, behind)
     before, behind = max(0, before), max(0, behind)
@@ -85,17 +80,18 @@ def seen(this, start, before, end):
 @part
 def pool(x, planes, h, w, rows, columns, largest, include_pad, divisor, out):
     """Write the maxima (`largest`) or the means of windows, in the dtype of `out`."""
-    high, wide = (rows.outs - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1, (
-        columns.outs - 1) * columns.stride + (columns.taps - 1) * columns.dilation + 1  # fmt: skip
+    high = (rows.outs - 1) * rows.stride + (rows.taps - 1) * rows.dilation + 1
+    wide = (columns.outs - 1) * columns.stride + (columns.taps - 1) * columns.dilation + 1
     across = columns.stride
+    check_room(1, high, wide + across)
     line = -(-wide // across)
     offsets = window_offsets(1, 0, rows.taps, columns.taps, rows.dilation, columns.dilation, across, line)
     whole = rows.stride == 1 and across == 1
     runs, length, pitch = (rows.outs, columns.outs, columns.outs)
     if whole:
         runs, length, pitch = 1, (rows.outs - 1) * line + columns.outs, line
-    extended, ones = np.empty(high * across * line, out.dtype), np.empty(offsets.size, out.dtype)
-    total, lost, some = np.empty(BLOCK, out.dtype), np.empty(BLOCK, out.dtype), np.empty(BLOCK, out.dtype)
+    extended, ones = empty(high * across * line, out), empty(offsets.size, out)
+    total, lost, some = empty(BLOCK, out), empty(BLOCK, out), empty(BLOCK, out)
     fill(ones, 0, ones.size, out.dtype.type(1))
     outside = least(out) if largest else out.dtype.type(0)
     for plane in range(planes):
@@ -121,7 +117,7 @@ def pool(x, planes, h, w, rows, columns, largest, include_pad, divisor, out):
 @part
 def divide(rows, columns, include_pad, divisor, sums):
     """Divide the sums of a plane's windows by the caller's divisor or, if that is 0, by their counted taps."""
-    wide = np.empty(columns.outs, sums.dtype)
+    wide = empty(columns.outs, sums)
     for j in range(columns.outs):
         wide[j] = divisor if divisor > 0 else counted(columns, j, include_pad)
     for i in range(rows.outs):
@@ -202,10 +198,12 @@ def _windows(told: dict[str, Any]) -> tuple[np.dtype, Callable, Callable, Callab
     def axes(x, kernel_size, stride, padding, dilation, ceil_mode):
         taps, gap = sizes(kernel_size), gaps(dilation)
         step = taps if by_size else steps(stride)
+        if by_size and min(taps[0], taps[1]) < 1:
+            raise ValueError("kernel_size must be from 1 to 2**31 - 1")
+        check_steps(step, gap)
         window = gap[0] * (taps[0] - 1) + 1, gap[1] * (taps[1] - 1) + 1
-        safe = max(1, step[0]), max(1, step[1])  # before they are checked
         high, wide = x.shape[ndim - 2], x.shape[ndim - 1]
-        top, bottom, left, right = sides_of(padding, (high, wide), window, safe)
+        top, bottom, left, right = sides_of(padding, (high, wide), window, step)
         rows = axis(high, taps[0], step[0], gap[0], top, bottom, ceil_mode)
         columns = axis(wide, taps[1], step[1], gap[1], left, right, ceil_mode)
         return rows, columns

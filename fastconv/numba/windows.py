@@ -51,6 +51,23 @@ def inside(mode, at, size):
     return min(at, period - at - 1 if mode == REFLECT else period - at)
 
 
+# -- arrays --------------------------------------------------------------------------------------------------
+
+
+@part
+def empty(count, like):
+    """A new array of so many elements, of another's dtype."""
+    return np.empty(count, like.dtype)
+
+
+@part
+def integers(count, value):
+    """A new array of so many equal int64."""
+    out = np.empty(count, np.int64)
+    fill(out, 0, count, np.int64(value))
+    return out
+
+
 # -- copies --------------------------------------------------------------------------------------------------
 
 
@@ -151,31 +168,30 @@ def add_products(sums, count, extended, place, offsets, weights, first, stop):
 
 
 @part
-def put_away(total, lost, part, count):
-    """Add parts to totals, with an account of what rounding loses.
+def put_away(total, lost, some, count):
+    """Add sums to totals, with an account of what rounding loses.
 
     Source: Knuth, The Art of Computer Programming, volume 2, 4.2.2, theorem B.
     """
     for i in range(count):
-        new = total[i] + part[i]
+        new = total[i] + some[i]
         arrived = new - total[i]
-        lost[i] += (total[i] - (new - arrived)) + (part[i] - arrived)
+        lost[i] += (total[i] - (new - arrived)) + (some[i] - arrived)
         total[i] = new
 
 
 @part
-def sum_products(total, lost, part, count, extended, place, offsets, weights):
+def sum_products(total, lost, some, count, extended, place, offsets, weights):
     """Write sums of products of floats to `total`; many taps do not lose more than few."""
-    taps = weights.size
-    fill(total, 0, count, 0)
-    if taps <= PART:
-        add_products(total, count, extended, place, offsets, weights, 0, taps)
-        return
-    fill(lost, 0, count, 0)
+    taps, zero = weights.size, total.dtype.type(0)
+    fill(total, 0, count, zero)
+    fill(lost, 0, count, zero)
     for first in range(0, taps, PART):
-        fill(part, 0, count, 0)
-        add_products(part, count, extended, place, offsets, weights, first, min(first + PART, taps))
-        put_away(total, lost, part, count)
+        sums = some if taps > PART else total
+        fill(sums, 0, count, zero)
+        add_products(sums, count, extended, place, offsets, weights, first, min(first + PART, taps))
+        if taps > PART:
+            put_away(total, lost, some, count)
     for i in range(count):
         if lost[i] == lost[i]:  # infinities lose what is no number
             total[i] += lost[i]
@@ -184,21 +200,20 @@ def sum_products(total, lost, part, count, extended, place, offsets, weights):
 @part
 def window_sums(extended, last, offsets, weights):
     """Replace each of the first `last` elements by the sum of products of the window that begins there."""
-    kind = extended.dtype
-    total, lost, part = np.empty(BLOCK, kind), np.empty(BLOCK, kind), np.empty(BLOCK, kind)
+    total, lost, some = empty(BLOCK, extended), empty(BLOCK, extended), empty(BLOCK, extended)
     for place in range(0, last, BLOCK):
         count = min(BLOCK, last - place)
-        sum_products(total, lost, part, count, extended, place, offsets, weights)
+        sum_products(total, lost, some, count, extended, place, offsets, weights)
         copy(total, 0, extended, place, count)
 
 
 @part
 def window_sums_of_integers(extended, last, offsets, weights):
     """`window_sums` of integers of 64 bits, modulo 2**64."""
-    total = np.empty(BLOCK, np.int64)
+    total, zero = empty(BLOCK, extended), np.int64(0)
     for place in range(0, last, BLOCK):
         count = min(BLOCK, last - place)
-        fill(total, 0, count, 0)
+        fill(total, 0, count, zero)
         for t in range(weights.size):
             source, weight = extended[place + offsets[t] :], weights[t]
             for i in range(count):
@@ -212,10 +227,10 @@ def window_sums_in_order(extended, last, offsets, others, sign, weights):
 
     Of a pair the second element, times the sign, is added to the first; the first tap is single.
     """
-    total = np.empty(BLOCK, np.float64)
+    total, zero = empty(BLOCK, extended), 0.0
     for place in range(0, last, BLOCK):
         count = min(BLOCK, last - place)
-        fill(total, 0, count, 0)
+        fill(total, 0, count, zero)
         for t in range(weights.size):
             source, other, weight = extended[place + offsets[t] :], extended[place + others[t] :], weights[t]
             if sign == 0 or t == 0:
@@ -238,20 +253,21 @@ def box_sums(extended, taps, distance):
     Nothing is subtracted: no element leaves a trace in windows that do not see it.
     """
     last = extended.size - (taps - 1) * distance
-    total, part, other = np.zeros(last, extended.dtype), extended, np.empty_like(extended)
+    total, some, other = empty(last, extended), extended, empty(extended.size, extended)
+    fill(total, 0, last, total.dtype.type(0))
     size, done = 1, 0
     while True:
         if taps & size:
-            seen = part[done * distance :]
+            seen = some[done * distance :]
             for i in range(last):
                 total[i] += seen[i]
             done += size
         if done == taps:
             return total
-        count, ahead = part.size - size * distance, part[size * distance :]
+        count, ahead = some.size - size * distance, some[size * distance :]
         for i in range(count):
-            other[i] = part[i] + ahead[i]
-        part, other = other[:count], part
+            other[i] = some[i] + ahead[i]
+        some, other = other[:count], some
         size *= 2
 
 
@@ -266,15 +282,15 @@ def further(one, other, largest):
 @part
 def box_extremes(extended, taps, distance, largest):
     """The largest or the smallest of so many elements, some distance apart, from each element on."""
-    part, other, size = extended, np.empty_like(extended), 1
+    some, other, size = extended, empty(extended.size, extended), 1
     while size < taps:
         shift = min(size, taps - size) * distance
-        count, ahead = part.size - shift, part[shift:]
+        count, ahead = some.size - shift, some[shift:]
         for i in range(count):
-            other[i] = further(part[i], ahead[i], largest)
-        part, other = other[:count], part
+            other[i] = further(some[i], ahead[i], largest)
+        some, other = other[:count], some
         size = min(2 * size, taps)
-    return part
+    return some
 
 
 # -- planes whose windows step -------------------------------------------------------------------------------
@@ -315,7 +331,7 @@ def deal(given, start, pitch, high, wide, top, left, mode, constant, rows, colum
 @part
 def window_offsets(channels, plane, kh, kw, down, across, step, line):
     """Where the taps of a window lie in dealt planes, from the window's first on; `down` and `across` are dilations."""
-    offsets, t = np.empty(channels * kh * kw, np.int64), 0
+    offsets, t = integers(channels * kh * kw, 0), 0
     for c in range(channels):
         for a in range(kh):
             for b in range(kw):
