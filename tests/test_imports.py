@@ -57,8 +57,8 @@ def own(module: str) -> dict[str, bool]:
 
 #: The package from top to bottom: a folder or module imports those below it, and its own.
 FLOORS = (
-    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn", "numba"), ("grad", "ndimage", "signal", "wisdom"),
-    ("functional",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
+    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn", "numba"),
+    ("grad", "ndimage", "signal", "wisdom"), ("functional",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {

@@ -8,8 +8,8 @@
 
 `fastconv.corr2d`, `conv1d`, `conv2d`, `max_pool2d`, `avg_pool2d` and of `fastconv.ndimage` `correlate`, `correlate1d`,
 `uniform_filter`, `maximum_filter` and `minimum_filter` are called as in plain Python, and give the same results. Their
-code becomes part of the caller's: it runs on the caller's thread, inside a `prange` as outside, and ``cache=True`` keeps
-it. `correlate` makes a function for windows of one shape, which is as fast as a plain call. See ``docs/njit.md``.
+code becomes part of the caller's: it runs on the caller's thread, inside a `prange` as outside, and ``cache=True``
+keeps it. `correlate` makes a function for windows of one shape, which is as fast as a plain call. See ``docs/njit.md``.
 
 Numba learns of them from the entry point of the module ``fastconv_numba``, and `declare` tells it where there is none.
 """
@@ -37,7 +37,7 @@ def declare() -> None:
 
 def correlate(
     kernel_shape: Any, dtype: Any, mode: str = "reflect", cval: float = 0.0, origin: Any = 0
-) -> Callable[..., Any]:  # fmt: skip
+) -> Callable[..., Any]:
     """A compiled function that correlates images with windows of one shape, for use inside ``@njit``.
 
     Parameters
@@ -52,8 +52,8 @@ def correlate(
     Returns
     -------
     function of (input, weights)
-        `input` is an array of shape (H, W), `weights` one of `kernel_shape`; the result is a new array like `input`. The
-        function runs on the calling thread.
+        `input` is an array of shape (H, W), `weights` one of `kernel_shape`; the result is a new array like `input`.
+        The function runs on the calling thread.
 
     Raises
     ------

@@ -3,7 +3,7 @@
 ::
 
     out[n, o, i, j] = bias[o] + sum over c, a, b of
-                      weight[o, c, a, b] * x[n, first(o) + c, i * down - top + a * apart, j * across - left + b * beside]
+                      weight[o, c, a, b] * x[n, first + c, i * down - top + a * apart, j * across - left + b * beside]
 
 What it changes over the algorithms of `fastconv.cpu`: nothing but Numba's own Python, one thread, no scratch that is
 kept. An image is copied with its padding (`windows.deal`), so that a tap lies at one distance from all outputs of a
@@ -78,10 +78,9 @@ def problem(x, weight, stride, padding, dilation, groups, mode):
     first = max(0, -top) * w + max(0, -left)
     top, bottom, left, right = max(0, top), max(0, bottom), max(0, left), max(0, right)
     less = 1 if mode == MIRROR else 0
-    if mode == MIRROR or mode == WRAP:
-        if max(top, bottom) > high - less or max(left, right) > wide - less:
-            raise ValueError("padding must be at most the size less 1 of an axis with padding_mode='reflect', and the "
-                             "size with 'circular'")  # fmt: skip
+    if mode in (MIRROR, WRAP) and (max(top, bottom) > high - less or max(left, right) > wide - less):
+        raise ValueError("padding must be at most the size less 1 of an axis with padding_mode='reflect', and the size "
+                         "with 'circular'")  # fmt: skip
     oh = outputs(high + top + bottom, kh, stride[0], dilation[0])
     ow = outputs(wide + left + right, kw, stride[1], dilation[1])
     if oh < 1 or ow < 1:
@@ -176,9 +175,8 @@ def _layer(axes: int, told: dict[str, Any]) -> Callable:
         check_steps(step, gap)
         window = gap[0] * (shape[2] - 1) + 1, gap[1] * (shape[3] - 1) + 1
         this = problem(size, shape, step, sides_of(padding, size[2:], window, step), gap, groups, mode)
-        if has_bias:
-            if bias.size != this.c_out:
-                raise ValueError("bias must have shape (C_out,), one value an output channel")
+        if has_bias and bias.size != this.c_out:
+            raise ValueError("bias must have shape (C_out,), one value an output channel")
         out = np.empty(this.n * this.c_out * this.oh * this.ow, kind)
         convolve(this, flat(x), flat(weight), bias if has_bias else out, has_bias, floored, out)
         return out.reshape(as_given(this.n, this.c_out, this.oh, this.ow))
@@ -232,9 +230,8 @@ def corr2d(x, kernel, bias=0, padding=0, padding_mode="zeros"):
         around = sides_of(padding, x.shape, kernel.shape, (one, one))
         if min(around[0], around[1], around[2], around[3]) < 0:
             raise ValueError("padding must be at least 0")
-        if not floats:
-            if bias < lowest or bias > highest:
-                raise ValueError("bias must fit the dtype of the result")
+        if not floats and (bias < lowest or bias > highest):
+            raise ValueError("bias must fit the dtype of the result")
         this = problem(size, shape, (one, one), around, (one, one), one, mode)
         out, offset = np.empty(this.oh * this.ow, kind), np.empty(1, kind)
         offset[0] = bias

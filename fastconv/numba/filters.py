@@ -212,10 +212,9 @@ def _correlation(dtype: np.dtype, along_one: bool) -> Callable:
                 numbers, kept = np.arange(weights.size), weights
             correlate_floats(x, shape, taps, origins, mode, cval, numbers, kept, out)
             return
-        if is_wide:
-            if are_whole(weights, cval):
-                correlate_wide(x, shape, taps, origins, mode, cval, numbers, kept, out)
-                return
+        if is_wide and are_whole(weights, cval):
+            correlate_wide(x, shape, taps, origins, mode, cval, numbers, kept, out)
+            return
         if along_one:
             firsts, seconds, sign, values = listed_along_axis(weights)
             correlate_in_order(x, shape, taps, origins, mode, cval, firsts, seconds, sign, values, out)
@@ -368,11 +367,14 @@ def uniform_filter(input, size=3, output=None, mode="reflect", cval=0.0, origin=
 
 
 @part
-def extreme_along(x, shape, axis, taps, origin, mode, constant, largest, like, out):
+def extreme_along(x, shape, axis, taps, origin, mode, constant, largest, like, is_bool, out):
     """Write the extremes of windows along an axis, found in the dtype of `like`."""
     wider, lead, inner = along(x, shape, axis, taps, origin, mode, constant, like)
-    size = shape[axis]
-    crop(box_extremes(wider, taps, inner, largest), lead, size + taps - 1, size, inner, out)
+    size, found = shape[axis], box_extremes(wider, taps, inner, largest)
+    if is_bool:  # any number but zero is True, also one whose lowest byte is zero
+        for i in range(found.size):
+            found[i] = 0 if -1 < found[i] < 1 else 1
+    crop(found, lead, size + taps - 1, size, inner, out)
 
 
 def _extreme(largest: bool, told: dict[str, Any]) -> Callable:
@@ -385,10 +387,9 @@ def _extreme(largest: bool, told: dict[str, Any]) -> Callable:
     dtype, code = _image(told)
     windows, origins = along_axes("size", told["size"], input.ndim), along_axes("origin", told["origin"], input.ndim)
     kind, has_constant, floats = dtype.type, code == CONSTANT, dtype.kind == "f"
-    is_bool, number = dtype.kind == "b", dtype if dtype.kind == "f" else np.dtype(np.uint8 if dtype.kind == "b" else dtype)
-    lowest, highest = (0.0, 0.0) if floats else (float(np.iinfo(number).min), float(np.iinfo(number).max))
-    highest = 1.0 if is_bool else highest
-    is_wide = not floats and dtype.itemsize == 8
+    is_bool, is_wide, lowest, highest = dtype.kind == "b", not floats and dtype.itemsize == 8, 0.0, 1.0
+    if dtype.kind in "iu":
+        lowest, highest = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
 
     def extreme(input, size, cval, origin):
         shape, taps, before = sizes(input.shape), windows(size), origins(origin)
@@ -404,11 +405,14 @@ def _extreme(largest: bool, told: dict[str, Any]) -> Callable:
                 made = np.empty(now.size, kind)
                 if has_constant and not floats:
                     if held:
-                        extreme_along(now, shape, axis, taps[axis], before[axis], code, outside, largest, made, made)
+                        extreme_along(now, shape, axis, taps[axis], before[axis], code, outside, largest, made,
+                                  False, made)  # fmt: skip
                     else:
-                        extreme_along(now, shape, axis, taps[axis], before[axis], code, cval, largest, wide, made)
+                        extreme_along(now, shape, axis, taps[axis], before[axis], code, cval, largest, wide,
+                                      is_bool, made)  # fmt: skip
                 else:
-                    extreme_along(now, shape, axis, taps[axis], before[axis], code, outside, largest, made, made)
+                    extreme_along(now, shape, axis, taps[axis], before[axis], code, outside, largest, made,
+                                  False, made)  # fmt: skip
                 now = made
         out = np.empty(input.size, kind)
         copy(now, 0, out, 0, out.size)

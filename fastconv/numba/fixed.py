@@ -5,12 +5,12 @@
     out[i, j] = sum over a, b of weights[a, b] * image[i - before + a, j - left + b]
 
 What it changes over `filters.correlate`: the products of `ROWS` neighbouring rows of the output are written out, tap by
-tap, in a loop along a row. The compiler makes vectors of the loop; a pixel, once loaded, is multiplied for all rows that
-see it, and sums stay in registers. A tile reads a band, a few extended rows of a block of columns, in which rows begin a
-constant number of elements apart, so that the compiler knows that nothing it reads is written.
+tap, in a loop along a row. The compiler makes vectors of the loop; a pixel, once loaded, is multiplied for all rows
+that see it, and sums stay in registers. A tile reads a band, a few extended rows of a block of columns, in which rows
+begin a constant number of elements apart, so that the compiler knows that nothing it reads is written.
 
-Loops: bands of `BAND` rows, blocks of `COLUMNS` columns, tiles, columns. No sum is longer than `PART` products, and these
-sums are added up.
+Loops: bands of `BAND` rows, blocks of `COLUMNS` columns, tiles, columns. No sum is longer than `PART` products, and
+these sums are added up.
 
 One core of an AMD EPYC 9005, 512 x 512, float32: MEASURED
 """
@@ -33,7 +33,8 @@ from ..ndimage import arguments
 from .parts import OPTIONS, fused_part, part
 from .windows import CODES, fill, inside
 
-#: Rows of the output that share what they load: with so many, sums, parts of sums and a pixel are in 13 of 32 registers.
+#: Rows of the output that share what they load: sums, parts of sums, and a pixel are in 9 of 32 registers, or in 18
+#: where the compiler takes two vectors at once.
 ROWS = 4
 #: Rows of a band: of a window of 9, a fifth of them are read twice.
 BAND = 32
