@@ -9,6 +9,6 @@ import sys
 
 def init() -> None:
     """Tell Numba what functions of fastconv are inside ``@njit``, if the program has imported it."""
-    package = sys.modules.get("fastconv")
-    if hasattr(package, "numba"):  # all of it is imported
-        package.numba.declare()
+    functions = getattr(sys.modules.get("fastconv"), "numba", None)
+    if functions is not None:
+        functions.declare()

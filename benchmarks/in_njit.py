@@ -3,7 +3,7 @@
 A correlation of 512 x 512 pixels with a window of one shape (`fastconv.numba.correlate`), the same by
 `ndimage.correlate` inside ``@njit``, by ``@numba.stencil``, and by SciPy; each as a ratio to the plain call of
 `ndimage.correlate` with one thread. Weights are random, so that no window is an outer product. All are timed in turns,
-in one process; medians.
+in one process; the fastest round of each, as other work on a core makes calls slower, never faster.
 
 ``--cold`` has instead the CPU seconds of the first use of each function in a process of its own, and in one that has
 compiled another of them before.
@@ -12,7 +12,6 @@ compiled another of them before.
 from __future__ import annotations
 
 import argparse
-import statistics
 import subprocess
 import sys
 import time
@@ -64,14 +63,14 @@ def contenders(dtype: str, size: int) -> dict[str, Call]:
 
 
 def seconds(calls: dict[str, Call]) -> dict[str, float]:
-    """The median time of each call."""
+    """The shortest time of each call."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
             begin = time.perf_counter()
             call()
             found[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(times) for name, times in found.items()}
+    return {name: min(times) for name, times in found.items()}
 
 
 #: For each function: a call of it inside ``@njit``, of an image `x` and a window `k`.

@@ -64,9 +64,14 @@ def is_integer(kind: Any) -> bool:
     return isinstance(kind, types.Integer)
 
 
+def members(kind: Any) -> tuple[Any, ...]:
+    """The types of what is in a tuple; none of another type."""
+    return tuple(getattr(kind, "types", ())) if isinstance(kind, types.BaseTuple) else ()
+
+
 def is_pair(kind: Any, count: int = 2) -> bool:
     """Whether a type is that of a tuple of so many integers."""
-    return isinstance(kind, types.BaseTuple) and len(kind) == count and all(map(is_integer, kind))
+    return len(members(kind)) == count and all(map(is_integer, members(kind)))
 
 
 # -- numbers along axes --------------------------------------------------------------------------------------
@@ -95,7 +100,7 @@ def sides(kind: Any, axes: int) -> Callable:
         return _sides_of_one if axes == 2 else _sides_of_horizontal
     if is_pair(kind, axes):
         return _sides_of_pair if axes == 2 else _sides_of_single
-    if isinstance(kind, types.BaseTuple) and len(kind) == axes and all(is_pair(one) for one in kind):
+    if len(members(kind)) == axes and all(map(is_pair, members(kind))):
         return _sides_as_given if axes == 2 else _sides_of_signal
     raise TypingError(f"padding must be an integer, one for each axis, two for each axis, or a name, got {kind}")
 

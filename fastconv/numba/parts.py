@@ -83,7 +83,9 @@ class _Pipeline(compiler.CompilerBase):
 
 
 #: Numba's options of a part: no Python exception for a division, and nothing that Python itself would call.
-OPTIONS = {"error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _Pipeline}
+OPTIONS: Any = {
+    "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _Pipeline,
+}  # fmt: skip
 
 
 class _Part(CPUDispatcher):
