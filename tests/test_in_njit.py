@@ -150,16 +150,15 @@ def test_extremes_equal_plain_calls(name: str, dtype: str, modes: tuple[str, ...
 
 def test_any_number_of_axes_and_any_layout() -> None:
     @numba.njit
-    def all_of(x, weights):
-        return ndimage.correlate(x, weights, mode="wrap"), ndimage.uniform_filter(x, (2, 1, 5))
+    def correlated(x, weights):
+        return ndimage.correlate(x, weights, mode="wrap")
 
     rng = np.random.default_rng(5)
     x = np.asfortranarray(values(rng, (5, 6, 7), "f4"))[:, ::-1]
     weights = rng.normal(0, 1, (2, 3, 4))
-    for result, expected in zip(all_of(x, weights), all_of.py_func(x, weights), strict=True):
-        same(result, expected, np.full(x.shape, 1e-5 * np.abs(x).max() * np.abs(weights).sum()))
-    result = all_of(x[:0], weights)
-    assert result[0].shape == result[1].shape == (0, 6, 7)
+    bound = np.full(x.shape, 1e-5 * np.abs(x).max() * np.abs(weights).sum())
+    same(correlated(x, weights), correlated.py_func(x, weights), bound)
+    assert correlated(x[:0], weights).shape == (0, 6, 7)
 
 
 def test_a_nan_or_an_infinity_reaches_the_windows_that_see_it_only() -> None:
@@ -211,12 +210,11 @@ def test_signals_and_images_without_a_batch() -> None:
         return (
             fastconv.conv1d(x, weight, bias, stride=2, padding="same", activation="relu"),
             fastconv.conv1d(x[0], weight, padding=((3, 0),), dilation=2),
-            fastconv.conv1d(x, weight, padding="valid"),
         )
 
     @numba.njit
     def images(x, weight):
-        return fastconv.conv2d(x[0], weight, padding="same_lower"), fastconv.conv2d(x, weight, padding=(1, 2))
+        return fastconv.conv2d(x[0], weight, padding="same_lower"), fastconv.conv2d(x, weight, padding="valid")
 
     rng = np.random.default_rng(8)
     x, weight, bias = rng.normal(size=(2, 3, 20)), rng.normal(size=(4, 3, 4)), rng.normal(size=4)
@@ -231,8 +229,8 @@ def test_image_filters_take_numpys_dtypes() -> None:
     @numba.njit
     def filtered(x, kernel, bias):
         return (
-            fastconv.corr2d(x, kernel, 3), fastconv.corr2d(x, kernel, bias, padding=2),
-            fastconv.corr2d(x, kernel, padding=((1, 0), (2, 3)), padding_mode="replicate"),
+            fastconv.corr2d(x, kernel, 3),
+            fastconv.corr2d(x, kernel, bias, padding=((1, 0), (2, 3)), padding_mode="replicate"),
         )  # fmt: skip
 
     rng = np.random.default_rng(9)
@@ -242,14 +240,12 @@ def test_image_filters_take_numpys_dtypes() -> None:
             same(result, expected, np.full(expected.shape, 1e-5 * np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "u1"])
-def test_poolings_equal_plain_calls(dtype: str) -> None:
+def test_poolings_equal_plain_calls() -> None:
     maxima, means = maxima_of(), means_of()
     rng, done = np.random.default_rng(10), 0
     while done < 60:
-        x = values(rng, tuple(map(int, rng.integers(1, 14, 3))), dtype)
-        if dtype == "f4":
-            x[rng.random(x.shape) < 0.03] = np.nan
+        x = values(rng, tuple(map(int, rng.integers(1, 14, 3))), "f4")
+        x[rng.random(x.shape) < 0.03] = np.nan
         window = tuple(tuple(map(int, rng.integers(1, 5, 2))) for _ in range(2))
         padding = tuple(tuple(map(int, sides)) for sides in rng.integers(-1 if done % 3 == 0 else 0, 3, (2, 2)))
         told = *window, padding, tuple(map(int, rng.integers(1, 4, 2))), bool(rng.integers(2))
@@ -294,12 +290,12 @@ def means_of() -> Callable[..., Any]:
     return means
 
 
-def test_a_window_is_its_own_stride_and_planes_have_any_lead() -> None:
+def test_a_window_is_its_own_stride_and_images_may_be_integers_with_any_lead() -> None:
     @numba.njit
     def pooled(x):
         return fastconv.avg_pool2d(x[0], (2, 3), divisor_override=5), fastconv.max_pool2d(x[0, 0], 3, 1, "same")
 
-    x = np.random.default_rng(11).normal(size=(2, 3, 8, 9))
+    x = values(np.random.default_rng(11), (2, 3, 8, 9), "i1")
     for result, expected in zip(pooled(x), pooled.py_func(x), strict=True):
         same(result, expected, np.full(expected.shape, 1e-14))
 
@@ -347,15 +343,15 @@ def test_a_window_of_one_shape_is_checked(told: tuple, error: type[Exception], w
 
 def test_calls_run_serially_inside_a_prange() -> None:
     @numba.njit(parallel=True)
-    def each(images, weights):
+    def each(images):
         out = np.empty_like(images)
         for number in numba.prange(len(images)):
-            out[number] = ndimage.correlate(images[number], weights)
+            out[number] = ndimage.minimum_filter(images[number], (3, 5))
         return out
 
-    images, weights = np.random.default_rng(14).random((40, 20, 30), np.float32), np.ones((3, 3))
-    for result, image in zip(each(images, weights), images, strict=True):
-        same(result, ndimage.correlate(image, weights), np.full(image.shape, 1e-5))
+    images = np.random.default_rng(14).random((40, 20, 30), np.float32)
+    for result, image in zip(each(images), images, strict=True):
+        same(result, ndimage.minimum_filter(image, (3, 5)))
 
 
 def wrong_values() -> list[tuple[Callable[..., Any], tuple, str]]:
@@ -481,7 +477,6 @@ def test_nothing_is_read_or_written_out_of_bounds() -> None:
         with pytest.raises(IndexError):
             numba.njit(lambda x: beyond(x, len(x)))(np.ones(3))
         tests.test_correlations_equal_plain_calls("f4", ("mirror",))
-        tests.test_means_equal_plain_calls("f4", ("wrap",))
         tests.test_extremes_equal_plain_calls("minimum_filter", "f4", ("reflect",))
         tests.test_convolutions_equal_plain_calls("f4", ("reflect",))
         tests.test_a_window_of_one_shape_correlates_as_a_plain_call("f4", "wrap")

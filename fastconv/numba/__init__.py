@@ -74,10 +74,10 @@ def correlate(
     ... def twice(image, weights):
     ...     return smooth(smooth(image, weights), weights)
     >>> twice(np.eye(4, dtype=np.float32), np.full((3, 3), 1 / 9, np.float32)).round(2)
-    array([[0.6 , 0.46, 0.21, 0.04],
-           [0.46, 0.46, 0.29, 0.12],
-           [0.21, 0.29, 0.29, 0.21],
-           [0.04, 0.12, 0.21, 0.3 ]], dtype=float32)
+    array([[0.43, 0.32, 0.17, 0.07],
+           [0.32, 0.28, 0.22, 0.17],
+           [0.17, 0.22, 0.28, 0.32],
+           [0.07, 0.17, 0.32, 0.43]], dtype=float32)
     """
     from .fixed import made
 
