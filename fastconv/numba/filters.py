@@ -80,8 +80,7 @@ def front(taps, origin):
 @part
 def extended(x, shape, taps, origins, mode, constant, like):
     """An image in the dtype of `like`, extended by what its windows see, and its shape."""
-    now, long = empty(x.size, like), integers(shape.size, 0)
-    copy(x, 0, now, 0, x.size)
+    now, long, is_first = empty(0, like), integers(shape.size, 0), True
     copy(shape, 0, long, 0, shape.size)
     for axis in range(shape.size):
         if taps[axis] > 1:
@@ -89,8 +88,14 @@ def extended(x, shape, taps, origins, mode, constant, like):
             before = front(taps[axis], origins[axis])
             check_room(lead, size + taps[axis], inner)
             wider = empty(lead * (size + taps[axis] - 1) * inner, like)
-            extend(now, lead, size, inner, before, taps[axis] - 1 - before, mode, constant, wider)
-            now, long[axis] = wider, size + taps[axis] - 1
+            if is_first:
+                extend(x, lead, size, inner, before, taps[axis] - 1 - before, mode, constant, wider)
+            else:
+                extend(now, lead, size, inner, before, taps[axis] - 1 - before, mode, constant, wider)
+            now, long[axis], is_first = wider, size + taps[axis] - 1, False
+    if is_first:
+        now = empty(x.size, like)
+        copy(x, 0, now, 0, x.size)
     return now, long
 
 
