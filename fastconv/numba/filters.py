@@ -34,8 +34,8 @@ from .windows import (
     empty,
     extend,
     fill,
+    inside,
     integers,
-    stored,
     window_sums,
     window_sums_in_order,
     window_sums_of_integers,
@@ -295,29 +295,61 @@ def check_windows(shape, taps, origins):
         front(taps[axis], origins[axis])
 
 
+#: Elements of a strip: with all that is made of it, most of a 1 MiB second-level cache; and its fewest columns.
+STRIP, FEWEST = 1 << 14, 64
+
+
 @part
-def along(x, shape, axis, taps, origin, mode, constant, like):
-    """An image, extended along one axis, in the dtype of `like`; and the elements before the axis, and behind."""
-    lead, inner, before = product(shape, 0, axis), product(shape, axis + 1, shape.size), front(taps, origin)
-    check_room(lead, shape[axis] + taps, inner)
-    wider = empty(lead * (shape[axis] + taps - 1) * inner, like)
-    extend(x, lead, shape[axis], inner, before, taps - 1 - before, mode, constant, wider)
-    return wider, lead, inner
+def strip(inner, long):
+    """Columns that are filtered at once, of `inner` elements behind an axis that is so long: all of them, or some."""
+    return inner if inner * long <= STRIP else min(inner, max(FEWEST, STRIP // long))
+
+
+@part
+def load(x, number, size, inner, first, count, before, behind, mode, constant, out):
+    """Copy `count` columns of an array seen as (lead, size, inner), from `first` on, extended along the axis."""
+    if count == inner:
+        extend(x[number * size * inner :], 1, size, inner, before, behind, mode, constant, out)
+        return
+    for p in range(before + size + behind):
+        source = inside(mode, p - before, size)
+        if source < 0:
+            fill(out, p * count, count, constant)
+        else:
+            copy(x, (number * size + source) * inner + first, out, p * count, count)
+
+
+@part
+def store(found, number, size, inner, first, count, out):
+    """Write columns to an array seen as (lead, size, inner)."""
+    if count == inner:
+        crop(found, 1, size, size, inner, out[number * size * inner :])
+        return
+    for p in range(size):
+        crop(found[p * count :], 1, 1, 1, count, out[(number * size + p) * inner + first :])
 
 
 @part
 def mean_along(x, shape, axis, taps, origin, mode, cval, out):
     """Write the means of windows along an axis, from float64 sums, scaled by a power of two to stay in range."""
-    sums, lead, inner = along(x, shape, axis, taps, origin, mode, np.float64(cval), np.empty(0))
-    scale, size = 1.0, shape[axis]
+    lead, size, inner = product(shape, 0, axis), shape[axis], product(shape, axis + 1, shape.size)
+    before, long, scale = front(taps, origin), size + taps - 1, 1.0
+    wide = strip(inner, long)
+    check_room(1, long, wide)
     while scale * taps > 1.0:
         scale *= 0.5
-    for i in range(sums.size):
-        sums[i] *= scale
-    found, divisor = box_sums(sums, taps, inner), taps * scale
-    for i in range(found.size):
-        found[i] /= divisor
-    crop(found, lead, size + taps - 1, size, inner, out)
+    scratch, divisor = np.empty(long * wide, np.float64), taps * scale
+    for number in range(lead):
+        for first in range(0, inner, wide):
+            count = min(wide, inner - first)
+            sums = scratch[: long * count]
+            load(x, number, size, inner, first, count, before, taps - 1 - before, mode, cval, sums)
+            for i in range(sums.size):
+                sums[i] *= scale
+            found = box_sums(sums, taps, count)
+            for i in range(found.size):
+                found[i] /= divisor
+            store(found, number, size, inner, first, count, out)
 
 
 @part
@@ -327,15 +359,25 @@ def mean_of_wide(x, shape, axis, taps, origin, mode, cval, out):
     for i in range(x.size):
         upper[i], lower[i] = x[i] >> 32, np.int64(x[i]) & half
     outside = np.floor(cval / 2.0**32)
-    high, lead, inner = along(upper, shape, axis, taps, origin, mode, np.int64(outside), upper)
-    low, _, _ = along(lower, shape, axis, taps, origin, mode, np.int64(cval - outside * 2.0**32), upper)
-    high, low = box_sums(high, taps, inner), box_sums(low, taps, inner)
-    for i in range(high.size):
-        negative = high[i] + (low[i] >> 32) < 0
-        whole, rest = high[i] // taps, high[i] % taps
-        rest = (rest << 32) + low[i]
-        high[i] = (whole << 32) + rest // taps + (1 if negative and rest % taps != 0 else 0)
-    crop(high, lead, shape[axis] + taps - 1, shape[axis], inner, out)
+    lead, size, inner = product(shape, 0, axis), shape[axis], product(shape, axis + 1, shape.size)
+    before, long = front(taps, origin), size + taps - 1
+    wide = strip(inner, long)
+    check_room(1, long, wide)
+    above, below = integers(long * wide, 0), integers(long * wide, 0)
+    for number in range(lead):
+        for first in range(0, inner, wide):
+            count, behind = min(wide, inner - first), taps - 1 - before
+            high, low = above[: long * count], below[: long * count]
+            load(upper, number, size, inner, first, count, before, behind, mode, np.int64(outside), high)
+            load(lower, number, size, inner, first, count, before, behind, mode, np.int64(cval - outside * 2.0**32),
+                 low)  # fmt: skip
+            high, low = box_sums(high, taps, count), box_sums(low, taps, count)
+            for i in range(high.size):
+                negative = high[i] + (low[i] >> 32) < 0
+                whole, rest = high[i] // taps, high[i] % taps
+                rest = (rest << 32) + low[i]
+                high[i] = (whole << 32) + rest // taps + (1 if negative and rest % taps != 0 else 0)
+            store(high, number, size, inner, first, count, out)
 
 
 @overload(ndimage.uniform_filter, jit_options=OPTIONS)
@@ -374,12 +416,21 @@ def uniform_filter(input, size=3, output=None, mode="reflect", cval=0.0, origin=
 @part
 def extreme_along(x, shape, axis, taps, origin, mode, constant, largest, like, is_bool, out):
     """Write the extremes of windows along an axis, found in the dtype of `like`."""
-    wider, lead, inner = along(x, shape, axis, taps, origin, mode, constant, like)
-    size, found = shape[axis], box_extremes(wider, taps, inner, largest)
-    if is_bool:  # any number but zero is True, also one whose lowest byte is zero
-        for i in range(found.size):
-            found[i] = 0 if -1 < found[i] < 1 else 1
-    crop(found, lead, size + taps - 1, size, inner, out)
+    lead, size, inner = product(shape, 0, axis), shape[axis], product(shape, axis + 1, shape.size)
+    before, long = front(taps, origin), size + taps - 1
+    wide = strip(inner, long)
+    check_room(1, long, wide)
+    scratch = empty(long * wide, like)
+    for number in range(lead):
+        for first in range(0, inner, wide):
+            count = min(wide, inner - first)
+            some = scratch[: long * count]
+            load(x, number, size, inner, first, count, before, taps - 1 - before, mode, constant, some)
+            found = box_extremes(some, taps, count, largest)
+            if is_bool:  # any number but zero is True, also one whose lowest byte is zero
+                for i in range(found.size):
+                    found[i] = 0 if -1 < found[i] < 1 else 1
+            store(found, number, size, inner, first, count, out)
 
 
 def _extreme(largest: bool, told: dict[str, Any]) -> Callable:
@@ -446,4 +497,4 @@ def minimum_filter(input, size=None, footprint=None, output=None, mode="reflect"
     return minimum_filter
 
 
-__all__ = ["correlate", "correlate1d", "maximum_filter", "minimum_filter", "stored", "uniform_filter"]
+__all__ = ["correlate", "correlate1d", "maximum_filter", "minimum_filter", "uniform_filter"]
