@@ -32,7 +32,7 @@ def declare() -> None:
     >>> import fastconv
     >>> fastconv.numba.declare()
     """
-    from . import convolutions, filters, poolings  # noqa: F401 # importing declares
+    from . import boxes, convolutions, correlations, poolings  # noqa: F401 # importing declares
 
 
 def correlate(

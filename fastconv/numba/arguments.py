@@ -17,7 +17,7 @@ from numba.extending import overload
 from numba.np.numpy_support import as_dtype
 
 from ..specs.arguments import LIMIT
-from ..specs.boundary import Boundary
+from ..specs.boundary import SCIPY, Boundary
 from .parts import OPTIONS, part
 from .windows import CODES, integers
 
@@ -58,6 +58,15 @@ def boundary(name: str, kind: Any, names: dict[str, Boundary]) -> int:
     if value not in names:
         raise TypingError(f"{name} must be one of {', '.join(map(repr, names))}, got {value!r}")
     return CODES[names[value]]
+
+
+def image(told: dict[str, Any]) -> tuple[np.dtype, int]:
+    """The dtype of an image, and the number of a boundary mode."""
+    if not isinstance(given(told["output"]), types.NoneType):
+        raise TypingError("output must be None inside @njit: the result is a new array of the dtype of input")
+    if not isinstance(given(told["cval"]), types.Integer | types.Float):
+        raise TypingError(f"cval must be a number, got {told['cval']}")
+    return dtype_of("input", given(told["input"]), tuple(range(1, 9))), boundary("mode", told["mode"], SCIPY)
 
 
 def is_integer(kind: Any) -> bool:

@@ -242,33 +242,7 @@ def window_sums_in_order(extended, last, offsets, others, sign, weights):
         copy(total, 0, extended, place, count)
 
 
-# -- windows of equal weights --------------------------------------------------------------------------------
-
-
-@part
-def box_sums(extended, taps, distance):
-    """Sums of so many elements, some distance apart, from each element on: of 1, 2, 4, ... elements, and of those that
-    make the window.
-
-    Nothing is subtracted: no element leaves a trace in windows that do not see it.
-    """
-    last = extended.size - (taps - 1) * distance
-    total, some, other = empty(last, extended), extended, empty(extended.size, extended)
-    fill(total, 0, last, total.dtype.type(0))
-    size, done = 1, 0
-    while True:
-        if taps & size:
-            seen = some[done * distance :]
-            for i in range(last):
-                total[i] += seen[i]
-            done += size
-        if done == taps:
-            return total
-        count, ahead = some.size - size * distance, some[size * distance :]
-        for i in range(count):
-            other[i] = some[i] + ahead[i]
-        some, other = other[:count], some
-        size *= 2
+# -- one of two numbers, and shapes -------------------------------------------------------------------------
 
 
 @part
@@ -280,17 +254,29 @@ def further(one, other, largest):
 
 
 @part
-def box_extremes(extended, taps, distance, largest):
-    """The largest or the smallest of so many elements, some distance apart, from each element on."""
-    some, other, size = extended, empty(extended.size, extended), 1
-    while size < taps:
-        shift = min(size, taps - size) * distance
-        count, ahead = some.size - shift, some[shift:]
-        for i in range(count):
-            other[i] = further(some[i], ahead[i], largest)
-        some, other = other[:count], some
-        size = min(2 * size, taps)
-    return some
+def sizes(shape):
+    """A shape as an array."""
+    found = integers(len(shape), 0)
+    for axis in range(len(shape)):
+        found[axis] = shape[axis]
+    return found
+
+
+@part
+def product(numbers, first, stop):
+    """The product of some numbers of an array."""
+    found = np.int64(1)
+    for number in numbers[first:stop]:
+        found *= number
+    return found
+
+
+@part
+def front(taps, origin):
+    """The taps of a window that lie before its output."""
+    if not -(taps // 2) <= origin <= (taps - 1) // 2:
+        raise ValueError("origin must satisfy -(size // 2) <= origin <= (size - 1) // 2")
+    return taps // 2 + origin
 
 
 # -- planes whose windows step -------------------------------------------------------------------------------
