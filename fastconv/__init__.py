@@ -1,6 +1,8 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
-from . import cache, grad, ndimage, nn, signal, wisdom
+import sys as _sys
+
+from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
 from .functional.avg_pool import avg_pool1d, avg_pool2d, avg_pool3d
 from .functional.conv import conv1d, conv2d, conv3d, corr2d
@@ -51,6 +53,7 @@ __all__ = [
     "ndimage",
     "nn",
     "num_threads",
+    "numba",
     "output_shape",
     "plan_conv1d",
     "plan_conv2d",
@@ -66,3 +69,7 @@ __all__ = [
     "warmup",
     "wisdom",
 ]
+
+# Numba asks packages once, when it first compiles, and may have: then nobody has told it of this one.
+if getattr(_asked := _sys.modules.get("numba.core.entrypoints"), "_already_initialized", _asked is not None):
+    numba.declare()

@@ -23,7 +23,7 @@ MODULES = {
 HEAVY = ("numba", "numba_cuda", "cuda", "torch", "cupy", "llvmlite", "scipy", "matplotlib", "skimage", "rich", "PIL",
          "threadpoolctl", "platformdirs", "dask", "distributed", "xarray", "pandas")
 #: The modules that load them, and those that are loaded without.
-LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.dask", "fastconv.warming.works")
+LOADED_LATE = ("fastconv.cpu", "fastconv.cuda", "fastconv.dask", "fastconv.numba.", "fastconv.warming.works")
 LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
 
 
@@ -57,8 +57,9 @@ def own(module: str) -> dict[str, bool]:
 
 #: The package from top to bottom: a folder or module imports those below it, and its own.
 FLOORS = (
-    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn",), ("grad", "ndimage", "signal", "wisdom"),
-    ("functional",), ("dask",), ("cpu", "cuda"), ("planner",), ("specs",), ("base",),
+    ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn", "numba"),
+    ("grad", "ndimage", "signal", "wisdom"), ("functional",), ("dask",), ("cpu", "cuda"), ("planner",), ("specs",),
+    ("base",),
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {

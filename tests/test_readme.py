@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import fastconv
 
 ROOT = Path(__file__).resolve().parents[1]
+fastconv.numba.declare()  # where the package is not installed, Numba has not been told
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -18,8 +20,9 @@ def run_snippets(text: str) -> dict[str, object]:
     """Run a page's snippets in order; what they leave. Results have the shapes in their comments."""
     names: dict[str, object] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        for line in filter(None, block.splitlines()):
-            exec(line, names)
+        for statement in ast.parse(block).body:
+            exec(compile(ast.Module([statement], []), "page", "exec"), names)
+            line = block.splitlines()[statement.end_lineno - 1]
             if shape := re.search(r"^y = .*# \((\d.*)\)$", line):
                 assert names["y"].shape == tuple(map(int, shape[1].split(","))), line
     return names
