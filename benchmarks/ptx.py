@@ -22,7 +22,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -270,6 +270,8 @@ class Assembled:
     """Bytes of shared memory of one block, dynamic ones included."""
     threads: int
     """Of a block, the most that it was launched with."""
+    code: Any = field(repr=False)
+    """The kernel itself."""
 
 
 def ptxas() -> str | None:
@@ -291,7 +293,7 @@ def assemble(
 
     return Assembled(str(kernel), _arch(capability), number(r"Used (\d+) registers"),
                      number(r"(\d+) bytes stack frame"), number(r"(\d+) bytes spill stores"),
-                     number(r"(\d+) bytes smem") + dynamic, threads)
+                     number(r"(\d+) bytes smem") + dynamic, threads, kernel)
 
 
 def reading(kernel: Any, capability: tuple[int, int]) -> Reading:

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 #: Instructions that all threads of a block, or of a warp, have to come to together.
 TOGETHER = ("bar.", "barrier.", "mma.", "wmma.", "ldmatrix", "shfl.", "vote.", "match.", "redux.")
-#: What no kernel has: exchanges within a warp, with masks, and atomic operations, whose order differs from run to run.
+#: What no kernel has: exchanges within a warp, with masks; atomic operations, whose order differs from run to run; and
+#: calls of functions, but of libdevice's.
 NEVER = ("shfl.", "vote.", "match.", "redux.", "atom.", "red.", "membar", "fence", "call", "activemask")
 
 
@@ -50,8 +51,12 @@ _LINE = re.compile(r"(?:@!?(%p\d+)\s+)?([a-z][\w.:]*)\s*(.*)", re.DOTALL)
 
 
 def _instruction(text: str) -> Instruction:
-    predicate, name, rest = _LINE.fullmatch(text).groups()  # type: ignore[union-attr]
-    target = "" if name.startswith(("st.", "bar", "bra", "cp.", "ret")) else re.match(r"\{[^}]*\}|[^,]*", rest)[0]  # type: ignore[index]
+    found = _LINE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"no instruction of PTX: {text!r}")
+    predicate, name, rest = found.groups()
+    first = re.match(r"\{[^}]*\}|[^,]*", rest)
+    target = first[0] if first and not name.startswith(("st.", "bar", "bra", "cp.", "ret", "call")) else ""
     writes, reads = _REGISTER.findall(target), _REGISTER.findall(rest[len(target) :])
     return Instruction(predicate or "", name, tuple(writes), (*reads, *([predicate] if predicate else ())), text)
 
@@ -61,7 +66,7 @@ class Reading:
 
     def __init__(self, text: str) -> None:
         head, _, body = re.sub(r"//[^\n]*", "", text).partition(".entry ")
-        body = body[body.index("\n{") + 2 : body.rindex("}")]
+        body = body[body.index("\n{") + 2 : body.index("\n}")]
         arrays = re.findall(r"\.shared \.align (\d+) \.b8 \S+?\[(\d*)\]", head + body)
         self.shared = [(int(align), int(size or 0)) for align, size in arrays]
         """Alignment and bytes of each array in shared memory; 0 bytes of dynamic memory."""
@@ -114,7 +119,7 @@ class Reading:
                 if any(j in found or self._branches(j, own) for j in depends[i]):
                     found.add(i)
                 for one in block.code:
-                    loads = one.name.startswith("ld.") and not one.name.startswith("ld.param")
+                    loads = one.name.startswith("ld.") and (not one.name.startswith("ld.param") or "retval" in one.text)
                     several = i in found and any(len(self._sources[register]) > 1 for register in one.writes)
                     if loads or several or not own.isdisjoint(one.reads):
                         own.update(one.writes)
@@ -131,7 +136,7 @@ class Reading:
     @cached_property
     def forbidden(self) -> list[str]:
         """Instructions that no kernel has."""
-        return [one.text for one in self.code if one.name.startswith(NEVER)]
+        return [one.text for one in self.code if one.name.startswith(NEVER) and "__internal_" not in one.text]
 
     @cached_property
     def copies(self) -> list[str]:
@@ -151,8 +156,9 @@ class Reading:
 
     @cached_property
     def widest_shared(self) -> int:
-        """Bytes of the widest access to shared memory."""
-        return max((_width(one) for one in self.code if ".shared" in one.name), default=0)
+        """Bytes of the widest access to several elements of shared memory at once."""
+        several = [one for one in self.code if re.match(r"(ld|st)\.shared\.v|cp\.async\.c[ag]", one.name)]
+        return max(map(_width, several), default=0)
 
     @cached_property
     def wide(self) -> set[str]:
@@ -177,7 +183,7 @@ class Reading:
             seen.add(register)
             for one in self._sources[register]:
                 cut = re.match(r"cvt\.[us]32\.[us]64", one.name)
-                if (cut and not all(name.startswith(("div.", "rem.", "mul.", "sub.")) for name in uses[register])) or (
+                if (cut and not all(name.startswith(("div.", "rem.", "mul.", "sub.", "setp.")) for name in uses[register])) or (
                         re.match(r"(mul\.lo|mad\.lo)\.[sub]32|shl\.b32", one.name) and not self._undoes(one)):
                     found.append(one.text)
                 if not one.name.startswith("ld."):
@@ -203,7 +209,8 @@ def _width(one: Instruction) -> int:
 
 def _blocks(body: str) -> list[Block]:
     blocks, jumps = [Block("entry")], []
-    for text in map(str.strip, re.split(r"[;\n]", body)):
+    for part in re.split(r";|(\$\w+:)", body):
+        text = " ".join((part or "").split()).lstrip("{} ")  # some instructions come in braces of their own
         if label := re.fullmatch(r"(\$?\w+):", text):
             blocks.append(Block(label[1]))
         elif text and not text.startswith("."):
