@@ -63,6 +63,20 @@ def test_no_kernel_counts_further_than_it_can() -> None:
     assert "rows" in gather.limits(conv_spec((1, 1, 2**27, 1), (1, 1, 2, 1), byte, **deep))
 
 
+def test_winograd_looks_after_as_many_channels_as_a_grid_has_blocks() -> None:
+    ptx = pytest.importorskip("benchmarks.ptx")
+    winograd = next(module for module in planner.table("conv2d") if choose.name(module) == "winograd")
+    for channels in (65535 * 128, 65535 * 128 + 1):
+        spec = conv_spec((1, 1, 4, 4), (channels, 1, 3, 3), [np.dtype(np.float32)])
+        if channels % 2:
+            assert "output channels" in winograd.supports(spec)
+            with pytest.raises(ValueError, match="has a grid of"):
+                ptx.launches("conv2d", winograd, spec)
+        else:
+            assert winograd.supports(spec) is None
+            assert max(grid[1] for _, grid, *_ in ptx.launches("conv2d", winograd, spec)) == 65535
+
+
 def test_many_channels_in_few_blocks_are_counted_in_64_bits() -> None:
     gradient = pytest.importorskip("fastconv.cuda.algorithms.gradient_gather")
     streams = pytest.importorskip("fastconv.cuda.system.streams")
