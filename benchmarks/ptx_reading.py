@@ -182,9 +182,11 @@ class Reading:
             register = ahead.pop()
             seen.add(register)
             for one in self._sources[register]:
-                cut = re.match(r"cvt\.[us]32\.[us]64", one.name)
-                if (cut and not all(name.startswith(("div.", "rem.", "mul.", "sub.", "setp.")) for name in uses[register])) or (
-                        re.match(r"(mul\.lo|mad\.lo)\.[sub]32|shl\.b32", one.name) and not self._undoes(one)):
+                if re.match(r"cvt\.[us]32\.[us]64", one.name):
+                    harms = not all(name.startswith(_DIVIDING) for name in uses[register])
+                else:
+                    harms = bool(re.match(r"(mul\.lo|mad\.lo)\.[sub]32|shl\.b32", one.name)) and not self._undoes(one)
+                if harms:
                     found.append(one.text)
                 if not one.name.startswith("ld."):
                     ahead.update(set(one.reads) - seen)
@@ -194,6 +196,10 @@ class Reading:
         quotients = [(register, one.reads[-1]) for register in product.reads for one in self._sources[register]
                      if one.name.startswith("div.") and len(one.reads) > 1]
         return any(set(product.reads) == {quotient, divisor} for quotient, divisor in quotients)
+
+
+#: What LLVM does with numbers that it divides in 32 bits.
+_DIVIDING = ("div.", "rem.", "mul.", "sub.", "setp.")
 
 
 def _copies(name: str) -> bool:
