@@ -4,9 +4,9 @@
     bash benchmarks/gpu_first.sh OUT --rehearse            # in Numba's simulator
     bash benchmarks/gpu_first.sh OUT --rehearse --plant    # the same, with a barrier taken out of a kernel
 
-Each part is a process of its own with a limit of time. After each, OUT has all that is known so far: a report as JSON and
-as Markdown, and log.txt with all that the parts have said, tracebacks and all. A part that runs out of time is
-told to stop, and what it has said until then counts. The rehearsal has no rows of the table, which need PyTorch on a GPU.
+Each part is a process of its own with a limit of time. After each, OUT has all that is known so far: a report as JSON
+and as Markdown, and log.txt with all that the parts have said, tracebacks and all. A part that runs out of time is told
+to stop, and what it has said until then counts. The rehearsal has no rows of the table, which need PyTorch on a GPU.
 """
 
 from __future__ import annotations
