@@ -49,10 +49,10 @@ def turned(out, before, behind):
             cuda.syncthreads()
 
 
-def copied(x, out, late):
+def copied(x, out, late, newest):
     """Each thread reads what the opposite one has copied, in two halves of shared memory."""
     shared = cuda.shared.array(16, np.int64)
-    i, copy, arrived = cuda.threadIdx.x, ptx.copier(8), ptx.arrival(0)
+    i, copy, arrived = cuda.threadIdx.x, ptx.copier(8), ptx.arrival(newest)
     copy(shared, i, x, i, True)
     ptx.commit()
     for step in range(2):
@@ -87,7 +87,9 @@ def test_races_are_found(barriers: list[int]) -> None:
     with pytest.raises(races.Race, match="behind barrier 1, element"):
         started(turned, out, True, False)
     with pytest.raises(races.Race, match="written"):
-        started(copied, x, out, True)
+        started(copied, x, out, True, 0)
+    with pytest.raises(races.Race, match="a copy has not arrived"):
+        started(copied, x, out, False, 1)
     with pytest.raises(races.Race, match="nobody has written"):
         started(unwritten, out)
     with pytest.raises(races.Race, match="writes element 0, which"):
@@ -98,7 +100,7 @@ def test_races_are_found(barriers: list[int]) -> None:
 
 def test_what_is_in_order_is_none(barriers: list[int]) -> None:
     x = SimulatedPointer(np.arange(16))
-    for kernel, arguments, count in ((turned, (True, True), 64), (copied, (False,), 32)):
+    for kernel, arguments, count in ((turned, (True, True), 64), (copied, (False, 0), 32)):
         out, before = SimulatedPointer(np.zeros(16, np.int64)), barriers[0]
         simulator.launch(kernel, (1, 1, 1), (8, 1, 1), 0, (*((x,) if kernel is copied else ()), out, *arguments))
         assert barriers[0] - before == count // 2

@@ -36,16 +36,18 @@ class Race(AssertionError):
 
 
 class Notes:
-    """Who has accessed the shared memory of a block since the last barrier, and which of it has been written."""
+    """Who has accessed the shared memory of a block since the last barrier, what of it has been written, and where a
+    copy has not arrived."""
 
     def __init__(self) -> None:
         self.accesses: dict[int, list[tuple[int, int, bool]]] = {}
         self.written: set[int] = set()
+        self.under_way: set[int] = set()
 
     def clear(self) -> None:
         """Begin with the next block."""
-        self.accesses.clear()
-        self.written.clear()
+        for one in (self.accesses, self.written, self.under_way):
+            one.clear()
 
 
 class Watched:
@@ -60,30 +62,32 @@ class Watched:
         return self.data[index]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.note(index, True)
+        self.notes.under_way.difference_update(self.note(index, True))
         self.data[index] = value
 
-    def note(self, index: Any, writes: bool) -> None:
-        """Note an access of this thread now."""
+    def note(self, index: Any, writes: bool) -> range:
+        """Note an access of this thread now; the result are its bytes, or the first of each four."""
         thread: Any = simulator.this()
         place = int(np.ravel_multi_index(index, self.data.shape)) if isinstance(index, tuple) else int(index)
         name = f"element {place} of {self.data.size} in shared memory"
         if not 0 <= place < self.data.size:
             raise Race(f"there is no {name}")
         first = self.start + place * self.itemsize
-        for byte in range(first, first + self.itemsize, min(4, self.itemsize)):
+        touched = range(first, first + self.itemsize, min(4, self.itemsize))
+        for byte in touched:
             before = [one for one in self.notes.accesses.get(byte, ()) if one[0] == thread.barriers]
             for _, other, wrote in before:
                 if other != thread.thread_id and (writes or wrote):
                     first_did, then_did = ("written" if one else "read" for one in (wrote, writes))
                     raise Race(f"behind barrier {thread.barriers}, {name} is {first_did} by thread {other} and "
                                f"{then_did} by thread {thread.thread_id}")
-            if not writes and byte not in self.notes.written:
-                raise Race(f"{name} is read, and nobody has written it")
+            if not writes and (byte not in self.notes.written or byte in self.notes.under_way):
+                raise Race(f"{name} is read, and nobody has written it, or a copy has not arrived")
             if (thread.barriers, thread.thread_id, writes) not in before:
                 self.notes.accesses[byte] = [*before, (thread.barriers, thread.thread_id, writes)]
             if writes:
                 self.notes.written.add(byte)
+        return touched
 
 
 class Group(list):
@@ -92,7 +96,7 @@ class Group(list):
     def append(self, copy: tuple) -> None:
         size, shared, place, *_ = copy
         for element in range(size // shared.itemsize):
-            shared.note(int(place) + element, True)
+            shared.notes.under_way.update(shared.note(int(place) + element, True))
         super().append(copy)
 
 
