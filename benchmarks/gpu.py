@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import fastconv
@@ -348,6 +349,8 @@ def main() -> int:
         try:
             for row in GROUPS[group](arguments.only, limits):
                 rows.append(row)
+                if arguments.json:  # at once: whoever stops this keeps what there is
+                    Path(arguments.json).write_text(json.dumps({"about": about, "rows": rows}, indent=1))
                 print(f"{row['group']:8} {row['name']:40} {row['contender']:36} {row['ms']:9.4f} ms "
                       f"{row['percent']:6.1f}% {row['ratio']:6.2f}x {row['error']:9.1e}", flush=True)
         except ImportError as error:
@@ -357,9 +360,6 @@ def main() -> int:
         ratios = [ratio for ratio in ratios if not math.isnan(ratio)]
         if ratios:
             print(f"{group}: geometric mean {statistics.geometric_mean(ratios):.2f}x, worst {min(ratios):.2f}x")
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump({"about": about, "rows": rows}, file, indent=1)
     return 0
 
 

@@ -20,15 +20,17 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.ptx_reading import Reading
 from fastconv.base import files
 from fastconv.cuda import filters
 from fastconv.cuda import planner as gpu
@@ -268,6 +270,8 @@ class Assembled:
     """Bytes of shared memory of one block, dynamic ones included."""
     threads: int
     """Of a block, the most that it was launched with."""
+    code: Any = field(repr=False)
+    """The kernel itself."""
 
 
 def ptxas() -> str | None:
@@ -282,36 +286,43 @@ def assemble(
     kernel: Any, capability: tuple[int, int], threads: int, dynamic: int, folder: Path | None = None
 ) -> Assembled:
     """Compile and assemble one kernel; RuntimeError with ptxas's words if it refuses."""
-    said = _asked(kernel, capability, folder) if folder else _known(kernel, capability)
+    said = _asked(kernel, kernel.ptx(capability), capability, folder) if folder else _known(kernel, capability)[0]
 
     def number(pattern: str) -> int:
         return max((int(found) for found in re.findall(pattern, said)), default=0)
 
     return Assembled(str(kernel), _arch(capability), number(r"Used (\d+) registers"),
                      number(r"(\d+) bytes stack frame"), number(r"(\d+) bytes spill stores"),
-                     number(r"(\d+) bytes smem") + dynamic, threads)
+                     number(r"(\d+) bytes smem") + dynamic, threads, kernel)
 
 
-@cache
-def _known(kernel: Any, capability: tuple[int, int]) -> str:
-    """What ptxas says of a kernel, from a folder beside the compiled kernels if it has said so before."""
+def reading(kernel: Any, capability: tuple[int, int]) -> Reading:
+    """A kernel's PTX, read; RuntimeError as of `assemble`."""
+    return Reading(_known(kernel, capability)[1])
+
+
+@lru_cache(maxsize=16)
+def _known(kernel: Any, capability: tuple[int, int]) -> tuple[str, str]:
+    """What ptxas says of a kernel, and its PTX, from a folder beside the compiled kernels if they have been there."""
     made_of = kernel.identity(capability), _compilers()
-    file = files.cache_folder() / "ptxas" / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.txt"
-    if known := files.read(file):
-        return known.decode()
-    with tempfile.TemporaryDirectory() as folder:
-        said = _asked(kernel, capability, Path(folder))
-    _forget(file.parent)
-    files.write(file, said.encode())
-    return said
+    file = files.cache_folder() / "ptxas" / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.z"
+    if not (known := files.read(file)):
+        text = kernel.ptx(capability)
+        with tempfile.TemporaryDirectory() as folder:
+            said = _asked(kernel, text, capability, Path(folder))
+        known = zlib.compress(f"{said}\0{text}".encode())
+        _forget(file.parent)
+        files.write(file, known)
+    said, _, text = zlib.decompress(known).decode().partition("\0")
+    return said, text
 
 
-def _asked(kernel: Any, capability: tuple[int, int], folder: Path) -> str:
+def _asked(kernel: Any, text: str, capability: tuple[int, int], folder: Path) -> str:
     program = ptxas()
     if program is None:
         raise RuntimeError("ptxas is not installed: pip install 'fastconv[ptx]'")
     file = folder / (re.sub(r"\W+", "_", f"{kernel}_{_arch(capability)}")[:120] + ".ptx")
-    file.write_text(kernel.ptx(capability))
+    file.write_text(text)
     with tempfile.TemporaryDirectory() as temporary:
         command = [program, f"-arch={_arch(capability)}", "-v", str(file), "-o", str(Path(temporary) / "out.cubin")]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -348,6 +359,15 @@ def report(
     layouts: tuple[bool, ...] = (False, True),
 ) -> Iterator[Assembled]:
     """Every kernel of the tables once per architecture, for channels first and last."""
+    for kernel, (threads, dynamic) in kernels(dtypes, only, layouts).items():
+        for capability in capabilities:
+            yield assemble(kernel, capability, threads, dynamic, folder)
+
+
+def kernels(
+    dtypes: tuple[np.dtype, ...] = DTYPES, only: str = "", layouts: tuple[bool, ...] = (False, True)
+) -> dict[Any, tuple[int, int]]:
+    """Every kernel of the tables, with the most threads and bytes of dynamic shared memory that it is launched with."""
     found: dict[Any, tuple[int, int]] = {}
     for operation, module, spec in problems(dtypes):
         for last in layouts:
@@ -355,9 +375,7 @@ def report(
                 for kernel, _, block, shared in launches(operation, module, spec, last):
                     threads, dynamic = found.get(kernel, (0, 0))
                     found[kernel] = max(threads, block[0] * block[1] * block[2]), max(dynamic, shared)
-    for kernel, (threads, dynamic) in found.items():
-        for capability in capabilities:
-            yield assemble(kernel, capability, threads, dynamic, folder)
+    return found
 
 
 def main() -> None:

@@ -1,5 +1,4 @@
-"""The GPU's kernels without a GPU: the device suite in Numba's simulator, PTX through ptxas, and what is said without
-one."""
+"""The GPU's kernels without a GPU: the device suite in Numba's simulator, and what is said without one."""
 
 from __future__ import annotations
 
@@ -13,9 +12,8 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import gpu, ptx, shapes
+from benchmarks import gpu, shapes
 from fastconv.cuda import planner
-from fastconv.cuda.algorithms import filter_dense, filter_line
 from fastconv.cuda.system import kernels
 from fastconv.cuda.system.kernels import missing
 from fastconv.cuda.tiles import ptx as tiles_ptx
@@ -35,52 +33,6 @@ def test_the_device_suite_in_the_simulator() -> None:
     summary = done.stdout.strip().splitlines()[-1]
     assert "passed" in summary
     assert "skipped" not in summary
-
-
-def fits(row: ptx.Assembled, capability: tuple[int, int], capsys: pytest.CaptureFixture[str], hot: bool) -> None:
-    with capsys.disabled():
-        print(f"\n{row}", end="")
-    assert row.shared <= (227 << 10 if capability >= (9, 0) else 163 << 10)
-    # What an SM has must do for a block, or the launch fails.
-    assert row.registers * row.threads <= 65536
-    if hot:
-        assert row.spilled == 0
-        assert row.stack == 0, "an array of a thread is in memory, not in registers"
-
-
-#: What a test before has assembled: compiling takes a second.
-ASSEMBLED: set[tuple[str, str]] = set()
-
-#: Kernels whose registers decide their speed: all but the definitions.
-COLD = "_naive"
-
-
-@pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
-@pytest.mark.parametrize("operation", ["conv2d", "max_pool2d", "conv2d_weight", "max_pool2d_input",
-                                       "conv_transpose3d", "unfold2d", "fold2d", "max_unpool2d", "ndimage"])
-@pytest.mark.parametrize("capability", ptx.CAPABILITIES, ids=lambda pair: f"sm_{pair[0]}{pair[1]}")
-def test_every_kernel_compiles_and_no_hot_one_spills(
-    operation: str, capability: tuple[int, int], capsys: pytest.CaptureFixture[str]
-) -> None:
-    tried = set()
-    for module in ptx.modules(operation):
-        name = module.__name__.rpartition(".")[2]
-        # What channels last adds is tried of the second architecture: each takes a second.
-        for row in ptx.report(ptx.TEST_DTYPES, name, (capability,), layouts=(capability == ptx.CAPABILITIES[1],)):
-            tried.add(name)
-            ASSEMBLED.add((row.kernel, row.arch))
-            fits(row, capability, capsys, hot=not name.endswith(COLD))
-    assert tried == {module.__name__.rpartition(".")[2] for module in ptx.modules(operation)}
-
-
-@pytest.mark.skipif(ptx.ptxas() is None, reason="ptxas is not installed: pip install 'fastconv[ptx]' (CI does)")
-@pytest.mark.parametrize("half", [0, 1], ids=lambda half: "sm_{}{}".format(*ptx.CAPABILITIES[half]))
-def test_every_tile_and_way_to_load_compiles(half: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that the products of layers can launch, one half for each architecture; ``ptx --tiles`` does all for both."""
-    capability = ptx.CAPABILITIES[half]
-    for kernel, threads in ptx.tile_kernels((*ptx.TEST_DTYPES, np.dtype(np.int8)), half):
-        if (str(kernel), f"sm_{capability[0]}{capability[1]}") not in ASSEMBLED:
-            fits(ptx.assemble(kernel, capability, threads, 0), capability, capsys, hot=True)
 
 
 def test_other_dtypes_are_other_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,15 +138,3 @@ def test_both_devices_have_the_same_verbs() -> None:
 
     assert {*on_cpu.__all__} - {*on_gpu.__all__} == {"mask_threads", "num_threads", "set_num_threads"}
     assert {*on_gpu.__all__} <= {*on_cpu.__all__}
-
-
-@pytest.mark.parametrize("order", ["listed", "even", "odd"])
-def test_sums_in_scipys_order_round_each_product(order: str) -> None:
-    """A multiplication and an addition in one instruction would round once, and cut off another whole number."""
-    byte, double = np.dtype(np.uint8), np.dtype(np.float64)
-    text = filter_line._line(byte, double, byte, "reflect", order, "cast", 1).ptx((9, 0))
-    assert "fma.rn.f64" not in text
-    assert "mul.rn.f64" in text
-    assert "fma.rn.f64" in filter_line._line(double, double, double, "reflect", "products", "cast", 1).ptx((9, 0))
-    listed = filter_dense._dense("sum", byte, double, byte, ("reflect",), "listed", "cast", False, False).ptx((9, 0))
-    assert "fma.rn.f64" not in listed

@@ -20,7 +20,7 @@ import fastconv
 from fastconv import grad, ndimage
 from fastconv.cuda import machine, plans
 from fastconv.cuda import planner as gpu
-from fastconv.cuda.system import host_slices, streams
+from fastconv.cuda.system import host_slices, kernels, streams
 from fastconv.specs.conv import conv_spec
 
 
@@ -206,6 +206,18 @@ def test_a_plan_forgets_layouts_when_they_are_many(fake: Driver, monkeypatch: py
         plan(Tensor(np.repeat(X, step, axis=3)[..., ::step]))
         assert len(plan._programs) <= 2
     assert [name for _, name, _ in fake.launches].count("naive_loops") == 5
+
+
+def test_a_launch_leaves_others_their_shared_memory(fake: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that was allowed much may be launched with less, and then with much again."""
+    allowed = []
+    monkeypatch.setattr(driver, "cuKernelSetAttribute", lambda attribute, size, *_: allowed.append(size) or (0,))
+    kernel = kernels.Kernel(lambda: None, (), ("", ""))
+    monkeypatch.setattr(kernel, "cubin", lambda capability: (b"\x7fELF", "entry"))
+    fake.parameters = 0  # type: ignore[attr-defined]
+    for shared in (1 << 10, 100 << 10, 60 << 10, 100 << 10, 120 << 10):
+        kernel.loaded(SimpleNamespace(device_id=0, compute_capability=(9, 0)), shared)
+    assert allowed == [100 << 10, 120 << 10]
 
 
 def test_the_stream_of_an_interface(fake: Driver) -> None:

@@ -26,6 +26,8 @@ class Machine:
     """Bytes a second read and written by a copy."""
     memory: int = 141 << 30
     """Bytes of the device's memory."""
+    shared: int = 227 << 10
+    """Bytes of shared memory that a block may ask for."""
     launch: float = 4e-6
     """Seconds that a launch takes when kernels follow each other on one stream."""
     gemm_share: float = 0.7
@@ -66,4 +68,5 @@ def this_machine(device: int = 0) -> Machine:
     bandwidth = 0.9 * 2 * properties.memory_clock_rate * 1e3 * properties.global_memory_bus_width / 8
     memory = driver.cuDeviceTotalMem(driver.CUdevice(device))[1]
     return Machine(found.name, tuple(found.compute_capability), properties.multiprocessor_count,
-                   properties.clock_rate * 1e3, bandwidth, int(memory))
+                   properties.clock_rate * 1e3, bandwidth, int(memory),
+                   shared=properties.max_shared_memory_per_block_optin)

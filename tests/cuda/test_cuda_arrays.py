@@ -263,6 +263,17 @@ def test_streams_and_graphs() -> None:
     torch.testing.assert_close(halves.float(), 3 * expected, rtol=2e-2, atol=2e-1)
 
 
+@pytest.mark.skipif(not SIMULATED, reason="PyTorch makes no such tensor, but DLPack may")
+def test_memory_that_begins_between_two_elements(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", fake_torch())
+    x = np.zeros((1, 1, 4, 4), np.float32)
+    apart = np.frombuffer(bytearray(4 * 16 + 4), np.uint8)[2:-2].view(np.float32).reshape(1, 1, 4, 4)
+    fastconv.max_pool2d(FakeTensor(x), 2)
+    for wrong in (FakeTensor(apart), SimulatedArray(apart)):
+        with pytest.raises(ValueError, match="x is not aligned to its 4 bytes"):
+            fastconv.max_pool2d(wrong, 2)
+
+
 def test_the_interface_is_believed_and_doubted() -> None:
     x, weight = values((1, 1, 4, 4), "float32"), values((1, 1, 2, 2), "float32", 1)
     put = SimulatedArray

@@ -82,6 +82,20 @@ def test_register_tiles(tile: int, name: str, last: bool, stream: Stream) -> Non
     assert_close(result, expected, scale)
 
 
+def test_rows_2_to_the_30_elements_apart(stream: Stream) -> None:
+    """From the padding on, a window reaches 2**31 elements further, which 32 bits do not count. (Of the memory between
+    the rows nothing is touched.)"""
+    memory = np.empty((1 << 30) + 4, np.uint8)
+    x = np.lib.stride_tricks.as_strided(memory, (1, 1, 2, 4), (0, 0, 1 << 30, 1))
+    x[...] = values(x.shape, "uint8")
+    weight, bias = values((3, 1, 3, 3), "uint8", 1), np.zeros(3, np.int32)
+    spec = conv_spec(x.shape, weight.shape, [x.dtype], padding=2)
+    given = Tensor(SimulatedPointer(memory), x.dtype, x.shape, (0, 0, 1 << 30, 1))
+    for tiles in (gemm, mma):
+        result = run(tiles, tiles._SIMULATED[0], spec, given, weight, bias, False, stream)
+        assert_close(result, *reference.conv2d(x, weight, padding=2))
+
+
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 @pytest.mark.parametrize(("tile", "dtype", "channels"), [
     (0, "float16", 8), (1, "float16", 3), (2, "float16", 8), (0, "int8", 16), (1, "int8", 5), (0, "uint8", 16),

@@ -77,6 +77,8 @@ def supports(spec: ConvSpec) -> str | None:
         return "it is for 3x3 kernels without stride and dilation"
     if max(map(max, spec.padding)) >= own_windows.BLIND:
         return f"it is for padding of less than {own_windows.BLIND}, with which every window sees some of the input"
+    if spec.c_out // spec.groups > own_windows.MOST:
+        return f"it is for at most {own_windows.MOST} output channels a group, got {spec.c_out // spec.groups}"
     # For a very large image, V has more elements than the image.
     return limits(spec) or next(filter(None, (limits(_product(spec, algorithm)) for algorithm in _sizes())), None)
 

@@ -212,10 +212,14 @@ def _dense(op, dtype, kind, out_dtype, modes, order, rule, divides, wide):
                 total2, lost2 = one(total2, lost2, x, x2, offsets, weights, t)
                 total3, lost3 = one(total3, lost3, x, x3, offsets, weights, t)
                 t += 1
+            # The last output is another thread's, which may find it in the other branch, rounded differently.
             out[place_of(i0, out_steps)] = finished(total0, lost0, divisor)
-            out[place_of(i1, out_steps)] = finished(total1, lost1, divisor)
-            out[place_of(i2, out_steps)] = finished(total2, lost2, divisor)
-            out[place_of(i3, out_steps)] = finished(total3, lost3, divisor)
+            if first + BLOCK < outputs:
+                out[place_of(i1, out_steps)] = finished(total1, lost1, divisor)
+            if first + 2 * BLOCK < outputs:
+                out[place_of(i2, out_steps)] = finished(total2, lost2, divisor)
+            if first + 3 * BLOCK < outputs:
+                out[place_of(i3, out_steps)] = finished(total3, lost3, divisor)
             return
         for at in range(first, min(first + BLOCK * EACH, outputs), BLOCK):
             index, total, lost = index_of(at, sizes), nought, number(0)

@@ -152,7 +152,7 @@ def _layout(rows: Axis, cols: Axis, out: Tensor) -> tuple:
     tiles = -(-lanes // across), -(-h // down)
     reach = max(max(axis.size + axis.pad, axis.taps * axis.gap, axis.stride) for axis in (rows, cols))
     grid = tiles[0] * tiles[1] * -(-depth // deep)
-    wide = max(reach, h * w, depth, grid) >= LARGE
+    wide = max(reach, h * w, lanes, depth, grid) >= LARGE
     geometry = tuple((axis.taps, axis.stride, axis.gap) for axis in (rows, cols))
     return tiles, grid, block, (lanes, depth, h, w if last else c, w), (*geometry, block, last, wide)
 

@@ -252,8 +252,8 @@ def _weight_gemm(tile, dtype, acc_dtype, last):
                        acc[r + 2 * COLS + j], acc[r + 3 * COLS + j])
 
     def weight_gemm(x, x_steps, grad, grad_steps, table, sums, image, outputs, matrix, stride, pad):
-        a_tile = cuda.shared.array(A_TWICE, number)
-        b_tile = cuda.shared.array(B_TWICE, number)
+        a_tile = cuda.shared.array(A_TWICE, number, 16)  # as in `gemm_kernel`
+        b_tile = cuda.shared.array(B_TWICE, number, 16)
         acc = cuda.local.array(ACC, number)
         a, b = cuda.local.array(ROWS, number), cuda.local.array(COLS, number)
         a_held = cuda.local.array(A_EACH, number)

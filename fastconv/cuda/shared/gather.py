@@ -38,16 +38,17 @@ from .convert import converted
 
 #: Row and column of the table's entries that lie outside of every image; they fill k up to whole slabs.
 FAR = 1 << 30
-#: Rows, columns and padding must stay below this, or they would reach `FAR`.
-MOST = 1 << 28
+#: Rows, columns and padding must stay below this: kernels put the row of a pixel that is not there to -2**29, from
+#: where neither a tap, of less than three times as many rows, nor `FAR` may lead into an image.
+MOST = 1 << 27
 
 
 def places(spec: ConvSpec) -> str | None:
     """The reason why pixels and elements of an image cannot be counted in 32 bits; None if they can."""
     if max(spec.h, spec.w, *spec.padding[0], *spec.padding[1]) >= MOST:
         return f"images and padding must have less than {MOST} rows and columns"
-    if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31:
-        return "an output of 2**30 pixels, or an image of 2**31 elements, is too large for 32-bit indices"
+    if spec.n * spec.oh * spec.ow >= 1 << 30 or spec.c_in * spec.h * spec.w >= 1 << 31 or spec.c_out >= 1 << 30:
+        return "an output of 2**30 pixels or channels, or an image of 2**31 elements, is too large for 32-bit indices"
     return None
 
 
@@ -197,12 +198,13 @@ def layouts(spec: ConvSpec) -> tuple[tuple[int, int, int], ...]:
     return tuple(_layout(shape, strides) for strides in both)
 
 
-def near(x: Tensor, stream: Stream) -> Tensor:
-    """x itself, or a copy in C order where its strides are too long for the table.
+def near(spec: ConvSpec, x: Tensor, stream: Stream) -> Tensor:
+    """x itself, or a copy in C order where a window, which may begin in the padding, reaches too far for the table.
 
     Steps along axes of one element are zero, as in the table: a window may reach into the padding on both sides of it.
     """
-    reach = sum((size - 1) * abs(step) for size, step in zip(x.shape[1:], x.strides[1:], strict=True))
+    seen = x.shape[1], spec.h + sum(spec.padding[0]), spec.w + sum(spec.padding[1])
+    reach = sum((size - 1) * abs(step) for size, step in zip(seen, _layout(x.shape, x.strides), strict=True))
     x = x if reach < 1 << 31 else converted(x, x.dtype, stream, copy=True)
     steps = _layout(x.shape, x.strides)
     return x if steps == x.strides[1:] else replace(x, strides=(x.strides[0], *steps))

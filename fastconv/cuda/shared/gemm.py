@@ -155,7 +155,7 @@ def run(
 ) -> None:
     """Launch the product. `pixels` allows loads of four pixels; `group_steps` are the steps from group to group, in x
     and out, where they do not follow from the channels' strides."""
-    x = near(x, stream)
+    x = near(spec, x, stream)
     gather = "pixels" if pixels and pixelwise(spec, x) else gathering(packed.order, x)
     offsets = packed.table(spec, x, stream).pointer if gather != "pixels" else bias.pointer
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ..system.kernels import pick
+from ..machine import this_machine
+from ..system.kernels import MOST_BLOCKS, pick
 from ..system.streams import Tensor
 from .places import Axes, joined
 
@@ -20,7 +21,7 @@ THREADS, WARP = pick(256, 4), pick(32, 4)
 #: Positions of a strip times its lanes, unless a window needs more: four outputs a thread. Not measured yet on a GPU.
 POSITIONS = pick(1024, 12)
 #: Bytes of shared memory of a block: as many as any GPU has (48 KiB), and for large windows what those of compute
-#: capability 8.0 have.
+#: capability 8.0 have, if this one has them (8.6 has 99 KiB).
 SHARED, MOST_SHARED = 48 << 10, 160 << 10
 #: Numbers of outer axes that kernels are compiled for: what images without gaps have, and the most.
 OUTER = (1, 7)
@@ -74,14 +75,16 @@ class Strip(NamedTuple):
 
 def strip(of: Lines, taps: int, before: int, itemsize: int) -> Strip | None:
     """The cut for windows of so many taps, with `itemsize` bytes of shared memory a position; None if that has no room
-    for them."""
+    for them, or a launch none for the blocks."""
     size, width, reach = of.axis[0], of.lane[0], taps - 1
-    for memory, lanes, share in ((SHARED, WARP, 4), (SHARED, WARP // 4, 4), (MOST_SHARED, 1, 2 * taps)):
+    most = min(MOST_SHARED, this_machine().shared)
+    for memory, lanes, share in ((SHARED, WARP, 4), (SHARED, WARP // 4, 4), (most, 1, 2 * taps)):
         lanes = min(width, lanes)
         seen = min(memory // (itemsize * lanes), max(POSITIONS // lanes, 3 * reach))
         count = min(size, seen - reach)
         if count >= max(1, min(size, reach // share)):
-            return Strip(count, lanes, -(-size // count), -(-width // lanes), taps, before)
+            cut = Strip(count, lanes, -(-size // count), -(-width // lanes), taps, before)
+            return cut if blocks(of, cut) <= MOST_BLOCKS else None
     return None
 
 

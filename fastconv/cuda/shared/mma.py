@@ -165,7 +165,7 @@ def _pack(n, kind, halves, dtype):
 
 def run(spec: ConvSpec, x: Tensor, packed: Packed, bias: Buffer, out: Tensor, stream: Stream) -> None:
     """Launch the product."""
-    x = near(x, stream)
+    x = near(spec, x, stream)
     gather = gathering(packed.order, x, packed.unit)
 
     def kernel(dtype: np.dtype, target: Tensor) -> Kernel:

@@ -32,6 +32,8 @@ LARGEST = 1e14
 #: Threads of a block that makes tiles again, each with an output channel, and the tiles that it looks after: a sector
 #: of 32 bytes.
 THREADS, TILES = pick(128, 8), pick(8, 2)
+#: Most output channels of a group: a grid has at most 65535 blocks along its second axis, a limit of CUDA.
+MOST = 65535 * THREADS
 #: Threads that share the sum of a cell.
 SHARES = pick(8, 2)
 #: Channels whose weights are in shared memory at a time: 19 KB of float32, 38 KB of float64.

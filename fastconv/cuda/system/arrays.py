@@ -105,6 +105,8 @@ def view(name: str, value: Any) -> Array:
         found = _dlpack(name, value)
     if found.dtype != native(name, found.dtype):
         raise TypeError(f"{name} has dtype {found.dtype}; on a GPU only native byte order is supported")
+    if found.address % found.dtype.itemsize:
+        raise ValueError(f"{name} is not aligned to its {found.dtype.itemsize} bytes")
     return found
 
 
@@ -149,8 +151,6 @@ def _interface(name: str, value: Any, library: str) -> Array:
         if any(step % dtype.itemsize for step in steps):
             raise ValueError(f"{name} has strides {tuple(steps)} that are no multiples of its {dtype.itemsize} bytes")
         strides = tuple(step // dtype.itemsize for step in steps)
-    if address % (dtype.itemsize or 1):
-        raise ValueError(f"{name} is not aligned to its {dtype.itemsize} bytes")
     return Array(name, value, library, address, shape, strides, dtype, _device_of(address), described.get("stream"))
 
 

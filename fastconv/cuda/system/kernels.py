@@ -97,6 +97,7 @@ class Kernel:
         self.signature = signature
         self.key = key
         self._loaded: dict[Any, Any] = {}
+        self._allowed: dict[int, int] = {}
         self._converters = tuple(map(_converter, signature))
 
     def __repr__(self) -> str:
@@ -152,10 +153,11 @@ class Kernel:
             with _LOADING:
                 found = self._loaded.get(device.device_id) or ObjectCode.from_cubin(code).get_kernel(entry)
                 self._loaded[device.device_id] = found
-                if shared > 48 << 10:
+                if shared > self._allowed.get(device.device_id, 48 << 10):  # never less than before
                     attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
                     kernel, place = driver.CUkernel(int(found.handle)), driver.CUdevice(device.device_id)
                     checked(driver.cuKernelSetAttribute(attribute, shared, kernel, place))
+                    self._allowed[device.device_id] = shared
                 self._loaded[device.device_id, shared] = found
         return found
 

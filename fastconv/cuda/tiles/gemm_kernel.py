@@ -222,8 +222,8 @@ def gemm(tile, x_dtype, acc_dtype, out_dtype, gather, store):
                                 out[place + o * out_steps[1]] = narrowed(acc[r + i * COLS + j])
 
     def implicit_gemm(x, x_steps, weight, table, bias, floor, out, out_steps, image, grid, matrix, stride, pad):
-        a_tile = cuda.shared.array(A_TWICE, number)
-        b_tile = cuda.shared.array(B_TWICE, number)
+        a_tile = cuda.shared.array(A_TWICE, number, 16)  # by itself, a multiple of an element's size
+        b_tile = cuda.shared.array(B_TWICE, number, 16)
         acc = cuda.local.array(ACC, number)
         a_held = cuda.local.array(A_HELD, number)
         a, b = cuda.local.array(ROWS, number), cuda.local.array(COLS, number)

@@ -183,7 +183,7 @@ def warp_gemm(tile, kind, halves, x_dtype, acc_dtype, out_dtype, gather):
                             out[place + o * out_steps[1]] = narrowed(acc[4 * (i * WIDE + j) + 2 * half + e])
 
     def implicit_warp_gemm(x, x_steps, weight, table, bias, floor, out, out_steps, image, grid, matrix, stride, pad):
-        ring = cuda.shared.array(RING, types.int32)
+        ring = cuda.shared.array(RING, types.int32, 16)  # as in `gemm_kernel`
         acc = cuda.local.array(ACC, number)
         held = cuda.local.array(HELD, types.int32)
         h, w = int32(image[0]), int32(image[1])
