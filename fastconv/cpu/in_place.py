@@ -209,6 +209,7 @@ class InPlace:
         band = self._band(rows, pitch)
         high = min(rows.taps, rows.size) if in_blocks else band
         lines = self._room(high * pitch + 64)  # whole vectors are read
+        _need(self._scratch <= MOST_BYTES)  # before anything is compiled
         places = self._lines(pitch, high)
         # The first pass, into lines.
         outside_rows = _some_outside(rows)
