@@ -56,8 +56,8 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> Accesses:
 
     make = Shared.array
 
-    def array(self: Any, shape: Any, dtype: Any) -> Watched:
-        watched = make(self, shape, dtype).view(Watched)
+    def array(self: Any, shape: Any, dtype: Any, alignment: int | None = None) -> Watched:
+        watched = make(self, shape, dtype, alignment).view(Watched)
         watched.notes = found
         return watched
 
