@@ -33,8 +33,9 @@ ALL, GRACE = 480.0, 10.0
 PROCESSES = 12
 
 
-#: The smallest problem of every convolution, pooling and gradient, with every algorithm.
-SMALLEST = ("test_cuda_conv.py", "test_cuda_pool.py", "test_cuda_grad.py", "-k", "plain-float32")
+#: The smallest problem of every convolution, pooling and gradient, with every algorithm, and of filters.
+SMALLEST = ("test_cuda_conv.py", "test_cuda_pool.py", "test_cuda_grad.py", "test_cuda_ndimage.py",
+            "-k", "plain-float32 or a_nan_touches")  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -74,9 +75,10 @@ def parts(rehearse: bool, folder: Path) -> list[Part]:
         tests("smallest", 60, *SMALLEST, *many),
         tests("products", 60, "test_cuda_gemm.py", "test_cuda_own_windows.py", *many),
         tests("convolutions", 60, "test_cuda_conv.py", *many),
-        _sanitized(rehearse),
+        _sanitized("memcheck", 90, rehearse),
         *(_table(group, 40, folder, "--only", "resnet") for group in ("conv", "grad")),
         _table("overhead", 20, folder),
+        _sanitized("racecheck", 60, rehearse),
         tests("arrays", 40, "test_cuda_arrays.py", "test_cuda_moves.py", *many),
         tests("gradients", 40, "test_cuda_grad.py", *many),
         tests("poolings", 40, "test_cuda_pool.py", *many),
@@ -86,12 +88,13 @@ def parts(rehearse: bool, folder: Path) -> list[Part]:
     ]
 
 
-def _sanitized(rehearse: bool) -> Part:
-    """The smallest case of every kernel under compute-sanitizer, or in the simulator under `tests.support.races`."""
+def _sanitized(tool: str, seconds: float, rehearse: bool) -> Part:
+    """The smallest problems under a tool of compute-sanitizer, or in the simulator, which checks every index itself and
+    has `tests.support.races`."""
     if rehearse:
-        return tests("sanitizer", 60, "test_cuda_races.py")
-    cases = tests("sanitizer", 90, *SMALLEST, "-m", "gpu")
-    return cases._replace(command=["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", *cases.command])
+        return tests(tool, seconds, *(SMALLEST if tool == "memcheck" else ("test_cuda_races.py",)))
+    cases = tests(tool, seconds, *SMALLEST, "-m", "gpu")
+    return cases._replace(command=["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", *cases.command])
 
 
 def _table(group: str, seconds: float, folder: Path, *arguments: str) -> Part:
