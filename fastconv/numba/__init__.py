@@ -32,7 +32,10 @@ def declare() -> None:
     >>> import fastconv
     >>> fastconv.numba.declare()
     """
-    from . import boxes, convolutions, correlations, poolings  # noqa: F401 # importing declares
+    from numba.core.compiler_lock import global_compiler_lock
+
+    with global_compiler_lock:  # first, as threads that compile have it when they make Numba's target, as these do
+        from . import boxes, convolutions, correlations, poolings  # noqa: F401 # importing declares
 
 
 def correlate(

@@ -203,6 +203,10 @@ class Compiled(CPUDispatcher):
         self._files = files
         self._entries: dict[tuple, Callable] = {}
 
+    def _compilation_chain_init_hook(self) -> None:
+        """Do not load what packages add to Numba, which kernels do not use: it would take time, and locks in an order
+        in which another thread's compilation may wait for them."""
+
     def compile(self, sig: Any) -> Callable:
         args, _ = sigutils.normalize_signature(sig)
         with global_compiler_lock:
