@@ -15,206 +15,20 @@ count: `conv2d` is called with every algorithm, each in a process, and planning 
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import json
 import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from benchmarks.checkouts import checkout, copied, internal
-from benchmarks.networks import NETWORKS
-from benchmarks.shapes import FILTERS, SMALL_LAYERS, random
-
-#: Seconds by the clock and of the processor: "wall" and "cpu".
-Sample = dict[str, float]
-#: A row's samples by name; the name is empty if there is one.
-Samples = dict[str, Sample]
-#: What is timed; it may give samples of its own, which count instead.
-Run = Callable[[], Samples | None]
-
-# -- what the processes run: each function makes arrays ready -------------------------------------------------
-
-
-def network(name: str) -> Run:
-    """A plan, and a call of it, for every different layer of a network."""
-    problems = [(layer.options, *layer.arrays()) for layer in NETWORKS[name]()]
-
-    def run() -> None:
-        import fastconv
-
-        for options, x, weight, bias in problems:
-            fastconv.plan_conv2d(x.shape, weight, bias, **options)(x)
-
-    return run
-
-
-def algorithm(name: str, problem: str) -> Run:
-    """A call of `conv2d` with an algorithm. All taps are ones: an outer product, as `separable` wants it."""
-    x, weight, bias = (np.ones_like(array) for array in SMALL_LAYERS[problem].arrays())
-
-    def run() -> None:
-        import fastconv
-
-        fastconv.conv2d(x, weight, bias, **SMALL_LAYERS[problem].options, algorithm=name)
-
-    return run
-
-
-#: Three full-HD images: enough that calls use several threads.
-IMAGES = 1, 3, 1080, 1920
-
-
-def pooling(function: str, *sizes: int) -> Run:
-    """A call of a pooling function."""
-    x = random(IMAGES, np.float32)
-
-    def run() -> None:
-        import fastconv
-
-        getattr(fastconv, function)(x, *sizes)
-
-    return run
-
-
-def image_filter(name: str) -> Run:
-    """A call of `corr2d`."""
-    image, kernel = FILTERS[name].arrays()
-
-    def run() -> None:
-        import fastconv
-
-        fastconv.corr2d(image, kernel)
-
-    return run
-
-
-def demonstration() -> Run:
-    """The command line's demonstration, which writes into its working folder."""
-
-    def run() -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            python("-m", "fastconv", "demo", cwd=folder)
-
-    return run
-
-
-#: How many processes import fastconv. They take so little time that one tells little.
-IMPORTS = 11
-#: What they run. None has imported anything else that fastconv needs, too. NumPy's BLAS gets one thread: others would
-#: spin while they are new, where a virtual machine packs threads onto one core, on the core that imports.
-IMPORT = """
-import os, time
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-import numpy
-wall, cpu = time.perf_counter(), time.thread_time()
-import fastconv
-print("{", f'"wall": {time.perf_counter() - wall}, "cpu": {time.thread_time() - cpu}', "}")
-"""
-
-
-def importing() -> Run:
-    """The import of fastconv after NumPy's, in several processes."""
-    return lambda: {str(number): json.loads(python("-c", IMPORT)) for number in range(IMPORTS)}
-
-
-#: How many problems are planned, and how many more before that, which load and measure what all need.
-PLANNED, UNTIMED = 200, 20
-
-
-def planning() -> Run:
-    """The checks, the choice of an algorithm and how it cuts the problem up, for problems that are new to the process.
-
-    Weights are not packed, and nothing is compiled: `scratch` asks an algorithm for its cuts.
-    """
-    problems = [drawn(seed) for seed in range(UNTIMED + PLANNED)]
-
-    def run() -> Samples:
-        recipe, conv_spec, pool_spec = map(internal, ("recipe", "conv_spec", "pool_spec"))
-
-        samples = {}
-        gc.disable()  # as `timeit` does: a round of it through all that Numba made takes longer than any of these
-        for number, (op, shape, *rest, options) in enumerate(problems):
-            wall, cpu = time.perf_counter(), time.thread_time()
-            if op == "conv2d":
-                spec = conv_spec(shape, *rest, [np.dtype(np.float32)], **options)
-            else:
-                spec = pool_spec(op, shape, np.dtype(np.float32), *rest, **options)
-            recipe(spec, "auto").module.scratch(spec)
-            took = {"wall": time.perf_counter() - wall, "cpu": time.thread_time() - cpu}
-            if number >= UNTIMED:
-                samples[f"{op} {', '.join(map(str, (shape, *rest)))}, {options}"] = took
-        return samples
-
-    return run
-
-
-def drawn(seed: int) -> tuple[Any, ...]:
-    """A random problem: operation, input's shape, weight's shape or window, and options. Two of five are poolings."""
-    rng = np.random.default_rng(seed)
-
-    def number(least: int, most: int) -> int:  # as many below the geometric mean as above
-        return int(np.exp(rng.uniform(np.log(least), np.log(most + 1))))
-
-    h, w, c_in, c_out = number(8, 2048), number(8, 2048), number(1, 1024), number(1, 1024)
-    kh, kw, stride = number(1, min(h, 31)), number(1, min(w, 31)), number(1, 3)
-    op = str(rng.choice(["conv2d", "conv2d", "conv2d", "max", "avg"]))
-    if op != "conv2d":
-        return op, (1, c_in, h, w), (kh, kw), {"stride": stride, "padding": (kh // 2, kw // 2)}
-    groups = 1
-    kind = rng.choice(["layer", "layer", "layer", "depthwise", "filter"])
-    if kind == "depthwise":
-        groups = c_out = c_in
-    elif kind == "filter":
-        c_in = c_out = 1
-    weight = c_out, c_in // groups, kh, kw
-    return op, (1, c_in, h, w), weight, {"stride": stride, "padding": (kh // 2, kw // 2), "groups": groups}
-
-
-def child(ready: Callable[..., Run], *arguments: Any) -> None:
-    """Time what a function makes ready, and print the samples when the process ends, so that nothing it does is missed.
-
-    What fastconv registers with `atexit` runs before what was registered here.
-    """
-    run = ready(*arguments)
-    samples: Samples = {}
-
-    def tell() -> None:
-        for sample in samples.values():
-            sample.setdefault("cpu", cpu_seconds() - cpu)
-        print(json.dumps(samples))
-
-    atexit.register(tell)
-    start, cpu = time.perf_counter(), cpu_seconds()
-    found = run()
-    wall = time.perf_counter() - start
-    samples |= found or {"": {"wall": wall}}
-
-
-def cpu_seconds() -> float:
-    """Seconds that this process, and those it has waited for, have had of a processor."""
-    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in used)
-
-
-def python(*arguments: str, cwd: str | None = None, env: dict[str, str] | None = None) -> str:
-    """The output of a Python process whose path has no working folder; RuntimeError with its last line if it fails."""
-    command = [sys.executable, "-P", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
-    return done.stdout
-
+from benchmarks import cold_runs
+from benchmarks.checkouts import checkout, copied
+from benchmarks.cold_runs import Run, Sample, Samples, python
+from benchmarks.shapes import SMALL_LAYERS
 
 # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -238,17 +52,17 @@ def only(what: str, target: float, ready: Callable[..., Run], *arguments: Any, w
 
 
 ROWS = {
-    "resnet50": only("ResNet-50's 23 different layers, a plan and a call each", 12, network, "resnet50"),
-    "warm": only("the same in a new process, kernels compiled", 0.5, network, "resnet50", warm="resnet50"),
-    "mobilenet_v2": only("MobileNetV2's 30, likewise", 4, network, "mobilenet_v2"),
-    "algorithms": Row("conv2d by an algorithm", {"worst": 2, "median": 1}, algorithm, {}),  # see `rows`
-    "max_pool2d": only("max_pool2d, 3x3, stride 2", 0.8, pooling, "max_pool2d", 3, 2),
-    "avg_pool2d": only("avg_pool2d, 2x2", 0.8, pooling, "avg_pool2d", 2),
-    "corr2d_3x3": only("corr2d, 3x3", 0.8, image_filter, "hd_3x3"),
-    "corr2d_7x7": only("corr2d, 7x7", 0.8, image_filter, "hd_7x7"),
-    "demo": only("python -m fastconv demo", 15, demonstration),
-    "import": Row("import fastconv, after NumPy", {"median": 0.03}, importing, {"": ()}),
-    "planning": Row("planning a new problem", {"median": 0.001, "worst": 0.001}, planning, {"": ()}),
+    "resnet50": only("ResNet-50's 23 different layers, a plan and a call each", 12, cold_runs.network, "resnet50"),
+    "warm": only("the same in a new process, kernels compiled", 0.5, cold_runs.network, "resnet50", warm="resnet50"),
+    "mobilenet_v2": only("MobileNetV2's 30, likewise", 4, cold_runs.network, "mobilenet_v2"),
+    "algorithms": Row("conv2d by an algorithm", {"worst": 2, "median": 1}, cold_runs.algorithm, {}),  # see `rows`
+    "max_pool2d": only("max_pool2d, 3x3, stride 2", 0.8, cold_runs.pooling, "max_pool2d", 3, 2),
+    "avg_pool2d": only("avg_pool2d, 2x2", 0.8, cold_runs.pooling, "avg_pool2d", 2),
+    "corr2d_3x3": only("corr2d, 3x3", 0.8, cold_runs.image_filter, "hd_3x3"),
+    "corr2d_7x7": only("corr2d, 7x7", 0.8, cold_runs.image_filter, "hd_7x7"),
+    "demo": only("python -m fastconv demo", 15, cold_runs.demonstration),
+    "import": Row("import fastconv, after NumPy", {"median": 0.03}, cold_runs.importing, {"": ()}),
+    "planning": Row("planning a new problem", {"median": 0.001, "worst": 0.001}, cold_runs.planning, {"": ()}),
 }
 
 
@@ -294,8 +108,9 @@ class Checkout:
         for label, arguments in row.arguments.items():
             cache = self._filled[row.warm] if row.warm else tempfile.mkdtemp(dir=self._caches)
             environment = self._environment | {"FASTCONV_CACHE_DIR": cache}
-            told = ", ".join((f"cold.{row.ready.__name__}", *map(repr, arguments)))
-            output = python("-c", f"from benchmarks import cold; cold.child({told})", env=environment)
+            told = ", ".join((f"cold_runs.{row.ready.__name__}", *map(repr, arguments)))
+            # By way of this module, whose imports are loaded before the clock starts: Numba needs some of them, too.
+            output = python("-c", f"from benchmarks.cold import cold_runs; cold_runs.child({told})", env=environment)
             samples |= {label or key: sample for key, sample in json.loads(output).items()}
             self._filled[name] = cache
         return samples

@@ -9,6 +9,7 @@ import pytest
 from cases import threads
 from hypothesis import settings
 
+from fastconv.cpu import planner
 from fastconv.planner import remember
 
 # The same examples on every run: a failure found today must not have hidden yesterday.
@@ -21,6 +22,13 @@ def one_thread() -> Iterator[None]:
     """Kernels run in one thread, but where a test says otherwise: the code is the same, and tests run side by side."""
     with threads(1):
         yield
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel of `conv2d`'s and `max_pool2d`'s algorithms may run: what is wrong is told before."""
+    for module in (*planner.table("conv2d"), *planner.table("max_pool2d")):
+        monkeypatch.setattr(module, "run", lambda *args: pytest.fail("a kernel ran"))
 
 
 @pytest.fixture(scope="session", autouse=True)

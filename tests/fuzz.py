@@ -23,149 +23,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 import reference
+from findings import POOL_ROUNDINGS, ROUNDINGS, Finding, check, correlated, invoke, wide
+from random_arrays import FLOATS, INTEGERS, LAYOUTS, SPECIALS, laid_out, values
 
 import fastconv
 from fastconv import grad
 
-#: The most roundings of its own window's sum that an output may be wrong by: the promise of `fastconv.conv2d`.
-ROUNDINGS = 2**15
-#: Roundings of the sum of a pooling's window.
-POOL_ROUNDINGS = 64
-FLOATS, INTEGERS = ("float32", "float32", "float64", "float16"), ("int8", "uint8", "int32", "int64", "bool")
-SPECIALS = ("none", "none", "nan", "inf", "pixel", "block", "speckle", "channel", "huge", "tiny", "zeros", "sparse")
 #: NumPy's names of padding modes.
 MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
-LAYOUTS = ("C", "C", "F", "strided", "reversed", "swapped", "read-only")
 
 #: What was tried: of each kind, how often.
 Counts = Counter[tuple[str, str]]
-
-
-class Finding(Exception):
-    """A result that is not right."""
-
-
-# -- drawing -------------------------------------------------------------------------------------------------
-
-
-def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, special: str) -> np.ndarray:
-    """An array (images, channels, space ...), with special values among ordinary ones."""
-    kind = np.dtype(dtype)
-    if kind.kind != "f":
-        if kind.kind == "b":
-            return rng.random(shape) < 0.5
-        limits = np.iinfo(kind)
-        low, high = (limits.min, limits.max) if special in ("huge", "block") else (max(limits.min, -9), 9)
-        return rng.integers(low, high, shape, kind, endpoint=True)
-    x = (rng.random(shape) if rng.random() < 0.5 else rng.standard_normal(shape)).astype(kind)
-    largest = float(np.finfo(kind).max)
-    fill = kind.type(rng.choice([1e3, min(1e20, largest / 8), largest / 64]))
-    some = tuple(int(rng.integers(size)) for size in shape)
-    if not x.size:
-        return x
-    if special in ("nan", "inf"):
-        x[some] = np.nan if special == "nan" else rng.choice([np.inf, -np.inf])
-    elif special == "pixel":
-        x[some] = fill
-    elif special == "block":
-        x[(some[0], slice(None), *(slice(at, at + int(rng.integers(1, size + 1))) for at, size in zip(
-            some[2:], shape[2:], strict=True)))] = fill
-    elif special == "speckle":
-        x[:, :, rng.random(shape[2:]) < 0.1] = fill
-    elif special == "channel":
-        x[:, some[1]] = fill
-    elif special == "huge":
-        x *= kind.type(largest / 1e4)
-    elif special == "tiny":
-        x *= kind.type(np.finfo(kind).tiny * 4)
-    elif special == "zeros":
-        x[(slice(None), slice(None), *(slice(0, at) for at in some[2:]))] = 0
-    elif special == "sparse":
-        x[rng.random(shape) < 0.9] = 0
-    return x
-
-
-def laid_out(x: np.ndarray, layout: str) -> np.ndarray:
-    """An equal array that lies otherwise in memory."""
-    if layout == "F":
-        return np.asfortranarray(x)
-    if layout == "strided":
-        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
-        wide[..., ::2] = x
-        return wide[..., ::2]
-    if layout == "reversed":
-        return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
-    if layout == "swapped":
-        return x.astype(x.dtype.newbyteorder())
-    if layout == "read-only":
-        x = x.copy()
-        x.flags.writeable = False
-    return x
-
-
-# -- definitions ---------------------------------------------------------------------------------------------
-
-
-def correlated(x: np.ndarray, weight: np.ndarray, stride: Any, padding: Any, dilation: Any, groups: int) -> np.ndarray:
-    """The definition of a convolution, in the dtype of its operands: the padding is zeros."""
-    axes = weight.ndim - 2
-    sides = ((0, 0), (0, 0), *((pad, pad) for pad in padding))
-    reach = tuple((taps - 1) * gap + 1 for taps, gap in zip(weight.shape[2:], dilation, strict=True))
-    seen = sliding_window_view(np.pad(x, sides), reach, tuple(range(2, 2 + axes)))
-    every = (slice(None), slice(None), *(slice(None, None, step) for step in stride),
-             *(slice(None, None, gap) for gap in dilation))  # fmt: skip
-    seen = seen[every]
-    n, c_out = len(x), len(weight)
-    columns = np.moveaxis(seen, 1, 1 + axes).reshape(n, *seen.shape[2 : 2 + axes], groups, -1)
-    kernels = weight.reshape(groups, c_out // groups, -1)
-    sums = np.einsum("n...gk,gok->n...go", columns, kernels).reshape(n, *seen.shape[2 : 2 + axes], c_out)
-    return np.moveaxis(sums, -1, 1)
-
-
-def wide(x: np.ndarray) -> np.ndarray:
-    return x.astype(np.float64 if x.dtype.kind == "f" else np.int64)
-
-
-def check(result: Any, right: np.ndarray, scale: np.ndarray, roundings: float, dtype: np.dtype) -> None:
-    """Compare; `scale` are sums of absolute values, an element each. Where they overflow the dtype nothing is asked."""
-    if result.shape != right.shape:
-        raise Finding(f"shape {result.shape}, right is {right.shape}")
-    if result.dtype != dtype:
-        raise Finding(f"dtype {result.dtype}, right is {dtype}")
-    if dtype.kind != "f":
-        if not np.array_equal(result, right.astype(dtype)):
-            raise Finding(f"{np.count_nonzero(result != right.astype(dtype))} of {right.size} integers are wrong")
-        return
-    limits = np.finfo(dtype)
-    with np.errstate(all="ignore"):
-        asked = ~np.isfinite(right) | (scale < float(limits.max) / 8)
-        given = result.astype(np.float64)
-        same = np.where(np.isfinite(right), np.abs(given - right) <= (
-            roundings * float(limits.eps if dtype != np.float16 else np.finfo(np.float32).eps) * scale
-            + float(limits.eps) * np.abs(right) + 64 * float(limits.tiny) * max(1, float(limits.eps) * right.size)
-            + (float(limits.smallest_subnormal) if dtype == np.float16 else 0)),
-            (given == right) | (np.isnan(given) & np.isnan(right)))  # fmt: skip
-    wrong = ~same & asked
-    if wrong.any():
-        at = tuple(int(place[0]) for place in np.nonzero(wrong))
-        raise Finding(f"{np.count_nonzero(wrong)} of {wrong.size} are wrong; at {at} {given[at]!r}, right is "
-                      f"{right[at]!r}, the window's sum {scale[at]!r}")
-
-
-def invoke(
-    rng: np.random.Generator, call: Callable[..., Any], shape: tuple[int, ...], dtype: np.dtype, x: np.ndarray
-) -> Any:  # fmt: skip
-    """A call, perhaps with `out`; its input must stay as it is."""
-    before, out = x.tobytes(), np.empty(shape, dtype) if rng.random() < 0.3 else None
-    result = call(out=out)
-    if out is not None and result is not out:
-        raise Finding("out is not what is returned")
-    if x.tobytes() != before:
-        raise Finding("the input was changed")
-    return result
-
-
-# -- problems ------------------------------------------------------------------------------------------------
 
 
 def convolution(rng: np.random.Generator, counts: Counts) -> None:

@@ -56,3 +56,15 @@ def test_the_error_of_a_mean_does_not_grow_with_its_window(dtype: str) -> None:
     for x, size in ((tenths, (3, 2)), (tenths.T, (2, 3))):
         result = fastconv.adaptive_avg_pool2d(x, size)
         np.testing.assert_allclose(result, np.full(size, x[0, 0], np.float64), rtol=10 * np.finfo(dtype).eps)
+
+
+def test_adaptive_windows() -> None:
+    """Their length and step are as counted one by one."""
+    from fastconv.specs.pool import _windows, bounds
+
+    for size in range(1, 40):
+        for outputs in range(2, size + 1):
+            starts, ends = bounds(size, outputs)
+            lengths, steps = ends - starts, np.diff(starts)
+            equal = len({*lengths}) == 1 and len({*steps}) == 1
+            assert _windows(size, outputs) == (lengths.max(), steps[0] if equal else 0)

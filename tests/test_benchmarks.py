@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, before, cold, fit, image_shapes, images, learning, networks, peers, shapes
+from benchmarks import algorithms, before, cold, cold_runs, fit, image_shapes, images, learning, networks, peers, shapes
 from benchmarks.contenders import Row
 from benchmarks.shapes import Layer, Pooling
 from fastconv.cpu import planner
@@ -202,7 +202,7 @@ def fake(folder, body):
 
 
 def test_cold_measures_processes_with_an_empty_cache(tmp_path):
-    row = cold.only("", 1, cold.algorithm, "dense", "lenet_conv3")
+    row = cold.only("", 1, cold_runs.algorithm, "dense", "lenet_conv3")
     here = Path(cold.__file__).parent
     with cold.copied(Path(fastconv.__file__).parent, here) as path:
         one = cold.Checkout(path, str(tmp_path), threads=1)
@@ -225,7 +225,7 @@ def test_cold_covers_every_algorithm(monkeypatch):
 
 
 def test_cold_plans_problems_that_are_all_different():
-    problems = [cold.drawn(seed) for seed in range(cold.UNTIMED + cold.PLANNED)]
+    problems = [cold_runs.drawn(seed) for seed in range(cold_runs.UNTIMED + cold_runs.PLANNED)]
     assert len(set(map(str, problems))) == len(problems)
 
 

@@ -310,18 +310,6 @@ def test_windows_that_miss_the_input() -> None:
         assert _some_window_misses(size, count, pad, stride, dilation) == missed
 
 
-def test_adaptive_windows() -> None:
-    """As counted one by one."""
-    from fastconv.specs.pool import _windows, bounds
-
-    for size in range(1, 40):
-        for outputs in range(2, size + 1):
-            starts, ends = bounds(size, outputs)
-            lengths, steps = ends - starts, np.diff(starts)
-            equal = len({*lengths}) == 1 and len({*steps}) == 1
-            assert _windows(size, outputs) == (lengths.max(), steps[0] if equal else 0)
-
-
 def test_lengths_of_transforms() -> None:
     """The next even number without prime factors above five, as found by trying."""
     from fastconv.cpu.algorithms.conv_fft import _fast
@@ -329,29 +317,6 @@ def test_lengths_of_transforms() -> None:
     fast = sorted(2 ** (k + 1) * 3**m * 5**n for k in range(14) for m in range(9) for n in range(6))
     for length in range(1, 5000):
         assert _fast(length) == next(number for number in fast if number >= length)
-
-
-def test_outlines_of_winograd() -> None:
-    """What planning knows of an algorithm is what its matrices tell, but for what phases have in common."""
-    from fastconv.base.toom_cook import axis
-    from fastconv.cpu.shared.winograd_blocking import MOST_ELEMENTS, SIZES, outline
-    from fastconv.cpu.tiles.linear_map import operations
-
-    for m in SIZES:
-        for taps in range(2, 17):
-            for stride in range(1, 5):
-                exact, told = axis(m, taps, stride), outline(m, taps, stride)
-                if exact is None or exact.elements > MOST_ELEMENTS or exact.elements >= m * taps:
-                    assert told is None
-                    continue
-                assert told is not None
-                assert told.exact() is exact
-                assert told.elements == exact.elements == exact.length
-                assert told.amplification == pytest.approx(exact.amplification, rel=1e-6)
-                assert told.into == operations(exact.b)
-                assert 0.85 * told.outof <= operations(exact.a) <= told.outof
-                if stride == 1:
-                    assert told.outof == operations(exact.a)
 
 
 def test_spans_of_rows() -> None:

@@ -2,72 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-import warnings
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from cases import Measured
+from calls import BIAS, GOOD, SIGNAL, VOLUME, WEIGHT, X, call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import fastconv
-from fastconv.cpu import planner
 from fastconv.specs.conv import conv_spec, filter_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAN = float("nan")
-X, WEIGHT, BIAS = np.ones((2, 3, 6, 7), np.float32), np.ones((4, 3, 2, 2), np.float32), np.ones(4, np.float32)
-SIGNAL, VOLUME = X[:, :, 0], X[:, :, None].repeat(3, 2)
-POOL = {"x": X, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False, "algorithm": "auto",
-        "device": "cpu", "out": None}
-AVERAGE = {**POOL, "count_include_pad": True, "divisor_override": None}
-LAYER = {"weight": WEIGHT, "bias": BIAS, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "algorithm": "auto",
-         "device": "cpu"}
-#: A good call of every public function, argument by argument.
-GOOD: dict[str, dict[str, Any]] = {
-    "corr2d": {"x": X[0, 0], "kernel": WEIGHT[0, 0], "bias": 0},
-    "conv2d": {"x": X, **LAYER, "out": None},
-    "plan_conv2d": {"x_shape": X.shape, **LAYER, "dtype": np.float32},
-    "max_pool2d": {**POOL, "return_indices": False},
-    "min_pool2d": {**POOL, "return_indices": False},
-    "avg_pool2d": AVERAGE,
-    "lp_pool2d": {"norm_type": 2, **AVERAGE},
-    "output_shape": {"x_shape": X.shape, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "ceil_mode": False,
-                     "channels": None},
-    "receptive_field": {"layers": [3, (2, 2), {"kernel_size": 3}]},
-    "algorithms": {"op": "conv2d", "device": "cpu"},
-    "conv1d": {"x": SIGNAL, **LAYER, "weight": WEIGHT[:, :, 0], "out": None},
-    "conv3d": {"x": VOLUME, **LAYER, "weight": WEIGHT[:, :, None], "out": None},
-    "plan_conv1d": {"x_shape": SIGNAL.shape, **LAYER, "weight": WEIGHT[:, :, 0], "dtype": np.float32},
-    "plan_conv3d": {"x_shape": VOLUME.shape, **LAYER, "weight": WEIGHT[:, :, None], "dtype": np.float32},
-    "max_pool1d": {**POOL, "x": SIGNAL, "return_indices": False},
-    "max_pool3d": {**POOL, "x": VOLUME, "return_indices": False},
-    "avg_pool3d": {**AVERAGE, "x": VOLUME},
-    "lp_pool3d": {"norm_type": 2, **AVERAGE, "x": VOLUME},
-    "conv_transpose2d": {"x": X, **LAYER, "weight": WEIGHT[:3], "bias": BIAS[:3], "output_padding": 0,
-                         "output_size": None, "out": None},
-    "plan_conv_transpose2d": {"x_shape": X.shape, **LAYER, "weight": WEIGHT[:3], "bias": BIAS[:3], "output_padding": 0,
-                              "output_size": None, "dtype": np.float32},
-    "adaptive_avg_pool2d": {"x": X, "output_size": 4, "out": None},
-    "adaptive_max_pool2d": {"x": X, "output_size": (2, 7), "return_indices": True, "out": None},
-    "max_unpool2d": {"x": X[..., :3, :3], "indices": np.zeros((2, 3, 3, 3), int), "kernel_size": 2, "stride": 2,
-                     "padding": 0, "output_size": None, "out": None},
-    "unfold2d": {"x": X, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1, "out": None},
-    "fold2d": {"columns": np.ones((4, 4)), "output_size": 3, "kernel_size": 2, "stride": 1, "padding": 0, "dilation": 1,
-               "out": None},
-    "corr2d_matrix": {"kernel": WEIGHT[0, 0], "input_shape": (6, 7)},
-}
-
-
-def call(function: str, **changed: Any) -> Any:
-    return getattr(fastconv, function)(**{**GOOD[function], **changed})
-
 
 # -- one bad value -------------------------------------------------------------------------------------------
 
@@ -240,12 +189,6 @@ ONE_BAD = [
 ]
 
 
-@pytest.fixture
-def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (*planner.table("conv2d"), *planner.table("max_pool2d")):
-        monkeypatch.setattr(module, "run", lambda *args: pytest.fail("a kernel ran"))
-
-
 @pytest.mark.usefixtures("nothing_runs")
 @pytest.mark.parametrize(("function", "argument", "value"), ONE_BAD)
 def test_an_absurd_value_is_an_error_that_names_its_argument(function: str, argument: str, value: Any) -> None:
@@ -276,57 +219,6 @@ def test_any_integer_will_do(integer: Any) -> None:
     np.testing.assert_array_equal(call("max_pool2d", kernel_size=integer), call("max_pool2d", kernel_size=2))
 
 
-# -- kinds of arrays -----------------------------------------------------------------------------------------
-
-
-def masked(array: np.ndarray) -> list[Any]:
-    """The array with a mask, even one that hides nothing, and lists of such."""
-    some = [np.ma.masked_array(array, mask=False), np.ma.masked_array(array, mask=array > 0)]
-    return [*some, *([[array[0], np.ma.masked_array(array[0])]] if array.ndim > 1 else [])]
-
-
-@pytest.mark.usefixtures("nothing_runs")
-@pytest.mark.parametrize("function", GOOD)
-def test_masked_arrays_are_refused(function: str) -> None:
-    for argument, value in GOOD[function].items():
-        for array in masked(value) if isinstance(value, np.ndarray) else ():
-            with pytest.raises(TypeError, match=rf"^{argument} is or has in it a masked array.*\.filled"):
-                call(function, **{argument: array})
-
-
-@pytest.mark.usefixtures("nothing_runs")
-def test_masked_arrays_are_refused_by_plans_gradients_and_compare() -> None:
-    gradient, pooled = np.ones((2, 4, 5, 6), np.float32), np.ones((2, 3, 3, 3), np.float32)
-    for array in masked(X):
-        for refused in (
-            lambda x: call("plan_conv2d")(x),
-            lambda x: call("plan_conv_transpose2d")(x),
-            lambda x: fastconv.compare(x, WEIGHT),
-            lambda input: fastconv.grad.conv2d_weight(input, WEIGHT.shape, gradient),
-            lambda input: fastconv.grad.max_pool2d(input, pooled, 2),
-            lambda input: fastconv.grad.avg_pool2d(input, pooled, 2),
-        ):
-            (argument,) = inspect.signature(refused).parameters
-            with pytest.raises(TypeError, match=f"^{argument} is or has in it a masked array"):
-                refused(array)
-    for array in masked(gradient):
-        with pytest.raises(TypeError, match=r"^grad_output is or has in it a masked array"):
-            fastconv.grad.conv2d_input(X.shape, WEIGHT, array)
-
-
-@pytest.mark.parametrize("kind", [np.matrix, np.memmap, Measured])
-def test_other_kinds_of_arrays_are_taken_as_plain_numbers(kind: Any) -> None:
-    for plain in (call("corr2d"), call("max_pool2d", x=X[0, 0])):
-        assert type(plain) is np.ndarray
-    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):  # of the matrix, as a class
-        image, kernel = X[0, 0].view(kind), WEIGHT[0, 0].view(kind)
-        for result, plain in ((call("corr2d", x=image, kernel=kernel), call("corr2d")),
-                              (call("max_pool2d", x=image), call("max_pool2d", x=X[0, 0])),
-                              (call("fold2d", columns=np.ones((4, 4)).view(kind)), call("fold2d"))):  # fmt: skip
-            assert type(result) is np.ndarray
-            np.testing.assert_array_equal(result, plain)
-
-
 # -- values that do not go together --------------------------------------------------------------------------
 
 
@@ -353,70 +245,6 @@ def test_other_kinds_of_arrays_are_taken_as_plain_numbers(kind: Any) -> None:
 def test_arguments_that_do_not_fit_together(function: str, arguments: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         call(function, **arguments)
-
-
-def readonly(shape: tuple) -> np.ndarray:
-    array = np.empty(shape, np.float32)
-    array.flags.writeable = False
-    return array
-
-
-@pytest.mark.usefixtures("nothing_runs")
-@pytest.mark.parametrize("function", ["conv2d", "max_pool2d", "avg_pool2d", "lp_pool2d", "plan"])
-@pytest.mark.parametrize(
-    ("out", "error"),
-    [
-        (lambda shape: np.empty(shape, np.float32).tolist(), TypeError),
-        (lambda shape: "out", TypeError),
-        (lambda shape: np.empty(shape[1:], np.float32), ValueError),
-        (lambda shape: np.empty((*shape[:-1], shape[-1] + 1), np.float32), ValueError),
-        (lambda shape: np.empty(shape, np.float64), ValueError),
-        (lambda shape: np.empty(shape, np.int32), ValueError),
-        (lambda shape: np.empty(shape, ">f4"), ValueError),
-        (lambda shape: np.empty(shape, np.float32, order="F"), ValueError),
-        (lambda shape: np.empty((*shape, 2), np.float32)[..., 0], ValueError),
-        (lambda shape: np.empty(np.prod(shape) * 4 + 1, np.uint8)[1:].view(np.float32).reshape(shape), ValueError),
-        (readonly, ValueError),
-        (lambda shape: np.ma.masked_array(np.empty(shape, np.float32)), TypeError),
-        (lambda shape: MEMORY[: np.prod(shape)].reshape(shape), ValueError),
-        (lambda shape: MEMORY[MEMORY_X - 1 :][: np.prod(shape)].reshape(shape), ValueError),
-    ],
-)
-def test_bad_out(function: str, out: Any, error: type) -> None:
-    x = MEMORY[:MEMORY_X].reshape(X.shape)
-    if function == "plan":
-        with pytest.raises(error, match="out"):
-            call("plan_conv2d")(x, out=out((2, 4, 5, 6)))
-    else:
-        with pytest.raises(error, match="out"):
-            call(function, x=x, out=out((2, 4 if function == "conv2d" else 3, 5, 6)))
-
-
-def test_out_may_be_a_memory_map_but_no_matrix(tmp_path: Path) -> None:
-    for function, dtype in (("max_pool2d", np.float32), ("avg_pool2d", np.float16)):
-        x = X[0, 0].astype(dtype)
-        expected = call(function, x=x)
-        out = np.memmap(tmp_path / function, dtype, "w+", shape=expected.shape)
-        assert call(function, x=x, out=out) is out
-        np.testing.assert_array_equal(np.fromfile(tmp_path / function, dtype).reshape(expected.shape), expected)
-        with (
-            warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning),
-            pytest.raises(TypeError, match=r"out must be a NumPy array of any number of axes .* got matrix"),
-        ):
-            call(function, x=x, out=np.empty_like(expected).view(np.matrix))
-
-
-MEMORY, MEMORY_X = np.ones(1000, np.float32), X.size
-
-
-@pytest.mark.usefixtures("nothing_runs")
-@pytest.mark.parametrize("argument", ["weight", "bias"])
-def test_out_may_not_overlap_weight_or_bias(argument: str) -> None:
-    memory = np.ones(500, np.float32)
-    good = GOOD["conv2d"][argument]
-    view = memory[: good.size].reshape(good.shape)
-    with pytest.raises(ValueError, match="out shares memory"):
-        call("conv2d", **{argument: view}, out=memory[good.size - 1 :][: 2 * 4 * 5 * 6].reshape(2, 4, 5, 6))
 
 
 # -- too large -----------------------------------------------------------------------------------------------

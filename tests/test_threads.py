@@ -261,3 +261,35 @@ def test_threads_do_not_share_scratch() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(fill, range(8)))
+
+
+def test_sixteen_threads_use_all_that_is_kept_between_calls() -> None:
+    """Plans, caches of recipes, scratch, choices: what threads share, and what each has, while others use theirs."""
+    rng = np.random.default_rng(3)
+    x, weight = rng.standard_normal((2, 16, 20, 21), np.float32), rng.standard_normal((24, 16, 3, 3), np.float32)
+    image, grad = rng.random((70, 90), np.float32), rng.standard_normal((2, 24, 20, 21), np.float32)
+    pixels = (image * 255).astype(np.uint8)
+    plan = fastconv.plan_conv2d(x.shape, weight, padding=1)
+    calls = [
+        lambda: plan(x),
+        lambda: fastconv.conv2d(x, weight, padding=1, padding_mode="reflect"),
+        lambda: fastconv.conv2d(x, weight, padding=1, algorithm="im2col"),
+        lambda: fastconv.conv_transpose2d(grad, weight, stride=2),
+        lambda: fastconv.grad.conv2d_weight(x, weight.shape, grad, padding=1),
+        lambda: fastconv.grad.conv2d_input(x.shape, weight, grad, padding=1),
+        lambda: fastconv.max_pool2d(x, 3, stride=2, return_indices=True)[1],
+        lambda: fastconv.avg_pool2d(x, 5, stride=1),
+        lambda: fastconv.corr2d(image, image[:9, :9]),
+        lambda: fastconv.ndimage.gaussian_filter(image, 1.5),
+        lambda: fastconv.ndimage.median_filter(pixels, 5),
+        lambda: fastconv.ndimage.grey_opening(pixels, 7),
+        lambda: fastconv.signal.convolve2d(image, image[:4, :5], mode="same"),
+    ]
+    alone = [call() for call in calls]
+
+    def work(seed: int) -> bool:
+        order = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(calls)), 5))
+        return all(np.array_equal(calls[number](), alone[number]) for number in order)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(work, range(16)))

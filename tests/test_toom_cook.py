@@ -66,3 +66,26 @@ def test_a_transform_in_vectors(found: Axis, stride: int, name: str) -> None:
     assert (y[:, :2] == 7).all()
     assert (y[:, -2:] == 7).all()
     assert 0 < operations(matrix) <= rows * columns
+
+
+def test_outlines_of_winograd() -> None:
+    """What planning knows of an algorithm is what its matrices tell, but for what phases have in common."""
+    from fastconv.base.toom_cook import axis
+    from fastconv.cpu.shared.winograd_blocking import MOST_ELEMENTS, SIZES, outline
+    from fastconv.cpu.tiles.linear_map import operations
+
+    for m in SIZES:
+        for taps in range(2, 17):
+            for stride in range(1, 5):
+                exact, told = axis(m, taps, stride), outline(m, taps, stride)
+                if exact is None or exact.elements > MOST_ELEMENTS or exact.elements >= m * taps:
+                    assert told is None
+                    continue
+                assert told is not None
+                assert told.exact() is exact
+                assert told.elements == exact.elements == exact.length
+                assert told.amplification == pytest.approx(exact.amplification, rel=1e-6)
+                assert told.into == operations(exact.b)
+                assert 0.85 * told.outof <= operations(exact.a) <= told.outof
+                if stride == 1:
+                    assert told.outof == operations(exact.a)

@@ -45,7 +45,6 @@ from ..shared.own_windows import are_tame, finish, pixels_are_even
 from ..shared.panels import panel_biases
 from ..shared.patch import zeros
 from ..shared.winograd_blocking import (
-    TOGETHER,
     Outline,
     Tiling,
     algorithms,
@@ -64,7 +63,7 @@ from ..system.kernels import jit, kernel
 from ..system.memory import is_for_one_call, scratch_rows, weights_array
 from ..system.threads import masked_threads, num_threads
 from ..tiles import simd
-from ..tiles.linear_map import map_address
+from ..tiles.linear_map import map_address, tile_map_address
 from ..tiles.register_tile import matrix_product_address
 
 
@@ -174,27 +173,29 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 
 class Transforms(NamedTuple):
-    """Addresses of the micro-kernels (`linear_map`) that transform input, output and weights, down and across."""
+    """Addresses of the micro-kernels that transform the input, down and across (`linear_map`: tiles overlap, and share
+    the first), and tiles of the output and the weights (`tile_map`)."""
 
     in_down: int
     in_across: int
-    out_down: int
-    out_across: int
-    weights_down: int
-    weights_across: int
+    out: int
+    weights: int
 
 
 @lru_cache(maxsize=64)
 def _transforms(down: Outline, across: Outline, dtype: np.dtype) -> Transforms:
     first, second = down.exact(), across.exact()
-    maps = first.b, second.b, first.a, second.a, first.g, second.g
-    return Transforms(*(map_address(matrix, dtype, finish=number == 3) for number, matrix in enumerate(maps)))
+    return Transforms(
+        in_down=map_address(first.b, dtype),
+        in_across=map_address(second.b, dtype),
+        out=tile_map_address(first.a, second.a, dtype, finish=True),
+        weights=tile_map_address(first.g, second.g, dtype),
+    )
 
 
 @jit
-def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes):
+def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, work, lanes):
     """Transform the weights of `valid` output channels from `channel` on to (elements, depth, panel) from `goal` on."""
-    _, _, _, _, weights_down, weights_across = transforms
     depth, panel = packed.shape[3:]
     c_in, kh, kw = weight.shape[1:]
     taps = kh * kw
@@ -208,22 +209,9 @@ def _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, colu
                 there = min(lanes, some * taps - t)
                 simd.transpose_squares(weight, first + t, c_in * taps, count, there, columns, t * panel + v, panel,
                                        columns, squares)  # fmt: skip
-        for c in range(0, some, TOGETHER):  # the kernels' rows, then their columns
-            count, line, plane, below = min(TOGETHER, some - c), wide * lanes, wide * kh * lanes, wide * depth * panel
-            if taps == max(kh, kw):  # along one axis: there is no other transform
-                only, apart = (weights_across, depth * panel) if kh == 1 else (weights_down, below)
-                for v in range(0, panel, lanes):
-                    at, to = c * taps * panel + v, goal + (c0 + c) * panel + v
-                    micro.call(only, columns, at, panel, packed, to, apart, count, taps * panel, panel)
-                continue
-            for v in range(0, panel, lanes):
-                for a in range(kh):
-                    at, to = (c * taps + a * kw) * panel + v, v // lanes * plane + a * line
-                    leap = panel // lanes * plane
-                    micro.call(weights_across, columns, at, panel, half, to, lanes, count, taps * panel, leap)
-            for e in range(wide):
-                to, vectors = goal + (e * depth + c0 + c) * panel, count * panel // lanes
-                micro.call(weights_down, half, e * lanes, line, packed, to, below, vectors, plane, lanes)
+        for v in range(0, panel, lanes):
+            micro.call(transforms[3], columns, v, panel, work, packed, goal + c0 * panel + v, depth * panel,
+                       wide * depth * panel, some, taps * panel, panel)  # fmt: skip
     return not are_tame(columns, squares, lanes)
 
 
@@ -236,14 +224,14 @@ def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, wild, 
         first = job % panels * panel
         channel, goal = job // panels * channels + first, job * elements * depth * panel
         valid, memory = min(panel, channels - first), scratches[numba.get_thread_id()]
-        columns, half = memory[: sizes[0]], memory[sizes[0] :]
-        wild[job] = _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, half, lanes)
+        columns, work = memory[: sizes[0]], memory[sizes[0] :]
+        wild[job] = _winograd_panel(transforms, weight, channel, valid, packed, goal, wide, columns, work, lanes)
 
 
 @jit
 def _winograd_input(transforms, region, columns, high, wide, tile, work, v_tiles, to, step, lanes):
     """Transform the tiles of a region into V."""
-    in_down, in_across, _, _, _, _ = transforms
+    in_down, in_across = transforms[:2]
     stride, dilation, m_down, m_across, e_down, e_across = tile
     line = columns * lanes
     for i in range(high * dilation[0]):
@@ -260,16 +248,13 @@ def _winograd_input(transforms, region, columns, high, wide, tile, work, v_tiles
 @jit
 def _winograd_output(transforms, m_tiles, at, panel, step, wide, tile, work, region, shift, floor, lanes):
     """Transform one row of tiles from M into rows of output, channels in lanes."""
-    _, _, out_down, out_across, _, _ = transforms
-    _, dilation, m_down, m_across, _, e_across = tile
-    line, row = wide * m_across * dilation[1], e_across * lanes
+    dilation, m_across = tile[1], tile[3]
+    line = wide * m_across * dilation[1]
     for i in range(dilation[0]):
-        for j in range(wide * dilation[1]):
-            micro.call(out_down, m_tiles, at, e_across * step, work, 0, row, e_across, step, lanes)
-            to = (i * line + j // dilation[1] * m_across * dilation[1] + j % dilation[1]) * lanes
-            apart, leap = dilation[1] * lanes, dilation[0] * line * lanes
-            micro.call(out_across, work, 0, lanes, region, to, apart, m_down, row, leap, shift, floor)
-            at += panel
+        for j in range(dilation[1]):
+            start, to, apart = at + (i * wide * dilation[1] + j) * panel, (i * line + j) * lanes, dilation[1] * lanes
+            micro.call(transforms[2], m_tiles, start, step, work, region, to, apart, dilation[0] * line * lanes, wide,
+                       dilation[1] * panel, m_across * apart, shift, floor)  # fmt: skip
 
 
 @kernel
@@ -315,8 +300,8 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
                 first = numba.get_thread_id() * elements * depth * panel
                 channel = group * channels + p * panel
                 valid = min(panel, channels - p * panel)
-                columns, half = buffers[begins[4] : begins[5]], buffers[begins[5] : begins[6]]
-                if _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, half, lanes):
+                columns, other = buffers[begins[4] : begins[5]], buffers[begins[5] : begins[6]]
+                if _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, other, lanes):
                     for image in range(n0, n1):
                         uneven[image] = True
             count = ((n1 - n0) * each + rows - 1) // rows

@@ -120,7 +120,8 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
     of so many taps, with so many left over, and of sums so `long` that they are made in parts."""
     ops = combine(name, power)
     vectors, finish, each = ops.vectors, ops.finish, ops.power
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, True, long) for at_edge in (False, True))
+    joined = together == dealt and not rest and dealt & (dealt - 1) == 0  # windows have all that is dealt
+    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, True, long, joined) for at_edge in (False, True))
     key = (name, power, dealt, far, together, rest, long)
     settings: dict[str, Any] = {"forceinline": True}
 
@@ -137,7 +138,7 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
             return simd_pool.put_away(away, value)[0] if long else value
         values = inner(x, at, step, groups, norm)
         value = values[0]
-        for p in range(1, together):
+        for p in range(1, 1 if joined else together):
             value = vectors(values[p], value)
         if rest:
             values = inner(x, at + groups * step, step, 1, norm)
@@ -161,7 +162,7 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
             return simd_pool.put_away(away, value)[0] if long else value
         values = edge(x, at, step, groups, norm, first, last, nothing)
         value = values[0]
-        for p in range(1, together):
+        for p in range(1, 1 if joined else together):
             value = vectors(values[p], value)
         if rest:
             behind = groups * step
@@ -189,18 +190,25 @@ def _kernel(name: str, power: str, dealt: int, far: bool, together: int, rest: i
             width = min(block_w, ow - j0)
             for i in range(i0, min(i0 + block_h, oh)):
                 row, to = (plane * h + i * stride_h) * w, (plane * oh + i) * ow
-                for begin in range(0, width, lanes):
-                    j = j0 + min(begin, max(width - lanes, 0))
+                # Vectors from `low` to before `high` read nothing outside their row: in a loop of their own less is
+                # loaded again and again.
+                start, each, full = j0 * stride - left, lanes * stride, width // lanes
+                low = min(full, max(0, (each - 1 - start) // each))
+                high = min(full, max(low, (w - reads - start) // each + 1))
+                k = high if low == 0 else 0
+                while k * lanes < width:
+                    j = j0 + min(k * lanes, max(width - lanes, 0))
                     column = j * stride - left
-                    at = row + column
-                    if column >= 0 and column + reads <= w:
-                        value = inside(x, at, stride, groups, step, norm)
-                    else:
-                        value = at_side(x, at, stride, groups, step, norm, -column, w - column, nothing)
+                    value = at_side(x, row + column, stride, groups, step, norm, -column, w - column, nothing)
                     value = finish(value, counts, 0, factor + j, norm)
                     if width >= lanes:
                         simd.store(out, to + j, value)
                     else:
                         simd.store_part(out, to + j, value, width)
+                    k = high if k + 1 == low else k + 1
+                for k in range(low, high):
+                    j = j0 + k * lanes
+                    value = inside(x, row + start + k * each, stride, groups, step, norm)
+                    simd.store(out, to + j, finish(value, counts, 0, factor + j, norm))
 
     return _across

@@ -138,7 +138,10 @@ def _kernel(name: str, power: str, dealt: int, far: bool, alone: int, long: bool
     windows of `alone` columns that do not overlap, 0 if they do; and for sums so `long` that they are made in parts."""
     ops = combine(name, power)
     vectors, finish = ops.vectors, ops.finish
-    inner, edge = (simd_pool.columns(name, dealt, at_edge, power, in_parts=long) for at_edge in (False, True))
+    joined = alone == dealt and dealt & (dealt - 1) == 0  # windows have all that is dealt
+    inner, edge = (
+        simd_pool.columns(name, dealt, at_edge, power, in_parts=long, joined=joined) for at_edge in (False, True)
+    )
     key = (name, power, dealt, far, alone, long)
     settings: dict[str, Any] = {"forceinline": True}
 
@@ -147,7 +150,7 @@ def _kernel(name: str, power: str, dealt: int, far: bool, alone: int, long: bool
         """Store the dealt columns of one row: in lines, or combined in the result."""
         if alone:
             value = values[0]
-            for b in range(1, alone):
+            for b in range(1, 1 if joined else alone):
                 value = vectors(values[b], value)
             value = finish(value, counts, row, factor, norm)
             if valid >= lanes:

@@ -81,7 +81,7 @@ def _row_blocks(spec: ConvSpec, size: int) -> list[tuple[int, list[tuple[int, in
 
 
 class Tables(NamedTuple):
-    """The places of the runs that tiles multiply, and of the taps that they sum."""
+    """The places of the runs that tiles multiply, and of the weights that they are summed for."""
 
     left: np.ndarray
     """(row blocks, rows): offsets in `grad`."""
@@ -89,10 +89,10 @@ class Tables(NamedTuple):
     """(row blocks, 2): where the runs begin in `x`, and how many vectors long they are."""
     right: np.ndarray
     """(column blocks, columns): offsets in `x`."""
-    left_taps: np.ndarray
-    """(row blocks, rows): o * kh + a, or -1 for an idle row."""
-    right_taps: np.ndarray
-    """(column blocks, columns): c * kw + b, or -1 for an idle column."""
+    left_places: np.ndarray
+    """(row blocks, rows): elements in a group's weights from (o = 0, 0, a = 0, 0) on; -1 for an idle row."""
+    right_places: np.ndarray
+    """(column blocks, columns): elements from (0, c = 0, 0, b = 0) on, which add to those; -1 for an idle column."""
 
 
 def row_spans(spec: ConvSpec, size: int) -> list[tuple[int, int]]:
@@ -154,19 +154,20 @@ def tables_of(spec: ConvSpec) -> Tables:
     c_group = spec.c_in // spec.groups
     across = patch.phases(spec.kw, spec.dilation[1], spec.stride[1])
     down = len(_row_phases(spec))
-    left, begin, left_taps = [], [], []
+    left, begin, left_places = [], [], []
     for number, block in _row_blocks(spec, plan.rows):
         least, most = min(rows for *_, rows in block), max(rows for *_, rows in block)
         offsets = [o * plan.signal + plan.margin - (rows - least) * plan.pitch for o, _, rows in block]
         idle = plan.rows - len(block)
         left.append(offsets + offsets[:1] * idle)
-        left_taps.append([o * spec.kh + tap for o, tap, _ in block] + [-1] * idle)
+        left_places.append([(o * c_group * spec.kh + tap) * spec.kw for o, tap, _ in block] + [-1] * idle)
         length = (plan.block_h + most - least) * plan.pitch
         begin.append((number * across.size * plan.plane + least * plan.pitch, -(-length // lanes)))
     column = np.arange(spec.kw) * spec.dilation[1]
     places = np.searchsorted(across, column % spec.stride[1]) * plan.plane + column // spec.stride[1]
     right = (np.arange(c_group)[:, None] * down * across.size * plan.plane + places).reshape(-1)
     idle = plan.column_blocks * plan.columns - right.size
-    right_taps = np.append(np.arange(right.size), np.full(idle, -1)).reshape(plan.column_blocks, -1)
+    taps = np.arange(c_group)[:, None] * spec.kh * spec.kw + np.arange(spec.kw)
+    right_places = np.append(taps, np.full(idle, -1)).reshape(plan.column_blocks, -1)
     right_table = np.append(right, np.full(idle, right[0])).reshape(plan.column_blocks, -1)
-    return Tables(np.array(left), np.array(begin), right_table, np.array(left_taps), right_taps)
+    return Tables(np.array(left), np.array(begin), right_table, np.array(left_places), right_places)

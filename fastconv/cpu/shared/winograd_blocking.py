@@ -326,15 +326,10 @@ INPUT_SHARE, STREAM_BEGIN = 0.2, 9
 # -- memory --------------------------------------------------------------------------------------------------
 
 
-#: Input channels whose weights are transformed together: half transformed they stay in the first-level cache.
-TOGETHER = 8
-
-
 def panel_buffers(spec: ConvSpec, tiling: Tiling) -> tuple[int, int]:
-    """Elements of a panel's weights of `lanes` channels, and of TOGETHER channels' with only their rows transformed."""
+    """Elements of a panel's weights of `lanes` channels, and of a vector of kernels with transformed columns."""
     lanes = simd.lanes(spec.acc_dtype)
-    half = TOGETHER * spec.kh * tiling.axes[1].elements * tiling.vectors * lanes
-    return lanes * (spec.kh * spec.kw * tiling.vectors * lanes + 3), half
+    return lanes * (spec.kh * spec.kw * tiling.vectors * lanes + 3), tiling.axes[0].elements * spec.kw * lanes
 
 
 def memory_sizes(spec: ConvSpec, tiling: Tiling) -> tuple[int, ...]:
@@ -369,7 +364,8 @@ class Geometry(NamedTuple):
     region: tuple[int, int, int]
     """Rows and columns of a region, and elements from row to row of its energies."""
     begins: tuple[int, ...]
-    """Where the parts of a thread's memory begin: region, work, V, M, a panel's columns, half of it, energies."""
+    """Where the parts of a thread's memory begin: region, work, V, M, a panel's columns, kernels with transformed
+    columns, energies."""
     steps: Pair
     """Elements from one element of the tiles to the next, in V and in M."""
     tile: tuple[Any, ...]

@@ -202,12 +202,13 @@ def exchanged(builder, vector, distance):
 
 def add_squares(builder, vectors, data, index):
     """Add the squares of vectors of floats to the vector that lies at an index."""
-    count = vectors[0].type.count
-    sums = [load(builder, data, index, count), *[ir.Constant(vectors[0].type, None)] * 3]  # four, not to wait for one
-    for number, vector in enumerate(vectors):
+    before = load(builder, data, index, vectors[0].type.count)
+    sums = [builder.fmul(vector, vector) for vector in vectors[:4]]  # four, not to wait for one
+    for number, vector in enumerate(vectors[4:]):
         sums[number % 4] = fma(builder, vector, vector, sums[number % 4])
-    total = builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))
-    store(builder, total, data, index)
+    while len(sums) > 1:
+        sums = [builder.fadd(*pair) for pair in zip(sums[::2], sums[1::2], strict=True)]
+    store(builder, builder.fadd(before, sums[0]), data, index)  # last, for the next call waits for it
 
 
 def clamped(builder, value, lowest):

@@ -188,7 +188,8 @@ def put_away(typingctx, away, part):
 
 @lru_cache(maxsize=32)
 def columns(
-    op: str, stride: int, edge: bool, power: str = "", along: bool = False, in_parts: bool = False
+    op: str, stride: int, edge: bool, power: str = "", along: bool = False, in_parts: bool = False,
+    joined: bool = False,
 ) -> Any:  # fmt: skip
     """A function for kernels: rows made one by "max", "min" or "sum", then dealt out to as many vectors as the
     stride.
@@ -201,13 +202,14 @@ def columns(
     absolute values ("power"). With `edge` two more arguments, `first` and `last`, say which of the ``stride * lanes``
     columns are there, and a third what the others count as; they are not read. Where the "rows" lie `along` one row,
     each `step` columns behind the one before, that is said of the first, in numbers of 32 bits. Sums of more than
-    `PART` rows are to be made `in_parts`.
+    `PART` rows are to be made `in_parts`. All vectors are made one if they are to be `joined`, the stride being a power
+    of two: by halves, which takes a third of the shuffles or less.
     """
-    combine = _COMBINE[op]
+    combine, hands = _COMBINE[op], 1 if joined else stride
 
     def define(typingctx, x, more):
         kind = Vector(x.dtype)
-        count, result = kind.count, types.UniTuple(kind, stride)
+        count, result = kind.count, types.UniTuple(kind, hands)
 
         def codegen(context, builder, sig, args):
             data, fixed, others = emit.data_of(context, builder, x, args[0]), [None] * stride, None
@@ -250,8 +252,16 @@ def columns(
                 builder.position_at_end(done)
                 return vectors
 
+            def made(vectors):
+                if not joined:
+                    return context.make_tuple(builder, result, _dealt(builder, vectors))
+                while len(vectors) > 1:
+                    pairs = [_dealt(builder, vectors[v : v + 2]) for v in range(0, len(vectors), 2)]
+                    vectors = [combine(builder, x.dtype, odd, even) for even, odd in pairs]
+                return context.make_tuple(builder, result, vectors)
+
             if not in_parts:
-                return context.make_tuple(builder, result, _dealt(builder, part(emit.INT(0), args[3])))
+                return made(part(emit.INT(0), args[3]))
             zero = ir.Constant(ir.VectorType(data.type.pointee, count), None)
             memory = [[cgutils.alloca_once_value(builder, zero) for _ in ("total", "lost")] for _ in range(stride)]
             with cgutils.for_range_slice(builder, emit.INT(0), args[3], emit.INT(PART), emit.INT) as (first, _):
@@ -261,7 +271,7 @@ def columns(
                     away = put_away_vectors(builder, *map(builder.load, places), vector)
                     for place, value in zip(places, away, strict=True):
                         builder.store(value, place)
-            return context.make_tuple(builder, result, _dealt(builder, [builder.load(total) for total, _ in memory]))
+            return made([builder.load(total) for total, _ in memory])
 
         return result(x, *[types.int64] * 3, x.dtype, *more), codegen
 
