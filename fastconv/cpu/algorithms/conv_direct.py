@@ -98,11 +98,16 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     weights = tiles.panel * spec.taps * spec.acc_dtype.itemsize * READ_WEIGHTS
 
     def time(option: tuple[int, int]) -> float:
-        """Time of the busiest thread: all have equally many tasks, or one has one more."""
+        """Time of the busiest thread: with a share for each it has all blocks, otherwise perhaps a task more."""
         high, shares = option
-        some = -(-count // shares)
-        each = some * max(high * row, weights) + (high + rows - 1) * copied
-        return -(-across * -(-spec.oh // high) * shares // threads) * each
+        several, last = divmod(spec.oh, high)
+
+        def task(high: int) -> float:
+            return -(-count // shares) * max(high * row, weights) + (high + rows - 1) * copied
+
+        if shares == threads:
+            return across * (several * task(high) + (task(last) if last else 0))
+        return -(-across * (several + (last > 0)) * shares // threads) * task(high)
 
     heights = sorted({-(-spec.oh // blocks) for blocks in range(1, min(spec.oh, 4 * threads) + 1)} | {block_h})
     options = [(high, shares) for high in heights if high <= block_h for shares in {1, min(count, threads)}]
@@ -257,7 +262,8 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
     groups, in_group, block_h, block_w, shares, rows, pitch, line, c_group, step, in_place = sizes[:11]
     stride, pad = sizes[11:13], sizes[13:]
     high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
-    share, block = job % shares, job // shares
+    blocks = x.shape[0] * groups * high * wide
+    share, block = job // blocks, job % blocks  # a thread's tasks have the same weights
     j0, i0 = block % wide * block_w, block // wide % high * block_h
     group, image = block // (wide * high) % groups, block // (wide * high * groups)
     first, top, left = (image * groups + group) * c_group * h * w, i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
