@@ -48,6 +48,12 @@ def equal(lazy: Any, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def close(lazy: Any, expected: np.ndarray) -> None:
+    """A lazy result is the expected one but for some roundings of sums, which are made in another order."""
+    assert lazy.dtype == expected.dtype
+    np.testing.assert_allclose(lazy.compute(), expected, rtol=1e-6, atol=2e-6 * np.abs(expected).max())
+
+
 # -- the same numbers ----------------------------------------------------------------------------------------
 
 #: Chunks of an axis of 13 elements: of one element, of fewer than windows see, uneven, and all.
@@ -62,7 +68,7 @@ def test_every_mode_origin_and_size_in_every_cut(mode: str) -> None:
         for origin in {-(size // 2), 0, (size - 1) // 2}:
             told = {"axis": 0, "mode": mode, "origin": origin, "cval": 3.0}
             lazy = da.from_array(x, chunks=(cut, (4, 5)))
-            equal(ndi.correlate1d(lazy, weights, **told), ndi.correlate1d(x, weights, **told))
+            close(ndi.correlate1d(lazy, weights, **told), ndi.correlate1d(x, weights, **told))
             equal(ndi.maximum_filter1d(lazy, size, **told), ndi.maximum_filter1d(x, size, **told))
 
 
@@ -250,7 +256,7 @@ def test_fused_filters_overlap_once() -> None:
         chain = fastconv.dask.fuse(*steps)
         made = chain(lazy)
         assert len({key[0] for key in made.dask if isinstance(key, tuple) and "part" in key[0]}) == 1
-        equal(made, chain(x))
+        close(made, chain(x))
     assert made.chunks == lazy.chunks
     steps = partial(ndi.gaussian_filter, sigma=1, mode="wrap"), partial(ndi.sobel, axis=0)
     equal(fastconv.dask.fuse(*steps)(lazy), fastconv.dask.fuse(*steps)(x))  # of two minds about the rims: in one chunk

@@ -242,7 +242,7 @@ def test_results_do_not_depend_on_threads() -> None:
     (lambda x: ndimage.minimum_filter1d(x, 3, origin=5), ValueError, "invalid origin"),
     (lambda x: ndimage.rank_filter(x, 9, 3), RuntimeError, "rank not within filter footprint size"),
     (lambda x: ndimage.rank_filter(x, -10, 3), RuntimeError, "rank not within filter footprint size"),
-    (lambda x: ndimage.rank_filter(x, 1.5, 3), TypeError, "rank must be an integer"),
+    (lambda x: ndimage.rank_filter(x, 1.5, 3), TypeError, "rank must be of integers"),
     (lambda x: ndimage.rank_filter(x, 1), RuntimeError, "no footprint or filter size"),
     (lambda x: ndimage.rank_filter(x, 1, 3, mode=["wrap", "wrap"]), RuntimeError, "sequence of modes"),
     (lambda x: ndimage.percentile_filter(x, 101, 3), RuntimeError, "invalid percentile"),

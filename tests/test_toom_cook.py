@@ -51,7 +51,7 @@ def test_fewer_multiplications() -> None:
 def test_a_transform_in_vectors(found: Axis, stride: int, name: str) -> None:
     matrix = getattr(found, name)
     lanes = simd.lanes(np.float64)
-    transform, count = linear_map(matrix, False), 3
+    transform, count = linear_map(matrix), 3
 
     @compiled(key=(matrix,))
     def call(x, y, hop, leap):

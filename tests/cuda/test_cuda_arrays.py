@@ -309,7 +309,7 @@ def test_the_interface_is_believed_and_doubted() -> None:
 def test_gradients_are_not_lost_silently(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", fake_torch())
     x = FakeTensor(np.ones((1, 1, 3, 3), np.float32), grad=True)
-    with pytest.raises(TypeError, match="x requires grad"):
+    with pytest.raises(TypeError, match="x requires a gradient"):
         fastconv.max_pool2d(x, 2)
 
 

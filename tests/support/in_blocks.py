@@ -21,8 +21,9 @@ import fastconv
 from fastconv import ndimage
 from fastconv.dask import blocks
 
-#: Filters whose sums of floats depend on the place of a window: sums of parts are shared by several windows.
-SHARED = ("uniform_filter", "uniform_filter1d", "laplace", "correlate", "convolve")
+#: Filters whose sums of floats depend on the place of a window and the size of the image: sums of parts are shared by
+#: several windows, and images of long rows are read in place, in another order of additions.
+SHARED = image_filters.NAMES
 #: How far these may be off, of the largest result: some roundings.
 ROUNDED = {"f": 1e-5, "d": 1e-13, "F": 1e-5, "D": 1e-13}
 _FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
