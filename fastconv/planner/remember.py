@@ -62,7 +62,11 @@ def records() -> Iterator[dict[str, Any]]:
     """All records for this machine, each problem once, in no particular order."""
     known = dict(_learned)
     yield from known.values()
-    for file in _folder().glob("*.json"):
+    try:
+        files = list(_folder().glob("*.json"))
+    except FileNotFoundError:  # another thread has just forgotten all
+        files = []
+    for file in files:
         record = _read(file)
         if record is not None and (record["problem"], record["threads"]) not in known:
             yield record
