@@ -16,7 +16,7 @@ from ..specs.filters import Pass, Problem
 from .shared import in_place as stages
 from .shared import layout, narrow
 from .shared.in_place import Stage
-from .shared.steps import radix
+from .shared.steps import parts_of, radix
 from .system.kernels import PARALLEL_OPERATIONS
 from .system.memory import scratch_rows
 from .system.threads import num_threads
@@ -315,14 +315,10 @@ class InPlace:
             if size == 1:
                 begins = self._lines(pitch, band, self._chunked)
             source, size = target, size * base
-        parts, place = [], 0
-        while place < taps:
-            while place + size > taps:
-                size //= base
-                levels.pop()
-            down = places - begins if len(levels) == 1 else 0
-            parts.append((down, levels[-1] - begin + place * item))
-            place += size
+        parts = [
+            (0 if power else places - begins, levels[power] - begin + place * item)
+            for power, place in parts_of(taps, base)
+        ]
         return begins, parts
 
     def _one(self, one: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:

@@ -11,7 +11,7 @@ from ..specs.conv import ConvSpec, conv_spec
 from ..specs.conv_transpose import TransposeSpec, transpose_spec
 from .blocks import Operation, calls_of, extended
 from .geometry import Along, Interval, Spread, Whole, Windows
-from .graph import Chunks, multiplied, owned
+from .graph import Chunks, multiplied, strided
 
 Box = tuple[Interval, ...]
 
@@ -54,11 +54,7 @@ class Convolution(Operation):
 
     def chunks(self, given: tuple[Chunks, ...]) -> tuple[Chunks, ...]:
         """Chunks of the result, for those of the input."""
-        shape = self.spec.output_shape[2:] if self.is_filter else self.spec.output_shape
-        return tuple(
-            (count,) if isinstance(along, Whole) else owned(chunks, along.pace, count)
-            for along, chunks, count in zip(self.axes, given, shape, strict=True)
-        )
+        return strided(self.axes, given, self.spec.output_shape[2:] if self.is_filter else self.spec.output_shape)
 
     def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...], kept: bool = False) -> Any:
         weight, bias = (*operands, None)[:2]

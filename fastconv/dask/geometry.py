@@ -80,14 +80,13 @@ class Filtered(Along):
 
 
 @dataclass(frozen=True)
-class Windows(Along):
-    """An axis of windows whose padding belongs to the input: all elements of a window are there, or made."""
+class _Stepped(Along):
+    """An axis of windows that move by steps."""
 
     step: int
     window: int
     before: int
     """Padding before the first element."""
-    boundary: Boundary = Boundary.CONSTANT
 
     @property
     def halo(self) -> int:
@@ -98,7 +97,15 @@ class Windows(Along):
         return self.step
 
     def _ends(self, first: int, last: int) -> Interval:
+        """Where the first window begins and the last ends."""
         return first * self.step - self.before, (last - 1) * self.step - self.before + self.window
+
+
+@dataclass(frozen=True)
+class Windows(_Stepped):
+    """An axis of windows whose padding belongs to the input: all elements of a window are there, or made."""
+
+    boundary: Boundary = Boundary.CONSTANT
 
     def reads(self, first: int, last: int) -> tuple[Interval, ...]:
         start, stop = self._ends(first, last)
@@ -125,22 +132,11 @@ def _sources(boundary: Boundary, size: int, start: int, stop: int) -> np.ndarray
 
 
 @dataclass(frozen=True)
-class Pooled(Along):
+class Pooled(_Stepped):
     """An axis of windows that know their padding, whose elements do not count."""
 
-    step: int
-    window: int
-    before: int
     behind: int
     """Padding behind the last element; a last window may reach beyond it."""
-
-    @property
-    def halo(self) -> int:
-        return max(0, self.window - self.step)
-
-    @property
-    def pace(self) -> int:
-        return self.step
 
     def part(self, first: int, last: int) -> tuple[int, Interval, Interval, bool]:
         """The first window that is computed, the elements that are seen, the padding on both sides of these, and
@@ -148,7 +144,7 @@ class Pooled(Along):
 
         The window before `first` is computed, too, if what is left of the others is not as large as a window.
         """
-        start, stop = first * self.step - self.before, (last - 1) * self.step - self.before + self.window
+        start, stop = self._ends(first, last)
         low, high = max(0, start), min(self.size, stop)
         beyond = stop > self.size + self.behind
         sides = max(0, -start), min(self.behind, max(0, stop - self.size))

@@ -77,6 +77,14 @@ def _lengths(ends: list[int]) -> Chunks:
     return tuple(last - first for first, last in zip([0, *ends], ends, strict=False) if last > first) or (0,)
 
 
+def strided(axes: Sequence[Along], given: Sequence[Chunks], shape: Sequence[int]) -> tuple[Chunks, ...]:
+    """Chunks of a result of this shape whose windows move by steps along the axes of an input with the `given` ones."""
+    return tuple(
+        (count,) if isinstance(along, Whole) else owned(chunks, along.pace, count)
+        for along, chunks, count in zip(axes, given, shape, strict=True)
+    )
+
+
 def multiplied(chunks: Chunks, pitch: int, count: int) -> Chunks:
     """Chunks of a transposed convolution's outputs: each begins with those of a chunk's first element."""
     ends = [min(count, end * pitch) for end in accumulate(chunks)]

@@ -9,7 +9,7 @@ import numpy as np
 from ..specs.pool import PoolSpec, pool_spec
 from .blocks import Operation, calls_of
 from .geometry import Along, Interval, Pooled, Whole
-from .graph import Chunks, owned
+from .graph import Chunks, strided
 
 Box = tuple[Interval, ...]
 
@@ -44,10 +44,7 @@ class Pooling(Operation):
 
     def chunks(self, given: tuple[Chunks, ...]) -> tuple[Chunks, ...]:
         """Chunks of the result, for those of the input."""
-        return tuple(
-            (count,) if isinstance(along, Whole) else owned(chunks, along.pace, count)
-            for along, chunks, count in zip(self.axes, given, self.spec.output_shape, strict=True)
-        )
+        return strided(self.axes, given, self.spec.output_shape)
 
     def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...], kept: bool = False) -> Any:
         (x,), spec = inputs, self.spec

@@ -7,9 +7,9 @@ from typing import Any
 from ..specs.axes import FORMATS, NCDHW, NCHW, NCW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
-from .channels_last import around, as_first, as_images, as_volumes, in_library
+from .channels_last import pooled
 from .crop import cropped
-from .device import Recorder, backend
+from .device import backend
 
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d"]
 
@@ -176,16 +176,7 @@ def sum_pool(
 ) -> Any:
     """Average or Lp pooling along `axes` spatial axes; the arguments are those of `avg_pool2d` or `lp_pool2d`."""
     if data_format is not FORMATS[axes][0] and is_last(data_format, axes):
-        if (answer := in_library(x, device, sum_pool, locals())) is not None:
-            return answer
-        window, counting = (kernel_size, stride, padding, dilation), (ceil_mode, count_include_pad, divisor_override)
-        if axes == 3:
-            first = as_first("x", x, 3)
-            return around(3, lambda device: sum_pool(op, 3, first, norm_type, *window, *counting, algorithm, device,
-                                                     None, NCDHW), device, out, (x,))  # fmt: skip
-        x, window, given = as_volumes(axes, x, *window, out)
-        made = sum_pool(op, axes + 1, x, norm_type, *window, *counting, algorithm, device, given, FORMATS[axes + 1][0])
-        return made if isinstance(device, Recorder) else as_images(made, axes, out)
+        return pooled(sum_pool, locals())
     calls = backend(device, x)
     if type(padding) is not int:
         x, padding, _ = cropped(x, padding, axes)

@@ -19,9 +19,6 @@ from ..specs.arrays import array, check_out
 from ..specs.axes import FORMATS, LAYOUTS
 from .device import Recorder, reorder
 
-#: The window of a pooling: kernel_size, stride, padding, dilation.
-Window = tuple[Any, Any, Any, Any]
-
 
 def in_library(x: Any, device: Any, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     """What a function makes of its arguments if its input is an array of another library, as one of that; else None."""
@@ -41,22 +38,40 @@ def _checked(name: str, x: Any, axes: int) -> Any:
 # -- poolings of signals and images --------------------------------------------------------------------------
 
 
-def as_volumes(
-    axes: int, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, out: Any
-) -> tuple[Any, Window, Any]:  # fmt: skip
-    """The input, the window and `out` of the pooling along one axis more that pools signals or images with channels
-    last."""
-    x = _checked("x", x, axes)
-    sides = frozen_padding(padding, axes) if isinstance(padding, str) else _sides(padding, axes)
+def pooled(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """What a pooling makes of its arguments, by their names, with channels last: by a call with channels first, along
+    one axis more if there are fewer than three."""
+    axes, x, device, out = (arguments[name] for name in ("axes", "x", "device", "out"))
+    if (answer := in_library(x, device, function, arguments)) is not None:
+        return answer
+    if axes == 3:
+        told = {**arguments, "x": as_first("x", x, 3), "out": None, "data_format": FORMATS[3][0]}
+        return around(3, lambda device: function(**{**told, "device": device}), device, out, (x,))
+    made = function(**{**arguments, **_along_one_more(arguments)})
+    if isinstance(device, Recorder):
+        return made
+    values, places = made if isinstance(made, tuple) else (made, None)
+    values = values[_one(axes, 0)] if out is None else out
+    # Places among elements become places among pixels.
+    return values if places is None else (values, places[_one(axes, 0)] // values.shape[-1])
+
+
+def _along_one_more(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that change where channels become one more axis, of which a window has one element."""
+    axes, stride, padding, out = (arguments[name] for name in ("axes", "stride", "padding", "out"))
+    x = _checked("x", arguments["x"], axes)
     if isinstance(out, np.ndarray) and out.ndim > axes:
         out = out[_one(axes)]
-    window = (
-        (*per_axis("kernel_size", kernel_size, 1, axes), 1),
-        None if stride is None else (*per_axis("stride", stride, 1, axes), 1),
-        sides,
-        (*per_axis("dilation", dilation, 1, axes), 1),
-    )
-    return x[_one(axes)], window, out
+    return {
+        "axes": axes + 1,
+        "x": x[_one(axes)],
+        "kernel_size": (*per_axis("kernel_size", arguments["kernel_size"], 1, axes), 1),
+        "stride": None if stride is None else (*per_axis("stride", stride, 1, axes), 1),
+        "padding": frozen_padding(padding, axes) if isinstance(padding, str) else _sides(padding, axes),
+        "dilation": (*per_axis("dilation", arguments["dilation"], 1, axes), 1),
+        "out": out,
+        "data_format": FORMATS[axes + 1][0],
+    }
 
 
 def _one(axes: int, index: int | None = None) -> Any:
@@ -69,16 +84,6 @@ def _sides(padding: Any, axes: int) -> Any:
     if isinstance(padding, list | tuple | np.ndarray) and any(np.ndim(sides) for sides in padding):
         return (*padding, (0, 0)) if len(padding) == axes else padding
     return (*per_axis("padding", padding, 0, axes), 0)
-
-
-def as_images(made: Any, axes: int, out: Any) -> Any:
-    """The pooled signals or images of what was pooled along one axis more: `out` if it was given."""
-    return made[_one(axes, 0)] if out is None else out
-
-
-def pixels(places: Any, axes: int, channels: int) -> Any:
-    """Places among elements as places among pixels."""
-    return places[_one(axes, 0)] // channels
 
 
 # -- everything else -----------------------------------------------------------------------------------------

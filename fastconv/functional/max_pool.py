@@ -15,9 +15,9 @@ from ..specs.axes import FORMATS, NCDHW, NCHW, NCW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
 from ..specs.unpool import check_places, unpool_spec
-from .channels_last import around, as_first, as_images, as_volumes, in_library, pixels
+from .channels_last import pooled
 from .crop import cropped
-from .device import Recorder, backend
+from .device import backend
 
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
 
@@ -257,20 +257,7 @@ def pick_pool(
 ) -> Any:
     """Pick the largest or the smallest of each window, along so many spatial axes."""
     if data_format is not FORMATS[axes][0] and is_last(data_format, axes):
-        if (answer := in_library(x, device, pick_pool, locals())) is not None:
-            return answer
-        window, told = (kernel_size, stride, padding, dilation), (ceil_mode, return_indices, algorithm)
-        if axes == 3:
-            first = as_first("x", x, 3)
-            return around(3, lambda device: pick_pool(op, 3, first, *window, *told, device, None, NCDHW), device, out,
-                          (x,))  # fmt: skip
-        x, window, given = as_volumes(axes, x, *window, out)
-        made = pick_pool(op, axes + 1, x, *window, *told, device, given, FORMATS[axes + 1][0])
-        if isinstance(device, Recorder):
-            return made
-        if not return_indices:
-            return as_images(made, axes, out)
-        return as_images(made[0], axes, out), pixels(made[1], axes, x.shape[-1])
+        return pooled(pick_pool, locals())
     calls = backend(device, x)
     cut = None
     if type(padding) is not int:

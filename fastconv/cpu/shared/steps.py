@@ -229,13 +229,7 @@ class Steps:
             self._step("products", [1.0] * base, steps, source, target, more + beyond)
             levels.append(target)
             source, size = target, size * base
-        offsets, place = [], 0
-        while place < taps:
-            while place + size > taps:
-                size //= base
-                levels.pop()
-            offsets.append(levels[-1] + place * distance - begin)
-            place += size
+        offsets = [levels[power] + place * distance - begin for power, place in parts_of(taps, base)]
         self._step("products", [one.scale] * len(offsets), offsets, begin, self._room(room), more)
 
 
@@ -340,12 +334,22 @@ def radix(taps: int, distance: int, lanes: int) -> int:
         while size * radix <= taps:
             cost += sum(touched(k * size) for k in range(radix)) + 2
             size *= radix
-        place = 0
-        while place < taps:
-            while place + size > taps:
-                size //= radix
-            cost += touched(place)
-            place += size
+        cost += sum(touched(place) for _, place in parts_of(taps, radix))
         if cost < least:
             best, least = radix, cost
     return best
+
+
+def parts_of(taps: int, radix: int) -> list[tuple[int, int]]:
+    """The largest sums of radix ** power neighbours that make up a window, as (power, first tap); single taps if the
+    radix is 0."""
+    power, size = 0, 1
+    while radix and size * radix <= taps:
+        power, size = power + 1, size * radix
+    found, place = [], 0
+    while place < taps:
+        while place + size > taps:
+            power, size = power - 1, size // radix
+        found.append((power, place))
+        place += size
+    return found
