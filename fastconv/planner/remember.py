@@ -24,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..base.files import cache_folder, read, write
+from ..base.files import cache_folder, entries, read, remove, write
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 
@@ -62,12 +62,8 @@ def records() -> Iterator[dict[str, Any]]:
     """All records for this machine, each problem once, in no particular order."""
     known = dict(_learned)
     yield from known.values()
-    try:
-        files = list(_folder().glob("*.json"))
-    except FileNotFoundError:  # another thread has just forgotten all
-        files = []
-    for file in files:
-        record = _read(file)
+    for file, *_ in entries(_folder()):
+        record = _read(file) if file.suffix == ".json" else None
         if record is not None and (record["problem"], record["threads"]) not in known:
             yield record
 
@@ -76,12 +72,10 @@ def forget() -> int:
     """Forget everything, on disk and for other machines and versions, too; returns the number of problems."""
     global generation
     names = {_file(*key).name for key in _learned}
-    for file in _root().glob("*/*"):
-        if file.suffix == ".json":
-            names.add(file.name)
-        with suppress(OSError):
-            file.unlink()
     for folder in _root().glob("*"):
+        found = [file for file, *_ in entries(folder)]
+        names |= {file.name for file in found if file.suffix == ".json"}
+        remove(found)
         with suppress(OSError):  # not empty: a process is writing
             folder.rmdir()
     _learned.clear()
