@@ -90,12 +90,14 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
     axes = best_axes(spec)
     size = axes[0].elements * axes[1].elements * spec.c_out * spec.taps // (spec.kh * spec.kw) * spec.acc_dtype.itemsize
     alone = one_block(spec, 1) is not None  # on one thread: the choice must not depend on the number
-    return machine.call + size / (machine.pack_bandwidth * (IN_CACHE if alone else 1)) / machine.threads
+    faster = KEPT if size <= KEPT_BYTES else PANELS if alone else 1
+    return machine.call + size / (machine.pack_bandwidth * faster) / machine.threads
 
 
-#: How many times as fast as `Machine.pack_bandwidth` a thread writes U, a panel at a time, to its cache. (Fitted to
-#: plain calls of 3x3 layers of 256 to 1024 channels at 7x7 and 14x14 beside `direct`, on an AMD EPYC of Zen 5.)
-IN_CACHE = 1.3
+#: How many times as fast as `Machine.pack_bandwidth` a thread writes U: a panel at a time, to its cache; and all of it,
+#: if it is so small that it stays there. (Fitted to plain calls of 3x3 layers of 256 to 1024 channels at 7x7 and 14x14
+#: beside `direct`, and of 37 to 128 channels, and 2x2x2 of 128 to 64, on an AMD EPYC of Zen 5.)
+PANELS, KEPT, KEPT_BYTES = 1.3, 2.0, 2 << 20
 
 
 def scratch(spec: ConvSpec) -> int:
