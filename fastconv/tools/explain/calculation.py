@@ -48,6 +48,10 @@ class Windows(NamedTuple):
     """The taps of the kernel that these cells are multiplied by."""
     nearest: np.ndarray
     """The output whose window has its centre nearest to each cell."""
+    starts: np.ndarray
+    """The cells of the windows' first taps; none of a transposed convolution."""
+    ends: np.ndarray
+    """The cells of their last taps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,14 +193,14 @@ def _conv_windows(spec: ConvSpec) -> Windows:
     source, outside = _padded(spec)
     seen = _seen(spec, source.shape)
     taps = [np.arange(seen.shape[1])] * len(seen)
-    return Windows(source, outside, _first(spec), list(seen), taps, _nearest(_centres(spec), source.shape))
+    return Windows(source, outside, _first(spec), list(seen), taps, _nearest(_centres(spec), source.shape), seen[:, 0], seen[:, -1])
 
 
 def _pool_windows(spec: PoolSpec) -> Windows:
     """Windows without what does not count: padding, but for a mean that counts it; what `ceil_mode` adds behind it."""
     reach, size = _reach(spec), (spec.h, spec.w)
     axes = zip((spec.oh, spec.ow), spec.stride, reach, size, spec.padding, strict=True)
-    rows, columns = (max(0, (count - 1) * step + wide - pixels - sum(sides)) for count, step, wide, pixels, sides in axes)
+    rows, columns = (max(0, (count - 1) * step + wide - pixels - sum(pads)) for count, step, wide, pixels, pads in axes)
     source, outside = _padded(spec, (rows, columns))
     counts = ~outside
     if spec.op == "avg":
@@ -207,7 +211,7 @@ def _pool_windows(spec: PoolSpec) -> Windows:
     seen, counted = _seen(spec, source.shape), counts.reshape(-1)
     cells = [window[counted[window]] for window in seen]
     taps = [np.flatnonzero(counted[window]) for window in seen]
-    return Windows(source, outside, _first(spec), cells, taps, _nearest(_centres(spec), source.shape))
+    return Windows(source, outside, _first(spec), cells, taps, _nearest(_centres(spec), source.shape), seen[:, 0], seen[:, -1])
 
 
 def _transposed(spec: TransposeSpec) -> Windows:
@@ -225,7 +229,7 @@ def _transposed(spec: TransposeSpec) -> Windows:
     rows = np.clip(np.floor(down - top), 0, forward.h - 1).astype(np.int64)
     columns = np.clip(np.floor(across - left), 0, forward.w - 1).astype(np.int64)
     nearest = (rows[:, None] * forward.w + columns).reshape(-1)
-    return Windows(source, np.zeros(source.shape, bool), (0, 0), cells, used, nearest)
+    return Windows(source, np.zeros(source.shape, bool), (0, 0), cells, used, nearest, elements[:0], elements[:0])
 
 
 def _first(spec: ConvSpec | PoolSpec) -> Pair:

@@ -20,27 +20,23 @@ function make(tag, attributes = {}, ...children) {
  * A grid of numbers: a table whose headers count rows and columns from `first` on.
  * `chosen(cell)` makes it one of which a cell can be chosen, by tap, drag and arrow keys.
  */
-function makeGrid({ name, note, rows, columns, first = [0, 0], texts, shades, outside = [], chars = 1, chosen, header = true }) {
-  const caption = make("caption", {}, make("b", {}, name), note ? ` ${note}` : "");
-  const table = make("table", chosen ? { role: "grid", "aria-label": words(name, note) } : {}, caption);
+function makeGrid({ name, note, rows, columns, first = [0, 0], texts, shades, outside = [], chars = 1, chosen }) {
+  const table = make("table", { role: chosen && "grid", "aria-label": words(name, note) });
   const minus = (number) => String(number).replace("-", "−");
   const cells = [];
-  if (header) {
-    const labels = Array.from({ length: columns }, (_, j) => make("th", { scope: "col" }, minus(first[1] + j)));
-    table.append(make("thead", {}, make("tr", {}, make("td", { class: "corner", style: "all: unset" }), ...labels)));
-  }
+  const labels = Array.from({ length: columns }, (_, j) => make("th", { scope: "col" }, minus(first[1] + j)));
+  table.append(make("thead", {}, make("tr", {}, make("th", {}), ...labels)));
   const body = make("tbody");
   const beyond = new Set(outside);
   for (let i = 0; i < rows; i++) {
-    const row = make("tr", {}, header ? make("th", { scope: "row" }, minus(first[0] + i)) : null);
+    const row = make("tr", {}, make("th", { scope: "row" }, minus(first[0] + i)));
     for (let j = 0; j < columns; j++) {
       const k = i * columns + j;
       const cell = make("td", chosen && !beyond.has(k) ? { role: "gridcell", tabindex: -1, "aria-selected": "false" } : {});
       cell.append(make("span", {}, texts[k]));
       if (beyond.has(k)) cell.classList.add("outside");
       if (shades) {
-        cell.style.background = `rgb(${shades[k]} ${shades[k]} ${shades[k]})`;
-        cell.style.setProperty("--shade", cell.style.background);
+        cell.style.setProperty("--shade", `rgb(${shades[k]} ${shades[k]} ${shades[k]})`);
         cell.classList.add(shades[k] < 128 ? "dark" : "light");
       }
       row.append(cell);
@@ -52,8 +48,10 @@ function makeGrid({ name, note, rows, columns, first = [0, 0], texts, shades, ou
   const box = make("div", { class: "frame-box", hidden: "" });
   const frame = make("div", { class: "frame" }, table, box);
   const scroll = make("div", { class: "scroll" }, frame);
-  const figure = make("figure", { class: "grid", style: `--columns: ${columns}; --chars: ${Math.max(chars, 1)}` }, scroll);
-  const grid = { figure, table, cells, box, rows, columns, chars, shades, caption };
+  const caption = make("figcaption", { "aria-hidden": "true" }, make("b", {}, name), note ? ` ${note}` : "");
+  const style = `--columns: ${columns}; --chars: ${Math.max(chars, 1)}`;
+  const figure = make("figure", { class: words("grid", shades && "shaded"), style }, caption, scroll);
+  const grid = { figure, table, cells, box, rows, columns, chars, shaded: Boolean(shades) };
   if (chosen) chooses(grid, chosen);
   return grid;
 }
@@ -132,7 +130,8 @@ function fit(grids) {
   const measure = () => {
     for (const grid of grids) {
       const wide = grid.cells[0].getBoundingClientRect().width;
-      grid.figure.classList.toggle("fine", wide < grid.chars * 5.9 + 3);
+      grid.figure.classList.toggle("fine", grid.shaded && wide < grid.chars * 6.5 + 5);
+      grid.figure.classList.toggle("narrow", wide < 34);
       if (grid.boxed) surround(grid, grid.boxed);
     }
     const frame = framing();

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-#: Significant digits of a number that is not whole: as many as a cell of the grid has room for.
-DIGITS = 4
+#: Significant digits of a number that is not whole, below 1 and from 1 on: as many as a cell of a grid has room for.
+DIGITS = 3, 4
 #: Whole floats from here on are written with an exponent.
 _LONG = 1e7
 #: Signs of pages, whose fonts have them.
@@ -16,13 +16,13 @@ MINUS, TIMES = "\u2212", "\u00d7"
 
 
 def numeral(value: Any) -> str:
-    """A number as text: whole ones without a decimal point, others with `DIGITS` digits."""
+    """A number as text: whole ones without a decimal point, others with three or four digits."""
     if isinstance(value, bool | int):
         return str(int(value))
     number = float(value)
     if number.is_integer() and abs(number) < _LONG:
         return str(int(number))
-    return f"{number:.{DIGITS}g}"
+    return f"{number:.{DIGITS[abs(number) >= 1]}g}"
 
 
 def numerals(values: np.ndarray) -> list[str]:

@@ -12,7 +12,7 @@ from ...specs.conv import ConvSpec, short
 from ...specs.conv_transpose import TransposeSpec
 from ...specs.pool import PoolSpec
 from .calculation import Calculation
-from .numerals import DIGITS, MINUS, TIMES, are_rounded, signed
+from .numerals import MINUS, TIMES, are_rounded, signed
 
 #: Most elements of a matrix that a page shows: a table with more is not read any longer.
 MOST_OF_A_MATRIX = 2500
@@ -27,7 +27,7 @@ def headline(calculation: Calculation) -> str:
              f"output {_sizes(calculation.output, geometry.axes)}"]  # fmt: skip
     first = 2 - geometry.axes
     stride, dilation = short(geometry.stride[first:]), short(geometry.dilation[first:])
-    padding = short(geometry.padding[first:])
+    padding = short(tuple(short(sides) for sides in geometry.padding[first:]))
     default_stride = kernel if isinstance(spec, PoolSpec) else (1, 1)[first:]
     parts += [f"stride {stride}"] * (geometry.stride[first:] != default_stride)
     parts += [f"padding {padding}"] * (padding != 0) + [f"dilation {dilation}"] * (dilation != 1)
@@ -77,7 +77,7 @@ def picture(calculation: Calculation, title: str, op: str, shades: bool) -> dict
         "op": op,
         "headline": headline(calculation),
         "rules": size_rules(calculation),
-        "rounded": f"Numbers are written with {DIGITS} digits." if any(map(are_rounded, values)) else "",
+        "rounded": "Numbers are rounded where they are written." if any(map(are_rounded, values)) else "",
         "input": _input_grid(calculation, shades),
         "output": _output_grid(calculation, shades),
         "kernel": None if kernels is None else {
@@ -90,6 +90,8 @@ def picture(calculation: Calculation, title: str, op: str, shades: bool) -> dict
         "first": [calculation.first_channel(channel) for channel in channels],
         "cells": [cells.tolist() for cells in windows.cells],
         "taps": [taps.tolist() for taps in windows.taps],
+        "starts": windows.starts.tolist(),
+        "ends": windows.ends.tolist(),
         "nearest": windows.nearest.tolist(),
         "terms": [[[signed(line) for line in one] for one in row] for row in terms],
         "sums": [[signed(one.sum(1)) for one in row] for row in terms] if calculation.channels > 1 else None,

@@ -26,22 +26,31 @@ const inputs = input.texts.map((texts, c) => {
   return grid;
 });
 const weights = kernel && Array.from({ length: data.channels }, (_, c) => makeGrid({
-  ...kernel, name: "Kernel", note: data.channels > 1 ? `for channel ${c}` : "", header: false,
+  ...kernel, name: "Kernel", note: data.channels > 1 ? `for channel ${c}` : "",
   chars: Math.max(...kernel.texts.flat(2).map((text) => text.length)), texts: kernel.texts[0][c],
+}));
+// What the window shows, in numbers, where those of the input are too small to be drawn.
+const lenses = input.shades && inputs.map((_, c) => makeGrid({
+  ...data.window, name: "Window", note: channelNote(input, c), chars: input.chars, texts: Array(data.window.rows * data.window.columns).fill(""),
 }));
 const outputs = output.texts.map((texts, c) => makeGrid({
   ...output, name: "Output", note: channelNote(output, c), texts, shades: output.shades?.[c],
   chosen: (cell) => steps.go(c * places + output.places.indexOf(cell)),
 }));
-if (data.kind === "conv" && Math.max(...data.stride) > 1) {
-  for (const grid of inputs) for (const cells of data.cells) grid.cells[cells[0]].classList.add("begins");
+const [down, across] = data.stride;
+const strided = data.starts.length > 1 && Math.max(down, across) > 1;
+if (strided) {
+  for (const grid of inputs) for (const cell of data.starts) grid.cells[cell].classList.add("begins");
 }
 
 // -- one output ---------------------------------------------------------------------------------------------
 
 const current = { channel: 0, place: 0 };
 const sum = make("section", { class: "sum", "aria-label": "The sum", "aria-live": "polite", "aria-atomic": "true" });
-const pairs = inputs.map((grid, c) => make("div", { class: "pair" }, grid.figure));
+const pairs = inputs.map((grid, c) => make("div", { class: "pair" }, grid.figure,
+  make("div", { class: "beside" }, lenses ? lenses[c].figure : null)));
+for (const lens of lenses ?? []) lens.figure.classList.add("lens", "kernel");
+for (const grid of weights ?? []) grid.figure.classList.add("kernel");
 
 function show(number) {
   current.channel = Math.floor(number / places);
@@ -61,10 +70,16 @@ function show(number) {
       if (kernel) td.append(make("small", { "aria-hidden": "true" }, `×${kernel.texts[channel][c - first][taps[t]]}`));
       if (data.picked?.[channel][place] === t) td.classList.add("picked");
     });
-    surround(grid, cells);
+    surround(grid, data.starts.length ? [data.starts[place], data.ends[place]] : cells);
+    lenses?.[c].cells.forEach((cell, tap) => {
+      cell.firstChild.textContent = taps.includes(tap) ? input.texts[c][cells[taps.indexOf(tap)]] : "";
+    });
     if (weights) placeKernel(weights[c - first], c, channel, c - first, new Set(taps));
   });
-  outputs.forEach((grid, c) => choose(grid, c === channel ? output.places[place] : -1));
+  outputs.forEach((grid, c) => {
+    choose(grid, c === channel ? output.places[place] : -1);
+    surround(grid, c === channel && grid.shaded ? [output.places[place]] : []);
+  });
   if (!outputs[channel].table.querySelector("[tabindex='0']")) outputs[channel].cells[0].tabIndex = 0;
   sum.setAttribute("aria-live", document.body.classList.contains("playing") ? "off" : "polite");
   sum.replaceChildren(...(sums ? written(channel, place) : pooled(channel, place)));
@@ -73,7 +88,8 @@ function show(number) {
 
 /** Put a kernel beside the channel of the input that it is for. */
 function placeKernel(grid, c, channel, number, used) {
-  if (grid.figure.parentElement !== pairs[c]) pairs[c].append(grid.figure);
+  const beside = pairs[c].lastChild;
+  if (grid.figure.parentElement !== beside) beside.append(grid.figure);
   grid.cells.forEach((cell, t) => {
     cell.firstChild.textContent = kernel.texts[channel][number][t];
     cell.classList.toggle("unused", !used.has(t));
@@ -161,7 +177,7 @@ function unrolled() {
     right = table(data.pointwise ? "Pixels, a column each" : "Windows, a column each", terms, places, seen.flat());
     made = table(data.bias ? "Output, without bias" : "Output", shown.length, places,
       (data.whole ?? output.texts).slice(start, start + perGroup).flat());
-    product.replaceChildren(left.figure, make("span", { class: "sign" }, "·"), right.figure,
+    product.replaceChildren(left.figure, make("span", { class: "sign" }, "×"), right.figure,
       make("span", { class: "sign" }, "="), made.figure);
   };
   const follow = (channel, place) => {
@@ -181,17 +197,23 @@ function unrolled() {
 function sparse() {
   const size = data.matrix[0][0].length;
   const product = make("div", { class: "product", tabindex: 0, role: "region", "aria-label": "The sparse matrix" });
-  let shown = -1, matrix;
+  const beyond = new Set(input.outside);
+  let shown = -1, matrix, made;
   const follow = (channel, place) => {
     if (shown !== channel) {
       const texts = data.matrix[channel].flat();
       matrix = table(words("Matrix", output.channels > 1 && `of output channel ${channel}`), places, size, texts);
       texts.forEach((text, k) => matrix.cells[k].classList.toggle("zero", text === "0"));
-      product.replaceChildren(matrix.figure);
+      const first = data.first[channel];
+      const seen = input.texts.slice(first, first + data.channels).flatMap((one) => one.filter((_, k) => !beyond.has(k)));
+      made = table(data.bias ? "Output, without bias" : "Output", places, 1,
+        data.whole?.[channel] ?? output.places.map((cell) => output.texts[channel][cell]));
+      product.replaceChildren(matrix.figure, make("span", { class: "sign" }, "×"),
+        table("Input", size, 1, seen).figure, make("span", { class: "sign" }, "="), made.figure);
       shown = channel;
     }
     along(matrix, (i, j) => i === place && matrix.cells[i * size + j].textContent !== "0");
-    matrix.cells.forEach((cell, k) => cell.classList.toggle("row", Math.floor(k / size) === place));
+    made.cells.forEach((cell, k) => cell.classList.toggle("chosen", k === place));
   };
   const text = "Row by row, what each output takes of each input: times the input as one column, this matrix is the output.";
   return [follow, make("p", {}, text), make("p", {}, data.weights), product];
@@ -204,16 +226,16 @@ const legend = make("ul", { class: "legend" },
   make("li", {}, make("i", { class: "out" }), "the output"),
   input.outside.length ? make("li", {}, make("i", { class: "pad" }), "padding") : null,
   output.outside.length ? make("li", {}, make("i", { class: "pad" }), "cut off by the padding") : null,
-  main.querySelector(".begins") || (data.kind === "conv" && Math.max(...data.stride) > 1)
-    ? make("li", {}, make("i", { class: "dot" }), `a window begins: stride ${data.stride.join(", ")}`) : null,
+  strided ? make("li", {}, make("i", { class: "dot" }), `a window begins: stride ${signal || down === across ? across : `${down} down, ${across} across`}`) : null,
   make("li", {}, make("kbd", {}, "←"), " ", make("kbd", {}, "→"), " step; drag the window or tap an output"));
 main.append(
-  make("p", { class: "headline" }, `${data.op}: ${data.headline}`),
+  make("p", { class: "headline" }, data.title === data.op ? data.headline : `${data.op}: ${data.headline}`),
   make("ul", { class: "rules" }, ...data.rules.map((rule) => make("li", {}, rule))),
   steps.element,
-  make("div", { class: "stage" }, make("div", { class: "channels" }, ...pairs), make("span", { class: "sign" }, "="),
-    make("div", { class: "channels" }, ...outputs.map((grid) => grid.figure))),
-  sum, legend);
+  make("div", { class: "stage", style: `--in: ${input.columns}; --over: ${kernel ? kernel.columns : 0}` },
+    make("div", { class: "channels" }, ...pairs), make("span", { class: "sign", "aria-hidden": "true" }, "="),
+    make("div", { class: "results" }, make("div", { class: "outputs" }, ...outputs.map((grid) => grid.figure)), sum)),
+  legend);
 if (data.rounded) main.append(make("p", { class: "headline" }, data.rounded));
 if (data.columns) main.append(opens(data.pointwise ? "As a matrix product" : "As a matrix product: im2col", data.pointwise, unrolled));
 if (data.matrix) main.append(opens("As one sparse matrix", false, sparse));
