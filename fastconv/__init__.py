@@ -18,6 +18,7 @@ from .functional.unfold import corr2d_matrix, fold2d, unfold2d
 from .ndimage import separable_filter
 from .tools.compare import compare
 from .tools.explain.call import explain
+from .tools.explain.stack import explain_stack
 from .warming.warmup import warmup
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "corr2d",
     "corr2d_matrix",
     "explain",
+    "explain_stack",
     "fold2d",
     "get_num_threads",
     "grad",

@@ -26,6 +26,7 @@ from ..planner import remember
 from .command_arguments import as_dtype, as_layer, as_numbers, as_padding, as_pair
 from .compare import compare, random_operands
 from .comparison import Comparison, aligned
+from .explain import command as explained
 from .limits import limited_threads
 
 #: LLVM's names of the vector extensions that `info` lists.
@@ -98,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     other.add_argument("--remember", action="store_true", help="let algorithm='auto' take the fastest from now on")
     other.add_argument("--json", action="store_true", help="print JSON and nothing else")
     other.add_argument("--plot", metavar="FILE", help="also draw the result: a .png, .svg or .pdf")
+
+    text = "write a page on which a window moves over numbers, and print one of its sums"
+    explained.add_arguments(command("explain", explained.run, text))
 
     command("info", _info, "tell what fastconv finds on this machine")
 

@@ -39,7 +39,7 @@ def missing() -> str | None:
 
 
 class Chromium:
-    """A running browser with one page. `problems` are its errors, also of its console; `requests` all that it asked for."""
+    """A running browser with one page. `problems` are its errors, also of its console; `requests` what it asked for."""
 
     def __init__(self) -> None:
         program = next(filter(None, map(shutil.which, NAMES)))
@@ -123,10 +123,12 @@ class Chromium:
         """Open a file in a window of this size; `still` is the wish for less motion."""
         self.problems.clear()
         self.requests.clear()
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
+        window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **window)
         features = {"prefers-color-scheme": "dark" if dark else "light",
                     "prefers-reduced-motion": "reduce" if still else "no-preference"}  # fmt: skip
-        self.call("Emulation.setEmulatedMedia", features=[{"name": name, "value": value} for name, value in features.items()])
+        wishes = [{"name": name, "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=wishes)
         self.call("Page.navigate", url=file.resolve().as_uri())
         self.wait_for(f"document.readyState === 'complete' && location.href === {json.dumps(file.resolve().as_uri())}")
 
@@ -152,8 +154,8 @@ class Chromium:
 
     def middle(self, element: str) -> tuple[float, float]:
         """The middle of an element, given as an expression, in the window."""
-        found = f"(() => {{ const r = ({element}).getBoundingClientRect(); return [r.x + r.width / 2, r.y + r.height / 2]; }})()"
-        x, y = self.evaluate(found)
+        box = f"const {{x, y, width, height}} = ({element}).getBoundingClientRect()"
+        x, y = self.evaluate(f"(() => {{ {box}; return [x + width / 2, y + height / 2]; }})()")
         return x, y
 
     def mouse(self, kind: str, element: str) -> None:

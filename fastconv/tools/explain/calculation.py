@@ -193,7 +193,8 @@ def _conv_windows(spec: ConvSpec) -> Windows:
     source, outside = _padded(spec)
     seen = _seen(spec, source.shape)
     taps = [np.arange(seen.shape[1])] * len(seen)
-    return Windows(source, outside, _first(spec), list(seen), taps, _nearest(_centres(spec), source.shape), seen[:, 0], seen[:, -1])
+    nearest = _nearest(_centres(spec), source.shape)
+    return Windows(source, outside, _first(spec), list(seen), taps, nearest, seen[:, 0], seen[:, -1])
 
 
 def _pool_windows(spec: PoolSpec) -> Windows:
@@ -211,7 +212,8 @@ def _pool_windows(spec: PoolSpec) -> Windows:
     seen, counted = _seen(spec, source.shape), counts.reshape(-1)
     cells = [window[counted[window]] for window in seen]
     taps = [np.flatnonzero(counted[window]) for window in seen]
-    return Windows(source, outside, _first(spec), cells, taps, _nearest(_centres(spec), source.shape), seen[:, 0], seen[:, -1])
+    nearest = _nearest(_centres(spec), source.shape)
+    return Windows(source, outside, _first(spec), cells, taps, nearest, seen[:, 0], seen[:, -1])
 
 
 def _transposed(spec: TransposeSpec) -> Windows:

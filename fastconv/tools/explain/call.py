@@ -109,6 +109,8 @@ def explain(
         raise ValueError(f"op must be one of {', '.join(map(repr, FUNCTIONS))}, got {shown(op)}")
     if title is not None and not isinstance(title, str):
         raise TypeError(f"title must be a string, got {shown(title)}")
+    if shades is not None:
+        shades = flag("shades", shades)
     given = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups, "padding_mode": padding_mode,
              "output_padding": output_padding, "ceil_mode": ceil_mode,
              "count_include_pad": count_include_pad}  # fmt: skip
@@ -141,7 +143,7 @@ def explain(
         None if bias is None else np.reshape(others_seen[1], -1),
         _planes(output, axes),
     )
-    shaded = max(x.shape[-axes:]) >= MANY if shades is None else flag("shades", shades)
+    shaded = max(x.shape[-axes:]) >= MANY if shades is None else shades
     shown_output = output[0] if plain and op != "corr2d" else output
     return Explanation(op, shown_output, op if title is None else title, calculation, shaded)
 

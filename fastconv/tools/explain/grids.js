@@ -20,8 +20,8 @@ function make(tag, attributes = {}, ...children) {
  * A grid of numbers: a table whose headers count rows and columns from `first` on.
  * `chosen(cell)` makes it one of which a cell can be chosen, by tap, drag and arrow keys.
  */
-function makeGrid({ name, note, rows, columns, first = [0, 0], texts, shades, outside = [], chars = 1, chosen }) {
-  const table = make("table", { role: chosen && "grid", "aria-label": words(name, note) });
+function makeGrid({ name, note, label, rows, columns, first = [0, 0], texts, shades, outside = [], chars = 1, chosen }) {
+  const table = make("table", { role: chosen && "grid", "aria-label": label ?? words(name, note) });
   const minus = (number) => String(number).replace("-", "−");
   const cells = [];
   const labels = Array.from({ length: columns }, (_, j) => make("th", { scope: "col" }, minus(first[1] + j)));
@@ -132,6 +132,7 @@ function fit(grids) {
       const wide = grid.cells[0].getBoundingClientRect().width;
       grid.figure.classList.toggle("fine", grid.shaded && wide < grid.chars * 6.5 + 5);
       grid.figure.classList.toggle("narrow", wide < 34);
+      grid.figure.classList.toggle("tiny", wide < 15);
       if (grid.boxed) surround(grid, grid.boxed);
     }
     const frame = framing();

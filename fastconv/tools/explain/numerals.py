@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -30,9 +31,14 @@ def numerals(values: np.ndarray) -> list[str]:
     return [numeral(value) for value in _plain(values)]
 
 
+def typeset(text: str) -> str:
+    """A text as a page has it: with a true minus, and a true multiplication sign between sizes."""
+    return re.sub(r"(?<=\d)x(?=\d)", TIMES, re.sub(r"-(?=\d|inf)", MINUS, text))
+
+
 def signed(values: np.ndarray) -> list[str]:
-    """All numbers of an array as texts of a page, with a true minus."""
-    return [text.replace("-", MINUS) for text in numerals(values)]
+    """All numbers of an array as a page has them."""
+    return [typeset(text) for text in numerals(values)]
 
 
 def are_rounded(values: np.ndarray) -> bool:

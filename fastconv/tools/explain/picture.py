@@ -12,7 +12,7 @@ from ...specs.conv import ConvSpec, short
 from ...specs.conv_transpose import TransposeSpec
 from ...specs.pool import PoolSpec
 from .calculation import Calculation
-from .numerals import MINUS, TIMES, are_rounded, signed
+from .numerals import MINUS, TIMES, are_rounded, signed, typeset
 
 #: Most elements of a matrix that a page shows: a table with more is not read any longer.
 MOST_OF_A_MATRIX = 2500
@@ -75,7 +75,7 @@ def picture(calculation: Calculation, title: str, op: str, shades: bool) -> dict
         "kind": calculation.kind,
         "title": title,
         "op": op,
-        "headline": headline(calculation),
+        "headline": typeset(headline(calculation)),
         "rules": size_rules(calculation),
         "rounded": "Numbers are rounded where they are written." if any(map(are_rounded, values)) else "",
         "input": _input_grid(calculation, shades),

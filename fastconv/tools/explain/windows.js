@@ -26,12 +26,12 @@ const inputs = input.texts.map((texts, c) => {
   return grid;
 });
 const weights = kernel && Array.from({ length: data.channels }, (_, c) => makeGrid({
-  ...kernel, name: "Kernel", note: data.channels > 1 ? `for channel ${c}` : "",
+  ...kernel, name: "Kernel", label: words("Kernel", data.channels > 1 && `for channel ${c} of its group`),
   chars: Math.max(...kernel.texts.flat(2).map((text) => text.length)), texts: kernel.texts[0][c],
 }));
 // What the window shows, in numbers, where those of the input are too small to be drawn.
 const lenses = input.shades && inputs.map((_, c) => makeGrid({
-  ...data.window, name: "Window", note: channelNote(input, c), chars: input.chars, texts: Array(data.window.rows * data.window.columns).fill(""),
+  ...data.window, name: "Window", label: words("Window", channelNote(input, c)), chars: input.chars, texts: Array(data.window.rows * data.window.columns).fill(""),
 }));
 const outputs = output.texts.map((texts, c) => makeGrid({
   ...output, name: "Output", note: channelNote(output, c), texts, shades: output.shades?.[c],
@@ -208,8 +208,10 @@ function sparse() {
       const seen = input.texts.slice(first, first + data.channels).flatMap((one) => one.filter((_, k) => !beyond.has(k)));
       made = table(data.bias ? "Output, without bias" : "Output", places, 1,
         data.whole?.[channel] ?? output.places.map((cell) => output.texts[channel][cell]));
-      product.replaceChildren(matrix.figure, make("span", { class: "sign" }, "×"),
-        table("Input", size, 1, seen).figure, make("span", { class: "sign" }, "="), made.figure);
+      const sign = (text) => make("span", { class: "sign" }, text);
+      // An input that is much longer than the matrix is high would be the most of the picture.
+      const times = size <= Math.max(places, 16) ? [sign("×"), table("Input", size, 1, seen).figure, sign("="), made.figure] : [];
+      product.replaceChildren(matrix.figure, ...times);
       shown = channel;
     }
     along(matrix, (i, j) => i === place && matrix.cells[i * size + j].textContent !== "0");
