@@ -89,7 +89,7 @@ class Explanation:
     def to_html(self) -> str:
         """The page: one HTML document, which loads nothing."""
         first = self.text((0,) * self.output.ndim)
-        return page(self.title, picture(self.calculation, self.title, self.op, self.shades), first)
+        return page(self.title, picture(self.calculation, self.title, self.op, self.shades, self.output.ndim), first)
 
     def save(self, path: str | Path) -> None:
         """Write the page to a file, which any browser opens without a network or a server."""

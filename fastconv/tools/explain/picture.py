@@ -63,8 +63,8 @@ def size_rules(calculation: Calculation) -> list[str]:
     return [f"size of the output: {formula}", *rules]
 
 
-def picture(calculation: Calculation, title: str, op: str, shades: bool) -> dict[str, Any]:
-    """All that the page `windows.js` shows, in types that `json.dumps` takes."""
+def picture(calculation: Calculation, title: str, op: str, shades: bool, axes: int) -> dict[str, Any]:
+    """All that the page `windows.js` shows, in types that `json.dumps` takes; the output that callers get has `axes`."""
     windows, output = calculation.windows, calculation.output
     channels, places = range(len(output)), range(len(windows.cells))
     terms = [[calculation.terms(channel, place) for place in places] for channel in channels]
@@ -75,6 +75,7 @@ def picture(calculation: Calculation, title: str, op: str, shades: bool) -> dict
         "kind": calculation.kind,
         "title": title,
         "op": op,
+        "axes": axes,
         "headline": typeset(headline(calculation)),
         "rules": size_rules(calculation),
         "rounded": "Numbers are rounded where they are written." if any(map(are_rounded, values)) else "",

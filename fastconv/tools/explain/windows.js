@@ -3,17 +3,15 @@
 const { input, output, kernel } = data;
 const places = data.cells.length;
 const sums = ["conv", "transpose"].includes(data.kind);
-const plain = (number) => String(number).replace("-", "−");
 const bracketed = (text) => (text.startsWith("−") ? `(${text})` : text);
 const channelNote = (grid, c) => (grid.channels > 1 ? `channel ${c}` : "");
-const signal = output.rows === 1 && input.rows === 1 && /1d$/.test(data.op);
+const signal = data.op.endsWith("1d");
 
 /** The name of an output, as Python indexes it. */
 function named(number) {
   const channel = Math.floor(number / places), cell = output.places[number % places];
-  const index = [Math.floor(cell / output.columns) + output.first[0], (cell % output.columns) + output.first[1]];
-  if (signal) index.shift();
-  return `output[${[...(output.channels > 1 ? [channel] : []), ...index].join(", ")}]`;
+  const row = Math.floor(cell / output.columns) + output.first[0], column = (cell % output.columns) + output.first[1];
+  return `output[${[channel, ...(signal ? [] : [row]), column].slice(-data.axes).join(", ")}]`;
 }
 
 // -- grids --------------------------------------------------------------------------------------------------
