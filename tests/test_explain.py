@@ -390,7 +390,7 @@ def test_a_stack_is_the_lessons() -> None:
 )
 def test_a_stack_sees_what_changes_it(layers: list) -> None:
     """Try every pixel: an output changes with those that it sees, and no others."""
-    made = explain_stack(layers, (7, 8))
+    made = explain_stack(layers, (8, 9))
     rows, columns = made.sizes[-1]
     for pixel in np.ndindex(made.sizes[0]):
         image = np.zeros((1, *made.sizes[0]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,16 +100,17 @@ class Calculation:
         if not isinstance(self.spec, PoolSpec):
             values = values.astype(self.spec.acc_dtype)
         source = self.windows.source.reshape(-1)
-        return np.where(source < 0, values.dtype.type(0), values[:, source])
+        grid: np.ndarray = np.where(source < 0, values.dtype.type(0), values[:, source])
+        return grid
 
     def terms(self, channel: int, place: int) -> np.ndarray:
         """The terms of an output, a row for each channel of the input that it sees."""
         first, cells = self.first_channel(channel), self.windows.cells[place]
-        values = self.grid[first : first + self.channels, cells]
-        if self.kernels is None:
-            return values
-        with np.errstate(over="ignore", invalid="ignore"):
-            return values * self.kernels[channel][:, self.windows.taps[place]]
+        terms: np.ndarray = self.grid[first : first + self.channels, cells]
+        if self.kernels is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                terms = terms * self.kernels[channel][:, self.windows.taps[place]]
+        return terms
 
     def divisor(self, place: int) -> int:
         """What a mean is the sum divided by."""
@@ -186,7 +187,8 @@ def _centres(spec: ConvSpec | PoolSpec) -> list[np.ndarray]:
 def _nearest(centres: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     rows, columns = (np.abs(np.arange(size)[:, None] - centre).argmin(1)
                      for size, centre in zip(shape, centres, strict=True))  # fmt: skip
-    return (rows[:, None] * len(centres[1]) + columns).reshape(-1)
+    numbers: np.ndarray = (rows[:, None] * len(centres[1]) + columns).reshape(-1)
+    return numbers
 
 
 def _conv_windows(spec: ConvSpec) -> Windows:
@@ -238,11 +240,11 @@ def _first(spec: ConvSpec | PoolSpec) -> Pair:
     return -spec.padding[0][0], -spec.padding[1][0]
 
 
-def kernels_of(spec: Spec, weight: Any) -> np.ndarray | None:
+def kernels_of(spec: Spec, weight: np.ndarray) -> np.ndarray | None:
     """The weight as `Calculation.kernels` has it, in the dtype that it is multiplied in."""
     if isinstance(spec, PoolSpec):
         return None
-    weight = np.asarray(weight).astype(spec.acc_dtype)
+    weight = weight.astype(spec.acc_dtype)
     if isinstance(spec, TransposeSpec):  # (C, C_out / groups, ...), a group of C channels after the other
         groups, (channels, outputs) = spec.convolution.groups, weight.shape[:2]
         weight = weight.reshape(groups, channels // groups, outputs, -1).swapaxes(1, 2)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...base.values import shown
 from ...functional import avg_pool, conv, conv_transpose, max_pool, min_pool
 from ...functional.device import Recorder, refuse
-from ...specs.arguments import flag
+from ...specs.arguments import Sides, Sizes, flag
 from ...specs.arrays import array
 from ...specs.conv import filter_spec
 from .calculation import Calculation, Spec, check_size, kernels_of
 from .explanation import Explanation
 
+Operation = Literal["corr2d", "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "max_pool1d", "max_pool2d",
+                    "min_pool1d", "min_pool2d", "avg_pool1d", "avg_pool2d"]  # fmt: skip
 #: The function of each operation that can be explained.
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     label: getattr(module, label)
@@ -30,18 +33,18 @@ MANY = 13
 
 
 def explain(
-    x: Any,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     *,
-    op: str = "conv2d",
-    kernel_size: Any = None,
-    stride: Any = None,
-    padding: Any = None,
-    dilation: Any = None,
+    op: Operation = "conv2d",
+    kernel_size: int | Sizes | None = None,
+    stride: int | Sizes | None = None,
+    padding: int | Sizes | Sides | Literal["valid", "same", "same_lower"] | None = None,
+    dilation: int | Sizes | None = None,
     groups: int | None = None,
-    padding_mode: str | None = None,
-    output_padding: Any = None,
+    padding_mode: Literal["zeros", "reflect", "replicate", "circular"] | None = None,
+    output_padding: int | Sizes | None = None,
     ceil_mode: bool | None = None,
     count_include_pad: bool | None = None,
     title: str | None = None,
@@ -117,7 +120,7 @@ def explain(
     options = {label: value for label, value in given.items() if value is not None}
     pools, axes = "pool" in op, int(op[-2])
     needed, others = ("kernel_size", ("weight", "bias")) if pools else ("weight", ("kernel_size",))
-    operands = {"weight": weight, "bias": bias, "kernel_size": kernel_size}
+    operands: dict[str, Any] = {"weight": weight, "bias": bias, "kernel_size": kernel_size}
     taken = inspect.signature(FUNCTIONS[op]).parameters
     for label in (*options, *(label for label in others if operands[label] is not None)):
         if label in others or label not in taken:
@@ -125,9 +128,9 @@ def explain(
     if operands[needed] is None:
         raise TypeError(f"{op} needs a {needed}")
     refuse("explain", x, "x")
-    x = array("x", x)
-    called = x if op == "corr2d" else _one_image(x, axes)
-    plain = x.ndim == axes
+    image = array("x", x)
+    called = image if op == "corr2d" else _one_image(image, axes)
+    plain = image.ndim == axes
     if not pools:
         kernel = array("weight", weight)
         plain = plain and kernel.ndim == axes
@@ -143,7 +146,7 @@ def explain(
         None if bias is None else np.reshape(others_seen[1], -1),
         _planes(output, axes),
     )
-    shaded = max(x.shape[-axes:]) >= MANY if shades is None else shades
+    shaded = max(image.shape[-axes:]) >= MANY if shades is None else shades
     shown_output = output[0] if plain and op != "corr2d" else output
     return Explanation(op, shown_output, op if title is None else title, calculation, shaded)
 
@@ -155,14 +158,15 @@ def _one_image(x: np.ndarray, axes: int) -> np.ndarray:
     if x.ndim == axes + 2:
         if len(x) != 1:
             raise ValueError(f"x must hold one image, got {len(x)} in shape {x.shape}: choose one of them, like x[0]")
-        return x[0]
+        return x.reshape(x.shape[1:])
     return x
 
 
 def _with_channels(op: str, weight: np.ndarray, axes: int) -> np.ndarray:
     """The weight with both axes of channels, where it has none or only that of the input."""
     if weight.ndim == axes or (weight.ndim == axes + 1 and "transpose" not in op):
-        return weight.reshape((1,) * (axes + 2 - weight.ndim) + weight.shape)
+        whole: np.ndarray = weight.reshape((1,) * (axes + 2 - weight.ndim) + weight.shape)
+        return whole
     return weight
 
 

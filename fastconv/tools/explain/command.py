@@ -109,7 +109,8 @@ def pattern(shape: tuple[int, ...], op: str) -> np.ndarray:
     plane = np.arange(math.prod(shape[-axes:])).reshape(shape[-axes:])
     if len(shape) == axes:
         return plane
-    return plane + np.arange(shape[0]).reshape(-1, *(1,) * axes)
+    planes: np.ndarray = plane + np.arange(shape[0]).reshape(-1, *(1,) * axes)
+    return planes
 
 
 def weights(op: str, kernel: Any, x: np.ndarray, outputs: int, groups: int) -> np.ndarray:
@@ -125,11 +126,13 @@ def weights(op: str, kernel: Any, x: np.ndarray, outputs: int, groups: int) -> n
     if plane.ndim != axes:
         raise ValueError(f"--kernel of {op} must have {axes} axes, got {by(plane.shape)}")
     if op == "corr2d" or (x.ndim == axes and outputs == 1):
-        return plane
+        single: np.ndarray = plane
+        return single
     inputs = x.shape[0] if x.ndim > axes else 1
     shape = (inputs, outputs // groups) if "transpose" in op else (outputs, max(1, inputs // groups))
     offsets = np.add.outer(np.arange(shape[0]), np.arange(shape[1]))
-    return plane + step * offsets.reshape(*shape, *(1,) * axes)
+    kernels: np.ndarray = plane + step * offsets.reshape(*shape, *(1,) * axes)
+    return kernels
 
 
 def photograph(file: str, size: tuple[int, ...] | None, crop: tuple[int, ...] | None) -> np.ndarray:

@@ -64,7 +64,7 @@ def size_rules(calculation: Calculation) -> list[str]:
 
 
 def picture(calculation: Calculation, title: str, op: str, shades: bool, axes: int) -> dict[str, Any]:
-    """All that the page `windows.js` shows, in types that `json.dumps` takes; the output that callers get has `axes`."""
+    """All that the page `windows.js` shows, in types that `json.dumps` takes; the caller's output has `axes`."""
     windows, output = calculation.windows, calculation.output
     channels, places = range(len(output)), range(len(windows.cells))
     terms = [[calculation.terms(channel, place) for place in places] for channel in channels]
