@@ -1,6 +1,7 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 import sys as _sys
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
@@ -18,6 +19,10 @@ from .functional.unfold import corr2d_matrix, fold2d, unfold2d
 from .ndimage import separable_filter
 from .tools.compare import compare
 from .warming.warmup import warmup
+
+if _TYPE_CHECKING:
+    from .tools.explain.call import explain
+    from .tools.explain.stack import explain_stack
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,6 +42,8 @@ __all__ = [
     "conv_transpose3d",
     "corr2d",
     "corr2d_matrix",
+    "explain",
+    "explain_stack",
     "fold2d",
     "get_num_threads",
     "grad",
@@ -73,3 +80,18 @@ __all__ = [
 # Numba asks packages once, when it first compiles, and may have: then nobody has told it of this one.
 if getattr(_asked := _sys.modules.get("numba.core.entrypoints"), "_already_initialized", _asked is not None):
     numba.declare()
+
+
+def __getattr__(name: str) -> object:
+    """`explain` and `explain_stack`, which are loaded when they are first asked for: most programs never do."""
+    if name not in ("explain", "explain_stack"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .tools.explain.call import explain
+    from .tools.explain.stack import explain_stack
+
+    globals().update(explain=explain, explain_stack=explain_stack)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
