@@ -1,0 +1,83 @@
+"""How Sphinx builds the documentation: `sphinx-build -W docs build/site`. What it generates is in `generate/`."""
+
+import os
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+os.environ.setdefault("FASTCONV_QUIET", "1")
+
+from generate import algorithms, api, benchmarks, lessons  # noqa: E402 # by the path above
+
+project = "fastconv"
+author = "The fastconv developers"
+copyright = "The fastconv developers"
+version = release = version_of("fastconv")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+    "generate.mathml",
+    "generate.references",
+]
+exclude_patterns = ["generate", "_lessons"]
+default_role = "named"  # `generate.references`
+templates_path = ["_templates"]
+nitpicky = False
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+suppress_warnings = ["config.cache"]  # the gallery's settings have functions, which Sphinx cannot pickle
+
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "fastconv"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_math_renderer = "mathml"
+html_sidebars = {"index": [], "install": [], "tutorial": [], "accuracy": [], "changelog": [], "explain": []}
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "show_version_warning_banner": False,
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "monokai",
+}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "_lessons",
+    "gallery_dirs": "lessons",
+    "filename_pattern": r"[\\/]\d\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": (lessons.pictures,),
+    "reset_modules": (),
+    "download_all_examples": False,
+    "show_signature": False,
+    "remove_config_comments": True,
+    "min_reported_time": 1e9,
+    "plot_gallery": "True",
+    "show_memory": False,
+}
+
+api.write(HERE / "api")
+lessons.write(HERE.parent / "examples", HERE / "_lessons")
+
+
+def setup(app):
+    """The pages that take more than a moment are written when Sphinx has begun."""
+    app.connect("builder-inited", lambda app: algorithms.write(HERE / "algorithms"))
+    app.connect("build-finished", benchmarks.publish)

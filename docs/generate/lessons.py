@@ -1,0 +1,62 @@
+"""The lessons of `examples/` as a gallery: each script's `main` taken apart, so that what it prints stands below it.
+
+A lesson is a script with a docstring, functions, and a `main` that prints and saves a picture. A gallery's page shows code
+and what it prints in turns. So the body of `main` is moved to the end of the script, and cut where it has blank lines.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from .files import replace
+
+#: The first page, and what a reader is told.
+HEADER = """Lessons
+=======
+
+Short scripts to read from top to bottom, with what they print and draw. ``python -m fastconv examples`` lists them,
+``python -m fastconv examples edges`` runs one.
+"""
+
+
+def script(text: str) -> str:
+    """A lesson's script for a gallery."""
+    tree = ast.parse(text)
+    lines = text.splitlines()
+    docstring = ast.get_docstring(tree) or ""
+    name, _, rest = docstring.partition(": ")
+    main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    pieces = [f'"""\n{name}\n{"=" * len(name)}\n\n{rest[:1].upper()}{rest[1:]}\n"""']
+    before = lines[tree.body[0].end_lineno : main.lineno - 1]
+    pieces.append("\n".join(before).strip())
+    defaults = zip(main.args.args, main.args.defaults, strict=True)
+    pieces.append("# %%\n" + "\n".join(f"{each.arg} = {ast.unparse(value)}" for each, value in defaults))
+    for number, statement in enumerate(main.body):
+        if isinstance(statement, ast.Return):
+            continue
+        code = textwrap.dedent("\n".join(lines[statement.lineno - 1 : statement.end_lineno]))
+        if number and not lines[statement.lineno - 2].strip():
+            code = f"\n# %%\n{code}"
+        pieces[-1] += f"\n{code}"
+    return "\n\n".join(pieces) + "\n"
+
+
+def write(examples: Path, folder: Path) -> None:
+    """Write the scripts that the gallery is made from."""
+    texts = {file.name: script(file.read_text(encoding="utf-8")) for file in sorted(examples.glob("[0-9]*.py"))}
+    replace(folder, {"GALLERY_HEADER.rst": HEADER, **texts})
+
+
+def pictures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
+    """What sphinx-gallery calls after a block of code: the pictures that it has saved, moved to where pages find them."""
+    from sphinx_gallery.scrapers import figure_rst
+
+    folder = Path(block_vars["src_file"]).parent
+    moved = []
+    for file, place in zip(sorted(folder.glob("*.png")), block_vars["image_path_iterator"], strict=False):
+        file.replace(place)
+        moved.append(place)
+    return figure_rst(moved, gallery_conf["src_dir"])
