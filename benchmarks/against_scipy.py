@@ -1,7 +1,8 @@
-"""The README's table: how many times as fast as SciPy images are filtered. ``python -m benchmarks.against_scipy``"""
+"""How many times as fast as SciPy `fastconv.signal` filters images: ``python -m benchmarks.against_scipy``."""
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 
@@ -10,6 +11,7 @@ import numpy as np
 import fastconv
 
 from .bench_image import VARIANTS
+from .records import save
 from .shapes import FILTERS
 
 ROUNDS = 15
@@ -36,16 +38,25 @@ def medians(name: str) -> dict[str, float]:
 
 
 def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    told = parser.parse_args()
     peers = [variant for variant in VARIANTS if variant != "fastconv"]
     print("| image | kernel | dtype |", " | ".join(f"`{peer}`" for peer in peers), "|")
     print("|---" * (3 + len(peers)) + "|")
+    rows = []
     for image in FILTERS.values():
         times = medians(image.name)
         ratios = (
             f"{times[peer] / times['fastconv']:.1f} ({times[peer] / times['one thread']:.1f})" if peer in times else "-"
             for peer in peers
         )
-        print(f"| {image.h}x{image.w} | {image.kh}x{image.kw} | {image.dtype} |", " | ".join(ratios), "|", flush=True)
+        sizes = {"image": f"{image.h}x{image.w}", "kernel": f"{image.kh}x{image.kw}", "dtype": image.dtype}
+        print("|", " | ".join([*sizes.values(), *ratios]), "|", flush=True)
+        rows.append({**sizes, "seconds": times})
+    if told.json:
+        save(told.json, "python -m benchmarks.against_scipy --json FILE", rows, threads=fastconv.get_num_threads())
 
 
 if __name__ == "__main__":

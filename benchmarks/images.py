@@ -13,7 +13,6 @@ rounds: they may differ by some units.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
@@ -30,6 +29,7 @@ from fastconv.tools import filter_peers
 
 from .contenders import keep_apart, spread
 from .image_shapes import IMAGE_FILTERS, ImageFilter
+from .records import save
 
 #: Calls of each contender, or as many as fit into so many seconds.
 CALLS, SECONDS = 21, 0.25
@@ -220,8 +220,7 @@ def main() -> None:
         print(show(row), flush=True)
     print("\n".join(["", *summary(rows, TARGETS)]))
     if told.json:
-        with open(told.json, "w") as file:
-            json.dump(rows, file, indent=1)
+        save(told.json, "python -m benchmarks.images --json FILE", rows, threads=told.threads)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 os.environ.setdefault("FASTCONV_QUIET", "1")
 
-from generate import algorithms, api, benchmarks, lessons  # noqa: E402 # by the path above
+from generate import algorithms, api, benchmarks, lessons, measured  # noqa: E402 # by the path above
 
 project = "fastconv"
 author = "The fastconv developers"
@@ -21,11 +21,12 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "generate.mathml",
     "generate.references",
 ]
-exclude_patterns = ["generate", "_lessons"]
+exclude_patterns = ["generate", "_lessons", "_measured"]
 default_role = "named"  # `generate.references`
 templates_path = ["_templates"]
 nitpicky = False
@@ -75,6 +76,7 @@ sphinx_gallery_conf = {
 
 api.write(HERE / "api")
 lessons.write(HERE.parent / "examples", HERE / "_lessons")
+measured.write(HERE / "measured", HERE / "_measured")
 
 
 def setup(app):

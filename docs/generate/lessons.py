@@ -34,13 +34,12 @@ def script(text: str) -> str:
     pieces.append("\n".join(before).strip())
     defaults = zip(main.args.args, main.args.defaults, strict=True)
     pieces.append("# %%\n" + "\n".join(f"{each.arg} = {ast.unparse(value)}" for each, value in defaults))
-    for number, statement in enumerate(main.body):
-        if isinstance(statement, ast.Return):
-            continue
-        code = textwrap.dedent("\n".join(lines[statement.lineno - 1 : statement.end_lineno]))
-        if number and not lines[statement.lineno - 2].strip():
-            code = f"\n# %%\n{code}"
-        pieces[-1] += f"\n{code}"
+    end = main.body[0].lineno - 1
+    for statement in main.body:
+        if not isinstance(statement, ast.Return):
+            code = textwrap.dedent("\n".join(lines[end : statement.end_lineno]))
+            pieces[-1] += f"\n\n# %%{code}" if code.startswith("\n") else f"\n{code}"
+        end = statement.end_lineno
     return "\n\n".join(pieces) + "\n"
 
 
