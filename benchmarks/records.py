@@ -21,13 +21,18 @@ def save(file: str, command: str, rows: list[dict[str, Any]], **told: Any) -> No
     record = {
         "command": command,
         "machine": processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), **_versions()},
         **told,
         "rows": rows,
     }
     Path(file).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:

@@ -54,8 +54,9 @@ class Page(HTMLParser):
 
 
 def pages_of(site: Path) -> dict[Path, Page]:
-    """All pages of a site by their paths in it."""
-    return {file.relative_to(site): Page(file.read_text(encoding="utf-8")) for file in sorted(site.rglob("*.html"))}
+    """All pages of a site by their paths in it; what a theme keeps in `_static` is no page."""
+    files = (file.relative_to(site) for file in sorted(site.rglob("*.html")))
+    return {file: Page((site / file).read_text(encoding="utf-8")) for file in files if file.parts[0] != "_static"}
 
 
 def broken(site: Path, pages: dict[Path, Page]) -> Iterator[str]:

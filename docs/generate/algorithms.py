@@ -19,7 +19,7 @@ KINDS = {
     "transpose": ("transposed convolution", 'conv_transpose2d(..., algorithm="{}")'),
     "weight": ("gradient for the weight", 'grad.conv2d_weight(..., algorithm="{}")'),
     "pool": ("pooling", 'max_pool2d(..., algorithm="{}")'),
-    "order": ("order statistics and morphology", ""),
+    "order": ("order statistics", ""),
     "filter": ("filters of images", ""),
 }
 
@@ -57,7 +57,7 @@ def text_of(stem: str, picture: tuple[str, str] | None) -> str:
     operation, how = KINDS.get(kind, ("", ""))
     title = f"{name if operation else plain}{f': {operation}' if operation else ''}{', on a GPU' if device == 'cuda' else ''}"
     first, _, rest = docstrings(device)[plain].partition("\n\n")
-    text = f"{title}\n{'=' * len(title)}\n\n*{escaped(' '.join(first.split()))}*\n\n"
+    text = f"{title}\n{'=' * len(title)}\n\n{lead(first)}"
     text += f"The file is ``fastconv/{device}/algorithms/{plain}.py``"
     text += f"; ``fastconv.{how.format(name)}`` asks for it.\n\n" if how and device == "cpu" else ".\n\n"
     text += mathematical(rest)
@@ -66,9 +66,14 @@ def text_of(stem: str, picture: tuple[str, str] | None) -> str:
         text += f"\n\nA small problem\n---------------\n\n.. image:: {file}\n   :alt: {alternative(told)}\n\n{told}\n"
     if device == "cpu" and plain in docstrings("cuda"):
         first, _, rest = docstrings("cuda")[plain].partition("\n\n")
-        text += (f"\n\nOn a GPU\n--------\n\n*{escaped(' '.join(first.split()))}* "
-                 f"(``fastconv/cuda/algorithms/{plain}.py``)\n\n{mathematical(rest)}\n")  # fmt: skip
+        text += (f"\n\nOn a GPU\n--------\n\n{lead(first)}The file is ``fastconv/cuda/algorithms/{plain}.py``.\n\n"
+                 f"{mathematical(rest)}\n")  # fmt: skip
     return text
+
+
+def lead(sentence: str) -> str:
+    """A docstring's first sentence, in larger letters."""
+    return f".. rst-class:: lead\n\n{escaped(' '.join(sentence.split()))}\n\n"
 
 
 def alternative(told: str) -> str:

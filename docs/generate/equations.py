@@ -24,6 +24,9 @@ LARGE = {"sum": r"\sum", "max": r"\max", "min": r"\min", "op": r"\operatorname{o
 #: What may stand beside a word that is a name: everything else beside it makes it a word of a sentence.
 BESIDE = frozenset("+-*/=<|^@%") | {"**", "<=", ">=", "..", "..."}
 OPENING, CLOSING = frozenset("[({⌊"), frozenset("])}⌋")
+#: An equation of its own, not a remark beside another; and the space in front of remarks.
+DEFINES = re.compile(r"[A-Za-z]\w*(\[[^\]]*\])* = ")
+QUAD = r"\quad "
 #: Marks of what is found on the way: a sum's sign, in front of its name and its indices; words of a sentence.
 LARGE_SIGN, INDICES_END, WORDS, WORDS_END = "\x01\x02\x03\x04"
 PAIRS = {"]": "[", ")": "("}
@@ -54,9 +57,8 @@ def tex(lines: list[str]) -> str:
         label = re.match(r"([a-z]+):\s+", line)
         first, *remarks = re.split(r" {3,}", line[label.end() :] if label else line)
         name = rf"\text{{{label[1]}:}}" if label else ""
-        indent = r"\quad " if continued else ""
-        rows.append(f"{name} & {indent}{formula(first)}")
-        rows += [rf" & \quad {formula(remark)}" for remark in remarks]
+        rows.append(f"{name} & {QUAD if continued else ''}{formula(first)}")
+        rows += [f" & {'' if DEFINES.match(remark) else QUAD}{formula(remark)}" for remark in remarks]
     return r"\begin{aligned}" + r" \\ ".join(rows) + r"\end{aligned}"
 
 

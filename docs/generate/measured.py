@@ -49,18 +49,17 @@ def accuracy(record: dict[str, Any]) -> str:
 
 def against_scipy(record: dict[str, Any]) -> str:
     """Of each image how many times as long SciPy takes."""
-    several = record["threads"] > 1
     peers = list(dict.fromkeys(peer for row in record["rows"] for peer in row["seconds"]))
     peers = [peer for peer in peers if peer not in ("fastconv", "one thread")]
     rows = []
     for row in record["rows"]:
         times, cells = row["seconds"], []
         for peer in peers:
-            ratios = [f"{times[peer] / times[own]:.1f}" for own in (("fastconv", "one thread") if several else ("one thread",))
-                      if peer in times]  # fmt: skip
+            ratios = [f"{times[peer] / times[own]:.1f}" for own in ("fastconv", "one thread") if {peer, own} <= set(times)]
             cells.append(f"{ratios[0]} ({ratios[1]})" if len(ratios) > 1 else "".join(ratios) or "-")
         rows.append([row["image"], row["kernel"], row["dtype"], *cells])
-    told = f"On {record['threads']} threads, in parentheses on one." if several else "On one thread."
+    cores = record["cores"]
+    told = f"On {cores} threads, in parentheses on one." if cores > 1 else "On one thread."
     return f"{told}\n\n" + table(["image", "kernel", "dtype", *(f"`{peer}`" for peer in peers)], rows)
 
 

@@ -23,6 +23,8 @@ ROUNDING = 1e-5
 CHANGE = 200
 #: Points for a cell of a grid, at most, and for a grid's width.
 CELL, WIDTH = 17.0, 300.0
+#: Columns of the narrowest grid: its title must fit.
+LEAST = 12
 
 
 def draw(problem: Problem, walk: dict[str, np.ndarray]) -> tuple[Figure, str]:
@@ -30,16 +32,17 @@ def draw(problem: Problem, walk: dict[str, np.ndarray]) -> tuple[Figure, str]:
     inputs, output, outputs, source = dependences(problem)
     grids = [plane(inputs), plane(outputs)]
     rows = 2 if walk else 1
-    sizes = [min(CELL, WIDTH / grid.shape[1]) for grid in grids]
-    height = max(grid.shape[0] * size for grid, size in zip(grids, sizes, strict=True)) + 40
+    widths = [max(grid.shape[1], LEAST) for grid in grids]
+    size = min(CELL, 2 * WIDTH / sum(widths))
+    height = max(grid.shape[0] for grid in grids) * size + 40
     figure = Figure(figsize=(2 * (WIDTH + 20) / 72, rows * height / 72), layout="constrained")
-    axes = figure.subplots(rows, 2, squeeze=False)
-    cells(axes[0, 0], grids[0], "Inputs that the marked output depends on", COLOURS, 2)
-    cells(axes[0, 1], grids[1], "Outputs that the marked input changes", COLOURS, 2)
+    axes = figure.subplots(rows, 2, squeeze=False, width_ratios=widths)
+    cells(axes[0, 0], grids[0], "Inputs that the framed output depends on", COLOURS, 2)
+    cells(axes[0, 1], grids[1], "Outputs that the framed input changes", COLOURS, 2)
     mark(axes[0, 1], output)
     mark(axes[0, 0], source)
-    told = (f"``{problem.text}``. Above, the marked output depends on {np.count_nonzero(grids[0])} of these inputs, and the "
-            f"marked input changes {np.count_nonzero(grids[1] == 1)} of these outputs")  # fmt: skip
+    told = (f"``{problem.text}``. Above, the framed output depends on {np.count_nonzero(grids[0])} of these inputs, and the "
+            f"framed input changes {np.count_nonzero(grids[1] == 1)} of these outputs")  # fmt: skip
     rounded = np.count_nonzero(grids[1] == 2)
     told += f" (and {rounded} more in their last bits: they share a transform)." if rounded else "."
     if walk:
