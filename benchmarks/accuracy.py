@@ -1,7 +1,7 @@
 """The error of every algorithm against float64, and as a part of what is promised: ``python -m benchmarks.accuracy``.
 
-An output's error is counted in roundings: units of ``eps * (the sum of abs(x) over its window) * (the largest abs(weight) of
-its kernel)``, of which `fastconv.conv2d` promises at most 2**15. The largest of all outputs is printed.
+An output's error is counted in roundings: units of ``eps * (the sum of abs(x) over its window) * (the largest
+abs(weight) of its kernel)``, of which `fastconv.conv2d` promises at most 2**15. The largest of all outputs is printed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ PROBLEMS = (
 def rows(layer: Layer) -> Iterator[dict[str, Any]]:
     """The errors of all algorithms that can do a layer, of float32 numbers of the normal distribution."""
     x, weight, bias = layer.arrays()
-    exact = fastconv.conv2d(*(each.astype(np.float64) for each in (x, weight, bias)), algorithm="im2col", **layer.options)
-    seen = fastconv.conv2d(np.abs(x).astype(np.float64), np.ones(weight.shape), algorithm="im2col", **layer.options)
+    wide, exactly = [each.astype(np.float64) for each in (x, weight, bias)], {"algorithm": "im2col", **layer.options}
+    exact = fastconv.conv2d(*wide, **exactly)
+    seen = fastconv.conv2d(np.abs(wide[0]), np.ones(weight.shape), **exactly)
     rounding = np.finfo(x.dtype).eps * seen * np.abs(weight).max(axis=(1, 2, 3))[:, None, None]
     for algorithm in fastconv.algorithms("conv2d"):
         try:

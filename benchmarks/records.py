@@ -1,4 +1,4 @@
-"""Figures kept in files, with what they were measured by: `docs/measured/`, from which the documentation makes its tables."""
+"""Figures kept in files of `docs/measured/`, with their machine and day: the documentation makes tables of them."""
 
 from __future__ import annotations
 

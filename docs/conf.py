@@ -65,6 +65,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"[\\/]\d\d_",
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (lessons.pictures,),
+    "default_thumb_file": str(HERE / "algorithms" / "conv_naive.png"),  # of lessons that draw nothing
     "reset_modules": (),
     "download_all_examples": False,
     "show_signature": False,
@@ -81,6 +82,6 @@ measured.write(HERE / "measured", HERE / "_measured")
 
 
 def setup(app):
-    """The pages that take more than a moment are written when Sphinx has begun."""
-    app.connect("builder-inited", lambda app: algorithms.write(HERE / "algorithms"))
+    """Pages that take more than a moment are written when Sphinx has begun, before the gallery, which shows one."""
+    app.connect("builder-inited", lambda app: algorithms.write(HERE / "algorithms"), priority=1)
     app.connect("build-finished", benchmarks.publish)

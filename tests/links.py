@@ -1,9 +1,9 @@
 """A built site is looked through, as a reader would: ``python -m tests.links build/site [--browser] [--external]``.
 
-Every link and picture within the site leads somewhere, anchors included, and no page loads anything from elsewhere. With
-``--browser`` (Chromium, as ``chromium`` or ``google-chrome``) all pages are opened, too, on the width of a phone: there is no
-message of an error, no picture that is not shown, no request that fails or leaves this machine, and nothing wider than the
-page. Links to other sites are only listed, with ``--external``.
+Every link and picture within the site leads somewhere, anchors included, and no page loads anything from elsewhere.
+With ``--browser`` (Chromium, as ``chromium`` or ``google-chrome``) all pages are opened, too, on the width of a phone:
+there is no message of an error, no picture that is not shown, no request that fails or leaves this machine, and nothing
+wider than the page. Links to other sites are only listed, with ``--external``.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def broken(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
                 yield f"{path} links to {target}, which is not there"
             elif parts.fragment and file.suffix == ".html":
                 known = pages.get(file.relative_to(site.resolve()) if parts.path else path)
-                if known is not None and unquote(parts.fragment) not in known.anchors and not parts.fragment.startswith("/"):
+                if known is not None and unquote(parts.fragment) not in known.anchors:
                     yield f"{path} links to {target}, where this anchor is not"
 
 
@@ -101,7 +101,9 @@ async function look(page) {
   }
   for (const entry of inner.performance.getEntriesByType("resource")) {
     if (entry.responseStatus >= 400) found.push(page + ": " + entry.name + " gives " + entry.responseStatus);
-    if (!entry.name.startsWith(location.origin) && !entry.name.startsWith("data:")) found.push(page + " loads " + entry.name);
+    if (!entry.name.startsWith(location.origin + "/") && !entry.name.startsWith("data:")) {
+      found.push(page + " loads " + entry.name);
+    }
   }
   const width = inside.documentElement.scrollWidth;
   if (width > 391) found.push(page + " is " + width + " pixels wide on a phone of 390");
@@ -191,8 +193,8 @@ def main() -> int:
     found = list(broken(told.site, pages))
     if not pages:
         found.append(f"there is no page in {told.site}")
-    print(f"{len(pages)} pages, {sum(len(page.links) for page in pages.values())} links, "
-          f"{sum(len(page.loads) for page in pages.values())} pictures, styles and scripts: {len(found)} broken")  # fmt: skip
+    links, loads = (sum(len(getattr(page, kind)) for page in pages.values()) for kind in ("links", "loads"))
+    print(f"{len(pages)} pages, {links} links, {loads} pictures, styles and scripts: {len(found)} broken")
     if told.external:
         print(*external(pages), sep="\n")
     if told.browser:

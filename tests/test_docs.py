@@ -85,7 +85,8 @@ def test_every_algorithm_has_a_row(op, title):
 
 def test_links_lead_somewhere():
     """Those to files; the others are looked at in the built site."""
-    generated = {f"docs/algorithms/{stem}.rst" for stem in algorithms.stems()} | {f"docs/api/{page}" for page in api.pages()}
+    generated = {f"docs/algorithms/{stem}.rst" for stem in algorithms.stems()}
+    generated |= {f"docs/api/{page}" for page in api.pages()}
     generated |= {f"docs/lessons/{file.stem}.rst" for file in (ROOT / "examples").glob("[0-9]*.py")}
     for page, text in TEXTS.items():
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
@@ -98,7 +99,8 @@ def test_links_lead_somewhere():
 
 def test_every_public_name_has_a_page():
     """What a public module shows by `dir`, and is of this package, stands on a page of its own."""
-    assert {f"fastconv.{name}" for name in fastconv.__all__ if isinstance(getattr(fastconv, name), ModuleType)} < set(api.MODULES)
+    modules = {f"fastconv.{name}" for name in fastconv.__all__ if isinstance(getattr(fastconv, name), ModuleType)}
+    assert modules < set(api.MODULES)
     pages = api.pages()
     shown = set()
     for module in api.MODULES:
@@ -165,7 +167,7 @@ def test_lessons_become_scripts_that_print_the_same(capsys):
 
 def test_measured_tables_name_their_machine():
     files = list((ROOT / "docs" / "measured").glob("*.json"))
-    assert {file.stem for file in files} == set(measured.TABLES)
+    assert {"accuracy", "against_scipy"} <= {file.stem for file in files} <= set(measured.TABLES)
     for file in files:
         record = json.loads(file.read_text(encoding="utf-8"))
         table = measured.TABLES[file.stem](record)
@@ -178,7 +180,7 @@ def test_measured_tables_name_their_machine():
 
 # -- the script that looks through the site ------------------------------------------------------------------
 
-WHOLE = '<html><head><link rel="stylesheet" href="a.css"></head><body id="top"><a href="b.html#end">b</a><img src="p.png"></body>'
+WHOLE = '<link rel="stylesheet" href="a.css"><body id="top"><a href="b.html#end">b</a><img src="p.png"></body>'
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Arrays of other libraries: what goes into which function, and what comes out; the table of it in docs/howto/arrays.md.
+"""Arrays of other libraries: what goes into which function, and what comes out; its table in docs/howto/arrays.md.
 
 ``python -m tests.test_libraries`` writes the table anew. PyTorch and JAX are tested where they are installed. What is
 known of PyTorch alone is tested everywhere, by a module of a few lines in its place; all else by array_api_strict.

@@ -1,4 +1,4 @@
-"""A page for each algorithm, from the docstring at the head of its kernel file, its equation as mathematics, and a picture."""
+"""A page for each algorithm: the docstring at the head of its kernel file, equations as mathematics, and a picture."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def text_of(stem: str, picture: tuple[str, str] | None) -> str:
     device = "cuda" if stem != plain else "cpu"
     kind, _, name = plain.partition("_")
     operation, how = KINDS.get(kind, ("", ""))
-    title = f"{name if operation else plain}{f': {operation}' if operation else ''}{', on a GPU' if device == 'cuda' else ''}"
+    title = (f"{name}: {operation}" if operation else plain) + (", on a GPU" if device == "cuda" else "")
     first, _, rest = docstrings(device)[plain].partition("\n\n")
     text = f"{title}\n{'=' * len(title)}\n\n{lead(first)}"
     text += f"The file is ``fastconv/{device}/algorithms/{plain}.py``"

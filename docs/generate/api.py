@@ -63,8 +63,8 @@ def pages() -> dict[str, str]:
     listed = "\n".join(f"   {module}" for module in MODULES)
     lines = "\n".join(f"   * - :doc:`{module}`\n     - {first_sentence(module)}" for module in MODULES)
     texts["index.rst"] = (
-        f"{title('API reference', '=')}Everything that is public, from the code's own docstrings. Every example on these "
-        f"pages is run by the tests.\n\n.. list-table::\n   :widths: 25 75\n\n{lines}\n\n"
+        f"{title('API reference', '=')}Everything that is public, from the code's own docstrings. Every example on "
+        f"these pages is run by the tests.\n\n.. list-table::\n   :widths: 25 75\n\n{lines}\n\n"
         f".. toctree::\n   :hidden:\n\n{listed}\n"
     )
     return texts

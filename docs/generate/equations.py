@@ -1,7 +1,7 @@
 """The index equations at the head of a kernel's file, as TeX.
 
-A docstring writes ``out[n, o] = bias[o] + sum over c of weight[o, c] * x[n, c]``, often with words in between. Here what
-stands in brackets behind a name becomes its index, sums and maxima get their signs, and words stay words.
+A docstring writes ``out[n, o] = bias[o] + sum over c of weight[o, c] * x[n, c]``, often with words in between. Here
+what stands in brackets behind a name becomes its index, sums and maxima get their signs, and words stay words.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ TOKEN = re.compile(r"[A-Za-z]\w*(?:-[a-z]+|'(?!\w)|\.[a-z]\w+)?|\d+|\*\*|<=|>=|\
 OVER = re.compile(r"\b(sum|max|min|op) over (?=[a-z]\b|\()(.+?) of ")
 #: A quotient without its fraction.
 FLOOR = re.compile(r"(\w+(?: \* \w+)*) // (\w+)")
-SIGNS = {"*": r"\cdot ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "<=": r"\le ", ">=": r"\ge ", "%": r"\bmod ", "@": r"\,", "..": r"\ldots ",
-         "...": r"\ldots ", "{": r"\{", "}": r"\}", "#": r"\#", "&": r"\&", "_": r"\_", ",": r",\;", "~": r"\sim "}  # fmt: skip
+SIGNS = {
+    "*": r"\cdot ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "<=": r"\le ", ">=": r"\ge ", "%": r"\bmod ", "@": r"\,",
+    "..": r"\ldots ", "...": r"\ldots ", "{": r"\{", "}": r"\}", "#": r"\#", "&": r"\&", "_": r"\_", ",": r",\;",
+}  # fmt: skip
 LARGE = {"sum": r"\sum", "max": r"\max", "min": r"\min", "op": r"\operatorname{op}"}
 #: What may stand beside a word that is a name: everything else beside it makes it a word of a sentence.
 BESIDE = frozenset("+-*/=<|^@%") | {"**", "<=", ">=", "..", "..."}
@@ -121,8 +123,8 @@ def _word(token: str, before: str, after: str, touching: str, inside: bool) -> s
     if "_" in token:
         name, _, index = token.partition("_")
         return rf"{_roman(name)}_{{{index}}}" if len(index) <= 2 else rf"\mathrm{{{name}\_{index}}}"
-    left = before in BESIDE | OPENING or inside and before == ","
-    right = after in BESIDE | CLOSING or inside and after == ","
+    left = before in BESIDE | OPENING or (inside and before == ",")
+    right = after in BESIDE | CLOSING or (inside and after == ",")
     if not article and (touching in ("[", "(") or left or right):
         space = r"\ " if before[-1:].isalpha() and before not in PAIRS else ""
         return space + _roman(token) + (r"\ " if after[:1].isalpha() else "")

@@ -1,7 +1,8 @@
 """The lessons of `examples/` as a gallery: each script's `main` taken apart, so that what it prints stands below it.
 
-A lesson is a script with a docstring, functions, and a `main` that prints and saves a picture. A gallery's page shows code
-and what it prints in turns. So the body of `main` is moved to the end of the script, and cut where it has blank lines.
+A lesson is a script with a docstring, functions, and a `main` that prints and saves a picture. A gallery's page shows
+code and what it prints in turns. So the body of `main` is moved to the end of the script, and cut where it has blank
+lines.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def write(examples: Path, folder: Path) -> None:
 
 
 def pictures(block: Any, block_vars: dict[str, Any], gallery_conf: dict[str, Any]) -> str:
-    """What sphinx-gallery calls after a block of code: the pictures that it has saved, moved to where pages find them."""
+    """What sphinx-gallery calls after a block of code: it moves pictures that were saved to where pages find them."""
     from sphinx_gallery.scrapers import figure_rst
 
     folder = Path(block_vars["src_file"]).parent

@@ -24,7 +24,8 @@ def provenance(record: dict[str, Any]) -> str:
     """How the figures came about."""
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     cores = record["cores"]
-    return f"\n{record['machine']}, {cores} core{'s' * (cores > 1)}, {record['date']}; {versions}: `{record['command']}`.\n"
+    told = f"{record['machine']}, {cores} core{'s' * (cores > 1)}, {record['date']}; {versions}"
+    return f"\n{told}: `{record['command']}`.\n"
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -55,7 +56,8 @@ def against_scipy(record: dict[str, Any]) -> str:
     for row in record["rows"]:
         times, cells = row["seconds"], []
         for peer in peers:
-            ratios = [f"{times[peer] / times[own]:.1f}" for own in ("fastconv", "one thread") if {peer, own} <= set(times)]
+            own = [times[name] for name in ("fastconv", "one thread") if peer in times and name in times]
+            ratios = [f"{times[peer] / seconds:.1f}" for seconds in own]
             cells.append(f"{ratios[0]} ({ratios[1]})" if len(ratios) > 1 else "".join(ratios) or "-")
         rows.append([row["image"], row["kernel"], row["dtype"], *cells])
     cores = record["cores"]
@@ -63,4 +65,15 @@ def against_scipy(record: dict[str, Any]) -> str:
     return f"{told}\n\n" + table(["image", "kernel", "dtype", *(f"`{peer}`" for peer in peers)], rows)
 
 
-TABLES = {"accuracy": accuracy, "against_scipy": against_scipy}
+def images(record: dict[str, Any]) -> str:
+    """Of each kind of filter and each peer how many times as long the peer takes: geometric mean and worst row."""
+    rows = []
+    for kind, peer in dict.fromkeys((row["table"], peer) for row in record["rows"] for peer in row["seconds"]):
+        taken = [row["seconds"] for row in record["rows"] if row["table"] == kind and peer in row["seconds"]]
+        if peer != "fastconv":
+            ratios = [seconds[peer] / seconds["fastconv"] for seconds in taken]
+            rows.append([kind, peer, len(ratios), f"{statistics.geometric_mean(ratios):.1f}", f"{min(ratios):.2f}"])
+    return table(["filters", "beside", "rows", f"on {record['threads']} thread(s)", "worst"], rows)
+
+
+TABLES = {"accuracy": accuracy, "against_scipy": against_scipy, "images": images}

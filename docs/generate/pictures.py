@@ -1,8 +1,8 @@
 """The picture of an algorithm at work on a small problem, from what it did: nothing in it is drawn by hand.
 
-Above, from the compiled code: the inputs that one output depends on, and the outputs that one input changes. A transform
-mixes more than a window sees, which shows in the last bits of outputs beside it: so its tiles can be seen. Below, from the
-same code run as Python (`walks`): when each input is first read, and when each output is written.
+Above, from the compiled code: the inputs that one output depends on, and the outputs that one input changes. A
+transform mixes more than a window sees, which shows in the last bits of outputs beside it: so its tiles can be seen.
+Below, from the same code run as Python (`walks`): when each input is first read, and when each output is written.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def draw(problem: Problem, walk: dict[str, np.ndarray]) -> tuple[Figure, str]:
     cells(axes[0, 1], grids[1], "Outputs that the framed input changes", COLOURS, 2)
     mark(axes[0, 1], output)
     mark(axes[0, 0], source)
-    told = (f"``{problem.text}``. Above, the framed output depends on {np.count_nonzero(grids[0])} of these inputs, and the "
-            f"framed input changes {np.count_nonzero(grids[1] == 1)} of these outputs")  # fmt: skip
+    told = (f"``{problem.text}``. Above, the framed output depends on {np.count_nonzero(grids[0])} of these inputs, "
+            f"and the framed input changes {np.count_nonzero(grids[1] == 1)} of these outputs")  # fmt: skip
     rounded = np.count_nonzero(grids[1] == 2)
     told += f" (and {rounded} more in their last bits: they share a transform)." if rounded else "."
     if walk:
@@ -51,8 +51,8 @@ def draw(problem: Problem, walk: dict[str, np.ndarray]) -> tuple[Figure, str]:
         cells(axes[1, 1], order(written), "Outputs, from the first written to the last", "viridis", None)
         least, most = int(often.min()), int(often.max())
         times = f"{least} to {most} times" if least < most else "once" if most == 1 else f"{most} times"
-        told += (f" Below, the order in which the kernels, run as Python, read inputs and write outputs, from dark to light: "
-                 f"from the array an input is read {times}.")  # fmt: skip
+        told += (" Below, the order in which the kernels, run as Python, read inputs and write outputs, from dark to "
+                 f"light: from the array an input is read {times}.")  # fmt: skip
     else:
         told += " Its kernels are emitted as machine code, so that their order cannot be watched."
     shown = "the first plane of each is shown" if max(problem.x.ndim, outputs.ndim) > 2 else "all of both is shown"

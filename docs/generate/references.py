@@ -1,7 +1,7 @@
 """The default role: what stands in single backticks is linked where it is a public name or an algorithm's page.
 
-In the package's docstrings a name in backticks is an argument, a function, a module or an algorithm. It becomes code, and
-a link where there is something to lead to.
+In the package's docstrings a name in backticks is an argument, a function, a module or an algorithm. It becomes code,
+and a link where there is something to lead to.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ def setup(app: Any) -> dict[str, bool]:
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def role(name: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = None) -> Any:
+def role(
+    name: str, rawtext: str, text: str, lineno: int, inliner: Any, options: Any = None, content: Any = None
+) -> tuple[list[Any], list[Any]]:
     """What docutils calls of a role: the nodes, and messages."""
     environment = inliner.document.settings.env
     literal = nodes.literal(text, text)

@@ -1,8 +1,8 @@
-"""How algorithms walk over their arrays, written down while their kernels run as Python: ``python -m generate.walks FILE``.
+"""How algorithms walk over their arrays, noted while kernels run as Python: ``python -m generate.walks FILE``.
 
-With ``NUMBA_DISABLE_JIT=1`` kernels are the Python that they are written in. The arrays that they are handed are watched
-then: which elements of the input they read, when, and how often, and when each element of the result is written last. What
-is emitted as machine code has no Python, and no walk.
+With ``NUMBA_DISABLE_JIT=1`` kernels are the Python that they are written in. The arrays that they are handed are
+watched then: which elements of the input they read, when, and how often, and when each element of the result is written
+last. What is emitted as machine code has no Python, and no walk.
 """
 
 from __future__ import annotations

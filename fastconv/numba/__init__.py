@@ -9,7 +9,8 @@
 `fastconv.corr2d`, `conv1d`, `conv2d`, `max_pool2d`, `avg_pool2d` and of `fastconv.ndimage` `correlate`, `correlate1d`,
 `uniform_filter`, `maximum_filter` and `minimum_filter` are called as in plain Python, and give the same results. Their
 code becomes part of the caller's: it runs on the caller's thread, inside a `prange` as outside, and ``cache=True``
-keeps it. `correlate` makes a function for windows of one shape, which is as fast as a plain call. See ``docs/howto/njit.md``.
+keeps it. `correlate` makes a function for windows of one shape, which is as fast as a plain call. See
+``docs/howto/njit.md``.
 
 Numba learns of them from the entry point of the module ``fastconv_numba``, and `declare` tells it where there is none.
 """
