@@ -17,6 +17,8 @@ from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
 from .ndimage import separable_filter
 from .tools.compare import compare
+from .tools.explain.call import explain
+from .tools.explain.stack import explain_stack
 from .warming.warmup import warmup
 
 __version__ = "0.1.0"
@@ -37,6 +39,8 @@ __all__ = [
     "conv_transpose3d",
     "corr2d",
     "corr2d_matrix",
+    "explain",
+    "explain_stack",
     "fold2d",
     "get_num_threads",
     "grad",

@@ -35,8 +35,8 @@ def refuse(capsys, *argv: str) -> str:
     return err
 
 
-@pytest.mark.parametrize("command", [[], ["demo"], ["compare"], ["info"], ["receptive-field"], ["wisdom"], ["cache"],
-                                     ["warmup"]])
+@pytest.mark.parametrize("command", [[], ["demo"], ["compare"], ["explain"], ["info"], ["receptive-field"], ["wisdom"],
+                                     ["cache"], ["warmup"]])
 def test_help(capsys, command):
     assert run(capsys, *command, "--help").startswith("usage: fastconv")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..base.values import shown
 from ..specs import arguments
-from ..specs.arguments import Sizes, extent, flag, integer, paddings, per_axis
+from ..specs.arguments import Sides, Sizes, extent, flag, integer, paddings, per_axis
 from .crop import cropped_shape
 
 
@@ -154,6 +154,31 @@ def receptive_field(layers: Sequence[Any], *, axes: int = 2) -> ReceptiveField:
     """
     axes = _axes(axes)
     size, jump, start = [1] * axes, [1] * axes, [0] * axes
+    for layer in stack(layers, axes):
+        for axis in range(axes):
+            size[axis] += (layer.window[axis] - 1) * jump[axis]
+            start[axis] -= layer.padding[axis][0] * jump[axis]
+            jump[axis] *= layer.stride[axis]
+    return ReceptiveField(tuple(size), tuple(jump), tuple(start))
+
+
+class Layer(NamedTuple):
+    """A layer of a stack, with numbers for each axis."""
+
+    kernel: Sizes
+    stride: Sizes
+    padding: Sides
+    dilation: Sizes
+
+    @property
+    def window(self) -> Sizes:
+        """The pixels that a window covers."""
+        return _window(self.kernel, self.dilation)
+
+
+def stack(layers: Sequence[Any], axes: int) -> Iterator[Layer]:
+    """The layers of a stack, as `receptive_field` takes them, one after the other; ValueError or TypeError at one that
+    is malformed."""
     names = ("kernel_size", "stride", "padding", "dilation")
     if not isinstance(layers, Sequence) or isinstance(layers, (str, bytes)):
         raise TypeError(f"layers must be a sequence of layers, got {shown(layers)}")
@@ -172,14 +197,10 @@ def receptive_field(layers: Sequence[Any], *, axes: int = 2) -> ReceptiveField:
             values = dict(zip(names, given, strict=False))
         kernel = per_axis(f"{where} kernel_size", values["kernel_size"], 1, axes)
         stride = per_axis(f"{where} stride", values.get("stride", 1), 1, axes)
-        window = _window(kernel, per_axis(f"{where} dilation", values.get("dilation", 1), 1, axes))
+        dilation = per_axis(f"{where} dilation", values.get("dilation", 1), 1, axes)
         padding = values.get("padding", 0)
         if padding in ("same", "same_lower") and max(stride) > 1:
             raise ValueError(f"{where} has padding {padding!r} with stride {stride}: give the padding in numbers, it "
                              "depends on the size of the input")
-        pads = paddings(padding, window, window, stride, f"{where} padding")
-        for axis in range(axes):
-            size[axis] += (window[axis] - 1) * jump[axis]
-            start[axis] -= pads[axis][0] * jump[axis]
-            jump[axis] *= stride[axis]
-    return ReceptiveField(tuple(size), tuple(jump), tuple(start))
+        window = _window(kernel, dilation)
+        yield Layer(kernel, stride, paddings(padding, window, window, stride, f"{where} padding"), dilation)

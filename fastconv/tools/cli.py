@@ -23,8 +23,10 @@ from ..base.units import byte_count
 from ..functional.settings import get_num_threads
 from ..functional.shapes import receptive_field
 from ..planner import remember
+from .command_arguments import as_dtype, as_layer, as_numbers, as_padding, as_pair
 from .compare import compare, random_operands
 from .comparison import Comparison, aligned
+from .explain import command as explained
 from .limits import limited_threads
 
 #: LLVM's names of the vector extensions that `info` lists.
@@ -75,28 +77,31 @@ def _parser() -> argparse.ArgumentParser:
     other = command("compare", _compare, "check and time every algorithm of one operation on random data")
     other.add_argument("--op", metavar="OP", default="conv2d", help="conv2d (default), conv_transpose2d, max_pool2d, "
                        "conv2d_weight, ...: any of Python's compare, and its options")  # fmt: skip
-    other.add_argument("--input", metavar="N,C,H,W", type=_numbers, required=True, help="shape of the input")
-    other.add_argument("--weight", metavar="O,C,KH,KW", type=_numbers, help="shape of the weight of a convolution")
-    other.add_argument("--stride", metavar="S", type=_pair, help="a number or down,across (default: the operation's)")
-    other.add_argument("--kernel-size", metavar="K", type=_pair, help="of a pooling or unfolding, likewise")
-    other.add_argument("--output-size", metavar="S", type=_pair, help="of an adaptive pooling or a folding, likewise")
+    other.add_argument("--input", metavar="N,C,H,W", type=as_numbers, required=True, help="shape of the input")
+    other.add_argument("--weight", metavar="O,C,KH,KW", type=as_numbers, help="shape of the weight of a convolution")
+    other.add_argument("--stride", metavar="S", type=as_pair, help="a number or down,across (default: the operation's)")
+    other.add_argument("--kernel-size", metavar="K", type=as_pair, help="of a pooling or unfolding, likewise")
+    other.add_argument("--output-size", metavar="S", type=as_pair, help="of an adaptive pooling or a folding, likewise")
     other.add_argument("--norm-type", metavar="P", type=float, help="the exponent of lp_pool2d")
     other.add_argument(
         "--padding",
         metavar="P",
-        type=_padding,
+        type=as_padding,
         help="a number; down,across; top,bottom,left,right; valid, same or same_lower (default: 0)",
     )
     other.add_argument("--padding-mode", metavar="M", help="zeros (default), reflect, replicate or circular")
-    other.add_argument("--dilation", metavar="D", type=_pair, help="as the stride (default: 1)")
+    other.add_argument("--dilation", metavar="D", type=as_pair, help="as the stride (default: 1)")
     other.add_argument("--groups", metavar="G", type=int, help="independent convolutions (default: 1)")
-    other.add_argument("--dtype", type=_dtype, default="float32", help="of input and weight (default: float32)")
+    other.add_argument("--dtype", type=as_dtype, default="float32", help="of input and weight (default: float32)")
     other.add_argument("--activation", metavar="A", help="relu (default: none)")
     threads(other)
     other.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     other.add_argument("--remember", action="store_true", help="let algorithm='auto' take the fastest from now on")
     other.add_argument("--json", action="store_true", help="print JSON and nothing else")
     other.add_argument("--plot", metavar="FILE", help="also draw the result: a .png, .svg or .pdf")
+
+    text = "write a page on which a window moves over numbers, and print one of its sums"
+    explained.add_arguments(command("explain", explained.run, text))
 
     command("info", _info, "tell what fastconv finds on this machine")
 
@@ -105,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "layers",
         metavar="LAYER",
         nargs="+",
-        type=_layer,
+        type=as_layer,
         help="kernel[,stride[,padding[,dilation]]], first layer first; each a number, or two as in 3x5 (down x across)",
     )
 
@@ -136,39 +141,9 @@ def _parser() -> argparse.ArgumentParser:
 
     warm = command("warmup", _warmup, "compile kernels now, on all cores, so that no later call waits for it")
     warm.add_argument("operations", metavar="OPERATION", nargs="*", help="such as conv2d or max_pool3d (default: all)")
-    warm.add_argument("--dtype", metavar="D", action="append", type=_dtype,
+    warm.add_argument("--dtype", metavar="D", action="append", type=as_dtype,
                       help="of arrays; may be given several times (default: float32)")  # fmt: skip
     return parser
-
-
-def _numbers(text: str, between: str = ",") -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(between))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers with {between!r} between, got {text!r}") from None
-
-
-def _pair(text: str, between: str = ",") -> int | tuple[int, ...]:
-    numbers = _numbers(text, between)
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _padding(text: str) -> Any:
-    if text[:1].isalpha():
-        return text
-    numbers = _numbers(text)
-    return (numbers[:2], numbers[2:]) if len(numbers) == 4 else _pair(text)
-
-
-def _dtype(text: str) -> np.dtype:
-    try:
-        return np.dtype(text)
-    except TypeError:
-        raise argparse.ArgumentTypeError(f"expected a dtype like float32, got {text!r}") from None
-
-
-def _layer(text: str) -> tuple[Any, ...]:
-    return tuple(part if part[:1].isalpha() else _pair(part, "x") for part in text.split(","))
 
 
 # -- the commands --------------------------------------------------------------------------------------------
