@@ -1,7 +1,7 @@
 """A built site is looked through, as a reader would: ``python -m tests.links build/site [--browser] [--external]``.
 
 Every link and picture within the site leads somewhere, anchors included, and no page loads anything from elsewhere.
-With ``--browser`` (Chromium, as ``chromium`` or ``google-chrome``) all pages are opened, too, on the width of a phone:
+With ``--browser`` (Chromium, where it is installed) all pages are opened, too, on the width of a phone:
 there is no message of an error, no picture that is not shown, no request that fails or leaves this machine, and nothing
 wider than the page. Links to other sites are only listed, with ``--external``.
 """
@@ -9,27 +9,19 @@ wider than the page. Links to other sites are only listed, with ``--external``.
 from __future__ import annotations
 
 import argparse
-import functools
-import http.server
-import json
-import re
-import shutil
-import subprocess
+import contextlib
 import sys
-import tempfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.support.chromium import Chromium, missing
 
 #: Tags whose addresses a browser fetches by itself, with the attribute that has them.
 LOADED = {"img": "src", "script": "src", "iframe": "src", "video": "src", "source": "src"}
-#: Seconds for all pages in the browser.
-PATIENCE = 300
-#: Pages that are open at the same time.
-FRAMES = 4
+#: Pixels of a phone's width.
+PHONE = 390
 
 
 class Page(HTMLParser):
@@ -85,101 +77,29 @@ def external(pages: dict[Path, Page]) -> list[str]:
     return sorted({link for page in pages.values() for link in page.links if urlsplit(link).netloc})
 
 
-#: Opens the pages one after the other, in frames, and tells what it has seen.
-DRIVER = """<!doctype html><meta charset="utf-8"><script>
-const pages = PAGES, found = [], seen = {count: 0};
-const wait = ms => new Promise(done => setTimeout(done, ms));
-async function look(page) {
-  const frame = document.createElement("iframe");
-  frame.style = "width: 390px; height: 800px";
-  await new Promise(done => { frame.onload = done; frame.src = "/" + page; document.body.append(frame); });
-  const inside = frame.contentDocument, inner = frame.contentWindow;
-  for (const image of inside.images) { image.loading = "eager"; }
-  for (let turn = 0; turn < 100 && [...inside.images].some(image => !image.complete); turn++) await wait(20);
-  for (const image of inside.images) {
-    if (!image.naturalWidth) found.push(page + ": the picture " + image.getAttribute("src") + " is not shown");
-  }
-  for (const entry of inner.performance.getEntriesByType("resource")) {
-    if (entry.responseStatus >= 400) found.push(page + ": " + entry.name + " gives " + entry.responseStatus);
-    if (!entry.name.startsWith(location.origin + "/") && !entry.name.startsWith("data:")) {
-      found.push(page + " loads " + entry.name);
-    }
-  }
-  const width = inside.documentElement.scrollWidth;
-  if (width > 391) found.push(page + " is " + width + " pixels wide on a phone of 390");
-  frame.remove();
-  seen.count++;
-}
-async function worker() { while (pages.length) await look(pages.pop()); }
-addEventListener("DOMContentLoaded", async () => {
-  await Promise.all(Array.from({length: FRAMES}, worker));
-  await fetch("/report", {method: "POST", body: JSON.stringify({found, seen: seen.count})});
-});
-</script><body></body>"""
+#: The pictures that are not shown, as a list of their addresses; those far below are fetched now, too.
+NOT_SHOWN = """(async () => {
+  for (const image of document.images) image.loading = "eager";
+  await Promise.all([...document.images].map(image => image.decode().catch(() => {})));
+  return [...document.images].filter(image => !image.naturalWidth).map(image => image.getAttribute("src"));
+})()"""
 
 
-class Server(http.server.SimpleHTTPRequestHandler):
-    """A site's files, the driver, and its report."""
-
-    driver = b""
-    report: dict[str, Any] | None = None
-    done = threading.Event()
-
-    def do_GET(self) -> None:
-        if self.path != "/driver":
-            return super().do_GET()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/html")
-        self.end_headers()
-        self.wfile.write(self.driver)
-        return None
-
-    def do_POST(self) -> None:
-        Server.report = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(204)
-        self.end_headers()
-        self.done.set()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
-
-def chromium() -> str | None:
-    """The browser's command; None if there is none."""
-    return next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-
-
-def opened(site: Path, pages: list[Path], browser: str) -> list[str]:
-    """What is wrong with pages that are opened in a browser."""
-    names = json.dumps([path.as_posix() for path in pages])
-    Server.driver = DRIVER.replace("PAGES", names).replace("FRAMES", str(FRAMES)).encode()
-    Server.done.clear()
-    handler = functools.partial(Server, directory=str(site))
-    with (http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server,
-          tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile,
-          tempfile.TemporaryFile() as errors):  # fmt: skip
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--no-first-run",
-            "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-            f"--user-data-dir={profile}", "--remote-debugging-port=0", "--window-size=1700,900",
-            f"http://127.0.0.1:{server.server_port}/driver",
-        ]  # fmt: skip
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-        try:
-            finished = Server.done.wait(PATIENCE)
-        finally:
-            process.terminate()
-            process.wait()
-            server.shutdown()
-        errors.seek(0)
-        said = errors.read().decode(errors="replace")
-    if not finished or Server.report is None:
-        return [f"the browser did not open all pages within {PATIENCE} s", *said.splitlines()[-5:]]
-    found = list(Server.report["found"])
-    if Server.report["seen"] != len(pages):
-        found.append(f"{Server.report['seen']} of {len(pages)} pages were opened")
-    return found + re.findall(r"CONSOLE[^\n]*?\] (\"(?:Uncaught|Failed|Error|Refused|Access)[^\n]*)", said)
+def opened(site: Path, pages: Iterable[Path]) -> Iterator[str]:
+    """What is wrong with pages that are opened in a browser, on the width of a phone."""
+    with contextlib.closing(Chromium()) as browser:
+        for page in pages:
+            browser.open(site / page, PHONE)
+            for picture in browser.evaluate(NOT_SHOWN):
+                yield f"{page}: the picture {picture} is not shown"
+            width = browser.evaluate("document.documentElement.scrollWidth")
+            if width > PHONE:
+                yield f"{page} is {width} pixels wide on a phone of {PHONE}"
+            for request in browser.requests:
+                if urlsplit(request).scheme not in ("file", "data"):
+                    yield f"{page} loads {request}"
+            for problem in dict.fromkeys(browser.problems):
+                yield f"{page}: {problem}"
 
 
 def main() -> int:
@@ -198,13 +118,10 @@ def main() -> int:
     if told.external:
         print(*external(pages), sep="\n")
     if told.browser:
-        browser = chromium()
-        if browser is None:
-            print("There is no Chromium to open them with.")
-        else:
-            seen = opened(told.site, list(pages), browser)
-            print(f"opened in {Path(browser).name}: {len(seen)} findings")
-            found += seen
+        reason = missing()
+        seen = [] if reason else list(opened(told.site, pages))
+        print(reason or f"opened in a browser: {len(seen)} findings")
+        found += seen
     print(*found, sep="\n")
     return bool(found)
 

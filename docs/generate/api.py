@@ -20,7 +20,8 @@ GROUPS = {
         "Poolings": ("max_", "avg_", "min_", "lp_", "adaptive_"),
         "Windows": ("unfold2d", "fold2d", "separable_filter"),
         "Plans": ("plan_",),
-        "Shapes": ("output_shape", "receptive_field", "explain"),
+        "Shapes": ("output_shape", "receptive_field"),
+        "To look at": ("explain", "compare"),
     },
     "fastconv.ndimage": {
         "Linear filters": ("correlate", "convolve", "gaussian_filter", "uniform_filter"),

@@ -23,8 +23,23 @@ Short scripts to read from top to bottom, with what they print and draw. ``pytho
 """
 
 
-def script(text: str) -> str:
-    """A lesson's script for a gallery."""
+#: What a lesson's page ends with, to be stepped through: an expression of `fastconv` and NumPy.
+EXPLAINED = {
+    "cross_correlation": "fastconv.explain(np.arange(9).reshape(3, 3), [[0, 1], [2, 3]], op='corr2d')",
+    "edges": "fastconv.explain(stripe().astype(int), [[1, -1]], shades=True)",
+    "convolution": "fastconv.explain(np.arange(9).reshape(3, 3), [[3, 2], [1, 0]])",
+    "padding_and_stride": "fastconv.explain(np.arange(9).reshape(3, 3), [[0, 1], [2, 3]], padding=1, stride=(3, 2))",
+    "channels": "fastconv.explain(np.stack([np.arange(9), np.arange(1, 10)]).reshape(2, 3, 3), "
+                "[[[[0, 1], [2, 3]], [[1, 2], [3, 4]]]])",
+    "one_by_one": "fastconv.explain(np.arange(18).reshape(2, 3, 3), [[[[1]], [[2]]], [[[0]], [[-1]]]])",
+    "pooling": "fastconv.explain(np.arange(9).reshape(3, 3), op='max_pool2d', kernel_size=2, stride=1)",
+    "receptive_field": "fastconv.explain_stack([2, 2])",
+    "lenet": "fastconv.explain_stack([(5, 1, 2), 2, 5, (2, 2)], 28)",
+}  # fmt: skip
+
+
+def script(text: str, explained: str | None = None) -> str:
+    """A lesson's script for a gallery, with an explanation at its end if there is one."""
     tree = ast.parse(text)
     lines = text.splitlines()
     docstring = ast.get_docstring(tree) or ""
@@ -41,12 +56,17 @@ def script(text: str) -> str:
             code = textwrap.dedent("\n".join(lines[end : statement.end_lineno]))
             pieces[-1] += f"\n\n# %%{code}" if code.startswith("\n") else f"\n{code}"
         end = statement.end_lineno
+    if explained:
+        told = "Step through it with the buttons, the slider or the arrow keys:"
+        pieces.append(f"# %%\n# {told}\n\nimport fastconv\n\n{explained}")
     return "\n\n".join(pieces) + "\n"
 
 
 def write(examples: Path, folder: Path) -> None:
     """Write the scripts that the gallery is made from."""
-    texts = {file.name: script(file.read_text(encoding="utf-8")) for file in sorted(examples.glob("[0-9]*.py"))}
+    texts = {}
+    for file in sorted(examples.glob("[0-9]*.py")):
+        texts[file.name] = script(file.read_text(encoding="utf-8"), EXPLAINED.get(file.stem.partition("_")[2]))
     replace(folder, {"GALLERY_HEADER.rst": HEADER, **texts})
 
 
