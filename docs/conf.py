@@ -46,6 +46,7 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_math_renderer = "mathml"
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_sidebars = {"index": [], "install": [], "tutorial": [], "accuracy": [], "changelog": [], "explain": []}
 html_theme_options = {
     "show_prev_next": False,
