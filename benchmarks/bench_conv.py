@@ -36,9 +36,9 @@ def compiled(layer: str, variant: str, dtype: str = "float32") -> Callable[[], n
 
 
 class Layers:
-    """Time of one call."""
+    """Time of one call: of `conv2d` with the planner's choice ("auto"), and of a prepared plan."""
 
-    params = (REGULAR_LAYERS, ("auto", "plan", *ALGORITHMS))
+    params = (REGULAR_LAYERS, ("auto", "plan"))
     param_names = ("layer", "variant")
     rounds = 4
     repeat = (2, 10, 0.2)
@@ -48,6 +48,12 @@ class Layers:
 
     def time_conv2d(self, layer, variant):
         self.call()
+
+
+class Algorithms(Layers):
+    """Time of one call with each algorithm."""
+
+    params = (REGULAR_LAYERS, ALGORITHMS)
 
 
 class Dtypes:

@@ -26,9 +26,9 @@ def compiled(pooling: str, operation: str, variant: str, **options: bool) -> Cal
 
 
 class Poolings:
-    """Time of one call."""
+    """Time of one call, with the planner's choice."""
 
-    params = (REGULAR_POOLINGS, tuple(OPERATIONS), ("auto", *algorithms("pool")))
+    params = (REGULAR_POOLINGS, tuple(OPERATIONS), ("auto",))
     param_names = ("pooling", "operation", "variant")
     rounds = 4
     repeat = (2, 10, 0.2)
@@ -38,6 +38,12 @@ class Poolings:
 
     def time_pool2d(self, pooling, operation, variant):
         self.call()
+
+
+class Algorithms(Poolings):
+    """Time of one call with each algorithm."""
+
+    params = (REGULAR_POOLINGS, tuple(OPERATIONS), algorithms("pool"))
 
 
 class Indices:

@@ -1,0 +1,75 @@
+"""Measures commits of this repository for the page of benchmarks: ``python -m benchmarks.history [COMMIT ...]``.
+
+asv installs each commit's package into a virtual environment and runs the regular rows (`REGULAR`) of this tree's
+benchmarks on it; what a commit lacks is not there. Results are kept as JSON in ``benchmarks/results/``, a file for each
+commit, and replace what was there. Without commits, all that have results are measured again; ``HEAD`` adds the newest.
+
+All runs on one core: rows are compared across commits, and on two cores of a virtual machine the same call may take
+half as long again. A commit takes about three minutes, and as long again the first time, when its kernels are compiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from asv.machine import Machine, MachineCollection
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The benchmarks of which every commit's results are kept: of each kind of call those that users make, in the planner's
+#: choice, and what is waited for before. Single algorithms, other libraries and memory are left out.
+REGULAR = (
+    r"bench_conv\.Layers",
+    r"bench_pool\.Poolings",
+    r"bench_image\.Filters",
+    r"bench_images\.",
+    r"bench_calls\.",
+    r"bench_import\.",
+    r"bench_cold\.FirstCall\.timeraw_(winograd|max_pool2d)",
+)
+#: Processes in which each row is timed, alternating with the other rows.
+ROUNDS = 2
+
+
+def machine(processor: str | None) -> str:
+    """The name under which asv knows this machine: its processor's, not the host's. Notes the facts where asv looks."""
+    facts = Machine.get_defaults()
+    facts |= {"cpu": processor or facts["cpu"], "os": platform.system()}
+    facts["machine"] = re.sub(r"[^a-z0-9]+", "-", facts["cpu"].lower()).strip("-") + "-one-core"
+    MachineCollection.save(facts["machine"], facts)
+    return facts["machine"]
+
+
+def measure(commits: list[str], name: str, quick: bool) -> int:
+    """Measure commits, or those that have results; asv's exit status."""
+    options = ["--machine", name, "--attribute", f"rounds={ROUNDS}", *(f"--bench={row}" for row in REGULAR)]
+    if quick:
+        options += ["--quick", "--dry-run"]
+    # Compiled kernels lie beside asv's environments: the user's cache stays as it is, and a commit's are found again.
+    environment = os.environ | {"FASTCONV_CACHE_DIR": str(ROOT / ".asv" / "kernels")}
+    hashes = subprocess.run(
+        ["git", "rev-parse", *(f"{commit}^{{commit}}" for commit in commits)],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    command = [sys.executable, "-m", "asv", "run", *options, "HASHFILE:-" if commits else "EXISTING"]
+    return subprocess.run(command, cwd=ROOT, env=environment, input=hashes, text=True).returncode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("commits", metavar="COMMIT", nargs="*", help="commits (default: all that have results)")
+    parser.add_argument("--cpu", metavar="NAME", help="the processor's name (default: what it says itself)")
+    parser.add_argument("--quick", action="store_true", help="each row once, nothing kept: compiles, and shows errors")
+    arguments = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    sys.exit(measure(arguments.commits, machine(arguments.cpu), arguments.quick))
+
+
+if __name__ == "__main__":
+    main()
