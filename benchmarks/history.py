@@ -18,8 +18,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from asv.machine import Machine, MachineCollection
-
 ROOT = Path(__file__).resolve().parents[1]
 #: The benchmarks of which every commit's results are kept: of each kind of call those that users make, in the planner's
 #: choice, and what is waited for before. Single algorithms, other libraries and memory are left out.
@@ -38,6 +36,8 @@ ROUNDS = 2
 
 def machine(processor: str | None) -> str:
     """The name under which asv knows this machine: its processor's, not the host's. Notes the facts where asv looks."""
+    from asv.machine import Machine, MachineCollection  # late: asv imports this module where it is not installed
+
     facts = Machine.get_defaults()
     facts |= {"cpu": processor or facts["cpu"], "os": platform.system()}
     facts["machine"] = re.sub(r"[^a-z0-9]+", "-", facts["cpu"].lower()).strip("-") + "-one-core"
