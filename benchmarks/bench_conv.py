@@ -41,7 +41,7 @@ class Layers:
     params = (REGULAR_LAYERS, ("auto", "plan"))
     param_names = ("layer", "variant")
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, layer, variant):
         self.call = compiled(layer, variant)
@@ -62,7 +62,7 @@ class Dtypes:
     params = ("float16", "float32", "float64", "uint8", "int64")
     param_names = ("dtype",)
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, dtype):
         self.call = compiled("odd_37_53", "auto", dtype)

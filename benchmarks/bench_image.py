@@ -35,7 +35,7 @@ class Filters:
     params = (REGULAR_FILTERS, ("fastconv",))
     param_names = ("filter", "variant")
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, name, variant):
         self.call = compiled(name, variant)

@@ -30,7 +30,7 @@ class ImageFilters:
     params = tuple(REGULAR_IMAGE_FILTERS)
     param_names = ("row",)
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, row):
         self.call = compiled(row)

@@ -31,7 +31,7 @@ class Poolings:
     params = (REGULAR_POOLINGS, tuple(OPERATIONS), ("auto",))
     param_names = ("pooling", "operation", "variant")
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, pooling, operation, variant):
         self.call = compiled(pooling, operation, variant)
@@ -52,7 +52,7 @@ class Indices:
     params = REGULAR_POOLINGS
     param_names = ("pooling",)
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, pooling):
         self.call = compiled(pooling, "max", "auto", return_indices=True)
