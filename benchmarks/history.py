@@ -30,11 +30,13 @@ REGULAR = (
     r"bench_import\.",
     r"bench_cold\.FirstCall\.timeraw_(winograd|max_pool2d)",
 )
+#: Compiled kernels lie beside asv's environments: the user's cache stays as it is, and a commit's are found again.
+ENVIRONMENT = {"FASTCONV_CACHE_DIR": str(ROOT / ".asv" / "kernels")}
 #: Processes in which each row is timed, alternating with the other rows.
 ROUNDS = 2
 
 
-def machine(processor: str | None) -> str:
+def machine(processor: str | None = None) -> str:
     """The name under which asv knows this machine: its processor's, not the host's. Notes the facts where asv looks."""
     from asv.machine import Machine, MachineCollection  # late: asv imports this module where it is not installed
 
@@ -50,14 +52,18 @@ def measure(commits: list[str], name: str, quick: bool) -> int:
     options = ["--machine", name, "--attribute", f"rounds={ROUNDS}", *(f"--bench={row}" for row in REGULAR)]
     if quick:
         options += ["--quick", "--dry-run"]
-    # Compiled kernels lie beside asv's environments: the user's cache stays as it is, and a commit's are found again.
-    environment = os.environ | {"FASTCONV_CACHE_DIR": str(ROOT / ".asv" / "kernels")}
     hashes = subprocess.run(
         ["git", "rev-parse", *(f"{commit}^{{commit}}" for commit in commits)],
         cwd=ROOT, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     command = [sys.executable, "-m", "asv", "run", *options, "HASHFILE:-" if commits else "EXISTING"]
-    return subprocess.run(command, cwd=ROOT, env=environment, input=hashes, text=True).returncode
+    return subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, input=hashes, text=True).returncode
+
+
+def one_core() -> None:
+    """Keep this process, and those that it starts, on one core, where the system lets it."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def main() -> None:
@@ -66,8 +72,7 @@ def main() -> None:
     parser.add_argument("--cpu", metavar="NAME", help="the processor's name (default: what it says itself)")
     parser.add_argument("--quick", action="store_true", help="each row once, nothing kept: compiles, and shows errors")
     arguments = parser.parse_args()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    one_core()
     sys.exit(measure(arguments.commits, machine(arguments.cpu), arguments.quick))
 
 
