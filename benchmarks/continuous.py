@@ -1,7 +1,7 @@
 """Whether a commit is slower than another: ``python -m benchmarks.continuous BASE [HEAD]`` (HEAD by default).
 
 asv times the regular layers and poolings of both commits in turns (`asv continuous --interleave-rounds`), each round in
-new processes, and lists the rows that have changed by more than `FACTOR` and beyond what their samples scatter. The exit
+new processes, and lists rows that have changed by more than `FACTOR` and beyond what their samples scatter. The exit
 status is 1 if a row became slower: it is what a CI runs. Nothing is added to the kept results.
 
 ``--prove`` shows that this works here, on a copy of the repository: of HEAD and a commit that changes no kernel it must
