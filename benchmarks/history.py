@@ -32,8 +32,6 @@ REGULAR = (
 )
 #: Compiled kernels lie beside asv's environments: the user's cache stays as it is, and a commit's are found again.
 ENVIRONMENT = {"FASTCONV_CACHE_DIR": str(ROOT / ".asv" / "kernels")}
-#: Processes in which each row is timed, alternating with the other rows.
-ROUNDS = 2
 
 
 def machine(processor: str | None = None) -> str:
@@ -49,7 +47,7 @@ def machine(processor: str | None = None) -> str:
 
 def measure(commits: list[str], name: str, quick: bool) -> int:
     """Measure commits, or those that have results; asv's exit status."""
-    options = ["--machine", name, "--attribute", f"rounds={ROUNDS}", *(f"--bench={row}" for row in REGULAR)]
+    options = ["--machine", name, *(f"--bench={row}" for row in REGULAR)]
     if quick:
         options += ["--quick", "--dry-run"]
     hashes = subprocess.run(
