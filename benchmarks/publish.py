@@ -8,6 +8,7 @@ preview``, or wherever the documentation lies): of a page that is opened as a fi
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -30,6 +31,12 @@ def publish(folder: Path) -> None:
     if 'src="http' in text or '"stylesheet" href="http' in text:
         raise RuntimeError(f"{page} still loads from the network: asv writes its page otherwise than it did")
     page.write_text(text)
+    # The list of benchmarks has all that this tree has. Those that no commit has results of have no graph to show.
+    index = folder / "index.json"
+    told = json.loads(index.read_text())
+    graphs = {file.stem for file in (folder / "graphs" / "summary").glob("*.json")}
+    told["benchmarks"] = {name: one for name, one in told["benchmarks"].items() if name in graphs}
+    index.write_text(json.dumps(told))
 
 
 def _copied(name: str, folder: Path) -> str:

@@ -1,0 +1,126 @@
+"""asv's pages of the kept results, in a browser that reaches nothing but this machine."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, dict[str, Any]]:
+    """The kept results by commit."""
+    if not (RESULTS.is_dir() and (ROOT / ".git").exists()):
+        pytest.skip("not a checkout: the results, and the history that they are of, are not there")
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        pytest.skip("a shallow clone: the history that the results are of is not there")
+    results = map(json.loads, (file.read_text() for file in RESULTS.glob("*/*-*.json")))
+    return {result["commit_hash"]: result for result in results}
+
+
+def measured(kept: dict[str, dict[str, Any]]) -> set[str]:
+    """The benchmarks that have a number in some commit."""
+    return {
+        name for result in kept.values() for name, (numbers, *_) in result["results"].items() if numbers and any(numbers)
+    }
+
+
+class Site:
+    """Pages that a server gives, and what browsers have asked it for."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder, self.address = folder, f"http://127.0.0.1:{port}/"
+        self.asked: dict[str, int] = {}
+
+    def opened(self, fragment: str, profile: Path) -> str:
+        """The page as the browser has it when nothing more is to come; AssertionError with what it told as wrong."""
+        assert CHROMIUM is not None
+        done = subprocess.run(
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=1280,900",
+             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={profile}",
+             "--virtual-time-budget=20000", "--dump-dom", f"{self.address}index.html#{fragment}"],
+            capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert not re.findall(r".*:CONSOLE.*", done.stderr)
+        assert {path: status for path, status in self.asked.items() if status >= 400} == {}
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
+    pytest.importorskip("asv", reason="the extra 'bench' is not installed")
+    from benchmarks.publish import publish
+
+    folder = tmp_path_factory.mktemp("pages") / "asv"
+    publish(folder)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, code: Any = "-", size: Any = "-") -> None:
+            site.asked[self.path.partition("?")[0]] = int(code)
+
+        def log_error(self, *_: Any) -> None:
+            """Nothing: `log_request` has noted the status."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        site = Site(folder, server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield site
+        server.shutdown()
+        thread.join()
+
+
+def test_results_are_of_commits_of_this_history_and_name_no_host(kept):
+    history = git("rev-list", "--first-parent", "HEAD").splitlines()
+    assert len(kept.keys() & set(history)) >= 10
+    assert kept.keys() <= set(history)
+    (machine,) = RESULTS.glob("*/machine.json")
+    facts = json.loads(machine.read_text())
+    assert facts["machine"] == machine.parent.name
+    assert re.fullmatch(r"[a-z0-9-]+-one-core", facts["machine"])
+    assert sum(file.stat().st_size for file in RESULTS.rglob("*")) < 1 << 20
+
+
+def test_grid_lists_every_benchmark_with_its_graph(kept, site, tmp_path):
+    page = site.opened("/", tmp_path)
+    for name in measured(kept):
+        assert name.partition(".")[2] in page
+        assert f"/graphs/summary/{name}.json" in site.asked
+    assert page.count('<canvas class="flot-base"') >= len(measured(kept))
+
+
+@pytest.mark.parametrize("name", ["bench_conv.Layers.time_conv2d", "bench_calls.Calls.time_corr2d"])
+def test_graph_has_a_point_for_each_commit(kept, site, tmp_path, name):
+    page = site.opened(name, tmp_path)
+    assert "flot-tick-label" in page
+    (path,) = [path for path in site.asked if path.startswith("/graphs/") and path.endswith(f"/{name}.json")
+               and "summary" not in path]  # fmt: skip
+    points = json.loads((site.folder / path[1:]).read_text())
+    assert len(points) == sum(any(result["results"].get(name, [None])[0] or ()) for result in kept.values())
+    if name == "bench_conv.Layers.time_conv2d":
+        assert all(choice in page for choice in ("resnet_3x3_64", "auto", "plan"))
+
+
+def test_list_and_regressions_open(site, tmp_path):
+    assert "time_conv2d" in site.opened("/summarylist", tmp_path)
+    assert 'id="regressions-body"' in site.opened("/regressions", tmp_path)
