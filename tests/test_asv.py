@@ -1,4 +1,4 @@
-"""asv's pages of the kept results, in a browser that reaches nothing but this machine."""
+"""asv: the kept results, their pages in a browser that reaches nothing but this machine, and what compares commits."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+
+from benchmarks import continuous, history
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -38,7 +41,7 @@ def kept() -> dict[str, dict[str, Any]]:
 def measured(kept: dict[str, dict[str, Any]]) -> set[str]:
     """The benchmarks that have a number in some commit."""
     return {
-        name for result in kept.values() for name, (numbers, *_) in result["results"].items() if numbers and any(numbers)
+        name for one in kept.values() for name, (numbers, *_) in one["results"].items() if numbers and any(numbers)
     }
 
 
@@ -53,7 +56,8 @@ class Site:
         """The page as the browser has it when nothing more is to come; AssertionError with what it told as wrong."""
         assert CHROMIUM is not None
         done = subprocess.run(
-            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--window-size=1280,900",
+            [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+             "--window-size=1280,4000",  # all of the grid is in sight: asv fetches a graph when it is
              "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", f"--user-data-dir={profile}",
              "--virtual-time-budget=20000", "--dump-dom", f"{self.address}index.html#{fragment}"],
             capture_output=True, text=True, timeout=120,
@@ -65,24 +69,29 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed")
+def pages(kept: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("asv", reason="the extra 'bench' is not installed")
     from benchmarks.publish import publish
 
     folder = tmp_path_factory.mktemp("pages") / "asv"
     publish(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(pages: Path) -> Iterator[Site]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed")
 
     class Handler(SimpleHTTPRequestHandler):
         def log_request(self, code: Any = "-", size: Any = "-") -> None:
-            site.asked[self.path.partition("?")[0]] = int(code)
+            site.asked[unquote(self.path.partition("?")[0])] = int(code)
 
         def log_error(self, *_: Any) -> None:
             """Nothing: `log_request` has noted the status."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        site = Site(folder, server.server_address[1])
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(pages))) as server:
+        site = Site(pages, server.server_address[1])
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield site
@@ -99,6 +108,13 @@ def test_results_are_of_commits_of_this_history_and_name_no_host(kept):
     assert facts["machine"] == machine.parent.name
     assert re.fullmatch(r"[a-z0-9-]+-one-core", facts["machine"])
     assert sum(file.stat().st_size for file in RESULTS.rglob("*")) < 1 << 20
+
+
+def test_pages_have_all_that_they_load(pages):
+    text = (pages / "index.html").read_text()
+    loaded = [*re.findall(r'src="([^"]*)"', text), *re.findall(r'<link [^>]*href="([^"]*)"', text)]
+    assert len(loaded) > 15
+    assert [one for one in loaded if not (pages / one).is_file()] == []
 
 
 def test_grid_lists_every_benchmark_with_its_graph(kept, site, tmp_path):
@@ -124,3 +140,8 @@ def test_graph_has_a_point_for_each_commit(kept, site, tmp_path, name):
 def test_list_and_regressions_open(site, tmp_path):
     assert "time_conv2d" in site.opened("/summarylist", tmp_path)
     assert 'id="regressions-body"' in site.opened("/regressions", tmp_path)
+
+
+def test_continuous_knows_the_line_that_it_changes():
+    assert (ROOT / continuous.SLOWED).read_text().count(continuous.LINE) == 1
+    assert set(history.REGULAR) > set(continuous.ROWS)
