@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -145,3 +146,44 @@ def test_list_and_regressions_open(site, tmp_path):
 def test_continuous_knows_the_line_that_it_changes():
     assert (ROOT / continuous.SLOWED).read_text().count(continuous.LINE) == 1
     assert set(history.REGULAR) > set(continuous.ROWS)
+
+
+def test_proof_asks_of_two_commits_and_judges_what_asv_says(kept, monkeypatch):
+    """asv is stood in for: it takes minutes."""
+    row = "| +        | 1.00±0.01ms | 1.33±0.01ms | 1.33 | bench_conv.Layers.time_conv2d('{}', 'auto') |"
+    silent, loud = "BENCHMARKS NOT SIGNIFICANTLY CHANGED.", "PERFORMANCE DECREASED."
+    monkeypatch.setattr(continuous, "direct_layers", lambda: {"resnet_stem"})
+    changed = []
+
+    def found(first, second):
+        """The faults, where asv says this of the two pairs."""
+        answers = iter([first, second])
+
+        def asv(base, head, repository):
+            names = subprocess.run(["git", "diff", "--name-only", base, head], cwd=repository, check=True,
+                                   capture_output=True, text=True).stdout.split()  # fmt: skip
+            changed.append(names)
+            code, text = next(answers)
+            return subprocess.CompletedProcess([], code, text)
+
+        monkeypatch.setattr(continuous, "continuous", asv)
+        return continuous.faults()
+
+    assert found((0, silent), (1, row.format("resnet_stem") + "\n" + loud)) == []
+    assert changed == [["README.md"], ["README.md", str(continuous.SLOWED)]]
+    assert found((1, row.format("resnet_stem")), (1, row.format("resnet_stem"))) == [
+        "of the pair without a change asv is not silent"]  # fmt: skip
+    assert found((0, silent), (0, silent)) == ["asv does not find the kernel that was slowed"]
+    assert "rows of other kernels: 'odd_37_53', 'auto'" in found((0, silent), (1, row.format("odd_37_53")))[0]
+
+
+def test_machine_is_named_by_its_processor(tmp_path, monkeypatch):
+    pytest.importorskip("asv", reason="the extra 'bench' is not installed")
+    for home in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(home, str(tmp_path))
+    assert history.machine("A Processor (2nd)") == "a-processor-2nd-one-core"
+    (facts,) = [
+        one for one in json.loads((tmp_path / ".asv-machine.json").read_text()).values() if isinstance(one, dict)
+    ]
+    assert facts["cpu"] == "A Processor (2nd)"
+    assert platform.node() not in facts.values()
