@@ -55,7 +55,7 @@ def explain(
     Parameters
     ----------
     x : array_like, shape (C, H, W), (H, W) or (1, C, H, W); for an operation of signals (C, W), (W,) or (1, C, W)
-        The input. It and the output may have 8,192 elements together, padding counted, and the sums 65,536 terms.
+        The input. It and the output may have 10,000 elements together, padding counted, and the sums 65,536 terms.
     weight : array_like, optional
         The kernels of a convolution, as its function takes them; or one kernel, without the axes of channels, or (but
         for transposed convolutions) with that of the input alone.

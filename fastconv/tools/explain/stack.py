@@ -109,7 +109,7 @@ def explain_stack(
         The layers from the input on, as in `receptive_field`.
     input_shape : int or (int, int), optional
         Rows and columns of the input; by default so many that the last layer has 3x3 outputs, more if there is padding.
-        All grids together may have 8,192 elements.
+        All grids together may have 10,000 elements.
     title : str
         The page's title.
 
