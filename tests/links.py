@@ -68,7 +68,7 @@ def broken(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
                 file = file / "index.html"
             if not file.is_file():
                 yield f"{path} links to {target}, which is not there"
-            elif parts.fragment and file.suffix == ".html":
+            elif parts.fragment and file.suffix == ".html" and path.parts[0] not in SERVED:
                 known = pages.get(file.relative_to(site.resolve()) if parts.path else path)
                 if known is not None and unquote(parts.fragment) not in known.anchors:
                     yield f"{path} links to {target}, where this anchor is not"
