@@ -26,8 +26,9 @@ extensions = [
     "generate.explained",
     "generate.mathml",
     "generate.references",
+    "generate.shown",
 ]
-exclude_patterns = ["generate", "_lessons", "_measured"]
+exclude_patterns = ["generate", "_lessons", "_measured", "_shown"]
 default_role = "named"  # `generate.references`
 templates_path = ["_templates"]
 nitpicky = False
