@@ -33,12 +33,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .base.libraries import check_alike, foreign, is_dask
 from .base.values import shown
 from .functional.device import cpu
 from .specs.arguments import Pads, Pair
 from .specs.arrays import as_array
+from .typing import Extent, Surroundings, like_in1
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -56,7 +58,10 @@ _MODES = {"full": "full", "same": "same", "valid": "valid"}
 _COMPUTED = "bBhHiIlLqQfdFD"
 
 
-def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
+@like_in1
+def correlate2d(
+    in1: ArrayLike, in2: ArrayLike, mode: Extent = "full", boundary: Surroundings = "fill", fillvalue: ArrayLike = 0,
+) -> NDArray[Any]:  # fmt: skip
     """2-D cross-correlation, a drop-in replacement of `scipy.signal.correlate2d`.
 
     Parameters
@@ -106,7 +111,10 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
     return _sums("correlate2d", in1, in2, mode, boundary, fillvalue)
 
 
-def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
+@like_in1
+def convolve2d(
+    in1: ArrayLike, in2: ArrayLike, mode: Extent = "full", boundary: Surroundings = "fill", fillvalue: ArrayLike = 0,
+) -> NDArray[Any]:  # fmt: skip
     """2-D convolution, a drop-in replacement of `scipy.signal.convolve2d`.
 
     Parameters
