@@ -104,10 +104,10 @@ def conv2d_input(
         if (answer := in_library(grad_output, device, conv2d_input, locals())) is not None:
             return answer
         size, given = shape("input_size", input_size), as_first("grad_output", grad_output, 2)
-        first, window = shape_first(size, 2), (stride, padding, dilation, groups)
+        first = shape_first(size, 2)
         return around(
-            2, lambda device: conv2d_input(first, weight, given, *window, padding_mode=padding_mode,
-                                           algorithm=algorithm, device=device),
+            2, lambda device: conv2d_input(first, weight, given, stride, padding, dilation, groups, algorithm=algorithm,
+                                           padding_mode=padding_mode, device=device),
             device, out, (grad_output, weight), size,
         )  # fmt: skip
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
@@ -362,7 +362,7 @@ def _check_place(grad_output: Any) -> None:
 
 
 def _check_shape(
-    grad_output: Any, expected: tuple[int, ...], names: str, operands: tuple, options: dict[str, Any]
+    grad_output: Any, expected: tuple[int, ...], names: str, operands: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
     if grad_output.shape != expected:
         given = dict(zip(names.split(", "), operands, strict=True)) | options

@@ -163,7 +163,7 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
     extent, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
     convolve = function == "convolve2d"
     case = _case(image.shape, kernel.shape, image.dtype, kernel.dtype, extent, convolve)
-    fill = case.zero
+    fill: Any = case.zero
     if fill is not None and extension == "constant" and not (type(fillvalue) is int and fillvalue == 0):
         try:
             fill = _fill(fillvalue, case.dtype)
@@ -265,7 +265,7 @@ def _case(
         dtype = image_dtype
         return _Case(swapped, shape, False, pads, dtype, dtype, None)
     zero = np.zeros((), dtype) if dtype.char in _COMPUTED else None
-    real = dtype if zero is None else zero.real.dtype
+    real = dtype if zero is None else np.real(zero).dtype
     return _Case(swapped, shape, 0 in kernel or 0 in shape, pads, dtype, real, zero)
 
 
@@ -321,13 +321,13 @@ def _finite(kernel: np.ndarray) -> bool:
     return kernel.dtype.kind not in "fc" or cmath.isfinite(np.vdot(kernel, kernel))
 
 
-def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> np.ndarray:
+def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: Any) -> np.ndarray:
     if extension != "constant":
         return np.pad(image, pads, extension)
     return np.pad(image, pads, constant_values=fill if image.dtype.kind == "c" else fill.real)
 
 
-def _planes(array: np.ndarray) -> np.ndarray:
+def _planes(array: Any) -> np.ndarray:
     """The real part and, of complex numbers, the imaginary part, as planes of one channel."""
     return np.stack([array.real, array.imag])[:, None] if array.dtype.kind == "c" else array[None, None]
 

@@ -50,6 +50,7 @@ def extremum(
     over = arguments.axes(axes, x.shape, channel_axis)
     if members is not None and heights is None and members.ndim == len(over) and members.all():
         size, members = members.shape, None
+    sizes: list[int] = []
     if members is None:
         sizes = arguments.sizes(size, len(over))
         origins = arguments.per_axis("origin", origin, len(over))

@@ -157,7 +157,7 @@ def convolve1d(
     return _along(correlate1d, sent(input, device), weights, output, cval, told)
 
 
-def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
+def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict[str, Any]) -> np.ndarray:
     """`correlate1d`; of complex numbers by parts."""
     this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
     image = this.image
@@ -305,7 +305,7 @@ def convolve(
 
 
 def _over(
-    function: Any, value: Any, given_: Any, output: Any, cval: Any, told: dict, turned: bool
+    function: Any, value: Any, given_: Any, output: Any, cval: Any, told: dict[str, Any], turned: bool
 ) -> np.ndarray:  # fmt: skip
     weights = given_weights(given_)
     this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
@@ -363,7 +363,7 @@ def remembered(function: Any, *told: Any) -> Any:
 
 
 def by_parts(
-    function: Callable[..., Any], image: np.ndarray, weights: np.ndarray, output: Any, cval: Any, told: dict
+    function: Callable[..., Any], image: Any, weights: Any, output: Any, cval: Any, told: dict[str, Any]
 ) -> np.ndarray:  # fmt: skip
     """A filter of complex numbers, from filters of real ones, as SciPy does it."""
     result = arguments.result(output, image, complex_result=True)

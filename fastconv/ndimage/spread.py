@@ -98,7 +98,7 @@ def std_filter(
 
 def _spread(
     input: Any, size: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any, channel_axis: Any, ddof: Any,
-    missing: tuple, what: bytes,
+    missing: tuple[Any, ...], what: bytes,
 ) -> np.ndarray:  # fmt: skip
     refuse("std_filter" if what else "variance_filter", input)
     this = given(input, output, *missing, complex_too=False)

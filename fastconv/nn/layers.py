@@ -167,12 +167,13 @@ class ConvTranspose2d(_WithWeight):
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 
     def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
-        options = self.options | {"output_padding": self.output_padding}
+        options: dict[str, Any] = self.options | {"output_padding": self.output_padding}
         return conv_transpose2d(x, self.weight.value, self._offset, **options), x
 
     def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
         # The layer is the transpose of a convolution, so for its gradients input and output change places.
-        x, weight, options = needed, self.weight.value, self.options
+        x, weight = needed, self.weight.value
+        options: dict[str, Any] = self.options
         geometry = options["stride"], options["padding"], self.output_padding, options["dilation"], None
         spec = transpose_spec(2, x.shape, x.dtype, weight, None, geometry, options["groups"])
         options = options | {"padding": spec.convolution.padding}  # in numbers: "same" goes by the input's size

@@ -49,7 +49,7 @@ from .dtypes import PRECISIONS, accumulator, promoted, storage
 class HashedOnce:
     """A dataclass that keeps its hash: every call looks its spec up in several tables."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @cached_property
     def _hash(self) -> int:
