@@ -30,7 +30,10 @@ else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import metadata  # late: it takes as long to load as all of this package
 
-        return metadata.version("fastconv")
+        try:
+            return metadata.version("fastconv")
+        except metadata.PackageNotFoundError:  # a folder of sources that nobody has installed
+            return "0+unknown"
 
 
 __all__ = [
