@@ -77,7 +77,7 @@ def test_workflows_run_what_everybody_can(file: Path) -> None:
     assert commands
     for command in commands:
         script = re.fullmatch(r"bash (\.ci/\w+)", command)
-        assert script and (ROOT / script[1]).is_file() or command.startswith("grep -m 1 sphinx-build README.md")
+        assert (script and (ROOT / script[1]).is_file()) or command.startswith("grep -m 1 sphinx-build README.md")
     for job in jobs:
         for one in job.get("strategy", {}).get("matrix", {}).get("include", ()):
             assert (ROOT / one.get("constraint", ".")).exists()

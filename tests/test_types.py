@@ -33,7 +33,7 @@ from fastconv.tools.compare import FUNCTIONS
 from fastconv.warming.warmup import Problems
 
 PACKAGE = Path(fastconv.__file__).parent
-ROOT = PACKAGE.parent
+ROOT = Path(__file__).parents[1]
 MODULES = fastconv, cache, fastconv.dask, grad, ndimage, nn, fastconv.numba, signal, wisdom
 #: Parameters that take anything: another library's object, a function's own arguments, or what depends on others.
 ANYTHING = {"compare.weight", "compare.options", "WarmUp.setup.worker", "plot.file"}
