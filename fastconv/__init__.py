@@ -1,6 +1,7 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 import sys as _sys
+from typing import TYPE_CHECKING
 
 from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
@@ -21,7 +22,22 @@ from .tools.explain.call import explain
 from .tools.explain.stack import explain_stack
 from .warming.warmup import warmup
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    #: The version of the installed package, of which ``pyproject.toml`` is the one home.
+    __version__: str
+else:
+
+    def __getattr__(name):
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import metadata  # late: it takes as long to load as all of this package
+
+        try:
+            return metadata.version("fastconv")
+        except metadata.PackageNotFoundError:  # a folder of sources that nobody has installed
+            return "0+unknown"
+
+
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_max_pool2d",

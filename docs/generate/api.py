@@ -63,10 +63,15 @@ def pages() -> dict[str, str]:
     texts = {f"{module}.rst": page(module) for module in MODULES}
     listed = "\n".join(f"   {module}" for module in MODULES)
     lines = "\n".join(f"   * - :doc:`{module}`\n     - {first_sentence(module)}" for module in MODULES)
+    lines += f"\n   * - :doc:`fastconv.typing`\n     - {first_sentence('fastconv.typing').partition(':')[0]}."
+    texts["fastconv.typing.rst"] = (
+        f"{title('fastconv.typing', '=')}.. automodule:: fastconv.typing\n\n"
+        ".. literalinclude:: ../../fastconv/typing.py\n   :start-after: # -- numbers\n"
+    )
     texts["index.rst"] = (
         f"{title('API reference', '=')}Everything that is public, from the code's own docstrings. Every example on "
         f"these pages is run by the tests.\n\n.. list-table::\n   :widths: 25 75\n\n{lines}\n\n"
-        f".. toctree::\n   :hidden:\n\n{listed}\n"
+        f".. toctree::\n   :hidden:\n\n{listed}\n   fastconv.typing\n"
     )
     return texts
 

@@ -1,6 +1,6 @@
 """The directive ``shown``: arrays that a page's code has made so far, drawn side by side as pictures.
 
-Each of its lines is a title, a colon and an expression. The page's snippets above it are run for it, as the tests run them.
+Each of its lines is a title, a colon and an expression. The page's snippets above are run for it, as the tests do.
 """
 
 from __future__ import annotations

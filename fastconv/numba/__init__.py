@@ -20,6 +20,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from numpy.typing import DTypeLike, NDArray
+
+from ..typing import Boundary, PerAxis, Shape
+
 __all__ = ["correlate", "declare"]
 
 
@@ -40,8 +44,8 @@ def declare() -> None:
 
 
 def correlate(
-    kernel_shape: Any, dtype: Any, mode: str = "reflect", cval: float = 0.0, origin: Any = 0
-) -> Callable[..., Any]:
+    kernel_shape: Shape, dtype: DTypeLike, mode: Boundary = "reflect", cval: float = 0.0, origin: PerAxis = 0
+) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
     """A compiled function that correlates images with windows of one shape, for use inside ``@njit``.
 
     Parameters

@@ -245,6 +245,7 @@ def _cached() -> str:
 
 def _receptive_field(arguments: Any) -> None:
     lines = [("layer", "sees", "step", "starts at")]
+    field = receptive_field(arguments.layers)
     for count, layer in enumerate(arguments.layers, 1):
         field = receptive_field(arguments.layers[:count])
         options = zip(("kernel", "stride", "padding", "dilation"), map(_by, layer), strict=False)
