@@ -1,7 +1,7 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 import sys as _sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
@@ -18,25 +18,14 @@ from .functional.shapes import output_shape, receptive_field
 from .functional.unfold import corr2d_matrix, fold2d, unfold2d
 from .ndimage import separable_filter
 from .tools.compare import compare
-from .tools.explain.call import explain
-from .tools.explain.stack import explain_stack
 from .warming.warmup import warmup
 
-if TYPE_CHECKING:
+if _TYPE_CHECKING:
+    from .tools.explain.call import explain
+    from .tools.explain.stack import explain_stack
+
     #: The version of the installed package, of which ``pyproject.toml`` is the one home.
     __version__: str
-else:
-
-    def __getattr__(name):
-        if name != "__version__":
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import metadata  # late: it takes as long to load as all of this package
-
-        try:
-            return metadata.version("fastconv")
-        except metadata.PackageNotFoundError:  # a folder of sources that nobody has installed
-            return "0+unknown"
-
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -93,3 +82,25 @@ __all__ = [
 # Numba asks packages once, when it first compiles, and may have: then nobody has told it of this one.
 if getattr(_asked := _sys.modules.get("numba.core.entrypoints"), "_already_initialized", _asked is not None):
     numba.declare()
+
+
+def __getattr__(name: str) -> object:
+    """What is loaded when it is first asked for: `explain` and `explain_stack`, and the version."""
+    if name in ("explain", "explain_stack"):
+        from .tools.explain.call import explain
+        from .tools.explain.stack import explain_stack
+
+        globals().update(explain=explain, explain_stack=explain_stack)
+        return globals()[name]
+    if name == "__version__":
+        from importlib import metadata  # it takes as long to load as all of this package
+
+        try:
+            return metadata.version("fastconv")
+        except metadata.PackageNotFoundError:  # a folder of sources that nobody has installed
+            return "0+unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -41,6 +41,7 @@ STEPPED = {
 PAGES = {name: explain(*operands, **options) for name, (operands, options) in STEPPED.items()} | {
     "photo": explain(RNG.integers(0, 256, (24, 24)), [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]]),
     "colours": explain(RNG.integers(0, 256, (3, 16, 16)), RNG.integers(-2, 3, (2, 3, 3, 3)), padding="same"),
+    "floats": explain(RNG.standard_normal((10, 10)), RNG.standard_normal((3, 3)), padding=1),
     "stack": explain_stack([(3, 2, 1), 2, (3, 1, 0, 2)], (16, 14)),
 }
 CHOSEN = "document.querySelector('.chosen')"
@@ -109,6 +110,23 @@ def test_the_lesson(browser: Chromium, files: dict[str, Path]) -> None:
     assert lines(browser) == ["output[0, 0] = 0*0 + 1*1 + 3*2 + 4*3", "= 0 + 1 + 6 + 12", "= 19"]
     marked = browser.evaluate("[...document.querySelectorAll('.moves td.seen')].map((cell) => cell.textContent)")
     assert [one.replace(TIMES, "*") for one in marked] == ["0*0", "1*1", "3*2", "4*3"]
+
+
+def test_the_window_is_drawn_with_its_padding(browser: Chromium, files: dict[str, Path]) -> None:
+    """The box lies around all that the window covers, and dots mark where windows begin."""
+    browser.open(files["max"])
+    table = "document.querySelector('.moves')"
+    begins = browser.evaluate(f"[...{table}.querySelectorAll('tbody td')]"
+                              ".flatMap((one, k) => one.matches('.begins') ? k : [])")  # fmt: skip
+    assert begins == [row * 7 + column for row in (0, 2, 4) for column in (0, 2, 4)]
+    for first, last in zip(begins, (row * 7 + column for row in (2, 4, 6) for column in (2, 4, 6)), strict=True):
+        corners = browser.evaluate(
+            f"[[{table}.querySelectorAll('tbody td')[{first}], 'left', 'top'],"
+            f" [{table}.querySelectorAll('tbody td')[{last}], 'right', 'bottom']].map(([one, x, y]) => {{"
+            " const a = one.getBoundingClientRect(), b = document.querySelector('.frame-box').getBoundingClientRect();"
+            " return Math.max(Math.abs(a[x] - b[x]), Math.abs(a[y] - b[y])); })")
+        assert max(corners) <= 3
+        browser.press("ArrowRight")
 
 
 def test_keys_in_the_output(browser: Chromium, files: dict[str, Path]) -> None:

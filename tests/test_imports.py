@@ -177,4 +177,5 @@ def test_import_fastconv_loads_little() -> None:
                           cwd=PACKAGE.parent)
     loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
     assert not loaded & {*HEAVY}
+    assert "fastconv.tools.explain.call" not in json.loads(done.stdout)
     assert "numpy" in loaded

@@ -131,7 +131,7 @@ function fit(grids) {
     for (const grid of grids) {
       const wide = grid.cells[0].getBoundingClientRect().width;
       grid.figure.classList.toggle("fine", grid.shaded && wide < grid.chars * 6.5 + 5);
-      grid.figure.classList.toggle("narrow", wide < 34);
+      grid.figure.classList.toggle("narrow", wide < Math.max(34, (grid.beside ?? 0) * 6.2 + 6));
       grid.figure.classList.toggle("tiny", wide < 15);
       if (grid.boxed) surround(grid, grid.boxed);
     }

@@ -20,6 +20,7 @@ const steps = makeSteps(places * output.channels, show, named);
 const inputs = input.texts.map((texts, c) => {
   const grid = makeGrid({ ...input, name: "Input", note: channelNote(input, c), texts, shades: input.shades?.[c] });
   grid.table.classList.add("moves");
+  if (kernel) grid.beside = 1 + Math.max(...kernel.texts.flat(2).map((text) => text.length)); // the sign and a weight
   drags(grid, (cell) => steps.go(current.channel * places + data.nearest[cell]));
   return grid;
 });
