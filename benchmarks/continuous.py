@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.before import KEPT_MEMORY
 from benchmarks.history import ENVIRONMENT, ROOT, machine, one_core
 from benchmarks.shapes import LAYERS, REGULAR_LAYERS
 
@@ -45,7 +46,7 @@ def continuous(base: str, head: str, repository: Path = ROOT) -> subprocess.Comp
     command = ["asv", "continuous", "--config", str(told), "--machine", machine(), "--interleave-rounds",
                "--factor", str(FACTOR), *(f"--bench={row}" for row in ROWS), base, head]  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", *command], env=os.environ | ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", *command], env=os.environ | ENVIRONMENT | KEPT_MEMORY, stdout=subprocess.PIPE, text=True
     )
     print(done.stdout, flush=True)
     return done
