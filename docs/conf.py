@@ -50,7 +50,8 @@ html_copy_source = False
 html_math_renderer = "mathml"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 #: Pages with none below them have no list of those.
-html_sidebars = dict.fromkeys(("index", "install", "tutorial", "explain", "accuracy", "benchmarks", "changelog"), [])
+alone = ("index", "install", "tutorial", "explain", "accuracy", "benchmarks", "changelog")
+html_sidebars = {page: [] for page in alone}
 html_theme_options = {
     "show_prev_next": False,
     "navigation_with_keys": False,
