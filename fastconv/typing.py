@@ -25,6 +25,14 @@ from typing import (
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+__all__ = [
+    "Activation", "Boundaries", "Boundary", "ConvAlgorithm", "DataFormat1d", "DataFormat2d", "DataFormat3d", "Device",
+    "Extent", "FilterPrecision", "Foreign", "GaussianOptions", "LikeColumns", "LikeGradOutput", "LikeIn1",
+    "LikeInput", "LikeX", "NanPolicy", "Numbers", "Operation", "OutArray", "Output", "OutputSize", "OwnArray",
+    "Padding", "PaddingMode", "PerAxis", "Picks", "PicksAdaptive", "PoolAlgorithm", "Precision", "Processor",
+    "RankAlgorithm", "Reduction", "Shape", "Surroundings", "TransposeAlgorithm", "WeightAlgorithm",
+]  # fmt: skip
+
 # -- numbers -------------------------------------------------------------------------------------------------
 
 #: Sizes of an array's axes.
