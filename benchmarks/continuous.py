@@ -27,7 +27,7 @@ ROWS = (r"bench_conv\.Layers", r"bench_pool\.Poolings")
 #: Smaller changes are not told: where a process's arrays lie in memory moves a row by up to a tenth from one process to
 #: the next, of which each row has four.
 FACTOR = 1.2
-#: The kernel that `--prove` slows, the line that hands out its tasks, and what does a third of them again.
+#: The kernel that `--prove` slows, the line that hands out its tasks, and what does a third of them again, rounded up.
 SLOWED = Path("fastconv/cpu/algorithms/conv_direct.py")
 LINE = "    for job in prange(tasks):\n"
 AGAIN = "    for turn in prange((4 * tasks + 2) // 3):\n        job = np.int64(turn) % tasks\n"
@@ -80,20 +80,26 @@ def faults() -> list[str]:
     rows = {line.split("(", 1)[1].split(")")[0] for line in told.stdout.splitlines() if line.startswith("| +")}
     if told.returncode != 1 or not rows:
         found.append("asv does not find the kernel that was slowed")
-    if wrong := sorted(row for row in rows if row.split(",")[0].strip("'") not in direct_layers()):
+    if wrong := sorted(rows - slowed_rows()):
         found.append(f"asv names rows of other kernels: {', '.join(wrong)}")
     return found
 
 
-def direct_layers() -> set[str]:
-    """The regular layers for which the planner takes the kernel that is slowed."""
+def slowed_rows() -> set[str]:
+    """The rows of `Layers` in which the kernel that is slowed computes: where the planner takes it."""
     import fastconv
+    from fastconv.cpu import planner
+    from fastconv.specs.conv import conv_spec
 
-    plans = {}
+    rows = {}
     for name in REGULAR_LAYERS:
-        x, weight, bias = LAYERS[name].arrays()
-        plans[name] = fastconv.plan_conv2d(x.shape, weight, bias, **LAYERS[name].options).algorithm
-    return {name for name, algorithm in plans.items() if algorithm == SLOWED.stem.removeprefix("conv_")}
+        layer = LAYERS[name]
+        x, weight, bias = layer.arrays()
+        spec = conv_spec(x.shape, weight.shape, [x.dtype, weight.dtype, bias.dtype], **layer.options)
+        module = planner.choose(spec, "auto", for_one_call=True).algorithm
+        rows[f"'{name}', 'auto'"] = module.__name__.rpartition("conv_")[2]
+        rows[f"'{name}', 'plan'"] = fastconv.plan_conv2d(x.shape, weight, bias, **layer.options).algorithm
+    return {row for row, algorithm in rows.items() if algorithm == SLOWED.stem.removeprefix("conv_")}
 
 
 def main() -> None:

@@ -153,7 +153,7 @@ def test_proof_asks_of_two_commits_and_judges_what_asv_says(kept, monkeypatch):
     """asv is stood in for: it takes minutes."""
     row = "| +        | 1.00±0.01ms | 1.33±0.01ms | 1.33 | bench_conv.Layers.time_conv2d('{}', 'auto') |"
     silent, loud = "BENCHMARKS NOT SIGNIFICANTLY CHANGED.", "PERFORMANCE DECREASED."
-    monkeypatch.setattr(continuous, "direct_layers", lambda: {"resnet_stem"})
+    monkeypatch.setattr(continuous, "slowed_rows", lambda: {"'resnet_stem', 'auto'"})
     changed = []
 
     def found(first, second):
