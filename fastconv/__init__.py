@@ -1,7 +1,7 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 import sys as _sys
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
@@ -20,7 +20,7 @@ from .ndimage import separable_filter
 from .tools.compare import compare
 from .warming.warmup import warmup
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .tools.explain.call import explain
     from .tools.explain.stack import explain_stack
 
