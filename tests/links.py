@@ -105,7 +105,7 @@ def opened(site: Path, pages: Iterable[Path]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Look through a site; the number of findings, at most 1."""
+    """Look through a site; 1 if something was found, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=Path)
     parser.add_argument("--browser", action="store_true", help="open all pages in Chromium, if it is installed")
@@ -124,7 +124,8 @@ def main() -> int:
         seen = [] if reason else list(opened(told.site, (page for page in pages if page.parts[0] not in SERVED)))
         print(reason or f"opened in a browser: {len(seen)} findings")
         found += seen
-    print(*found, sep="\n")
+    for line in found:
+        print(line)
     return bool(found)
 
 

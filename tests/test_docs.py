@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +81,12 @@ def test_the_readme_begins_with_its_commands():
         "python3 -m venv .venv && .venv/bin/pip install -e '.[test,ptx]' && .venv/bin/python -m pytest -n auto",
         "python3 -m venv .venv && .venv/bin/pip install -e '.[docs]' && .venv/bin/sphinx-build -W docs build/site",
     ]
+
+
+def test_every_extra_is_told():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    cells = re.findall(r"^\| (`.*?) \|", TEXTS["docs/install.md"], re.MULTILINE)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(extras)
 
 
 @pytest.mark.parametrize(
