@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 
 def publish(app: Any, exception: Exception | None) -> None:
     """What Sphinx calls when it has finished: asv writes its pages into the folder ``asv`` of the site."""
-    if exception is not None or app.builder.name != "html":
-        return
+    if exception is not None or app.builder.name != "html" or not (ROOT / ".git").exists():
+        return  # without the history asv has no commits to draw
     sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
     from benchmarks.publish import publish as asv_pages
 
