@@ -28,7 +28,7 @@ from fastconv import ndimage
 fastconv.numba.declare()  # where the package is not installed, nobody else does
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(fastconv.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 def rims(function: str, given: str, modes: tuple[str, ...] | list[str], name: str = "mode") -> Callable[..., Any]:

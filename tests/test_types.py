@@ -123,7 +123,10 @@ def typed(file: Path) -> set[str]:
 
 
 def test_what_is_loaded_late_has_a_type() -> None:
-    assert typed(PACKAGE / "__init__.py") == {"__version__", "explain", "explain_stack"}
+    late = typed(PACKAGE / "__init__.py")
+    assert "__version__" in late
+    assert late - {"__version__"} <= {*fastconv.__all__}
+    assert all(hasattr(fastconv, name) for name in late)
     assert typed(PACKAGE / "dask/__init__.py") == {*fastconv.dask.__all__}
     scipys = {*scipy.ndimage.__all__} - {*ndimage.__all__}
     assert scipys <= typed(PACKAGE / "ndimage/__init__.py")  # an older SciPy has fewer
