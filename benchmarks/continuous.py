@@ -6,7 +6,7 @@ status is 1 if a row became slower: it is what a CI runs. Nothing is added to th
 
 ``--prove`` shows that this works here, on a copy of the repository: of HEAD and a commit that changes no kernel it must
 be silent, and of HEAD and one whose `direct` convolution does a third more work it must name rows of that kernel and no
-others. That takes about five minutes on one core.
+others. That takes six minutes on one core (AMD EPYC of Zen 5).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ benchmarks on it; what a commit lacks is not there. Results are kept as JSON in 
 commit, and replace what was there. Without commits, all that have results are measured again; ``HEAD`` adds the newest.
 
 All runs on one core: rows are compared across commits, and on two cores of a virtual machine the same call may take
-half as long again. A commit takes about two minutes (AMD EPYC of Zen 5), half of them to compile its kernels.
+half as long again. A commit takes about two minutes (AMD EPYC of Zen 5), half of them to compile its kernels. The kept
+results are of that machine, which does not say its generation itself: ``--cpu "AMD EPYC (Zen 5)"``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def measure(commits: list[str], name: str, quick: bool) -> int:
         options += ["--quick", "--dry-run"]
     hashes = subprocess.run(
         ["git", "rev-parse", *(f"{commit}^{{commit}}" for commit in commits)],
-        cwd=ROOT, check=True, capture_output=True, text=True,
+        cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True,
     ).stdout  # fmt: skip
     command = [sys.executable, "-m", "asv", "run", *options, "HASHFILE:-" if commits else "EXISTING"]
     return subprocess.run(command, cwd=ROOT, env=os.environ | ENVIRONMENT, input=hashes, text=True).returncode
