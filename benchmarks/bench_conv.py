@@ -36,12 +36,12 @@ def compiled(layer: str, variant: str, dtype: str = "float32") -> Callable[[], n
 
 
 class Layers:
-    """Time of one call."""
+    """Time of one call: of `conv2d` with the planner's choice ("auto"), and of a prepared plan."""
 
-    params = (REGULAR_LAYERS, ("auto", "plan", *ALGORITHMS))
+    params = (REGULAR_LAYERS, ("auto", "plan"))
     param_names = ("layer", "variant")
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, layer, variant):
         self.call = compiled(layer, variant)
@@ -50,13 +50,19 @@ class Layers:
         self.call()
 
 
+class Algorithms(Layers):
+    """Time of one call with each algorithm."""
+
+    params = (REGULAR_LAYERS, ALGORITHMS)
+
+
 class Dtypes:
     """The same layer in other precisions."""
 
     params = ("float16", "float32", "float64", "uint8", "int64")
     param_names = ("dtype",)
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, dtype):
         self.call = compiled("odd_37_53", "auto", dtype)

@@ -29,7 +29,7 @@ class Dimensions:
     params = tuple(DIMENSIONS)
     param_names = ("row",)
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, row):
         self.call = compiled(row)

@@ -32,13 +32,19 @@ def compiled(name: str, variant: str) -> Callable[[], np.ndarray]:
 class Filters:
     """Time of one call."""
 
-    params = (REGULAR_FILTERS, tuple(VARIANTS))
+    params = (REGULAR_FILTERS, ("fastconv",))
     param_names = ("filter", "variant")
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, name, variant):
         self.call = compiled(name, variant)
 
     def time_correlate2d(self, name, variant):
         self.call()
+
+
+class Scipy(Filters):
+    """Time of one call of SciPy's functions."""
+
+    params = (REGULAR_FILTERS, tuple(VARIANTS)[1:])

@@ -1,18 +1,15 @@
-"""What a call costs beside its kernel: checking, choosing, packing, launching. Microseconds, on a tiny layer.
+"""What comes before the kernel of a call: checking, choosing, packing. Microseconds, on a tiny layer.
 
-There is no `setup` here: with one, asv times single calls, too short to be timed. `setup_cache` compiles instead, and
-a second of warm-up outlasts the loading of the kernel, so that asv's choice of how many calls to time is not misled.
+Whole calls are in `bench_calls`, which says why there is no `setup`.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 
 import numpy as np
 
 import fastconv
-from fastconv import signal
 from fastconv.cpu import planner
 from fastconv.specs import conv
 from fastconv.specs.conv_transpose import TransposeSpec
@@ -22,9 +19,7 @@ from .shapes import LAYERS
 
 LAYER = LAYERS["odd_tiny"]
 X, WEIGHT, BIAS = LAYER.arrays()
-PLAN = functools.lru_cache(maxsize=1)(lambda: fastconv.plan_conv2d(X.shape, WEIGHT, BIAS, **LAYER.options))
 DTYPES = (X.dtype, WEIGHT.dtype)
-IMAGE, KERNEL = np.ones((64, 64), np.float32), np.ones((3, 3), np.float32)
 #: Shapes never seen before, so that nothing that is remembered by shape helps.
 HEIGHTS = itertools.count(10)
 
@@ -99,23 +94,3 @@ class Overhead:
 
     def time_plan_new(self):
         fastconv.plan_conv2d((1, 3, next(HEIGHTS), 7), WEIGHT, BIAS, **LAYER.options)
-
-    def time_plan_call(self):
-        """A prepared plan, called."""
-        PLAN()(X)
-
-    def time_conv2d(self):
-        """The whole call; the kernel itself takes about a microsecond."""
-        fastconv.conv2d(X, WEIGHT, BIAS, **LAYER.options)
-
-    def time_corr2d(self):
-        fastconv.corr2d(IMAGE, KERNEL)
-
-    def time_correlate2d(self):
-        signal.correlate2d(IMAGE, KERNEL)
-
-    def time_max_pool2d(self):
-        fastconv.max_pool2d(X, 2)
-
-    def time_avg_pool2d(self):
-        fastconv.avg_pool2d(X, 2)

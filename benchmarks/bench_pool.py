@@ -26,12 +26,12 @@ def compiled(pooling: str, operation: str, variant: str, **options: bool) -> Cal
 
 
 class Poolings:
-    """Time of one call."""
+    """Time of one call, with the planner's choice."""
 
-    params = (REGULAR_POOLINGS, tuple(OPERATIONS), ("auto", *algorithms("pool")))
+    params = (REGULAR_POOLINGS, tuple(OPERATIONS), ("auto",))
     param_names = ("pooling", "operation", "variant")
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, pooling, operation, variant):
         self.call = compiled(pooling, operation, variant)
@@ -40,13 +40,19 @@ class Poolings:
         self.call()
 
 
+class Algorithms(Poolings):
+    """Time of one call with each algorithm."""
+
+    params = (REGULAR_POOLINGS, tuple(OPERATIONS), algorithms("pool"))
+
+
 class Indices:
     """Maximum pooling that tells where the maxima are."""
 
     params = REGULAR_POOLINGS
     param_names = ("pooling",)
     rounds = 4
-    repeat = (2, 10, 0.2)
+    repeat = (5, 100, 0.2)
 
     def setup(self, pooling):
         self.call = compiled(pooling, "max", "auto", return_indices=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,28 @@ class ImageFilter(NamedTuple):
         if self.table == "missing":
             x[rng.random(shape) < 0.1] = np.nan
         return x
+
+
+def weights(row: ImageFilter) -> np.ndarray:
+    """The window of a correlation: positive numbers that make a mean, no outer product."""
+    size = (int(row.size),) * len(row.shape)
+    window = np.random.default_rng(1).uniform(0.5, 1.5, size)
+    return (window / window.sum()).astype(np.float32).astype(np.float64)
+
+
+def arguments(row: ImageFilter) -> tuple[tuple, dict[str, Any]]:
+    """What a filter is told behind the image."""
+    told: dict[str, Any] = {"channel_axis": -1} if row.channels else {}
+    if row.table == "missing":
+        told["nan_policy"] = "omit"
+    if row.function in ("sobel", "laplace"):
+        told["output"] = {"uint8": np.int16, "uint16": np.float32}.get(row.dtype)
+        return (), told
+    if row.function == "correlate":
+        return (weights(row),), told
+    if row.function == "median_filter":
+        told["mode"] = "nearest"
+    return (row.size if row.function == "gaussian_filter" else int(row.size),), told
 
 
 _IMAGES, _PIXELS = ((1080, 1920), (512, 512)), ("uint8", "uint16", "float32", "float64")

@@ -13,7 +13,6 @@ rounds: they may differ by some units.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
@@ -29,7 +28,8 @@ from benchmarks.checkouts import internal
 from fastconv.tools import filter_peers
 
 from .contenders import keep_apart, spread
-from .image_shapes import IMAGE_FILTERS, ImageFilter
+from .image_shapes import IMAGE_FILTERS, ImageFilter, arguments
+from .records import save
 
 #: Calls of each contender, or as many as fit into so many seconds.
 CALLS, SECONDS = 21, 0.25
@@ -44,28 +44,6 @@ Call = Callable[[], np.ndarray]
 
 
 # -- contenders ----------------------------------------------------------------------------------------------
-
-
-def weights(row: ImageFilter) -> np.ndarray:
-    """The window of a correlation: positive numbers that make a mean, no outer product."""
-    size = (int(row.size),) * len(row.shape)
-    window = np.random.default_rng(1).uniform(0.5, 1.5, size)
-    return (window / window.sum()).astype(np.float32).astype(np.float64)
-
-
-def arguments(row: ImageFilter) -> tuple[tuple, dict[str, Any]]:
-    """What a filter is told behind the image."""
-    told: dict[str, Any] = {"channel_axis": -1} if row.channels else {}
-    if row.table == "missing":
-        told["nan_policy"] = "omit"
-    if row.function in ("sobel", "laplace"):
-        told["output"] = {"uint8": np.int16, "uint16": np.float32}.get(row.dtype)
-        return (), told
-    if row.function == "correlate":
-        return (weights(row),), told
-    if row.function == "median_filter":
-        told["mode"] = "nearest"
-    return (row.size if row.function == "gaussian_filter" else int(row.size),), told
 
 
 def fastconv_call(row: ImageFilter, x: np.ndarray, threads: int) -> Call | None:
@@ -220,8 +198,7 @@ def main() -> None:
         print(show(row), flush=True)
     print("\n".join(["", *summary(rows, TARGETS)]))
     if told.json:
-        with open(told.json, "w") as file:
-            json.dump(rows, file, indent=1)
+        save(told.json, "python -m benchmarks.images --json FILE", rows, threads=told.threads)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ import platform
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403 # the other hooks
-
-#: What compiles kernels, and takes wheels apart.
-_TOOLS = ["numpy>=2.0", "scipy>=1.13", "numba>=0.62", "platformdirs>=4", "wheel"]
 
 
 def _with_kernels() -> bool:
@@ -27,7 +25,10 @@ def _with_kernels() -> bool:
 
 def get_requires_for_build_wheel(config_settings: Any = None) -> list[str]:
     """What must be there to build a wheel."""
-    return build_meta.get_requires_for_build_wheel(config_settings) + (_TOOLS if _with_kernels() else [])
+    needed: list[str] = build_meta.get_requires_for_build_wheel(config_settings)
+    if _with_kernels():  # the package compiles them, and `wheel` takes wheels apart
+        needed += [*tomllib.loads(Path("pyproject.toml").read_text())["project"]["dependencies"], "wheel"]
+    return needed
 
 
 def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:

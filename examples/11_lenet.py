@@ -1,4 +1,4 @@
-"""LeNet learns to read handwritten digits, and shows what its filters look for."""
+"""LeNet: a network learns to read handwritten digits, and shows what its filters look for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """fastconv: convolution and pooling kernels written in Numba, called from plain NumPy code."""
 
 import sys as _sys
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from . import cache, grad, ndimage, nn, numba, signal, wisdom
 from .functional.adaptive_pool import adaptive_avg_pool2d, adaptive_max_pool2d
@@ -20,11 +20,32 @@ from .ndimage import separable_filter
 from .tools.compare import compare
 from .warming.warmup import warmup
 
-if _TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from .tools.explain.call import explain
     from .tools.explain.stack import explain_stack
 
-__version__ = "0.1.0"
+    #: The version of the installed package, of which ``pyproject.toml`` is the one home.
+    __version__: str
+else:
+
+    def __getattr__(name):
+        """What is loaded when it is first asked for: `explain` and `explain_stack`, and the version."""
+        if name in ("explain", "explain_stack"):
+            from .tools.explain.call import explain
+            from .tools.explain.stack import explain_stack
+
+            globals().update(explain=explain, explain_stack=explain_stack)
+            return globals()[name]
+        if name == "__version__":
+            from importlib import metadata  # it takes as long to load as all of this package
+
+            try:
+                return metadata.version("fastconv")
+            except metadata.PackageNotFoundError:  # a folder of sources that nobody has installed
+                return "0+unknown"
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "adaptive_avg_pool2d",
     "adaptive_max_pool2d",
@@ -80,17 +101,6 @@ __all__ = [
 # Numba asks packages once, when it first compiles, and may have: then nobody has told it of this one.
 if getattr(_asked := _sys.modules.get("numba.core.entrypoints"), "_already_initialized", _asked is not None):
     numba.declare()
-
-
-def __getattr__(name: str) -> object:
-    """`explain` and `explain_stack`, which are loaded when they are first asked for: most programs never do."""
-    if name not in ("explain", "explain_stack"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .tools.explain.call import explain
-    from .tools.explain.stack import explain_stack
-
-    globals().update(explain=explain, explain_stack=explain_stack)
-    return globals()[name]
 
 
 def __dir__() -> list[str]:

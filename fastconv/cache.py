@@ -21,11 +21,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .base import files
 from .base.packs import Pack, write_pack
 from .base.units import byte_count
+from .typing import Processor
+
+if TYPE_CHECKING:
+    from .warming.warmup import Problems
 
 __all__ = ["Files", "Info", "clear", "export_kernels", "import_kernels", "info", "prune"]
 
@@ -183,7 +187,9 @@ def clear() -> int:
     return files.remove(entry.file for entry in files.entries(folder) if entry.is_kernel)
 
 
-def export_kernels(file: str | os.PathLike[str], *, processor: str = "host", problems: Any = None) -> int:
+def export_kernels(
+    file: str | os.PathLike[str], *, processor: Processor = "host", problems: Problems | None = None
+) -> int:  # fmt: skip
     """Write compiled kernels into one file, a pack, for `import_kernels` or the environment's ``$FASTCONV_KERNELS``.
 
     A pack can be used where Python, NumPy, Numba and fastconv have these versions and the processor has all features

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .base.values import shown
 from .functional.channels_last import around, as_first, in_library, shape_first
@@ -21,25 +22,39 @@ from .specs.conv import conv_spec
 from .specs.conv_transpose import TransposeSpec
 from .specs.dtypes import gradient_dtype, native
 from .specs.pool import pool_spec
+from .typing import (
+    DataFormat2d,
+    Device,
+    OutArray,
+    Padding,
+    PaddingMode,
+    PerAxis,
+    Shape,
+    TransposeAlgorithm,
+    WeightAlgorithm,
+    like_grad_output,
+    like_input,
+)  # fmt: skip
 
 __all__ = ["avg_pool2d", "conv2d_input", "conv2d_weight", "max_pool2d", "min_pool2d"]
 
 
+@like_grad_output
 def conv2d_input(
-    input_size: Any,
-    weight: Any,
-    grad_output: Any,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    input_size: Shape,
+    weight: ArrayLike,
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    padding_mode: PaddingMode = "zeros",
+    data_format: DataFormat2d = NCHW,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Gradient of `conv2d` with respect to its input.
 
     Parameters
@@ -89,41 +104,42 @@ def conv2d_input(
         if (answer := in_library(grad_output, device, conv2d_input, locals())) is not None:
             return answer
         size, given = shape("input_size", input_size), as_first("grad_output", grad_output, 2)
-        first, window = shape_first(size, 2), (stride, padding, dilation, groups)
+        first = shape_first(size, 2)
         return around(
-            2, lambda device: conv2d_input(first, weight, given, *window, padding_mode=padding_mode,
-                                           algorithm=algorithm, device=device),
+            2, lambda device: conv2d_input(first, weight, given, stride, padding, dilation, groups, algorithm=algorithm,
+                                           padding_mode=padding_mode, device=device),
             device, out, (grad_output, weight), size,
         )  # fmt: skip
     options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     options["padding_mode"] = padding_mode
     calls = backend(device, grad_output, "grad_output")
-    weight, grad_output = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
+    kernels, above = calls.operand("weight", weight), calls.operand("grad_output", grad_output)
     size, options["padding"], cut = cropped_shape(shape("input_size", input_size), padding, 2)
-    spec = conv_spec(size, weight.shape, (weight.dtype, grad_output.dtype), **options, names="input_size, weight")
-    _check_shape(grad_output, spec.output_shape, "input_size, weight", (size, weight), options)
+    spec = conv_spec(size, kernels.shape, (kernels.dtype, above.dtype), **options, names="input_size, weight")
+    _check_shape(above, spec.output_shape, "input_size, weight", (size, kernels), options)
     if cut is None:
-        return calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, out)
-    _check_place(grad_output)
-    part = calls.input_gradient(TransposeSpec(spec), weight, grad_output, algorithm, None)
-    return cut.put_back(part, out, (weight, grad_output))
+        return calls.input_gradient(TransposeSpec(spec), kernels, above, algorithm, out)
+    _check_place(above)
+    part = calls.input_gradient(TransposeSpec(spec), kernels, above, algorithm, None)
+    return cut.put_back(part, out, (kernels, above))
 
 
+@like_input
 def conv2d_weight(
-    input: Any,
-    weight_size: Any,
-    grad_output: Any,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    input: ArrayLike,
+    weight_size: Shape,
+    grad_output: ArrayLike,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
     *,
-    padding_mode: str = "zeros",
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    padding_mode: PaddingMode = "zeros",
+    data_format: DataFormat2d = NCHW,
+    algorithm: WeightAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Gradient of `conv2d` with respect to its weight.
 
     Parameters
@@ -169,29 +185,30 @@ def conv2d_weight(
             return answer
         input, grad_output = as_first("input", input, 2), as_first("grad_output", grad_output, 2)
     calls = backend(device, input, "input")
-    input, padding, _ = cropped(input, padding, 2, "input")
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    part, padding, _ = cropped(input, padding, 2, "input")
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     options["padding_mode"] = padding_mode
-    input, grad_output = calls.operand("input", input), calls.operand("grad_output", grad_output)
-    size, dtypes = shape("weight_size", weight_size), (input.dtype, grad_output.dtype)
-    spec = conv_spec(input.shape, size, dtypes, **options, names="input, weight_size")
-    _check_shape(grad_output, spec.output_shape, "input, weight_size", (input, size), options)
-    return calls.weight_gradient(spec, input, grad_output, algorithm, out)
+    x, above = calls.operand("input", part), calls.operand("grad_output", grad_output)
+    size, dtypes = shape("weight_size", weight_size), (x.dtype, above.dtype)
+    spec = conv_spec(x.shape, size, dtypes, **options, names="input, weight_size")
+    _check_shape(above, spec.output_shape, "input, weight_size", (x, size), options)
+    return calls.weight_gradient(spec, x, above, algorithm, out)
 
 
+@like_input
 def max_pool2d(
-    input: Any,
-    grad_output: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    input: ArrayLike,
+    grad_output: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
-    data_format: str = NCHW,
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Gradient of `max_pool2d` with respect to its input.
 
     Parameters
@@ -226,19 +243,20 @@ def max_pool2d(
     return _pool2d("max", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out, data_format)
 
 
+@like_input
 def min_pool2d(
-    input: Any,
-    grad_output: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    input: ArrayLike,
+    grad_output: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
-    data_format: str = NCHW,
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Gradient of `min_pool2d` with respect to its input.
 
     Parameters
@@ -266,21 +284,22 @@ def min_pool2d(
     return _pool2d("min", input, grad_output, sizes | {"ceil_mode": ceil_mode}, device, out, data_format)
 
 
+@like_input
 def avg_pool2d(
-    input: Any,
-    grad_output: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    input: ArrayLike,
+    grad_output: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCHW,
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Gradient of `avg_pool2d` with respect to its input.
 
     Parameters
@@ -343,7 +362,7 @@ def _check_place(grad_output: Any) -> None:
 
 
 def _check_shape(
-    grad_output: Any, expected: tuple[int, ...], names: str, operands: tuple, options: dict[str, Any]
+    grad_output: Any, expected: tuple[int, ...], names: str, operands: tuple[Any, ...], options: dict[str, Any]
 ) -> None:
     if grad_output.shape != expected:
         given = dict(zip(names.split(", "), operands, strict=True)) | options

@@ -33,12 +33,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from .base.libraries import check_alike, foreign, is_dask
 from .base.values import shown
 from .functional.device import cpu
 from .specs.arguments import Pads, Pair
 from .specs.arrays import as_array
+from .typing import Extent, Surroundings, like_in1
 
 __all__ = ["convolve2d", "correlate2d"]
 
@@ -56,7 +58,10 @@ _MODES = {"full": "full", "same": "same", "valid": "valid"}
 _COMPUTED = "bBhHiIlLqQfdFD"
 
 
-def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
+@like_in1
+def correlate2d(
+    in1: ArrayLike, in2: ArrayLike, mode: Extent = "full", boundary: Surroundings = "fill", fillvalue: ArrayLike = 0,
+) -> NDArray[Any]:  # fmt: skip
     """2-D cross-correlation, a drop-in replacement of `scipy.signal.correlate2d`.
 
     Parameters
@@ -106,7 +111,10 @@ def correlate2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", 
     return _sums("correlate2d", in1, in2, mode, boundary, fillvalue)
 
 
-def convolve2d(in1: Any, in2: Any, mode: str = "full", boundary: str = "fill", fillvalue: Any = 0) -> np.ndarray:
+@like_in1
+def convolve2d(
+    in1: ArrayLike, in2: ArrayLike, mode: Extent = "full", boundary: Surroundings = "fill", fillvalue: ArrayLike = 0,
+) -> NDArray[Any]:  # fmt: skip
     """2-D convolution, a drop-in replacement of `scipy.signal.convolve2d`.
 
     Parameters
@@ -155,7 +163,7 @@ def _sums(function: str, in1: Any, in2: Any, mode: Any, boundary: Any, fillvalue
     extent, extension = _choice("mode", mode, _MODES), _choice("boundary", boundary, _BOUNDARIES)
     convolve = function == "convolve2d"
     case = _case(image.shape, kernel.shape, image.dtype, kernel.dtype, extent, convolve)
-    fill = case.zero
+    fill: Any = case.zero
     if fill is not None and extension == "constant" and not (type(fillvalue) is int and fillvalue == 0):
         try:
             fill = _fill(fillvalue, case.dtype)
@@ -257,7 +265,7 @@ def _case(
         dtype = image_dtype
         return _Case(swapped, shape, False, pads, dtype, dtype, None)
     zero = np.zeros((), dtype) if dtype.char in _COMPUTED else None
-    real = dtype if zero is None else zero.real.dtype
+    real = dtype if zero is None else np.real(zero).dtype
     return _Case(swapped, shape, 0 in kernel or 0 in shape, pads, dtype, real, zero)
 
 
@@ -313,13 +321,13 @@ def _finite(kernel: np.ndarray) -> bool:
     return kernel.dtype.kind not in "fc" or cmath.isfinite(np.vdot(kernel, kernel))
 
 
-def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: np.ndarray) -> np.ndarray:
+def _extend(image: np.ndarray, pads: Pads, extension: Any, fill: Any) -> np.ndarray:
     if extension != "constant":
         return np.pad(image, pads, extension)
     return np.pad(image, pads, constant_values=fill if image.dtype.kind == "c" else fill.real)
 
 
-def _planes(array: np.ndarray) -> np.ndarray:
+def _planes(array: Any) -> np.ndarray:
     """The real part and, of complex numbers, the imaginary part, as planes of one channel."""
     return np.stack([array.real, array.imag])[:, None] if array.dtype.kind == "c" else array[None, None]
 

@@ -50,7 +50,7 @@ def test_the_simulator_has_every_instruction() -> None:
     """`ptx_simulated` defines all that `ptx_device` does, with as many arguments, and kernels find both in `ptx`."""
     public = {}
     for module in ("ptx_simulated", "ptx_device"):
-        tree = ast.parse((ROOT / "fastconv" / "cuda" / "tiles" / f"{module}.py").read_text())
+        tree = ast.parse((Path(fastconv.__file__).parent / "cuda" / "tiles" / f"{module}.py").read_text())
         functions = {one.name: [argument.arg for argument in one.args.args if argument.arg != "typingctx"]
                      for one in tree.body if isinstance(one, ast.FunctionDef)}
         constants = {name.id: None for one in tree.body if isinstance(one, ast.Assign)

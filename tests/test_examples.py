@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+import fastconv
 from fastconv.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = Path(fastconv.__file__).parent
 FILES = {file.stem.partition("_")[2]: file for file in sorted((ROOT / "examples").glob("*.py"))}
 #: What each must say, and the picture it must leave.
 SAYS = {
@@ -86,7 +88,8 @@ def test_the_command_lists_them(capsys: pytest.CaptureFixture) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[: len(FILES)]] == list(FILES)
     assert all(len(line) > 40 for line in lines[: len(FILES)])
-    assert str(ROOT / "examples") in lines[-1]
+    inside = PACKAGE / "examples"  # of an installed package
+    assert str(inside if inside.is_dir() else ROOT / "examples") in lines[-1]
 
 
 def test_a_lesson_that_is_not_there_and_one_that_lacks_a_library(
@@ -101,6 +104,6 @@ def test_a_lesson_that_is_not_there_and_one_that_lacks_a_library(
 
 def test_an_installed_package_has_them() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    folders = {file.parent.relative_to(ROOT).as_posix() for file in (ROOT / "fastconv").rglob("__init__.py")}
+    folders = {file.parent.relative_to(PACKAGE.parent).as_posix() for file in PACKAGE.rglob("__init__.py")}
     assert {name.replace(".", "/") for name in tools["packages"]} == folders | {"fastconv/examples"}
     assert tools["package-dir"]["fastconv.examples"] == "examples"

@@ -30,11 +30,15 @@ LIGHT = sorted(name for name in MODULES if not name.startswith(LOADED_LATE))
 def imports(module: str) -> dict[str, bool]:
     """What a module imports, by full name; True where it does so only when a function is called."""
     tree = ast.parse(MODULES[module].read_text())
+    typed = {node for test in ast.walk(tree) if isinstance(test, ast.If) and ast.unparse(test.test) == "TYPE_CHECKING"
+             for branch in test.body for node in ast.walk(branch)}
     late = {node for function in ast.walk(tree) if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
             for node in ast.walk(function)}
     package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
     found: dict[str, bool] = {}
     for node in ast.walk(tree):
+        if node in typed:  # nothing is loaded
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -59,7 +63,7 @@ def own(module: str) -> dict[str, bool]:
 FLOORS = (
     ("__init__", "__main__"), ("tools",), ("cache",), ("warming",), ("nn", "numba"),
     ("grad", "ndimage", "signal", "wisdom"), ("functional",), ("dask",), ("cpu", "cuda"), ("planner",), ("specs",),
-    ("base",),
+    ("base", "typing"),
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {

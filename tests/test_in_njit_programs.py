@@ -18,7 +18,7 @@ from fastconv import ndimage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-ROOT = Path(fastconv.__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 
 
 def test_calls_run_serially_inside_a_prange() -> None:

@@ -1,4 +1,4 @@
-"""Arrays of other libraries: what goes into which function, and what comes out; the table of it in docs/arrays.md.
+"""Arrays of other libraries: what goes into which function, and what comes out; its table in docs/howto/arrays.md.
 
 ``python -m tests.test_libraries`` writes the table anew. PyTorch and JAX are tested where they are installed. What is
 known of PyTorch alone is tested everywhere, by a module of a few lines in its place; all else by array_api_strict.
@@ -25,7 +25,7 @@ import fastconv
 import fastconv.ndimage as ndi
 from fastconv import grad, signal
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "arrays.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "howto" / "arrays.md"
 RNG = np.random.default_rng(5)
 IMAGES, WEIGHT = RNG.standard_normal((2, 3, 8, 9), np.float32), RNG.standard_normal((4, 3, 3, 3), np.float32)
 LAST = np.ascontiguousarray(IMAGES.transpose(0, 2, 3, 1))
@@ -176,7 +176,7 @@ def outcome(call: Callable[[Make], Any], make: Make) -> str | None:
 
 
 def table() -> str:
-    """The table of `docs/arrays.md`."""
+    """The table of `docs/howto/arrays.md`."""
     rows = [["", *KINDS], ["---"] * (len(KINDS) + 1)]
     for label, calls in CALLS.items():
         row = [label]

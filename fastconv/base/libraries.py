@@ -98,6 +98,8 @@ def _shared(value: Any, name: str, library: str, namespace: Any) -> Foreign | No
             array = np.asarray(value)
         except (RuntimeError, TypeError) as error:
             raise TypeError(f"{name} cannot be read by NumPy: {error}") from None
+    if not array.flags.writeable:  # NumPy before 2.2.5 says so of all arrays that come by DLPack
+        array = np.asarray(value)
 
     def again(made: Any) -> Any:
         if isinstance(made, tuple):

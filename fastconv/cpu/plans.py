@@ -75,7 +75,7 @@ class CpuPlan(Plan):
     def _given(self) -> tuple[np.ndarray, np.ndarray | None]:
         return self._weight, self._bias
 
-    def __call__(self, x: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, x: Any, out: Any = None) -> Any:
         """Convolve `x`, of the planned shape and of a dtype that converts to the planned one without loss.
 
         Returns `out` if it is given, a new array of the library of `x` otherwise; ValueError or TypeError if either

@@ -4,19 +4,24 @@ Nothing here needs to be called: the functions take Dask arrays as they take Num
 comes. For workers there is `WarmUp`, and for several filters with one overlap `fuse`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __all__ = ["WarmUp", "fuse"]
 
 
-def __getattr__(name: str) -> Any:
-    """What is here, late: whoever computes without a cluster needs no package for one."""
-    if name == "WarmUp":
-        from .plugin import WarmUp
+if TYPE_CHECKING:  # a type checker that saw `__getattr__` would believe every name to be there
+    from ..ndimage.others import fuse
+    from .plugin import WarmUp
+else:
 
-        return WarmUp
-    if name == "fuse":
-        from ..ndimage.others import fuse
+    def __getattr__(name: str) -> Any:
+        """What is here, late: whoever computes without a cluster needs no package for one."""
+        if name == "WarmUp":
+            from .plugin import WarmUp
 
-        return fuse
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return WarmUp
+        if name == "fuse":
+            from ..ndimage.others import fuse
+
+            return fuse
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..base.devices import place
+from ..specs.boundary import OUTSIDE
 from . import sources
-from .geometry import OUTSIDE, Along, Interval, Windows
+from .geometry import Along, Interval, Windows
 
 #: Bytes of a band's input: a second-level cache holds most of it, and a call has enough to do. (A Gaussian of a chunk
 #: of 4096x4096 takes 31 ms with 0.5 or 1 MiB, 36 with 4; AMD EPYC, 1 MiB of L2 a core.)

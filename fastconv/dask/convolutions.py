@@ -57,6 +57,7 @@ class Convolution(Operation):
         return strided(self.axes, given, self.spec.output_shape[2:] if self.is_filter else self.spec.output_shape)
 
     def block(self, inputs: list[Any], box: Box, operands: tuple[Any, ...], kept: bool = False) -> Any:
+        weight: Any
         weight, bias = (*operands, None)[:2]
         x = extended(inputs[0], self.axes, box)
         if self.is_filter:

@@ -62,6 +62,7 @@ def filtered(
     if mask is not None:
         import dask.array as da
 
-        inputs.append(da.asarray(mask).rechunk(image.chunks))
+        asarray: Any = da.asarray  # has no types
+        inputs.append(asarray(mask).rechunk(image.chunks))
     operation = Filter(function, told, tuple(axes), threads(), np.dtype(dtype))
     return lazy(function.__name__, operation, inputs, image.chunks, dtype)

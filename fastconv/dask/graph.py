@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, product
 from typing import Any, NamedTuple
 
-import dask
 import dask.array as da
 import numpy as np
+from dask import config
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
@@ -30,7 +30,7 @@ Chunks = tuple[int, ...]
 
 def threads() -> int:
     """Threads of a task's kernels: ``dask.config.set({"fastconv.threads": n})``, or 1, as tasks share the cores."""
-    return int(dask.config.get("fastconv.threads", 1))
+    return int(config.get("fastconv.threads", 1))
 
 
 # -- chunks --------------------------------------------------------------------------------------------------
@@ -174,7 +174,8 @@ def lazy(
             graph[(name, *numbers)] = (computed, told, place, *extra, *keys)
     lazies = [*inputs, *[one for one in operands if is_dask(one)]]
     meta = np.empty_like(np.ma.getdata(inputs[0]._meta), dtype=dtype, shape=(0,) * len(chunks))
-    return da.Array(HighLevelGraph.from_collections(name, graph, dependencies=lazies), name, chunks, meta=meta)
+    made: Any = da.Array  # has no types
+    return made(HighLevelGraph.from_collections(name, graph, dependencies=lazies), name, chunks, meta=meta)
 
 
 def _products(axes: Sequence[Sequence[Any]]) -> Iterator[tuple[tuple[int, ...], tuple[Any, ...]]]:

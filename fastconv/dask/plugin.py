@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from distributed import WorkerPlugin
+from numpy.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from ..warming.warmup import Problems
 
 __all__ = ["WarmUp"]
 
@@ -35,7 +41,10 @@ class WarmUp(WorkerPlugin):
 
     name = "fastconv-warmup"
 
-    def __init__(self, problems: Any = None, *, dtypes: Any = ("float32",), pack: Any = None) -> None:
+    def __init__(
+        self, problems: Problems | None = None, *, dtypes: DTypeLike | Iterable[DTypeLike] = ("float32",),
+        pack: str | os.PathLike[str] | None = None,
+    ) -> None:  # fmt: skip
         self.problems, self.dtypes, self.pack = problems, dtypes, pack
 
     def setup(self, worker: Any) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import ArrayLike, NDArray
+
 from ..specs.arguments import flag
 from ..specs.axes import NCHW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import adaptive_spec
+from ..typing import DataFormat2d, Device, OutArray, OutputSize, like_x, picks_adaptive
 from .channels_last import around, as_first, in_library
 from .device import backend
 
 __all__ = ["adaptive_avg_pool2d", "adaptive_max_pool2d"]
 
 
+@like_x
 def adaptive_avg_pool2d(
-    x: Any, output_size: Any, *, data_format: str = NCHW, device: str | None = None, out: Any = None
-) -> Any:
+    x: ArrayLike, output_size: OutputSize, *,
+    data_format: DataFormat2d = NCHW, device: Device | None = None, out: OutArray | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Mean over windows that are chosen to give an output of this size, as in PyTorch; size 1 is global pooling.
 
     Parameters
@@ -57,10 +62,11 @@ def adaptive_avg_pool2d(
     return _adaptive_pool("avg", x, output_size, False, device, out, data_format)
 
 
+@picks_adaptive
 def adaptive_max_pool2d(
-    x: Any, output_size: Any, *, return_indices: bool = False, data_format: str = NCHW, device: str | None = None,
-    out: Any = None,
-) -> Any:  # fmt: skip
+    x: ArrayLike, output_size: OutputSize, *, return_indices: bool = False,
+    data_format: DataFormat2d = NCHW, device: Device | None = None, out: OutArray | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Maximum over windows that are chosen to give an output of this size, as in PyTorch.
 
     Parameters

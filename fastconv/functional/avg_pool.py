@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import ArrayLike, NDArray
+
 from ..specs.axes import FORMATS, NCDHW, NCHW, NCW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
+from ..typing import DataFormat1d, DataFormat2d, DataFormat3d, Device, OutArray, Padding, PerAxis, PoolAlgorithm, like_x
 from .channels_last import pooled
 from .crop import cropped
 from .device import backend
@@ -14,21 +17,22 @@ from .device import backend
 __all__ = ["avg_pool1d", "avg_pool2d", "avg_pool3d"]
 
 
+@like_x
 def avg_pool2d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Mean over windows, each channel on its own, as in PyTorch and, with dilation, in ONNX.
 
     Parameters
@@ -66,21 +70,22 @@ def avg_pool2d(
                     data_format)  # fmt: skip
 
 
+@like_x
 def avg_pool1d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat1d = NCW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Mean over windows of signals: `avg_pool2d` with one spatial axis, as in PyTorch.
 
     Parameters
@@ -111,21 +116,22 @@ def avg_pool1d(
                     data_format)  # fmt: skip
 
 
+@like_x
 def avg_pool3d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCDHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat3d = NCDHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Mean over windows of volumes: `avg_pool2d` with three spatial axes, as in PyTorch.
 
     Parameters

@@ -10,26 +10,42 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..specs.arguments import frozen_padding
 from ..specs.arrays import array
 from ..specs.axes import NCDHW, NCHW, NCW, is_last
 from ..specs.conv import ConvSpec, check_mode, conv_spec
+from ..typing import (
+    Activation,
+    ConvAlgorithm,
+    DataFormat1d,
+    DataFormat2d,
+    DataFormat3d,
+    Device,
+    OutArray,
+    Padding,
+    PaddingMode,
+    PerAxis,
+    Precision,
+    like_x,
+)  # fmt: skip
 from .crop import cropped
 from .device import backend
 
 __all__ = ["conv1d", "conv2d", "conv3d", "corr2d"]
 
 
+@like_x
 def corr2d(
-    x: Any,
-    kernel: Any,
-    bias: Any = 0,
+    x: ArrayLike,
+    kernel: ArrayLike,
+    bias: ArrayLike = 0,
     *,
-    padding: Any = 0,
-    padding_mode: str = "zeros",
-    device: str | None = None,
-) -> Any:
+    padding: Padding = 0,
+    padding_mode: PaddingMode = "zeros",
+    device: Device | None = None,
+) -> NDArray[Any]:
     """2-D cross-correlation of one image with one kernel, plus a scalar; without padding, where the kernel fits.
 
     Parameters
@@ -71,15 +87,15 @@ def corr2d(
     array([[ 4,  7, 10]])
     """
     calls = backend(device, x)
-    x, kernel = calls.operand("x", x), calls.operand("kernel", kernel)
+    image, weight = calls.operand("x", x), calls.operand("kernel", kernel)
     plain = type(bias) is int and not bias  # the default, which adds nothing
-    dtypes, offset = ((x.dtype, kernel.dtype), None) if plain else _filter_operands(x.dtype, kernel.dtype, bias)
+    dtypes, offset = ((image.dtype, weight.dtype), None) if plain else _filter_operands(image.dtype, weight.dtype, bias)
     if type(padding) is not int or type(padding_mode) is not str:
         padding, padding_mode = frozen_padding(padding), check_mode(padding_mode)
-    this = calls.filter_recipe((1, 1, *x.shape), (1, 1, *kernel.shape), dtypes, padding, padding_mode)
+    this = calls.filter_recipe((1, 1, *image.shape), (1, 1, *weight.shape), dtypes, padding, padding_mode)
     if offset is not None:
         _check_bias(bias, this.spec)
-    return calls.filtered(this, x, kernel, offset)
+    return calls.filtered(this, image, weight, offset)
 
 
 def _filter_operands(
@@ -104,23 +120,24 @@ def _check_bias(bias: Any, spec: ConvSpec) -> None:
             raise ValueError(f"bias must fit the result's dtype {spec.acc_dtype}, got {bias}")
 
 
+@like_x
 def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    activation: str | None = None,
-    precision: str = "float32",
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    padding_mode: PaddingMode = "zeros",
+    activation: Activation | None = None,
+    precision: Precision = "float32",
+    data_format: DataFormat2d = NCHW,
+    algorithm: ConvAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """2-D convolution layer: cross-correlation over channels, as in PyTorch.
 
     Parameters
@@ -254,22 +271,23 @@ def convolve(
     return calls.conv(spec, x, weight, bias, algorithm, out)
 
 
+@like_x
 def conv1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    activation: str | None = None,
-    data_format: str = NCW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    padding_mode: PaddingMode = "zeros",
+    activation: Activation | None = None,
+    data_format: DataFormat1d = NCW,
+    algorithm: ConvAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """1-D convolution layer: `conv2d` on signals, as in PyTorch.
 
     Parameters
@@ -313,22 +331,23 @@ def conv1d(
     return convolve(1, x, weight, bias, *options, out)
 
 
+@like_x
 def conv3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    activation: str | None = None,
-    data_format: str = NCDHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    padding_mode: PaddingMode = "zeros",
+    activation: Activation | None = None,
+    data_format: DataFormat3d = NCDHW,
+    algorithm: ConvAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """3-D convolution layer: `conv2d` on volumes, as in PyTorch.
 
     Parameters

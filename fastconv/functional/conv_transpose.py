@@ -4,27 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import ArrayLike, NDArray
+
 from ..specs.conv_transpose import Geometry, transpose_spec
+from ..typing import Device, OutArray, Padding, PerAxis, TransposeAlgorithm, like_x
 from .device import backend
 
 __all__ = ["conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
 
 
+@like_x
 def conv_transpose2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    dilation: PerAxis = 1,
+    output_size: PerAxis | None = None,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """2-D transposed convolution layer, as in PyTorch: each element of `x` times the kernels is added to the output.
 
     Parameters
@@ -85,21 +89,22 @@ def conv_transpose2d(
     return _transpose(2, x, weight, bias, geometry, groups, algorithm, device, out)
 
 
+@like_x
 def conv_transpose1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    dilation: PerAxis = 1,
+    output_size: PerAxis | None = None,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """1-D transposed convolution layer: `conv_transpose2d` for signals, as in PyTorch.
 
     Parameters
@@ -131,21 +136,22 @@ def conv_transpose1d(
     return _transpose(1, x, weight, bias, geometry, groups, algorithm, device, out)
 
 
+@like_x
 def conv_transpose3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    dilation: PerAxis = 1,
+    output_size: PerAxis | None = None,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """3-D transposed convolution layer: `conv_transpose2d` for volumes, as in PyTorch.
 
     Parameters

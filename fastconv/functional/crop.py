@@ -28,7 +28,7 @@ class Cut(NamedTuple):
         """Flat places in what is left as those in the whole plane or volume."""
         inner = np.unravel_index(indices, [part.stop - part.start for part in self.parts])
         whole = [place + part.start for place, part in zip(inner, self.parts, strict=True)]
-        return np.ravel_multi_index(whole, self.shape[-len(self.parts) :]).astype(np.int64, copy=False)
+        return np.asarray(np.ravel_multi_index(whole, self.shape[-len(self.parts) :]), np.int64)
 
     def put_back(self, part: np.ndarray, out: Any, inputs: Sequence[np.ndarray]) -> np.ndarray:
         """An array of the input's shape that is zero but for what is left; a `Recorder`'s answer stays what it is."""

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import ArrayLike, NDArray
+
 from ..specs.axes import NCDHW, NCHW, NCW
+from ..typing import DataFormat1d, DataFormat2d, DataFormat3d, Device, OutArray, Padding, PerAxis, PoolAlgorithm, like_x
 from .avg_pool import sum_pool
 
 __all__ = ["lp_pool1d", "lp_pool2d", "lp_pool3d"]
 
 
+@like_x
 def lp_pool2d(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """The p-norm of each window, ``(sum of |x| ** p) ** (1 / p)``, as in ONNX.
 
     Parameters
@@ -71,22 +75,23 @@ def lp_pool2d(
                     data_format)  # fmt: skip
 
 
+@like_x
 def lp_pool1d(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat1d = NCW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """The p-norm of each window of signals: `lp_pool2d` along one axis.
 
     Parameters
@@ -117,22 +122,23 @@ def lp_pool1d(
                     data_format)  # fmt: skip
 
 
+@like_x
 def lp_pool3d(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
-    data_format: str = NCDHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat3d = NCDHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """The p-norm of each window of volumes: `lp_pool2d` along three axes.
 
     Parameters

@@ -9,12 +9,27 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..specs.arguments import flag
 from ..specs.axes import FORMATS, NCDHW, NCHW, NCW, is_last
 from ..specs.dtypes import native
 from ..specs.pool import pool_spec
 from ..specs.unpool import check_places, unpool_spec
+from ..typing import (
+    DataFormat1d,
+    DataFormat2d,
+    DataFormat3d,
+    Device,
+    OutArray,
+    Padding,
+    PerAxis,
+    PoolAlgorithm,
+    like_x,
+    picks1d,
+    picks2d,
+    picks3d,
+)  # fmt: skip
 from .channels_last import pooled
 from .crop import cropped
 from .device import backend
@@ -22,20 +37,21 @@ from .device import backend
 __all__ = ["max_pool1d", "max_pool2d", "max_pool3d", "max_unpool2d"]
 
 
+@picks2d
 def max_pool2d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Maximum over windows, each channel on its own, as in PyTorch.
 
     Parameters
@@ -85,20 +101,21 @@ def max_pool2d(
                      out, data_format)  # fmt: skip
 
 
+@picks1d
 def max_pool1d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = NCW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat1d = NCW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Maximum over windows of signals: `max_pool2d` with one spatial axis, as in PyTorch.
 
     Parameters
@@ -134,20 +151,21 @@ def max_pool1d(
                      out, data_format)  # fmt: skip
 
 
+@picks3d
 def max_pool3d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = NCDHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat3d = NCDHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Maximum over windows of volumes: `max_pool2d` with three spatial axes, as in PyTorch.
 
     Parameters
@@ -184,17 +202,18 @@ def max_pool3d(
                      out, data_format)  # fmt: skip
 
 
+@like_x
 def max_unpool2d(
-    x: Any,
-    indices: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
+    x: ArrayLike,
+    indices: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: PerAxis = 0,
     *,
-    output_size: Any = None,
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    output_size: PerAxis | None = None,
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Maxima put back where `max_pool2d` found them, with zeros elsewhere, as in PyTorch.
 
     Parameters

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import ArrayLike, NDArray
+
 from ..specs.axes import NCDHW, NCHW, NCW
+from ..typing import (
+    DataFormat1d,
+    DataFormat2d,
+    DataFormat3d,
+    Device,
+    OutArray,
+    Padding,
+    PerAxis,
+    PoolAlgorithm,
+    picks1d,
+    picks2d,
+    picks3d,
+)  # fmt: skip
 from .max_pool import pick_pool
 
 __all__ = ["min_pool1d", "min_pool2d", "min_pool3d"]
 
 
+@picks2d
 def min_pool2d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = NCHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat2d = NCHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Minimum over windows, each channel on its own.
 
     Parameters
@@ -61,20 +77,21 @@ def min_pool2d(
                      out, data_format)  # fmt: skip
 
 
+@picks1d
 def min_pool1d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = NCW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat1d = NCW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Minimum over windows of signals: `min_pool2d` along one axis.
 
     Parameters
@@ -104,20 +121,21 @@ def min_pool1d(
                      out, data_format)  # fmt: skip
 
 
+@picks3d
 def min_pool3d(
-    x: Any,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
+    x: ArrayLike,
+    kernel_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     return_indices: bool = False,
-    data_format: str = NCDHW,
-    algorithm: str = "auto",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    data_format: DataFormat3d = NCDHW,
+    algorithm: PoolAlgorithm = "auto",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Minimum over windows of volumes: `min_pool2d` along three axes.
 
     Parameters

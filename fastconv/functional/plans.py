@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..planner.plan import Plan
 from ..specs.arguments import flag, shape
@@ -13,6 +14,19 @@ from ..specs.arrays import array
 from ..specs.axes import is_last
 from ..specs.conv import ConvSpec, conv_spec
 from ..specs.conv_transpose import TransposeSpec
+from ..typing import (
+    Activation,
+    ConvAlgorithm,
+    DataFormat1d,
+    DataFormat2d,
+    DataFormat3d,
+    Device,
+    Padding,
+    PaddingMode,
+    PerAxis,
+    Precision,
+    Shape,
+)  # fmt: skip
 from .crop import Cut, cropped_shape
 from .device import backend
 
@@ -24,21 +38,21 @@ __all__ = [
 
 
 def plan_conv2d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
+    x_shape: Shape,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    dtype: DTypeLike | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    activation: str | None = None,
-    precision: str = "float32",
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
-    device: str | None = None,
+    padding_mode: PaddingMode = "zeros",
+    activation: Activation | None = None,
+    precision: Precision = "float32",
+    data_format: DataFormat2d = "NCHW",
+    algorithm: ConvAlgorithm = "auto",
+    device: Device | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check and pack a `conv2d` once and choose its algorithm, to call it many times.
@@ -167,20 +181,20 @@ class PlanOfPart(Plan):
 
 
 def plan_conv1d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
+    x_shape: Shape,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    dtype: DTypeLike | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    activation: str | None = None,
-    data_format: str = "NCW",
-    algorithm: str = "auto",
-    device: str | None = None,
+    padding_mode: PaddingMode = "zeros",
+    activation: Activation | None = None,
+    data_format: DataFormat1d = "NCW",
+    algorithm: ConvAlgorithm = "auto",
+    device: Device | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check and pack a `conv1d` once and choose its algorithm, to call it many times.
@@ -215,20 +229,20 @@ def plan_conv1d(
 
 
 def plan_conv3d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
+    x_shape: Shape,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    dtype: DTypeLike | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    activation: str | None = None,
-    data_format: str = "NCDHW",
-    algorithm: str = "auto",
-    device: str | None = None,
+    padding_mode: PaddingMode = "zeros",
+    activation: Activation | None = None,
+    data_format: DataFormat3d = "NCDHW",
+    algorithm: ConvAlgorithm = "auto",
+    device: Device | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check and pack a `conv3d` once and choose its algorithm, to call it many times.

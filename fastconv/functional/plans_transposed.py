@@ -5,28 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from ..planner.plan import Plan
 from ..specs.conv_transpose import Geometry, TransposeSpec, transpose_spec
+from ..typing import Device, Padding, PerAxis, Shape, TransposeAlgorithm
 from .plans import planned
 
 __all__ = ["plan_conv_transpose1d", "plan_conv_transpose2d", "plan_conv_transpose3d"]
 
 
 def plan_conv_transpose2d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
+    x_shape: Shape,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    dtype: DTypeLike | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
+    dilation: PerAxis = 1,
+    output_size: PerAxis | None = None,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check and pack a `conv_transpose2d` once and choose its algorithm, to call it many times.
@@ -73,19 +75,19 @@ def plan_conv_transpose2d(
 
 
 def plan_conv_transpose1d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
+    x_shape: Shape,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    dtype: DTypeLike | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
+    dilation: PerAxis = 1,
+    output_size: PerAxis | None = None,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check and pack a `conv_transpose1d` once and choose its algorithm, to call it many times.
@@ -120,19 +122,19 @@ def plan_conv_transpose1d(
 
 
 def plan_conv_transpose3d(
-    x_shape: Any,
-    weight: Any,
-    bias: Any = None,
+    x_shape: Shape,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     *,
-    dtype: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
+    dtype: DTypeLike | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
     groups: int = 1,
-    dilation: Any = 1,
-    output_size: Any = None,
-    algorithm: str = "auto",
-    device: str | None = None,
+    dilation: PerAxis = 1,
+    output_size: PerAxis | None = None,
+    algorithm: TransposeAlgorithm = "auto",
+    device: Device | None = None,
     measure: bool = False,
 ) -> Plan:
     """Check and pack a `conv_transpose3d` once and choose its algorithm, to call it many times.

@@ -7,12 +7,13 @@ from contextlib import ContextDecorator
 
 from ..base.devices import check_device
 from ..specs.arguments import integer
+from ..typing import Device, Operation
 from .device import backend, cpu
 
 __all__ = ["algorithms", "get_num_threads", "num_threads", "set_num_threads"]
 
 
-def algorithms(op: str = "conv2d", device: str = "cpu") -> tuple[str, ...]:
+def algorithms(op: Operation = "conv2d", device: Device = "cpu") -> tuple[str, ...]:
     """Names of the algorithms of an operation.
 
     Parameters

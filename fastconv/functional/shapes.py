@@ -9,15 +9,16 @@ from typing import Any, NamedTuple
 from ..base.values import shown
 from ..specs import arguments
 from ..specs.arguments import Sides, Sizes, extent, flag, integer, paddings, per_axis
+from ..typing import Padding, PerAxis, Shape
 from .crop import cropped_shape
 
 
 def output_shape(
-    x_shape: Sequence[int],
-    kernel_size: int | Sizes,
-    stride: int | Sizes = 1,
-    padding: Any = 0,
-    dilation: int | Sizes = 1,
+    x_shape: Shape,
+    kernel_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
     *,
     ceil_mode: bool = False,
     channels: int | None = None,

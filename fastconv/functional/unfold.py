@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..specs.arguments import shape
@@ -12,22 +13,24 @@ from ..specs.arrays import allocate, array
 from ..specs.axes import is_last
 from ..specs.dtypes import native
 from ..specs.unfold import fold_spec, unfold_spec
+from ..typing import DataFormat2d, Device, OutArray, Padding, PerAxis, Shape, like_columns, like_x
 from .device import backend
 
 __all__ = ["corr2d_matrix", "fold2d", "unfold2d"]
 
 
+@like_x
 def unfold2d(
-    x: Any,
-    kernel_size: Any,
+    x: ArrayLike,
+    kernel_size: PerAxis,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    data_format: str = "NCHW",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    data_format: DataFormat2d = "NCHW",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """The windows of an image as columns ("im2col"), as PyTorch's `unfold`.
 
     Parameters
@@ -67,24 +70,25 @@ def unfold2d(
            [4, 5, 7, 8]])
     """
     calls = backend(device, x)
-    x = calls.operand("x", x)
+    image = calls.operand("x", x)
     window = kernel_size, stride, padding, dilation
-    spec = unfold_spec(x.shape, native("x", x.dtype), *window, channels_last=is_last(data_format, 2))
-    return calls.unfold(spec, x, out)
+    spec = unfold_spec(image.shape, native("x", image.dtype), *window, channels_last=is_last(data_format, 2))
+    return calls.unfold(spec, image, out)
 
 
+@like_columns
 def fold2d(
-    columns: Any,
-    output_size: Any,
-    kernel_size: Any,
+    columns: ArrayLike,
+    output_size: PerAxis,
+    kernel_size: PerAxis,
     *,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    data_format: str = "NCHW",
-    device: str | None = None,
-    out: Any = None,
-) -> Any:
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    data_format: DataFormat2d = "NCHW",
+    device: Device | None = None,
+    out: OutArray | None = None,
+) -> NDArray[Any]:
     """Columns summed up to an image ("col2im"), as PyTorch's `fold`: the transpose of `unfold2d`.
 
     Parameters
@@ -121,14 +125,14 @@ def fold2d(
             [1., 2., 1.]]])
     """
     calls = backend(device, columns, "columns")
-    columns = calls.operand("columns", columns)
+    given = calls.operand("columns", columns)
     window = kernel_size, stride, padding, dilation
-    dtype, last = native("columns", columns.dtype), is_last(data_format, 2)
-    spec = fold_spec(columns.shape, dtype, output_size, *window, channels_last=last)
-    return calls.fold(spec, columns, out)
+    dtype, last = native("columns", given.dtype), is_last(data_format, 2)
+    spec = fold_spec(given.shape, dtype, output_size, *window, channels_last=last)
+    return calls.fold(spec, given, out)
 
 
-def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:
+def corr2d_matrix(kernel: ArrayLike, input_shape: Shape) -> Any:
     """The sparse matrix M of a correlation: ``M @ x.ravel()`` is ``corr2d(x, kernel).ravel()``.
 
     Parameters
@@ -165,16 +169,16 @@ def corr2d_matrix(kernel: Any, input_shape: Any) -> Any:
     """
     from scipy.sparse import csr_array  # late: it takes long to load
 
-    kernel = array("kernel", kernel)
-    if kernel.ndim != 2 or not kernel.size:
-        raise ValueError(f"kernel must have two axes of at least one element, got shape {kernel.shape}")
+    weight = array("kernel", kernel)
+    if weight.ndim != 2 or not weight.size:
+        raise ValueError(f"kernel must have two axes of at least one element, got shape {weight.shape}")
     size = shape("input_shape", input_shape)
-    if len(size) != 2 or size[0] < kernel.shape[0] or size[1] < kernel.shape[1]:
-        raise ValueError(f"input_shape must be (H, W), no smaller than the kernel {kernel.shape}, got {shown(size)}")
-    (h, w), (kh, kw) = size, kernel.shape
+    if len(size) != 2 or size[0] < weight.shape[0] or size[1] < weight.shape[1]:
+        raise ValueError(f"input_shape must be (H, W), no smaller than the kernel {weight.shape}, got {shown(size)}")
+    (h, w), (kh, kw) = size, weight.shape
     oh, ow = h - kh + 1, w - kw + 1
     entries = allocate((oh, ow, kh, kw), np.dtype(np.int64), "the matrix")
     i, j, a, b = np.ogrid[:oh, :ow, :kh, :kw]
     entries[...] = (i + a) * w + j + b
-    values = np.broadcast_to(kernel, entries.shape).reshape(-1)
-    return csr_array((values, entries.reshape(-1), np.arange(0, entries.size + 1, kernel.size)), shape=(oh * ow, h * w))
+    values = np.broadcast_to(weight, entries.shape).reshape(-1)
+    return csr_array((values, entries.reshape(-1), np.arange(0, entries.size + 1, weight.size)), shape=(oh * ow, h * w))

@@ -12,7 +12,7 @@ arrays only.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .along_each import separable_filter as separable_filter  # for `fastconv`
 from .binary import binary_closing, binary_dilation, binary_erosion, binary_opening
@@ -86,13 +86,34 @@ for _name in (*__all__, "separable_filter"):
     globals()[_name] = of_any_library(globals()[_name])
 
 
-def __getattr__(name: str) -> Any:
-    """SciPy's own, for every name that is not here."""
-    if name.startswith("__"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import scipy.ndimage  # late, because it takes longer to load than all of this package
+if TYPE_CHECKING:  # a type checker that saw `__getattr__` would believe every name to be there
+    # isort: off
+    from scipy.ndimage import (  # fmt: skip
+        affine_transform as affine_transform, binary_fill_holes as binary_fill_holes,
+        binary_hit_or_miss as binary_hit_or_miss, binary_propagation as binary_propagation,
+        center_of_mass as center_of_mass, distance_transform_bf as distance_transform_bf,
+        distance_transform_cdt as distance_transform_cdt, distance_transform_edt as distance_transform_edt,
+        extrema as extrema, find_objects as find_objects, fourier_ellipsoid as fourier_ellipsoid,
+        fourier_gaussian as fourier_gaussian, fourier_shift as fourier_shift, fourier_uniform as fourier_uniform,
+        generate_binary_structure as generate_binary_structure, generic_filter as generic_filter,
+        generic_filter1d as generic_filter1d, geometric_transform as geometric_transform, histogram as histogram,
+        iterate_structure as iterate_structure, label as label, labeled_comprehension as labeled_comprehension,
+        map_coordinates as map_coordinates, maximum as maximum, maximum_position as maximum_position, mean as mean,
+        median as median, minimum as minimum, minimum_position as minimum_position, rotate as rotate, shift as shift,
+        spline_filter as spline_filter, spline_filter1d as spline_filter1d, standard_deviation as standard_deviation,
+        sum as sum, sum_labels as sum_labels, value_indices as value_indices, variance as variance,
+        vectorized_filter as vectorized_filter, watershed_ift as watershed_ift, zoom as zoom,
+    )
+    # isort: on
+else:
 
-    return getattr(scipy.ndimage, name)
+    def __getattr__(name: str) -> Any:
+        """SciPy's own, for every name that is not here."""
+        if name.startswith("__"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import scipy.ndimage  # late, because it takes longer to load than all of this package
+
+        return getattr(scipy.ndimage, name)
 
 
 def __dir__() -> list[str]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import refuse, sent
 from ..specs.arrays import as_array
+from ..typing import Boundaries, Device, FilterPrecision, Output, PerAxis, like_input
 from . import arguments
 from .arguments import ArgumentError
 from .linear import given_weights, settings, window_of
@@ -18,11 +20,12 @@ from .sweeps import Line, separable
 __all__ = ["separable_filter"]
 
 
+@like_input
 def separable_filter(
-    input: Any, weights: Any, *, axes: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    origin: Any = 0, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, weights: ArrayLike | Sequence[ArrayLike], *, axes: PerAxis | None = None, output: Output = None,
+    mode: Boundaries = "reflect", cval: float = 0.0, origin: PerAxis = 0, channel_axis: int | None = None,
+    saturate: bool = False, precision: FilterPrecision | None = None, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Correlation along each of several axes with a window of its own, two axes in one sweep over the image.
 
     Parameters

@@ -6,10 +6,12 @@ import operator
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import orders, refuse
 from ..specs.boundary import Boundary
+from ..typing import Output, PerAxis, like_input
 from . import arguments, reach
 from .arguments import ArgumentError
 from .morphology import mirrored
@@ -133,10 +135,12 @@ def _repeated(
         x, made, spare = made, np.empty_like(x) if spare is None else spare, x if done > 1 else None
 
 
+@like_input
 def binary_erosion(
-    input: Any, structure: Any = None, iterations: int = 1, mask: Any = None, output: Any = None,
-    border_value: int = 0, origin: Any = 0, brute_force: bool = False, *, axes: Any = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, structure: ArrayLike | None = None, iterations: int = 1, mask: ArrayLike | None = None,
+    output: Output = None, border_value: int = 0, origin: PerAxis = 0, brute_force: bool = False, *,
+    axes: PerAxis | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Binary erosion, a drop-in replacement of `scipy.ndimage.binary_erosion`: where the structuring element, moved
     there, lies inside what is not 0.
 
@@ -181,10 +185,12 @@ def binary_erosion(
     return _steps(input, structure, iterations, mask, output, border_value, origin, axes, False)
 
 
+@like_input
 def binary_dilation(
-    input: Any, structure: Any = None, iterations: int = 1, mask: Any = None, output: Any = None,
-    border_value: int = 0, origin: Any = 0, brute_force: bool = False, *, axes: Any = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, structure: ArrayLike | None = None, iterations: int = 1, mask: ArrayLike | None = None,
+    output: Output = None, border_value: int = 0, origin: PerAxis = 0, brute_force: bool = False, *,
+    axes: PerAxis | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Binary dilation, a drop-in replacement of `scipy.ndimage.binary_dilation`: what the structuring element covers as
     it is moved over what is not 0.
 
@@ -200,10 +206,12 @@ def binary_dilation(
     return _steps(input, structure, iterations, mask, output, border_value, origin, axes, True)
 
 
+@like_input
 def binary_opening(
-    input: Any, structure: Any = None, iterations: int = 1, output: Any = None, origin: Any = 0, mask: Any = None,
-    border_value: int = 0, brute_force: bool = False, *, axes: Any = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, structure: ArrayLike | None = None, iterations: int = 1, output: Output = None,
+    origin: PerAxis = 0, mask: ArrayLike | None = None, border_value: int = 0, brute_force: bool = False, *,
+    axes: PerAxis | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Binary opening, a drop-in replacement of `scipy.ndimage.binary_opening`: dilations of erosions.
 
     Parameters, result and errors are those of `binary_erosion`, and so often both are made.
@@ -220,10 +228,12 @@ def binary_opening(
     return binary_dilation(eroded, structure, *told, output, border_value, origin, brute_force, axes=axes)
 
 
+@like_input
 def binary_closing(
-    input: Any, structure: Any = None, iterations: int = 1, output: Any = None, origin: Any = 0, mask: Any = None,
-    border_value: int = 0, brute_force: bool = False, *, axes: Any = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, structure: ArrayLike | None = None, iterations: int = 1, output: Output = None,
+    origin: PerAxis = 0, mask: ArrayLike | None = None, border_value: int = 0, brute_force: bool = False, *,
+    axes: PerAxis | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Binary closing, a drop-in replacement of `scipy.ndimage.binary_closing`: erosions of dilations.
 
     Parameters, result and errors are those of `binary_erosion`, and so often both are made.

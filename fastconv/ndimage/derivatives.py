@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import elsewhere, sent
 from ..specs.filters import Axis
+from ..typing import Boundaries, Device, FilterPrecision, GaussianOptions, Numbers, Output, PerAxis, like_input
 from . import arguments
 from .linear import by_parts, correlate1d, settings
 from .smoothing import gaussian_filter
 from .sweeps import Line, dense, separable
 
 __all__ = [
-    "gaussian_gradient_magnitude",
-    "gaussian_laplace",
-    "generic_gradient_magnitude",
-    "generic_laplace",
-    "laplace",
-    "prewitt",
-    "sobel",
-]
+    "gaussian_gradient_magnitude", "gaussian_laplace", "generic_gradient_magnitude", "generic_laplace", "laplace",
+    "prewitt", "sobel",
+]  # fmt: skip
 
 _DIFFERENCE = np.array([-1.0, 0, 1]).tobytes()
 _SMOOTH = {"prewitt": np.ones(3).tobytes(), "sobel": np.array([1.0, 2, 1]).tobytes()}
 
 
+@like_input
 def sobel(
-    input: Any, axis: int = -1, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, axis: int = -1, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The Sobel gradient along one axis, a drop-in replacement of `scipy.ndimage.sobel`.
 
     Parameters
@@ -65,10 +64,12 @@ def sobel(
     return _gradient("sobel", sent(input, device), axis, output, mode, cval, axes, channel_axis, saturate, precision)
 
 
+@like_input
 def prewitt(
-    input: Any, axis: int = -1, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, axis: int = -1, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The Prewitt gradient along one axis, a drop-in replacement of `scipy.ndimage.prewitt`.
 
     Parameters
@@ -118,10 +119,12 @@ def _gradient(
     return separable(image, arguments.result(output, image), tuple(lines), settings(cval, saturate, precision))
 
 
+@like_input
 def laplace(
-    input: Any, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, saturate: bool = False, precision: str | None = None, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The sum of second differences along all axes, a drop-in replacement of `scipy.ndimage.laplace`.
 
     Parameters
@@ -172,10 +175,11 @@ def laplace(
     return generic_laplace(image, second, output, modes, cval, axes=along)
 
 
+@like_input
 def gaussian_laplace(
-    input: Any, sigma: Any, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, **kwargs: Any,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, sigma: Numbers, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None, **kwargs: Unpack[GaussianOptions],
+) -> NDArray[Any]:  # fmt: skip
     """The sum of second derivatives of a Gaussian, a drop-in replacement of `scipy.ndimage.gaussian_laplace`.
 
     Parameters
@@ -212,10 +216,11 @@ def gaussian_laplace(
     return _gaussian_derivatives(generic_laplace, 2, input, sigma, output, mode, cval, axes, channel_axis, kwargs)
 
 
+@like_input
 def gaussian_gradient_magnitude(
-    input: Any, sigma: Any, output: Any = None, mode: Any = "reflect", cval: float = 0.0, *, axes: Any = None,
-    channel_axis: int | None = None, **kwargs: Any,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, sigma: Numbers, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None, **kwargs: Unpack[GaussianOptions],
+) -> NDArray[Any]:  # fmt: skip
     """The length of a Gaussian's gradient, a drop-in replacement of `scipy.ndimage.gaussian_gradient_magnitude`.
 
     Parameters
@@ -255,7 +260,7 @@ def gaussian_gradient_magnitude(
 
 def _gaussian_derivatives(
     combine: Callable[..., np.ndarray], order: int, input: Any, sigma: Any, output: Any, mode: Any, cval: Any,
-    axes: Any, channel_axis: Any, kwargs: dict,
+    axes: Any, channel_axis: Any, kwargs: GaussianOptions,
 ) -> np.ndarray:  # fmt: skip
     image = arguments.image(input, complex_too=True)
     along = arguments.axes(axes, image.shape, channel_axis)
@@ -271,10 +276,12 @@ def _gaussian_derivatives(
     return combine(image, derivative, output, mode, cval, axes=along)
 
 
+@like_input
 def generic_laplace(
-    input: Any, derivative2: Callable[..., np.ndarray], output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    extra_arguments: Any = (), extra_keywords: Any = None, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, derivative2: Callable[..., np.ndarray], output: Output = None, mode: Boundaries = "reflect",
+    cval: float = 0.0, extra_arguments: Sequence[Any] = (), extra_keywords: Mapping[str, Any] | None = None, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The sum of second derivatives by a function, a drop-in replacement of `scipy.ndimage.generic_laplace`.
 
     Parameters
@@ -309,10 +316,12 @@ def generic_laplace(
                      axes, channel_axis)  # fmt: skip
 
 
+@like_input
 def generic_gradient_magnitude(
-    input: Any, derivative: Callable[..., np.ndarray], output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    extra_arguments: Any = (), extra_keywords: Any = None, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, derivative: Callable[..., np.ndarray], output: Output = None, mode: Boundaries = "reflect",
+    cval: float = 0.0, extra_arguments: Sequence[Any] = (), extra_keywords: Mapping[str, Any] | None = None, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The length of a gradient by a function, a drop-in replacement of `scipy.ndimage.generic_gradient_magnitude`.
 
     Parameters

@@ -6,9 +6,11 @@ import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import sent
+from ..typing import Boundaries, Boundary, Device, NanPolicy, Output, PerAxis, like_input
 from . import arguments, windowed
 from .arguments import ArgumentError
 from .repeated import again, box, checked, delivered, whole
@@ -48,6 +50,7 @@ def extremum(
     over = arguments.axes(axes, x.shape, channel_axis)
     if members is not None and heights is None and members.ndim == len(over) and members.all():
         size, members = members.shape, None
+    sizes: list[int] = []
     if members is None:
         sizes = arguments.sizes(size, len(over))
         origins = arguments.per_axis("origin", origin, len(over))
@@ -94,11 +97,12 @@ def _extremum1d(
                     min_periods)  # fmt: skip
 
 
+@like_input
 def maximum_filter1d(
-    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: int, axis: int = -1, output: Output = None, mode: Boundary = "reflect", cval: float = 0.0,
+    origin: int = 0, *, channel_axis: int | None = None, nan_policy: NanPolicy = "propagate",
+    mask: ArrayLike | None = None, min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The maximum of windows along one axis, a drop-in replacement of `scipy.ndimage.maximum_filter1d`.
 
     Parameters
@@ -150,11 +154,12 @@ def maximum_filter1d(
                        mask, min_periods)  # fmt: skip
 
 
+@like_input
 def minimum_filter1d(
-    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: int, axis: int = -1, output: Output = None, mode: Boundary = "reflect", cval: float = 0.0,
+    origin: int = 0, *, channel_axis: int | None = None, nan_policy: NanPolicy = "propagate",
+    mask: ArrayLike | None = None, min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The minimum of windows along one axis, a drop-in replacement of `scipy.ndimage.minimum_filter1d`.
 
     Parameters, result and errors are those of `maximum_filter1d`.
@@ -169,11 +174,13 @@ def minimum_filter1d(
                        mask, min_periods)  # fmt: skip
 
 
+@like_input
 def maximum_filter(
-    input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None, output: Output = None,
+    mode: Boundaries = "reflect", cval: float = 0.0, origin: PerAxis = 0, *, axes: PerAxis | None = None,
+    channel_axis: int | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The maximum of windows, a drop-in replacement of `scipy.ndimage.maximum_filter`.
 
     Parameters
@@ -214,11 +221,13 @@ def maximum_filter(
                     nan_policy, mask, min_periods)  # fmt: skip
 
 
+@like_input
 def minimum_filter(
-    input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None, output: Output = None,
+    mode: Boundaries = "reflect", cval: float = 0.0, origin: PerAxis = 0, *, axes: PerAxis | None = None,
+    channel_axis: int | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The minimum of windows, a drop-in replacement of `scipy.ndimage.minimum_filter`.
 
     Parameters, result and errors are those of `maximum_filter`.

@@ -7,11 +7,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import refuse, sent
 from ..specs.arrays import as_array
 from ..specs.filters import Axis
+from ..typing import Boundary, Device, FilterPrecision, NanPolicy, Output, PerAxis, like_input
 from . import arguments
 from .arguments import ArgumentError
 from .missing import Given, given
@@ -35,11 +37,13 @@ def settings(cval: Any, saturate: Any, precision: Any, periods: int = 0) -> Sett
     return Settings(cval, "saturate" if saturate else "cast", _PRECISIONS[precision], periods)
 
 
+@like_input
 def correlate1d(
-    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, weights: ArrayLike, axis: int = -1, output: Output = None, mode: Boundary = "reflect",
+    cval: float = 0.0, origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Correlation along one axis, a drop-in replacement of `scipy.ndimage.correlate1d`.
 
     Parameters
@@ -86,14 +90,12 @@ def correlate1d(
     ValueError, TypeError
         If an argument is none of those above. Where SciPy raises a RuntimeError, it is one, too.
 
-    Notes
-    -----
-    Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also beyond 2**53,
-    where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last place of the
-    window's sum of |weight * element|; float64 is rounded in another order than SciPy's. A NaN touches those outputs
-    that see it. Of a window more than four times as long as its axis, weights of one element are added up first; of
-    integers, or of weights whose signs differ, only if it has more than 4096: then a fraction may be cut off on the
-    other side of a whole number than in SciPy.
+    Notes ----- Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also
+    beyond 2**53, where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last
+    place of the window's sum of ``abs(weight * element)``; float64 is rounded in another order than SciPy's. A NaN
+    touches those outputs that see it. Of a window more than four times as long as its axis, weights of one element are
+    added up first; of integers, or of weights whose signs differ, only if it has more than 4096: then a fraction may be
+    cut off on the other side of a whole number than in SciPy.
 
     Source: the documentation of `scipy.ndimage.correlate1d`.
 
@@ -110,11 +112,13 @@ def correlate1d(
     return _along(correlate1d, sent(input, device), given_weights(weights, 1), output, cval, told)
 
 
+@like_input
 def convolve1d(
-    input: Any, weights: Any, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, weights: ArrayLike, axis: int = -1, output: Output = None, mode: Boundary = "reflect",
+    cval: float = 0.0, origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Convolution along one axis, a drop-in replacement of `scipy.ndimage.convolve1d`.
 
     Parameters
@@ -151,7 +155,7 @@ def convolve1d(
     return _along(correlate1d, sent(input, device), weights, output, cval, told)
 
 
-def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict) -> np.ndarray:
+def _along(function: Any, value: Any, weights: np.ndarray, output: Any, cval: Any, told: dict[str, Any]) -> np.ndarray:
     """`correlate1d`; of complex numbers by parts."""
     this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
     image = this.image
@@ -205,11 +209,13 @@ def window_of(weights: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(weights, np.float64) if weights.ndim else weights.astype(np.float64)
 
 
+@like_input
 def correlate(
-    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, weights: ArrayLike, output: Output = None, mode: Boundary = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Correlation along several axes, a drop-in replacement of `scipy.ndimage.correlate`.
 
     Parameters
@@ -256,11 +262,13 @@ def correlate(
     return _over(correlate, sent(input, device), weights, output, cval, told, False)
 
 
+@like_input
 def convolve(
-    input: Any, weights: Any, output: Any = None, mode: str = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, weights: ArrayLike, output: Output = None, mode: Boundary = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Convolution along several axes, a drop-in replacement of `scipy.ndimage.convolve`.
 
     Parameters
@@ -295,7 +303,7 @@ def convolve(
 
 
 def _over(
-    function: Any, value: Any, given_: Any, output: Any, cval: Any, told: dict, turned: bool
+    function: Any, value: Any, given_: Any, output: Any, cval: Any, told: dict[str, Any], turned: bool
 ) -> np.ndarray:  # fmt: skip
     weights = given_weights(given_)
     this = given(value, output, told["nan_policy"], told["mask"], told["min_periods"])
@@ -353,7 +361,7 @@ def remembered(function: Any, *told: Any) -> Any:
 
 
 def by_parts(
-    function: Callable[..., Any], image: np.ndarray, weights: np.ndarray, output: Any, cval: Any, told: dict
+    function: Callable[..., Any], image: Any, weights: Any, output: Any, cval: Any, told: dict[str, Any]
 ) -> np.ndarray:  # fmt: skip
     """A filter of complex numbers, from filters of real ones, as SciPy does it."""
     result = arguments.result(output, image, complex_result=True)

@@ -8,9 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import refuse
+from ..typing import Boundaries, Output, PerAxis, like_input
 from . import arguments
 from .extrema import extremum
 from .linear import remembered
@@ -85,10 +87,12 @@ def _read(name: str, input: Any, output: Any) -> np.ndarray:
     return image.copy() if isinstance(output, np.ndarray) and np.may_share_memory(image, output) else image
 
 
+@like_input
 def grey_erosion(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Grey-scale erosion, a drop-in replacement of `scipy.ndimage.grey_erosion`: the minimum of windows.
 
     Parameters
@@ -121,10 +125,12 @@ def grey_erosion(
     return _erosion(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
 
 
+@like_input
 def grey_dilation(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Grey-scale dilation, a drop-in replacement of `scipy.ndimage.grey_dilation`: the maximum of turned windows.
 
     Parameters, result and errors are those of `grey_erosion`; heights are added, and the structuring element is turned
@@ -139,10 +145,12 @@ def grey_dilation(
     return _dilation(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
 
 
+@like_input
 def grey_opening(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Grey-scale opening, a drop-in replacement of `scipy.ndimage.grey_opening`: a dilation of the erosion.
 
     Parameters, result and errors are those of `grey_erosion`.
@@ -182,10 +190,12 @@ def _closed(
     return _erosion(_dilation(input, *what, None, *told), *what, output, *told)
 
 
+@like_input
 def grey_closing(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Grey-scale closing, a drop-in replacement of `scipy.ndimage.grey_closing`: an erosion of the dilation.
 
     Parameters, result and errors are those of `grey_erosion`.
@@ -200,10 +210,12 @@ def grey_closing(
     return _closed(input, size, footprint, structure, output, mode, cval, origin, axes, channel_axis)
 
 
+@like_input
 def morphological_gradient(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The dilation less the erosion, a drop-in replacement of `scipy.ndimage.morphological_gradient`.
 
     Parameters, result and errors are those of `grey_erosion`; as in SciPy `output` counts if it is an array.
@@ -224,10 +236,12 @@ def morphological_gradient(
     return dilated - _erosion(input, *what, None, *told)
 
 
+@like_input
 def morphological_laplace(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The dilation plus the erosion less twice the input, a drop-in replacement of
     `scipy.ndimage.morphological_laplace`.
 
@@ -263,10 +277,12 @@ def _difference(one: np.ndarray, other: np.ndarray, out: np.ndarray) -> np.ndarr
     return (np.bitwise_xor if both_bool else np.subtract)(one, other, out=out)
 
 
+@like_input
 def white_tophat(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The input less its opening, a drop-in replacement of `scipy.ndimage.white_tophat`.
 
     Parameters, result and errors are those of `grey_erosion`.
@@ -283,10 +299,12 @@ def white_tophat(
     return _difference(image, made, made)
 
 
+@like_input
 def black_tophat(
-    input: Any, size: Any = None, footprint: Any = None, structure: Any = None, output: Any = None,
-    mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    structure: ArrayLike | None = None, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """The closing less the input, a drop-in replacement of `scipy.ndimage.black_tophat`.
 
     Parameters, result and errors are those of `grey_erosion`.

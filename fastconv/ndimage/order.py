@@ -6,10 +6,12 @@ import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import refuse
 from ..specs.arrays import as_array
+from ..typing import Boundaries, NanPolicy, Output, PerAxis, RankAlgorithm, like_input
 from . import arguments, windowed
 from .arguments import ArgumentError
 from .repeated import again, checked, delivered, is_scipys_1d, rank_of, whole
@@ -80,11 +82,12 @@ def _ranked(
     return windowed.rank(x, result, window, value, rank, algorithm)
 
 
+@like_input
 def rank_filter(
-    input: Any, rank: int, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect",
-    cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-    algorithm: str = "auto",
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, rank: int, size: PerAxis | None = None, footprint: ArrayLike | None = None, output: Output = None,
+    mode: Boundaries = "reflect", cval: float = 0.0, origin: PerAxis = 0, *, axes: PerAxis | None = None,
+    channel_axis: int | None = None, algorithm: RankAlgorithm = "auto",
+) -> NDArray[Any]:  # fmt: skip
     """The element of a rank of windows, a drop-in replacement of `scipy.ndimage.rank_filter`.
 
     Parameters
@@ -118,11 +121,12 @@ def rank_filter(
     return _ranked(which, input, size, footprint, output, mode, cval, origin, axes, channel_axis, algorithm)
 
 
+@like_input
 def percentile_filter(
-    input: Any, percentile: float, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect",
-    cval: float = 0.0, origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None,
-    algorithm: str = "auto",
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, percentile: float, size: PerAxis | None = None, footprint: ArrayLike | None = None,
+    output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0, origin: PerAxis = 0, *,
+    axes: PerAxis | None = None, channel_axis: int | None = None, algorithm: RankAlgorithm = "auto",
+) -> NDArray[Any]:  # fmt: skip
     """A percentile of windows, a drop-in replacement of `scipy.ndimage.percentile_filter`.
 
     Parameters
@@ -156,11 +160,13 @@ def percentile_filter(
                    algorithm)  # fmt: skip
 
 
+@like_input
 def median_filter(
-    input: Any, size: Any = None, footprint: Any = None, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    origin: Any = 0, *, axes: Any = None, channel_axis: int | None = None, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1, algorithm: str = "auto",
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis | None = None, footprint: ArrayLike | None = None, output: Output = None,
+    mode: Boundaries = "reflect", cval: float = 0.0, origin: PerAxis = 0, *, axes: PerAxis | None = None,
+    channel_axis: int | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, algorithm: RankAlgorithm = "auto",
+) -> NDArray[Any]:  # fmt: skip
     """The median of windows, a drop-in replacement of `scipy.ndimage.median_filter`.
 
     Parameters

@@ -7,9 +7,11 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..base.values import shown
 from ..functional.device import sent
+from ..typing import Boundaries, Boundary, Device, FilterPrecision, NanPolicy, Numbers, Output, PerAxis, like_input
 from . import arguments
 from .linear import by_parts, filtered, remembered, settings
 from .missing import Given, given
@@ -70,12 +72,13 @@ def _gaussian(sigma: Any, order: Any, truncate: Any, radius: Any) -> bytes:
     return gaussian_weights(deviation, order, int(reach))
 
 
+@like_input
 def gaussian_filter1d(
-    input: Any, sigma: float, axis: int = -1, order: int = 0, output: Any = None, mode: str = "reflect",
+    input: ArrayLike, sigma: float, axis: int = -1, order: int = 0, output: Output = None, mode: Boundary = "reflect",
     cval: float = 0.0, truncate: float = 4.0, *, radius: int | None = None, channel_axis: int | None = None,
-    saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    saturate: bool = False, precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate",
+    mask: ArrayLike | None = None, min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Gaussian smoothing along one axis, a drop-in replacement of `scipy.ndimage.gaussian_filter1d`.
 
     Parameters
@@ -113,12 +116,14 @@ def gaussian_filter1d(
     return _passes(this, lines, cval, saturate, precision)
 
 
+@like_input
 def gaussian_filter(
-    input: Any, sigma: Any, order: Any = 0, output: Any = None, mode: Any = "reflect", cval: float = 0.0,
-    truncate: float = 4.0, *, radius: Any = None, axes: Any = None, channel_axis: int | None = None,
-    saturate: bool = False, precision: str | None = None, nan_policy: str = "propagate", mask: Any = None,
-    min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, sigma: Numbers, order: PerAxis = 0, output: Output = None, mode: Boundaries = "reflect",
+    cval: float = 0.0, truncate: float = 4.0, *, radius: PerAxis | None = None, axes: PerAxis | None = None,
+    channel_axis: int | None = None, saturate: bool = False, precision: FilterPrecision | None = None,
+    nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None, min_periods: int = 1,
+    device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Gaussian smoothing, a drop-in replacement of `scipy.ndimage.gaussian_filter`.
 
     Parameters
@@ -186,11 +191,13 @@ def _passes(this: Given, lines: tuple[Line, ...], cval: Any, saturate: Any, prec
     return by_parts(of_real, this.image, np.ones(0), this.output, cval, {})
 
 
+@like_input
 def uniform_filter1d(
-    input: Any, size: int, axis: int = -1, output: Any = None, mode: str = "reflect", cval: float = 0.0,
-    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: int, axis: int = -1, output: Output = None, mode: Boundary = "reflect", cval: float = 0.0,
+    origin: int = 0, *, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Means of a window along one axis, a drop-in replacement of `scipy.ndimage.uniform_filter1d`.
 
     Parameters
@@ -227,11 +234,13 @@ def uniform_filter1d(
     return _passes(this, lines, cval, saturate, precision)
 
 
+@like_input
 def uniform_filter(
-    input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, saturate: bool = False, precision: str | None = None,
-    nan_policy: str = "propagate", mask: Any = None, min_periods: int = 1, device: str | None = None,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis = 3, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None, saturate: bool = False,
+    precision: FilterPrecision | None = None, nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None,
+    min_periods: int = 1, device: Device | None = None,
+) -> NDArray[Any]:  # fmt: skip
     """Means of windows, a drop-in replacement of `scipy.ndimage.uniform_filter`.
 
     Parameters

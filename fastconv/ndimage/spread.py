@@ -6,10 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..functional.device import filters, refuse
 from ..specs.arguments import integer
 from ..specs.filters import DOUBLE, Axis, Pass, Problem
+from ..typing import Boundaries, NanPolicy, Output, PerAxis, like_input
 from . import arguments, reach
 from .linear import settings
 from .missing import given
@@ -18,11 +20,12 @@ from .sweeps import Layout, Settings, layout
 __all__ = ["std_filter", "variance_filter"]
 
 
+@like_input
 def variance_filter(
-    input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, ddof: int = 0, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis = 3, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None, ddof: int = 0,
+    nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None, min_periods: int = 1,
+) -> NDArray[Any]:  # fmt: skip
     """Variances of windows: the mean squared difference from a window's mean.
 
     Parameters
@@ -60,11 +63,12 @@ def variance_filter(
                    (nan_policy, mask, min_periods), b"")  # fmt: skip
 
 
+@like_input
 def std_filter(
-    input: Any, size: Any = 3, output: Any = None, mode: Any = "reflect", cval: float = 0.0, origin: Any = 0, *,
-    axes: Any = None, channel_axis: int | None = None, ddof: int = 0, nan_policy: str = "propagate",
-    mask: Any = None, min_periods: int = 1,
-) -> np.ndarray:  # fmt: skip
+    input: ArrayLike, size: PerAxis = 3, output: Output = None, mode: Boundaries = "reflect", cval: float = 0.0,
+    origin: PerAxis = 0, *, axes: PerAxis | None = None, channel_axis: int | None = None, ddof: int = 0,
+    nan_policy: NanPolicy = "propagate", mask: ArrayLike | None = None, min_periods: int = 1,
+) -> NDArray[Any]:  # fmt: skip
     """Standard deviations of windows: the square roots of what `variance_filter` gives.
 
     Parameters
@@ -94,7 +98,7 @@ def std_filter(
 
 def _spread(
     input: Any, size: Any, output: Any, mode: Any, cval: Any, origin: Any, axes: Any, channel_axis: Any, ddof: Any,
-    missing: tuple, what: bytes,
+    missing: tuple[Any, ...], what: bytes,
 ) -> np.ndarray:  # fmt: skip
     refuse("std_filter" if what else "variance_filter", input)
     this = given(input, output, *missing, complex_too=False)

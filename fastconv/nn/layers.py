@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .. import grad as gradients
 from ..functional.avg_pool import avg_pool2d
@@ -19,20 +21,26 @@ from ..specs.arrays import array
 from ..specs.boundary import TORCH, named
 from ..specs.conv_transpose import transpose_spec
 from ..specs.dtypes import computed
+from ..typing import Padding, PaddingMode, PerAxis
 from .training import Parameter, Remembering, floats
+
+#: A seed, as `numpy.random.default_rng` takes it.
+Seed: TypeAlias = int | Sequence[int] | np.random.SeedSequence | np.random.BitGenerator | np.random.Generator | None
+#: A file's name, or a file that is open in binary mode.
+File: TypeAlias = str | bytes | os.PathLike[str] | IO[bytes]
 
 
 class Layer(Remembering):
     """The base of all layers; on its own it is the layer that does nothing."""
 
-    def forward(self, x: Any) -> np.ndarray:
+    def forward(self, x: ArrayLike) -> NDArray[Any]:
         """The layer's output."""
         self._memory = None
         output, needed = self._output(array("x", x))
         self._memory = output.shape, needed
         return output
 
-    def backward(self, grad: Any, *, for_input: bool = True) -> Any:
+    def backward(self, grad: ArrayLike, *, for_input: bool = True) -> Any:
         """The gradient for the input, from the one for the output of the last `forward`.
 
         Without `for_input` only the parameters' gradients are needed; a layer may then return None.
@@ -47,7 +55,7 @@ class Layer(Remembering):
         """The arrays that the layer learns."""
         return []
 
-    def __call__(self, x: Any) -> np.ndarray:
+    def __call__(self, x: ArrayLike) -> NDArray[Any]:
         return self.forward(x)
 
     def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -92,7 +100,7 @@ class _WithWeight(Layer):
             self.bias.grad = grad.sum(others, computed(grad.dtype)).astype(grad.dtype, copy=False)
 
 
-def _kernels(kernel_size: Any, groups: int, **channels: int) -> tuple[int, ...]:
+def _kernels(kernel_size: PerAxis, groups: int, **channels: int) -> tuple[int, ...]:
     """Shape of the kernels for two numbers of channels, of which `groups` split the second."""
     (first, many), (second, split) = channels.items()
     if integer(second, split, 1) % integer("groups", groups, 1):
@@ -107,16 +115,16 @@ class Conv2d(_WithWeight):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
+        kernel_size: PerAxis,
+        stride: PerAxis = 1,
+        padding: Padding = 0,
+        dilation: PerAxis = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: PaddingMode = "zeros",
         *,
-        dtype: Any = np.float32,
-        rng: Any = None,
+        dtype: DTypeLike = np.float32,
+        rng: Seed = None,
     ) -> None:
         self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         named("padding_mode", padding_mode, TORCH)
@@ -140,16 +148,16 @@ class ConvTranspose2d(_WithWeight):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
+        kernel_size: PerAxis,
+        stride: PerAxis = 1,
+        padding: Padding = 0,
+        output_padding: PerAxis = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: Any = 1,
+        dilation: PerAxis = 1,
         *,
-        dtype: Any = np.float32,
-        rng: Any = None,
+        dtype: DTypeLike = np.float32,
+        rng: Seed = None,
     ) -> None:
         self.options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         self.output_padding = pair("output_padding", output_padding, 0)
@@ -159,12 +167,13 @@ class ConvTranspose2d(_WithWeight):
         super().__init__(shape, math.prod(shape[1:]), out_channels, bias, dtype, rng)
 
     def _output(self, x: np.ndarray) -> tuple[np.ndarray, Any]:
-        options = self.options | {"output_padding": self.output_padding}
+        options: dict[str, Any] = self.options | {"output_padding": self.output_padding}
         return conv_transpose2d(x, self.weight.value, self._offset, **options), x
 
     def _gradient(self, grad: np.ndarray, needed: Any, for_input: bool) -> Any:
         # The layer is the transpose of a convolution, so for its gradients input and output change places.
-        x, weight, options = needed, self.weight.value, self.options
+        x, weight = needed, self.weight.value
+        options: dict[str, Any] = self.options
         geometry = options["stride"], options["padding"], self.output_padding, options["dilation"], None
         spec = transpose_spec(2, x.shape, x.dtype, weight, None, geometry, options["groups"])
         options = options | {"padding": spec.convolution.padding}  # in numbers: "same" goes by the input's size
@@ -178,7 +187,7 @@ class Linear(_WithWeight):
     _axis = -1
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
+        self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = np.float32, rng: Seed = None
     ) -> None:
         shape = integer("out_features", out_features, 1), integer("in_features", in_features, 1)
         super().__init__(shape, in_features, out_features, bias, dtype, rng)
@@ -200,7 +209,12 @@ class MaxPool2d(Layer):
     """Maximum over windows; see `fastconv.max_pool2d`."""
 
     def __init__(
-        self, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False
+        self,
+        kernel_size: PerAxis,
+        stride: PerAxis | None = None,
+        padding: Padding = 0,
+        dilation: PerAxis = 1,
+        ceil_mode: bool = False,
     ) -> None:
         self.window = kernel_size, stride, padding, dilation
         self.ceil_mode = ceil_mode
@@ -217,9 +231,9 @@ class AvgPool2d(Layer):
 
     def __init__(
         self,
-        kernel_size: Any,
-        stride: Any = None,
-        padding: Any = 0,
+        kernel_size: PerAxis,
+        stride: PerAxis | None = None,
+        padding: Padding = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
@@ -279,7 +293,7 @@ class Flatten(Layer):
         return grad.reshape(needed)
 
 
-def _opened(file: Any, mode: str) -> Any:
+def _opened(file: File, mode: str) -> Any:
     """A context of the file of that name, or of one that is open and stays so."""
     return open(file, mode) if isinstance(file, (str, bytes, os.PathLike)) else contextlib.nullcontext(file)
 
@@ -313,13 +327,13 @@ class Sequential(Layer):
         """The parameters by their names in a file."""
         return {f"parameter{number}": each for number, each in enumerate(self.parameters())}
 
-    def save(self, file: Any) -> None:
+    def save(self, file: File) -> None:
         """Write the parameters as `numpy.savez` does: to the file of just this name, or to one open for writing."""
         values = {name: parameter.value for name, parameter in self._named().items()}
         with _opened(file, "wb") as opened:
             np.savez(opened, **values)  # type: ignore[arg-type] # none of these names is that of its flag
 
-    def load(self, file: Any) -> None:
+    def load(self, file: File) -> None:
         """Read what `save` wrote, into a model of the same layers.
 
         ValueError, with nothing changed, if the file is not one that `save` wrote, or its parameters do not fit.

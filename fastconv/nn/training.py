@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from ..specs.arrays import array
 from ..specs.dtypes import computed, gradient_dtype, is_half
+from ..typing import Reduction
 
 
 def floats(name: str, given: Any) -> np.ndarray:
@@ -26,13 +28,13 @@ class Parameter:
 
     _exact: Any = np.float32(np.nan)  # a float16's value before it was rounded; NaN equals none
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: ArrayLike) -> None:
         self.value = array("value", value)
         if self.value.dtype.kind != "f":
             raise TypeError(f"a parameter's dtype must be float16, float32 or float64, got {self.value.dtype}")
         self.grad = np.zeros_like(self.value)
 
-    def subtract(self, change: np.ndarray) -> None:
+    def subtract(self, change: NDArray[Any]) -> None:
         """Take an optimizer's step; small steps of a float16 add up in float32."""
         if not is_half(self.value.dtype):
             self.value -= change
@@ -59,7 +61,7 @@ class Remembering:
 class _Loss(Remembering):
     """Terms that are summed or averaged, integers as float64 and float16 as float32."""
 
-    def __init__(self, reduction: str = "mean") -> None:
+    def __init__(self, reduction: Reduction = "mean") -> None:
         if reduction not in ("mean", "sum"):
             raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
         self.reduction = reduction
@@ -70,7 +72,7 @@ class _Loss(Remembering):
         self._memory = grad, max(count, 1), dtype
         return float(terms.sum()) / count if count else math.nan
 
-    def backward(self) -> np.ndarray:
+    def backward(self) -> NDArray[Any]:
         """The gradient with respect to what `forward` was given first, in its dtype; float64 for integers."""
         grad, count, dtype = self._remembered()
         return (grad / count).astype(dtype, copy=False)
@@ -79,7 +81,7 @@ class _Loss(Remembering):
 class MSELoss(_Loss):
     """Squared error, averaged over all elements or summed. The mean of no elements is nan."""
 
-    def forward(self, prediction: Any, target: Any) -> float:
+    def forward(self, prediction: ArrayLike, target: ArrayLike) -> float:
         """The loss."""
         prediction, target = floats("prediction", prediction), array("target", target)
         if prediction.shape != target.shape:
@@ -92,7 +94,7 @@ class MSELoss(_Loss):
 class CrossEntropyLoss(_Loss):
     """Minus the log of the softmax at the label, averaged over the batch or summed. The mean of no labels is nan."""
 
-    def forward(self, scores: Any, labels: Any) -> float:
+    def forward(self, scores: ArrayLike, labels: ArrayLike) -> float:
         """The loss of `scores` (N, classes) where `labels` (N,) are right."""
         scores, labels = floats("scores", scores), array("labels", labels)
         if scores.ndim != 2:

@@ -9,7 +9,8 @@
 `fastconv.corr2d`, `conv1d`, `conv2d`, `max_pool2d`, `avg_pool2d` and of `fastconv.ndimage` `correlate`, `correlate1d`,
 `uniform_filter`, `maximum_filter` and `minimum_filter` are called as in plain Python, and give the same results. Their
 code becomes part of the caller's: it runs on the caller's thread, inside a `prange` as outside, and ``cache=True``
-keeps it. `correlate` makes a function for windows of one shape, which is as fast as a plain call. See ``docs/njit.md``.
+keeps it. `correlate` makes a function for windows of one shape, which is as fast as a plain call. See
+``docs/howto/njit.md``.
 
 Numba learns of them from the entry point of the module ``fastconv_numba``, and `declare` tells it where there is none.
 """
@@ -18,6 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+from numpy.typing import DTypeLike, NDArray
+
+from ..typing import Boundary, PerAxis, Shape
 
 __all__ = ["correlate", "declare"]
 
@@ -39,8 +44,8 @@ def declare() -> None:
 
 
 def correlate(
-    kernel_shape: Any, dtype: Any, mode: str = "reflect", cval: float = 0.0, origin: Any = 0
-) -> Callable[..., Any]:
+    kernel_shape: Shape, dtype: DTypeLike, mode: Boundary = "reflect", cval: float = 0.0, origin: PerAxis = 0
+) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
     """A compiled function that correlates images with windows of one shape, for use inside ``@njit``.
 
     Parameters

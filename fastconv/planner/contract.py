@@ -21,9 +21,11 @@ class Algorithm(Protocol):
 
     def cost(self, spec: Any, machine: Any, /) -> float:
         """Estimated seconds of `run`; infinite where the algorithm is never worth it."""
+        ...
 
     def scratch(self, spec: Any, /) -> int:
         """Bytes that the algorithm allocates while it runs."""
+        ...
 
 
 class Convolution(Algorithm, Protocol):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
+
+from numpy.typing import ArrayLike, NDArray
 
 from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
+from ..typing import Foreign, OutArray, OwnArray
 from .choose import Planner, operation
 
 
@@ -69,6 +72,12 @@ class Plan:
         """Shape of the input."""
         return self.problem.x_shape
 
+    @overload
+    def __call__(self, x: OwnArray, out: OutArray | None = None) -> NDArray[Any]: ...
+    @overload
+    def __call__(self, x: Foreign, out: OutArray | None = None) -> Foreign: ...
+    @overload
+    def __call__(self, x: ArrayLike, out: OutArray | None = None) -> NDArray[Any]: ...
     def __call__(self, x: Any, out: Any = None) -> Any:
         """The result for `x`, of the planned shape and of a dtype that converts to the planned one without loss.
 

@@ -73,11 +73,11 @@ def shape(name: str, value: Any) -> tuple[int, ...]:
     return tuple(integer(f"{name}[{axis}]", size, 0) for axis, size in enumerate(sizes))
 
 
-def _is_sequence(value: object) -> TypeGuard[tuple | list | np.ndarray]:
+def _is_sequence(value: object) -> TypeGuard[tuple[Any, ...] | list[Any] | np.ndarray]:
     return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
-def _is_nested(value: object) -> TypeGuard[tuple | list | np.ndarray]:
+def _is_nested(value: object) -> TypeGuard[tuple[Any, ...] | list[Any] | np.ndarray]:
     return _is_sequence(value) and any(_is_sequence(item) for item in value)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ..base.values import shown
 from .arguments import Pair, Sizes
@@ -28,10 +28,12 @@ FLAT = Depth()
 
 #: Layout of an input in messages, by its number of spatial axes.
 LAYOUTS = {1: "(N, C, W)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+#: Names of layouts with channels first. Defaults are these very objects: a call tells them without `is_last`.
+NCW: Final = "NCW"
+NCHW: Final = "NCHW"
+NCDHW: Final = "NCDHW"
 #: Names of layouts with channels first and with channels last, by the number of spatial axes.
-FORMATS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
-#: The names of those with channels first. Defaults are these very objects: a call tells them without `is_last`.
-NCW, NCHW, NCDHW = (first for first, _ in FORMATS.values())
+FORMATS = {1: (NCW, "NWC"), 2: (NCHW, "NHWC"), 3: (NCDHW, "NDHWC")}
 
 
 def is_last(data_format: object, axes: int) -> bool:

@@ -33,11 +33,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
 from ..base.values import shown
+from ..typing import PaddingMode
 from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
 from .arrays import check_bytes
 from .axes import AXES, FLAT, FORMATS, LAYOUTS, Depth, by, volume
@@ -48,7 +49,7 @@ from .dtypes import PRECISIONS, accumulator, promoted, storage
 class HashedOnce:
     """A dataclass that keeps its hash: every call looks its spec up in several tables."""
 
-    __dataclass_fields__: ClassVar[dict[str, Field]]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @cached_property
     def _hash(self) -> int:
@@ -279,10 +280,10 @@ def _precision(value: object) -> str:
     raise ValueError(f"precision must be one of {', '.join(map(repr, PRECISIONS))}, got {shown(value)}")
 
 
-def check_mode(value: object) -> str:
+def check_mode(value: object) -> PaddingMode:
     """A `padding_mode` by name; ValueError if there is none."""
     named("padding_mode", value, TORCH)
-    return str(value)
+    return cast(PaddingMode, str(value))
 
 
 def _check_reach(name: str, mode: str, pads: Sides, sizes: Sizes) -> None:

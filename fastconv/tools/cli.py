@@ -200,7 +200,7 @@ def _info(_: Any) -> None:
         "fastconv": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         "packages": ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", "scipy", "numba", "llvmlite")),
-        "processor": f"{_processor()} ({processor().name})",
+        "processor": f"{processor_name()} ({processor().name})",
         "SIMD": ", ".join(name for name in SIMD if name in processor().features) or "nothing that is known here",
         "cores": str(os.cpu_count()),
         "threads": f"{threads}, threading layer {layer}",
@@ -228,7 +228,8 @@ def _gpu() -> str:
             f"{gpu.bandwidth / 1e9:,.0f} GB/s by its clocks")
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """The name of the processor, as the system tells it."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):
@@ -244,6 +245,7 @@ def _cached() -> str:
 
 def _receptive_field(arguments: Any) -> None:
     lines = [("layer", "sees", "step", "starts at")]
+    field = receptive_field(arguments.layers)
     for count, layer in enumerate(arguments.layers, 1):
         field = receptive_field(arguments.layers[:count])
         options = zip(("kernel", "stride", "padding", "dilation"), map(_by, layer), strict=False)

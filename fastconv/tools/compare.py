@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import grad
 from ..base.devices import check_device
@@ -28,6 +29,7 @@ from ..specs.conv import ConvSpec
 from ..specs.conv_transpose import TransposeSpec
 from ..specs.dtypes import storage
 from ..specs.pool import PoolSpec
+from ..typing import Device, Operation
 from .compare_filters import compare_filter
 from .comparison import Comparison, Row
 from .errors import error, half_of_the_digits
@@ -53,16 +55,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def compare(
-    x: Any,
+    x: ArrayLike,
     weight: Any = None,
-    bias: Any = None,
+    bias: ArrayLike | None = None,
     *,
-    op: str = "conv2d",
+    op: Operation | str = "conv2d",
     threads: int | None = None,
     repeats: int = 21,
     peers: Mapping[str, Callable[[], Any]] | None = None,
     remember: bool = False,
-    device: str = "cpu",
+    device: Device = "cpu",
     **options: Any,
 ) -> Comparison:
     """Check and time every algorithm of one call on this machine.

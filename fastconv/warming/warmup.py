@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from ..base import files
 from ..base.values import shown
@@ -22,8 +23,14 @@ from .team import Unit, cores, team, told
 
 __all__ = ["warmup"]
 
+#: What can be compiled for: the name of an operation, a problem, or several of either.
+Problem: TypeAlias = str | ConvSpec | TransposeSpec | PoolSpec | Plan
+Problems: TypeAlias = Problem | Iterable[Problem]
 
-def warmup(problems: Any = None, *, dtypes: Any = ("float32",), progress: bool = False) -> int:
+
+def warmup(
+    problems: Problems | None = None, *, dtypes: DTypeLike | Iterable[DTypeLike] = ("float32",), progress: bool = False
+) -> int:  # fmt: skip
     """Compile kernels in advance, on all cores, so that later processes find them in the cache.
 
     Parameters

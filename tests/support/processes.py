@@ -10,6 +10,8 @@ from pathlib import Path
 import fastconv
 
 PACKAGE = Path(fastconv.__file__).parent
+#: Where scripts that tests start are found by their names; the package may be installed elsewhere.
+ROOT = Path(__file__).parents[2]
 #: One naive convolution, checked, with one thread so that one build of one kernel is all it needs.
 CALL = """
 import numpy as np
@@ -25,7 +27,7 @@ def start(*arguments: object, package: Path = PACKAGE, **environment: object) ->
     variables |= {name: str(value) for name, value in environment.items()}
     variables = {name: value for name, value in variables.items() if value != "None"}
     return subprocess.Popen([sys.executable, *map(str, arguments)], env=variables, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, cwd=package.parent)
+                            stderr=subprocess.STDOUT, cwd=ROOT if package is PACKAGE else package.parent)
 
 
 def finish(process: subprocess.Popen, seconds: float = 600) -> str:

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import prange
 
-from ...specs.conv import ConvSpec, Pair
+from ...specs.arguments import Pair
+from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system.kernels import PARALLEL_OPERATIONS, Launch, kernel
 from ..system.threads import MOST_THREADS

@@ -13,7 +13,8 @@ from itertools import accumulate, product
 from typing import Any, NamedTuple
 
 from ...base.toom_cook import Axis, axis
-from ...specs.conv import ConvSpec, Pair
+from ...specs.arguments import Pair
+from ...specs.conv import ConvSpec
 from ..machine import Machine, this_machine
 from ..tiles import simd
 from ..tiles.register_tile import tile_shape
