@@ -23,6 +23,7 @@ from .system.memory import buffer, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_tile import width
+from .transformed import Transformed, transformed
 
 #: Bytes of a band with all that is made of it: most of a 1 MiB second-level cache. (AMD EPYC 9005: small windows are
 #: equally fast from 192 KiB on; a Gaussian of 65 taps takes half as long again with 384, which loads more twice.)
@@ -148,9 +149,9 @@ def _pitch(size: int, lanes: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def prepared(problem: Problem) -> Sweep | InPlace:
-    """What filters images of this layout: in place where that is possible."""
-    return in_place(problem) or Sweep(problem)
+def prepared(problem: Problem) -> Sweep | InPlace | Transformed:
+    """What filters images of this layout: in place where that is possible, by transforms where they take less time."""
+    return in_place(problem) or transformed(problem) or Sweep(problem)
 
 
 def between(number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -134,6 +134,16 @@ def _blocking(spec: ConvSpec) -> Blocking:
     return _found(spec)[1]
 
 
+def block(spec: ConvSpec) -> tuple[int, int]:
+    """Rows and columns of a block."""
+    return _blocking(spec).size
+
+
+def instructions(spec: ConvSpec) -> float:
+    """Vector instructions of a plane."""
+    return _found(spec)[0]
+
+
 def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds."""
     work, _ = _found(spec)
@@ -197,6 +207,11 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    finish(spec, x, packed.weight, bias, out, transformed(spec, x, packed, bias, out))
+
+
+def transformed(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Convolve, with an error that belongs to a whole block; of which images it may exceed that of sums."""
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     sizes = _sizes(plan, cell_of(spec), spec.acc_dtype)
     scratches = scratch_rows(sizes[2], spec.acc_dtype)
@@ -209,7 +224,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         x, packed.spectra, bias, spec.floor, out, scratches, uneven, corner, plan.size, plan.blocks, inner, sizes,
         ready, lanes, patch.ONE_PHASE, cell_of(spec),
     )  # fmt: skip
-    finish(spec, x, packed.weight, bias, out, uneven)
+    return uneven
 
 
 @jit
