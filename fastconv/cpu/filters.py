@@ -18,7 +18,7 @@ from .in_place import InPlace, in_place
 from .shared import bands, layout, passes, running_sums
 from .shared.layout import Line
 from .shared.steps import Cut, Steps
-from .system.kernels import PARALLEL_OPERATIONS
+from .system.kernels import Launch
 from .system.memory import buffer, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
@@ -102,12 +102,12 @@ class Sweep:
         self._scratch = made.size + width() * lanes + made.reach
         check_memory(self._scratch * item, what)
         work = math.prod(problem.shape) * (4.0 + made.work)
-        self._launch = passes.sweep if work >= PARALLEL_OPERATIONS else passes.sweep.serial
+        self._launch = Launch(passes.sweep, work)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, self.problem.computed)
-        self._launch(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+        self._launch.call(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
 
 def _runs(one: Pass, rows: Line) -> bool:

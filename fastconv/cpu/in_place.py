@@ -17,7 +17,7 @@ from .shared import in_place as stages
 from .shared import layout, narrow
 from .shared.in_place import Stage
 from .shared.steps import parts_of, radix
-from .system.kernels import PARALLEL_OPERATIONS
+from .system.kernels import Launch
 from .system.memory import scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
@@ -122,12 +122,12 @@ class InPlace:
             np.array(numbers, np.int64),
         )
         work = math.prod(problem.shape) * (4.0 + 2.0 * sum(math.prod(one.shape) for one in problem.passes))
-        self._launch = stages.sweep if work >= PARALLEL_OPERATIONS else stages.sweep.serial
+        self._launch = Launch(stages.sweep, work)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, np.dtype(np.uint8))
-        self._launch(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+        self._launch.call(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
     # -- tables
 
