@@ -20,6 +20,7 @@ from ..specs.filters import Axis
 from ..specs.windows import Windows, separately, windows
 from .algorithms import order_columns, order_network, order_ranked, order_running, order_taps
 from .in_place import in_place
+from .system.memory import buffer
 
 #: Most rows and columns of windows whose maxima take least time from all pixels, in place: of 7 both ways take as long.
 #: (AMD EPYC 9005, 512x512 and 1080x1920.)
@@ -97,16 +98,28 @@ def taps(problem: Problem, name: str, heights: bytes | None = None) -> tuple[tup
     return seen.shape, prepared.run
 
 
-def extremum(problem: Problem, name: str, x: np.ndarray, out: np.ndarray, heights: bytes | None = None) -> None:
-    """Write the "max" or "min" of windows to `out`. A NaN is the result of all windows that see it."""
-    if problem.footprint is None and heights is None:
-        sweeps = boxes(problem, name)
-        for number, (shape, run) in enumerate(sweeps):
-            target = out if number == len(sweeps) - 1 else np.empty_like(out)
-            run(x.reshape(shape), target.reshape(shape))
+@lru_cache(maxsize=512)
+def swept(problem: Problem, name: str) -> Run:
+    """The function of two arrays that makes the "max" or "min" of full windows."""
+    sweeps = boxes(problem, name)
+    if len(sweeps) == 1 and sweeps[0][0] == problem.shape:
+        return sweeps[0][1]
+
+    def run(x: np.ndarray, out: np.ndarray) -> None:
+        for number, (shape, sweep) in enumerate(sweeps):
+            target = out if number == len(sweeps) - 1 else buffer(f"extrema {number % 2}", out.shape, out.dtype)
+            sweep(x.reshape(shape), target.reshape(shape))
             x = target
         if not sweeps:
             out[...] = x
+
+    return run
+
+
+def extremum(problem: Problem, name: str, x: np.ndarray, out: np.ndarray, heights: bytes | None = None) -> None:
+    """Write the "max" or "min" of windows to `out`. A NaN is the result of all windows that see it."""
+    if problem.footprint is None and heights is None:
+        swept(problem, name)(x, out)
         return
     shape, run = taps(problem, name, heights)
     run(x.reshape(shape), out.reshape(shape))
@@ -135,19 +148,23 @@ def ranks(problem: Problem, rank: int, algorithm: str = "auto") -> tuple[tuple[i
     return seen.shape, name, order_ranked.Prepared(seen, members, dtype, rank, problem.constant, 1)
 
 
-def ranked(problem: Problem, rank: int, x: np.ndarray, out: np.ndarray, algorithm: str = "auto") -> None:
-    """Write the element of a rank of each window to `out`. A NaN is the result of all windows that see it."""
+def ranked(problem: Problem, rank: int, algorithm: str = "auto") -> Run:
+    """The function that writes the element of a rank of each window. A NaN is the result of all windows that see it."""
     shape, name, prepared = ranks(problem, rank, algorithm)
-    flat, target = x.reshape(shape), out.reshape(shape)
-    if name == "columns":
-        prepared.run(flat, target)
-        return
-    found = np.zeros(1, np.uint8)
-    prepared.run(flat, target, found)
-    if found[0]:
-        largest = np.empty_like(out)
-        extremum(problem, "max", x, largest)
-        np.copyto(out, np.nan, where=np.isnan(largest))
+
+    def run(x: np.ndarray, out: np.ndarray) -> None:
+        flat, target = x.reshape(shape), out.reshape(shape)
+        if name == "columns":
+            prepared.run(flat, target)
+            return
+        found = np.zeros(1, np.uint8)
+        prepared.run(flat, target, found)
+        if found[0]:
+            largest = np.empty_like(out)
+            extremum(problem, "max", x, largest)
+            np.copyto(out, np.nan, where=np.isnan(largest))
+
+    return run
 
 
 @lru_cache(maxsize=256)

@@ -1,9 +1,9 @@
 """Calls that are repeated: what a filter has run is kept by its arguments, and run again without a look at them.
 
 To check the arguments of a filter and to find its sweeps takes some 10 microseconds, as long as to filter 10,000
-pixels. A filter's kernels tell `note` what they have made of what. Where each has read what the one before has made, the
-first one the image, and the last one has made the result, the next call with these arguments, and an image that lies as
-this one did, is nothing else.
+pixels. A filter's kernels tell `note` what they have made of what. Where each has read what the one before has made,
+the first one the image, and the last one has made the result, the next call with these arguments, and an image that
+lies as this one did, is nothing else.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple | Non
         return None
     image = args[0]
     told = [name, image.shape, image.strides, image.dtype, *kwargs]
-    for one in (*args[1:], *kwargs.values()):
+    place = -1  # of the weights
+    if name in _WEIGHTED:
+        place = 0 if len(args) > 1 else [*kwargs, "weights"].index("weights")
+    for number, one in enumerate((*args[1:], *kwargs.values())):
         kind = type(one)
         if kind in _PLAIN:
             told += kind, one
@@ -87,9 +90,7 @@ def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple | Non
             if not _PLAIN.issuperset(kinds):
                 return None
             told += kinds, one
-        elif kind is np.ndarray and name in _WEIGHTED and one is args[1] and one.nbytes <= _MOST_BYTES:
-            if one.dtype.hasobject:
-                return None
+        elif number == place and kind is np.ndarray and one.nbytes <= _MOST_BYTES and not one.dtype.hasobject:
             told += one.dtype, one.shape, one.tobytes()
         else:
             return None
