@@ -34,6 +34,9 @@ BAND_BYTES = 12 << 10
 ROWS = 32
 #: Taps of a window of equal weights that are added up at once, along columns, and of floats along rows.
 AT_ONCE = 6
+#: Taps along columns from which on maxima are made of those of three neighbours. (Of 7x7 0.92 to 0.95 of the time, of
+#: 9x9 0.9; same machine, 512x512.)
+THREES = 7
 #: Most taps along columns in front of and behind which columns are copied for each row; most bytes of scratch, of a few
 #: second-level caches. A sweep by bands and blocks of columns does what is larger.
 MOST_COLUMNS, MOST_BYTES = 512, 4 << 20
@@ -258,6 +261,11 @@ class InPlace:
             line = computed
         elif levels:
             places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, in_blocks)
+        elif second.order in ("max", "min") and columns.taps >= THREES:
+            length, form, target = count + (columns.taps - 3) * inner, _form(second), self._room(band * pitch)
+            at, told = _sums(*[line.name] * 3, "", 3, form, False, False), self._entries(taps[:3])
+            self._stages.append(Stage(at, False, places, start, False, target, pitch, told, 3, length))
+            places, taps, start = self._lines(pitch, band), [taps[0], taps[3], taps[-3]], target
         weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
         _need(len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=_checked(second))
