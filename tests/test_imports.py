@@ -67,8 +67,8 @@ FLOORS = (
 )  # fmt: skip
 #: A device from top to bottom, its tables being `__init__`.
 DEVICE_FLOORS = {
-    "cpu": (("calls", "filters", "orders"), ("in_place",), ("plans",), ("recipes",), ("channels_last",), ("padded",),
-             ("__init__",), ("algorithms",), ("shared",), ("machine",), ("tiles",), ("system",)),
+    "cpu": (("calls", "filters", "orders"), ("in_place", "transformed"), ("plans",), ("recipes",), ("channels_last",),
+             ("padded",), ("__init__",), ("algorithms",), ("shared",), ("machine",), ("tiles",), ("system",)),
     "cuda": (("calls", "filters"), ("plans",), ("driver",), ("operands",), ("__init__",), ("algorithms",), ("shared",),
              ("machine",), ("tiles",), ("system",)),
 }  # fmt: skip

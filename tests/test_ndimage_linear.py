@@ -13,7 +13,8 @@ from processes import run
 
 import fastconv
 from fastconv import ndimage
-from fastconv.ndimage import linear
+from fastconv.cpu.transformed import Transformed
+from fastconv.ndimage import linear, sweeps
 
 #: How `numpy.pad` pads as a mode says; the constant is no NaN.
 PADDINGS: dict[str, Any] = {
@@ -52,6 +53,30 @@ def test_sums_near_whole_numbers_are_cut_as_scipys(dtype: str) -> None:
             same(result, expected, str)
         both = np.outer(window, window) + np.eye(len(window)) / 10
         same(ndimage.correlate(x, both), scipy.ndimage.correlate(x, both), str)
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2"])
+def test_integers_that_are_transformed_equal_scipys(dtype: str) -> None:
+    """Random pixels, flat and dark areas, whose sums are near whole numbers; strides, channels, boundaries, origins."""
+    rng = np.random.default_rng(0)
+    x = values(rng, (90, 140), dtype)
+    x[:30, 50:], x[60:] = 0, x.max()
+    weights = rng.normal(size=(21, 31)) / 31
+    weights[3, 4:9] = 0
+    for given, window, told in (
+        (x, weights, {}),
+        (x[::-1, ::2], np.abs(weights) / np.abs(weights).sum(), {"mode": "wrap", "output": np.int32}),
+        (np.asfortranarray(x), weights, {"mode": "constant", "cval": 1, "origin": (-7, 12)}),
+        (np.stack([x, x[::-1], x.T[:90, :1] & x], -1), weights[:15, :15], {"axes": (0, 1), "mode": "mirror"}),
+        (np.stack([x[:, :70], x[:, 70:]]), weights, {"axes": (1, 2), "mode": "nearest"}),
+    ):
+        axes, kind = told.get("axes", (0, 1)), np.dtype(told.get("output", given.dtype))
+        lie = sweeps.Layout(given.shape, given.dtype, given.strides, kind, np.empty(given.shape, kind).strides)
+        windows = linear._windows(given.ndim, axes, window.shape, told.get("origin", 0), told.get("mode", "reflect"),
+                                  False)  # fmt: skip
+        settings = sweeps.Settings(float(told.get("cval", 0)))
+        assert isinstance(sweeps._dense(lie, windows, window.tobytes(), settings), Transformed)
+        same(ndimage.correlate(given, window, **told), scipy.ndimage.correlate(given, window, **told), str)
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "i4"])

@@ -18,15 +18,20 @@ from .in_place import InPlace, in_place
 from .shared import bands, layout, passes, running_sums
 from .shared.layout import Line
 from .shared.steps import Cut, Steps
-from .system.kernels import PARALLEL_OPERATIONS
+from .system.kernels import Launch
 from .system.memory import buffer, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_tile import width
+from .transformed import Transformed, transformed
 
 #: Bytes of a band with all that is made of it: most of a 1 MiB second-level cache. (AMD EPYC 9005: small windows are
 #: equally fast from 192 KiB on; a Gaussian of 65 taps takes half as long again with 384, which loads more twice.)
 BAND_BYTES = 768 << 10
+#: Bytes of a band in a third-level cache, and how many times as long it takes: of long windows, above all with
+#: channels, a smaller one is mostly loaded twice. (Gaussians of 65 taps, 1080x1920 and 512x512, float64, same machine:
+#: 0.65 to 0.75 of the time, of three channels 0.55.)
+FAR_BYTES, FAR = 3 << 20, 1.25
 #: Most rows of a band, but for windows that need more.
 MOST_ROWS = 256
 #: Elements that could be made in the time that it takes to begin with a row.
@@ -97,12 +102,12 @@ class Sweep:
         self._scratch = made.size + width() * lanes + made.reach
         check_memory(self._scratch * item, what)
         work = math.prod(problem.shape) * (4.0 + made.work)
-        self._launch = passes.sweep if work >= PARALLEL_OPERATIONS else passes.sweep.serial
+        self._launch = Launch(passes.sweep, work)
 
     def run(self, x: np.ndarray, out: np.ndarray) -> None:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, self.problem.computed)
-        self._launch(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+        self._launch.call(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
 
 def _runs(one: Pass, rows: Line) -> bool:
@@ -115,20 +120,21 @@ def _cut(
 ) -> tuple[int, int]:  # fmt: skip
     """Rows of a band, a multiple of some unit, and columns of a block: those with least to load, and to make, twice."""
     best, least = (1, 1), math.inf
-    for times in range(1, MOST_ROWS // unit + 2):
-        band = min(rows.size, times * unit)
-        lines = (lead_taps + count) * (band + rows.taps - 1)
-        block = BAND_BYTES // item // lines // inner.size - (columns.taps - 1)
-        block = min(columns.size, max(block, 64 // inner.size + 1))
-        # A whole number of blocks of about the same size.
-        block = -(-columns.size // -(-columns.size // block)) if columns.size else 1
-        size = lines * (block + columns.taps - 1) * inner.size * item
-        waste = (1 + (rows.taps - 1) / max(band, 1)) * (1 + (columns.taps - 1 + ROW_START / inner.size) / block)
-        waste *= max(1.0, size / BAND_BYTES)
-        if waste < least:
-            best, least = (band, block), waste
-        if band == rows.size:
-            break
+    for goal, longer in ((BAND_BYTES, 1.0), (FAR_BYTES, FAR)):
+        for times in range(1, MOST_ROWS // unit + 2):
+            band = min(rows.size, times * unit)
+            lines = (lead_taps + count) * (band + rows.taps - 1)
+            block = goal // item // lines // inner.size - (columns.taps - 1)
+            block = min(columns.size, max(block, 64 // inner.size + 1))
+            # A whole number of blocks of about the same size.
+            block = -(-columns.size // -(-columns.size // block)) if columns.size else 1
+            size = lines * (block + columns.taps - 1) * inner.size * item
+            waste = longer * (1 + (rows.taps - 1) / max(band, 1))
+            waste *= (1 + (columns.taps - 1 + ROW_START / inner.size) / block) * max(1.0, size / goal)
+            if waste < least:
+                best, least = (band, block), waste
+            if band == rows.size:
+                break
     band, block = best
     threads = num_threads()
     if threads > 1 and rows.size * -(-columns.size // block) > 4 * threads:
@@ -143,9 +149,9 @@ def _pitch(size: int, lanes: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def prepared(problem: Problem) -> Sweep | InPlace:
-    """What filters images of this layout: in place where that is possible."""
-    return in_place(problem) or Sweep(problem)
+def prepared(problem: Problem) -> Sweep | InPlace | Transformed:
+    """What filters images of this layout: in place where that is possible, by transforms where they take less time."""
+    return in_place(problem) or transformed(problem) or Sweep(problem)
 
 
 def between(number: int, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -226,11 +226,6 @@ def flag(name: str, value: Any) -> bool:
     return bool(number(name, value))
 
 
-def policy(value: Any) -> bool:
-    """Whether a `nan_policy` leaves NaN as they are."""
-    return isinstance(value, str) and value == "propagate"
-
-
 # -- results -------------------------------------------------------------------------------------------------
 
 

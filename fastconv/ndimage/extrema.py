@@ -13,7 +13,7 @@ from ..functional.device import sent
 from ..typing import Boundaries, Boundary, Device, NanPolicy, Output, PerAxis, like_input
 from . import arguments, windowed
 from .arguments import ArgumentError
-from .repeated import again, box, checked, delivered, whole
+from .repeated import box, checked, delivered, whole
 
 __all__ = ["maximum_filter", "maximum_filter1d", "minimum_filter", "minimum_filter1d"]
 
@@ -25,11 +25,6 @@ def extremum(
 ) -> np.ndarray:  # fmt: skip
     """The "max" or "min" of windows, of a non-flat structuring element if `structure` is given: heights that are added,
     or for a minimum subtracted. `given_origin` is what the caller gave, if `origin` is turned around."""
-    plain = footprint is None and structure is None and size is not None and output is None and mask is None
-    if plain and arguments.policy(nan_policy) and type(min_periods) is int and min_periods == 1:
-        found = again(name, input, size, mode, cval, origin, axes, channel_axis)
-        if found is not None:
-            return found
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=5)
     heights = members = None

@@ -14,7 +14,7 @@ from ..specs.arrays import as_array
 from ..typing import Boundaries, NanPolicy, Output, PerAxis, RankAlgorithm, like_input
 from . import arguments, windowed
 from .arguments import ArgumentError
-from .repeated import again, checked, delivered, is_scipys_1d, rank_of, whole
+from .repeated import checked, delivered, is_scipys_1d, rank_of, whole
 
 __all__ = ["median_filter", "percentile_filter", "rank_filter"]
 
@@ -30,11 +30,6 @@ def _ranked(
     """An element of the sorted windows."""
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm must be one of {', '.join(map(repr, ALGORITHMS))}, got {shown(algorithm)}")
-    plain = footprint is None and size is not None and output is None and mask is None and algorithm == "auto"
-    if plain and arguments.policy(nan_policy) and type(min_periods) is int and min_periods == 1:
-        found = again("rank", input, size, mode, cval, origin, axes, channel_axis, which)
-        if found is not None:
-            return found
     if size is not None and footprint is not None:
         warnings.warn("ignoring size because footprint is set", UserWarning, stacklevel=5)
     refuse(f"{which[0]}_filter", input)

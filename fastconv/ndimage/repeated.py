@@ -1,14 +1,12 @@
-"""Windows of order statistics as arguments give them, and calls that are repeated: what they need is made once."""
+"""Windows of order statistics as arguments give them."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..base.values import shown
-from ..functional.device import orders
 from . import arguments, missing, windowed
 from .arguments import ArgumentError
 from .missing import Given
@@ -82,85 +80,3 @@ def rank_of(which: tuple[str, Any], count: int) -> int:
         raise ArgumentError(f"rank not within filter footprint size: it must be at least {-count} and below {count}, "
                             f"got {shown(given)}")  # fmt: skip
     return int(rank)
-
-
-# -- calls that are repeated ---------------------------------------------------------------------------------
-
-
-class Repeated:
-    """A filter of C-contiguous images of one shape and dtype, without any other array: made once."""
-
-    __slots__ = ("_is_bool", "_rank", "_sweeps")
-
-    def __init__(self, what: Any, name: str, rank: int, is_bool: bool) -> None:
-        self._is_bool, self._rank = is_bool, None
-        self._sweeps: Any = ()
-        if name == "rank":
-            self._rank = what, rank
-        else:
-            self._sweeps = orders().boxes(what, name)
-
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        out = np.empty(x.shape, x.dtype)
-        made = out
-        if self._is_bool:
-            x, made = x.view(np.uint8), out.view(np.uint8)
-        if self._rank is not None:
-            orders().ranked(*self._rank, x, made)
-            return out
-        last = len(self._sweeps) - 1
-        for number, (shape, run) in enumerate(self._sweeps):
-            target = made if number == last else np.empty_like(made)
-            run(x.reshape(shape), target.reshape(shape))
-            x = target
-        return out
-
-
-@lru_cache(maxsize=1024)
-def repeated(
-    name: str, shape: tuple[int, ...], dtype: np.dtype, size: Any, mode: Any, cval: Any, origin: Any, axes: Any,
-    channel_axis: Any, rank: Any,
-) -> Repeated | None:  # fmt: skip
-    """The filter of these arguments; None where they need more care, or are wrong."""
-    if dtype.char not in arguments.REAL or not dtype.isnative or 0 in shape or len(shape) > arguments.MOST_AXES:
-        return None
-    ndim = len(shape)
-    over = arguments.axes(axes, shape, channel_axis)
-    if name == "rank" and list(over) != sorted(over):
-        return None
-    sizes = arguments.sizes(size, len(over), whole=name == "rank")
-    modes = [arguments.one_mode(mode)] * len(over) if name == "rank" else arguments.modes(mode, len(over))
-    origins = arguments.per_axis("origin", origin, len(over))
-    before = [arguments.before(one, at) if one > 1 else 0 for one, at in zip(sizes, origins, strict=True)]
-    spread = box(ndim, over, sizes, before, modes)[:3]
-    is_bool = dtype == np.bool_
-    is_whole = name == "rank" and not is_scipys_1d(ndim, shape, sizes, origins)
-    what = windowed.problem(shape, dtype, *spread, float(cval), is_whole)
-    number = 0
-    if what is None or (is_bool and what.constant > 1):
-        return None
-    if name == "rank":
-        count = orders().elements(what)
-        number = rank_of(rank, count)
-        if number in (0, count - 1):
-            name = "max" if number else "min"
-            what = windowed.problem(shape, dtype, *spread, float(cval), False)
-            if what is None:
-                return None
-    if name != "rank" and max(sizes, default=1) == 1:
-        return None
-    return Repeated(what, name, number, is_bool)
-
-
-def again(
-    name: str, input: Any, size: Any, mode: Any, cval: Any, origin: Any, axes: Any, channel_axis: Any, rank: Any = None
-) -> np.ndarray | None:  # fmt: skip
-    """The result of a call without arrays beside the image, whose arguments are looked up; None if that is not
-    possible."""
-    if type(input) is not np.ndarray or not input.flags.carray or type(origin) is bool:
-        return None
-    try:
-        found = repeated(name, input.shape, input.dtype, size, mode, cval, origin, axes, channel_axis, rank)
-    except (TypeError, ValueError, RuntimeError, OverflowError):  # said by the checks that follow, in their order
-        return None
-    return None if found is None else found(input)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..functional.device import elsewhere, filters
 from ..specs.boundary import Boundary
 from ..specs.filters import DOUBLE, SINGLE, Axis, Pass, Problem, arithmetic, between_sweeps, factors
 from ..specs.folding import MANY, added, folded, is_far, unlike
-from . import reach
+from . import again, reach
 from .arguments import Result
 from .wide import MOST_WEIGHT, in_halves, is_wide, needs_halves
 
@@ -170,6 +170,8 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
         out[...] = target
     else:
         _run(sweeps, x, out)
+        if not (told.periods or is_wide(x.dtype) or is_wide(out.dtype)):
+            again.note(x, out, partial(_run, sweeps))
     return result.deliver()
 
 
@@ -367,4 +369,6 @@ def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes,
         out[...] = target
     else:
         sweep.run(x, out)
+        if not (told.periods or is_wide(x.dtype) or is_wide(out.dtype)):
+            again.note(x, out, sweep.run)
     return result.deliver()

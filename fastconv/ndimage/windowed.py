@@ -12,7 +12,7 @@ from ..functional.device import elsewhere, orders, refuse
 from ..specs.arrays import kernel_ready
 from ..specs.boundary import Boundary, sources
 from ..specs.filters import Axis
-from . import reach
+from . import again, reach
 from .arguments import Result
 from .sweeps import Settings, dense
 
@@ -162,8 +162,22 @@ def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: s
         return _one_axis_after_another(x, result, window, cval, name)
     what, ready = _problem(x, window, cval, _keeps_fractions(x.dtype, out.dtype, window, cval))
     made = _target(what, out)
+    if is_box:
+        run = orders().swept(what, name)
+        run(ready, made)
+        _note(x, result, made, what.dtype, run)
+        return _delivered(made, result)
     orders().extremum(what, name, ready, made)
     return _delivered(made, result)
+
+
+def _note(x: np.ndarray, result: Result, made: np.ndarray, dtype: np.dtype, run: Any) -> None:
+    """Tell what was run, if the result's own memory was written."""
+    out = result.target
+    if made is out:
+        again.note(x, out, lambda given, target: run(kernel_ready(given, dtype), target))
+    elif made.base is out:
+        again.note(x, out, lambda given, target: run(kernel_ready(given, dtype), target.view(dtype)))
 
 
 def _steps(calls: Any, x: Any, result: Any, window: Window, cval: float, name: str) -> None:
@@ -241,7 +255,9 @@ def rank(
         return result.deliver()
     what, ready = _problem(x, window, cval)
     made = _target(what, result.target)
-    orders().ranked(what, number, ready, made, algorithm)
+    run = orders().ranked(what, number, algorithm)
+    run(ready, made)
+    _note(x, result, made, what.dtype, run)
     return _delivered(made, result)
 
 

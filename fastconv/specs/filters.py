@@ -146,12 +146,12 @@ def arithmetic(
 
 def _largest_of_checked(passes: tuple[Pass, ...], dtype: np.dtype, stored: tuple[str, ...], cval: float) -> float:
     """A bound of the sums of |weight * element| of passes that are stored as integers; infinite if some are not."""
-    value, most = max(_magnitude(dtype), abs(cval)), 0.0
+    value, most = max(magnitude(dtype), abs(cval)), 0.0
     for one, name in zip(passes, stored, strict=True):
         if one.order == "mean" or name.startswith("float") or not name:
             return math.inf
         most = max(most, value * float(np.abs(one.array()).sum()))
-        value = max(_magnitude(np.dtype(name)), abs(cval))
+        value = max(magnitude(np.dtype(name)), abs(cval))
     return most if most == most else math.inf
 
 
@@ -162,7 +162,7 @@ def between_sweeps(out_dtype: np.dtype) -> np.dtype:
 
 def _largest(passes: tuple[Pass, ...], dtype: np.dtype, out_dtype: np.dtype, cval: float, stored: bool) -> float:
     """A bound of all sums of whole numbers; infinite if some are none."""
-    value = max(_magnitude(dtype), abs(cval))
+    value = max(magnitude(dtype), abs(cval))
     if cval != math.floor(cval):
         return math.inf
     most = value
@@ -173,11 +173,11 @@ def _largest(passes: tuple[Pass, ...], dtype: np.dtype, out_dtype: np.dtype, cva
         whole = value * float(np.abs(weights).sum())
         most, value = max(most, whole), value if one.order == "mean" else whole
         if stored and out_dtype.kind != "f":
-            value = max(value if value < 2.0**31 else _magnitude(out_dtype), _magnitude(out_dtype), abs(cval))
+            value = max(value if value < 2.0**31 else magnitude(out_dtype), magnitude(out_dtype), abs(cval))
     return most
 
 
-def _magnitude(dtype: np.dtype) -> float:
+def magnitude(dtype: np.dtype) -> float:
     """The largest absolute value that a dtype has."""
     if dtype.kind == "b":
         return 1.0

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -134,6 +134,16 @@ def _blocking(spec: ConvSpec) -> Blocking:
     return _found(spec)[1]
 
 
+def block(spec: ConvSpec) -> tuple[int, int]:
+    """Rows and columns of a block."""
+    return _blocking(spec).size
+
+
+def instructions(spec: ConvSpec) -> float:
+    """Vector instructions of a plane."""
+    return _found(spec)[0]
+
+
 def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds."""
     work, _ = _found(spec)
@@ -197,19 +207,27 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
+    uneven = np.full(spec.n, packed.wild)
+    transformed(spec, x, packed, bias, out, uneven)
+    finish(spec, x, packed.weight, bias, out, uneven)
+
+
+def transformed(
+    spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray, uneven: np.ndarray | None = None
+) -> None:  # fmt: skip
+    """Convolve, with an error that belongs to a whole block; tell in `uneven` where it may exceed that of sums."""
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
     sizes = _sizes(plan, cell_of(spec), spec.acc_dtype)
     scratches = scratch_rows(sizes[2], spec.acc_dtype)
-    uneven = np.full(spec.n, packed.wild)
     corner = spec.padding[0][0], spec.padding[1][0]
     inner = plan.size[0] - spec.kh + 1, plan.size[1] - spec.kw + 1
     ready = _ready(plan.size, spec.acc_dtype)
-    loops = _fft2d.sized(spec.flops)
+    told = np.zeros(spec.n, np.bool_) if uneven is None else uneven
+    loops = _loops(uneven is not None).sized(spec.flops)
     loops(
-        x, packed.spectra, bias, spec.floor, out, scratches, uneven, corner, plan.size, plan.blocks, inner, sizes,
+        x, packed.spectra, bias, spec.floor, out, scratches, told, corner, plan.size, plan.blocks, inner, sizes,
         ready, lanes, patch.ONE_PHASE, cell_of(spec),
     )  # fmt: skip
-    finish(spec, x, packed.weight, bias, out, uneven)
 
 
 @jit
@@ -255,57 +273,63 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
                 simd.store(spectra, to + (2 * column + 1) * lanes, simd.load(memory, at + line) * minus)
 
 
-@kernel
-def _fft2d(
-    x, spectra, bias, floor, out, scratches, uneven, corner, size, blocks, inner, sizes, ready, lanes, one, cell
-):
-    n, c_out, oh, ow = out.shape
-    h, w = x.shape[2:]
-    (high, wide), (tall, broad) = size, inner
-    block, line = sizes[0], sizes[1]
-    pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
-    pairs = (blocks[0] * blocks[1] + 1) // 2
-    (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
-    least = simd.splat(floor)
-    for job in prange(n * c_out * pairs):
-        pair, plane = job % pairs, job // pairs
-        count = min(2, blocks[0] * blocks[1] - 2 * pair)
-        memory = scratches[numba.get_thread_id()]
-        for part in range(count):
-            number = 2 * pair + part
-            top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
-            at = plane // multiplier * h * w
-            micro.call(ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block)
-            above, before = max(0, -top), max(0, -left)
-            seen = min(h - top, high) - above, min(w - left, wide) - before
-            at = part * block + above * pitch + before
-            if not channel_is_even(memory, at, pitch, seen, cell, memory, lines, lanes):
-                uneven[plane // c_out] = True
-        if count < 2:
-            patch.zeros(memory, block, block, lanes)
-        _transform_columns(memory, ready.columns, size, sizes, lanes)
-        for row in range(0, high, lanes):
-            _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
-            down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
-            at = (plane % c_out * high + row) * wide * 2
-            micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)
-            up(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
-            for part in range(2):
-                here, there = row * pitch + part * block, lines + part * line
-                micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
-        for column in range(0, broad, lanes):
-            up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
-        shift = simd.splat(bias[plane % c_out])
-        for part in range(count):
-            number = 2 * pair + part
-            i, j = number // blocks[1] * tall, number % blocks[1] * broad
-            width = min(broad, ow - j)
-            whole = width // lanes * lanes
-            for row in range(min(tall, oh - i)):
-                at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
-                for column in range(0, whole, lanes):
-                    value = simd.load(memory, at + column)
-                    simd.store(out, to + column, simd.larger(value + shift, least))
-                if whole < width:
-                    value = simd.load_part(memory, at + whole, width - whole)
-                    simd.store_part(out, to + whole, simd.larger(value + shift, least), width - whole)
+@lru_cache(maxsize=2)
+def _loops(looks: bool) -> Any:
+    """The kernel; `looks` tells whether it looks at energies."""
+
+    @kernel(key=(looks,))
+    def _fft2d(
+        x, spectra, bias, floor, out, scratches, uneven, corner, size, blocks, inner, sizes, ready, lanes, one, cell
+    ):
+        n, c_out, oh, ow = out.shape
+        h, w = x.shape[2:]
+        (high, wide), (tall, broad) = size, inner
+        block, line = sizes[0], sizes[1]
+        pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
+        pairs = (blocks[0] * blocks[1] + 1) // 2
+        (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
+        least = simd.splat(floor)
+        for job in prange(n * c_out * pairs):
+            pair, plane = job % pairs, job // pairs
+            count = min(2, blocks[0] * blocks[1] - 2 * pair)
+            memory = scratches[numba.get_thread_id()]
+            for part in range(count):
+                number = 2 * pair + part
+                top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
+                at = plane // multiplier * h * w
+                micro.call(ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block)
+                above, before = max(0, -top), max(0, -left)
+                seen = min(h - top, high) - above, min(w - left, wide) - before
+                at = part * block + above * pitch + before
+                if looks and not channel_is_even(memory, at, pitch, seen, cell, memory, lines, lanes):
+                    uneven[plane // c_out] = True
+            if count < 2:
+                patch.zeros(memory, block, block, lanes)
+            _transform_columns(memory, ready.columns, size, sizes, lanes)
+            for row in range(0, high, lanes):
+                _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
+                down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
+                at = (plane % c_out * high + row) * wide * 2
+                micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)
+                up(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
+                for part in range(2):
+                    here, there = row * pitch + part * block, lines + part * line
+                    micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
+            for column in range(0, broad, lanes):
+                up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
+            shift = simd.splat(bias[plane % c_out])
+            for part in range(count):
+                number = 2 * pair + part
+                i, j = number // blocks[1] * tall, number % blocks[1] * broad
+                width = min(broad, ow - j)
+                whole = width // lanes * lanes
+                for row in range(min(tall, oh - i)):
+                    at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
+                    for column in range(0, whole, lanes):
+                        value = simd.load(memory, at + column)
+                        simd.store(out, to + column, simd.larger(value + shift, least))
+                    if whole < width:
+                        value = simd.load_part(memory, at + whole, width - whole)
+                        simd.store_part(out, to + whole, simd.larger(value + shift, least), width - whole)
+
+    return _fft2d

@@ -69,8 +69,8 @@ def first_byte(shape: Sequence[int], strides: Sequence[int]) -> int:
 
 def bytes_of(array: np.ndarray) -> np.ndarray:
     """An array's memory as bytes, writeable by its type."""
-    if array.flags.carray:
-        return array.reshape(-1).view(np.uint8)
+    if array.flags.carray and array.size:
+        return np.frombuffer(array, np.uint8)  # a third of the time of a view
     return np.asarray(_Memory(array))
 
 

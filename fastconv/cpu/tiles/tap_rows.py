@@ -5,7 +5,8 @@
     target[i] = f(sum over t of weight[t] * source[start[row + down[t]] + right[t] + i])          for i < count
 
 What it changes over `tap_tile`: taps are written out, so that their places and weights stay in registers along the row,
-and pixels are converted as they are loaded (`converted`).
+and pixels are converted as they are loaded (`converted`). Maxima and minima of an image's rows are made for two rows at
+once, which share those of all rows that both see: of 7 taps 4 loads and 3.5 comparisons instead of 7 and 6.
 """
 
 from __future__ import annotations
@@ -136,14 +137,22 @@ class _Emitter:
     # -- rows
 
     def rows(self) -> None:
-        emit.loop(self.builder, emit.INT(0), self.size, emit.INT(1), [], self.one_row)
+        builder, kind, begin = self.builder, self.kind, emit.INT(0)
+        if kind.weights in _EXTREMES and kind.reads_image and kind.taps > 2:  # whose taps are rows that follow
+            begin = builder.and_(self.size, emit.INT(-2))
+            emit.loop(builder, emit.INT(0), begin, emit.INT(2), [], lambda r, _: self.some_rows(r, 2))
+        emit.loop(builder, begin, self.size, emit.INT(1), [], lambda r, _: self.some_rows(r, 1))
 
-    def one_row(self, r: ir.Value, carried: list) -> list:
+    def some_rows(self, r: ir.Value, high: int) -> list:
+        """Make one row, or two."""
         builder, kind = self.builder, self.kind
         row = builder.add(self.row, r)
         self.seen = [self.see(tap, row) for tap in self.taps]
-        self.goal = builder.gep(self.target, [builder.add(self.to, builder.mul(r, self.pitch))])
-        after = builder.add(builder.add(row, self.taps[-1].down), emit.INT(1))
+        self.goal, self.below = builder.gep(self.target, [builder.add(self.to, builder.mul(r, self.pitch))]), None
+        if high == 2:
+            self.seen.append(self.see(self.taps[-1], builder.add(row, emit.INT(1))))
+            self.below = builder.gep(self.goal, [self.pitch])
+        after = builder.add(builder.add(row, self.taps[-1].down), emit.INT(high))
         start = builder.load(builder.gep(self.starts, [after]))
         self.following = builder.gep(self.source, [builder.add(self.base, start)])
         # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
@@ -155,7 +164,7 @@ class _Emitter:
         self.last = builder.sub(self.elements, emit.INT(self.step))
         begin, end = builder.sub(ahead, emit.INT(self.step)), builder.add(self.last, emit.INT(self.step))
         emit.loop(builder, begin, end, emit.INT(self.step), [], self.tile)
-        return carried
+        return []
 
     def see(self, tap: _Tap, row: ir.Value) -> _Seen:
         builder = self.builder
@@ -178,6 +187,10 @@ class _Emitter:
         near = None
         for v in range(VECTORS):
             at = builder.add(i, emit.INT(v * self.count))
+            if self.below is not None:
+                for total, goal in zip(self.two(at), (self.goal, self.below), strict=True):
+                    self.put(converted(builder, total, self.computed, self.other), at, goal)
+                continue
             total = self.vector(at)
             args = self.computed, self.other, kind.scaled, self.factor, self.shift
             self.put(stored_vector(builder, total, *args), at)
@@ -198,14 +211,26 @@ class _Emitter:
             if tap.weight is not None:
                 total = emit.fma(builder, value, tap.weight, total)
             elif kind.weights in _EXTREMES:
-                order = ">" if kind.weights == "max" else "<"
-                total = emit.larger(builder, from_dtype(self.computed), value, total, order) if t else value
+                total = self.beyond(value, total) if t else value
             elif t and kind.weights == "difference":
                 total = builder.sub(total, value)
             else:
                 total = emit.plus(builder, total, value)
             sums[t % self.parts] = total
         return sums[0] if self.parts == 1 else emit.plus(builder, *sums)
+
+    def two(self, at: ir.Value) -> list[ir.Value]:
+        """The largest or smallest pixels of two rows: of equal ones that of the first tap, as in one row."""
+        first, *both, last = (self.pixels(t, at, self.computed) for t in range(self.kind.taps + 1))
+        shared = both[0]
+        for value in both[1:]:
+            shared = self.beyond(value, shared)
+        return [self.beyond(shared, first), self.beyond(last, shared)]
+
+    def beyond(self, value: ir.Value, total: ir.Value) -> ir.Value:
+        """The larger or the smaller pixels, of equal ones the second, or a NaN."""
+        order = ">" if self.kind.weights == "max" else "<"
+        return emit.larger(self.builder, from_dtype(self.computed), value, total, order)
 
     def pixels(self, t: int, at: ir.Value, dtype: np.dtype) -> ir.Value:
         """The elements that a tap sees, in some dtype."""
@@ -218,9 +243,10 @@ class _Emitter:
             value = builder.select(self.seen[t].there, value, converted(builder, self.outside, self.computed, dtype))
         return value
 
-    def put(self, value: ir.Value, at: ir.Value) -> None:
-        place = self.builder.gep(self.goal, [self.builder.mul(at, emit.INT(self.other.itemsize))])
-        self.builder.store(value, self.builder.bitcast(place, value.type.as_pointer())).align = 1
+    def put(self, value: ir.Value, at: ir.Value, goal: ir.Value | None = None) -> None:
+        builder = self.builder
+        place = builder.gep(goal or self.goal, [builder.mul(at, emit.INT(self.other.itemsize))])
+        builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
 
     def exactly(self, v: ir.Value, carried: list) -> list:
         """Write the sums of a vector of a tile again, as SciPy adds them up."""

@@ -1,0 +1,127 @@
+"""Filters of `fastconv.ndimage` that are called again: what a first call ran is right for the next, or not run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.ndimage
+
+from fastconv import ndimage
+from fastconv.ndimage import again
+
+#: A call of each filter that may be repeated: its arguments behind the image.
+CALLS: dict[str, tuple[tuple, dict[str, Any]]] = {
+    "convolve": ((np.arange(6.0).reshape(2, 3),), {"mode": "wrap"}),
+    "convolve1d": (([1, 2, 3],), {}),
+    "correlate": ((np.arange(6.0).reshape(3, 2),), {"origin": (1, 0)}),
+    "correlate1d": ((np.array([1, -2, 3]), 0), {}),
+    "gaussian_filter": (((1, 2),), {"mode": "constant", "cval": 3}),
+    "gaussian_filter1d": ((1.5,), {"order": 1}),
+    "grey_closing": ((3,), {}),
+    "grey_dilation": (((2, 3),), {}),
+    "grey_erosion": ((3,), {}),
+    "grey_opening": (((5, 3),), {"mode": "mirror"}),
+    "laplace": ((), {}),
+    "maximum_filter": ((9,), {}),
+    "maximum_filter1d": ((4,), {"axis": 0}),
+    "median_filter": ((3,), {}),
+    "minimum_filter": (((3, 1),), {}),
+    "minimum_filter1d": ((3,), {}),
+    "percentile_filter": ((30, 3), {}),
+    "prewitt": ((0,), {}),
+    "rank_filter": ((2, (3, 4)), {}),
+    "sobel": ((), {"axis": 1}),
+    "uniform_filter": ((3,), {"origin": -1}),
+    "uniform_filter1d": ((4,), {}),
+}
+
+
+def image(dtype: str, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2 if dtype == "?" else 100, (40, 50)).astype(dtype)
+
+
+def test_all_filters_that_are_repeated_are_called_here() -> None:
+    assert set(CALLS) == again.FILTERS
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "u2", "i4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("name", CALLS)
+def test_second_calls_are_right(name: str, dtype: str) -> None:
+    args, told = CALLS[name]
+    ours, scipys = getattr(ndimage, name), getattr(scipy.ndimage, name)
+    for seed in range(3):
+        x = image(dtype, seed)
+        for given in (x, x[::-1], x[:, ::2], np.asfortranarray(x)):
+            result, expected = ours(given, *args, **told), scipys(given, *args, **told)
+            assert result.dtype == expected.dtype
+            np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
+            result[...] = 0  # the caller's own
+
+
+def test_calls_are_found_again() -> None:
+    for name, (args, told) in CALLS.items():
+        plain = tuple(one if isinstance(one, int | float | tuple | np.ndarray) else np.array(one) for one in args)
+        x = image("f4")
+        getattr(ndimage, name)(x, *plain, **told)
+        assert again._known[again.key(name, (x, *plain), told)], name  # type: ignore[index]
+
+
+def test_weights_that_are_changed_in_place_are_seen() -> None:
+    x, weights = image("f8"), np.ones((3, 3))
+    ndimage.correlate(x, weights)
+    weights[0, 0] = 5
+    np.testing.assert_allclose(ndimage.correlate(x, weights), scipy.ndimage.correlate(x, weights))
+    np.testing.assert_allclose(ndimage.correlate(x, weights.T[:, ::-1]),
+                               scipy.ndimage.correlate(x, weights.T[:, ::-1]))  # fmt: skip
+
+
+def test_outputs_are_written_each_time() -> None:
+    x = image("f4")
+    for _ in range(2):
+        out = np.full_like(x, 7)
+        assert ndimage.uniform_filter(x, 3, out) is out
+        np.testing.assert_allclose(out, scipy.ndimage.uniform_filter(x, 3), rtol=1e-5)
+        same = x.copy()
+        ndimage.maximum_filter(same, 5, output=same)
+        np.testing.assert_array_equal(same, scipy.ndimage.maximum_filter(x, 5))
+    for _ in range(2):  # weights that are the output, too
+        out = np.arange(9.0).reshape(3, 3)
+        expected = scipy.ndimage.correlate(out, out)
+        assert ndimage.correlate(out.copy(), weights=out, output=out) is out
+        np.testing.assert_allclose(out, expected)
+    assert ndimage.laplace(x, np.float64).dtype == ndimage.laplace(x, np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("name", ["uniform_filter", "gaussian_filter", "maximum_filter", "median_filter"])
+def test_a_nan_in_a_second_image_spreads_as_in_the_first(name: str) -> None:
+    x = image("f8")
+    getattr(ndimage, name)(x, 3)
+    x[20, 20] = np.nan
+    result = getattr(ndimage, name)(x, 3)
+    again._known.clear()
+    np.testing.assert_array_equal(result, getattr(ndimage, name)(x, 3))
+    assert np.isnan(result[20, 20])
+
+
+def test_arguments_that_are_equal_but_wrong_are_refused_each_time() -> None:
+    x = image("f4")
+    ndimage.uniform_filter(x, 3, origin=1)
+    ndimage.correlate1d(x, np.ones(3), 1)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="axis"):
+            ndimage.correlate1d(x, np.ones(3), 1.0)
+        with pytest.raises(TypeError, match="axes"):
+            ndimage.gaussian_filter(x, 1, axes=(0.0, 1.0))
+        ndimage.gaussian_filter(x, 1, axes=(0, 1))
+        with pytest.raises(ValueError, match="nan"):
+            ndimage.uniform_filter(np.full_like(x, np.nan), 3, nan_policy="raise")
+        ndimage.uniform_filter(x, 3, nan_policy="raise")
+
+
+def test_kept_calls_are_few() -> None:
+    x = np.zeros((3, 4))
+    for k in range(again._MOST_CALLS + 20):
+        ndimage.uniform_filter(x, 3, cval=float(k))
+    assert len(again._known) <= again._MOST_CALLS
