@@ -13,7 +13,7 @@ from processes import run
 
 import fastconv
 from fastconv import ndimage
-from fastconv.cpu.transformed import Transformed
+from fastconv.cpu.transformed import Transformed, transformed
 from fastconv.ndimage import linear, sweeps
 
 #: How `numpy.pad` pads as a mode says; the constant is no NaN.
@@ -56,7 +56,7 @@ def test_sums_near_whole_numbers_are_cut_as_scipys(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2"])
-def test_integers_that_are_transformed_equal_scipys(dtype: str) -> None:
+def test_integers_that_are_transformed_equal_scipys(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Random pixels, flat and dark areas, whose sums are near whole numbers; strides, channels, boundaries, origins."""
     rng = np.random.default_rng(0)
     x = values(rng, (90, 140), dtype)
@@ -75,8 +75,11 @@ def test_integers_that_are_transformed_equal_scipys(dtype: str) -> None:
         windows = linear._windows(given.ndim, axes, window.shape, told.get("origin", 0), told.get("mode", "reflect"),
                                   False)  # fmt: skip
         settings = sweeps.Settings(float(told.get("cval", 0)))
-        assert isinstance(sweeps._dense(lie, windows, window.tobytes(), settings), Transformed)
+        found = sweeps._dense(lie, windows, window.tobytes(), settings)
+        assert isinstance(found, Transformed)
         same(ndimage.correlate(given, window, **told), scipy.ndimage.correlate(given, window, **told), str)
+    monkeypatch.setattr("fastconv.cpu.transformed.PLAIN", True)  # as by NUMBA_DISABLE_JIT=1: they are machine code
+    assert transformed(found.problem) is None
 
 
 @pytest.mark.parametrize("dtype", ["?", "u1", "i1", "u2", "i2", "i4"])

@@ -210,6 +210,8 @@ class InPlace:
         origin = -(-before // 64) * 64
         pitch = -(-(origin - before + (columns.size + columns.taps - 1) * inner * line.itemsize) // 64) * 64
         band = self._band(rows, pitch)
+        if first.order in ("max", "min"):
+            band += band % 2  # rows are made two at a time
         high = min(rows.taps, rows.size) if in_blocks else band
         lines = self._room(high * pitch + 64)  # whole vectors are read
         _need(self._scratch <= MOST_BYTES)  # before anything is compiled

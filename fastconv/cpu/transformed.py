@@ -33,6 +33,7 @@ from .shared.layout import Line
 from .system import micro
 from .system.kernels import jit, kernel
 from .system.memory import buffer
+from .system.plain import PLAIN
 from .tiles import simd
 from .tiles.elements import at, near_whole, put
 from .tiles.tap_tile import tap_tile, width
@@ -52,8 +53,8 @@ PRODUCT, HALF_PRODUCT, PIXEL, CALL = 1.5, 0.85, 3.0, 1e5
 
 def transformed(problem: Problem) -> Transformed | None:
     """The filter of a problem that transforms make in less time; None if there is none."""
-    if len(problem.passes) != 1 or problem.passes[0].order != "checked listed window" or problem.periods:
-        return None
+    if PLAIN or len(problem.passes) != 1 or problem.passes[0].order != "checked listed window" or problem.periods:
+        return None  # the transforms are machine code
     one = problem.passes[0]
     leads, rows, columns, inner = layout.arranged(problem)
     if set(one.axes) != {rows.axis, columns.axis} or any(line.axis >= 0 for line in leads):

@@ -152,9 +152,11 @@ class _Emitter:
         if high == 2:
             self.seen.append(self.see(self.taps[-1], builder.add(row, emit.INT(1))))
             self.below = builder.gep(self.goal, [self.pitch])
-        after = builder.add(builder.add(row, self.taps[-1].down), emit.INT(high))
-        start = builder.load(builder.gep(self.starts, [after]))
-        self.following = builder.gep(self.source, [builder.add(self.base, start)])
+        self.following = []
+        for k in range(high):
+            after = builder.add(builder.add(row, self.taps[-1].down), emit.INT(high + k))
+            start = builder.load(builder.gep(self.starts, [after]))
+            self.following.append(builder.gep(self.source, [builder.add(self.base, start)]))
         # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
         aligned, item = (self.seen[kind.taps // 2].begin, self.one.itemsize) if kind.reads_image else (
             self.goal, self.other.itemsize)  # fmt: skip
@@ -179,8 +181,9 @@ class _Emitter:
         i = builder.select(builder.icmp_signed("<", number, self.last), number, self.last)
         i = builder.select(builder.icmp_signed(">", i, emit.INT(0)), i, emit.INT(0))
         if kind.reads_image:
-            place = builder.gep(self.following, [builder.mul(i, emit.INT(self.one.itemsize))])
-            emit.prefetch(builder, place, 0, self.step * self.one.itemsize)
+            for line in self.following:
+                place = builder.gep(line, [builder.mul(i, emit.INT(self.one.itemsize))])
+                emit.prefetch(builder, place, 0, self.step * self.one.itemsize)
         if kind.writes_result:
             place = builder.add(self.pitch, builder.mul(i, emit.INT(self.other.itemsize)))
             emit.prefetch(builder, builder.gep(self.goal, [place]), 0, self.step * self.other.itemsize, writes=True)
