@@ -13,7 +13,6 @@ import pytest
 from in_njit import same
 from processes import run, run_code
 
-import fastconv
 from fastconv import ndimage
 
 pytestmark = pytest.mark.usefixtures("one_thread")

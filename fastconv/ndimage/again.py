@@ -69,10 +69,10 @@ class _Call:
         return out
 
 
-_known: dict[tuple, _Call] = {}
+_known: dict[tuple[Any, ...], _Call] = {}
 
 
-def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple | None:
+def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...] | None:
     """What a call of a filter of this name is found by; None if it is none that can be repeated."""
     if not args or not _OTHERS.isdisjoint(kwargs):
         return None
@@ -84,10 +84,12 @@ def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple | Non
     for number, one in enumerate((*args[1:], *kwargs.values())):
         kind = type(one)
         if kind in _PLAIN:
+            if not one and str(one) == "-0.0":  # equals another argument, too
+                return None
             told += kind, one
         elif kind is tuple:
             kinds = tuple(map(type, one))
-            if not _PLAIN.issuperset(kinds):
+            if not _PLAIN.issuperset(kinds) or (0 in one and "-0.0" in map(str, one)):
                 return None
             told += kinds, one
         elif number == place and kind is np.ndarray and one.nbytes <= _MOST_BYTES and not one.dtype.hasobject:
@@ -97,7 +99,7 @@ def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple | Non
     return tuple(told)
 
 
-def call(what: tuple, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call(what: tuple[Any, ...], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A filter's result: as it was made of an image that lies the same, if there was one, or by the filter."""
     found = _known.get(what)
     if found is not None:
