@@ -20,12 +20,11 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.before import KEPT_MEMORY
-from benchmarks.history import ENVIRONMENT, ROOT, machine, one_core
+from benchmarks.history import ENVIRONMENT, REGULAR, ROOT, machine, one_core
 from benchmarks.shapes import LAYERS, REGULAR_LAYERS
 
-#: Not the pooling of 13 MB, which takes what memory takes: beside other programs two commits with the same kernel took
-#: 0.56 and 0.87 ms (AMD EPYC of Zen 5).
-ROWS = (r"bench_conv\.Layers", r"bench_pool\.Poolings\.time_pool2d\('(?!vgg)")
+#: Layers and poolings.
+ROWS = REGULAR[:2]
 #: Processes in which each row is timed. Where a process's arrays lie in memory moves a row by up to a tenth.
 ROUNDS = 8
 #: Smaller changes are not told.
