@@ -17,6 +17,7 @@ PACKAGE = Path(fastconv.__file__).parent
 MODULES = {
     ".".join(("fastconv", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")
+    if file.parent != PACKAGE / "examples"  # an installed package has the lessons inside
 }
 
 #: What this package uses, but loads only when it needs it.
