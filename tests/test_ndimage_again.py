@@ -125,3 +125,16 @@ def test_kept_calls_are_few() -> None:
     for k in range(again._MOST_CALLS + 20):
         ndimage.uniform_filter(x, 3, cval=float(k))
     assert len(again._known) <= again._MOST_CALLS
+
+
+@pytest.mark.parametrize("name", ["maximum_filter", "median_filter", "correlate1d"])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_both_zeros_are_one_constant(name: str, dtype: str) -> None:
+    """What is kept is found by equal numbers: of which zero came first, no result may depend."""
+    x = np.full((7, 9), -1, dtype)
+    x[3:] = 1
+    given = [1, 0, 0] if name == "correlate1d" else 3
+    for cval in (-0.0, 0.0, -0.0):
+        result = getattr(ndimage, name)(x, given, mode="constant", cval=cval)
+        np.testing.assert_array_equal(result, getattr(scipy.ndimage, name)(x, given, mode="constant", cval=cval))
+        assert not np.signbit(result[result == 0]).any()

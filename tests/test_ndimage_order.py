@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 import warnings
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 from images import DTYPES, MODES, image, origin, values
-from processes import run
+from processes import run, run_code
 from windows import RANKS, compared, equal, order, windows
 
 import fastconv
@@ -268,6 +269,20 @@ def test_signatures_begin_as_scipys(name: str) -> None:
 def test_filters_as_python_stay_within_their_arrays() -> None:
     """Kernels as plain Python give the same; there a vector is a slice, which is too short beyond an array's end."""
     assert not run("tests/support/windows.py", "0", "120", NUMBA_DISABLE_JIT=1)
+
+
+def test_algorithms_of_ranks_as_python() -> None:
+    code = """
+        import numpy as np, scipy.ndimage
+        from fastconv import ndimage
+        for dtype, algorithms in (("u1", "network columns ranked"), ("u2", "ranked"), ("f8", "network ranked")):
+            x = np.random.default_rng(1).integers(0, 200, (9, 11)).astype(dtype)
+            expected = scipy.ndimage.rank_filter(x, 4, size=5, mode="mirror")
+            for name in algorithms.split():
+                result = ndimage.rank_filter(x, 4, size=5, mode="mirror", algorithm=name)
+                np.testing.assert_array_equal(result, expected, name)
+    """
+    run_code(textwrap.dedent(code), NUMBA_DISABLE_JIT=1)
 
 
 # -- algorithms by name --------------------------------------------------------------------------------------

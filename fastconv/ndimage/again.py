@@ -84,12 +84,10 @@ def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, 
     for number, one in enumerate((*args[1:], *kwargs.values())):
         kind = type(one)
         if kind in _PLAIN:
-            if not one and str(one) == "-0.0":  # equals another argument, too
-                return None
             told += kind, one
         elif kind is tuple:
             kinds = tuple(map(type, one))
-            if not _PLAIN.issuperset(kinds) or (0 in one and "-0.0" in map(str, one)):
+            if not _PLAIN.issuperset(kinds):
                 return None
             told += kinds, one
         elif number == place and kind is np.ndarray and one.nbytes <= _MOST_BYTES and not one.dtype.hasobject:

@@ -213,10 +213,11 @@ def number(name: str, value: Any) -> float:
 
 
 def fill_value(value: Any) -> float:
-    """The constant outside an image of real numbers."""
+    """The constant outside an image of real numbers: of both zeros the positive one, as what is kept between calls is
+    found by numbers that are equal."""
     if np.iscomplexobj(as_array("cval", value)):
         raise ValueError(f"Cannot provide a complex-valued cval when the input is real, got {shown(value)}")
-    return number("cval", value)
+    return number("cval", value) + 0.0
 
 
 def flag(name: str, value: Any) -> bool:

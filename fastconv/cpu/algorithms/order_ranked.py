@@ -105,7 +105,8 @@ def _kernel(itemsize: int) -> Any:
     number = np.dtype(f"u{itemsize}").type
     width = 8 * itemsize
     top, every = number(1 << (width - 1)), number((1 << width) - 1)
-    low = number((1 << DIGIT) - 1 if itemsize > 1 else 255)
+    digits = 1 << (DIGIT if itemsize > 1 else 8)
+    low = number(digits - 1)
     shifts = range(0, width, DIGIT)
     # The bits of the largest infinity, and those of an element's magnitude.
     infinity = number({4: 0x7F800000, 8: 0x7FF0000000000000}.get(itemsize, 0))
@@ -170,7 +171,7 @@ def _kernel(itemsize: int) -> Any:
             height, width = min(high, h - i0), min(wide, length - j0)
             keys, places = all_keys[numba.get_thread_id()], all_places[numba.get_thread_id()]
             bits, counts = all_bits[numba.get_thread_id()], all_counts[numba.get_thread_id()]
-            counters = counts[counts.size - low - 1 :]
+            counters = counts[counts.size - digits :]
             place_of = places[2 * size :]
             count = 0
             for t in range(taps):
