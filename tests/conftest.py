@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings
 
 from fastconv.cpu import planner
 from fastconv.planner import remember
+
+# What compiling leaves lives to the end, millions of objects: to look through them took a twentieth of all tests' time.
+gc.set_threshold(100_000, 50, 100)
 
 # The same examples on every run: a failure found today must not have hidden yesterday.
 settings.register_profile("fastconv", deadline=None, max_examples=100, derandomize=True, print_blob=True)
