@@ -33,6 +33,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "fold2d": (np.ones((4, 16)), 5, 2),
     "algorithms": (), "get_num_threads": (), "set_num_threads": (None,), "num_threads": (1,),
     "output_shape": (X.shape, 2), "receptive_field": ([2, 2],), "warmup": ("unfold2d",), "compare": (X, WEIGHT),
+    "explain": (IMAGE, KERNEL), "explain_stack": ([2, 2], (5, 5)),
     "signal.convolve2d": (IMAGE, KERNEL), "signal.correlate2d": (IMAGE, KERNEL),
     "grad.conv2d_input": (X.shape, WEIGHT, X[..., :4, :4]), "grad.conv2d_weight": (X, WEIGHT.shape, X[..., :4, :4]),
     "grad.max_pool2d": (X, X[..., :2, :2], 2), "grad.min_pool2d": (X, X[..., :2, :2], 2),

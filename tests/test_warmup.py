@@ -100,8 +100,8 @@ def test_specs_of_poolings(folder):
 
 
 #: Public functions that run no kernels, or others' only.
-NO_KERNELS = {"algorithms", "compare", "corr2d_matrix", "get_num_threads", "num_threads", "output_shape",
-              "receptive_field", "set_num_threads", "warmup"}  # fmt: skip
+NO_KERNELS = {"algorithms", "compare", "corr2d_matrix", "explain", "explain_stack", "get_num_threads", "num_threads",
+              "output_shape", "receptive_field", "set_num_threads", "warmup"}  # fmt: skip
 PUBLIC = sorted(
     {name for module in (fastconv, grad, signal) for name in module.__all__ if callable(getattr(module, name))}
     - NO_KERNELS

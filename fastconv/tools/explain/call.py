@@ -122,17 +122,18 @@ def explain(
     needed, others = ("kernel_size", ("weight", "bias")) if pools else ("weight", ("kernel_size",))
     operands: dict[str, Any] = {"weight": weight, "bias": bias, "kernel_size": kernel_size}
     taken = inspect.signature(FUNCTIONS[op]).parameters
-    for label in (*options, *(label for label in others if operands[label] is not None)):
+    told = options | {label: operands[label] for label in others if operands[label] is not None}
+    for label, value in told.items():
         if label in others or label not in taken:
-            raise TypeError(f"{op} takes no {label}")
+            raise TypeError(f"{op} takes no {label}, got {shown(value)}")
     if operands[needed] is None:
         raise TypeError(f"{op} needs a {needed}")
     refuse("explain", x, "x")
-    image = array("x", x)
+    image = _filled("x", x)
     called = image if op == "corr2d" else _one_image(image, axes)
     plain = image.ndim == axes
     if not pools:
-        kernel = array("weight", weight)
+        kernel = _filled("weight", operands["weight"])
         plain = plain and kernel.ndim == axes
         operands["weight"] = kernel if op == "corr2d" else _with_channels(op, kernel, axes)
         operands["bias"] = (0 if bias is None else array("bias", bias)[()]) if op == "corr2d" else bias
@@ -149,6 +150,14 @@ def explain(
     shaded = max(image.shape[-axes:]) >= MANY if shades is None else shades
     shown_output = output[0] if plain and op != "corr2d" else output
     return Explanation(op, shown_output, op if title is None else title, calculation, shaded)
+
+
+def _filled(label: str, given: ArrayLike) -> np.ndarray:
+    """An array that has elements."""
+    found = array(label, given)
+    if found.size == 0:
+        raise ValueError(f"{label} must have no empty axis, got shape {found.shape}")
+    return found
 
 
 def _one_image(x: np.ndarray, axes: int) -> np.ndarray:

@@ -145,14 +145,17 @@ def explain_stack(
     field = receptive_field(layers)
     known = tuple(stack(layers, 2))
     if not known:
-        raise ValueError("layers must have at least one layer")
+        raise ValueError(f"layers must have at least one layer, got {shown(layers)}")
     if input_shape is None:
         size: Sizes = tuple(view + (OUTPUTS - 1) * step for view, step in zip(field.size, field.stride, strict=True))
     else:
         size = per_axis("input_shape", input_shape, 1, 2)
     sizes = [size]
     for layer in known:
-        sizes.append(output_shape(sizes[-1], layer.kernel, layer.stride, layer.padding, layer.dilation))
+        try:
+            sizes.append(output_shape(sizes[-1], layer.kernel, layer.stride, layer.padding, layer.dilation))
+        except ValueError as error:
+            raise ValueError(f"layers must fit the input_shape {shown(size)}: {error}") from None
     cells = sum(rows * columns for rows, columns in sizes)
     if cells > MOST_CELLS:
         raise ValueError(f"the input and the outputs of all layers have {cells:,} elements, and explain_stack shows at "
