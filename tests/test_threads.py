@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import platform
+import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,32 @@ assert os.waitpid(child, 0)[1] == 0
 thread.join()
 """
     finish(start("-c", code), 30)
+
+
+def test_a_fork_while_a_thread_throws_compiled_code_away() -> None:
+    """It has llvmlite's lock, which a child would find held for ever."""
+    code = """
+        import os, signal, threading, time
+        import fastconv, numba
+        from llvmlite.binding import ffi
+
+        numba.njit(lambda x: x + 1)(1)
+        holds = threading.Event()
+
+        def hold():
+            with ffi.lib._lock:
+                holds.set()
+                time.sleep(0.3)
+
+        threading.Thread(target=hold).start()
+        holds.wait()
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            os._exit(numba.njit(lambda x: x + 2)(1) != 3)
+        assert os.waitpid(child, 0)[1] == 0
+    """
+    run_code(textwrap.dedent(code))
 
 
 def test_first_calls_of_several_threads_load_the_kernels() -> None:

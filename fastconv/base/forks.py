@@ -44,6 +44,11 @@ def _before() -> None:
     module = sys.modules.get("numba.core.compiler_lock")
     if module is not None:
         _hold(module.global_compiler_lock)
+    # llvmlite's own lock is held without Numba's where compiled code is thrown away; who has it waits for no other.
+    library = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    lock = getattr(getattr(library, "_lock", None), "_lock", None)
+    if lock is not None:
+        _hold(lock)
 
 
 def _hold(lock: Any) -> None:
