@@ -287,7 +287,7 @@ def test_shades() -> None:
 
 
 def test_the_package_has_the_files_of_pages() -> None:
-    folder = ROOT / "fastconv" / "tools" / "explain"
+    folder = Path(fastconv.__file__).parent / "tools" / "explain"
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     given = {file.name for pattern in known["fastconv.tools.explain"] for file in folder.glob(pattern)}
     assert given == {file.name for file in folder.iterdir() if file.is_file() and file.suffix != ".py"}
