@@ -21,11 +21,6 @@ settings.register_profile("fastconv", deadline=None, max_examples=100, derandomi
 settings.load_profile("fastconv")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes long begins first: at the end one process would wait for it, with nothing left to do."""
-    items.sort(key=lambda item: item.get_closest_marker("takes_long") is None)
-
-
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Kernels run in one thread, but where a test says otherwise: the code is the same, and tests run side by side."""

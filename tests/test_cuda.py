@@ -24,7 +24,6 @@ from fastconv.specs.pool import pool_spec
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.takes_long
 def test_the_device_suite_in_the_simulator() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "tests/cuda"]
     environment = os.environ | {"NUMBA_ENABLE_CUDASIM": "1"}
