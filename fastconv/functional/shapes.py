@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..base.values import shown
 from ..specs import arguments
-from ..specs.arguments import Sides, Sizes, extent, flag, integer, paddings, per_axis
+from ..specs.arguments import Sides, Sizes, extent, flag, integer, paddings, per_axis, window_size
 from ..typing import Padding, PerAxis, Shape
 from .crop import cropped_shape
 
@@ -74,7 +74,7 @@ def output_shape(
     if len(size) < axes or min(size) < 1:
         raise ValueError(f"x_shape must end in {axes} spatial sizes of at least 1, got {shown(shape)}")
     step, gap = per_axis("stride", stride, 1, axes), per_axis("dilation", dilation, 1, axes)
-    window = _window(per_axis("kernel_size", kernel_size, 1, axes), gap)
+    window = window_size(per_axis("kernel_size", kernel_size, 1, axes), gap)
     size, padding, _ = cropped_shape(size, padding, axes)
     pads = paddings(padding, size, window, step)
     rounding = flag("ceil_mode", ceil_mode)
@@ -94,10 +94,6 @@ def _axes(axes: object) -> int:
     if number > 3:
         raise ValueError(f"axes must be 1, 2 or 3, got {number}")
     return number
-
-
-def _window(kernel: Sizes, dilation: Sizes) -> Sizes:
-    return tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -174,7 +170,7 @@ class Layer(NamedTuple):
     @property
     def window(self) -> Sizes:
         """The pixels that a window covers."""
-        return _window(self.kernel, self.dilation)
+        return window_size(self.kernel, self.dilation)
 
 
 def stack(layers: Sequence[Any], axes: int) -> Iterator[Layer]:
@@ -203,5 +199,5 @@ def stack(layers: Sequence[Any], axes: int) -> Iterator[Layer]:
         if padding in ("same", "same_lower") and max(stride) > 1:
             raise ValueError(f"{where} has padding {padding!r} with stride {stride}: give the padding in numbers, it "
                              "depends on the size of the input")
-        window = _window(kernel, dilation)
+        window = window_size(kernel, dilation)
         yield Layer(kernel, stride, paddings(padding, window, window, stride, f"{where} padding"), dilation)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -89,12 +89,17 @@ _NESTED = {
 }
 
 
+def window_size(kernel: Sequence[int], dilation: Sizes) -> Sizes:
+    """The pixels along each axis from the first that a window covers to the last: dilation moves its taps apart."""
+    return tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+
+
 def paddings(
     value: object, size: Sizes, window: Sizes, stride: Sizes, name: str = "padding", low: int = 0
 ) -> Sides:  # fmt: skip
     """Padding in any accepted form as two numbers for each axis of `size`: before the input and behind it.
 
-    `window` is the effective window, ``dilation * (kernel - 1) + 1``, and `low` the least of numbers in pairs.
+    `window` is the `window_size`, and `low` the least of numbers in pairs.
     """
     axes = len(size)
     if isinstance(value, str):

@@ -39,7 +39,7 @@ import numpy as np
 
 from ..base.values import shown
 from ..typing import PaddingMode
-from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis
+from .arguments import Pads, Pair, Sides, Sizes, extent, frozen_padding, integer, paddings, per_axis, window_size
 from .arrays import check_bytes
 from .axes import AXES, FLAT, FORMATS, LAYOUTS, Depth, by, volume
 from .boundary import TORCH, Boundary, named
@@ -355,7 +355,7 @@ def _conv_spec(
                          f"{c_group * groups}; {x} has shape {x_shape}")
     if bias_shape is not None and bias_shape != (c_out,):
         raise ValueError(f"bias must have shape ({c_out},), one value an output channel, got {bias_shape}")
-    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    window = window_size(kernel, dilation)
     pads = paddings(padding, tuple(size), window, stride)
     padding_mode = padding_mode if any(map(any, pads)) else "zeros"
     _check_reach(x, padding_mode, pads, tuple(size))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from .arguments import Pair, Sizes, frozen_padding, integer, paddings, per_axis
+from .arguments import Pair, Sizes, frozen_padding, integer, paddings, per_axis, window_size
 from .conv import ConvSpec, HashedOnce, conv_spec
 
 #: The arguments stride, padding, output_padding, dilation and output_size of a call.
@@ -188,7 +188,7 @@ def _problem(
             raise ValueError(f"output_padding must be less than the stride or the dilation, got {number} with stride "
                              f"{step} and dilation {gap}")
     size = x_shape[-axes:]
-    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    window = window_size(kernel, dilation)
     reach = tuple([(count - 1) * step + wide for count, step, wide in zip(size, stride, window, strict=True)])
     outputs, pads = _outputs(size, reach, stride, dilation, padding, extra, wanted)
     problem = conv_spec(

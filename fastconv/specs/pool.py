@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..base.values import shown
-from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddings, per_axis
+from .arguments import Pads, Pair, extent, flag, frozen_padding, integer, paddings, per_axis, window_size
 from .arrays import check_bytes
 from .axes import AXES, FLAT, LAYOUTS, Depth, by, volume
 from .conv import HashedOnce, short, told
@@ -236,7 +236,7 @@ def _pool_spec(
     lead, size = x_shape[:-axes], x_shape[-axes:]
     if min(x_shape[-axes - 1 :]) < 1:
         raise ValueError(f"{x} must have no empty axis but the batch's, got shape {x_shape}")
-    window = tuple([gap * (taps - 1) + 1 for taps, gap in zip(kernel, dilation, strict=True)])
+    window = window_size(kernel, dilation)
     pads = paddings(padding, size, window, stride)
     for name, extended, reach, sides in zip(AXES[axes], size, window, pads, strict=True):
         if max(sides) >= reach:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...specs.arguments import Pair
+from ...specs.arguments import Pair, Sizes, window_size
 from ...specs.conv import ConvSpec
 from ...specs.conv_transpose import TransposeSpec
 from ...specs.pool import PoolSpec
@@ -165,22 +165,22 @@ def _padded(spec: ConvSpec | PoolSpec, behind: Pair = (0, 0)) -> tuple[np.ndarra
     return padded, outside
 
 
-def _reach(spec: ConvSpec | PoolSpec) -> Pair:
+def window(spec: ConvSpec | PoolSpec) -> Sizes:
     """Rows and columns that a window covers."""
-    return spec.dilation[0] * (spec.kh - 1) + 1, spec.dilation[1] * (spec.kw - 1) + 1
+    return window_size((spec.kh, spec.kw), spec.dilation)
 
 
 def _seen(spec: ConvSpec | PoolSpec, shape: tuple[int, ...]) -> np.ndarray:
     """The cells of a grid of this shape that each window sees, as (windows, taps)."""
     cells = np.arange(math.prod(shape)).reshape(shape)
     (down, across), (apart, aside) = spec.stride, spec.dilation
-    views = np.lib.stride_tricks.sliding_window_view(cells, _reach(spec))
+    views = np.lib.stride_tricks.sliding_window_view(cells, window(spec))
     return views[::down, ::across, ::apart, ::aside][: spec.oh, : spec.ow].reshape(spec.oh * spec.ow, -1)
 
 
 def _centres(spec: ConvSpec | PoolSpec) -> list[np.ndarray]:
     """The centre of each window along both axes, counted in cells of the padded grid."""
-    numbers = zip((spec.oh, spec.ow), spec.stride, _reach(spec), strict=True)
+    numbers = zip((spec.oh, spec.ow), spec.stride, window(spec), strict=True)
     return [np.arange(count) * step + (reach - 1) / 2 for count, step, reach in numbers]
 
 
@@ -201,7 +201,7 @@ def _conv_windows(spec: ConvSpec) -> Windows:
 
 def _pool_windows(spec: PoolSpec) -> Windows:
     """Windows without what does not count: padding, but for a mean that counts it; what `ceil_mode` adds behind it."""
-    reach, size = _reach(spec), (spec.h, spec.w)
+    reach, size = window(spec), (spec.h, spec.w)
     axes = zip((spec.oh, spec.ow), spec.stride, reach, size, spec.padding, strict=True)
     rows, columns = (max(0, (count - 1) * step + wide - pixels - sum(pads)) for count, step, wide, pixels, pads in axes)
     source, outside = _padded(spec, (rows, columns))

@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike
 from ...base.values import shown
 from ...functional import avg_pool, conv, conv_transpose, max_pool, min_pool
 from ...functional.device import Recorder, refuse
-from ...specs.arguments import Sides, Sizes, flag
+from ...specs.arguments import flag
 from ...specs.arrays import array
 from ...specs.conv import filter_spec
+from ...typing import Padding, PaddingMode, PerAxis
 from .calculation import Calculation, Spec, check_size, kernels_of
 from .explanation import Explanation
 
@@ -38,13 +39,13 @@ def explain(
     bias: ArrayLike | None = None,
     *,
     op: Operation = "conv2d",
-    kernel_size: int | Sizes | None = None,
-    stride: int | Sizes | None = None,
-    padding: int | Sizes | Sides | Literal["valid", "same", "same_lower"] | None = None,
-    dilation: int | Sizes | None = None,
+    kernel_size: PerAxis | None = None,
+    stride: PerAxis | None = None,
+    padding: Padding | None = None,
+    dilation: PerAxis | None = None,
     groups: int | None = None,
-    padding_mode: Literal["zeros", "reflect", "replicate", "circular"] | None = None,
-    output_padding: int | Sizes | None = None,
+    padding_mode: PaddingMode | None = None,
+    output_padding: PerAxis | None = None,
     ceil_mode: bool | None = None,
     count_include_pad: bool | None = None,
     title: str | None = None,

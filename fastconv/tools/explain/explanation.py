@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from ...functional.unfold import unfold2d
 from ...specs.arguments import integer, shape
 from .calculation import Calculation
 from .numerals import added, factor, numeral, numerals
-from .page import embedded, page
+from .page import Shown, page
 from .picture import headline, picture
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Shown):
     """The result of `explain`. A notebook shows it as its page; it prints as its first sum.
 
     An `index` is that of an element of `output`: a number for each of its axes.
@@ -90,13 +89,6 @@ class Explanation:
         """The page: one HTML document, which loads nothing."""
         first = self.text((0,) * self.output.ndim)
         return page(self.title, picture(self.calculation, self.title, self.op, self.shades, self.output.ndim), first)
-
-    def save(self, path: str | Path) -> None:
-        """Write the page to a file, which any browser opens without a network or a server."""
-        Path(path).write_text(self.to_html(), encoding="utf-8")
-
-    def _repr_html_(self) -> str:
-        return embedded(self.title, self.to_html())
 
     def __str__(self) -> str:
         first = (0,) * self.output.ndim

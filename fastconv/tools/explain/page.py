@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import html
 import json
+from abc import ABC, abstractmethod
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+
+class Shown(ABC):
+    """Base of what shows itself as a page: in a notebook, and as a file."""
+
+    title: str
+
+    @abstractmethod
+    def to_html(self) -> str:
+        """The page: one HTML document, which loads nothing."""
+
+    def save(self, path: str | Path) -> None:
+        """Write the page to a file, which any browser opens without a network or a server."""
+        Path(path).write_text(self.to_html(), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        return _embedded(self.title, self.to_html())
 
 
 def page(title: str, data: dict[str, Any], text: str, script: str = "windows.js") -> str:
@@ -31,7 +49,7 @@ def as_script(data: dict[str, Any]) -> str:
     return text
 
 
-def embedded(title: str, document: str) -> str:
+def _embedded(title: str, document: str) -> str:
     """A document as part of another page, with a style and keys of its own; its script makes it as high as it is."""
     return (f'<iframe title="{html.escape(title)}" srcdoc="{html.escape(document)}" '
             'style="width: 100%; height: 40em; border: 0"></iframe>')

@@ -11,7 +11,7 @@ from ...specs.axes import by
 from ...specs.conv import ConvSpec, short
 from ...specs.conv_transpose import TransposeSpec
 from ...specs.pool import PoolSpec
-from .calculation import Calculation
+from .calculation import Calculation, window
 from .numerals import MINUS, TIMES, are_rounded, signed, typeset
 
 #: Most elements of a matrix that a page shows: a table with more is not read any longer.
@@ -47,8 +47,7 @@ def size_rules(calculation: Calculation) -> list[str]:
     spec, geometry = calculation.spec, calculation.geometry
     rules, first = [], 2 - geometry.axes
     for axis, name in list(enumerate(("rows", "columns")))[first:]:
-        taps, gap = (geometry.kh, geometry.kw)[axis], geometry.dilation[axis]
-        reach, step, pads = gap * (taps - 1) + 1, geometry.stride[axis], sum(geometry.padding[axis])
+        reach, step, pads = window(geometry)[axis], geometry.stride[axis], sum(geometry.padding[axis])
         size, outputs = (geometry.h, geometry.w)[axis], (geometry.oh, geometry.ow)[axis]
         if isinstance(spec, TransposeSpec):
             more = size - (outputs - 1) * step - reach + pads

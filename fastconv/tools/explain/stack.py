@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...base.values import shown
 from ...functional.shapes import Layer, ReceptiveField, output_shape, receptive_field, stack
 from ...specs.arguments import Sizes, per_axis
 from ...specs.axes import by
+from ...typing import PerAxis
 from ..comparison import aligned
 from .calculation import MOST_CELLS
 from .numerals import typeset
-from .page import embedded, page
+from .page import Shown, page
 
 #: Rows and columns of the last layer's output that an input of no given size is chosen for, where there is no padding.
 OUTPUTS = 3
 
 
 @dataclass(frozen=True)
-class StackExplanation:
+class StackExplanation(Shown):
     """The result of `explain_stack`. A notebook shows it as its page; it prints as a table of the layers."""
 
     layers: tuple[Layer, ...]
@@ -55,13 +55,6 @@ class StackExplanation:
     def to_html(self) -> str:
         """The page: one HTML document, which loads nothing."""
         return page(self.title, self._picture(), str(self), "stack.js")
-
-    def save(self, path: str | Path) -> None:
-        """Write the page to a file, which any browser opens without a network or a server."""
-        Path(path).write_text(self.to_html(), encoding="utf-8")
-
-    def _repr_html_(self) -> str:
-        return embedded(self.title, self.to_html())
 
     def __str__(self) -> str:
         lines = [("", "size", "sees", "step"), ("input", by(self.sizes[0]), "", "")]
@@ -99,7 +92,7 @@ class StackExplanation:
 
 
 def explain_stack(
-    layers: Sequence[Any], input_shape: int | Sizes | None = None, *, title: str = "Receptive field"
+    layers: Sequence[Any], input_shape: PerAxis | None = None, *, title: str = "Receptive field"
 ) -> StackExplanation:
     """What each output of a stack of convolution and pooling layers sees: its receptive field, as a page.
 
