@@ -11,9 +11,10 @@ import time
 import numpy as np
 
 import fastconv
+from fastconv.warming.team import cores
 
 from .bench_image import VARIANTS
-from .records import cores, save
+from .records import save
 from .shapes import FILTERS
 
 ROUNDS = 20

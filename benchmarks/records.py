@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +16,7 @@ LIBRARIES = ("numpy", "scipy", "numba", "opencv-python-headless", "torch", "scik
 def save(file: str, command: str, rows: list[dict[str, Any]], **told: Any) -> None:
     """Write rows of figures to a JSON file, with the command, the machine, its cores, the day and the versions."""
     from fastconv.tools.cli import processor_name
+    from fastconv.warming.team import cores
 
     record = {
         "command": command,
@@ -28,11 +28,6 @@ def save(file: str, command: str, rows: list[dict[str, Any]], **told: Any) -> No
         "rows": rows,
     }
     Path(file).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _versions() -> dict[str, str]:
