@@ -13,7 +13,7 @@ import pytest
 
 import fastconv
 
-PACKAGE = Path(fastconv.__file__).parent
+PACKAGE = Path(fastconv.__file__).resolve().parent
 MODULES = {
     ".".join(("fastconv", *file.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): file
     for file in PACKAGE.rglob("*.py")

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from . import equations
 from .files import replace
 
@@ -49,8 +51,8 @@ def page_of(name: str, here: str) -> str | None:
     return None
 
 
-def text_of(stem: str, picture: tuple[str, str] | None) -> str:
-    """A page; of a picture its file and what stands below it."""
+def text_of(stem: str, pictures: dict[str, tuple[str, str]]) -> str:
+    """A page; of each picture its file and what stands below it, by the page, with "cuda_" before a GPU's."""
     plain = stem.removeprefix("cuda_")
     device = "cuda" if stem != plain else "cpu"
     kind, _, name = plain.partition("_")
@@ -61,14 +63,18 @@ def text_of(stem: str, picture: tuple[str, str] | None) -> str:
     text += f"The file is ``fastconv/{device}/algorithms/{plain}.py``"
     text += f"; ``fastconv.{how.format(name)}`` asks for it.\n\n" if how and device == "cpu" else ".\n\n"
     text += mathematical(rest)
-    if picture:
-        file, told = picture
-        text += f"\n\nA small problem\n---------------\n\n.. image:: {file}\n   :alt: {alternative(told)}\n\n{told}\n"
+    if stem in pictures:
+        text += f"\n\nA small problem\n---------------\n\n{illustrated(*pictures[stem])}"
     if device == "cpu" and plain in docstrings("cuda"):
         first, _, rest = docstrings("cuda")[plain].partition("\n\n")
         text += (f"\n\nOn a GPU\n--------\n\n{lead(first)}The file is ``fastconv/cuda/algorithms/{plain}.py``.\n\n"
-                 f"{mathematical(rest)}\n")  # fmt: skip
+                 f"{mathematical(rest)}\n\n{illustrated(*pictures[f'cuda_{plain}'])}")  # fmt: skip
     return text
+
+
+def illustrated(file: str, told: str) -> str:
+    """A picture, and what stands below it."""
+    return f".. image:: {file}\n   :alt: {alternative(told)}\n\n{told}\n"
 
 
 def lead(sentence: str) -> str:
@@ -107,7 +113,7 @@ def write(folder: Path) -> None:
         return
     folder.mkdir(exist_ok=True)
     pictures = dict(_pictures(folder))
-    replace(folder, {f"{stem}.rst": text_of(stem, pictures.get(stem)) for stem in stems()})
+    replace(folder, {f"{stem}.rst": text_of(stem, pictures) for stem in stems()})
     stamp.write_text(made, encoding="utf-8")
 
 
@@ -120,14 +126,22 @@ def made_from() -> str:
 
 
 def _pictures(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Draw the problems: of each its file's name, and what stands below it."""
-    from .pictures import draw
+    """Draw the problems: of each its page's name, with "cuda_" before a GPU's, its file, and what stands below it."""
+    from . import gpu_walks, walks
+    from .pictures import draw, draw_blocks
     from .problems import problems
-    from .walks import walks
 
-    noted = walks()
-    for problem in problems():
-        walk = {name.partition(".")[2]: each for name, each in noted.items() if name.partition(".")[0] == problem.stem}
-        figure, told = draw(problem, walk)
-        figure.savefig(folder / f"{problem.stem}.png", dpi=110)
-        yield problem.stem, (f"{problem.stem}.png", told)
+    noted = walks.walks()
+    drawn = {problem.stem: draw(problem, _of(noted, problem.stem)) for problem in problems()}
+    noted = gpu_walks.walks()
+    for stem in {name.partition(".")[0]: None for name in noted}:
+        walk = _of(noted, stem)
+        drawn[f"cuda_{stem}"] = draw_blocks(str(walk["text"]), walk["often"], walk["blocks"])
+    for stem, (figure, told) in drawn.items():
+        figure.savefig(folder / f"{stem}.png", dpi=110)
+        yield stem, (f"{stem}.png", told)
+
+
+def _of(noted: dict[str, np.ndarray], stem: str) -> dict[str, np.ndarray]:
+    """What was noted of a problem."""
+    return {name.partition(".")[2]: each for name, each in noted.items() if name.partition(".")[0] == stem}

@@ -1,8 +1,9 @@
-"""The picture of an algorithm at work on a small problem, from what it did: nothing in it is drawn by hand.
+"""Pictures of algorithms at work on small problems, from what they did: nothing in them is drawn by hand.
 
 Above, from the compiled code: the inputs that one output depends on, and the outputs that one input changes. A
 transform mixes more than a window sees, which shows in the last bits of outputs beside it: so its tiles can be seen.
-Below, from the same code run as Python (`walks`): when each input is first read, and when each output is written.
+Below, from the same code run as Python (`walks`): when each input is first read, and when each output is written. Of a
+GPU's kernels (`gpu_walks`): how often each input is read, and which block of threads writes each output.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from .problems import Problem
 
 #: What is not involved; what depends on each other; what differs in its last bits only.
 COLOURS = ListedColormap(["#e8edf2", "#2f7fc1", "#f2a33a"])
+#: Colours of blocks of threads: neighbours differ.
+BLOCKS = ListedColormap(["#2f7fc1", "#f2a33a", "#5aa469", "#c0392b", "#8e6bbf", "#7f8c8d", "#d9b310"])
 #: The largest rounding that is called so, as a part of the largest output.
 ROUNDING = 1e-5
 #: How much an input is changed: more than all of them.
@@ -31,12 +34,7 @@ def draw(problem: Problem, walk: dict[str, np.ndarray]) -> tuple[Figure, str]:
     """The picture of a problem, and the sentences below it. `walk` has what was noted of it, or is empty."""
     inputs, output, outputs, source = dependences(problem)
     grids = [plane(inputs), plane(outputs)]
-    rows = 2 if walk else 1
-    widths = [max(grid.shape[1], LEAST) for grid in grids]
-    size = min(CELL, 2 * WIDTH / sum(widths))
-    height = max(grid.shape[0] for grid in grids) * size + 40
-    figure = Figure(figsize=(2 * (WIDTH + 20) / 72, rows * height / 72), layout="constrained")
-    axes = figure.subplots(rows, 2, squeeze=False, width_ratios=widths)
+    figure, axes = two_grids(*grids, rows=2 if walk else 1)
     cells(axes[0, 0], grids[0], "Inputs that the framed output depends on", COLOURS, 2)
     cells(axes[0, 1], grids[1], "Outputs that the framed input changes", COLOURS, 2)
     mark(axes[0, 1], output)
@@ -55,8 +53,34 @@ def draw(problem: Problem, walk: dict[str, np.ndarray]) -> tuple[Figure, str]:
                  f"light: from the array an input is read {times}.")  # fmt: skip
     else:
         told += " Its kernels are emitted as machine code, so that their order cannot be watched."
-    shown = "the first plane of each is shown" if max(problem.x.ndim, outputs.ndim) > 2 else "all of both is shown"
-    return figure, f"{told} ({shown[0].upper()}{shown[1:]}.)"
+    return figure, f"{told} ({shown(problem.x, outputs).capitalize()}.)"
+
+
+def shown(*arrays: np.ndarray) -> str:
+    """What of arrays a picture shows."""
+    return "the first plane of each is shown" if max(each.ndim for each in arrays) > 2 else "all of both is shown"
+
+
+def two_grids(left: np.ndarray, right: np.ndarray, rows: int = 1) -> tuple[Figure, np.ndarray]:
+    """A figure with room for two grids beside each other, or for `rows` such pairs."""
+    widths = [max(grid.shape[1], LEAST) for grid in (left, right)]
+    size = min(CELL, 2 * WIDTH / sum(widths))
+    height = max(left.shape[0], right.shape[0]) * size + 40
+    figure = Figure(figsize=(2 * (WIDTH + 20) / 72, rows * height / 72), layout="constrained")
+    return figure, figure.subplots(rows, 2, squeeze=False, width_ratios=widths)
+
+
+def draw_blocks(text: str, often: np.ndarray, blocks: np.ndarray) -> tuple[Figure, str]:
+    """The picture of a problem on a GPU, and the sentences below it: what `gpu_walks` noted."""
+    figure, axes = two_grids(plane(often), plane(blocks))
+    cells(axes[0, 0], plane(often), "How often each input is read", "viridis", None)
+    cells(axes[0, 1], plane(blocks) % BLOCKS.N, "Blocks that write the outputs", BLOCKS, BLOCKS.N - 1)
+    least, most, count = int(often.min()), int(often.max()), len(np.unique(blocks))
+    times = f"{least} to {most} times" if least < most else "once" if most == 1 else f"{most} times"
+    told = (f"``{text}``. From the GPU's memory each input is read {times}, dark to light; {count} block"
+            f"{'s write' if count > 1 else ' writes'} the outputs, a colour each. (In Numba's simulator, where blocks "
+            f"have fewer threads than on a GPU; {shown(often, blocks)}.)")  # fmt: skip
+    return figure, told
 
 
 def dependences(problem: Problem) -> tuple[np.ndarray, tuple[int, ...], np.ndarray, tuple[int, ...]]:

@@ -1,9 +1,10 @@
-"""Small problems, one for each kernel file of the CPU: what `walks` runs and `pictures` draws."""
+"""Small problems, one for each kernel file: what `walks` and `gpu_walks` run and `pictures` draws."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -127,4 +128,52 @@ def others() -> list[Problem]:
                 numbers(1, 4, 20)),
         Problem("unpool_scatter", "max_unpool2d(x, indices, 2)",
                 lambda x: fastconv.max_unpool2d(x, indices, 2), numbers(1, 1, 3, 4)),
+    ]  # fmt: skip
+
+
+def gpu_problems(put: Callable[[np.ndarray], Any]) -> list[Problem]:
+    """A problem for each kernel file of the GPU; calls are given NumPy's arrays, of which `put` makes arrays of a GPU."""
+    x, indices = numbers(1, 1, 6, 8), np.arange(12).reshape(1, 1, 3, 4) * 4
+    layer = put(numbers(2, 2, 3, 3)), {"padding": 1}, numbers(1, 2, 8, 12), "2 to 2 channels, 3x3, padding=1"
+    depthwise = put(numbers(2, 1, 3, 3)), {"padding": 1, "groups": 2}, numbers(1, 2, 8, 12), "groups=2, 3x3, padding=1"
+    pointwise = put(numbers(2, 3, 1, 1)), {}, numbers(1, 3, 6, 8), "3 to 2 channels, 1x1"
+    found = []
+    for name in fastconv.algorithms("conv2d", "cuda"):
+        weight, options, image, text = {"depthwise": depthwise, "pointwise": pointwise}.get(name, layer)
+        found.append(Problem(
+            f"conv_{name}", f'conv2d(x, weight, algorithm="{name}"): {text}',
+            lambda x, weight=weight, name=name, options=options: fastconv.conv2d(
+                put(x), weight, algorithm=name, **options), image))  # fmt: skip
+    for name in fastconv.algorithms("conv2d_weight", "cuda"):
+        groups, grad = 2 if name == "pixels" else 1, put(numbers(1, 2, 6, 8))
+        shape = (2, 2 // groups, 3, 3)
+        found.append(Problem(
+            f"weight_{name}", f'grad.conv2d_weight(x, ..., algorithm="{name}"): 3x3, padding=1, groups={groups}',
+            lambda x, name=name, shape=shape, grad=grad, groups=groups: fastconv.grad.conv2d_weight(
+                put(x), shape, grad, padding=1, groups=groups, algorithm=name), numbers(1, 2, 6, 8)))  # fmt: skip
+    for name, window, shape in (("naive", (3, 2, 1), (12, 16)), ("rows", (3, 2, 1), (12, 16)),
+                                ("running", (7, 1, 3), (12, 16)), ("global", ((6, 8),), (6, 8))):  # fmt: skip
+        found.append(Problem(
+            f"pool_{name}", f'max_pool2d(x, {", ".join(map(str, window))}, algorithm="{name}")',
+            lambda x, window=window, name=name: fastconv.max_pool2d(put(x), *window, algorithm=name),
+            numbers(1, 1, *shape)))  # fmt: skip
+    return [
+        *found,
+        Problem("transpose_phases", "conv_transpose2d(x, weight, stride=2): 2 to 2 channels, 3x3",
+                lambda x: fastconv.conv_transpose2d(put(x), layer[0], stride=2), numbers(1, 2, 6, 8)),
+        Problem("filter_line", "ndimage.gaussian_filter(x, 1)", lambda x: ndimage.gaussian_filter(put(x), 1),
+                numbers(12, 16)),
+        Problem("filter_running", "ndimage.maximum_filter(x, 5)", lambda x: ndimage.maximum_filter(put(x), 5),
+                numbers(12, 16)),
+        Problem("filter_dense", "ndimage.correlate(x, weights): 3x3",
+                lambda x: ndimage.correlate(put(x), np.arange(9.0).reshape(3, 3) ** 2), numbers(12, 16)),
+        Problem("filter_combine", "ndimage.gaussian_gradient_magnitude(x, 1), all of it",
+                lambda x: ndimage.gaussian_gradient_magnitude(put(x), 1), numbers(12, 16)),
+        Problem("gradient_gather", "grad.avg_pool2d((1, 1, 6, 8), gradient, 3, 2)",
+                lambda gradient: fastconv.grad.avg_pool2d(put(x), put(gradient), 3, 2), numbers(1, 1, 2, 3)),
+        Problem("unfold_im2col", "unfold2d(x, 2)", lambda x: fastconv.unfold2d(put(x), 2), numbers(1, 1, 5, 6)),
+        Problem("fold_col2im", "fold2d(columns, (5, 6), 2)", lambda x: fastconv.fold2d(put(x), (5, 6), 2),
+                numbers(1, 4, 20)),
+        Problem("unpool_scatter", "max_unpool2d(x, indices, 2)",
+                lambda x: fastconv.max_unpool2d(put(x), put(indices), 2), numbers(1, 1, 3, 4)),
     ]  # fmt: skip

@@ -24,25 +24,18 @@ WRITTEN: list[np.ndarray] = []
 class Watched(np.ndarray):
     """An array that notes which of its elements are used."""
 
-    def addresses(self) -> np.ndarray:
-        """The address of each element."""
-        start = np.array(self.__array_interface__["data"][0])
-        for size, stride in zip(self.shape, self.strides, strict=True):
-            start = start[..., None] + np.arange(size) * stride
-        return start
-
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
         if not isinstance(found, np.ndarray):
-            READ.append(_addresses(self, key))
+            READ.append(addresses(self)[key])
         elif not np.may_share_memory(_plain(found), _plain(self)):  # chosen by an array of places
-            READ.append(_addresses(self, key))
+            READ.append(addresses(self)[key])
             return np.asarray(found)
         return found
 
     def __setitem__(self, key: Any, value: Any) -> None:
         _note(READ, value)
-        WRITTEN.append(_addresses(self, key))
+        WRITTEN.append(addresses(self)[key])
         super().__setitem__(key, np.asarray(value) if isinstance(value, Watched) else value)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = (), **options: Any) -> Any:
@@ -61,14 +54,17 @@ class Watched(np.ndarray):
         return function(*_deep(args), **{name: _plain(each) for name, each in kwargs.items()})
 
 
-def _addresses(array: Watched, key: Any) -> np.ndarray:
-    """The addresses of the elements that a key chooses."""
-    return np.asarray(array.addresses())[key]
+def addresses(array: np.ndarray) -> np.ndarray:
+    """The address of each element."""
+    start = np.array(array.__array_interface__["data"][0])
+    for size, stride in zip(array.shape, array.strides, strict=True):
+        start = start[..., None] + np.arange(size) * stride
+    return start
 
 
 def _note(where: list[np.ndarray], value: Any) -> None:
     if isinstance(value, Watched):
-        where.append(value.addresses())
+        where.append(addresses(value))
 
 
 def _plain(value: Any) -> Any:
@@ -95,14 +91,14 @@ def grid(notes: list[np.ndarray], array: np.ndarray, last: bool) -> tuple[np.nda
     """For each element of an array: when it was used, -1 if never; and how often."""
     begin = array.__array_interface__["data"][0]
     when, often = np.full(array.size, -1), np.zeros(array.size, int)
-    for time, addresses in enumerate(notes):
-        places = (np.ravel(addresses) - begin) // array.itemsize
+    for time, used in enumerate(notes):
+        places = (np.ravel(used) - begin) // array.itemsize
         places = places[(places >= 0) & (places < array.size)]
         often[places] += 1
         new = places if last else places[when[places] < 0]
         when[new] = time
-    used = np.unique(when[when >= 0])
-    when[when >= 0] = np.searchsorted(used, when[when >= 0])  # 0, 1, 2, ...
+    times = np.unique(when[when >= 0])
+    when[when >= 0] = np.searchsorted(times, when[when >= 0])  # 0, 1, 2, ...
     return when.reshape(array.shape), often.reshape(array.shape)
 
 
@@ -130,15 +126,20 @@ def main(file: str) -> None:
     np.savez_compressed(file, **found)
 
 
-def walks() -> dict[str, np.ndarray]:
-    """What `main` saves, from a process of its own."""
+def noted(module: str, **environment: str) -> dict[str, np.ndarray]:
+    """What ``python -m module FILE`` saves there, run as a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "walks.npz"
-        environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        command = [sys.executable, "-m", "generate.walks", str(file)]
-        subprocess.run(command, env=environment, cwd=Path(__file__).parents[1], check=True)
+        file = Path(folder) / "noted.npz"
+        path = os.pathsep.join(filter(None, sys.path))
+        subprocess.run([sys.executable, "-m", module, str(file)], env=os.environ | environment | {"PYTHONPATH": path},
+                       cwd=Path(__file__).parents[1], check=True)  # fmt: skip
         with np.load(file) as saved:
             return dict(saved)
+
+
+def walks() -> dict[str, np.ndarray]:
+    """What `main` saves."""
+    return noted("generate.walks", NUMBA_DISABLE_JIT="1")
 
 
 if __name__ == "__main__":
