@@ -9,9 +9,8 @@ before fall asleep, and with calls that are not timed.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,11 @@ import fastconv
 from benchmarks.checkouts import internal
 
 from .contenders import keep_apart, spread
+from .records import save, summary
 from .shapes import DIMENSIONS, Call
+
+#: What is compared with what.
+TITLE = "signals, volumes, transposed, adaptive, unrolled: PyTorch"
 
 #: Calls of each contender, or as many as fit into so many seconds.
 CALLS, SECONDS = 31, 0.6
@@ -45,23 +48,14 @@ def contenders(row: Call) -> dict[str, Callable[[], Any]]:
     return {"fastconv": row.call(), "torch": run_peer}
 
 
-def main() -> None:
-    """Print the table."""
+def measured(pattern: str, threads: int, pinned: bool, only_check: bool) -> Iterator[dict[str, Any]]:
+    """One dictionary a row: its error, and unless it is only checked seconds and ratios."""
     import torch
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", default="", help="part of the names or operations of the rows to run")
-    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
-    parser.add_argument("--check", action="store_true", help="results only, no times")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    fastconv.set_num_threads(arguments.threads)
-    pinned = arguments.pin and arguments.threads > 1
-    ratios = []
-    print(f"{'row':<16} {'operation':<20} {'fastconv ms':>12} {'torch ms':>10} {'ratio':>7} {'of minima':>9}  error")
+    torch.set_num_threads(threads)
+    fastconv.set_num_threads(threads)
     for name, row in DIMENSIONS.items():
-        if arguments.only not in name and arguments.only not in row.operation:
+        if pattern not in name and pattern not in row.operation:
             continue
         ways = contenders(row)
         if pinned:
@@ -70,17 +64,48 @@ def main() -> None:
         if pinned:
             keep_apart()
         error = float(np.abs(result - expected).max() / np.abs(expected).max())
-        line = f"{name:<16} {row.operation:<20}"
+        found = {"row": name, "operation": row.operation, "threads": threads, "error": error}
+        if not only_check:
+            taken = internal("in_turns")(ways, CALLS, SECONDS, rest=REST if threads > 1 else 0)
+            seconds = {who: statistics.median(times) for who, times in taken.items()}
+            found |= {"seconds": seconds, "least": {who: min(times) for who, times in taken.items()},
+                      "ratios": {TITLE: seconds["torch"] / seconds["fastconv"]}}  # fmt: skip
+        yield found
+
+
+def show(found: dict[str, Any]) -> str:
+    """One row as text."""
+    line = f"{found['row']:<16} {found['operation']:<20}"
+    if "seconds" in found:
+        ours, theirs = (1e3 * found["seconds"][who] for who in ("fastconv", "torch"))
+        of_minima = found["least"]["torch"] / found["least"]["fastconv"]
+        line += f" {ours:12.3f} {theirs:10.3f} {found['ratios'][TITLE]:7.2f} {of_minima:9.2f}"
+    return f"{line}  {found['error']:.1e}"
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, nargs="*", default=[1], help="one table for each number")
+    parser.add_argument("--only", default="", help="part of the names or operations of the rows to run")
+    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--check", action="store_true", help="results only, no times")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    arguments = parser.parse_args()
+    report = []
+    for threads in arguments.threads:
+        print(f"\n{threads} thread(s)")
+        heads = f"{'fastconv ms':>12} {'torch ms':>10} {'ratio':>7} {'of minima':>9}"
+        print(f"{'row':<16} {'operation':<20} {heads}  error")
+        table = []
+        for row in measured(arguments.only, threads, arguments.pin and threads > 1, arguments.check):
+            table.append(row)
+            print(show(row), flush=True)
         if not arguments.check:
-            taken = internal("in_turns")(ways, CALLS, SECONDS, rest=REST if arguments.threads > 1 else 0)
-            ours, theirs = (statistics.median(taken[who]) * 1e3 for who in ways)
-            least = min(taken["torch"]) / min(taken["fastconv"])
-            ratios.append(theirs / ours)
-            line += f" {ours:12.3f} {theirs:10.3f} {theirs / ours:7.2f} {least:9.2f}"
-        print(f"{line}  {error:.1e}", flush=True)
-    if ratios:
-        mean = math.exp(statistics.fmean(map(math.log, ratios)))
-        print(f"geometric mean {mean:.2f}, worst {min(ratios):.2f}, {len(ratios)} rows")
+            print("\n".join(["", *summary(table)]))
+        report += table
+    if arguments.json:
+        save(arguments.json, "python -m benchmarks.dimensions", report)
 
 
 if __name__ == "__main__":

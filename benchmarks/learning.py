@@ -10,8 +10,6 @@ With ``--threads 2 --pin`` each thread has a core of its own, as in `peers`.
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +20,7 @@ import numpy as np
 import fastconv
 from benchmarks.checkouts import internal
 from benchmarks.contenders import keep_apart, spread
+from benchmarks.records import save, summary
 from benchmarks.shapes import LAYER_GROUPS, Layer, random
 from fastconv import grad
 
@@ -32,6 +31,9 @@ REST = 0.01
 
 #: What the command line chooses from.
 GROUPS = ["lenet", *LAYER_GROUPS]
+
+#: What is compared with what.
+TITLE = "a layer and both gradients: PyTorch"
 
 Steps = dict[str, Callable[[], Any]]
 
@@ -210,8 +212,8 @@ def rows(groups: list[str], pattern: str, threads: int, pinned: bool) -> Iterato
         if pattern in layer.name:
             seconds = in_turns({"fastconv": ours(layer), "torch": theirs(layer, threads)}, threads, pinned)
             totals = {way: sum(steps.values()) for way, steps in seconds.items()}
-            ratio = totals["torch"] / totals["fastconv"]
-            yield {"row": layer.name, "ratio": ratio, "seconds": seconds, "error": error(layer)}
+            yield {"row": layer.name, "threads": threads, "ratios": {TITLE: totals["torch"] / totals["fastconv"]},
+                   "seconds": seconds, "error": error(layer)}  # fmt: skip
 
 
 def show(row: dict[str, Any]) -> str:
@@ -221,38 +223,37 @@ def show(row: dict[str, Any]) -> str:
         for way, steps in row["seconds"].items()
     )
     errors = ", ".join(f"{step} {value:.0e}" for step, value in row["error"].items())
-    return f"{row['row']:20} x{row['ratio']:.2f}   {ways} ms   error: {errors}"
+    return f"{row['row']:20} x{row['ratios'][TITLE]:.2f}   {ways} ms   error: {errors}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="*", default=[1], help="one table for each number")
     parser.add_argument("--groups", nargs="*", choices=GROUPS, default=GROUPS)
     parser.add_argument("--only", default="", help="layers whose name contains this")
     parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
-    fastconv.set_num_threads(arguments.threads)
-    pinned = arguments.pin and arguments.threads > 1
     keep_memory()
-    table = []
-    if "lenet" in arguments.groups and arguments.only in "lenet":
-        epoch = lenet(arguments.threads, pinned)
-        print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: x{epoch['torch'] / epoch['fastconv']:.2f}, "
-              + ", ".join(f"{way} {1e3 * seconds:.0f} ms" for way, seconds in epoch.items()), flush=True)
     groups = [group for group in arguments.groups if group in LAYER_GROUPS]
-    for row in rows(groups, arguments.only, arguments.threads, pinned):
-        table.append(row)
-        print(show(row), flush=True)
-    ratios = {row["row"]: row["ratio"] for row in table}
-    if ratios:
-        mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
-        worst = min(ratios, key=ratios.__getitem__)
-        print(f"\nforward and both gradients: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
-              f"{sum(ratio < 1 for ratio in ratios.values())} of {len(ratios)} rows below 1")
+    report = []
+    for threads in arguments.threads:
+        print(f"\n{threads} thread(s)")
+        fastconv.set_num_threads(threads)
+        pinned = arguments.pin and threads > 1
+        if "lenet" in arguments.groups and arguments.only in "lenet":
+            epoch = lenet(threads, pinned)
+            print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: "
+                  f"x{epoch['torch'] / epoch['fastconv']:.2f}, "
+                  + ", ".join(f"{way} {1e3 * seconds:.0f} ms" for way, seconds in epoch.items()), flush=True)
+        table = []
+        for row in rows(groups, arguments.only, threads, pinned):
+            table.append(row)
+            print(show(row), flush=True)
+        print("\n".join(["", *summary(table)]))
+        report += table
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(table, file, indent=1)
+        save(arguments.json, "python -m benchmarks.learning", report)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ On a machine that does other work too, ``--passes 3`` measures all rows three ti
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import multiprocessing
 import os
 import signal
@@ -36,6 +34,7 @@ from typing import Any
 import numpy as np
 
 import fastconv
+from benchmarks import records
 from benchmarks.checkouts import internal
 from benchmarks.contenders import LIBRARIES, Row, serve
 from benchmarks.shapes import FILTERS, LAYER_GROUPS, POOLINGS, Filter, Layer, Pooling
@@ -225,23 +224,17 @@ def ratio(row: dict[str, Any], ours: str, peers: tuple[str, ...]) -> float | Non
     return min(theirs) / ways[ours]["seconds"] if ours in ways and theirs else None
 
 
+def ratios(row: dict[str, Any]) -> dict[str, float]:
+    """The ratio of each comparison that the row takes part in."""
+    found = {title: ratio(row, ours, peers) for group, ours, peers, title in VERSUS if group == row["group"]}
+    return {title: value for title, value in found.items() if value is not None}
+
+
 def summary(table: list[dict[str, Any]]) -> list[str]:
-    """Worst row and geometric mean of each comparison, in words."""
-    lines = []
-    for group, ours, peers, title in VERSUS:
-        found = {row["row"]: ratio(row, ours, peers) for row in table if row["group"] == group}
-        ratios = {name: value for name, value in found.items() if value is not None}
-        if ratios:
-            mean = math.exp(statistics.fmean(map(math.log, ratios.values())))
-            worst = min(ratios, key=ratios.__getitem__)
-            below = sum(value < 1 for value in ratios.values())
-            lines.append(
-                f"{title}: geometric mean {mean:.2f}, worst {ratios[worst]:.2f} ({worst}), "
-                f"{below} of {len(ratios)} rows below 1"
-            )
+    """Worst row and geometric mean of each comparison, in words, and what is not compared."""
+    lines = [*records.summary([row | {"ratios": ratios(row)} for row in table])]
     apart = Counter(way for row in table for way, result in row["ways"].items() if not close(result))
-    lines += [f"{way}: {rows} rows not compared, for an error above {CLOSE:.0e}" for way, rows in apart.items()]
-    return lines
+    return lines + [f"{way}: {rows} rows not compared, for an error above {CLOSE:.0e}" for way, rows in apart.items()]
 
 
 def show(row: dict[str, Any]) -> str:
@@ -250,8 +243,7 @@ def show(row: dict[str, Any]) -> str:
         f"{way} {1e3 * result['seconds']:.3f} ({result['error']:.0e}{'' if close(result) else '!'})"
         for way, result in row["ways"].items()
     )
-    ratios = [ratio(row, ours, peers) for group, ours, peers, _ in VERSUS if group == row["group"]]
-    versus = " ".join(f"x{value:.2f}" for value in ratios if value is not None)
+    versus = " ".join(f"x{value:.2f}" for value in ratios(row).values())
     return f"{row['row']:22} {row['by']:10} {100 * row['share']:4.0f}% {versus:17} {ways}"
 
 
@@ -296,8 +288,7 @@ def main() -> None:
         print("\n".join(["", *summary(list(table.values()))]))
         report += table.values()
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump(report, file, indent=1)
+        records.save(arguments.json, "python -m benchmarks.peers", [row | {"ratios": ratios(row)} for row in report])
     if arguments.plot:
         plot(report, arguments.plot)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import math
 import statistics
 from dataclasses import replace
@@ -13,7 +14,21 @@ import numpy as np
 import pytest
 
 import fastconv
-from benchmarks import algorithms, before, cold, cold_runs, fit, image_shapes, images, learning, networks, peers, shapes
+from benchmarks import (
+    algorithms,
+    before,
+    cold,
+    cold_runs,
+    dimensions,
+    fit,
+    image_shapes,
+    images,
+    learning,
+    networks,
+    peers,
+    records,
+    shapes,
+)  # fmt: skip
 from benchmarks.contenders import Row
 from benchmarks.shapes import Layer, Pooling
 from fastconv.cpu import planner
@@ -50,11 +65,24 @@ def test_image_filters_are_compared_before_they_are_timed():
             assert images.differs(row, "scipy", result, images.scipy_call(row, row.array(), 1)()) == ""
             assert images.differs(row, "scipy", result, result + 1) == "by 1 units"
     fastconv.set_num_threads(None)
+    title = images.title("linear", "scipy")
     found = {"table": "linear", "row": "a row", "threads": 1, "different": {"opencv": "by 1 units"},
-             "seconds": {"fastconv": 1e-3, "scipy": 3e-3}}  # fmt: skip
+             "seconds": {"fastconv": 1e-3, "scipy": 3e-3}, "ratios": {title: 3.0}}  # fmt: skip
     assert "scipy    3.00   opencv differs by 1 units" in images.show(found)
-    (line,) = images.summary([found], images.TARGETS)
-    assert "geometric mean   3.00, worst 3.00 (a row), 1 of 1 rows below 4" in line
+    (line,) = records.summary([found], images.TARGETS)
+    assert line == f"{title}: geometric mean 3.00, worst 3.00 (a row), 1 of 1 rows below 4"
+
+
+def test_figures_are_kept_with_their_machine(tmp_path):
+    pytest.importorskip("torch")
+    row = next(dimensions.measured("adaptive", 1, False, True))
+    assert row["error"] < 1e-6
+    assert dimensions.show(row).endswith(f"{row['error']:.1e}")
+    fastconv.set_num_threads(None)
+    rows = [row | {"ratios": {dimensions.TITLE: ratio}, "threads": 2} for ratio in (0.5, 2.0)]
+    records.save(str(tmp_path / "it.json"), "a command", rows)
+    record = json.loads((tmp_path / "it.json").read_text())
+    assert (record["command"], record["rows"]) == ("a command", rows)
 
 
 def test_what_asv_measures_is_there():

@@ -65,15 +65,23 @@ def against_scipy(record: dict[str, Any]) -> str:
     return f"{told}\n\n" + table(["image", "kernel", "dtype", *(f"`{peer}`" for peer in peers)], rows)
 
 
-def images(record: dict[str, Any]) -> str:
-    """Of each kind of filter and each peer how many times as long the peer takes: geometric mean and worst row."""
+def comparisons(record: dict[str, Any]) -> str:
+    """Of each title how many times as long the others take: geometric mean and worst row, by the number of threads."""
+    threads = list(dict.fromkeys(row["threads"] for row in record["rows"]))
     rows = []
-    for kind, peer in dict.fromkeys((row["table"], peer) for row in record["rows"] for peer in row["seconds"]):
-        taken = [row["seconds"] for row in record["rows"] if row["table"] == kind and peer in row["seconds"]]
-        if peer != "fastconv":
-            ratios = [seconds[peer] / seconds["fastconv"] for seconds in taken]
-            rows.append([kind, peer, len(ratios), f"{statistics.geometric_mean(ratios):.1f}", f"{min(ratios):.2f}"])
-    return table(["filters", "beside", "rows", f"on {record['threads']} thread(s)", "worst"], rows)
+    for title in dict.fromkeys(title for row in record["rows"] for title in row["ratios"]):
+        cells = []
+        for number in threads:
+            found = {row["row"]: row["ratios"][title] for row in record["rows"]
+                     if row["threads"] == number and title in row["ratios"]}  # fmt: skip
+            worst = min(found, key=found.__getitem__)
+            below = sum(value < 1 for value in found.values())
+            cells += [f"{statistics.geometric_mean(found.values()):.3g}", f"{found[worst]:.2f} ({worst})", below]
+        rows.append([title, len(found), *cells])
+    head = [cell for number in threads
+            for cell in (f"{number} thread{'s' * (number > 1)}", "worst row", "below 1")]  # fmt: skip
+    return table(["", "rows", *head], rows)
 
 
-TABLES = {"accuracy": accuracy, "against_scipy": against_scipy, "images": images}
+TABLES = {"accuracy": accuracy, "against_scipy": against_scipy,
+          **dict.fromkeys(("peers", "learning", "dimensions", "images"), comparisons)}  # fmt: skip
