@@ -28,7 +28,7 @@ from benchmarks import (
     peers,
     records,
     shapes,
-)  # fmt: skip
+)
 from benchmarks.contenders import Row
 from benchmarks.shapes import Layer, Pooling
 from fastconv.cpu import planner

@@ -132,7 +132,7 @@ def others() -> list[Problem]:
 
 
 def gpu_problems(put: Callable[[np.ndarray], Any]) -> list[Problem]:
-    """A problem for each kernel file of the GPU; calls are given NumPy's arrays, of which `put` makes arrays of a GPU."""
+    """A problem for each kernel file of the GPU. Calls take NumPy's arrays, of which `put` makes a GPU's."""
     x, indices = numbers(1, 1, 6, 8), np.arange(12).reshape(1, 1, 3, 4) * 4
     layer = put(numbers(2, 2, 3, 3)), {"padding": 1}, numbers(1, 2, 8, 12), "2 to 2 channels, 3x3, padding=1"
     depthwise = put(numbers(2, 1, 3, 3)), {"padding": 1, "groups": 2}, numbers(1, 2, 8, 12), "groups=2, 3x3, padding=1"
