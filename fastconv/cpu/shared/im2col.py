@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numba import prange
 
@@ -140,43 +141,111 @@ def _add(source, at, target, to, count, lanes):
         simd.store_part(target, to + q, total, some)
 
 
-#: Channels whose sums `fold_taps` makes alternately: neighbouring positions of one channel add to the same elements,
-#: and wait for each other. Rows of channels, often a power of two apart, share a set of the first-level cache, 8 lines.
+#: Channels of one task of `fold_taps`: neighbouring positions of one channel add to the same elements, and would wait for
+#: each other. More than the first-level cache's 8 lines of a set would be too many: planes are often a power of two apart.
 IN_TURNS = 8
 
 
 @kernel
 def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, lanes):
     """Sum transposed columns, (image, position, channel, a, b), and a bias up to images: to one group's channels of the
-    images from `first` on; `out` is (image, group, channel, row, column)."""
+    images from `first` on; `out` is (image, group, channel, row, column).
+
+    A window's rows are added in a row, as a channel's place may differ from the next one's by a multiple of 4 KiB: then
+    the processor takes a load for one of what was just stored (images of 224x224: 2.8 times as long).
+    """
     kh, kw, oh, ow = window
     groups, channels, h, w = out.shape[1:]
     taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
     blocks = (channels + IN_TURNS - 1) // IN_TURNS
-    flat, sums = columns.reshape(-1), out.reshape(-1)
+    piece = lanes if dilation[1] == 1 else 1  # taps that lie side by side in the image, too
     for job in prange(images * blocks):
         image, begin = job // blocks, job % blocks * IN_TURNS
         end = min(begin + IN_TURNS, channels)
         plane = ((first + image) * groups + group) * channels
         for c in range(begin, end):
             out[first + image, group, c] = bias[group * channels + c]
-        for p in range(oh * ow):
-            i, j = p // ow, p % ow
-            left = j * stride[1] - pad[1]
-            for a in range(kh):
-                row = i * stride[0] - pad[0] + a * dilation[0]
-                if not 0 <= row < h:
-                    continue
-                for c in range(begin, end):
-                    at = (image * oh * ow + p) * taps + (c * kh + a) * kw
-                    to = ((plane + c) * h + row) * w + left
-                    if dilation[1] == 1:
-                        b = max(0, -left)
-                        _add(columns, at + b, out, to + b, min(kw, w - left) - b, lanes)
-                    else:
-                        for b in range(kw):
-                            if 0 <= left + b * dilation[1] < w:
-                                sums[to + b * dilation[1]] += flat[at + b]
+        for i in range(oh):
+            top = i * stride[0] - pad[0]
+            a = max(0, (dilation[0] - 1 - top) // dilation[0])
+            rows = min(kh, (h - 1 - top) // dilation[0] + 1) - a
+            for j in range(ow):
+                left = j * stride[1] - pad[1]
+                low = max(0, (dilation[1] - 1 - left) // dilation[1])
+                high = min(kw, (w - 1 - left) // dilation[1] + 1)
+                at = ((image * oh + i) * ow + j) * taps + (begin * kh + a) * kw
+                to = ((plane + begin) * h + top + a * dilation[0]) * w + left
+                for _ in range(begin, end):
+                    for b in range(low, high, piece):
+                        count, place = min(piece, high - b), to + b * dilation[1]
+                        if 4 * count <= lanes:
+                            _add_quarters(columns, at + b, kw, out, place, w * dilation[0], rows, count)
+                        elif 2 * count <= lanes:
+                            _add_halves(columns, at + b, kw, out, place, w * dilation[0], rows, count)
+                        else:
+                            _add_wholes(columns, at + b, kw, out, place, w * dilation[0], rows, count)
+                    at += kh * kw
+                    to += h * w
+
+
+def _adder(share):
+    """The function ``target[to + r * pitch + q] += source[at + r * step + q]`` for r < rows and q < count, by vectors of
+    lanes / share elements: a short one crosses fewer cache lines."""
+    add_part = simd.add_part(share)
+
+    @jit(forceinline=True, key=(share,))
+    def add_rows(source, at, step, target, to, pitch, rows, count):
+        for _ in range(rows):
+            add_part(source, at, target, to, count)
+            at += step
+            to += pitch
+
+    return add_rows
+
+
+_add_quarters, _add_halves, _add_wholes = _adder(4), _adder(2), _adder(1)
+
+
+#: Taps of the channels of one task of `fold_turned`: whole channels, and mostly whole blocks of a vector's lanes.
+TAPS_OF_TASK = 256
+
+
+@kernel
+def fold_turned(columns, bias, out, first, group, window, stride, pad, dilation, lanes, blocks):
+    """Do what `fold_taps` does for a horizontal stride of 1: columns are transposed block by block, so that vectors have
+    neighbouring positions, which add to neighbouring elements. A row of `blocks` is lanes x lanes elements of memory."""
+    kh, kw, oh, ow = window
+    groups, channels, h, w = out.shape[1:]
+    taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
+    each = max(1, TAPS_OF_TASK // (kh * kw))
+    parts = (channels + each - 1) // each
+    for job in prange(images * parts):
+        image, begin = job // parts, job % parts * each
+        end = min(begin + each, channels)
+        block = blocks[numba.get_thread_id()]
+        plane = ((first + image) * groups + group) * channels
+        for c in range(begin, end):
+            out[first + image, group, c] = bias[group * channels + c]
+        for i in range(oh):
+            for j in range(0, ow, lanes):
+                count = min(lanes, ow - j)
+                at = ((image * oh + i) * ow + j) * taps
+                c, a, b = begin, 0, 0  # of tap t + k; counted, as divisions would take as long as the sums
+                for t in range(begin * kh * kw, end * kh * kw, lanes):
+                    some = min(lanes, end * kh * kw - t)
+                    simd.transpose(columns, at + t, taps, count, some, block, 0, lanes)
+                    for k in range(some):
+                        row, left = i * stride[0] - pad[0] + a * dilation[0], j - pad[1] + b * dilation[1]
+                        low, high = max(0, -left), min(count, w - left)
+                        if 0 <= row < h and low < high:
+                            to = ((plane + c) * h + row) * w + left + low
+                            more = simd.load_part(block, k * lanes + low, high - low)
+                            simd.store_part(out, to, simd.load_part(out, to, high - low) + more, high - low)
+                        b += 1
+                        if b == kw:
+                            a, b = a + 1, 0
+                            if a == kh:
+                                c, a = c + 1, 0
 
 
 @kernel

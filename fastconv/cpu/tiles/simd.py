@@ -11,7 +11,7 @@ LLVM maps the vector types to the host's registers, so the same code runs with A
 from __future__ import annotations
 
 import operator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -172,6 +172,31 @@ def store_part(typingctx, array, index, vector, valid):
         return context.get_dummy_value()
 
     return types.void(array, types.int64, vector, types.int64), codegen
+
+
+@cache
+def add_part(share: int) -> Any:
+    """The function ``add(source, at, target, to, valid)``, which adds the first `valid` elements at one flat index to
+    those at another, at most lanes / `share` of them; nothing else is touched."""
+
+    def plain(source, at, target, to, valid):
+        target.reshape(-1)[to : to + valid] += source.reshape(-1)[at : at + valid]
+
+    @intrinsic(plain=plain)
+    def add(typingctx, source, at, target, to, valid):
+        count = max(1, Vector(target.dtype).count // share)
+
+        def codegen(context, builder, sig, args):
+            source_, at_, target_, to_, valid_ = args
+            here = emit.data_of(context, builder, source, source_), at_, emit.first_lanes(builder, count, valid_)
+            there = emit.data_of(context, builder, target, target_), to_, here[2]
+            total = emit.plus(builder, emit.load_masked(builder, *there), emit.load_masked(builder, *here))
+            emit.store_masked(builder, total, *there)
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, target, types.int64, types.int64), codegen
+
+    return add
 
 
 @intrinsic(plain=lambda array, index, valid: _plain_load(array, index, valid, 2))
