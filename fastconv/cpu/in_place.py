@@ -17,8 +17,8 @@ from .shared import in_place as stages
 from .shared import layout, narrow
 from .shared.in_place import Stage
 from .shared.steps import parts_of, radix
-from .system.kernels import Launch
-from .system.memory import scratch_rows
+from .system.kernels import Direct, Launch
+from .system.memory import lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_rows import HEAD, SLOT, VECTORS, Kind
@@ -131,6 +131,11 @@ class InPlace:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, np.dtype(np.uint8))
         self._launch.call(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+
+    def direct(self, x: np.ndarray, out: np.ndarray) -> Direct | None:
+        """What does the same for arrays that lie as these two, on the calling thread."""
+        scratch = lone_row(self._scratch, np.dtype(np.uint8))
+        return self._launch.direct(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
     # -- tables
 
