@@ -81,7 +81,7 @@ class _Call:
         made: list[tuple[Any, np.ndarray, np.dtype]] = []
         kept: list[Any] = []
         for dtype, shape, one in parts:
-            target = np.empty(self._shape, dtype)
+            x, target = x.view(np.uint8) if x.dtype == np.bool_ else x, np.empty(self._shape, dtype)
             given = [array if shape is None else array.reshape(shape) for array in (x, target)]
             direct = one.direct(*given) if hasattr(one, "direct") else None
             if direct is None:
@@ -89,8 +89,8 @@ class _Call:
             made.append((direct.entry, direct.record, dtype))
             kept.append(direct)
             x = target
-        entry, record, dtype = made[0] if len(made) == 1 else (_in_turn, (made, self._shape), made[-1][2])
-        self._direct = entry, record, self._shape, dtype, kept
+        entry, record = made[0][:2] if len(made) == 1 else (_in_turn, (made, self._shape))
+        self._direct = entry, record, self._shape, self._dtypes[-1], kept
         return self._direct
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
