@@ -113,9 +113,18 @@ class Prepared:
         self._launch.call(x, out, found, *self._arguments, scratch_rows(self._scratch, x.dtype), lines)
 
     def direct(self, x: np.ndarray, out: np.ndarray) -> Direct | None:
-        """What does the same for arrays of integers that lie as these two, on the calling thread."""
+        """What does the same for arrays that lie as these two, on the calling thread, until it has found a NaN."""
         lines, scratch = np.empty((1, self._lines), np.int64), lone_row(self._scratch, x.dtype)
-        return self._launch.direct(x, out, np.zeros(1, np.uint8), *self._arguments, scratch, lines)
+        found = np.zeros(1, np.uint8)
+        made = self._launch.direct(x, out, found, *self._arguments, scratch, lines)
+        if made is None or x.dtype.kind != "f":
+            return made
+        filtered = made.entry
+
+        def numbers(record: np.ndarray, x: np.ndarray, out: np.ndarray) -> bool:
+            return filtered(record, x, out) and not found[0]  # never set back: another thread may look at it
+
+        return made._replace(entry=numbers)
 
 
 @lru_cache(maxsize=2)
