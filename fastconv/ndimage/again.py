@@ -13,6 +13,7 @@ at little, and get their arguments as `Direct` has them. (Maximum of 3x3, 512x51
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -78,7 +79,7 @@ class _Call:
         parts, self._parts = self._parts, None
         if parts is None or not (x.flags.c_contiguous and x.size):
             return self._direct
-        made: list[tuple[Any, np.ndarray, np.dtype]] = []
+        made: list[_Step] = []
         kept: list[Any] = []
         for dtype, shape, one in parts:
             x, target = x.view(np.uint8) if x.dtype == np.bool_ else x, np.empty(self._shape, dtype)
@@ -86,10 +87,10 @@ class _Call:
             direct = one.direct(*given) if hasattr(one, "direct") else None
             if direct is None:
                 return None
-            made.append((direct.entry, direct.record, dtype))
+            made.append((direct.entry, direct.record, [], self._shape, dtype))
             kept.append(direct)
             x = target
-        entry, record = made[0][:2] if len(made) == 1 else (_in_turn, (made, self._shape))
+        entry, record = made[0][:2] if len(made) == 1 else (_in_turn, made)
         self._direct = entry, record, self._shape, self._dtypes[-1], kept
         return self._direct
 
@@ -109,16 +110,31 @@ class _Call:
 Quick = tuple[Callable[[Any, np.ndarray, np.ndarray], bool], Any, tuple[int, ...], np.dtype, list[Any]]
 
 
-def _in_turn(steps: tuple[list[tuple[Any, np.ndarray, np.dtype]], tuple[int, ...]], x: np.ndarray, out: np.ndarray
-             ) -> bool:  # fmt: skip
+#: Bytes of the largest image between two kernels that is kept for one call; larger ones are any call's.
+_MOST_BETWEEN = 1 << 20
+
+_Step = tuple[Callable[[Any, np.ndarray, np.ndarray], bool], np.ndarray, list[np.ndarray], tuple[int, ...], np.dtype]
+
+
+def _in_turn(steps: list[_Step], x: np.ndarray, out: np.ndarray) -> bool:
     """Several kernels, one after the other."""
-    made, shape = steps
-    for number, (entry, record, dtype) in enumerate(made, 1):
-        target = out if number == len(made) else filters().between(2 + number % 2, shape, dtype)
-        if not entry(record, x, target):
+    *first, (last, end, *_) = steps
+    held = []
+    for entry, record, spare, shape, dtype in first:
+        try:
+            made = spare.pop()  # no other thread has it now
+        except IndexError:
+            large = math.prod(shape) * dtype.itemsize > _MOST_BETWEEN
+            made = filters().between(len(held) % 2, shape, dtype) if large else np.empty(shape, dtype)
+            spare = [] if large else spare
+        held.append((spare, made))
+        if not entry(record, x, made):
             return False
-        x = target
-    return True
+        x = made
+    done = last(end, x, out)
+    for spare, made in held:
+        spare.append(made)
+    return done
 
 
 _known: dict[tuple[Any, ...], _Call] = {}
