@@ -118,7 +118,7 @@ class InPlace:
         numbers = [planes.size, -(-rows.size // chunk), chunk, band, rows.size]
         numbers += [begin[0], planes.step, begin[1], planes.out, rows.out]
         self._arguments = (
-            np.concatenate([*self._starts, np.zeros(2, np.int64)]),  # some more: a row's next ones are looked up
+            np.concatenate([*self._starts, np.zeros(band + 2, np.int64)]),  # some more: the next rows are looked up
             np.array(self._table, np.int64).reshape(-1),
             np.frombuffer(b"".join(self._numbers), np.uint8).copy(),
             np.array(self._stages, np.int64).reshape(-1),
