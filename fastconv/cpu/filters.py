@@ -85,8 +85,8 @@ class Sweep:
         shapes = ", ".join(f"({one.taps},)" for one in problem.axes)
         what = f"scratch for windows (size), or weights, of shapes {shapes}"
         check_memory(planes * plane * item, what)
-        seen = (block + columns.taps - 1) * inner.size
-        cut = Cut(distances, band, pitch, seen, block * inner.size, plane, rows.taps, rows.axis, columns.axis, lead_taps)
+        wide = (block + columns.taps - 1) * inner.size, block * inner.size
+        cut = Cut(distances, band, pitch, *wide, plane, rows.taps, rows.axis, columns.axis, lead_taps)
         made = Steps(problem, cut)
         kind = problem.computed.type
         self._arguments = (

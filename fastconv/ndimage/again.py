@@ -119,7 +119,7 @@ _Step = tuple[Callable[[Any, np.ndarray, np.ndarray], bool], np.ndarray, list[np
 def _in_turn(steps: list[_Step], x: np.ndarray, out: np.ndarray) -> bool:
     """Several kernels, one after the other."""
     *first, (last, end, *_) = steps
-    held = []
+    held: list[tuple[list[np.ndarray], np.ndarray]] = []
     for entry, record, spare, shape, dtype in first:
         try:
             made = spare.pop()  # no other thread has it now
@@ -150,7 +150,8 @@ def quick_calls() -> dict[tuple[Any, ...], Quick]:
 
 def forget() -> None:
     """Forget all calls: that a kernel runs on one thread is part of what is known of them."""
-    for calls in (_known, *_quick):
+    _known.clear()
+    for calls in _quick:
         calls.clear()
 
 

@@ -31,11 +31,11 @@ def of_any_library(function: Callable[..., Any]) -> Callable[..., Any]:
         if type(image) is ndarray:  # nearly always
             if args and quick:
                 # As `again.quick_key`, to which a call would take longer here than all that is done.
-                what = image.shape, image.strides, image.dtype, args[1:], *map(type, args)
+                told = image.shape, image.strides, image.dtype, args[1:], *map(type, args)
                 if kwargs:
-                    what = *what, *kwargs.items(), *map(type, kwargs.values())
+                    told = *told, *kwargs.items(), *map(type, kwargs.values())
                 try:
-                    found = quick.get(what)
+                    found = quick.get(told)
                 except TypeError:  # an argument has no hash
                     found = None
                 if found is not None:

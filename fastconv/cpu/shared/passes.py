@@ -66,8 +66,8 @@ def sums_of_runs(long: bool, dtype: str) -> Any:
 
     @jit(key=(long, dtype))
     def all_runs(band, place, offsets, weights, first, taps, to, count):
-        pitch = at(offsets, 2 * first)
-        for begin in range(0, at(offsets, 2 * first - 1), step):  # downwards: the rows that tiles share stay in the first-level cache
+        wide, pitch = at(offsets, 2 * first - 1), at(offsets, 2 * first)
+        for begin in range(0, wide, step):  # downwards: the rows that tiles share stay in the first-level cache
             for i in range(begin, count, high * pitch):
                 tile(band, place + i, offsets, weights, first, taps, band, to + i)
 

@@ -153,12 +153,11 @@ def _start(typingctx, kernel, team, threads, arguments):
         if all(isinstance(kind, types.Array) for kind in arguments[:2]):
             wrappers.direct(context, builder.module, direct, share, data_type, arguments[:2])
         with builder.if_else(alone) as (on_one, on_many):
-            with on_one:
-                with builder.if_else(builder.icmp_signed(">", shares, _SIZE(0))) as (runs, asked):
-                    with runs:
-                        builder.call(share, pointers)
-                    with asked:
-                        wrappers.tell(builder, runner, data, builder.icmp_signed("<", shares, _SIZE(0)))
+            with on_one, builder.if_else(builder.icmp_signed(">", shares, _SIZE(0))) as (runs, asked):
+                with runs:
+                    builder.call(share, pointers)
+                with asked:
+                    wrappers.tell(builder, runner, data, builder.icmp_signed("<", shares, _SIZE(0)))
             with on_many:
                 api = context.get_python_api(builder)
                 python = api.gil_ensure()
