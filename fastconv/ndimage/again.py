@@ -37,7 +37,7 @@ _OTHERS = {"nan_policy", "mask", "min_periods", "device"}
 #: Types of arguments that are what their value is, beside tuples of them; 1, 1.0 and True are not the same argument.
 _PLAIN = {int, float, str, bool, type, type(None), np.int64, np.float64}
 #: Bytes of the largest weights that are looked up, which takes a microsecond for 4 KiB; and calls that are kept.
-_MOST_BYTES, _MOST_CALLS = 16 << 10, 512
+MOST_BYTES, _MOST_CALLS = 16 << 10, 512
 
 #: What makes a result of an image and writes it to an array.
 Run = Callable[[np.ndarray, np.ndarray], None]
@@ -160,8 +160,10 @@ limit_changed.append(forget)
 
 def quick_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """What a call is found by, if `key` finds it, too; its types say what equal numbers do not."""
-    image = args[0]
-    what = image.shape, image.strides, image.dtype, args[1:], *map(type, args)
+    image, told = args[0], args[1:]
+    if len(args) == 2 and type(args[1]) is np.ndarray:  # weights, which may be changed in place
+        told = args[1].shape, args[1].dtype, args[1].tobytes()
+    what = image.shape, image.strides, image.dtype, told, *map(type, args)
     return (*what, *kwargs.items(), *map(type, kwargs.values())) if kwargs else what
 
 
@@ -183,7 +185,7 @@ def key(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, 
             if not _PLAIN.issuperset(kinds):
                 return None
             told += kinds, one
-        elif number == place and kind is np.ndarray and one.nbytes <= _MOST_BYTES and not one.dtype.hasobject:
+        elif number == place and kind is np.ndarray and one.nbytes <= MOST_BYTES and not one.dtype.hasobject:
             told += one.dtype, one.shape, one.tobytes()
         else:
             return None
@@ -197,7 +199,10 @@ def call(
     """A filter's result: as it was made of an image that lies the same, if there was one, or by the filter."""
     found = _known.get(what)
     if found is not None:
-        if (quick := found.quick(args[0])) is not None and _PLAIN.issuperset(map(type, (*args[1:], *kwargs.values()))):
+        kinds = {*map(type, args[1:]), *map(type, kwargs.values())}
+        if len(args) == 2:
+            kinds.discard(np.ndarray)  # which `key` takes for weights only
+        if (quick := found.quick(args[0])) is not None and kinds <= _PLAIN:
             calls[quick_key(args, kwargs)] = quick
         return found(args[0])
     before, _heard.steps = _heard.steps, []

@@ -31,7 +31,10 @@ def of_any_library(function: Callable[..., Any]) -> Callable[..., Any]:
         if type(image) is ndarray:  # nearly always
             if args and quick:
                 # As `again.quick_key`, to which a call would take longer here than all that is done.
-                told = image.shape, image.strides, image.dtype, args[1:], *map(type, args)
+                more = args[1:]
+                if len(args) == 2 and type(args[1]) is ndarray and args[1].nbytes <= again.MOST_BYTES:
+                    more = args[1].shape, args[1].dtype, args[1].tobytes()
+                told = image.shape, image.strides, image.dtype, more, *map(type, args)
                 if kwargs:
                     told = *told, *kwargs.items(), *map(type, kwargs.values())
                 try:
