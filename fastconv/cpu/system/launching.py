@@ -150,8 +150,9 @@ def _start(typingctx, kernel, team, threads, arguments):
         alone = builder.icmp_signed("<=", shares, _SIZE(1))
         pointers = [builder.bitcast(first, _BYTES.as_pointer()), count, step, builder.bitcast(data, _BYTES)]
         direct = _direct_name(itanium_mangler.prepend_namespace(builder.function.name, ns="cpython"))
-        if all(isinstance(kind, types.Array) for kind in arguments[:2]):
-            wrappers.direct(context, builder.module, direct, share, data_type, arguments[:2])
+        both = [kind for kind in (*arguments,)[:2] if isinstance(kind, types.Array)]
+        if len(both) == 2:
+            wrappers.direct(context, builder.module, direct, share, data_type, both)
         with builder.if_else(alone) as (on_one, on_many):
             with on_one, builder.if_else(builder.icmp_signed(">", shares, _SIZE(0))) as (runs, asked):
                 with runs:
