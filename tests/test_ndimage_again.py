@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 import scipy.ndimage
 
+import fastconv
 from fastconv import ndimage
 from fastconv.ndimage import again
 
@@ -138,3 +140,63 @@ def test_both_zeros_are_one_constant(name: str, dtype: str) -> None:
         result = getattr(ndimage, name)(x, given, mode="constant", cval=cval)
         np.testing.assert_array_equal(result, getattr(scipy.ndimage, name)(x, given, mode="constant", cval=cval))
         assert not np.signbit(result[result == 0]).any()
+
+
+# -- calls whose kernels get one record ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick() -> Any:
+    """The number of calls that are found by little, of which there are none at first."""
+    again.forget()
+    return lambda: sum(map(len, again._quick))
+
+
+@pytest.mark.parametrize("dtype", ["?", "u1", "f4", "f8"])
+@pytest.mark.parametrize("name", ["uniform_filter", "maximum_filter", "median_filter", "grey_opening"])
+def test_later_calls_are_found_by_little(quick: Any, name: str, dtype: str) -> None:
+    for seed in range(4):
+        x = image(dtype, seed)
+        result, expected = getattr(ndimage, name)(x, 3), getattr(scipy.ndimage, name)(x, 3)
+        assert result.dtype == expected.dtype
+        np.testing.assert_allclose(result, expected, rtol=1e-5)
+    assert quick() == 1
+    fastconv.set_num_threads(fastconv.get_num_threads())
+    assert quick() == 0  # on how many threads a kernel runs is part of what was known
+    fastconv.set_num_threads(None)
+
+
+def test_arrays_that_are_not_aligned_are_not_read_in_place(quick: Any) -> None:
+    x = image("f4")
+    odd = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    odd[...] = image("f4", 1)
+    for given in (x, x, x, odd, odd):
+        np.testing.assert_allclose(ndimage.uniform_filter(given, 3), scipy.ndimage.uniform_filter(given, 3), rtol=1e-5)
+    assert quick() == 1
+
+
+def test_a_nan_in_a_later_image_is_found(quick: Any) -> None:
+    x = image("f4")
+    for place in ((20, 20), (0, 0), None, (5, 49)):
+        for _ in range(3):
+            plain = ndimage.median_filter(x, 3)
+        y = x.copy()
+        if place is not None:
+            y[place] = np.nan
+        result = ndimage.median_filter(y, 3)
+        again.forget()
+        np.testing.assert_array_equal(result, ndimage.median_filter(y, 3))
+        assert np.isnan(result).any() == (place is not None)
+        np.testing.assert_array_equal(plain, ndimage.median_filter(x, 3))
+
+
+@pytest.mark.parametrize("name", ["uniform_filter", "grey_opening", "median_filter"])
+def test_threads_of_python_share_what_is_known(quick: Any, name: str) -> None:
+    images = [image("f4", seed) for seed in range(8)]
+    expected = [getattr(ndimage, name)(x, 3) for x in images]
+
+    def calls(number: int) -> bool:
+        return all(np.array_equal(getattr(ndimage, name)(images[number], 3), expected[number]) for _ in range(200))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(calls, range(8)))

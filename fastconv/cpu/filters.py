@@ -18,8 +18,8 @@ from .in_place import InPlace, in_place
 from .shared import bands, layout, passes, running_sums
 from .shared.layout import Line
 from .shared.steps import Cut, Steps
-from .system.kernels import Launch
-from .system.memory import buffer, scratch_rows
+from .system.kernels import Direct, Launch
+from .system.memory import buffer, lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_tile import width
@@ -85,7 +85,9 @@ class Sweep:
         shapes = ", ".join(f"({one.taps},)" for one in problem.axes)
         what = f"scratch for windows (size), or weights, of shapes {shapes}"
         check_memory(planes * plane * item, what)
-        made = Steps(problem, Cut(distances, band, pitch, plane, rows.taps, rows.axis, columns.axis, lead_taps))
+        wide = (block + columns.taps - 1) * inner.size, block * inner.size
+        cut = Cut(distances, band, pitch, *wide, plane, rows.taps, rows.axis, columns.axis, lead_taps)
+        made = Steps(problem, cut)
         kind = problem.computed.type
         self._arguments = (
             np.concatenate(tables),
@@ -108,6 +110,11 @@ class Sweep:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, self.problem.computed)
         self._launch.call(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+
+    def direct(self, x: np.ndarray, out: np.ndarray) -> Direct | None:
+        """What does the same for arrays that lie as these two, on the calling thread."""
+        scratch = lone_row(self._scratch, self.problem.computed)
+        return self._launch.direct(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
 
 def _runs(one: Pass, rows: Line) -> bool:

@@ -17,8 +17,8 @@ from .shared import in_place as stages
 from .shared import layout, narrow
 from .shared.in_place import Stage
 from .shared.steps import parts_of, radix
-from .system.kernels import Launch
-from .system.memory import scratch_rows
+from .system.kernels import Direct, Launch
+from .system.memory import lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.tap_rows import HEAD, SLOT, VECTORS, Kind
@@ -26,6 +26,8 @@ from .tiles.tap_rows import HEAD, SLOT, VECTORS, Kind
 #: The dtypes that images are read in, and results written.
 READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
 WRITTEN = (*READ, "int32")
+#: The orders that passes may all have, but for those that are checked.
+KNOWN = {"products", "window", "mean", "box", "max", "min"}
 #: Most taps of one pass; of more `run_tile`, whose rows share what they load, is as fast.
 MOST_TAPS = 9
 #: Bytes of the lines of a band: a quarter of a first-level cache. (From 12 to 96 KiB all are within a tenth.)
@@ -51,8 +53,7 @@ def in_place(problem: Problem) -> InPlace | None:
     if problem.dtype.name not in READ or problem.out_dtype.name not in WRITTEN:
         return None
     orders = {one.order for one in problem.passes}
-    known = {"products", "window", "mean", "box", "max", "min"}
-    if not orders <= known and not all(one.startswith("checked ") for one in orders):
+    if not orders <= KNOWN and not all(one.startswith("checked ") for one in orders):
         return None
     try:
         return InPlace(problem)
@@ -96,8 +97,7 @@ class InPlace:
         found = narrow.chosen(problem, order)
         _need(found is not None)
         assert found
-        self._chosen = found
-        tile = VECTORS * simd.lanes(found.computed)
+        self._chosen, tile = found, VECTORS * simd.lanes(found.computed)
         self._stages: list[Stage] = []
         self._table: list[tuple[int, int]] = []
         self._numbers: list[bytes] = []
@@ -118,7 +118,7 @@ class InPlace:
         numbers = [planes.size, -(-rows.size // chunk), chunk, band, rows.size]
         numbers += [begin[0], planes.step, begin[1], planes.out, rows.out]
         self._arguments = (
-            np.concatenate([*self._starts, np.zeros(2, np.int64)]),  # some more: a row's next ones are looked up
+            np.concatenate([*self._starts, np.zeros(band + 2, np.int64)]),  # some more: the next rows are looked up
             np.array(self._table, np.int64).reshape(-1),
             np.frombuffer(b"".join(self._numbers), np.uint8).copy(),
             np.array(self._stages, np.int64).reshape(-1),
@@ -131,6 +131,11 @@ class InPlace:
         """Filter; both arrays have the layout that the problem says."""
         scratch = scratch_rows(self._scratch, np.dtype(np.uint8))
         self._launch.call(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
+
+    def direct(self, x: np.ndarray, out: np.ndarray) -> Direct | None:
+        """What does the same for arrays that lie as these two, on the calling thread."""
+        scratch = lone_row(self._scratch, np.dtype(np.uint8))
+        return self._launch.direct(layout.bytes_of(x), layout.bytes_of(out), *self._arguments, scratch)
 
     # -- tables
 
@@ -187,10 +192,8 @@ class InPlace:
     def _chunk(self, rows: layout.Line, planes: int, band: int) -> int:
         """Rows that are made one after the other: a block's, or all, or as many as leave some work for each thread."""
         threads = num_threads()
-        if self._chunked:
-            return self._chunked
-        if threads == 1 or planes >= 4 * threads:
-            return rows.size
+        if self._chunked or threads == 1 or planes >= 4 * threads:
+            return self._chunked or rows.size
         least = -(-rows.size // (4 * threads))
         return -(-max(least, 2 * rows.taps) // band) * band
 
@@ -342,32 +345,29 @@ class InPlace:
         _need(int(np.count_nonzero(kept)) <= MOST_TAPS)
         places = np.argwhere(kept).tolist()
         weights = window[kept].tolist()
-        band = self._band(rows, 0)
-        outside_rows = _some_outside(rows)
-        outside = problem.cval if outside_rows else 0
-        taps = [(r, c * size) for r, c in places]
-        told = self._entries(taps, weights, outside=outside, checked=_checked(one))
-        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(taps), "given"
+        band, outside_rows = self._band(rows, 0), _some_outside(rows)
+        outside: float = problem.cval if outside_rows else 0
+        told = self._entries([(r, c * size) for r, c in places], weights, outside=outside, checked=_checked(one))
+        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(places), "given"
         at = _sums(*names, True, True, _order(one), outside_rows)
-        before, behind = columns.before, columns.taps - 1 - columns.before
-        inside = columns.size - before - behind
-        self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(taps), inside * inner))
+        before, behind, inside = columns.before, columns.taps - 1 - columns.before, columns.size - columns.taps + 1
+        self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(places), inside * inner))
         tile = VECTORS * simd.lanes(computed)
         for wide, first in ((before, 0), (behind, columns.size - behind)):
             if not wide:
                 continue
-            made = -(-wide * inner // tile) * tile  # elements
+            made = -(-wide * inner // tile) * tile
             pitch = -(-(made + (columns.taps - 1) * inner) * problem.dtype.itemsize // 64) * 64
             strip, done = self._room((band + rows.taps - 1) * pitch), self._room(band * made * out_size // inner)
-            seen = range(first, first + wide + columns.taps - 1)
             outside = problem.cval if outside_rows or columns.table.min() < 0 else 0
+            seen = range(first, first + wide + columns.taps - 1)
             address, copy, count = self._copies(columns.table, seen, 0, problem.dtype, inner, outside)
             self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
             lines = self._lines(pitch, band + rows.taps - 1)
             line = made * out_size // inner
-            self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(taps), made))
-            address, copy, count = self._copies(np.arange(wide), range(wide), first * out_size, problem.out_dtype,
-                                                inner, 0)  # fmt: skip
+            self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(places), made))
+            place = first * out_size
+            address, copy, count = self._copies(np.arange(wide), range(wide), place, problem.out_dtype, inner, 0)
             lines = self._lines(line, band)
             self._stages.append(Stage(address, False, lines, done, True, 0, rows.out, copy, count, inner))
         return band

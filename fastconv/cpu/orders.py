@@ -7,7 +7,6 @@ before each element. What is prepared for a problem is kept for the next call.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import starmap
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from ..specs.boundary import Boundary
 from ..specs.filters import Axis
 from ..specs.windows import Windows, separately, windows
 from .algorithms import order_columns, order_network, order_ranked, order_running, order_taps
-from .in_place import in_place
+from .in_place import InPlace, in_place
 from .system.memory import buffer
 
 #: Most rows and columns of windows whose maxima take least time from all pixels, in place, by bytes of an element. (AMD
@@ -54,13 +53,59 @@ class Problem(NamedTuple):
         return seen, self.members.reshape(seen.taps, seen.kh, seen.kw)
 
 
-Run = Callable[[np.ndarray, np.ndarray], None]
+#: The shape to give arrays, and what is prepared for them: its `run`, and `direct` if it has one.
+Part = tuple[tuple[int, ...], Any]
+
+
+class Swept:
+    """A function of two arrays that makes the "max" or "min" of full windows by a few sweeps."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Part, ...]) -> None:
+        self.parts = parts
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
+        last = len(self.parts) - 1
+        for number, (shape, sweep) in enumerate(self.parts):
+            target = out if number == last else buffer(f"extrema {number % 2}", out.shape, out.dtype)
+            sweep.run(x.reshape(shape), target.reshape(shape))
+            x = target
+        if last < 0:
+            out[...] = x
+
+
+class Ranked:
+    """A function of two arrays that makes the elements of a rank. A NaN is the result of all windows that see it."""
+
+    __slots__ = ("_name", "_part", "_problem")
+
+    def __init__(self, problem: Problem, name: str, part: Part) -> None:
+        self._problem, self._name, self._part = problem, name, part
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All that is run, where no NaN is found."""
+        return (self._part,)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray) -> None:
+        shape, prepared = self._part
+        flat, target = x.reshape(shape), out.reshape(shape)
+        if self._name == "columns":
+            prepared.run(flat, target)
+            return
+        found = np.zeros(1, np.uint8)
+        prepared.run(flat, target, found)
+        if found[0]:
+            largest = np.empty_like(out)
+            extremum(self._problem, "max", x, largest)
+            np.copyto(out, np.nan, where=np.isnan(largest))
 
 
 @lru_cache(maxsize=512)
-def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, ...], Run], ...]:
-    """The sweeps that make, one after the other, the "max" or "min" of full windows: shapes to give arrays, functions
-    of two arrays."""
+def boxes(problem: Problem, name: str) -> tuple[Part, ...]:
+    """The sweeps that make, one after the other, the "max" or "min" of full windows: shapes to give arrays, and what
+    runs."""
     if (found := _in_place(problem, name)) is not None:
         return ((problem.shape, found),)
     sizes, before = [], []
@@ -71,10 +116,10 @@ def boxes(problem: Problem, name: str) -> tuple[tuple[tuple[int, ...], Run], ...
         before.append(front)
     sweeps = separately(problem.shape, tuple(sizes), tuple(before), problem.modes)
     prepared = [order_running.prepared(each, problem.dtype, name, problem.constant) for each in sweeps]
-    return tuple((each.shape, one.run) for each, one in zip(sweeps, prepared, strict=True))
+    return tuple((each.shape, one) for each, one in zip(sweeps, prepared, strict=True))
 
 
-def _in_place(problem: Problem, name: str) -> Run | None:
+def _in_place(problem: Problem, name: str) -> InPlace | None:
     """The sweep over an image that is read in place, of windows of few rows and columns; None if there is none."""
     every = zip(range(len(problem.sizes)), problem.sizes, problem.before, problem.modes, strict=True)
     axes = tuple(axis for axis in starmap(Axis, every) if axis.taps > 1)
@@ -85,35 +130,22 @@ def _in_place(problem: Problem, name: str) -> Run | None:
         problem.shape, strides, strides, problem.dtype, problem.dtype, problem.dtype, axes,
         tuple(filters.Pass((axis.axis,), (axis.taps,), b"", name) for axis in axes), float(problem.constant),
     )  # fmt: skip
-    found = in_place(made)
-    return None if found is None else found.run
+    return in_place(made)
 
 
 @lru_cache(maxsize=256)
-def taps(problem: Problem, name: str, heights: bytes | None = None) -> tuple[tuple[int, int, int], Run]:
+def taps(problem: Problem, name: str, heights: bytes | None = None) -> Part:
     """The "max" or "min" of windows of any form, with `heights` of the problem's dtype added."""
     seen, footprint = problem.windows()
     added = None if heights is None else np.frombuffer(heights, problem.dtype).reshape(footprint.shape)
     prepared = order_taps.prepared(seen, footprint, added, problem.dtype, name, problem.constant)
-    return seen.shape, prepared.run
+    return seen.shape, prepared
 
 
 @lru_cache(maxsize=512)
-def swept(problem: Problem, name: str) -> Run:
+def swept(problem: Problem, name: str) -> Swept:
     """The function of two arrays that makes the "max" or "min" of full windows."""
-    sweeps = boxes(problem, name)
-    if len(sweeps) == 1 and sweeps[0][0] == problem.shape:
-        return sweeps[0][1]
-
-    def run(x: np.ndarray, out: np.ndarray) -> None:
-        for number, (shape, sweep) in enumerate(sweeps):
-            target = out if number == len(sweeps) - 1 else buffer(f"extrema {number % 2}", out.shape, out.dtype)
-            sweep(x.reshape(shape), target.reshape(shape))
-            x = target
-        if not sweeps:
-            out[...] = x
-
-    return run
+    return Swept(boxes(problem, name))
 
 
 def extremum(problem: Problem, name: str, x: np.ndarray, out: np.ndarray, heights: bytes | None = None) -> None:
@@ -121,8 +153,8 @@ def extremum(problem: Problem, name: str, x: np.ndarray, out: np.ndarray, height
     if problem.footprint is None and heights is None:
         swept(problem, name)(x, out)
         return
-    shape, run = taps(problem, name, heights)
-    run(x.reshape(shape), out.reshape(shape))
+    shape, prepared = taps(problem, name, heights)
+    prepared.run(x.reshape(shape), out.reshape(shape))
 
 
 @lru_cache(maxsize=256)
@@ -148,23 +180,10 @@ def ranks(problem: Problem, rank: int, algorithm: str = "auto") -> tuple[tuple[i
     return seen.shape, name, order_ranked.Prepared(seen, members, dtype, rank, problem.constant, 1)
 
 
-def ranked(problem: Problem, rank: int, algorithm: str = "auto") -> Run:
-    """The function that writes the element of a rank of each window. A NaN is the result of all windows that see it."""
+def ranked(problem: Problem, rank: int, algorithm: str = "auto") -> Ranked:
+    """The function of two arrays that writes the element of a rank of each window."""
     shape, name, prepared = ranks(problem, rank, algorithm)
-
-    def run(x: np.ndarray, out: np.ndarray) -> None:
-        flat, target = x.reshape(shape), out.reshape(shape)
-        if name == "columns":
-            prepared.run(flat, target)
-            return
-        found = np.zeros(1, np.uint8)
-        prepared.run(flat, target, found)
-        if found[0]:
-            largest = np.empty_like(out)
-            extremum(problem, "max", x, largest)
-            np.copyto(out, np.nan, where=np.isnan(largest))
-
-    return run
+    return Ranked(problem, name, (shape, prepared))
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ContextDecorator
 
 from ..base.devices import check_device
@@ -46,6 +47,10 @@ def algorithms(op: Operation = "conv2d", device: Device = "cpu") -> tuple[str, .
     return backend(device, None).planner.algorithms(op)
 
 
+#: What is called when `set_num_threads` was.
+limit_changed: list[Callable[[], None]] = []
+
+
 def set_num_threads(threads: int | None) -> None:
     """Limit how many threads this package uses in this process.
 
@@ -74,6 +79,8 @@ def set_num_threads(threads: int | None) -> None:
     """
     limit = None if threads is None else integer("threads", threads, 1)
     cpu().set_num_threads(limit)
+    for told in limit_changed:
+        told()
 
 
 class num_threads(ContextDecorator):

@@ -171,7 +171,7 @@ def separable(x: np.ndarray, result: Result, lines: tuple[Line, ...], told: Sett
     else:
         _run(sweeps, x, out)
         if not (told.periods or is_wide(x.dtype) or is_wide(out.dtype)):
-            again.note(x, out, partial(_run, sweeps))
+            again.note(x, out, partial(_run, sweeps), [(one.problem.out_dtype, None, one) for one in sweeps])
     return result.deliver()
 
 
@@ -370,5 +370,5 @@ def dense(x: np.ndarray, result: Result, axes: tuple[Axis, ...], weights: bytes,
     else:
         sweep.run(x, out)
         if not (told.periods or is_wide(x.dtype) or is_wide(out.dtype)):
-            again.note(x, out, sweep.run)
+            again.note(x, out, sweep.run, [(out.dtype, None, sweep)])
     return result.deliver()

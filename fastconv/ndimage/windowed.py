@@ -174,10 +174,12 @@ def extremum(x: np.ndarray, result: Result, window: Window, cval: float, name: s
 def _note(x: np.ndarray, result: Result, made: np.ndarray, dtype: np.dtype, run: Any) -> None:
     """Tell what was run, if the result's own memory was written."""
     out = result.target
+    as_it_lies = dtype == (_BYTE if x.dtype == np.bool_ else x.dtype)
+    parts = [(dtype, *part) for part in run.parts] if as_it_lies else []
     if made is out:
-        again.note(x, out, lambda given, target: run(kernel_ready(given, dtype), target))
+        again.note(x, out, lambda given, target: run(kernel_ready(given, dtype), target), parts)
     elif made.base is out:
-        again.note(x, out, lambda given, target: run(kernel_ready(given, dtype), target.view(dtype)))
+        again.note(x, out, lambda given, target: run(kernel_ready(given, dtype), target.view(dtype)), parts)
 
 
 def _steps(calls: Any, x: Any, result: Any, window: Window, cval: float, name: str) -> None:

@@ -31,8 +31,8 @@ from numba import prange
 from ...specs.windows import Windows
 from ..shared.lines import loader
 from ..system import micro
-from ..system.kernels import Launch, jit, kernel
-from ..system.memory import buffer, scratch_rows
+from ..system.kernels import Direct, Launch, jit, kernel
+from ..system.memory import buffer, lone_row, scratch_rows
 from ..system.threads import masked_threads
 from ..tiles import simd
 from ..tiles.elements import at as element
@@ -111,6 +111,20 @@ class Prepared:
         """Filter `x` into `out`."""
         lines = buffer("order lines", (masked_threads(), self._lines), np.dtype(np.int64))
         self._launch.call(x, out, found, *self._arguments, scratch_rows(self._scratch, x.dtype), lines)
+
+    def direct(self, x: np.ndarray, out: np.ndarray) -> Direct | None:
+        """What does the same for arrays that lie as these two, on the calling thread, until it has found a NaN."""
+        lines, scratch = np.empty((1, self._lines), np.int64), lone_row(self._scratch, x.dtype)
+        found = np.zeros(1, np.uint8)
+        made = self._launch.direct(x, out, found, *self._arguments, scratch, lines)
+        if made is None or x.dtype.kind != "f":
+            return made
+        filtered = made.entry
+
+        def numbers(record: np.ndarray, x: np.ndarray, out: np.ndarray) -> bool:
+            return filtered(record, x, out) and not found[0]  # never set back: another thread may look at it
+
+        return made._replace(entry=numbers)
 
 
 @lru_cache(maxsize=2)

@@ -58,13 +58,16 @@ def sums(order: str, dtype: str) -> Any:
 
 @lru_cache(maxsize=4)
 def sums_of_runs(long: bool, dtype: str) -> Any:
-    """A pass: sums of products over runs of taps, as `run_tile` has them in its tables."""
+    """A pass: sums of products over runs of taps, as `run_tile` has them in its tables.
+
+    In front of them is how many elements of each row are made: what is behind them nobody needs.
+    """
     tile, step, high = run_tile(long), run_tile_vectors * simd.lanes(dtype), run_tile_rows()
 
     @jit(key=(long, dtype))
     def all_runs(band, place, offsets, weights, first, taps, to, count):
-        pitch = at(offsets, 2 * first)
-        for begin in range(0, pitch, step):  # downwards: the rows that tiles share stay in the first-level cache
+        wide, pitch = at(offsets, 2 * first - 1), at(offsets, 2 * first)
+        for begin in range(0, wide, step):  # downwards: the rows that tiles share stay in the first-level cache
             for i in range(begin, count, high * pitch):
                 tile(band, place + i, offsets, weights, first, taps, band, to + i)
 

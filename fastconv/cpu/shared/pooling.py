@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...specs.pool import PoolSpec
-from ..system.kernels import Kernel, Launch, jit
-from ..system.memory import scratch_rows
+from ..system.kernels import Direct, Kernel, Launch, jit
+from ..system.memory import lone_row, scratch_rows
 from ..tiles import powers, simd, simd_pool
 
 
@@ -119,6 +119,11 @@ class Prepared:
         """Pool the first of the arrays into the others."""
         scratches = scratch_rows(self.scratch, arrays[0].dtype) if self._none is None else self._none
         self._launch.call(*arrays, *self._arguments, scratches)
+
+    def direct(self, x: np.ndarray, out: np.ndarray) -> Direct | None:
+        """What does the same for arrays that lie as these two, on the calling thread."""
+        scratches = lone_row(self.scratch, x.dtype) if self._none is None else self._none
+        return self._launch.direct(x, out, *self._arguments, scratches)
 
 
 def _zero(dtype: np.dtype) -> np.generic:

@@ -26,7 +26,10 @@ class Cut(NamedTuple):
     band: int
     """Rows."""
     pitch: int
-    """Elements of a row."""
+    """Elements from one row to the next."""
+    seen: int
+    made: int
+    """Elements of a row that windows see, and of one of the result."""
     loaded: int
     """Elements of a band as it is loaded."""
     row_taps: int
@@ -121,7 +124,8 @@ class Steps:
         if one.order in ("products", "window") and self.cut.row_axis in one.axes:
             runs = self._runs(one, weights)
             if runs:
-                self._step_of_runs(runs, self._room(room), more)
+                wide = self.cut.made if self.cut.column_axis in one.axes else self.cut.seen
+                self._step_of_runs(runs, wide, self._room(room), more)
                 return
         taps, offsets, order = self._listed(one)
         self._step(order, taps, offsets, self.result, self._room(room), more)
@@ -175,8 +179,10 @@ class Steps:
                 runs += [(place + a * cut.pitch, column[a:b].tolist()) for a, b in pairwise(cuts)]
         return runs if max((len(taps) for _, taps in runs), default=0) >= 3 else []
 
-    def _step_of_runs(self, runs: list[tuple[int, list[float]]], target: int, more: int) -> None:
-        """Add a step of sums over runs."""
+    def _step_of_runs(self, runs: list[tuple[int, list[float]]], wide: int, target: int, more: int) -> None:
+        """Add a step of sums over runs, for so many elements of each row."""
+        self.offsets += [0, wide]
+        self.weights.append(0.0)
         first, most, taps = len(self.weights), max(len(one) for _, one in runs), sum(len(one) for _, one in runs)
         long = taps > BLOCK
         per_block = max(1, BLOCK // most) if long else len(runs)

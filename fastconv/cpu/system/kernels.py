@@ -9,14 +9,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 from numba import types
 
-from . import building, launching
+from . import building, launching, wrappers
 from .plain import PLAIN
-from .threads import launch_on_threads, may_launch, num_threads
+from .threads import launch_on_threads, may_launch, num_threads, only_one
 
 # -- kernels -------------------------------------------------------------------------------------------------
 
@@ -98,10 +99,10 @@ class Launch:
     check types: only what `arrays.kernel_ready` made, and constants, may be passed.
     """
 
-    __slots__ = ("_kernel", "call")
+    __slots__ = ("_is_large", "_kernel", "call")
 
     def __init__(self, kernel: Kernel, operations: float) -> None:
-        self._kernel = kernel
+        self._kernel, self._is_large = kernel, operations >= PARALLEL_OPERATIONS
         self.call: Callable[..., None] = kernel if operations >= PARALLEL_OPERATIONS else self._first
 
     def _first(self, *args: Any) -> None:
@@ -109,6 +110,28 @@ class Launch:
         launch = self._kernel.launch.compile((types.int64, types.int64, *[numba.typeof(arg) for arg in args]))
         self.call = partial(launch, 0, 1)
         self.call(*args)
+
+
+    def direct(self, *args: Any) -> Direct | None:
+        """The kernel, made ready to run on the calling thread with these arguments, or with others in place of the
+        first two that lie as they do; None if threads may pay now."""
+        if PLAIN or (self._is_large and not only_one()) or not wrappers.reads_objects():
+            return None
+        launch, kinds = self._kernel.launch, (types.int64, types.int64, *[numba.typeof(arg) for arg in args])
+        entry, size = launch.compile(kinds), np.empty(1, np.int64)
+        entry(size.ctypes.data, -1, *args)
+        record = np.empty(size[0], np.uint8)
+        entry(record.ctypes.data, 0, *args)
+        return Direct(launch.direct(kinds), record, args)
+
+
+class Direct(NamedTuple):
+    """A kernel to be called as ``entry(record, x, out)``; see `wrappers.direct`."""
+
+    entry: Callable[[np.ndarray, np.ndarray, np.ndarray], bool]
+    record: np.ndarray
+    kept: tuple[Any, ...]
+    """What the record points to."""
 
 
 #: Multiply-adds that take as long as moving one element, for `Kernel.sized`.

@@ -16,8 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 from numba import _dynfunc  # type: ignore[attr-defined] # a module in C
-from numba.core import cgutils, sigutils, types
+from numba.core import cgutils, itanium_mangler, sigutils, types
 from numba.core import ir as numba_ir
 from numba.core.callconv import excinfo_ptr_t
 from numba.core.compiler_lock import global_compiler_lock
@@ -121,7 +122,11 @@ _BYTES, _SIZE, _CODE = cgutils.voidptr_t, cgutils.intp_t, cgutils.int32_t
 
 @intrinsic
 def _start(typingctx, kernel, team, threads, arguments):
-    """Run a kernel in `threads` shares: by `team`, the address of ``numba_parallel_for``; a single share runs here."""
+    """Run a kernel in `threads` shares: by `team`, the address of ``numba_parallel_for``; a single share runs here.
+
+    Of no shares nothing runs: the arguments are written to the address `team` as `wrappers.direct` takes them, of -1
+    how many bytes these are.
+    """
     integer = types.int64
     argtypes = (*arguments, integer, integer)
     kernel.dispatcher.compile(argtypes)
@@ -144,9 +149,16 @@ def _start(typingctx, kernel, team, threads, arguments):
         step = cgutils.alloca_once_value(builder, _SIZE(1))
         alone = builder.icmp_signed("<=", shares, _SIZE(1))
         pointers = [builder.bitcast(first, _BYTES.as_pointer()), count, step, builder.bitcast(data, _BYTES)]
+        direct = _direct_name(itanium_mangler.prepend_namespace(builder.function.name, ns="cpython"))
+        both = [kind for kind in (*arguments,)[:2] if isinstance(kind, types.Array)]
+        if len(both) == 2:
+            wrappers.direct(context, builder.module, direct, share, data_type, both)
         with builder.if_else(alone) as (on_one, on_many):
-            with on_one:
-                builder.call(share, pointers)
+            with on_one, builder.if_else(builder.icmp_signed(">", shares, _SIZE(0))) as (runs, asked):
+                with runs:
+                    builder.call(share, pointers)
+                with asked:
+                    wrappers.tell(builder, runner, data, builder.icmp_signed("<", shares, _SIZE(0)))
             with on_many:
                 api = context.get_python_api(builder)
                 python = api.gil_ensure()
@@ -202,6 +214,7 @@ class Compiled(CPUDispatcher):
         super().__init__(py_func, targetoptions={**OPTIONS, **options}, pipeline_class=Pipeline)
         self._files = files
         self._entries: dict[tuple, Callable] = {}
+        self._code: dict[tuple, tuple[Library, str]] = {}
 
     def _compilation_chain_init_hook(self) -> None:
         """Do not load what packages add to Numba, which kernels do not use: it would take time, and locks in an order
@@ -219,17 +232,30 @@ class Compiled(CPUDispatcher):
     def _built(self, args: tuple) -> Callable:
         with compiling():
             made: Any = self._compiler.compile(args, None)  # type: ignore[attr-defined] # Numba's Dispatcher has it
-        keep(self._files, args, made.library, made.fndesc.llvm_cpython_wrapper_name, made.environment.env_name)
+        symbol = made.fndesc.llvm_cpython_wrapper_name
+        keep(self._files, args, made.library, symbol, made.environment.env_name)
+        self._code[args] = made.library, symbol
         return made.entry_point
 
     def _loaded(self, args: tuple) -> Callable | None:
         found = load(self._files, args)
         if found is None:
             return None
-        library, address, environment = found
+        library, symbol, address, environment = found
+        self._code[args] = library, symbol
+        return self._function(address, environment, library)
+
+    def _function(self, address: int, environment: Environment, library: Library) -> Callable:
+        """Code that takes Python's arguments, as a function of Python's."""
         function = self.py_func
         names = sys.modules[function.__module__], function.__name__, ""
         return _dynfunc.make_function(*names, address, environment, (library,))
+
+    def direct(self, args: tuple) -> Callable[[np.ndarray, np.ndarray, np.ndarray], bool]:
+        """The function `wrappers.direct` of a kernel that is compiled for these types."""
+        library, symbol = self._code[args]
+        address = library.codegen._engine.get_function_address(_direct_name(symbol))
+        return self._function(address, Environment({}), library)
 
 
 def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environment: str = "") -> None:
@@ -241,8 +267,14 @@ def keep(files: CodeFiles, args: tuple, library: Library, symbol: str, environme
     files.save(args, names + code)
 
 
-def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | None:
-    """Saved code, the address of its symbol, and its environment; None where nothing is saved, or it is damaged."""
+def _direct_name(symbol: str) -> str:
+    """The symbol of the function `wrappers.direct` beside a kernel's own."""
+    return f"{symbol}.direct"
+
+
+def load(files: CodeFiles, args: tuple) -> tuple[Library, str, int, Environment] | None:
+    """Saved code, its symbol and the address of that, and its environment; None where nothing is saved, or it is
+    damaged."""
     data = files.load(args)
     if data is None:
         return None
@@ -260,7 +292,7 @@ def load(files: CodeFiles, args: tuple) -> tuple[Library, int, Environment] | No
             library.codegen.set_env(told, environment)
     except Exception:  # whatever is wrong with a cache's file, compiling mends it
         return None
-    return library, address, environment
+    return library, symbol, address, environment
 
 
 def compiled(py_func: Callable, key: tuple, options: dict[str, Any]) -> Compiled | Plain:

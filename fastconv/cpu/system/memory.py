@@ -16,6 +16,8 @@ from .threads import masked_threads
 
 #: Bytes of the largest array that is kept, a guess at what a process can spare for good.
 KEPT_BYTES = 32 << 20
+#: Least bytes of the row that kernels share: few small ones are kept, then, by those who have asked before it grew.
+LONE_BYTES = 256 << 10
 #: Most ready-made views of scratch that are kept: calls of a few microseconds find theirs without making it.
 KEPT_VIEWS = 256
 
@@ -30,6 +32,7 @@ class _Kept(threading.local):
 
 
 _kept = _Kept()
+_lone = np.empty(0, np.uint8)
 
 
 def buffer(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -70,6 +73,19 @@ def _new_rows(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
             _kept.views.clear()
         _kept.views[size, dtype, threads] = view
     return view
+
+
+def lone_row(size: int, dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array of one row for kernels that run at once, holding Python's lock (`kernels.Direct`): all of
+    them share it. None of more than `KEPT_BYTES` is shared."""
+    global _lone
+    needed = -(-size * dtype.itemsize // 64) * 64
+    memory = _lone
+    if memory.nbytes < needed:
+        memory = _aligned(max(needed, LONE_BYTES))
+        if needed <= KEPT_BYTES:
+            _lone = memory
+    return memory[:needed].view(dtype).reshape(1, -1)
 
 
 def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

@@ -71,7 +71,7 @@ def _address(factory: Callable[..., Any], key: tuple, argtypes: tuple[types.Type
     name, files = f"micro.{factory.__name__}.{told}", CodeFiles(factory, key, {})
     found = load(files, argtypes)
     if found is not None:
-        return found[1]
+        return found[2]
     with compiling():
         library = _built(name, factory(*key), argtypes)
     keep(files, argtypes, library, name)

@@ -84,6 +84,11 @@ def set_num_threads(threads: int | None) -> None:
     _limit = threads
 
 
+def only_one() -> bool:
+    """Whether this package may use one thread only, until the next `set_num_threads`."""
+    return _limit == 1
+
+
 def num_threads() -> int:
     """Threads a kernel called now may use: Numba's for this Python thread, or fewer by `set_num_threads`."""
     limit = _limit

@@ -326,9 +326,16 @@ def selection(lines: int, kw: int, rank: int, step: int) -> Any:
                 first, last = plan
                 before = _emit(builder, band.dtype, first, partial(from_line, emit.INT(0)))
                 memory = [cgutils.alloca_once_value(builder, vector) for vector in before]  # in registers, soon
+                # What comes below the last line, in the image and the result, is needed next. (Median of 3x3 of
+                # 1080x1920 float32 that is not in cache, AMD EPYC 9005: 0.53 ms, without this 0.89.)
+                down = builder.sub(places[-1], places[-2]) if lines > 1 else emit.INT(0)
+                below = [builder.gep(array, [builder.add(begin, down)])
+                         for array, begin in ((band_at, places[-1]), (goal, goal_at))]  # fmt: skip
                 with cgutils.for_range_slice(builder, emit.INT(0), valid, emit.INT(lanes), emit.INT) as (q, _):
                     near = [builder.load(place) for place in memory]
                     far = _emit(builder, band.dtype, first, partial(from_line, builder.add(q, emit.INT(lanes))))
+                    for array, writes in zip(below, (False, True), strict=True):
+                        emit.prefetch(builder, builder.gep(array, [q]), 0, lanes, writes=writes)
 
                     def shifted(given, near=near, far=far):
                         order = [lane + given.shift * step for lane in range(lanes)]
