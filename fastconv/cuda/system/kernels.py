@@ -110,7 +110,7 @@ class Kernel:
 
     def ptx(self, capability: tuple[int, int]) -> str:
         """The kernel's PTX for a compute capability."""
-        with _compiling_for(capability):
+        with compiling_for(capability):
             text, _ = cuda.compile(
                 self.function, types.void(*self.signature), cc=capability, device=False, abi="numba", output="ptx",
                 launch_bounds=getattr(self.function, "launch_bounds", None),  # (threads, blocks a multiprocessor)
@@ -177,7 +177,7 @@ def target() -> tuple[int, int]:
 
 
 @contextmanager
-def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
+def compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     """Let Numba compile the functions that a kernel calls for this capability; no such GPU need be there.
 
     `cuda.compile` takes a capability for the kernel, but takes the current device's for the functions that it calls.
