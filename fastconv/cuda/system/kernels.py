@@ -183,7 +183,7 @@ def compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     `cuda.compile` takes a capability for the kernel, but takes the current device's for the functions that it calls.
     """
     from numba.cuda import dispatcher
-    from numba.cuda.types import functions
+    from numba.cuda.types import functions  # type: ignore[attr-defined] # numba-cuda has it
 
     this = threading.get_ident()
     known: dict[tuple, Any] = {}
