@@ -119,8 +119,13 @@ class Filtering:
         self.launch = work
 
 
-def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> Iterator[tuple[str, Any, Any]]:
+@cache
+def problems(dtypes: tuple[np.dtype, ...] = DTYPES) -> tuple[tuple[str, Any, Any], ...]:
     """(operation, algorithm, spec) of all that the tables can do."""
+    return tuple(_problems(dtypes))
+
+
+def _problems(dtypes: tuple[np.dtype, ...]) -> Iterator[tuple[str, Any, Any]]:
     for dtype in dtypes:
         for x, weight, options in CONVS:
             precisions = ("float32", "tf32", "tf32x3") if dtype == np.float32 else ("float32",)
@@ -307,7 +312,7 @@ def _known(kernel: Any, capability: tuple[int, int]) -> tuple[str, str]:
     made_of = kernel.identity(capability), _compilers()
     file = files.cache_folder() / "ptxas" / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()}.z"
     if not (known := files.read(file)):
-        text = kernel.ptx(capability)
+        text = _text(kernel, capability)
         with tempfile.TemporaryDirectory() as folder:
             said = _asked(kernel, text, capability, Path(folder))
         known = zlib.compress(f"{said}\0{text}".encode())
@@ -315,6 +320,27 @@ def _known(kernel: Any, capability: tuple[int, int]) -> tuple[str, str]:
         files.write(file, known)
     said, _, text = zlib.decompress(known).decode().partition("\0")
     return said, text
+
+
+def _text(kernel: Any, capability: tuple[int, int]) -> str:
+    """What `Kernel.ptx` returns; of a second architecture in a quarter of the time, as Numba need not begin again."""
+    return _lowered(kernel).get_asm_str(cc=capability) if capability >= CAPABILITIES[0] else kernel.ptx(capability)
+
+
+@lru_cache(maxsize=1)
+def _lowered(kernel: Any) -> Any:
+    """Numba's library of a kernel, which makes PTX of it; the same for all of `CAPABILITIES` (`kernels.target`)."""
+    from numba import types
+    from numba.cuda import compiler
+
+    from fastconv.cuda.system.kernels import compiling_for
+
+    with compiling_for(CAPABILITIES[0]):
+        library, _ = compiler._compile_pyfunc_with_fixup(
+            kernel.function, types.void(*kernel.signature), cc=CAPABILITIES[0], device=False, abi="numba",
+            launch_bounds=getattr(kernel.function, "launch_bounds", None),
+        )
+    return library
 
 
 def _asked(kernel: Any, text: str, capability: tuple[int, int], folder: Path) -> str:

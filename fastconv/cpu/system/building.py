@@ -44,6 +44,7 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 
 from . import loops
 from .notice import noticed
+from .passes import Lower, NoVersions, Passes, Versions
 from .plain import PLAIN, refused
 from .target import processor
 
@@ -59,6 +60,7 @@ class _Context(CPUContext):
     def init(self) -> None:
         super().init()
         self._internal_codegen = _Codegen("fastconv")
+        self._found: dict[tuple, Any] = {}
 
     def load_additional_registries(self) -> None:
         from numba.cpython import builtins, iterators, mathimpl, numbers, rangeobj, slicing, tupleobj  # noqa: F401
@@ -66,6 +68,13 @@ class _Context(CPUContext):
 
         self.install_registry(mathimpl.registry)
         self.install_registry(npyimpl.registry)
+
+    def get_function(self, fn: Any, sig: Any, _firstcall: bool = True) -> Any:
+        if not isinstance(fn, types.Function):
+            return super().get_function(fn, sig, _firstcall)
+        if (fn, sig) not in self._found:
+            self._found[fn, sig] = super().get_function(fn, sig, _firstcall)
+        return self._found[fn, sig]
 
     def post_lowering(self, module: Any, library: Any) -> None:
         """Do not link Numba's runtime, which allocates."""
@@ -206,6 +215,7 @@ class _Lowering(typed_passes.NativeLowering):
     """Lowers a function into a `Library`; to machine code only where Python is to call it."""
 
     _name = "fastconv_lowering"
+    lowering_class = Lower
 
     def run_pass(self, state: Any) -> bool:
         name = state.func_id.func_qualname
@@ -220,15 +230,14 @@ class Pipeline(compiler.CompilerBase):
     """Numba's passes, without the ones for features that kernels do not use."""
 
     def define_pipelines(self) -> list[PassManager]:
-        passes = PassManager("fastconv")
+        passes = Passes("fastconv")
         for each in self.untyped():
             passes.add_pass(each, each._name)
         for each in (
             typed_passes.NopythonTypeInference,
-            typed_passes.PreLowerStripPhis,
+            NoVersions,
             typed_passes.InlineOverloads,
             typed_passes.NoPythonSupportedFeatureValidation,
-            typed_passes.IRLegalization,
             typed_passes.AnnotateTypes,
             _Lowering,
             typed_passes.NoPythonBackend,
@@ -247,7 +256,7 @@ class Pipeline(compiler.CompilerBase):
             untyped_passes.DeadBranchPrune,
             untyped_passes.GenericRewrites,
             untyped_passes.RewriteDynamicRaises,
-            untyped_passes.ReconstructSSA,
+            Versions,
         )
 
 

@@ -110,7 +110,7 @@ class Kernel:
 
     def ptx(self, capability: tuple[int, int]) -> str:
         """The kernel's PTX for a compute capability."""
-        with _compiling_for(capability):
+        with compiling_for(capability):
             text, _ = cuda.compile(
                 self.function, types.void(*self.signature), cc=capability, device=False, abi="numba", output="ptx",
                 launch_bounds=getattr(self.function, "launch_bounds", None),  # (threads, blocks a multiprocessor)
@@ -177,21 +177,32 @@ def target() -> tuple[int, int]:
 
 
 @contextmanager
-def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
+def compiling_for(capability: tuple[int, int]) -> Iterator[None]:
     """Let Numba compile the functions that a kernel calls for this capability; no such GPU need be there.
 
     `cuda.compile` takes a capability for the kernel, but takes the current device's for the functions that it calls.
     """
     from numba.cuda import dispatcher
+    from numba.cuda.types import functions  # type: ignore[attr-defined] # numba-cuda has it
 
     this = threading.get_ident()
+    known: dict[tuple, Any] = {}
 
     def device() -> Any:
         return SimpleNamespace(compute_capability=capability) if threading.get_ident() == this else ask()
 
+    def call_type(function: Any, context: Any, args: Any, kws: Any) -> Any:
+        """How a call of an operation is typed: Numba looks anew each time, a fifth of all it does for a kernel."""
+        if kws or threading.get_ident() != this or not isinstance(function, functions.Function):
+            return asked(function, context, args, kws)
+        if (call := (function, tuple(args))) not in known:
+            known[call] = asked(function, context, args, kws)
+        return known[call]
+
     with _COMPILING:
-        ask, collects = dispatcher.get_current_device, gc.isenabled()
-        dispatcher.get_current_device = device
+        ask, asked = dispatcher.get_current_device, functions.BaseFunction.get_call_type
+        collects = gc.isenabled()
+        dispatcher.get_current_device, functions.BaseFunction.get_call_type = device, call_type
         _TARGET.append(capability)
         gc.disable()  # garbage collection would take a fifth of the time
         try:
@@ -200,7 +211,7 @@ def _compiling_for(capability: tuple[int, int]) -> Iterator[None]:
             if collects:
                 gc.enable()
             _TARGET.pop()
-            dispatcher.get_current_device = ask
+            dispatcher.get_current_device, functions.BaseFunction.get_call_type = ask, asked
 
 
 def factory(make: Callable[..., tuple[tuple, Callable]]) -> Callable[..., Kernel]:
