@@ -141,8 +141,9 @@ def _add(source, at, target, to, count, lanes):
         simd.store_part(target, to + q, total, some)
 
 
-#: Channels of one task of `fold_taps`: neighbouring positions of one channel add to the same elements, and would wait for
-#: each other. More than the first-level cache's 8 lines of a set would be too many: planes are often a power of two apart.
+#: Channels of one task of `fold_taps`: neighbouring positions of one channel add to the same elements, and would wait
+#: for each other. More than the first-level cache's 8 lines of a set would be too many: planes are often a power of two
+#: apart.
 IN_TURNS = 8
 
 
@@ -189,8 +190,8 @@ def fold_taps(columns, bias, out, first, group, window, stride, pad, dilation, l
 
 
 def _adder(share):
-    """The function ``target[to + r * pitch + q] += source[at + r * step + q]`` for r < rows and q < count, by vectors of
-    lanes / share elements: a short one crosses fewer cache lines."""
+    """The function ``target[to + r * pitch + q] += source[at + r * step + q]`` for r < rows and q < count, by vectors
+    of lanes / share elements: a short one crosses fewer cache lines."""
     add_part = simd.add_part(share)
 
     @jit(forceinline=True, key=(share,))
@@ -212,8 +213,8 @@ TAPS_OF_TASK = 256
 
 @kernel
 def fold_turned(columns, bias, out, first, group, window, stride, pad, dilation, lanes, blocks):
-    """Do what `fold_taps` does for a horizontal stride of 1: columns are transposed block by block, so that vectors have
-    neighbouring positions, which add to neighbouring elements. A row of `blocks` is lanes x lanes elements of memory."""
+    """Do what `fold_taps` does for a horizontal stride of 1: columns are transposed block by block, so that vectors
+    have neighbouring positions, which add to neighbouring elements. A row of `blocks` has room for lanes x lanes."""
     kh, kw, oh, ow = window
     groups, channels, h, w = out.shape[1:]
     taps, images = channels * kh * kw, columns.shape[0] // (oh * ow)
