@@ -19,7 +19,7 @@ from .system.disk_cache import identity
 from .system.kernels import kernel
 from .system.plain import PLAIN, refused
 from .system.threads import in_threads, num_threads
-from .tiles import simd
+from .tiles import ceiling, simd
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def fma_ceiling(dtype: np.dtype, threads: int) -> float:
     def one_thread(thread: int) -> None:
         chains(None, None, steps, 0.5, results.ctypes.data, threads, thread)
 
-    operations = threads * steps * simd.CEILING_CHAINS * simd.lanes(dtype) * 2
+    operations = threads * steps * ceiling.CEILING_CHAINS * simd.lanes(dtype) * 2
     return operations / _least_seconds(lambda: in_threads(one_thread, threads), threads)
 
 
 def _chains() -> Any:
     """The micro-kernel of `fma_ceiling`."""
-    return simd.fma_chains
+    return ceiling.fma_chains
 
 
 @lru_cache(maxsize=16)
