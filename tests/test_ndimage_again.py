@@ -11,6 +11,8 @@ import scipy.ndimage
 
 import fastconv
 from fastconv import ndimage
+from fastconv.cpu import filters, in_place, orders
+from fastconv.cpu.shared import for_threads
 from fastconv.ndimage import again
 
 #: A call of each filter that may be repeated: its arguments behind the image.
@@ -200,3 +202,44 @@ def test_threads_of_python_share_what_is_known(quick: Any, name: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(calls, range(8)))
+
+
+# -- threads -------------------------------------------------------------------------------------------------
+
+FILTERED = [
+    ("gaussian_filter", 0.8, "uint8"), ("gaussian_filter", 4, "float64"), ("uniform_filter", 5, "uint16"),
+    ("maximum_filter", 3, "uint8"), ("minimum_filter", 5, "float32"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "size", "dtype"), FILTERED)
+def test_work_is_shared_out_for_the_threads_of_each_call(
+    name: str, size: float, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a first call on one thread has made is not what two threads run, which would leave one of them idle."""
+    handed: list[Any] = []
+
+    class Recorded(for_threads.ForThreads):
+        def __init__(self, *args: Any) -> None:
+            handed.append(self)
+            super().__init__(*args)
+
+    def geometry(made: Any) -> list[list[float]]:
+        return [np.ravel(one).tolist() for one in made._arguments]
+
+    x = np.zeros((401, 463), dtype)  # no other test's
+    threads = 1
+    for module in (for_threads, in_place, filters):
+        monkeypatch.setattr(module, "num_threads", lambda: threads)
+    for module in (orders, filters):
+        monkeypatch.setattr(module, "ForThreads", Recorded)
+    with fastconv.num_threads(1):
+        getattr(ndimage, name)(x, size)
+    assert handed
+    for one in handed:
+        alone, threads = geometry(one.now()), 2
+        shared, fresh = geometry(one.now()), geometry(one._make(one.problem))
+        assert shared == fresh
+        assert shared != alone
+        threads = 1
+        assert geometry(one.now()) == alone

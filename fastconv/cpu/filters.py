@@ -16,6 +16,7 @@ from ..specs.arrays import check_memory
 from ..specs.filters import Pass, Problem
 from .in_place import InPlace, in_place
 from .shared import bands, layout, passes, running_sums
+from .shared.for_threads import ForThreads
 from .shared.layout import Line
 from .shared.steps import Cut, Steps
 from .system.kernels import Direct, Launch
@@ -156,8 +157,13 @@ def _pitch(size: int, lanes: int) -> int:
 
 
 @lru_cache(maxsize=1024)
-def prepared(problem: Problem) -> Sweep | InPlace | Transformed:
-    """What filters images of this layout: in place where that is possible, by transforms where they take less time."""
+def prepared(problem: Problem) -> ForThreads:
+    """What filters images of this layout."""
+    return ForThreads(_made, problem)
+
+
+def _made(problem: Problem) -> InPlace | Transformed | Sweep:
+    """In place where that is possible, by transforms where they take less time."""
     return in_place(problem) or transformed(problem) or Sweep(problem)
 
 

@@ -18,7 +18,8 @@ from ..specs.boundary import Boundary
 from ..specs.filters import Axis
 from ..specs.windows import Windows, separately, windows
 from .algorithms import order_columns, order_network, order_ranked, order_running, order_taps
-from .in_place import InPlace, in_place
+from .in_place import in_place
+from .shared.for_threads import ForThreads
 from .system.memory import buffer
 
 #: Most rows and columns of windows whose maxima take least time from all pixels, in place, by bytes of an element. (AMD
@@ -119,7 +120,7 @@ def boxes(problem: Problem, name: str) -> tuple[Part, ...]:
     return tuple((each.shape, one) for each, one in zip(sweeps, prepared, strict=True))
 
 
-def _in_place(problem: Problem, name: str) -> InPlace | None:
+def _in_place(problem: Problem, name: str) -> ForThreads | None:
     """The sweep over an image that is read in place, of windows of few rows and columns; None if there is none."""
     every = zip(range(len(problem.sizes)), problem.sizes, problem.before, problem.modes, strict=True)
     axes = tuple(axis for axis in starmap(Axis, every) if axis.taps > 1)
@@ -130,7 +131,8 @@ def _in_place(problem: Problem, name: str) -> InPlace | None:
         problem.shape, strides, strides, problem.dtype, problem.dtype, problem.dtype, axes,
         tuple(filters.Pass((axis.axis,), (axis.taps,), b"", name) for axis in axes), float(problem.constant),
     )  # fmt: skip
-    return in_place(made)
+    found = ForThreads(in_place, made)
+    return None if found.now() is None else found
 
 
 @lru_cache(maxsize=256)
