@@ -76,7 +76,7 @@ def test_integers_that_are_transformed_equal_scipys(dtype: str, monkeypatch: pyt
                                   False)  # fmt: skip
         settings = sweeps.Settings(float(told.get("cval", 0)))
         found = sweeps._dense(lie, windows, window.tobytes(), settings)
-        assert isinstance(found, Transformed)
+        assert isinstance(found.now(), Transformed)
         same(ndimage.correlate(given, window, **told), scipy.ndimage.correlate(given, window, **told), str)
     monkeypatch.setattr("fastconv.cpu.transformed.PLAIN", True)  # as by NUMBA_DISABLE_JIT=1: they are machine code
     assert transformed(found.problem) is None

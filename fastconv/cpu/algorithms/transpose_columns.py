@@ -37,8 +37,6 @@ from ..system.kernels import Launch
 from ..system.memory import buffer, for_one_call, scratch_rows
 from ..tiles.simd import lanes
 
-#: Seconds to exchange and pack one weight, which only other algorithms do (0.5 to 1.5 ns measured, AMD EPYC 9004).
-MOVE = 1e-9
 #: Seconds in `im2col.fold_product` of a vector's sum and of each of its products; and of the calls of a matrix product
 #: (fitted to ten small layers, AMD EPYC 9004).
 SUM, PRODUCT, CALLS = 4e-9, 1.5e-9, 3e-6
@@ -48,8 +46,12 @@ CALL = 1e-5
 COLUMNS_BYTES = 32 << 20
 #: Most bytes of the columns of images multiplied together, so that they stay in a cache until they are summed.
 TOGETHER_BYTES = 2 << 20
-#: Time of a product of operands from memory, relative to cached ones (1.2 to 1.4 measured, AMD EPYC 9004).
-SHARE = 1.25
+#: Time of a product of operands from memory, relative to cached ones (1.0 to 1.5 measured, AMD EPYC 9005).
+SHARE = 1.2
+#: Seconds to make one number of `x` the pixel before its channel; to sum one float32 of the columns up by
+#: `im2col.fold_turned`, and, if windows are pixels, by any; and by `im2col.fold_taps` to begin with a window of a
+#: channel, and for a vector of each of its rows (fitted to 45 layers, AMD EPYC 9005).
+MOVE, TURNED, PIXEL, WINDOW, ROW = 2.5e-10, 4e-10, 3e-10, 2e-9, 1e-9
 
 
 class Columns:
@@ -70,7 +72,7 @@ class Columns:
         return None
 
     def cost(self, spec: TransposeSpec, machine: Machine) -> float:
-        """Estimated seconds. Other algorithms must move the weights in a plain call: `prepare_cost` subtracts that."""
+        """Estimated seconds."""
         problem = spec.convolution
         if not problem.n:
             return math.inf
@@ -81,19 +83,14 @@ class Columns:
             rows = min(problem.n, depth)
             rate = machine.blas_flops * 4 / problem.acc_dtype.itemsize * rows / (rows + 16)
             product = 2 * columns * depth / rate + (problem.n + 2) * problem.groups * machine.call
-            moved = 3
-        else:
-            pointwise = self._pointwise
-            products = ((_product(problem, images), number) for images, number in _together(problem))
-            product = SHARE * problem.groups * sum(
-                number * (pointwise.cost(one, machine) + pointwise.prepare_cost(one, machine) + CALL)
-                for one, number in products
-            )  # fmt: skip
-            moved = 1
-        return product + moved * columns * problem.acc_dtype.itemsize / machine.bandwidth
-
-    def prepare_cost(self, spec: TransposeSpec, machine: Machine) -> float:
-        return 0.0 if is_small(spec.convolution) else -MOVE * math.prod(spec.weight_shape)
+            return product + 3 * columns * problem.acc_dtype.itemsize / machine.bandwidth
+        pointwise = self._pointwise
+        products = ((_product(problem, images), number) for images, number in _together(problem))
+        product = problem.groups * sum(
+            number * (SHARE * pointwise.cost(one, machine) + pointwise.prepare_cost(one, machine) + CALL)
+            for one, number in products
+        )
+        return product + MOVE * problem.n * problem.c_out * problem.oh * problem.ow + _fold_seconds(problem)
 
     def prepare(self, spec: TransposeSpec, weight: np.ndarray) -> np.ndarray:
         return weight
@@ -124,6 +121,26 @@ def _product(spec: ConvSpec, images: int) -> ConvSpec:
     """The pointwise convolution that multiplies positions and weights of a group: the weights are its pixels."""
     depth, taps = spec.c_out // spec.groups, spec.c_in // spec.groups * spec.kh * spec.kw
     return conv_spec((depth, taps), (images * spec.oh * spec.ow, depth, 1), (spec.acc_dtype,), axes=1)
+
+
+def _is_long(spec: ConvSpec) -> bool:
+    """Whether images are one long row, pixel by pixel."""
+    return (spec.kh, spec.kw) == (1, 1) and spec.stride == (1, 1) and not spec.padded
+
+
+def _is_turned(spec: ConvSpec) -> bool:
+    """Whether columns are summed up by `im2col.fold_turned`."""
+    wide = spec.oh * spec.ow if _is_long(spec) else spec.ow
+    return spec.stride[1] == 1 and 2 * wide > lanes(spec.acc_dtype)
+
+
+def _fold_seconds(spec: ConvSpec) -> float:
+    """Estimated seconds to sum columns up."""
+    windows = spec.n * spec.c_in * spec.oh * spec.ow
+    if _is_long(spec) or _is_turned(spec):
+        return windows * spec.kh * spec.kw * (PIXEL if _is_long(spec) else TURNED) * spec.acc_dtype.itemsize / 4
+    pieces = -(-spec.kw // lanes(spec.acc_dtype)) if spec.dilation[1] == 1 else spec.kw
+    return windows * (WINDOW + ROW * spec.kh * pieces)
 
 
 def _direct_seconds(spec: ConvSpec) -> float:
@@ -157,10 +174,10 @@ class Prepared:
             self._fold = Launch(fold, self._weights[2])
         elif self._direct is None:
             self._parts = [(images, number, _product(spec, images)) for images, number in _together(spec)]
-            if window[:2] == (1, 1) and spec.stride == (1, 1) and pads == (0, 0):  # one long row
+            if _is_long(spec):
                 self._images = *self._images[:3], 1, spec.h * spec.w
                 self._geometry = (1, 1, 1, spec.h * spec.w), *self._geometry[1:]
-            turned = spec.stride[1] == 1 and 2 * self._geometry[0][3] > lanes(spec.acc_dtype)
+            turned = _is_turned(spec)
             work = 4.0 * self._weights[2] * self._signals[3] * self._parts[0][0]
             self._fold = Launch(fold_turned if turned else fold_taps, work)
             self._block = lanes(spec.acc_dtype) ** 2 if turned else 0

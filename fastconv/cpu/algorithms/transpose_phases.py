@@ -40,6 +40,8 @@ CALL = 1e-5
 #: Seconds to interleave one byte of phases (10 GB/s measured, AMD EPYC 9004). Phases of unequal sizes take twice as
 #: long: NumPy interleaves them.
 INTERLEAVE = 1e-10
+#: Seconds to exchange the channels of a byte of weights, up to that many, and of a larger array (AMD EPYC 9005).
+EXCHANGE, LARGE_BYTES, EXCHANGE_LARGE = 1e-10, 16 << 20, 3.6e-10
 
 
 class Prepared(NamedTuple):
@@ -85,7 +87,9 @@ class Phases:
 
     def prepare_cost(self, spec: TransposeSpec, machine: Machine) -> float:
         """Estimated seconds that a plain call takes longer; packing may make it choose other algorithms."""
-        return max(0.0, self._seconds(spec.convolution, True) - self._seconds(spec.convolution, False))
+        moved = math.prod(spec.weight_shape) * spec.acc_dtype.itemsize
+        exchange = moved * (EXCHANGE if moved <= LARGE_BYTES else EXCHANGE_LARGE)
+        return exchange + max(0.0, self._seconds(spec.convolution, True) - self._seconds(spec.convolution, False))
 
     def _seconds(self, spec: ConvSpec, for_one_call: bool) -> float:
         """Estimated seconds; phases with equal kernels take equally long. It stops where `Joint` is known to be faster:

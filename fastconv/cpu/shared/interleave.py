@@ -46,6 +46,12 @@ def _shuffle_exchange(weight, order, table, exchanged, blocks, lanes):
                         for t in range(taps):
                             exchanged[to + t] = flat[at + order[begin + t]]
             continue
+        if kernel_size == 1 and table.shape[0] == 1:
+            apart = table[0, 1]
+            for c in range(0, channels, lanes):
+                at, to = (g * depth + first) * channels + c, table[0, 0] + (g * channels + c) * apart + first
+                simd.transpose(flat, at, channels, rows, min(lanes, channels - c), exchanged, to, apart)
+            continue
         # `block` holds (taps, lanes) of one channel c and, behind them, some of these taps in the order asked for.
         block = blocks[numba.get_thread_id()]
         for c in range(channels):
