@@ -60,7 +60,7 @@ def main() -> None:
                   f"{row['roundings']:.2g} roundings", flush=True)  # fmt: skip
             found.append(row)
     if told.json:
-        save(told.json, "python -m benchmarks.accuracy --json FILE", found)
+        save(told.json, "benchmarks.accuracy", found)
 
 
 if __name__ == "__main__":

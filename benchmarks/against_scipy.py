@@ -62,7 +62,7 @@ def main() -> None:
         print("|", " | ".join([*sizes.values(), *ratios]), "|", flush=True)
         rows.append({**sizes, "seconds": times})
     if told.json:
-        save(told.json, "python -m benchmarks.against_scipy --json FILE", rows)
+        save(told.json, "benchmarks.against_scipy", rows)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def main() -> None:
             print("\n".join(["", *summary(table)]))
         report += table
     if arguments.json:
-        save(arguments.json, "python -m benchmarks.dimensions", report)
+        save(arguments.json, "benchmarks.dimensions", report)
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def main() -> None:
         print("\n".join(["", *summary(rows, TARGETS)]))
         report += rows
     if told.json:
-        save(told.json, "python -m benchmarks.images", report)
+        save(told.json, "benchmarks.images", report)
 
 
 if __name__ == "__main__":

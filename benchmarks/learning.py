@@ -253,7 +253,7 @@ def main() -> None:
         print("\n".join(["", *summary(table)]))
         report += table
     if arguments.json:
-        save(arguments.json, "python -m benchmarks.learning", report)
+        save(arguments.json, "benchmarks.learning", report)
 
 
 if __name__ == "__main__":

@@ -288,7 +288,7 @@ def main() -> None:
         print("\n".join(["", *summary(list(table.values()))]))
         report += table.values()
     if arguments.json:
-        records.save(arguments.json, "python -m benchmarks.peers", [row | {"ratios": ratios(row)} for row in report])
+        records.save(arguments.json, "benchmarks.peers", [row | {"ratios": ratios(row)} for row in report])
     if arguments.plot:
         plot(report, arguments.plot)
 

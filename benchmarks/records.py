@@ -10,26 +10,36 @@ import datetime
 import json
 import math
 import platform
+import shlex
 import statistics
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from fastconv.warming.team import cores
+
+#: Cores that this process may use, before benchmarks keep their threads apart.
+CORES = cores()
 #: Libraries whose versions matter.
-LIBRARIES = ("numpy", "scipy", "numba", "opencv-python-headless", "torch", "scikit-image", "astropy")
+LIBRARIES = (
+    "numpy", "scipy", "numba", "opencv-python-headless", "torch", "onnxruntime", "openvino", "ncnn", "MNN",
+    "scikit-image", "astropy", "bottleneck",
+)  # fmt: skip
 
 
-def save(file: str, command: str, rows: list[dict[str, Any]], **told: Any) -> None:
-    """Write rows of figures to a JSON file, with the command, the machine, its cores, the day and the versions."""
+def save(file: str, module: str, rows: list[dict[str, Any]], **told: Any) -> None:
+    """Write rows of figures to a JSON file, with the module's command, the machine, its cores, the day and versions."""
     from fastconv.tools.cli import processor_name
-    from fastconv.warming.team import cores
 
+    options = ["FILE" if before == "--json" else option for before, option in pairwise(sys.argv)]
     record = {
-        "command": command,
+        "command": shlex.join(["python", "-m", module, *options]),
         "machine": processor_name(),
-        "cores": cores(),
+        "cores": CORES,
         "date": datetime.date.today().isoformat(),
         "versions": {"python": platform.python_version(), **_versions()},
         **told,

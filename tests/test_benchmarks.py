@@ -73,16 +73,18 @@ def test_image_filters_are_compared_before_they_are_timed():
     assert line == f"{title}: geometric mean 3.00, worst 3.00 (a row), 1 of 1 rows below 4"
 
 
-def test_figures_are_kept_with_their_machine(tmp_path):
+def test_figures_are_kept_with_their_machine(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     row = next(dimensions.measured("adaptive", 1, False, True))
     assert row["error"] < 1e-6
     assert dimensions.show(row).endswith(f"{row['error']:.1e}")
     fastconv.set_num_threads(None)
     rows = [row | {"ratios": {dimensions.TITLE: ratio}, "threads": 2} for ratio in (0.5, 2.0)]
-    records.save(str(tmp_path / "it.json"), "a command", rows)
-    record = json.loads((tmp_path / "it.json").read_text())
-    assert (record["command"], record["rows"]) == ("a command", rows)
+    file = tmp_path / "it.json"
+    monkeypatch.setattr("sys.argv", ["dimensions.py", "--pin", "--json", str(file)])
+    records.save(str(file), "benchmarks.dimensions", rows)
+    record = json.loads(file.read_text())
+    assert (record["command"], record["rows"]) == ("python -m benchmarks.dimensions --pin --json FILE", rows)
 
 
 def test_what_asv_measures_is_there():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,42 @@ def against_scipy(record: dict[str, Any]) -> str:
 
 def comparisons(record: dict[str, Any]) -> str:
     """Of each title how many times as long the others take: geometric mean and worst row, by the number of threads."""
-    threads = list(dict.fromkeys(row["threads"] for row in record["rows"]))
     rows = []
-    for title in dict.fromkeys(title for row in record["rows"] for title in row["ratios"]):
+    for title in titles(record):
         cells = []
-        for number in threads:
-            found = {row["row"]: row["ratios"][title] for row in record["rows"]
-                     if row["threads"] == number and title in row["ratios"]}  # fmt: skip
+        for found in by_threads(record, title):
             worst = min(found, key=found.__getitem__)
             below = sum(value < 1 for value in found.values())
             cells += [f"{statistics.geometric_mean(found.values()):.3g}", f"{found[worst]:.2f} ({worst})", below]
         rows.append([title, len(found), *cells])
-    head = [cell for number in threads
+    head = [cell for number in threads_of(record)
             for cell in (f"{number} thread{'s' * (number > 1)}", "worst row", "below 1")]  # fmt: skip
     return table(["", "rows", *head], rows)
+
+
+def in_short(record: dict[str, Any], title: str) -> list[str]:
+    """The README's figures of one title: rows, and by the number of threads geometric mean and least."""
+    every = list(by_threads(record, title))
+    means = [cell for found in every
+             for cell in (f"{statistics.geometric_mean(found.values()):.3g}", f"{min(found.values()):.3g}")]  # fmt: skip
+    return [str(len(every[0])), *means]
+
+
+def titles(record: dict[str, Any]) -> list[str]:
+    """What is compared."""
+    return list(dict.fromkeys(title for row in record["rows"] for title in row["ratios"]))
+
+
+def threads_of(record: dict[str, Any]) -> list[int]:
+    """On how many threads rows were measured."""
+    return list(dict.fromkeys(row["threads"] for row in record["rows"]))
+
+
+def by_threads(record: dict[str, Any], title: str) -> Iterator[dict[str, float]]:
+    """For each number of threads the ratios of one title, by the row."""
+    for number in threads_of(record):
+        yield {row["row"]: row["ratios"][title] for row in record["rows"]
+               if row["threads"] == number and title in row["ratios"]}  # fmt: skip
 
 
 TABLES = {"accuracy": accuracy, "against_scipy": against_scipy,
