@@ -19,7 +19,7 @@ from .functional.device import backend
 from .specs.arguments import shape
 from .specs.axes import NCHW, is_last
 from .specs.conv import conv_spec
-from .specs.conv_transpose import TransposeSpec
+from .specs.conv_transpose import transposed
 from .specs.dtypes import gradient_dtype, native
 from .specs.pool import pool_spec
 from .typing import (
@@ -118,9 +118,9 @@ def conv2d_input(
     spec = conv_spec(size, kernels.shape, (kernels.dtype, above.dtype), **options, names="input_size, weight")
     _check_shape(above, spec.output_shape, "input_size, weight", (size, kernels), options)
     if cut is None:
-        return calls.input_gradient(TransposeSpec(spec), kernels, above, algorithm, out)
+        return calls.input_gradient(transposed(spec), kernels, above, algorithm, out)
     _check_place(above)
-    part = calls.input_gradient(TransposeSpec(spec), kernels, above, algorithm, None)
+    part = calls.input_gradient(transposed(spec), kernels, above, algorithm, None)
     return cut.put_back(part, out, (kernels, above))
 
 

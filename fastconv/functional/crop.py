@@ -44,6 +44,8 @@ def cropped_shape(
     shape: Sizes, padding: Any, axes: int, channels_last: bool = False
 ) -> tuple[Sizes, Any, Cut | None]:
     """The shape that negative padding leaves, the padding of the other sides, and the cut, if any side is negative."""
+    if not crops(padding):
+        return shape, padding, None
     end = len(shape) - channels_last
     padding, parts = crop(padding, shape[max(0, end - axes) : end], axes)
     if not parts:

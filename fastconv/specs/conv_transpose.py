@@ -122,6 +122,10 @@ class TransposeSpec(HashedOnce):
         return self.convolution.flops
 
 
+#: The transposed convolution of a `ConvSpec`, the same object each time: tables find it without comparing its fields.
+transposed = lru_cache(maxsize=4096)(TransposeSpec)
+
+
 def transpose_spec(
     axes: int,
     x_shape: tuple[int, ...],

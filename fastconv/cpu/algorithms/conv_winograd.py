@@ -232,31 +232,44 @@ def _winograd_weights(transforms, weight, packed, scratches, sizes, wide, wild, 
 
 @jit
 def _winograd_input(transforms, region, columns, high, wide, tile, work, v_tiles, to, step, lanes):
-    """Transform the tiles of a region into V."""
+    """Transform the tiles of a region into V.
+
+    In a row, and so in V, lie `wide` tiles of each of the dilation's phases; a call transforms the longer of both rows.
+    """
     in_down, in_across = transforms[:2]
     stride, dilation, m_down, m_across, e_down, e_across = tile
-    line = columns * lanes
+    line, apart = columns * lanes, dilation[1] * lanes
+    calls, count, near, hop, leap, jump = dilation[1], wide, stride[1] * lanes, m_across * stride[1] * apart, lanes, apart
+    if wide < dilation[1]:
+        calls, count, near, hop, leap, jump = wide, dilation[1], hop, near, apart, lanes
     for i in range(high * dilation[0]):
-        first = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line
-        micro.call(in_down, region, first, dilation[0] * line, work, 0, line, columns, lanes, lanes)
-        hop, leap = stride[1] * m_across * dilation[1] * lanes, dilation[1] * lanes
+        begin, rows = stride[0] * (i // dilation[0] * m_down * dilation[0] + i % dilation[0]) * line, region
+        if e_down > 1:  # else a row of pixels is a row of tiles
+            micro.call(in_down, region, begin, dilation[0] * line, work, 0, line, columns, lanes, lanes)
+            begin, rows = 0, work
         for e in range(e_down):
-            for j in range(dilation[1]):
-                at, goal = e * line + stride[1] * j * lanes, to + e * e_across * step + j * lanes
-                micro.call(in_across, work, at, leap, v_tiles, goal, step, wide, hop, leap)
-        to += wide * leap
+            at, goal = begin + e * line, to + e * e_across * step
+            for _ in range(calls):
+                micro.call(in_across, rows, at, apart, v_tiles, goal, step, count, hop, jump)
+                at, goal = at + near, goal + leap
+        to += wide * apart
 
 
 @jit
 def _winograd_output(transforms, m_tiles, at, panel, step, wide, tile, work, region, shift, floor, lanes):
-    """Transform one row of tiles from M into rows of output, channels in lanes."""
+    """Transform one row of tiles from M into rows of output, channels in lanes; a call does as `_winograd_input`'s."""
     dilation, m_across = tile[1], tile[3]
-    line = wide * m_across * dilation[1]
+    apart = dilation[1] * lanes
+    line = wide * m_across * apart
+    calls, count, near, hop, leap, jump = dilation[1], wide, panel, dilation[1] * panel, lanes, m_across * apart
+    if wide < dilation[1]:
+        calls, count, near, hop, leap, jump = wide, dilation[1], hop, near, jump, leap
     for i in range(dilation[0]):
-        for j in range(dilation[1]):
-            start, to, apart = at + (i * wide * dilation[1] + j) * panel, (i * line + j) * lanes, dilation[1] * lanes
-            micro.call(transforms[2], m_tiles, start, step, work, region, to, apart, dilation[0] * line * lanes, wide,
-                       dilation[1] * panel, m_across * apart, shift, floor)  # fmt: skip
+        start, to = at + i * wide * dilation[1] * panel, i * line
+        for _ in range(calls):
+            micro.call(transforms[2], m_tiles, start, step, work, region, to, apart, dilation[0] * line, count, hop,
+                       jump, shift, floor)  # fmt: skip
+            start, to = start + near, to + leap
 
 
 @kernel

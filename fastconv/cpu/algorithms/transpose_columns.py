@@ -80,10 +80,11 @@ class Columns:
             return machine.call + _direct_seconds(problem)
         depth, columns = problem.c_out // problem.groups, problem.n * problem.groups * _columns(problem)
         if problem.oh * problem.ow == 1:
-            rows = min(problem.n, depth)
-            rate = machine.blas_flops * 4 / problem.acc_dtype.itemsize * rows / (rows + 16)
-            product = 2 * columns * depth / rate + (problem.n + 2) * problem.groups * machine.call
-            return product + 3 * columns * problem.acc_dtype.itemsize / machine.bandwidth
+            rows, whole = min(problem.n, depth), _is_column(problem)
+            rate = 2 * machine.blas_flops * 4 / problem.acc_dtype.itemsize * rows / (rows + 4)
+            calls = problem.groups * (1 if whole else problem.n + 2) * machine.call
+            moved = (1 if whole else 3) * columns * problem.acc_dtype.itemsize / machine.bandwidth
+            return 2 * columns * depth / rate + calls + moved
         pointwise = self._pointwise
         products = ((_product(problem, images), number) for images, number in _together(problem))
         product = problem.groups * sum(
@@ -121,6 +122,12 @@ def _product(spec: ConvSpec, images: int) -> ConvSpec:
     """The pointwise convolution that multiplies positions and weights of a group: the weights are its pixels."""
     depth, taps = spec.c_out // spec.groups, spec.c_in // spec.groups * spec.kh * spec.kw
     return conv_spec((depth, taps), (images * spec.oh * spec.ow, depth, 1), (spec.acc_dtype,), axes=1)
+
+
+def _is_column(spec: ConvSpec) -> bool:
+    """Whether an image has the size of a window, so that its column is all of it."""
+    one = spec.oh * spec.ow == 1 and not spec.padded
+    return one and (spec.h, spec.w) == (spec.kh, spec.kw) and spec.dilation == (1, 1)
 
 
 def _is_long(spec: ConvSpec) -> bool:
@@ -166,8 +173,7 @@ class Prepared:
         self._images = spec.n, spec.groups, channels, spec.h, spec.w
         self._geometry = window, spec.stride, pads, spec.dilation, lanes(spec.acc_dtype)
         self._pixel = spec.oh * spec.ow == 1
-        kernel = (spec.h, spec.w) == (spec.kh, spec.kw) and pads == (0, 0) and spec.dilation == (1, 1)
-        self._column = self._pixel and kernel  # a column is an image
+        self._column = _is_column(spec)
         self._direct = Launch(fold_product, spec.flops) if is_small(spec) else None
         self._parts: list[tuple[int, int, ConvSpec]] = []
         if self._direct is None and self._pixel:
