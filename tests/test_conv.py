@@ -16,6 +16,7 @@ import fastconv
 from fastconv.cpu.recipes import FILTERS
 from fastconv.cpu.shared import row_filter
 from fastconv.cpu.tiles import simd
+from fastconv.specs.conv import conv_spec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -327,6 +328,34 @@ def test_filters_overflow_no_earlier_than_their_sums(algorithm: str, activation:
     result = fastconv.conv2d(x, np.ones_like(weight), padding=4, algorithm=algorithm, activation=activation)
     assert (result[0, 0, :8, :8] == (0 if activation else -np.inf)).all()
     assert (result[0, 0, 15:, 17:] == 0).all()
+
+
+def forget_row_tiles():
+    row_filter.blocking.cache_clear()
+    row_filter._ready.cache_clear()
+
+
+def test_row_tiles_of_every_shape(monkeypatch):
+    """The planner may take any of them, each for some size of image."""
+    rng, seen = np.random.default_rng(0), set()
+    x = rng.standard_normal((1, 2, 44, 150)).astype(np.float32)
+    weight = rng.standard_normal((3, 2, 3, 3)).astype(np.float32)
+    expected, scale = reference.conv2d(x, weight, padding=1)
+    try:
+        for rows, halves in itertools.product(row_filter.ROWS, row_filter.HALVES):
+            for name, value in (("ROWS", rows), ("HALVES", halves), ("EVEN_HALVES", halves)):
+                monkeypatch.setattr(row_filter, name, (value,))
+            forget_row_tiles()
+            one = row_filter.plane(conv_spec(x.shape, weight.shape, (x.dtype, weight.dtype), padding=1))
+            room = 16 if simd.registers() == 32 else 8
+            if rows * -(-halves // 2) > room or (halves % 2 and simd.lanes(x.dtype) < 8):
+                continue  # it has no room in the registers, or less than four lanes
+            assert row_filter.blocking(one).shape[:2] == (rows, halves)
+            assert_close(fastconv.conv2d(x, weight, padding=1, algorithm="image"), expected, scale)
+            seen.add((rows, halves))
+    finally:
+        forget_row_tiles()
+    assert len(seen) >= 8
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])

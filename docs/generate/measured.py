@@ -83,9 +83,9 @@ def comparisons(record: dict[str, Any]) -> str:
 def in_short(record: dict[str, Any], title: str) -> list[str]:
     """The README's figures of one title: rows, and by the number of threads geometric mean and least."""
     every = list(by_threads(record, title))
-    means = [cell for found in every
-             for cell in (f"{statistics.geometric_mean(found.values()):.3g}", f"{min(found.values()):.3g}")]  # fmt: skip
-    return [str(len(every[0])), *means]
+    cells = [f"{number:.3g}" for found in every
+             for number in (statistics.geometric_mean(found.values()), min(found.values()))]  # fmt: skip
+    return [str(len(every[0])), *cells]
 
 
 def titles(record: dict[str, Any]) -> list[str]:

@@ -45,8 +45,8 @@ exact = True
 #: Bytes of one patch: of 32 KiB to 512 KiB the best for 3x3 layers of 64 to 256 channels, as it shares a second-level
 #: cache of 1 MiB with the weights.
 PATCH_BYTES = 320 << 10
-#: Most bytes of a patch that is a whole image's, where so many bytes of weights come from memory for each block. (512 to
-#: 512 channels, 14x14 to 7x7, with cold caches: 0.9 of the time on one thread, 0.75 on two, on an AMD EPYC of Zen 5.)
+#: Most bytes of a patch that is a whole image's, where so many bytes of weights come from memory for each block. (From
+#: 512 to 512 channels, 14x14 to 7x7, cold caches: 0.9 of the time on one thread, 0.75 on two, on an AMD EPYC of Zen 5.)
 WHOLE_BYTES, FAR_WEIGHTS = 640 << 10, 4 << 20
 #: Most bytes of what one output sees: beyond that, dilation or padding are so large that nearly all were zeros.
 LIMIT_BYTES = 64 << 20

@@ -239,7 +239,8 @@ def _winograd_input(transforms, region, columns, high, wide, tile, work, v_tiles
     in_down, in_across = transforms[:2]
     stride, dilation, m_down, m_across, e_down, e_across = tile
     line, apart = columns * lanes, dilation[1] * lanes
-    calls, count, near, hop, leap, jump = dilation[1], wide, stride[1] * lanes, m_across * stride[1] * apart, lanes, apart
+    near, hop = stride[1] * lanes, m_across * stride[1] * apart
+    calls, count, leap, jump = dilation[1], wide, lanes, apart
     if wide < dilation[1]:
         calls, count, near, hop, leap, jump = wide, dilation[1], hop, near, apart, lanes
     for i in range(high * dilation[0]):

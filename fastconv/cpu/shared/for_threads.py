@@ -15,7 +15,7 @@ from ..system.threads import num_threads
 class ForThreads:
     """What filters images of one layout: as `make` makes it, once for each number of threads that it is called with."""
 
-    __slots__ = ("_make", "_made", "problem")
+    __slots__ = ("_made", "_make", "problem")
 
     def __init__(self, make: Callable[[Problem], Any], problem: Problem) -> None:
         self.problem, self._make = problem, make

@@ -35,6 +35,9 @@ from ..tiles.row_tile import UNROLLED, Shape, is_shifted, row_tile
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
 #: The `HALVES` that make whole vectors, where half a vector would have fewer than four lanes.
 EVEN_HALVES = tuple(halves for halves in HALVES if halves % 2 == 0)
+#: Below this many operations, in all planes, a tile has one of two heights, a vector's width and masks, and no kernel's
+#: columns unrolled: others would save 0.1 us of a call, and take 0.3 s each to compile.
+WORTH_COMPILING = 2e4
 
 #: Times in cycles, of which a vector multiply-add takes one: of a load and of a store at any address (most cross a
 #: cache line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
@@ -73,13 +76,15 @@ class Plane(NamedTuple):
     """Padding above."""
     x_dtype: np.dtype
     acc_dtype: np.dtype
+    small: bool = False
+    """Whether all planes together are fewer operations than `WORTH_COMPILING`."""
 
 
 def plane(spec: ConvSpec) -> Plane:
     """A plane of the output."""
     return Plane(
         spec.c_in // spec.groups, spec.h, spec.w, spec.kh, spec.kw, spec.oh, spec.ow, spec.stride, spec.dilation,
-        spec.padding[0][0], spec.x_dtype, spec.acc_dtype,
+        spec.padding[0][0], spec.x_dtype, spec.acc_dtype, spec.flops < WORTH_COMPILING,
     )  # fmt: skip
 
 
@@ -93,7 +98,8 @@ def blocking(plane: Plane, *, one_row: bool = False, in_pairs: bool = True, all_
     if one_row:
         return _best(plane, (1,), HALVES[-1:], False, one_row) or blocking(plane, in_pairs=False)
     paired = in_pairs and plane.kw > 1 and plane.x_dtype.itemsize == 1 and pairs_pay()
-    best = _best(plane, ROWS, HALVES if lanes >= 8 else EVEN_HALVES, paired, one_row, all_rows)
+    heights, widths = ((1, 4), (2,)) if plane.small else (ROWS, HALVES if lanes >= 8 else EVEN_HALVES)
+    best = _best(plane, heights, widths, paired, one_row, all_rows or plane.small)
     assert best is not None  # one row of one vector always fits
     return best
 
@@ -104,13 +110,13 @@ def _best(
 ) -> Blocking | None:  # fmt: skip
     """The tile of these heights and widths that takes least time, None if none fits."""
     lanes, most = simd.lanes(plane.acc_dtype), 16 if simd.registers() == 32 else 8
-    depth, h, _, kh, kw, oh, ow, (down, stride), (dilation, dilation_w), top, x_dtype, _ = plane
+    depth, h, _, kh, kw, oh, ow, (down, stride), (dilation, dilation_w), top, x_dtype, _, small = plane
     if kh == 1:
         dilation = down  # there is no next tap: any distance will do
     common = math.gcd(down, dilation)
     between, beside = down // common, dilation // common
     high = kh <= UNROLLED[-1] and not one_row
-    whole = high and kh == kw and kh in UNROLLED and dilation_w == 1
+    whole = high and kh == kw and kh in UNROLLED and dilation_w == 1 and not small
     whole = whole and stride <= (1 if paired else 2) and kw <= lanes
     columns = 2 if stride == 2 and dilation_w == 1 else 1
     narrow = -(-ow * 2 // lanes)  # half vectors of a row
@@ -128,7 +134,7 @@ def _best(
         seen = len(range(*inside)) if inside else reach if high else rows - 1 + kh
         for halves in widths:
             parts = -(-halves // 2)
-            wider = halves > narrow and halves > 2 - lanes // 8 and not one_row
+            wider = halves > narrow and halves > 2 - lanes // 8 and not (one_row or small)
             if wider or rows * parts > most or (stride == 2 and parts > 2):  # more masks than registers for them
                 continue
             if stride > 2:
@@ -173,7 +179,7 @@ def tiles(plan: Blocking, plane: Plane, left: int) -> Tiles:
     def is_inner(j: int) -> bool:
         return left <= j * stride and j * stride - left + reach(plan.shape, plane) < plane.w
 
-    if plane.ow < pixels:
+    if plane.ow < pixels or plane.small:
         return Tiles(False, True)
     return Tiles(is_inner(first), left > 0 or not is_inner(last))
 
