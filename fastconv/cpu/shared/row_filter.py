@@ -35,9 +35,9 @@ from ..tiles.row_tile import UNROLLED, Shape, is_shifted, row_tile
 ROWS, HALVES = (1, 2, 4, 7, 14), (1, 2, 4, 7, 8)
 #: The `HALVES` that make whole vectors, where half a vector would have fewer than four lanes.
 EVEN_HALVES = tuple(halves for halves in HALVES if halves % 2 == 0)
-#: Below this many operations, in all planes, a tile has one of two heights, a vector's width and masks, and no kernel's
-#: columns unrolled: others would save 0.1 us of a call, and take 0.3 s each to compile.
-WORTH_COMPILING = 2e4
+#: Below this many operations, in all planes, a tile has one of these heights, a vector's width and masks, and no
+#: kernel's columns unrolled: others would save 0.05 us of a call, and take 0.3 s each to compile.
+WORTH_COMPILING, FEW_ROWS = 2e4, (1, 4, 7)
 
 #: Times in cycles, of which a vector multiply-add takes one: of a load and of a store at any address (most cross a
 #: cache line), to find an input row, and to begin and end a tile (fitted to planes in cache on an AMD EPYC 9004).
@@ -98,7 +98,7 @@ def blocking(plane: Plane, *, one_row: bool = False, in_pairs: bool = True, all_
     if one_row:
         return _best(plane, (1,), HALVES[-1:], False, one_row) or blocking(plane, in_pairs=False)
     paired = in_pairs and plane.kw > 1 and plane.x_dtype.itemsize == 1 and pairs_pay()
-    heights, widths = ((1, 4), (2,)) if plane.small else (ROWS, HALVES if lanes >= 8 else EVEN_HALVES)
+    heights, widths = (FEW_ROWS, (2,)) if plane.small else (ROWS, HALVES if lanes >= 8 else EVEN_HALVES)
     best = _best(plane, heights, widths, paired, one_row, all_rows or plane.small)
     assert best is not None  # one row of one vector always fits
     return best
