@@ -194,7 +194,7 @@ def test_measured_tables_name_their_machine():
     for name, made in measured.TABLES.items():
         record = read_record(name)
         table = made(record)
-        assert table.count("\n|") >= 2
+        assert table.count("\n|") >= (len(measured.titles(record)) + 1 if made is measured.comparisons else 10)
         assert record["machine"] in measured.provenance(record)
         assert record["date"] in measured.provenance(record)
     record = read_record("accuracy")

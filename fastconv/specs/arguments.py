@@ -133,10 +133,8 @@ def crops(padding: Any) -> bool:
 
 
 def crop(padding: Any, size: Sizes, axes: int) -> tuple[Any, tuple[slice, ...]]:
-    """Padding with 0 for negative sides, and which part of each axis these leave; none where there are none, or where
-    `size` has not so many axes."""
-    if not crops(padding):
-        return padding, ()
+    """Padding that `crops` with 0 for negative sides, and which part of each axis these leave; none where `size` has
+    not so many axes."""
     ones, parts = (1,) * axes, []
     sides = paddings(padding, ones, ones, ones, low=-LIMIT)
     padded = tuple([(max(0, before), max(0, behind)) for before, behind in sides])
