@@ -173,10 +173,6 @@ def _panels_pack(pack, weight, packed, channels):
         micro.call(pack, weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel)
 
 
-#: Vectors by which `pack_panel` fetches rows of weights ahead.
-FETCH = 8
-
-
 @lru_cache(maxsize=16)
 def pack_address(dtype: np.dtype) -> int:
     """Address of the micro-kernel `pack_panel`, for kernels that call it."""
@@ -197,8 +193,6 @@ def pack_panel(lanes: int) -> Any:
             for begin in range(first, taps, lanes):
                 t = max(0, begin)
                 at = (channel + k) * taps + t
-                for r in range(count):
-                    simd.fetch(weight, at + r * taps + FETCH * lanes)
                 width = min(begin + lanes, taps) - t
                 simd.transpose(weight, at, taps, count, width, packed, to + t * panel + k, panel)
         for t in range(taps if rows < panel else 0):

@@ -311,15 +311,24 @@ def with_nan(typingctx, vector):
     return types.int64(vector), codegen
 
 
+#: Elements by which a transpose fetches each of its rows ahead: lanes' many rows are too many streams for the
+#: prefetchers. (3x3 Winograd of 32 images of 256 channels takes 0.93 of the time, a plain call of 512 channels 0.96;
+#: 32, 64 and 128 within 2%. An AMD EPYC of Zen 5.)
+AHEAD = 64
+
+
 def _transposes(source: Any, target: Any, with_squares: bool) -> tuple[Any, Any]:
     """Signature and code of `transpose` and `transpose_squares`."""
     count = Vector(source.dtype).count
 
     def block(builder, data, start, step, height, width, goal, begin, stride, squares=None, place_of_squares=None):
+        places = emit.steps(builder, start, step, count)
+        for place in places:
+            emit.prefetch(builder, builder.gep(data, [place]), AHEAD, 1)
         full = builder.and_(*(builder.icmp_signed(">=", size, emit.INT(count)) for size in (height, width)))
         with builder.if_else(full, likely=True) as (whole, part):
             with whole:  # masks cost, also where all their bits are set
-                square = [emit.load(builder, data, place, count) for place in emit.steps(builder, start, step, count)]
+                square = [emit.load(builder, data, place, count) for place in places]
                 if with_squares:
                     emit.add_squares(builder, square, squares, place_of_squares)
                 from_whole = builder.block
