@@ -41,7 +41,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import add_energies, are_even, are_wild, cell_of, channel_is_even, finish, room
+from ..shared.own_windows import add_energies, are_even, are_wild, cell_of, channel_is_even, finish, marks, room
 from ..shared.patch import zeros
 from ..system import micro
 from ..system.kernels import jit, kernel
@@ -290,7 +290,7 @@ def _matrix(size: int, length: int, step: int, dtype: np.dtype) -> np.ndarray:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    uneven = np.full(spec.n, packed.wild)
+    uneven = marks(spec, packed.wild)
     packed.loops(
         packed.forth, packed.products, packed.back, x, packed.forward, packed.inverse, packed.offsets, packed.spectra,
         bias, spec.floor, out, scratch_rows(packed.memory, x.dtype), uneven, packed.tasks, packed.sizes, cell_of(spec),

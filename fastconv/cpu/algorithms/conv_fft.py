@@ -39,7 +39,7 @@ import numpy as np
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import are_wild, finish, look
+from ..shared.own_windows import are_wild, finish, look, marks
 from ..system import kernels, micro
 from ..system.kernels import compiled
 from ..system.memory import scratch_rows
@@ -241,7 +241,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
         _transformed(spec, steps, mine, memory[share * each :], x, packed, bias, out)
 
     in_threads(work, shares)
-    uneven = np.full(spec.n, packed.wild)
+    uneven = marks(spec, packed.wild)
     look(spec, x, uneven)
     finish(spec, x, packed.weight, bias, out, uneven)
 

@@ -39,7 +39,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
-from ..shared.own_windows import Cell, are_wild, cell_of, channel_is_even, finish, room
+from ..shared.own_windows import Cell, are_wild, cell_of, channel_is_even, finish, marks, room
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -207,7 +207,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
-    uneven = np.full(spec.n, packed.wild)
+    uneven = marks(spec, packed.wild)
     transformed(spec, x, packed, bias, out, uneven)
     finish(spec, x, packed.weight, bias, out, uneven)
 

@@ -41,7 +41,7 @@ from numba import prange
 
 from ...specs.conv import ConvSpec
 from ..machine import Machine
-from ..shared.own_windows import are_tame, finish, pixels_are_even
+from ..shared.own_windows import are_tame, finish, marks, pixels_are_even
 from ..shared.panels import panel_biases
 from ..shared.patch import zeros
 from ..shared.winograd_blocking import (
@@ -169,7 +169,7 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
     biases = panel_biases(spec, packed.weight.shape[-1], bias)
     scratches = scratch_rows(packed.scratch, x.dtype)
     operands = x, packed.offsets, packed.weight, packed.raw, biases, spec.floor, out, scratches
-    uneven = np.full(spec.n, packed.wild)
+    uneven = marks(spec, packed.wild)
     packed.loops(*packed.micro, *operands, packed.geometry, uneven)
     finish(spec, x, packed.given, bias, out, uneven)
 

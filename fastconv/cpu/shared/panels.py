@@ -159,6 +159,8 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
 def panel_biases(spec: ConvSpec, panel: int, bias: np.ndarray) -> np.ndarray:
     """Biases in whole panels, with zeros for the channels that the last panel lacks."""
     channels = spec.c_out // spec.groups
+    if channels % panel == 0:
+        return bias.reshape(spec.groups, channels)
     padded = np.zeros((spec.groups, -(-channels // panel) * panel), bias.dtype)
     padded[:, :channels] = bias.reshape(spec.groups, channels)
     return padded

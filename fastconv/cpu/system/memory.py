@@ -18,17 +18,15 @@ from .threads import masked_threads
 KEPT_BYTES = 32 << 20
 #: Least bytes of the row that kernels share: few small ones are kept, then, by those who have asked before it grew.
 LONE_BYTES = 256 << 10
-#: Most ready-made views of scratch that are kept: calls of a few microseconds find theirs without making it.
+#: Most ready-made views that are kept: calls of a few microseconds find theirs without making it.
 KEPT_VIEWS = 256
 
 
 class _Kept(threading.local):
     def __init__(self) -> None:
-        self.scratch = np.empty(0, np.uint8)
+        self.memories: dict[str, np.ndarray] = {}
         self.views: dict[tuple, np.ndarray] = {}
-        self.weights = np.empty(0, np.uint8)
         self.for_one_call = False
-        self.buffers: dict[str, np.ndarray] = {}
 
 
 _kept = _Kept()
@@ -37,13 +35,22 @@ _lone = np.empty(0, np.uint8)
 
 def buffer(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array for a step of a call, valid until this thread asks for that step's array again."""
+    view = _kept.views.get((step, shape, dtype))
+    return _new_view(step, shape, dtype) if view is None else view
+
+
+def _new_view(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize
-    memory = _kept.buffers.get(step)
+    if size > KEPT_BYTES:
+        return _aligned(size).view(dtype).reshape(shape)
+    memory = _kept.memories.get(step)
     if memory is None or memory.nbytes < size:
-        memory = _aligned(size)
-        if size <= KEPT_BYTES:
-            _kept.buffers[step] = memory
-    return memory[:size].view(dtype).reshape(shape)
+        memory = _kept.memories[step] = _aligned(size)
+        _kept.views.clear()  # those of the old one would keep it alive
+    elif len(_kept.views) >= KEPT_VIEWS:
+        _kept.views.clear()
+    view = _kept.views[step, shape, dtype] = memory[:size].view(dtype).reshape(shape)
+    return view
 
 
 def scratch_rows(size: int, dtype: np.dtype) -> np.ndarray:
@@ -51,28 +58,9 @@ def scratch_rows(size: int, dtype: np.dtype) -> np.ndarray:
 
     Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
     """
+    line = 64 // dtype.itemsize  # rows begin at cache lines
     # Not `num_threads`: another thread may raise that limit before the kernel starts.
-    key = size, dtype, masked_threads()
-    view = _kept.views.get(key)
-    return _new_rows(*key) if view is None else view
-
-
-def _new_rows(size: int, dtype: np.dtype, threads: int) -> np.ndarray:
-    item = np.dtype(dtype).itemsize
-    row = -(-size * item // 64) * 64  # rows begin at cache lines
-    needed = row * threads
-    keep = needed <= KEPT_BYTES
-    memory = _kept.scratch
-    if memory.nbytes < needed or not keep:
-        memory = _aligned(needed)
-        if keep:
-            _kept.scratch, _kept.views = memory, {}  # views of the old one would keep it alive
-    view = memory[:needed].view(dtype).reshape(threads, row // item)
-    if keep:
-        if len(_kept.views) >= KEPT_VIEWS:
-            _kept.views.clear()
-        _kept.views[size, dtype, threads] = view
-    return view
+    return buffer("scratch", (masked_threads(), -(-size // line) * line), dtype)
 
 
 def lone_row(size: int, dtype: np.dtype) -> np.ndarray:
@@ -90,12 +78,9 @@ def lone_row(size: int, dtype: np.dtype) -> np.ndarray:
 
 def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialised array for packed weights: new or, for one call, in memory that this thread keeps."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not _kept.for_one_call or size > KEPT_BYTES:
-        return _aligned(size).view(dtype).reshape(shape)
-    if _kept.weights.nbytes < size:
-        _kept.weights = _aligned(size)
-    return _kept.weights[:size].view(dtype).reshape(shape)
+    if _kept.for_one_call:
+        return buffer("packed weights", shape, dtype)
+    return _aligned(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
 
 
 def for_one_call(prepare: Callable[..., Any], *args: Any) -> Any:
