@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ PATCH_BYTES = 384 << 10
 PACKED_BYTES = 6 << 20
 #: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
 WORTH_COMPILING = 2e7
+#: Numbers of tasks that are compared: some for which threads have equal parts are among so many.
+NUMBERS = 8
 #: Horizontal stride beyond which, if it exceeds the window, too, only the columns that are seen are packed.
 FAR = 8
 
@@ -105,9 +108,21 @@ def _pitch(plan: Blocking) -> int:
 
 
 def task_shares(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, int]:
-    """Number of tasks of a panel, and of panels whose sums are kept: all, or those in work if each is done at once."""
+    """Number of tasks of a panel, and of panels whose sums are kept: all, or those in work if each is done at once.
+
+    Each thread takes its part of the tasks, one after another; there are as many as make these parts alike in tiles.
+    """
     panels, (_, _, together, _) = spec.groups * panel_count(spec, plan), block_sizes(spec, plan)
-    shares = min(plan.runs * _pitch(plan) // plan.rows, -(-4 * threads // panels)) if threads > 1 else 1
+    tiles = plan.runs * _pitch(plan) // plan.rows
+    most = min(tiles, -(-4 * threads // panels)) if threads > 1 else 1
+
+    def busiest(shares: int) -> int:
+        """Tiles of the thread that has most."""
+        ends = (panels * shares * thread // threads for thread in range(threads + 1))
+        done = (end // shares * tiles + end % shares * tiles // shares for end in ends)
+        return max(last - first for first, last in pairwise(done))
+
+    shares = min(range(max(1, most - NUMBERS + 1), most + 1), key=busiest)
     at_once = shares == 1 and block_count(spec, plan) <= together
     return shares, min(threads, panels) if at_once else panels
 
