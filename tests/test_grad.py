@@ -14,6 +14,7 @@ from reference import assert_close
 import fastconv
 from fastconv import grad
 from fastconv.cpu import planner
+from fastconv.cpu.shared import channel_blocking
 from fastconv.planner import choose
 from fastconv.specs import conv, pool
 
@@ -250,3 +251,25 @@ def test_a_maximum_that_is_nan_gets_the_gradient() -> None:
 def test_what_does_not_fit_is_refused(call, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("x", "weight", "options", "busiest"),
+    [
+        ((1, 3, 224, 224), (96, 3, 4, 4), {"stride": 4}, 1 / 2),
+        ((1, 3, 224, 224), (64, 3, 7, 7), {"stride": 4, "padding": 3}, 1 / 2),
+        ((1, 64, 56, 56), (128, 64, 4, 4), {"stride": 4}, 1 / 2),
+        ((2, 64, 28, 28), (64, 64, 3, 3), {"padding": 1}, 1 / 2),
+        ((1, 5, 9, 11), (33, 5, 3, 3), {}, 3 / 5),
+    ],
+)
+def test_threads_share_a_weights_gradient_evenly(x, weight, options, busiest):
+    """The tiles of the thread that has most of them, of two threads, are that share of all."""
+    spec = conv.conv_spec(x, weight, [np.dtype(np.float32)], **options)
+    plan = channel_blocking.blocking_of(spec)
+    shares, _ = channel_blocking.task_shares(spec, plan, 2)
+    tiles = plan.runs * -(-plan.run // plan.rows)
+    panels = spec.groups * channel_blocking.panel_count(spec, plan)
+    sizes = [(share + 1) * tiles // shares - share * tiles // shares for _ in range(panels) for share in range(shares)]
+    first = len(sizes) // 2
+    assert max(sum(sizes[:first]), sum(sizes[first:])) <= busiest * sum(sizes)

@@ -276,6 +276,23 @@ def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[
         rows[:, :size] = 1
 
 
+def test_steps_keep_their_memory_until_it_must_grow() -> None:
+    floats, doubles = np.dtype(np.float32), np.dtype(np.float64)
+    first = memory.buffer("a step of a test", (4, 8), floats)
+    assert memory.buffer("a step of a test", (4, 8), floats) is first
+    assert np.shares_memory(memory.buffer("a step of a test", (16,), doubles), first)
+    assert not np.shares_memory(memory.buffer("another step of a test", (4, 8), floats), first)
+    larger = memory.buffer("a step of a test", (1000,), doubles)
+    assert larger.ctypes.data % 64 == 0
+    again = memory.buffer("a step of a test", (4, 8), floats)
+    assert np.shares_memory(again, larger)
+    assert not np.shares_memory(again, first)
+    size = memory.KEPT_BYTES + 1
+    one, two = (memory.buffer("a step of a test", (size,), np.dtype(np.uint8)) for _ in range(2))
+    assert not np.shares_memory(one, two)
+    assert memory.buffer("a step of a test", (4, 8), floats) is again
+
+
 def test_threads_do_not_share_scratch() -> None:
     def fill(number: int) -> bool:
         for _ in range(50):
