@@ -21,8 +21,8 @@ PATCH_BYTES = 384 << 10
 PACKED_BYTES = 6 << 20
 #: Below this many operations one of two heights of tile is taken, with idle rows: others are not worth compiling.
 WORTH_COMPILING = 2e7
-#: Numbers of tasks that are compared: some for which threads have equal parts are among so many.
-NUMBERS = 8
+#: Numbers of a panel's tasks that are compared: one that gives threads equal parts is mostly among so many.
+COMPARED = 8
 #: Horizontal stride beyond which, if it exceeds the window, too, only the columns that are seen are packed.
 FAR = 8
 
@@ -107,6 +107,7 @@ def _pitch(plan: Blocking) -> int:
     return -(-plan.run // plan.rows) * plan.rows
 
 
+@lru_cache(maxsize=1024)
 def task_shares(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, int]:
     """Number of tasks of a panel, and of panels whose sums are kept: all, or those in work if each is done at once.
 
@@ -122,7 +123,7 @@ def task_shares(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, int]
         done = (end // shares * tiles + end % shares * tiles // shares for end in ends)
         return max(last - first for first, last in pairwise(done))
 
-    shares = min(range(max(1, most - NUMBERS + 1), most + 1), key=busiest)
+    shares = min(range(max(1, most - COMPARED + 1), most + 1), key=busiest)
     at_once = shares == 1 and block_count(spec, plan) <= together
     return shares, min(threads, panels) if at_once else panels
 
