@@ -45,6 +45,17 @@ def test_a_number_in_any_of_the_last_columns_or_rows(algorithm: str, bad: float)
                 assert (error <= ROUNDINGS * np.finfo("f4").eps * scale[seen == 0]).all(), (shape, kernel, place)
 
 
+def test_an_image_that_grows_slowly_brighter() -> None:
+    """Nowhere in a block do windows differ much, but from one block to another that shares its transform they do."""
+    x, weight = np.abs(values((1, 1, 100, 550), "float32")) + 1, values((1, 1, 3, 3), "float32", 1)
+    x *= np.float32(2) ** (np.arange(550, dtype=np.float32) / 28)
+    right, _ = reference.conv2d(x.astype(np.float64), weight.astype(np.float64))
+    scale, _ = reference.conv2d(x.astype(np.float64), np.full(weight.shape, np.abs(weight).max(), np.float64))
+    for algorithm in ("auto", "fft2d", "dft", "fft"):
+        error = np.abs(fastconv.conv2d(x, weight, algorithm=algorithm) - right)
+        assert (error <= ROUNDINGS * np.finfo("f4").eps * scale).all(), algorithm
+
+
 def test_an_infinite_weight_over_padding() -> None:
     x, options = np.abs(values((1, 4, 9, 9), "float32")) + 1, {"stride": 2, "padding": 1}
     padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])

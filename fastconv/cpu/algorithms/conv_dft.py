@@ -354,7 +354,7 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
         zeros(memory, to + below * length, (lines - below) * length, lanes)
         at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
         if c_in == 1:
-            even = empty or channel_is_even(x, at, w, rectangle, cell, memory, energies, lanes)
+            even = empty or channel_is_even(x, at, w, rectangle, cell, lanes)
         elif not empty:
             add_energies(x, at, w, rectangle, cell.high, memory, energies, lanes, c == 0)
             if c + 1 < c_in:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -39,7 +39,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import patch
-from ..shared.own_windows import Cell, are_wild, cell_of, channel_is_even, finish, marks, room
+from ..shared.own_windows import are_close, are_wild, cell_of, finish, marks, none_seen, seen_copied
 from ..system import micro
 from ..system.kernels import compiled, jit, kernel
 from ..system.memory import scratch_rows, weights_array
@@ -159,15 +159,15 @@ def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
 
 
 def scratch(spec: ConvSpec) -> int:
-    return num_threads() * _sizes(_blocking(spec), cell_of(spec), spec.acc_dtype)[2] * spec.acc_dtype.itemsize
+    return num_threads() * _sizes(_blocking(spec), spec.acc_dtype)[2] * spec.acc_dtype.itemsize
 
 
-def _sizes(plan: Blocking, cell: Cell, dtype: np.dtype) -> tuple[int, int, int]:
+def _sizes(plan: Blocking, dtype: np.dtype) -> tuple[int, int, int]:
     """Elements of a block's real part, of the real part of `lanes` transposed rows, and of all memory of a task."""
     (high, wide), lanes = plan.size, simd.lanes(dtype)
     # Lines are a vector longer than they need be: at powers of two all elements of a column would share a cache set.
     block, line = high * (wide + lanes), (wide + 1) * lanes
-    return block, line, 2 * block + max(2 * line, room(plan.size, cell, lanes))
+    return block, line, 2 * block + 2 * line
 
 
 class Packed(NamedTuple):
@@ -198,7 +198,7 @@ def _ready(size: tuple[int, int], dtype: np.dtype) -> Ready:
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec)
-    sizes = _sizes(plan, cell_of(spec), spec.acc_dtype)
+    sizes = _sizes(plan, spec.acc_dtype)
     spectra = weights_array((spec.c_out * 2 * math.prod(plan.size),), spec.acc_dtype)
     memory = scratch_rows(sizes[2], spec.acc_dtype)[0]
     ready = _ready(plan.size, spec.acc_dtype)
@@ -217,25 +217,28 @@ def transformed(
 ) -> None:  # fmt: skip
     """Convolve, with an error that belongs to a whole block; tell in `uneven` where it may exceed that of sums."""
     plan, lanes = _blocking(spec), simd.lanes(spec.acc_dtype)
-    sizes = _sizes(plan, cell_of(spec), spec.acc_dtype)
+    sizes = _sizes(plan, spec.acc_dtype)
     scratches = scratch_rows(sizes[2], spec.acc_dtype)
     corner = spec.padding[0][0], spec.padding[1][0]
     inner = plan.size[0] - spec.kh + 1, plan.size[1] - spec.kw + 1
     ready = _ready(plan.size, spec.acc_dtype)
     told = np.zeros(spec.n, np.bool_) if uneven is None else uneven
-    loops = _loops(uneven is not None).sized(spec.flops)
-    loops(
+    _fft2d.sized(spec.flops)(
         x, packed.spectra, bias, spec.floor, out, scratches, told, corner, plan.size, plan.blocks, inner, sizes,
         ready, lanes, patch.ONE_PHASE, cell_of(spec),
     )  # fmt: skip
 
 
 @jit
-def _transform_columns(memory, columns, size, sizes, lanes):
-    """Transform all columns of a block."""
-    wide = size[1]
-    for column in range(0, wide, lanes):
-        down(memory, column, wide + lanes, sizes[0], columns.steps, columns.steps.shape[0], columns.factors)
+def _zeros_round(memory, start, pitch, high, begin, shape, lanes):
+    """Write zeros round a rectangle in a block of `high` rows, where its own rows are whole vectors."""
+    (above, before), (rows, columns) = begin, shape
+    patch.zeros(memory, start, above * pitch, lanes)
+    end = before + (columns + lanes - 1) // lanes * lanes
+    for row in range(above, above + rows):
+        patch.zeros(memory, start + row * pitch, before, lanes)
+        patch.zeros(memory, start + row * pitch + end, pitch - end, lanes)
+    patch.zeros(memory, start + (above + rows) * pitch, (high - above - rows) * pitch, lanes)
 
 
 @jit
@@ -256,13 +259,14 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
     pitch, lines = wide + lanes, 2 * block
     scale = simd.splat(weight.dtype.type(1) / weight.dtype.type(high * wide))
     minus = simd.splat(weight.dtype.type(-1)) * scale
-    steps, factors = ready.rows
+    (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
     for o in range(weight.shape[0]):
         micro.call(
             ready.fill, weight, o * kh * kw, kh, kw, 0, 0, 1, high, one, one, 1, 1, pitch, memory, 0
         )
         patch.zeros(memory, block, block, lanes)
-        _transform_columns(memory, ready.columns, size, sizes, lanes)
+        for column in range(0, wide, lanes):
+            down(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
         for row in range(0, high, lanes):
             _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
             down(memory, lines, lanes, line, steps, steps.shape[0], factors)
@@ -273,63 +277,60 @@ def _fft2d_weights(weight, spectra, memory, size, sizes, ready, lanes, one):
                 simd.store(spectra, to + (2 * column + 1) * lanes, simd.load(memory, at + line) * minus)
 
 
-@lru_cache(maxsize=2)
-def _loops(looks: bool) -> Any:
-    """The kernel; `looks` tells whether it looks at energies."""
-
-    @kernel(key=(looks,))
-    def _fft2d(
-        x, spectra, bias, floor, out, scratches, uneven, corner, size, blocks, inner, sizes, ready, lanes, one, cell
-    ):
-        n, c_out, oh, ow = out.shape
-        h, w = x.shape[2:]
-        (high, wide), (tall, broad) = size, inner
-        block, line = sizes[0], sizes[1]
-        pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
-        pairs = (blocks[0] * blocks[1] + 1) // 2
-        (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
-        least = simd.splat(floor)
-        for job in prange(n * c_out * pairs):
-            pair, plane = job % pairs, job // pairs
-            count = min(2, blocks[0] * blocks[1] - 2 * pair)
-            memory = scratches[numba.get_thread_id()]
-            for part in range(count):
-                number = 2 * pair + part
-                top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
-                at = plane // multiplier * h * w
-                micro.call(ready.fill, x, at, h, w, top, left, 1, high, one, one, 1, 1, pitch, memory, part * block)
-                above, before = max(0, -top), max(0, -left)
-                seen = min(h - top, high) - above, min(w - left, wide) - before
-                at = part * block + above * pitch + before
-                if looks and not channel_is_even(memory, at, pitch, seen, cell, memory, lines, lanes):
-                    uneven[plane // c_out] = True
-            if count < 2:
-                patch.zeros(memory, block, block, lanes)
-            _transform_columns(memory, ready.columns, size, sizes, lanes)
-            for row in range(0, high, lanes):
-                _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
-                down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
-                at = (plane % c_out * high + row) * wide * 2
-                micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)
-                up(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
-                for part in range(2):
-                    here, there = row * pitch + part * block, lines + part * line
-                    micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
-            for column in range(0, broad, lanes):
-                up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
-            shift = simd.splat(bias[plane % c_out])
-            for part in range(count):
-                number = 2 * pair + part
-                i, j = number // blocks[1] * tall, number % blocks[1] * broad
-                width = min(broad, ow - j)
-                whole = width // lanes * lanes
-                for row in range(min(tall, oh - i)):
-                    at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
-                    for column in range(0, whole, lanes):
-                        value = simd.load(memory, at + column)
-                        simd.store(out, to + column, simd.larger(value + shift, least))
-                    if whole < width:
-                        value = simd.load_part(memory, at + whole, width - whole)
-                        simd.store_part(out, to + whole, simd.larger(value + shift, least), width - whole)
-
-    return _fft2d
+@kernel
+def _fft2d(
+    x, spectra, bias, floor, out, scratches, uneven, corner, size, blocks, inner, sizes, ready, lanes, one, cell
+):
+    n, c_out, oh, ow = out.shape
+    h, w = x.shape[2:]
+    (high, wide), (tall, broad) = size, inner
+    block, line = sizes[0], sizes[1]
+    pitch, lines, multiplier = wide + lanes, 2 * block, c_out // x.shape[1]
+    pairs = (blocks[0] * blocks[1] + 1) // 2
+    (column_steps, column_factors), (steps, factors) = ready.columns, ready.rows
+    least = simd.splat(floor)
+    for job in prange(n * c_out * pairs):
+        pair, plane = job % pairs, job // pairs
+        count = min(2, blocks[0] * blocks[1] - 2 * pair)
+        memory = scratches[numba.get_thread_id()]
+        extremes = none_seen(memory)
+        for part in range(count):
+            number, to = 2 * pair + part, part * block
+            top, left = number // blocks[1] * tall - corner[0], number % blocks[1] * broad - corner[1]
+            above, before = min(max(0, -top), high), min(max(0, -left), wide)
+            seen = max(0, min(h - top, high) - above), max(0, min(w - left, wide) - before)
+            at = (plane // multiplier * h + top + above) * w + left + before
+            goal = to + above * pitch + before
+            extremes = seen_copied(extremes, x, at, w, seen, cell, memory, goal, pitch, lanes)
+            _zeros_round(memory, to, pitch, high, (above, before), seen, lanes)
+        if not are_close(extremes):  # of both blocks: one transform rounds them
+            uneven[plane // c_out] = True
+        if count < 2:
+            patch.zeros(memory, block, block, lanes)
+        for column in range(0, wide, lanes):
+            down(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
+        for row in range(0, high, lanes):
+            _transpose_rows(ready.transposed, memory, row * pitch, lines, size, sizes, lanes)
+            down(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
+            at = (plane % c_out * high + row) * wide * 2
+            micro.call(ready.filtered, memory, lines, lanes, line, wide, spectra, at)
+            up(memory, lines, lanes, line, steps, steps.shape[0] - 1, factors)
+            for part in range(2):
+                here, there = row * pitch + part * block, lines + part * line
+                micro.call(ready.transposed, memory, there, lanes, wide, lanes, memory, here, pitch)
+        for column in range(0, broad, lanes):
+            up(memory, column, pitch, block, column_steps, column_steps.shape[0], column_factors)
+        shift = simd.splat(bias[plane % c_out])
+        for part in range(count):
+            number = 2 * pair + part
+            i, j = number // blocks[1] * tall, number % blocks[1] * broad
+            width = min(broad, ow - j)
+            whole = width // lanes * lanes
+            for row in range(min(tall, oh - i)):
+                at, to = part * block + row * pitch, (plane * oh + i + row) * ow + j
+                for column in range(0, whole, lanes):
+                    value = simd.load(memory, at + column)
+                    simd.store(out, to + column, simd.larger(value + shift, least))
+                if whole < width:
+                    value = simd.load_part(memory, at + whole, width - whole)
+                    simd.store_part(out, to + whole, simd.larger(value + shift, least), width - whole)

@@ -61,7 +61,7 @@ def cell_of(spec: ConvSpec) -> Cell:
     if max(spec.dilation) > 1:
         return Cell(1, 0)
     high, wide = (
-        min((max(taps - max(sides), (taps + 1) // 2) + 1) // 2, size)
+        (min(max(taps - max(sides), (taps + 1) // 2), size) + 1) // 2
         for taps, sides, size in zip((spec.kh, spec.kw), spec.padding, (spec.h, spec.w), strict=True)
     )
     return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS, simd.lanes(spec.acc_dtype).bit_length() - 1))
@@ -90,10 +90,7 @@ def add_energies(data, origin, pitch, shape, high, memory, start, lanes, first):
             total = _energy(flat, begin + i, pitch, rows)
             simd.store(memory, to + i, total if first else total + simd.load(memory, to + i))
         if whole < count:
-            total = simd.splat(data.dtype.type(0))
-            for r in range(rows):
-                one = simd.load_part(flat, begin + whole + r * pitch, count - whole)
-                total = simd.fma(one, one, total)
+            total = _part_energy(flat, begin + whole, pitch, rows, count - whole)
             simd.store(memory, to + whole, total if first else total + simd.load(memory, to + whole))
         to += (count + lanes - 1) // lanes * lanes
 
@@ -118,44 +115,87 @@ def _energy(flat, at, pitch, rows):
 
 
 @jit
-def channel_is_even(data, origin, pitch, shape, cell, memory, start, lanes):
-    """Whether the energies of a rectangle's cells differ by no more than `RANGE`; of one channel, whose energies need
-    no memory, unless it is narrow."""
-    (height, count), (high, doublings) = shape, cell
-    if height <= 0 or count <= 0:
-        return True
-    if count < lanes:
-        add_energies(data, origin, pitch, shape, high, memory, start, lanes, True)
-        return are_even(memory, start, shape, cell, lanes)
-    flat, zero = simd.flat(data), simd.splat(data.dtype.type(0))
-    lowest, largest, rows = simd.splat(data.dtype.type(-np.inf)), zero, min(high, height)
-    for top in range(0, height, high):
-        begin = origin + min(top, max(0, height - high)) * pitch
-        for i in range(0, count, lanes):
-            total = simd.group_sums(_energy(flat, begin + min(i, count - lanes), pitch, rows), doublings)
-            lowest, largest = simd.larger(zero - total, lowest), simd.larger(total, largest)
-    return _are_close(lowest, largest)
+def _part_energy(flat, at, pitch, rows, valid):
+    """`_energy` of the first `valid` columns of a vector; nothing else is read."""
+    one = simd.load_part(flat, at, valid)
+    total = one * one
+    for r in range(1, rows):
+        one = simd.load_part(flat, at + r * pitch, valid)
+        total = simd.fma(one, one, total)
+    return total
+
+
+@jit
+def none_seen(data):
+    """The extremes of no energies: the lowest ones, and the largest ones."""
+    return simd.splat(data.dtype.type(np.inf)), simd.splat(data.dtype.type(0))
+
+
+@jit
+def _seen_with(extremes, energies, valid, doublings):
+    """The extremes of those seen and of the energies of a vector's first `valid` columns, where these fill a cell."""
+    lowest, largest = extremes
+    total = simd.group_sums(energies, doublings)
+    return simd.smaller(simd.or_infinite(total, valid >> doublings << doublings), lowest), simd.larger(total, largest)
+
+
+@jit
+def seen_copied(extremes, data, origin, pitch, shape, cell, memory, start, stride, lanes):
+    """The extremes of those seen and of a rectangle's cells; of one channel, which is copied meanwhile.
+
+    It begins at `origin` in `data`; in `memory` it begins at `start`, its rows are `stride` apart, and zeros make them
+    whole vectors. A look at what was copied would take 2 to 4% of a transform's time: it comes from the second-level
+    cache. Two vectors of a row at a time are copied sooner than one.
+    """
+    (height, count), flat, zero = shape, simd.flat(data), simd.splat(data.dtype.type(0))
+    rows, pairs = min(cell.high, height), count // (2 * lanes) * (2 * lanes)
+    for top in range(0, height, cell.high):
+        row = min(top, height - rows)
+        for i in range(0, pairs, 2 * lanes):
+            at, to, energies, others = origin + row * pitch + i, start + row * stride + i, zero, zero
+            for _ in range(rows):
+                one, other = simd.load(flat, at), simd.load(flat, at + lanes)
+                simd.store(memory, to, one)
+                simd.store(memory, to + lanes, other)
+                energies, others = simd.fma(one, one, energies), simd.fma(other, other, others)
+                at, to = at + pitch, to + stride
+            extremes = _seen_with(extremes, energies, lanes, cell.doublings)
+            extremes = _seen_with(extremes, others, lanes, cell.doublings)
+        for i in range(pairs, count, lanes):
+            at, to, energies, valid = origin + row * pitch + i, start + row * stride + i, zero, min(lanes, count - i)
+            for _ in range(rows):
+                one = simd.load_part(flat, at, valid)
+                simd.store(memory, to, one)
+                energies = simd.fma(one, one, energies)
+                at, to = at + pitch, to + stride
+            extremes = _seen_with(extremes, energies, valid, cell.doublings)
+    return extremes
+
+
+@jit
+def channel_is_even(data, origin, pitch, shape, cell, lanes):
+    """Whether the energies of a rectangle's cells differ by no more than `RANGE`; of one channel."""
+    (height, count), flat, extremes = shape, simd.flat(data), none_seen(data)
+    for top in range(0, height, cell.high):
+        begin, rows = origin + min(top, max(0, height - cell.high)) * pitch, min(cell.high, height)
+        whole = count // lanes * lanes
+        for i in range(0, whole, lanes):
+            extremes = _seen_with(extremes, _energy(flat, begin + i, pitch, rows), lanes, cell.doublings)
+        if whole < count:
+            energies = _part_energy(flat, begin + whole, pitch, rows, count - whole)
+            extremes = _seen_with(extremes, energies, count - whole, cell.doublings)
+    return are_close(extremes)
 
 
 @jit
 def are_even(memory, start, shape, cell, lanes):
     """Whether the energies of a rectangle's cells, as `add_energies` leaves them, differ by no more than `RANGE`."""
-    (height, count), (high, doublings), zero = shape, cell, simd.splat(memory.dtype.type(0))
-    lowest, largest = simd.splat(memory.dtype.type(-np.inf)), zero
-    while 1 << doublings > count:
-        doublings -= 1
-    whole, line = count >> doublings << doublings, (count + lanes - 1) // lanes * lanes
-    for at in range(start, start + (height + high - 1) // high * line, line):
-        if count < lanes:  # a vector is filled up; the last columns make a cell with some before
-            if whole < count:
-                for i in range((1 << doublings) - 1, -1, -1):
-                    memory[at + whole + i] = memory[at + count - (1 << doublings) + i]
-            for i in range(count if whole == count else whole + (1 << doublings), line):
-                memory[at + i] = memory[at + i - (1 << doublings)]
+    (height, count), extremes = shape, none_seen(memory)
+    line = (count + lanes - 1) // lanes * lanes
+    for at in range(start, start + (height + cell.high - 1) // cell.high * line, line):
         for i in range(0, count, lanes):
-            total = simd.group_sums(simd.load(memory, at + max(0, min(i, count - lanes))), doublings)
-            lowest, largest = simd.larger(zero - total, lowest), simd.larger(total, largest)
-    return _are_close(lowest, largest)
+            extremes = _seen_with(extremes, simd.load(memory, at + i), min(lanes, count - i), cell.doublings)
+    return are_close(extremes)
 
 
 @jit
@@ -165,8 +205,7 @@ def pixels_are_even(energies, pitch, corner, shape, size, lanes):
     The rectangle of a shape has its corner there; its energies lie in rows `pitch` apart.
     """
     first, last = min(max(0, -corner[1]), shape[1]), min(shape[1], size[1] - corner[1])
-    zero = simd.splat(energies.dtype.type(0))
-    lowest, largest = simd.splat(energies.dtype.type(-np.inf)), zero
+    lowest, largest = none_seen(energies)
     narrow = last - first < lanes
     for i in range(max(0, -corner[0]), min(shape[0], size[0] - corner[0])):
         line = i * pitch
@@ -175,15 +214,15 @@ def pixels_are_even(energies, pitch, corner, shape, size, lanes):
                 energies[line + k] = energies[line + first]
         for j in range(first, last, lanes):
             value = simd.load(energies, line + (j if narrow else min(j, last - lanes)))
-            lowest, largest = simd.larger(zero - value, lowest), simd.larger(value, largest)
-    return _are_close(lowest, largest)
+            lowest, largest = simd.smaller(value, lowest), simd.larger(value, largest)
+    return are_close((lowest, largest))
 
 
 @jit
-def _are_close(lowest, largest):
-    """Whether energies are finite, and differ by no more than `RANGE`: the negatives of the lowest, and the largest, of
-    several."""
-    least, most = -simd.largest(lowest), simd.largest(largest)
+def are_close(extremes):
+    """Whether the energies seen are finite, and differ by no more than `RANGE`."""
+    lowest, largest = extremes
+    least, most = simd.smallest(lowest), simd.largest(largest)
     return least * RANGE >= most and most <= LARGEST_ENERGY
 
 
@@ -203,7 +242,7 @@ def _look(x, uneven, groups, cell, memory, lanes):
     for job in prange(n * groups):
         mine = memory[numba.get_thread_id()]
         if depth == 1:
-            even = channel_is_even(x, job * h * w, w, (h, w), cell, mine, 0, lanes)
+            even = channel_is_even(x, job * h * w, w, (h, w), cell, lanes)
         else:
             for c in range(job * depth, (job + 1) * depth):
                 add_energies(x, c * h * w, w, (h, w), cell.high, mine, 0, lanes, c == job * depth)

@@ -274,15 +274,32 @@ def smaller(typingctx, a, b):
 @intrinsic(plain=np.max)
 def largest(typingctx, vector):
     """The largest element of a vector of floats; a NaN if there is one."""
+    return vector.scalar(vector), lambda context, builder, sig, args: _extreme(builder, vector, args[0], ">")
+
+
+@intrinsic(plain=np.min)
+def smallest(typingctx, vector):
+    """The smallest element of a vector of floats; a NaN if there is one."""
+    return vector.scalar(vector), lambda context, builder, sig, args: _extreme(builder, vector, args[0], "<")
+
+
+def _extreme(builder, kind: Vector, value: ir.Value, relation: str) -> ir.Value:
+    distance = kind.count // 2
+    while distance:
+        value = emit.larger(builder, kind.scalar, emit.exchanged(builder, value, distance), value, relation)
+        distance //= 2
+    return builder.extract_element(value, emit.I32(0))
+
+
+@intrinsic(plain=lambda vector, valid: np.where(np.arange(vector.size) < valid, vector, np.inf))
+def or_infinite(typingctx, vector, valid):
+    """The first `valid` elements of a vector of floats, infinities behind them."""
 
     def codegen(context, builder, sig, args):
-        value, distance = args[0], vector.count // 2
-        while distance:
-            value = emit.larger(builder, vector.scalar, emit.exchanged(builder, value, distance), value)
-            distance //= 2
-        return builder.extract_element(value, emit.I32(0))
+        infinities = ir.Constant(args[0].type, [args[0].type.element(np.inf)] * vector.count)
+        return builder.select(emit.first_lanes(builder, vector.count, args[1]), args[0], infinities)
 
-    return vector.scalar(vector), codegen
+    return vector(vector, types.int64), codegen
 
 
 @intrinsic(plain=lambda vector, doublings: vector.reshape(-1, 1 << doublings).sum(1).repeat(1 << doublings))
