@@ -353,14 +353,14 @@ def _dft_task(job, forth, products, back, x, forward, inverse, offsets, spectra,
         zeros(memory, to, above * length, lanes)
         zeros(memory, to + below * length, (lines - below) * length, lanes)
         at = ((image * c_all + group * c_in + c) * h + start + above) * w + begin + first
-        if c_in == 1:
+        if c + 1 < c_in and not empty:
+            _fetch_next(x, at + h * w, w, rectangle, lanes)
+        _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
+                  to + above * length, memory)  # fmt: skip
+        if c_in == 1:  # the rectangle is in the first-level cache now
             even = empty or channel_is_even(x, at, w, rectangle, cell, lanes)
         elif not empty:
             add_energies(x, at, w, rectangle, cell.high, memory, energies, lanes, c == 0)
-            if c + 1 < c_in:
-                _fetch_next(x, at + h * w, w, rectangle, lanes)
-        _dft_rows(forth, tile, x, at, w, below - above, last - first, forward, first * length, length,
-                  to + above * length, memory)  # fmt: skip
 
     if c_in > 1:
         even = empty or are_even(memory, energies, rectangle, cell, lanes)

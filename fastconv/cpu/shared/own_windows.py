@@ -57,14 +57,25 @@ class Cell(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def cell_of(spec: ConvSpec) -> Cell:
-    """The largest cell that every window has one of, but for windows that hang over the edge by more than half."""
+    """The largest cell that every window has one of, but for windows that hang over the edge by more than half.
+
+    Rows of cells begin and end with the image: what is left of a window at its edge has a cell as high. Columns of
+    cells begin anywhere.
+    """
     if max(spec.dilation) > 1:
         return Cell(1, 0)
-    high, wide = (
-        (min(max(taps - max(sides), (taps + 1) // 2), size) + 1) // 2
-        for taps, sides, size in zip((spec.kh, spec.kw), spec.padding, (spec.h, spec.w), strict=True)
+    (high, _), (_, wide) = (
+        (min(seen, (taps + 1) // 2), (seen + 1) // 2)
+        for seen, taps in zip(_least_seen(spec), (spec.kh, spec.kw), strict=True)
     )
     return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS, simd.lanes(spec.acc_dtype).bit_length() - 1))
+
+
+def _least_seen(spec: ConvSpec) -> tuple[int, int]:
+    """The fewest rows and columns of the image that a window sees, or half of its own."""
+    axes = zip((spec.kh, spec.kw), spec.padding, (spec.h, spec.w), strict=True)
+    down, across = (min(max(taps - max(sides), (taps + 1) // 2), size) for taps, sides, size in axes)
+    return down, across
 
 
 # -- looking -------------------------------------------------------------------------------------------------
@@ -83,46 +94,34 @@ def add_energies(data, origin, pitch, shape, high, memory, start, lanes, first):
     The rectangle begins at `origin`, its rows are `pitch` apart. `memory` has `room`; its rows are whole vectors.
     """
     flat, (height, count) = simd.flat(data), shape
-    to, whole = start, count // lanes * lanes
+    rows, to = min(high, height), start
     for top in range(0, height, high):
-        begin, rows = origin + min(top, max(0, height - high)) * pitch, min(high, height)
-        for i in range(0, whole, lanes):
-            total = _energy(flat, begin + i, pitch, rows)
-            simd.store(memory, to + i, total if first else total + simd.load(memory, to + i))
-        if whole < count:
-            total = _part_energy(flat, begin + whole, pitch, rows, count - whole)
-            simd.store(memory, to + whole, total if first else total + simd.load(memory, to + whole))
+        begin = origin + min(top, height - rows) * pitch
+        for i in range(0, count, 2 * lanes):
+            one, other = _energies(flat, begin + i, pitch, rows, count - i, lanes)
+            simd.store(memory, to + i, one if first else one + simd.load(memory, to + i))
+            if count - i > lanes:
+                at = to + i + lanes
+                simd.store(memory, at, other if first else other + simd.load(memory, at))
         to += (count + lanes - 1) // lanes * lanes
 
 
 @jit
-def _energy(flat, at, pitch, rows):
-    """The energies of a vector of columns: in two sums, of which none waits for the other."""
-    one = simd.load(flat, at)
-    total = one * one
-    if rows == 1:
-        return total
-    two = simd.load(flat, at + pitch)
-    other = two * two
-    for _ in range(rows // 2 - 1):
-        at += 2 * pitch
-        one, two = simd.load(flat, at), simd.load(flat, at + pitch)
-        total, other = simd.fma(one, one, total), simd.fma(two, two, other)
-    if rows % 2:
-        one = simd.load(flat, at + 2 * pitch)
-        total = simd.fma(one, one, total)
-    return total + other
-
-
-@jit
-def _part_energy(flat, at, pitch, rows, valid):
-    """`_energy` of the first `valid` columns of a vector; nothing else is read."""
-    one = simd.load_part(flat, at, valid)
-    total = one * one
-    for r in range(1, rows):
-        one = simd.load_part(flat, at + r * pitch, valid)
-        total = simd.fma(one, one, total)
-    return total
+def _energies(flat, at, pitch, rows, valid, lanes):
+    """The energies of two vectors of columns, of which `valid` are read."""
+    zero = simd.splat(flat.dtype.type(0))
+    energies, others = zero, zero
+    if valid >= 2 * lanes:
+        for _ in range(rows):
+            one, other = simd.load(flat, at), simd.load(flat, at + lanes)
+            energies, others = simd.fma(one, one, energies), simd.fma(other, other, others)
+            at += pitch
+    else:
+        for _ in range(rows):
+            one, other = simd.load_part(flat, at, valid), simd.load_part(flat, at + lanes, valid - lanes)
+            energies, others = simd.fma(one, one, energies), simd.fma(other, other, others)
+            at += pitch
+    return energies, others
 
 
 @jit
@@ -176,14 +175,14 @@ def seen_copied(extremes, data, origin, pitch, shape, cell, memory, start, strid
 def channel_is_even(data, origin, pitch, shape, cell, lanes):
     """Whether the energies of a rectangle's cells differ by no more than `RANGE`; of one channel."""
     (height, count), flat, extremes = shape, simd.flat(data), none_seen(data)
+    rows = min(cell.high, height)
     for top in range(0, height, cell.high):
-        begin, rows = origin + min(top, max(0, height - cell.high)) * pitch, min(cell.high, height)
-        whole = count // lanes * lanes
-        for i in range(0, whole, lanes):
-            extremes = _seen_with(extremes, _energy(flat, begin + i, pitch, rows), lanes, cell.doublings)
-        if whole < count:
-            energies = _part_energy(flat, begin + whole, pitch, rows, count - whole)
-            extremes = _seen_with(extremes, energies, count - whole, cell.doublings)
+        begin = origin + min(top, height - rows) * pitch
+        for i in range(0, count, 2 * lanes):
+            one, other = _energies(flat, begin + i, pitch, rows, count - i, lanes)
+            extremes = _seen_with(extremes, one, min(lanes, count - i), cell.doublings)
+            if count - i > lanes:
+                extremes = _seen_with(extremes, other, min(lanes, count - i - lanes), cell.doublings)
     return are_close(extremes)
 
 
