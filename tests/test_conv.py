@@ -270,6 +270,24 @@ def test_threads_that_share_winograd_tiles(shape: tuple[int, ...]) -> None:
         np.testing.assert_array_equal(result, results[0])
 
 
+@pytest.mark.parametrize("size", [(2, 1), (3, 2), (5, 3), (7, 4), (5, 5), (7, 7), (2, 14)])
+def test_tiles_of_several_short_rows(size: tuple[int, int]) -> None:
+    """Of 7 rows of 7 pixels three tiles have two and one has one; beside the image, and in place."""
+    images = -(-10**7 // (2 * 40 * 48 * 9 * size[0] * size[1]))
+    weight = values((40, 48, 3, 3), "float32", 1)
+    for padding, stride in ((1, 1), (1, 2), (0, 1)):
+        grown = [(outs - 1) * stride + 3 - 2 * padding for outs in size]
+        x = fenced(values((images, 48, *grown), "float32"))
+        expected, scale = reference.conv2d(x, weight, stride=stride, padding=padding)
+        for number in (1, 2):
+            out = fenced(np.empty((images, 40, *size), np.float32))
+            with threads(number):
+                options = {"stride": stride, "padding": padding, "algorithm": "direct"}
+                fastconv.conv2d(x, weight, **options, out=out)
+            assert_close(out, expected, scale)
+            assert intact(out)
+
+
 # -- corr2d --------------------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,9 @@ panel of weights streams through the first. Where there are fewer blocks than th
 
 Tiles: where a group has enough output channels, these lie in the vectors' lanes, and a tile is up to 14 pixels of a row
 by 2 vectors of channels. Pixels are broadcast, from any address, so every small image is as fast, and widths of 7, 14,
-28, 56, ... leave no remainder; a stride is the distance from one pixel of a tile to the next. Without padding a tile
-then reads the image where it lies: windows that do not overlap are a matrix product of the image, read in another
+28, 56, ... leave no remainder; a stride is the distance from one pixel of a tile to the next. Where rows are short a
+tile has several: weights are read once for all of them (512 channels, 14x14 to 7x7: 0.93 of the time). Without padding
+a tile reads the image where it lies: windows that do not overlap are a matrix product of the image, read in another
 order. Where a group has few output channels, pixels lie in the lanes, and a tile is all the group's channels by a few
 vectors of a row; a patch has its pixels sorted by their phases.
 
@@ -24,7 +25,7 @@ Source: Georganas et al., Anatomy of high-performance deep learning convolutions
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numba
@@ -39,6 +40,7 @@ from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
+from ..tiles.register_tile import tile_shape
 
 exact = True
 
@@ -67,6 +69,8 @@ class Blocking(NamedTuple):
     """Elements of a patch's row, or of the image's, from one pixel of a tile to the next."""
     in_place: bool
     """Whether tiles read the image, and no patch."""
+    lines: int
+    """Rows of a tile; those that are left over of a block have tiles of their own."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -88,17 +92,20 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     block_w = min(-(-spec.ow // tiles.pixels), max(1, 112 // tiles.pixels)) * tiles.pixels
     step = 1 if in_lanes or spec.stride[1] > max(FARTHEST, spec.kw) else spec.stride[1]
     in_place = not in_lanes and step == spec.stride[1] and not spec.padded and spec.ow >= tiles.pixels
-    plan = Blocking(tiles, count, 1, block_w, 1, step, in_place)
+    plan = Blocking(tiles, count, 1, block_w, 1, step, in_place, _lines(spec, tiles))
     rows, down, phases, pitch = patch.shape(*_rectangle(spec, plan))
     row_bytes = spec.c_in // spec.groups * down * phases * pitch * spec.acc_dtype.itemsize
     block_h = max(1, min(PATCH_BYTES // row_bytes - rows + 1, spec.oh))
     far = channels * spec.taps * spec.acc_dtype.itemsize >= FAR_WEIGHTS
     if far and (spec.oh + rows - 1) * row_bytes <= WHOLE_BYTES:
         block_h = spec.oh
+    if block_h < spec.oh:
+        block_h = max(plan.lines, block_h // plan.lines * plan.lines)
     if threads == 1:
         return plan._replace(block_h=block_h)
     across = max(1, spec.n * spec.groups * -(-spec.ow // block_w))  # an empty batch has a plan, too
     row = panels.row_time(spec, tiles, spec.ow) / count / -(-spec.ow // block_w)
+    row *= _rows_time(spec, tiles, plan.lines) / _rows_time(spec, tiles, 1)
     copied = 0 if in_place else row_bytes * COPY
     weights = tiles.panel * spec.taps * spec.acc_dtype.itemsize * READ_WEIGHTS
 
@@ -114,7 +121,8 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
             return across * (several * task(high) + (task(last) if last else 0))
         return -(-across * (several + (last > 0)) * shares // threads) * task(high)
 
-    heights = sorted({-(-spec.oh // blocks) for blocks in range(1, min(spec.oh, 4 * threads) + 1)} | {block_h})
+    each = [-(-spec.oh // blocks) for blocks in range(1, min(spec.oh, 4 * threads) + 1)]
+    heights = sorted({-(-high // plan.lines) * plan.lines for high in each} | {block_h})
     options = [(high, shares) for high in heights if high <= block_h for shares in {1, min(count, threads)}]
     block_h, shares = min(options, key=time)
     return plan._replace(block_h=block_h, shares=shares)
@@ -123,8 +131,24 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
 #: Times of a byte that is copied into a patch, and of one of weights from the last-level cache, in units of a
 #: multiply-add of vectors.
 COPY, READ_WEIGHTS = 0.4, 0.3
+#: Most rows of a tile: each takes a register for an address.
+MOST_LINES = 4
 #: Largest horizontal stride beyond the kernel's width at which a tile steps over columns that nothing sees.
 FARTHEST = 4
+
+
+def _lines(spec: ConvSpec, tiles: panels.Tiles) -> int:
+    """Rows of a tile where rows are short: as many as take the least time."""
+    if tiles.x_in_lanes or spec.flops < panels.WORTH_COMPILING:
+        return 1
+    most = min(MOST_LINES, spec.oh, tile_shape()[0] // max(1, spec.ow))
+    return min(range(1, max(1, most) + 1), key=lambda lines: _rows_time(spec, tiles, lines))
+
+
+def _rows_time(spec: ConvSpec, tiles: panels.Tiles, lines: int) -> float:
+    """Time of the tiles of all rows, one beside the other, in multiply-adds of vectors in each step."""
+    several, rest = divmod(spec.oh, lines) if lines > 1 else (0, spec.oh)
+    return several * (lines * spec.ow + panels.READ) + rest * (tiles.rows + panels.READ)
 
 
 def _rectangle(spec: ConvSpec, plan: Blocking) -> tuple[ConvSpec, int, int]:
@@ -153,7 +177,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     """Estimated seconds: the tiles' multiply-adds, whole tiles counted, and the copying into patches."""
     plan = _blocking(spec, machine.threads)
     tiles = plan.tiles
-    pixels = spec.oh * -(-spec.ow // tiles.pixels) * tiles.pixels
+    several = spec.oh // plan.lines * plan.lines if plan.lines > 1 else 0
+    pixels = several * spec.ow + (spec.oh - several) * -(-spec.ow // tiles.pixels) * tiles.pixels
     computed = spec.n * spec.groups * plan.panels * tiles.panel * pixels
     copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
     seconds = 2 * computed * spec.taps / panels.rate(spec, machine)
@@ -172,8 +197,8 @@ class Packed(NamedTuple):
     """Weights made ready, and all else of a call that does not depend on its input."""
 
     loops: Any
-    micro: tuple[int, int, int]
-    """Addresses of `patch.fill`, if there is a patch, `panels.pack_panel` and the register tile."""
+    micro: tuple[int, int, int, int]
+    """Addresses of `patch.fill`, if there is a patch, `panels.pack_panel`, and the tiles of one row and of several."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -205,12 +230,14 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
         line = spec.stride[0] * spec.w
     else:
         offsets, line = patch.offsets(*rectangle), row_phases.size * phases.size * pitch
+    tile = partial(panels.tile_address, spec, tiles, step=plan.step)
     return Packed(
         loops=_direct_loops.sized(spec.flops),
         micro=(
             0 if plan.in_place else patch.fill_address(spec.x_dtype),
             panels.pack_address(spec.acc_dtype),
-            panels.tile_address(spec, tiles, step=plan.step),
+            tile(lines=1),
+            tile(lines=plan.lines) if plan.lines > 1 else 0,
         ),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
@@ -231,6 +258,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
             spec.c_in // spec.groups,
             plan.step,
             plan.in_place,
+            plan.lines,
             *spec.stride,
             spec.padding[0][0],
             spec.padding[1][0],
@@ -264,15 +292,15 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
     h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
     taps, panel = packed.shape[2:]
-    groups, in_group, block_h, block_w, shares, rows, pitch, line, c_group, step, in_place = sizes[:11]
-    stride, pad = sizes[11:13], sizes[13:]
+    groups, in_group, block_h, block_w, shares, rows, pitch, line, c_group, step, in_place, lines = sizes[:12]
+    stride, pad = sizes[12:14], sizes[14:]
     high, wide = (oh + block_h - 1) // block_h, (ow + block_w - 1) // block_w
     blocks = x.shape[0] * groups * high * wide
     share, block = job // blocks, job % blocks  # a thread's tasks have the same weights
     j0, i0 = block % wide * block_w, block // wide % high * block_h
     group, image = block // (wide * high) % groups, block // (wide * high * groups)
     first, top, left = (image * groups + group) * c_group * h * w, i0 * stride[0] - pad[0], j0 * stride[1] - pad[1]
-    fill, pack, tile = addresses
+    fill, pack, tile, tall = addresses
     source, origin = simd.flat(x), first + top * w + left
     if not in_place:
         columns = stride[1] // step  # from one of a patch's columns to the next, of each phase
@@ -281,6 +309,8 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
         )
         source, origin = seen, 0
     channels = c_out // groups
+    count, width = min(block_h, oh - i0), min(block_w, ow - j0)
+    several = count // lines * lines if lines > 1 else 0
     for p in range(share * in_group // shares, (share + 1) * in_group // shares):
         plane = group * channels + p * panel
         inside = min(panel, channels - p * panel)
@@ -289,26 +319,18 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
         if raw.size:
             weights = slot * taps * panel
             micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
-        for i in range(min(block_h, oh - i0)):
-            to, width = ((image * c_out + plane) * oh + i0 + i) * ow + j0, min(block_w, ow - j0)
+        to = ((image * c_out + plane) * oh + i0) * ow + j0
+        if several:
             micro.call(
-                tile,
-                source,
-                origin + i * line,
-                offsets,
-                packed,
-                weights,
-                bias,
-                number * panel,
-                floor,
-                out,
-                to,
-                oh * ow,
-                inside,
-                width,
-                width,
-                1 if in_place else 0,  # the last tile is moved back: it would read beyond x
-            )
+                tall, source, origin, offsets, packed, weights, bias, number * panel, floor, out, to, oh * ow, inside,
+                ow, count * ow, 0, several, line, ow,
+            )  # fmt: skip
+        if several < count:  # In place, the last tile is moved back: it would read beyond x.
+            micro.call(
+                tile, source, origin + several * line, offsets, packed, weights, bias, number * panel, floor, out,
+                to + several * ow, oh * ow, inside, width, (count - several) * ow, 1 if in_place else 0,
+                count - several, line, ow,
+            )  # fmt: skip
 
 
 @kernel

@@ -196,7 +196,7 @@ def _im2col_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
         to = (image * c_out + first) * count + begin
         micro.call(
             tile, columns, 0, offsets, packed, weights, bias, number * panel, floor, out, to, count, inside, width,
-            width, 0,
+            width, 0, 1, 0, width,
         )  # fmt: skip
 
 

@@ -249,6 +249,9 @@ def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, 
                 stop - start,
                 end - start,
                 1 if run else 0,
+                1,
+                0,
+                stop - start,
             )
 
 

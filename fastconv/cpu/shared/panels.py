@@ -101,10 +101,11 @@ def pixel_tiles(spec: ConvSpec, width: int) -> Tiles:
 MOST_VECTORS = 8
 
 
-def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int = 1) -> int:
-    """The address of the register tile of this shape."""
-    kind = tiles.rows, tiles.vectors, tiles.x_in_lanes
-    return register_tile.tile_address(*kind, ahead, step, spec.x_dtype, spec.acc_dtype)
+def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int = 1, lines: int = 1) -> int:
+    """The address of the register tile of this shape; of several lines it has the pixels of so many rows of output."""
+    rows = tiles.rows if lines == 1 else lines * spec.ow
+    kind = rows, tiles.vectors, tiles.x_in_lanes, ahead, step, lines
+    return register_tile.tile_address(*kind, spec.x_dtype, spec.acc_dtype)
 
 
 def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:

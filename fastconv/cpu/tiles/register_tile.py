@@ -138,11 +138,13 @@ def matrix_product_address(rows: int, vectors: int, dtype: np.dtype) -> int:
     return micro.address(matrix_product, (rows, vectors), types_)
 
 
-def tile_address(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, x: np.dtype, acc: np.dtype) -> int:
+def tile_address(
+    rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, lines: int, x: np.dtype, acc: np.dtype
+) -> int:
     """Address of the micro-kernel `tile`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
-    types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 6
-    return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step), types_)
+    types_ = micro.array(x), place, micro.array(np.intp), row, place, row, place, micro.scalar(acc), row, *[place] * 9
+    return micro.address(tile, (rows, vectors, x_in_lanes, ahead, step, lines), types_)
 
 
 def matrix_product(rows: int, vectors: int) -> Any:
@@ -210,12 +212,14 @@ def _plain_product(rows: int, vectors: int) -> Any:
     return plain_product
 
 
-def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> Any:
-    """A micro-kernel for a row of tiles: matrix products of `rows` x (`vectors` * lanes) sums, bias and activation.
+def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, lines: int) -> Any:
+    """A micro-kernel for rows of tiles: matrix products of `rows` x (`vectors` * lanes) sums, bias and activation.
 
     It is called as ``tile(x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width,
-    room, back)``. Tiles are `pixels` wide, `vectors` * lanes if x_in_lanes, else `rows`, and follow each other at the
-    pixels j = 0, pixels, 2 * pixels, ... < width. Each computes, r counting rows and l lanes of all vectors::
+    room, back, height, x_line, out_line)``, for `height` rows of `width` pixels, `x_line`
+    apart in x and `out_line` in out. Tiles are `pixels` wide, `vectors` * lanes if x_in_lanes, else `rows`, and follow
+    each other at the pixels j = 0, pixels, 2 * pixels, ... < width. Each computes, r counting rows and l lanes of all
+    vectors::
 
         x_in_lanes:   sum[r, l] = sum over i of packed[packed_at + i * rows + r] * x[at + offsets[i] + j * step + l]
         otherwise:    sum[r, l] = sum over i of
@@ -226,30 +230,36 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
         x_in_lanes:   out[out_at + r * pitch + j + l]
         otherwise:    out[out_at + l * pitch + j + r]      (transposed in registers)
 
-    for the first `channels` output channels and the pixels before `room`. Channels and pixels beyond are computed from
+    for the first `channels` output channels and the pixels of the row. Channels and pixels beyond are computed from
     whatever lies there, so `x` needs room for a tile's pixels behind it. With `back` the last tile ends with the row
     and begins earlier: it computes some pixels twice, and if the row is shorter than a tile, some in front of it.
 
-    Transposed tiles write whole vectors, which is faster than parts of them: as far as `room` allows, arbitrary values
-    overwrite what lies behind a tile. A caller that allows it computes those pixels afterwards.
+    A tile of several `lines` (not x_in_lanes) has the pixels of so many whole rows: `width` is `rows` / `lines`, and
+    `out_line` too, and `height` a multiple of `lines`. It reads weights once where a tile of one short row reads them
+    for each.
+
+    Transposed tiles write whole vectors, which is faster than parts of them: where rows follow each other without a gap
+    (`out_line` is `width`), arbitrary values overwrite what lies behind a tile, up to `room` pixels from the first. A
+    caller that allows more than it asks for computes those pixels afterwards.
 
     With `ahead` (and x_in_lanes) the elements behind each vector of x, which the next tile reads, are fetched into the
     first-level cache: no hardware foresees reads of an x in place, from as many pages as there are channels.
     """
     if emit.is_plain():
-        return _plain_tile(rows, vectors, x_in_lanes, step)
+        return _plain_tile(rows, vectors, x_in_lanes, step, lines)
+    across = rows // lines
 
     @intrinsic
     def register_tile(
         typingctx, x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room,
-        back,
+        back, height, x_line, out_line,
     ):  # fmt: skip
         kind = Vector(out.dtype)
         count = kind.count
         pixels = vectors * count if x_in_lanes else rows
 
-        def one_tile(context, builder, operands, image, goal, valid):
-            """Emit the tile whose pixels begin at `image` and `goal`."""
+        def one_tile(context, builder, operands, images, goal, valid):
+            """Emit the tile whose lines begin at `images`, and whose pixels at `goal`."""
             packed_, first, distances, steps, biases, least, pitch_ = operands
             zero = ir.Constant(least.type, None)
             panel = rows if x_in_lanes else vectors * count
@@ -257,35 +267,37 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
             weights = builder.gep(packed_, [first])
 
             def factors(i):
-                here = builder.gep(image, [builder.load(builder.gep(distances, [i]))]), x
-                there = builder.gep(weights, [builder.mul(i, emit.INT(panel))]), packed
-                in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
+                distance = builder.load(builder.gep(distances, [i]))
+                here = [builder.gep(image, [distance]) for image in images]
+                there = builder.gep(weights, [builder.mul(i, emit.INT(panel))])
+                in_lanes, in_rows = (here[0], [there]) if x_in_lanes else (there, here)
+                lane_type, row_type = (x, packed) if x_in_lanes else (packed, x)
 
                 if not x_in_lanes:
-                    emit.prefetch(builder, there[0], AHEAD * panel, panel)
+                    emit.prefetch(builder, there, AHEAD * panel, panel)
                 elif ahead:
                     emit.prefetch(builder, here[0], vectors * count, vectors * count)
 
                 def scalar(r):
-                    value = builder.load(builder.gep(in_rows[0], [emit.INT(r * apart)]))
-                    return emit.splat(builder, emit.convert(builder, value, in_rows[1].dtype, out.dtype, count), count)
+                    value = builder.load(builder.gep(in_rows[r // across], [emit.INT(r % across * apart)]))
+                    return emit.splat(builder, emit.convert(builder, value, row_type.dtype, out.dtype, count), count)
 
                 def vector(v):
-                    value = emit.load(builder, in_lanes[0], emit.INT(v * count), count)
-                    return emit.convert(builder, value, in_lanes[1].dtype, out.dtype, count)
+                    value = emit.load(builder, in_lanes, emit.INT(v * count), count)
+                    return emit.convert(builder, value, lane_type.dtype, out.dtype, count)
 
                 return scalar, vector
 
-            sums = reduction(builder, rows, vectors, steps, zero, factors)
+            made = reduction(builder, rows, vectors, steps, zero, factors)
             for r in range(rows):
                 for v in range(vectors):
                     if x_in_lanes:
                         added = emit.splat(builder, builder.load(builder.gep(biases, [emit.INT(r)])), count)
                     else:
                         added = emit.load(builder, biases, emit.INT(v * count), count)
-                    sums[r][v] = emit.clamped(builder, emit.plus(builder, sums[r][v], added), least)
+                    made[r][v] = emit.clamped(builder, emit.plus(builder, made[r][v], added), least)
             for v in range(vectors):
-                column = [sums[r][v] for r in range(rows)]
+                column = [made[r][v] for r in range(rows)]
                 if x_in_lanes:
                     emit.write(builder, column, goal, pitch_, (0, v * count), valid)
                     continue
@@ -294,7 +306,8 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
                     emit.write(builder, emit.transposed(builder, block), goal, pitch_, (v * count, r), valid)
 
         def codegen(context, builder, sig, args):
-            x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide, end, last = args
+            x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide, stop, last = args[:15]
+            rows_, line, drop = args[15:]
             image = builder.gep(emit.data_of(context, builder, x, x_), [start])
             goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
             biases = builder.gep(emit.data_of(context, builder, bias, bias_), [shift])
@@ -305,40 +318,53 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int) -> A
             least = emit.splat(builder, lowest, count)
             operands = emit.data_of(context, builder, packed, packed_), first, distances, steps, biases, least, pitch_
             latest = builder.sub(wide, emit.INT(pixels))
+            in_one = builder.icmp_signed("==", wide, drop)
             goes_back = builder.icmp_signed("!=", last, emit.INT(0))
-            with cgutils.for_range_slice(builder, emit.INT(0), wide, emit.INT(pixels), emit.INT) as (begin, _):
-                behind = builder.and_(goes_back, builder.icmp_signed(">", begin, latest))
-                j = builder.select(behind, latest, begin)
-                here, there = builder.gep(image, [builder.mul(j, emit.INT(step))]), builder.gep(goal, [j])
-                one_tile(context, builder, operands, here, there, (high, builder.sub(end, j)))
+            with (
+                cgutils.for_range_slice(builder, emit.INT(0), rows_, emit.INT(lines), emit.INT) as (top, _),
+                cgutils.for_range_slice(builder, emit.INT(0), wide, emit.INT(pixels), emit.INT) as (left, _),
+            ):
+                behind = builder.and_(goes_back, builder.icmp_signed(">", left, latest))
+                j = builder.select(behind, latest, left)
+                here = builder.add(builder.mul(top, line), builder.mul(j, emit.INT(step)))
+                there = builder.add(builder.mul(top, drop), j)
+                starts = [builder.add(here, builder.mul(line, emit.INT(k))) for k in range(lines)]
+                images = [builder.gep(image, [place]) for place in starts]
+                left_over = builder.sub(wide, j)
+                if not x_in_lanes:
+                    left_over = builder.select(in_one, builder.sub(stop, there), left_over)
+                one_tile(context, builder, operands, images, builder.gep(goal, [there]), (high, left_over))
             return context.get_dummy_value()
 
         integer = types.int64
         return types.void(
-            x, integer, offsets, packed, integer, bias, integer, out.dtype, out, *[integer] * 6
+            x, integer, offsets, packed, integer, bias, integer, out.dtype, out, *[integer] * 9
         ), codegen
 
     return register_tile
 
 
-def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, step: int) -> Any:
+def _plain_tile(rows: int, vectors: int, x_in_lanes: bool, step: int, lines: int) -> Any:
     """The twin in plain loops, one sum at a time."""
     register_width = register_bytes()
 
-    @jit(key=(rows, vectors, x_in_lanes, step))
+    @jit(key=(rows, vectors, x_in_lanes, step, lines))
     def plain_tile(
-        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room, back
-    ):
+        x, at, offsets, packed, packed_at, bias, bias_at, floor, out, out_at, pitch, channels, width, room, back,
+        height, x_line, out_line,
+    ):  # fmt: skip
         lanes = vectors * (register_width // out.itemsize)
-        pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
-        for begin in range(0, width, pixels):
-            first = min(begin, width - pixels) if back else begin
-            for o in range(min(panel, channels)):
-                for j in range(first, min(first + pixels, room)):
-                    total = out.dtype.type(0)
-                    for i in range(offsets.size):
-                        total += x[at + offsets[i] + j * step] * packed[packed_at + i * panel + o]
-                    total += bias[bias_at + o]
-                    out[out_at + o * pitch + j] = floor if total < floor else total
+        pixels, panel = (lanes, rows) if x_in_lanes else (rows // lines, lanes)
+        for top in range(height):
+            for left in range(0, width, pixels):
+                first = min(left, width - pixels) if back else left
+                end = width if x_in_lanes or width != out_line else room - top * out_line
+                for o in range(min(panel, channels)):
+                    for j in range(first, min(first + pixels, end)):
+                        total = out.dtype.type(0)
+                        for i in range(offsets.size):
+                            total += x[at + offsets[i] + top * x_line + j * step] * packed[packed_at + i * panel + o]
+                        total += bias[bias_at + o]
+                        out[out_at + o * pitch + top * out_line + j] = floor if total < floor else total
 
     return plain_tile
