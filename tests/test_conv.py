@@ -288,6 +288,21 @@ def test_tiles_of_several_short_rows(size: tuple[int, int]) -> None:
             assert intact(out)
 
 
+@pytest.mark.parametrize("size", [(1, 5), (5, 5), (7, 7), (9, 11)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pointwise_tiles_and_one_for_the_rest(size: tuple[int, int], stride: int) -> None:
+    channels = -(-10**7 // (2 * 40 * size[0] * size[1]))
+    x = fenced(values((1, channels, *[(outs - 1) * stride + 1 for outs in size]), "float32"))
+    weight = values((40, channels, 1, 1), "float32", 1)
+    expected, scale = reference.conv2d(x, weight, stride=stride)
+    for number in (1, 2):
+        out = fenced(np.empty((1, 40, *size), np.float32))
+        with threads(number):
+            fastconv.conv2d(x, weight, stride=stride, algorithm="pointwise", out=out)
+        assert_close(out, expected, scale)
+        assert intact(out)
+
+
 # -- corr2d --------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,8 @@ fewer blocks than threads, tasks share the panels of a block.
 
 Tiles: with pixels in the lanes, results are written as they are, in whole cache lines, and x is read in vectors. With
 output channels in the lanes, results are transposed in registers when written, but a tile may have any number of
-pixels: images of 7x7 and 14x14 leave little over. The kind that is estimated to take less time is used.
+pixels: images of 14x14 leave nothing over, and what those of 7x7 leave has a tile of its own. The kind that is
+estimated to take less time is used.
 
 Measured on one AVX-512 core of an AMD EPYC (Zen 4): 64 to 256 channels at 56x56 take 0.96 ms, 91% of the FMA ceiling;
 256 to 512 channels at 56x56 with stride 2 take 1.90 ms, 91%.
@@ -26,7 +27,7 @@ Sources: Lin, Chen and Yan, Network in network, arXiv:1312.4400; Goto and van de
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numba
@@ -42,6 +43,7 @@ from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
+from ..tiles.register_tile import tile_shape
 
 exact = True
 
@@ -79,7 +81,8 @@ def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) 
     """Estimated seconds: the tiles' multiply-adds, whole tiles counted, writing them, and copying into patches."""
     plan = _cut(spec, tiles, by_rows, machine.threads)
     rows, width = (spec.oh, spec.ow) if by_rows else (1, spec.oh * spec.ow)
-    computed = spec.n * spec.groups * plan.panels * tiles.panel * rows * -(-width // tiles.pixels) * tiles.pixels
+    wide = width if tiles.rest else -(-width // tiles.pixels) * tiles.pixels
+    computed = spec.n * spec.groups * plan.panels * tiles.panel * rows * wide
     products = 2 * computed * spec.taps / panels.rate(spec, machine)
     if tiles.vectors == 1:
         products *= ONE_VECTOR
@@ -99,13 +102,31 @@ ONE_VECTOR = 1.25
 def _best(spec: ConvSpec) -> tuple[panels.Tiles, bool]:
     """The cheapest tiles, and whether each has pixels of one row of the image only, which it reads at the stride."""
     pixels, machine = spec.oh * spec.ow, this_machine(1)
-    ways = [(panels.pixel_tiles(spec, pixels), False), (panels.channel_tiles(spec, pixels), False)]
+    ways = [(panels.pixel_tiles(spec, pixels), False), (_with_rest(spec, panels.channel_tiles(spec, pixels)), False)]
     rows = panels.channel_tiles(spec, spec.ow)
     if spec.stride != (1, 1) and spec.stride[1] <= FARTHEST and not spec.padded and spec.ow >= rows.pixels:
         ways.append((rows, True))
     return min(ways, key=lambda way: _cost(spec, machine, *way))
 
 
+def _with_rest(spec: ConvSpec, tiles: panels.Tiles) -> panels.Tiles:
+    """These tiles, or larger ones beside one for the pixels that they leave over, if those take less time."""
+    pixels = spec.oh * spec.ow
+
+    def time(rows: int) -> float:
+        """Time of all tiles of so many pixels and the rest, in multiply-adds of vectors in each step."""
+        return pixels + -(-pixels // rows) * panels.READ
+
+    rows = min(range(tiles.rows, tile_shape()[0] + 1), key=time)
+    alike = -(-pixels // tiles.rows) * (tiles.rows + panels.READ)
+    if spec.flops < panels.WORTH_COMPILING or time(rows) > WORTH_A_TILE * alike:
+        return tiles
+    return tiles._replace(rows=rows, pixels=rows, rest=pixels % rows)
+
+
+#: A tile for the rest is worth compiling where less than this share of the time is left. (49 pixels: 3 tiles of 14 and
+#: one of 7 take 0.97 of the time of 5 tiles of 10.)
+WORTH_A_TILE = 0.98
 #: Largest horizontal stride that a tile reads in place: each stride is compiled, and soon each pixel is a cache line.
 FARTHEST = 4
 
@@ -148,8 +169,8 @@ class Packed(NamedTuple):
     """Weights made ready, and all else of a call that does not depend on its input."""
 
     loops: Any
-    micro: tuple[int, int, int]
-    """Addresses of `im2col.gather`, if it is needed, `panels.pack_panel` and the register tile."""
+    micro: tuple[int, int, int, int]
+    """Addresses of `im2col.gather`, if it is needed, `panels.pack_panel`, the register tile and that for the rest."""
     tasks: int
     weight: np.ndarray
     raw: np.ndarray
@@ -174,13 +195,15 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     tiles, pitch = plan.tiles, spec.h * spec.w if plan.run else plan.pixels
     corner = spec.padding[0][0], spec.padding[1][0]
-    cut = spec.groups, plan.panels, plan.pixels, plan.shares, plan.run
+    cut = spec.groups, plan.panels, plan.pixels, plan.shares, plan.run, tiles.rest
+    tile = partial(panels.tile_address, spec, ahead=tiles.x_in_lanes, step=plan.step)
     return Packed(
         loops=_pointwise_loops.sized(spec.flops),
         micro=(
             0 if plan.run else gather_address(spec.x_dtype),
             panels.pack_address(spec.acc_dtype),
-            panels.tile_address(spec, tiles, ahead=tiles.x_in_lanes, step=plan.step),
+            tile(tiles),
+            tile(tiles._replace(rows=tiles.rest)) if tiles.rest else 0,
         ),
         tasks=spec.n * spec.groups * -(-spec.oh * spec.ow // plan.pixels) * plan.shares,
         weight=np.empty(0),
@@ -201,8 +224,8 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 
 @jit
 def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, seen, sizes):
-    groups, in_group, block, shares, run = sizes[:5]
-    stride, pad, (gather, pack, tile) = sizes[5:7], sizes[7:], addresses
+    groups, in_group, block, shares, run, rest = sizes[:6]
+    stride, pad, (gather, pack, tile, last) = sizes[6:8], sizes[8:], addresses
     c_all, h, w = x.shape[1:]
     c_out, oh, ow = out.shape[1:]
     c_in, panel = packed.shape[2:]
@@ -230,29 +253,20 @@ def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, 
         for start in range(begin, end, run if run else block):
             stop = min(start + run, end) if run else end
             here = start // ow * stride[0] * w + start % ow * stride[1] if run else start
+            left_over = rest if stop == count else 0
+            width, room, to = stop - start - left_over, end - start, plane + start
             # In place, the last tile is moved back: it would read beyond x. (Two tasks may so write equal outputs.)
             # A tile may write anything behind itself, up to the block's end: these outputs are made next.
-            micro.call(
-                tile,
-                source,
-                origin + here,
-                offsets,
-                packed,
-                weights,
-                bias,
-                number * panel,
-                floor,
-                out,
-                plane + start,
-                count,
-                inside,
-                stop - start,
-                end - start,
-                1 if run else 0,
-                1,
-                0,
-                stop - start,
-            )
+            if width > 0:
+                micro.call(
+                    tile, source, origin + here, offsets, packed, weights, bias, number * panel, floor, out, to, count,
+                    inside, width, room, 1 if run else 0, 1, 0, width,
+                )  # fmt: skip
+            if left_over:
+                micro.call(
+                    last, source, origin + here + width, offsets, packed, weights, bias, number * panel, floor, out,
+                    to + width, count, inside, rest, rest, 0, 1, 0, rest,
+                )  # fmt: skip
 
 
 @kernel

@@ -36,6 +36,8 @@ class Tiles(NamedTuple):
     """Output channels of a tile."""
     pixels: int
     """Pixels of a tile, along a row of output."""
+    rest: int = 0
+    """Pixels of the last tile of a row, if there is another tile for what is left over."""
 
 
 #: Below this many operations a tile of the exact width is not worth compiling: one of three is taken, with idle rows.
