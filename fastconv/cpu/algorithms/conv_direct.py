@@ -141,7 +141,8 @@ def _lines(spec: ConvSpec, tiles: panels.Tiles) -> int:
     """Rows of a tile where rows are short: as many as take the least time."""
     if tiles.x_in_lanes or spec.flops < panels.WORTH_COMPILING:
         return 1
-    most = min(MOST_LINES, spec.oh, tile_shape()[0] // max(1, spec.ow))
+    rows, vectors = tile_shape()
+    most = min(MOST_LINES, spec.oh, rows * vectors // tiles.vectors // max(1, spec.ow))
     return min(range(1, max(1, most) + 1), key=lambda lines: _rows_time(spec, tiles, lines))
 
 
