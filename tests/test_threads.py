@@ -266,14 +266,21 @@ def test_threads_change_nothing() -> None:
 
 
 @given(calls=st.lists(st.tuples(st.integers(1, 3_000_000), st.sampled_from(["f4", "f8", "u1", "i8"])), max_size=12))
-def test_scratch_is_as_large_as_asked_for_and_begins_at_cache_lines(calls: list[tuple[int, str]]) -> None:
+def test_scratch_is_as_large_as_asked_for_begins_at_cache_lines_and_lies_apart(calls: list[tuple[int, str]]) -> None:
     for size, code in calls:
         rows = memory.scratch_rows(size, np.dtype(code))
         assert rows.dtype == code
         assert rows.shape[0] == numba.get_num_threads()
-        assert rows.shape[1] >= size
+        assert rows.shape[1] >= size + memory.GAP_BYTES // rows.itemsize
         assert rows.ctypes.data % 64 == rows.strides[0] % 64 == 0
         rows[:, :size] = 1
+
+
+def test_panels_of_threads_lie_apart() -> None:
+    for shape in ((9, 16), (4608, 32)):
+        panels = memory.own_panels(shape, np.dtype(np.float32))
+        assert panels.shape[0] == numba.get_num_threads()
+        assert panels.strides[0] - panels.strides[1] >= memory.GAP_BYTES
 
 
 def test_steps_keep_their_memory_until_it_must_grow() -> None:

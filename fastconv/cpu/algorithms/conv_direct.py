@@ -318,7 +318,7 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
         number = group * in_group + p
         weights = number * taps * panel
         if raw.size:
-            weights = slot * taps * panel
+            weights = slot * packed.shape[1] * taps * panel
             micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
         to = ((image * c_out + plane) * oh + i0) * ow + j0
         if several:

@@ -191,7 +191,7 @@ def _im2col_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
         number = group * in_group + p
         weights = number * taps * panel
         if raw.size:
-            weights = slot * taps * panel
+            weights = slot * packed.shape[1] * taps * panel
             micro.call(pack, raw, first, inside, packed, weights, taps, panel)
         to = (image * c_out + first) * count + begin
         micro.call(

@@ -248,7 +248,7 @@ def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, 
         number = group * in_group + p
         weights = number * c_in * panel
         if raw.size:
-            weights = slot * c_in * panel
+            weights = slot * packed.shape[1] * c_in * panel
             micro.call(pack, raw, group * channels + p * panel, inside, packed, weights, c_in, panel)
         for start in range(begin, end, run if run else block):
             stop = min(start + run, end) if run else end

@@ -60,8 +60,8 @@ from ..shared.winograd_blocking import (
 )
 from ..system import micro
 from ..system.kernels import jit, kernel
-from ..system.memory import is_for_one_call, scratch_rows, weights_array
-from ..system.threads import masked_threads, num_threads
+from ..system.memory import is_for_one_call, own_panels, scratch_rows, weights_array
+from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.linear_map import map_address, tile_map_address
 from ..tiles.register_tile import matrix_product_address
@@ -135,7 +135,7 @@ def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     depth, panel = spec.c_in // spec.groups + 1, tiling.vectors * lanes
     shape = down.elements * across.elements, depth, panel
     if is_for_one_call() and (alone := one_block(spec, num_threads())):
-        packed = weights_array((masked_threads(), 1, *shape), spec.acc_dtype)
+        packed = own_panels(shape, spec.acc_dtype)
         return _unpacked(spec, alone)._replace(weight=packed, raw=weight, given=weight)
     packed = weights_array((spec.groups, tiling.panels, *shape), spec.acc_dtype)
     transform = _winograd_weights.sized(16 * packed.size)
@@ -313,7 +313,7 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
         for p in range(share * panels // shares, (share + 1) * panels // shares):
             first = (group * panels + p) * elements * depth * panel
             if raw.size:
-                first = numba.get_thread_id() * elements * depth * panel
+                first = numba.get_thread_id() * packed.shape[1] * elements * depth * panel
                 channel = group * channels + p * panel
                 valid = min(panel, channels - p * panel)
                 columns, other = buffers[begins[4] : begins[5]], buffers[begins[5] : begins[6]]

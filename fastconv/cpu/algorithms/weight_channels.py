@@ -53,7 +53,7 @@ from ..shared.channel_blocking import (
 from ..shared.patch import transposed_address, zeros
 from ..system import micro
 from ..system.kernels import Launch, jit, kernel
-from ..system.memory import scratch_rows
+from ..system.memory import GAP_BYTES, scratch_rows
 from ..system.threads import masked_threads
 from ..tiles import simd
 from ..tiles.gradient_tiles import added_product_address
@@ -110,7 +110,8 @@ def scratch(spec: ConvSpec) -> int:
 def _edges(spec: ConvSpec, plan: Blocking, threads: int) -> tuple[int, ...]:
     """The ends of the patches, panels, sums, and lines (each thread has its own) in the scratch."""
     patches, panels, together, sums = block_sizes(spec, plan)
-    kept, lines = task_shares(spec, plan, threads)[1], threads * simd.lanes(spec.acc_dtype) ** 2
+    kept, size = task_shares(spec, plan, threads)[1], spec.acc_dtype.itemsize
+    lines = threads * (simd.lanes(spec.acc_dtype) ** 2 + GAP_BYTES // size)
     return tuple(accumulate((patches * together, panels * together, sums * kept, lines)))
 
 

@@ -19,8 +19,7 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..system import micro
 from ..system.kernels import jit, kernel
-from ..system.memory import is_for_one_call, weights_array
-from ..system.threads import masked_threads
+from ..system.memory import is_for_one_call, own_panels, weights_array
 from ..tiles import register_tile, simd
 from .patch import zeros
 
@@ -114,12 +113,12 @@ def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple
     """Weights (c_out, c_in / groups, kh, kw) in two forms: panels (groups, panels, taps, panel), and as they came.
 
     For a plan they are put into panels here. In a plain call whose `blocks` are one, a single task uses a panel: there
-    the kernel packs a panel when it comes to it, while it is in the second-level cache, into room for one panel that
-    each thread has, (threads, 1, taps, panel). The form that is not used is empty.
+    the kernel packs a panel when it comes to it, while it is in the second-level cache, into its thread's first of
+    `own_panels`. The form that is not used is empty.
     """
     channels = spec.c_out // spec.groups
     if blocks == 1 and is_for_one_call():
-        return weights_array((masked_threads(), 1, spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
+        return own_panels((spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
     packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
     order = _panels_pack.sized(packed.size * PACK_OPERATIONS)
     order(pack_address(spec.acc_dtype), weight.reshape(-1), packed, channels)

@@ -18,6 +18,10 @@ from .threads import masked_threads
 KEPT_BYTES = 32 << 20
 #: Least bytes of the row that kernels share: few small ones are kept, then, by those who have asked before it grew.
 LONE_BYTES = 256 << 10
+#: Bytes between what two of Numba's threads write: tiles and transposes fetch what lies up to 6 KB ahead, and lines
+#: that another thread writes would go to and fro. (Weights of 256x256x3x3 change channels on two threads in 91 us, in
+#: 127 without a gap, and in 385 where cores are far apart; an AMD EPYC of Zen 5.)
+GAP_BYTES = 8 << 10
 #: Most ready-made views that are kept: calls of a few microseconds find theirs without making it.
 KEPT_VIEWS = 256
 
@@ -60,7 +64,7 @@ def scratch_rows(size: int, dtype: np.dtype) -> np.ndarray:
     """
     line = 64 // dtype.itemsize  # rows begin at cache lines
     # Not `num_threads`: another thread may raise that limit before the kernel starts.
-    return buffer("scratch", (masked_threads(), -(-size // line) * line), dtype)
+    return buffer("scratch", (masked_threads(), -(-size // line) * line + GAP_BYTES // dtype.itemsize), dtype)
 
 
 def lone_row(size: int, dtype: np.dtype) -> np.ndarray:
@@ -81,6 +85,13 @@ def weights_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     if _kept.for_one_call:
         return buffer("packed weights", shape, dtype)
     return _aligned(math.prod(shape) * dtype.itemsize).view(dtype).reshape(shape)
+
+
+def own_panels(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialised array (threads, panels, *shape) for one call's packed weights: each of Numba's threads uses its
+    first panel, and the others keep it `GAP_BYTES` from the next thread's."""
+    between = -(-GAP_BYTES // (math.prod(shape) * dtype.itemsize))
+    return weights_array((masked_threads(), 1 + between, *shape), dtype)
 
 
 def for_one_call(prepare: Callable[..., Any], *args: Any) -> Any:
