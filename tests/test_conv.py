@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from reference import assert_close
 
 import fastconv
+from fastconv.cpu.algorithms import conv_pointwise
 from fastconv.cpu.recipes import FILTERS
 from fastconv.cpu.shared import row_filter
 from fastconv.cpu.tiles import simd
@@ -301,6 +302,20 @@ def test_pointwise_tiles_and_one_for_the_rest(size: tuple[int, int], stride: int
             fastconv.conv2d(x, weight, stride=stride, algorithm="pointwise", out=out)
         assert_close(out, expected, scale)
         assert intact(out)
+
+
+@pytest.mark.parametrize("channels", [(512, 2048), (2048, 512)])
+def test_threads_share_a_small_image_evenly(channels: tuple[int, int]) -> None:
+    """The pixels that are left over have a tile of their own, not a block: it would be a thread's only work."""
+    spec = conv_spec((1, channels[0], 7, 7), (channels[1], channels[0], 1, 1), [np.dtype(np.float32)])
+    weight = values((channels[1], channels[0], 1, 1), "float32")
+    with threads(2):
+        packed = conv_pointwise.prepare(spec, weight)
+    panels, block, shares = packed.sizes[1:4]
+    work = [((share + 1) * panels // shares - share * panels // shares) * min(block, 49 - start)
+            for start in range(0, 49, block) for share in range(shares)]  # fmt: skip
+    assert len(work) == packed.tasks
+    assert sum(work[: len(work) // 2]) == sum(work) / 2
 
 
 # -- corr2d --------------------------------------------------------------------------------------------------

@@ -47,8 +47,9 @@ from ..tiles.register_tile import tile_shape
 
 exact = True
 
-#: Bytes of x in one task. Times with 64 KiB to 640 KiB differ by 3%.
-BLOCK_BYTES = 400 << 10
+#: Bytes of x in one task, and in one of a whole image whose last tile is another: times with 64 KiB to 640 KiB differ
+#: by 3%, but a block of the last tile alone would leave threads unequal work.
+BLOCK_BYTES, WHOLE_BYTES = 400 << 10, 640 << 10
 
 
 class Blocking(NamedTuple):
@@ -119,7 +120,8 @@ def _with_rest(spec: ConvSpec, tiles: panels.Tiles) -> panels.Tiles:
 
     rows = min(range(tiles.rows, tile_shape()[0] + 1), key=time)
     alike = -(-pixels // tiles.rows) * (tiles.rows + panels.READ)
-    if spec.flops < panels.WORTH_COMPILING or time(rows) > WORTH_A_TILE * alike:
+    size = spec.c_in // spec.groups * pixels * spec.acc_dtype.itemsize
+    if spec.flops < panels.WORTH_COMPILING or size > WHOLE_BYTES or time(rows) > WORTH_A_TILE * alike:
         return tiles
     return tiles._replace(rows=rows, pixels=rows, rest=pixels % rows)
 
@@ -142,6 +144,8 @@ def _cut(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, threads: int) -> Bl
     unit, step = (spec.ow, spec.stride[1]) if by_rows else (tiles.pixels, 1)
     count = -(-pixels // unit)
     in_block = BLOCK_BYTES // (spec.c_in // spec.groups * spec.acc_dtype.itemsize * unit * step)
+    if tiles.rest:
+        in_block = count
     whole = spec.stride == (1, 1) and not spec.padded and pixels >= tiles.pixels
     channels, in_place = spec.c_out // spec.groups, whole or by_rows
     if threads > 1 and not (in_place and channels > pixels):  # tasks have the smaller operand in common
