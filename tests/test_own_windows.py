@@ -56,6 +56,14 @@ def test_an_image_that_grows_slowly_brighter() -> None:
         assert (error <= ROUNDINGS * np.finfo("f4").eps * scale).all(), algorithm
 
 
+@pytest.mark.parametrize("algorithm", ["fft", "fft2d", "dft"])
+def test_windows_of_zeros_that_hang_over_the_edge(algorithm: str) -> None:
+    x, weight = values((1, 1, 14, 8), "float32"), values((1, 1, 4, 2), "float32", 1)
+    x[0, 0, 0, :5] = 0
+    result = fastconv.conv2d(x, weight, padding=(4, 1), algorithm=algorithm)
+    assert np.count_nonzero(result[0, 0, 1, :5]) == 0  # their windows see one row
+
+
 def test_an_infinite_weight_over_padding() -> None:
     x, options = np.abs(values((1, 4, 9, 9), "float32")) + 1, {"stride": 2, "padding": 1}
     padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])

@@ -6,7 +6,8 @@ error that belongs to an output's own window, as sums do::
 
     |error of out[n, o, i, j]| <= ROUNDINGS * eps * largest |weight[o]| * sum of |x| over its pixels and channels
 
-(of a window that hangs over the edge by more than half, over as many of the nearest pixels as half a window has).
+(of a window that hangs over the edge by more than half, over as many of the nearest pixels as half a window has; and
+numbers of less than 1e-22 count as that, as their squares are zeros).
 
 First, while a task has its input at hand, the energies there are looked at: sums of squares over the channels of a
 pixel or, where there are few channels, of a cell of pixels that every window has one of. Where they differ by no more
@@ -59,16 +60,15 @@ class Cell(NamedTuple):
 def cell_of(spec: ConvSpec) -> Cell:
     """The largest cell that every window has one of, but for windows that hang over the edge by more than half.
 
-    Rows of cells begin and end with the image: what is left of a window at its edge has a cell as high. Columns of
-    cells begin anywhere.
+    Rows of cells begin and end with the image: what is left of a window at its edge has a cell as high, if at least a
+    half is left. Columns of cells begin anywhere.
     """
     if max(spec.dilation) > 1:
         return Cell(1, 0)
-    (high, _), (_, wide) = (
-        (min(seen, (taps + 1) // 2), (seen + 1) // 2)
-        for seen, taps in zip(_least_seen(spec), (spec.kh, spec.kw), strict=True)
-    )
-    return Cell(high, min(wide.bit_length() - 1, MOST_DOUBLINGS, simd.lanes(spec.acc_dtype).bit_length() - 1))
+    seen, wide = _least_seen(spec)
+    high = min(seen, (spec.kh + 1) // 2) if max(spec.padding[0]) <= spec.kh // 2 else (seen + 1) // 2
+    doublings = ((wide + 1) // 2).bit_length() - 1
+    return Cell(high, min(doublings, MOST_DOUBLINGS, simd.lanes(spec.acc_dtype).bit_length() - 1))
 
 
 def _least_seen(spec: ConvSpec) -> tuple[int, int]:
