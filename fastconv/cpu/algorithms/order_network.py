@@ -34,7 +34,7 @@ from ..system import micro
 from ..system.kernels import Direct, Launch, jit, kernel
 from ..system.memory import buffer, lone_row, scratch_rows
 from ..system.threads import masked_threads
-from ..tiles import simd
+from ..tiles import across_lanes, simd
 from ..tiles.elements import at as element
 from ..tiles.elements import put
 from ..tiles.selection import MOST_VECTORS, arguments, operations, selection, strip
@@ -142,7 +142,7 @@ def _kernel(with_nan: bool) -> Any:
         """A number that is not 0 if there is a NaN."""
         nan, q = 0, 0
         while q + lanes <= count:
-            nan |= simd.with_nan(simd.load(x, to + q))
+            nan |= across_lanes.with_nan(simd.load(x, to + q))
             q += lanes
         while q < count:
             value = element(x, to + q)

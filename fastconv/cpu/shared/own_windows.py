@@ -29,7 +29,7 @@ from numba import prange
 from ...specs.conv import ConvSpec
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
-from ..tiles import simd
+from ..tiles import across_lanes, simd
 from . import row_filter
 
 #: The most roundings of its own window's sum that an output may be wrong by. Seen are a hundredth of it (`tests/fuzz`).
@@ -134,8 +134,9 @@ def none_seen(data):
 def _seen_with(extremes, energies, valid, doublings):
     """The extremes of those seen and of the energies of a vector's first `valid` columns, where these fill a cell."""
     lowest, largest = extremes
-    total = simd.group_sums(energies, doublings)
-    return simd.smaller(simd.or_infinite(total, valid >> doublings << doublings), lowest), simd.larger(total, largest)
+    total = across_lanes.group_sums(energies, doublings)
+    lower = across_lanes.or_infinite(total, valid >> doublings << doublings)
+    return simd.smaller(lower, lowest), simd.larger(total, largest)
 
 
 @jit
@@ -221,7 +222,7 @@ def pixels_are_even(energies, pitch, corner, shape, size, lanes):
 def are_close(extremes):
     """Whether the energies seen are finite, and differ by no more than `RANGE`."""
     lowest, largest = extremes
-    least, most = simd.smallest(lowest), simd.largest(largest)
+    least, most = across_lanes.smallest(lowest), across_lanes.largest(largest)
     return least * RANGE >= most and most <= LARGEST_ENERGY
 
 
