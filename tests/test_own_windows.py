@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import reference
@@ -54,6 +56,29 @@ def test_an_image_that_grows_slowly_brighter() -> None:
     for algorithm in ("auto", "fft2d", "dft", "fft"):
         error = np.abs(fastconv.conv2d(x, weight, algorithm=algorithm) - right)
         assert (error <= ROUNDINGS * np.finfo("f4").eps * scale).all(), algorithm
+
+
+@pytest.mark.parametrize("algorithm", PROBLEMS)
+def test_numbers_whose_squares_are_zeros(algorithm: str) -> None:
+    for (shape, kernel), least in itertools.product(PROBLEMS[algorithm], (1e-23, 1e-26, 1e-32)):
+        x, weight = np.abs(values(shape, "float32")) + 1, values(kernel, "float32", 1)
+        x *= np.float32(least)
+        x[:, :, :, shape[3] // 2 :] *= np.float32(2**24)
+        padding = (kernel[2] // 2, kernel[3] // 2)
+        right, _ = reference.conv2d(x.astype(np.float64), weight.astype(np.float64), padding=padding)
+        most = np.broadcast_to(np.abs(weight).max(axis=(1, 2, 3), keepdims=True), kernel).astype(np.float64)
+        scale, _ = reference.conv2d(x.astype(np.float64), most, padding=padding)
+        error = np.abs(fastconv.conv2d(x, weight, padding=padding, algorithm=algorithm) - right)
+        assert (error <= ROUNDINGS * np.finfo("f4").eps * scale).all(), (shape, kernel, least)
+
+
+@pytest.mark.parametrize("algorithm", PROBLEMS)
+def test_zeros_times_large_weights(algorithm: str) -> None:
+    shape, kernel = PROBLEMS[algorithm][0]
+    for large, right in ((1e38, 0), (np.inf, np.nan)):
+        weight = np.full(kernel, large, np.float32)
+        result = fastconv.conv2d(np.zeros(shape, np.float32), weight, algorithm=algorithm)
+        np.testing.assert_array_equal(result, np.full(result.shape, right, np.float32))
 
 
 @pytest.mark.parametrize("algorithm", ["fft", "fft2d", "dft"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 FLOATS, INTEGERS = ("float32", "float32", "float64", "float16"), ("int8", "uint8", "int32", "int64", "bool")
-SPECIALS = ("none", "none", "nan", "inf", "pixel", "block", "speckle", "channel", "huge", "tiny", "zeros", "sparse")
+SPECIALS = ("none", "none", "nan", "inf", "pixel", "block", "speckle", "channel", "huge", "tiny", "faint", "zeros",
+            "sparse")  # fmt: skip
 LAYOUTS = ("C", "C", "F", "strided", "reversed", "swapped", "read-only")
 
 
@@ -39,6 +40,9 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, special
         x *= kind.type(largest / 1e4)
     elif special == "tiny":
         x *= kind.type(np.finfo(kind).tiny * 4)
+    elif special == "faint":  # products are no denormal numbers; squares are, or zeros
+        x[:, :, rng.random(shape[2:]) < rng.random()] *= kind.type(2.0 ** int(rng.integers(25)))
+        x *= kind.type(np.finfo(kind).tiny * 2**20)
     elif special == "zeros":
         x[(slice(None), slice(None), *(slice(0, at) for at in some[2:]))] = 0
     elif special == "sparse":

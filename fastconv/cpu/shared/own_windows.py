@@ -6,14 +6,13 @@ error that belongs to an output's own window, as sums do::
 
     |error of out[n, o, i, j]| <= ROUNDINGS * eps * largest |weight[o]| * sum of |x| over its pixels and channels
 
-(of a window that hangs over the edge by more than half, over as many of the nearest pixels as half a window has; and
-numbers of less than 1e-22 count as that, as their squares are zeros).
+(of a window that hangs over the edge by more than half, over as many of the nearest pixels as half a window has).
 
 First, while a task has its input at hand, the energies there are looked at: sums of squares over the channels of a
 pixel or, where there are few channels, of a cell of pixels that every window has one of. Where they differ by no more
-than `RANGE`, as of nearly all images, that is all. Otherwise `finish` makes each window's sum of |x|: outputs whose sum
-is small beside what the largest pixels would make are made again. If there are many, or something is not finite or so
-large that a transform may overflow, that is the whole image.
+than `RANGE`, as of nearly all images, and none is zero, as squares of less than 1e-22 are, that is all. Otherwise
+`finish` makes each window's sum of |x|: outputs whose sum is small beside what the largest pixels would make are made
+again. If there are many, or something is not finite or so large that a transform may overflow, that is the whole image.
 """
 
 from __future__ import annotations
@@ -220,10 +219,10 @@ def pixels_are_even(energies, pitch, corner, shape, size, lanes):
 
 @jit
 def are_close(extremes):
-    """Whether the energies seen are finite, and differ by no more than `RANGE`."""
+    """Whether the energies seen are finite, none is zero, and they differ by no more than `RANGE`."""
     lowest, largest = extremes
     least, most = across_lanes.smallest(lowest), across_lanes.largest(largest)
-    return least * RANGE >= most and most <= LARGEST_ENERGY
+    return least > 0 and least * RANGE >= most and most <= LARGEST_ENERGY
 
 
 @jit
@@ -305,19 +304,22 @@ def _mend(
     spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray, uneven: np.ndarray
 ) -> None:
     """Make again what a transform has spoiled of uneven images."""
-    one = spec.of_images(1)
+    one, wild = spec.of_images(1), are_wild(weight)
     for n in np.flatnonzero(uneven):
         image, result = x[n : n + 1], out[n : n + 1]
-        if not _mend_some(one, image[0], weight, bias, result[0]):
+        if wild or (image.any() and not _mend_some(one, image[0], weight, bias, result[0])):
             row_filter.run(one, image, row_filter.prepare(one, weight), bias, result)
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _mend_some(spec: ConvSpec, x: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> bool:
-    """Make the spoiled outputs of an image again; False, and nothing, if that takes longer than to make all."""
+    """Make the spoiled outputs of an image again; False, and nothing, if that takes longer than to make all.
+
+    Its numbers are not all zeros, and weights are not wild.
+    """
     magnitudes = np.abs(x).reshape(spec.groups, -1, spec.h, spec.w).sum(1)
     most = magnitudes.max()
-    if not (most <= LARGEST and np.abs(weight).max() <= LARGEST):
+    if not most <= LARGEST:
         return False
     spoiled = _window_sums(spec, magnitudes) < LEAST_SHARE * spec.kh * spec.kw * most
     if np.count_nonzero(spoiled) > FEW * spoiled.size:
