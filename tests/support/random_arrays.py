@@ -41,8 +41,9 @@ def values(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, special
     elif special == "tiny":
         x *= kind.type(np.finfo(kind).tiny * 4)
     elif special == "faint":  # products are no denormal numbers; squares are, or zeros
-        x[:, :, rng.random(shape[2:]) < rng.random()] *= kind.type(2.0 ** int(rng.integers(25)))
-        x *= kind.type(np.finfo(kind).tiny * 2**20)
+        digits = np.finfo(kind).nmant
+        x[:, :, rng.random(shape[2:]) < rng.random()] *= kind.type(2.0 ** int(rng.integers(digits)))
+        x *= kind.type(np.finfo(kind).tiny * 2.0**digits)
     elif special == "zeros":
         x[(slice(None), slice(None), *(slice(0, at) for at in some[2:]))] = 0
     elif special == "sparse":
