@@ -182,12 +182,15 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     pixels = several * spec.ow + (spec.oh - several) * -(-spec.ow // tiles.pixels) * tiles.pixels
     computed = spec.n * spec.groups * plan.panels * tiles.panel * pixels
     copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
-    seconds = 2 * computed * spec.taps / panels.rate(spec, machine)
+    seconds = 2 * computed * spec.taps / panels.rate(spec, machine) * panels.slowed(spec, tiles, SLOWED)
     seconds += panels.write_cost(spec, tiles, computed, seconds, machine)
     seconds += copied / machine.patch_bandwidth
     return CALL * machine.call + seconds / machine.threads
 
 
+#: See `panels.slowed`. (An AMD EPYC of Zen 3: 86% of the FMA ceiling with 147 taps, 70% with 3x3 of 64 to 256 channels,
+#: 45% with 3x3 of 512.)
+SLOWED = 1.1, 1.2, 1.5
 #: Fixed cost of a call, in units of `machine.call`: tables and a patch are set up.
 CALL = 1.8
 

@@ -9,14 +9,22 @@ What it changes over `naive`: the sum becomes a matrix product, which the regist
 peak, for the price of writing every input element kh * kw times. Unrolling the whole image would take kh * kw times its
 memory, so the columns are built in blocks of positions that stay in the second-level cache while tiles read them.
 
-Loop order: a task is a block of positions of one image and group. It gathers the rows of its columns, each a run of
-copies, then runs panels of output channels (`panels`), and tiles along the positions. Where there are fewer blocks than
-threads, tasks share the panels of a block, and each unrolls it.
+Layout: columns lie as tiles read them, the pixels of a tile side by side for each tap, a tile behind the other. Sums
+are made in parts of 256 taps (`part_tile`): the weights of a part, for a panel of output channels, stay in the
+first-level cache while all tiles of a block read them. So a small tile, whose weights are loaded for a few pixels only,
+is as fast as a large one: with 16 vector registers this is the fastest way for most 1x1 layers and windows that do not
+overlap.
 
-Measured on one AVX-512 core of an AMD EPYC (Zen 5): 64 to 64 channels at 56x56 by 3x3 take 1.19 ms, of which unrolling
-takes a quarter (`direct`, which copies every element once: 0.95).
+Loop order: a task is a block of positions of one image and group. Either it gathers the rows of its columns, each a run
+of copies, then runs panels of output channels (`panels`), parts, and tiles along the positions; or, where there are
+fewer channels than taps, it runs parts, gathers the columns of each, then panels and tiles: then sums of all panels are
+put aside. Where there are fewer blocks than threads, tasks share the panels of a block, and each unrolls it.
 
-Source: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006.
+Measured on one AVX2 core of an AMD EPYC (Zen 3): 256 to 512 channels at 28x28 by 1x1 reach 78% of the FMA ceiling, 3x3
+of 512 channels at 7x7 68% (columns in rows, all taps at once: 52% and 40%). Unrolling takes 0.5 to 1.5 ns an element.
+
+Sources: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006;
+Goto and van de Geijn, as in `panels`.
 """
 
 from __future__ import annotations
@@ -36,12 +44,16 @@ from ..system import micro
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
 from ..system.threads import num_threads
+from ..tiles import simd
+from ..tiles.part_tile import part_tile_address
+from ..tiles.register_tile import PART
 
 exact = True
 plain = True
 
-#: Bytes of columns in one block: a third of a 1 MiB second-level cache, which it shares with the weights.
-BLOCK_BYTES = 320 << 10
+#: Bytes of a block's columns, or of those of a part and of sums: they share a second-level cache with the weights. (An
+#: AMD EPYC of Zen 3, which has 512 KiB: 400 KiB take as long, 128 KiB 7% longer.)
+BLOCK_BYTES = 256 << 10
 #: Most bytes of columns that a thread may ask for: reached only where the columns of one tile are longer than a block.
 LIMIT_BYTES = 32 << 20
 
@@ -56,6 +68,12 @@ class Blocking(NamedTuple):
     """Output positions of one task."""
     shares: int
     """Tasks that split the panels of one block."""
+    part: int
+    """Taps of a part, of which the last has what is left."""
+    parts: int
+    """Parts of the taps."""
+    parts_first: int
+    """Whether all panels are run for a part, before the next, or else all parts for a panel."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -69,26 +87,54 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     """The blocking whose columns fit the cache, with enough blocks for all threads."""
     count, channels = spec.oh * spec.ow, spec.c_out // spec.groups
     tiles = panels.tiles(spec, count)
-    most = -(-count // tiles.pixels)
-    blocks = BLOCK_BYTES // (spec.taps * tiles.pixels * spec.acc_dtype.itemsize)
+    most, in_panels = -(-count // tiles.pixels), -(-channels // tiles.panel)
+    part = -(-spec.taps // -(-spec.taps // PART))  # alike
+    parts = -(-spec.taps // part)
+    kept = spec.taps, in_panels * tiles.panel + PART
+    blocks = BLOCK_BYTES // (min(kept) * tiles.pixels * spec.acc_dtype.itemsize)
     if threads > 1:
         blocks = min(blocks, -(-most * spec.n * spec.groups // (4 * threads)))
     blocks = max(1, min(blocks, most))
+    blocks = max(1, -(-most // max(1, -(-most // blocks))))  # alike
     tasks = max(1, spec.n * spec.groups * -(-most // blocks))  # an empty batch has a plan, too
-    in_panels = -(-channels // tiles.panel)
     shares = 1 if tasks >= threads else min(in_panels, -(-threads // tasks))
-    return Blocking(tiles, in_panels, blocks * tiles.pixels, shares)
+    return Blocking(tiles, in_panels, blocks * tiles.pixels, shares, part, parts, int(parts > 1 and kept[1] < kept[0]))
+
+
+def _in_place(spec: ConvSpec) -> bool:
+    """Whether a row of the columns is one of the image's pixels as they lie."""
+    return (spec.kh, spec.kw) == spec.stride == (1, 1) and not spec.padded
+
+
+def _apart(spec: ConvSpec, plan: Blocking) -> int:
+    """Elements from one tile's columns to the next's: whole vectors are written."""
+    taps = plan.part if plan.parts_first else spec.taps
+    return taps * plan.tiles.pixels + simd.lanes(spec.x_dtype)
 
 
 def _columns_size(spec: ConvSpec, plan: Blocking) -> int:
-    """Elements of the columns of a block, with room behind for a tile to read."""
-    return spec.taps * plan.positions + plan.tiles.pixels
+    """Elements of the columns of a block, and of one row of them, with room behind for whole vectors and a tile."""
+    in_tiles = -(-plan.positions // plan.tiles.pixels) * _apart(spec, plan)
+    return in_tiles + _row_size(spec, plan)
+
+
+def _row_size(spec: ConvSpec, plan: Blocking) -> int:
+    return plan.positions + plan.tiles.pixels + simd.lanes(spec.x_dtype)
+
+
+def _sums_size(plan: Blocking) -> int:
+    """Elements of the sums that are put aside."""
+    if plan.parts == 1:
+        return plan.tiles.panel * plan.tiles.pixels  # that are read, and not used
+    return plan.positions * plan.tiles.panel * (plan.panels if plan.parts_first else 1)
 
 
 def scratch(spec: ConvSpec) -> int:
-    """Bytes of the columns of all threads."""
+    """Bytes of the columns and sums of all threads."""
     threads = num_threads()
-    return threads * _columns_size(spec, _blocking(spec, threads)) * spec.x_dtype.itemsize
+    plan = _blocking(spec, threads)
+    columns = _columns_size(spec, plan) * spec.x_dtype.itemsize
+    return threads * (columns + _sums_size(plan) * spec.acc_dtype.itemsize)
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
@@ -96,13 +142,21 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     plan, count = _blocking(spec, machine.threads), spec.oh * spec.ow
     tiles = plan.tiles
     computed = spec.n * spec.groups * plan.panels * tiles.panel * -(-count // tiles.pixels) * tiles.pixels
-    seconds = 2 * computed * spec.taps / panels.rate(spec, machine)
+    seconds = 2 * computed * spec.taps / panels.rate(spec, machine) * panels.slowed(spec, tiles, SLOWED)
     seconds += panels.write_cost(spec, tiles, computed, seconds, machine)
-    unrolled = spec.n * spec.groups * spec.taps * count * plan.shares * spec.acc_dtype.itemsize
-    seconds += unrolled / machine.patch_bandwidth
+    unrolled = spec.n * spec.groups * spec.taps * count * plan.shares
+    each = DEAL / tiles.pixels
+    if not _in_place(spec):
+        each += spec.acc_dtype.itemsize / machine.patch_bandwidth + (STEP if spec.stride[1] > 2 else 0)
+    seconds += unrolled * each
     return CALL * machine.call + seconds / machine.threads
 
 
+#: See `panels.slowed`: of a part weights are always near. (An AMD EPYC of Zen 3: 85% of the FMA ceiling.)
+SLOWED = 1.1, 1.1, 1.1
+#: Seconds to copy the pixels of one tile, for one tap, from a row to their place; and those to copy a pixel to a row if
+#: pixels lie further apart than every second. (An AMD EPYC of Zen 3.)
+DEAL, STEP = 2e-9, 1e-9
 #: Fixed cost of a call, in units of `machine.call`: tables and room for columns are set up.
 CALL = 1.8
 
@@ -119,15 +173,16 @@ class Packed(NamedTuple):
     weight: np.ndarray
     raw: np.ndarray
     """See `panels.pack`."""
-    offsets: np.ndarray
-    """Elements from the first row of the columns to each."""
     sizes: tuple[int, ...]
     room: int
+    sums: int
+    """Elements of the sums that are put aside."""
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec, num_threads())
-    packed, raw = panels.pack(spec, plan.tiles, weight, _blocks(spec, plan) // spec.groups)
+    # Where parts come first a kernel comes to a panel several times, and so does not pack it.
+    packed, raw = panels.pack(spec, plan.tiles, weight, _blocks(spec, plan) // spec.groups + plan.parts_first)
     return _unpacked(spec, plan)._replace(weight=packed, raw=raw)
 
 
@@ -138,35 +193,35 @@ def _blocks(spec: ConvSpec, plan: Blocking) -> int:
 @lru_cache(maxsize=1024)
 def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
-    window = spec.kh, spec.kw, *spec.stride, spec.padding[0][0], spec.padding[1][0], *spec.dilation
+    window, tiles = (spec.kh, spec.kw, *spec.stride, spec.padding[0][0], spec.padding[1][0], *spec.dilation), plan.tiles
+    cut = spec.groups, plan.panels, plan.positions, plan.shares, tiles.pixels, plan.part, plan.parts
     return Packed(
         loops=_im2col_loops.sized(spec.flops),
         micro=(
             gather_address(spec.x_dtype),
             panels.pack_address(spec.acc_dtype),
-            panels.tile_address(spec, plan.tiles),
+            part_tile_address(tiles.rows, tiles.vectors, tiles.x_in_lanes, spec.x_dtype, spec.acc_dtype),
         ),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
-        offsets=np.arange(spec.taps) * plan.positions,
-        sizes=(spec.groups, plan.panels, plan.positions, plan.shares, *window),
+        sizes=(*cut, plan.parts_first, _apart(spec, plan), int(_in_place(spec)), *window, simd.lanes(spec.x_dtype)),
         room=_columns_size(spec, plan),
+        sums=_sums_size(plan),
     )
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
-    columns = scratch_rows(packed.room, x.dtype)
-    weights = packed.weight, packed.raw
-    loops, tasks = packed.loops, packed.tasks
-    loops(tasks, packed.micro, x, packed.offsets, *weights, biases, spec.floor, out, columns, packed.sizes)
+    columns, sums = scratch_rows(packed.room, x.dtype), scratch_rows(packed.sums, out.dtype, "sums")
+    loops, tasks, weights = packed.loops, packed.tasks, (packed.weight, packed.raw)
+    loops(tasks, packed.micro, x, *weights, biases, spec.floor, out, columns, sums, packed.sizes)
 
 
 @jit
-def _im2col_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, columns, sizes):
-    groups, in_group, block, shares, kh, kw = sizes[:6]
-    stride, pad, dilation, (gather, pack, tile) = sizes[6:8], sizes[8:10], sizes[10:], addresses
+def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns, sums, sizes):
+    groups, in_group, block, shares, pixels, part, parts, parts_first, apart, in_place, kh, kw = sizes[:12]
+    stride, pad, dilation, lanes, (gather, pack, tile) = sizes[12:14], sizes[14:16], sizes[16:18], sizes[18], addresses
     h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
     taps, panel = packed.shape[2:]
@@ -176,32 +231,58 @@ def _im2col_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
     begin = index % wide * block
     width = min(block, count - begin)
     group, image = index // wide % groups, index // (wide * groups)
+    images, row = simd.flat(x), (block + pixels - 1) // pixels * apart
+    low, mine = share * in_group // shares, (share + 1) * in_group // shares - share * in_group // shares
 
-    for tap in range(taps):
-        c, a, b = tap // (kh * kw), tap // kw % kh, tap % kw
-        plane = ((image * groups + group) * (taps // (kh * kw)) + c) * h * w
-        top, left = pad[0] - a * dilation[0], pad[1] - b * dilation[1]
-        micro.call(
-            gather, x, plane, h, w, begin, begin + width, ow, stride[0], stride[1], top, left, columns, tap * block
-        )
-
-    for p in range(share * in_group // shares, (share + 1) * in_group // shares):
-        first = group * channels + p * panel
+    for number in range(parts * mine):
+        which, p = (number // mine, number % mine) if parts_first else (number % parts, number // parts)
+        first, last = which * part, min((which + 1) * part, taps)
+        if p == 0 and (parts_first or which == 0):
+            c, a, b = first // (kh * kw), first // kw % kh, first % kw  # counted, as divisions take long
+            plane = ((image * groups + group) * (taps // (kh * kw)) + c) * h * w
+            for to in range(0, ((last if parts_first else taps) - first) * pixels, pixels):
+                top, left = pad[0] - a * dilation[0], pad[1] - b * dilation[1]
+                if in_place and plane + begin + width + pixels + lanes <= images.size:
+                    _deal(images, plane + begin, width, columns, to, pixels, apart, lanes)
+                else:
+                    micro.call(gather, x, plane, h, w, begin, begin + width, ow, stride[0], stride[1], top, left,
+                               columns, row)  # fmt: skip
+                    _deal(columns, row, width, columns, to, pixels, apart, lanes)
+                b += 1
+                if b == kw:
+                    a, b = a + 1, 0
+                    if a == kh:
+                        a, plane = 0, plane + h * w
+        p += low
+        channel = group * channels + p * panel
         inside = min(panel, channels - p * panel)
-        number = group * in_group + p
-        weights = number * taps * panel
+        weights = (group * in_group + p) * taps * panel
         if raw.size:
             weights = slot * packed.shape[1] * taps * panel
-            micro.call(pack, raw, first, inside, packed, weights, taps, panel)
-        to = (image * c_out + first) * count + begin
+            if which == 0:
+                micro.call(pack, raw, channel, inside, packed, weights, taps, panel)
+        kept = (p - low) * ((block + pixels - 1) // pixels) * pixels * panel if parts_first else 0
+        to = (image * c_out + channel) * count + begin
         micro.call(
-            tile, columns, 0, offsets, packed, weights, bias, number * panel, floor, out, to, count, inside, width,
-            width, 0, 1, 0, width,
+            tile, columns, 0 if parts_first else first * pixels, apart, last - first, packed, weights + first * panel,
+            sums, kept, 1 if which == 0 else 0, 1 if which == parts - 1 else 0, bias, (group * in_group + p) * panel,
+            floor, out, to, count, inside, width,
         )  # fmt: skip
 
 
+@jit(forceinline=True)
+def _deal(line, at, width, columns, to, pixels, apart, lanes):
+    """Copy the pixels of each tile to its place; whole vectors, whose ends are written again, or are not read."""
+    vectors = (pixels + lanes - 1) // lanes
+    for _ in range((width + pixels - 1) // pixels):
+        for q in range(vectors):
+            simd.store(columns, to + q * lanes, simd.load(line, at + q * lanes))
+        at += pixels
+        to += apart
+
+
 @kernel
-def _im2col_loops(tasks, addresses, x, offsets, packed, raw, bias, floor, out, columns, sizes):
+def _im2col_loops(tasks, addresses, x, packed, raw, bias, floor, out, columns, sums, sizes):
     for job in prange(tasks):
         slot = numba.get_thread_id()
-        _im2col_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out, columns[slot], sizes)
+        _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns[slot], sums[slot], sizes)

@@ -139,6 +139,19 @@ def rate(spec: ConvSpec, machine: Machine) -> float:
     return floats if spec.acc_dtype.kind == "f" else floats / INTEGERS
 
 
+#: Bytes of a panel of weights beyond which those of a tile come from the second-level cache, and from the last.
+NEAR_WEIGHTS, FAR_WEIGHTS = 16 << 10, 128 << 10
+
+
+def slowed(spec: ConvSpec, tiles: Tiles, by: tuple[float, float, float]) -> float:
+    """How many times as long tiles take that load all weights for a few pixels: `by` level of cache they come from.
+
+    Processors of 32 vector registers have tiles of 14 pixels, which hide that.
+    """
+    size = spec.taps * tiles.panel * spec.acc_dtype.itemsize
+    return 1.0 if simd.registers() > 16 else by[(size > NEAR_WEIGHTS) + (size > FAR_WEIGHTS)]
+
+
 #: Time to write a vector that is not transposed, relative to one that is.
 UNTRANSPOSED = 0.5
 

@@ -57,14 +57,14 @@ def _new_view(step: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return view
 
 
-def scratch_rows(size: int, dtype: np.dtype) -> np.ndarray:
-    """An uninitialised array of one row of at least `size` elements for each of Numba's threads.
+def scratch_rows(size: int, dtype: np.dtype, name: str = "scratch") -> np.ndarray:
+    """An uninitialised array of one row of at least `size` elements for each of Numba's threads; one of each name.
 
     Inside a kernel a task uses row ``numba.get_thread_id()``. It is valid until this Python thread's next call.
     """
     line = 64 // dtype.itemsize  # rows begin at cache lines
     # Not `num_threads`: another thread may raise that limit before the kernel starts.
-    return buffer("scratch", (masked_threads(), -(-size // line) * line + GAP_BYTES // dtype.itemsize), dtype)
+    return buffer(name, (masked_threads(), -(-size // line) * line + GAP_BYTES // dtype.itemsize), dtype)
 
 
 def lone_row(size: int, dtype: np.dtype) -> np.ndarray:

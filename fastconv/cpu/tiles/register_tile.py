@@ -111,6 +111,29 @@ def reduction(builder, rows, vectors, steps, zero, factors):
     return sums
 
 
+def finish(
+    builder, made: list[list[ir.Value]], biases: ir.Value, least: ir.Value, goal: ir.Value, pitch: ir.Value,
+    valid: tuple[ir.Value, ir.Value], x_in_lanes: bool,
+) -> None:  # fmt: skip
+    """Emit what follows a tile's sums: bias and activation, and writing as many channels and pixels as are valid, from
+    `goal` on; channels `pitch` apart."""
+    count, zero = least.type.count, ir.Constant(least.type, None)
+    for r in range(len(made)):
+        for v in range(len(made[r])):
+            if x_in_lanes:
+                added = emit.splat(builder, builder.load(builder.gep(biases, [emit.INT(r)])), count)
+            else:
+                added = emit.load(builder, biases, emit.INT(v * count), count)
+            made[r][v] = emit.clamped(builder, emit.plus(builder, made[r][v], added), least)
+    for v, column in enumerate(map(list, zip(*made, strict=True))):
+        if x_in_lanes:
+            emit.write(builder, column, goal, pitch, (0, v * count), valid)
+            continue
+        for r in range(0, len(column), count):
+            block = (column + [zero] * count)[r : r + count]
+            emit.write(builder, emit.transposed(builder, block), goal, pitch, (v * count, r), valid)
+
+
 def _memory(builder, kind: ir.VectorType, rows: int, vectors: int) -> list[list[ir.Value]]:
     """Places for vectors on the stack.
 
@@ -289,21 +312,7 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, line
                 return scalar, vector
 
             made = reduction(builder, rows, vectors, steps, zero, factors)
-            for r in range(rows):
-                for v in range(vectors):
-                    if x_in_lanes:
-                        added = emit.splat(builder, builder.load(builder.gep(biases, [emit.INT(r)])), count)
-                    else:
-                        added = emit.load(builder, biases, emit.INT(v * count), count)
-                    made[r][v] = emit.clamped(builder, emit.plus(builder, made[r][v], added), least)
-            for v in range(vectors):
-                column = [made[r][v] for r in range(rows)]
-                if x_in_lanes:
-                    emit.write(builder, column, goal, pitch_, (0, v * count), valid)
-                    continue
-                for r in range(0, rows, count):
-                    block = [column[r + k] if r + k < rows else zero for k in range(count)]
-                    emit.write(builder, emit.transposed(builder, block), goal, pitch_, (v * count, r), valid)
+            finish(builder, made, biases, least, goal, pitch_, valid, x_in_lanes)
 
         def codegen(context, builder, sig, args):
             x_, start, table, packed_, first, bias_, shift, lowest, out_, to, pitch_, high, wide, stop, last = args[:15]

@@ -1,0 +1,144 @@
+"""Register tiles for a part of the taps: sums are put aside after one part, and taken up again for the next.
+
+A part of a panel of weights stays in the first-level cache while all tiles of a block read it. That needs pixels that
+lie in the order in which tiles read them, too: each tile's are one piece. (An AMD EPYC of Zen 3, whose 16 registers
+hold tiles of 6 pixels by 2 vectors, so that weights are loaded for every 6 pixels: 94% of the FMA ceiling; 512 taps at
+once, 32 KiB of weights for each tile, 62%; pixels that lie in rows of the image 52%.)
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+
+from ..system import micro
+from ..system.building import intrinsic
+from ..system.kernels import jit
+from . import emit
+from .register_tile import AHEAD, finish, reduction
+from .simd import Vector, register_bytes
+
+
+def part_tile_address(rows: int, vectors: int, x_in_lanes: bool, x: np.dtype, acc: np.dtype) -> int:
+    """Address of the micro-kernel `part_tile`, for kernels that call it."""
+    row, place = micro.array(acc), micro.PLACE
+    types_ = micro.array(x), *[place] * 3, row, place, row, *[place] * 3, row, place, micro.scalar(acc), row
+    return micro.address(part_tile, (rows, vectors, x_in_lanes), (*types_, *[place] * 4))
+
+
+def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
+    """A micro-kernel for a row of tiles: matrix products of `rows` x (`vectors` * lanes) sums, over some taps.
+
+    It is called as ``part(x, at, apart, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at, floor,
+    out, out_at, pitch, channels, width)`` for tiles t of `pixels` (`vectors` * lanes if x_in_lanes, else `rows`) until
+    there are `width`. Each computes, r counting rows and l lanes of all vectors::
+
+        x_in_lanes:   sum[r, l] = sum over i < taps of packed[packed_at + i * rows + r] * seen[i * pixels + l]
+        otherwise:    sum[r, l] = sum over i < taps of seen[i * pixels + r] * packed[packed_at + i * panel + l]
+        where         seen[k] = x[at + t * apart + k],  panel = vectors * lanes
+
+    and adds, unless it `begins`, what it has put into `sums` before. If it `ends`, it does what `register_tile.tile`
+    does with sums; else it puts them there. What is written of a tile may go on behind its pixels, up to `width`.
+    """
+    if emit.is_plain():
+        return _plain_part(rows, vectors, x_in_lanes)
+
+    @intrinsic
+    def sum_part(
+        typingctx, x, at, apart, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at, floor, out,
+        out_at, pitch, channels, width,
+    ):  # fmt: skip
+        kind = Vector(out.dtype)
+        count = kind.count
+        panel, pixels = (rows, vectors * count) if x_in_lanes else (vectors * count, rows)
+
+        def codegen(context, builder, sig, args):
+            x_, start, distance, steps, packed_, first, sums_, place, fresh, last = args[:10]
+            bias_, shift, lowest, out_, to, pitch_, high, wide = args[10:]
+            image = builder.gep(emit.data_of(context, builder, x, x_), [start])
+            weights = builder.gep(emit.data_of(context, builder, packed, packed_), [first])
+            memory = builder.gep(emit.data_of(context, builder, sums, sums_), [place])
+            biases = builder.gep(emit.data_of(context, builder, bias, bias_), [shift])
+            goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
+            least = emit.splat(builder, lowest, count)
+            zero = ir.Constant(least.type, None)
+            from_here, is_last = (builder.icmp_signed("!=", value, emit.INT(0)) for value in (fresh, last))
+            tiles = builder.sdiv(builder.add(wide, emit.INT(pixels - 1)), emit.INT(pixels))
+            lane_type, row_type = (x, packed) if x_in_lanes else (packed, x)
+            with cgutils.for_range(builder, tiles) as loop:
+                seen = builder.gep(image, [builder.mul(loop.index, distance)])
+
+                def factors(i):
+                    here = builder.gep(seen, [builder.mul(i, emit.INT(pixels))])
+                    there = builder.gep(weights, [builder.mul(i, emit.INT(panel))])
+                    in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
+                    emit.prefetch(builder, there, AHEAD * panel, panel)
+
+                    def scalar(r):
+                        value = builder.load(builder.gep(in_rows, [emit.INT(r)]))
+                        value = emit.convert(builder, value, row_type.dtype, out.dtype, count)
+                        return emit.splat(builder, value, count)
+
+                    def vector(v):
+                        value = emit.load(builder, in_lanes, emit.INT(v * count), count)
+                        return emit.convert(builder, value, lane_type.dtype, out.dtype, count)
+
+                    return scalar, vector
+
+                made = reduction(builder, rows, vectors, steps, zero, factors)
+                kept = builder.mul(loop.index, emit.INT(rows * vectors * count))
+                places = emit.steps(builder, kept, emit.INT(count), rows * vectors)
+                numbers = iter(places)
+                for row in made:
+                    for v, value in enumerate(row):
+                        more = emit.plus(builder, emit.load(builder, memory, next(numbers), count), value)
+                        row[v] = builder.select(from_here, value, more)
+                with builder.if_else(is_last) as (ending, going_on):
+                    with going_on:
+                        for value, place in zip(chain(*made), places, strict=True):
+                            emit.store(builder, value, memory, place)
+                    with ending:
+                        done = builder.mul(loop.index, emit.INT(pixels))
+                        valid = high, builder.sub(wide, done)
+                        finish(builder, made, biases, least, builder.gep(goal, [done]), pitch_, valid, x_in_lanes)
+            return context.get_dummy_value()
+
+        integer = types.int64
+        return types.void(
+            x, *[integer] * 3, packed, integer, sums, *[integer] * 3, bias, integer, out.dtype, out, *[integer] * 4
+        ), codegen
+
+    return sum_part
+
+
+def _plain_part(rows: int, vectors: int, x_in_lanes: bool) -> Any:
+    """The twin in plain loops, one sum at a time."""
+    register_width = register_bytes()
+
+    @jit(key=(rows, vectors, x_in_lanes))
+    def plain_part(
+        x, at, apart, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at, floor, out, out_at, pitch,
+        channels, width,
+    ):  # fmt: skip
+        lanes = vectors * (register_width // out.itemsize)
+        pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
+        for j in range(width):
+            seen = at + j // pixels * apart + j % pixels
+            for o in range(min(panel, channels)):
+                total, kept = out.dtype.type(0), sums_at + j * panel + o
+                for i in range(taps):
+                    total += x[seen + i * pixels] * packed[packed_at + i * panel + o]
+                if begins == 0:
+                    total = sums[kept] + total
+                if ends == 0:
+                    sums[kept] = total
+                else:
+                    total += bias[bias_at + o]
+                    out[out_at + o * pitch + j] = floor if total < floor else total
+
+    return plain_part
