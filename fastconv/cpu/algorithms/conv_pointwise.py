@@ -98,7 +98,7 @@ def _cost(spec: ConvSpec, machine: Machine, tiles: panels.Tiles, by_rows: bool) 
 
 #: See `panels.slowed`: pixels that a tile reads lie in as many pages as there are channels. (An AMD EPYC of Zen 3: 75%
 #: of the FMA ceiling with 64 to 256 channels, 53% with 512 and 1024, 45% with 2048.)
-SLOWED = 1.2, 1.75, 2.0
+SLOWED = 1.3, 1.75, 2.0
 #: Time of a multiply-add in tiles of one vector a row, which are bound by loads, relative to other tiles.
 ONE_VECTOR = 1.25
 
