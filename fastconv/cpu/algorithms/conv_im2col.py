@@ -65,7 +65,7 @@ class Blocking(NamedTuple):
     panels: int
     """Panels in a group."""
     positions: int
-    """Output positions of one task."""
+    """Output positions of one task, of whole tiles."""
     shares: int
     """Tasks that split the panels of one block."""
     part: int
@@ -114,8 +114,7 @@ def _apart(spec: ConvSpec, plan: Blocking) -> int:
 
 def _columns_size(spec: ConvSpec, plan: Blocking) -> int:
     """Elements of the columns of a block, and of one row of them, with room behind for whole vectors and a tile."""
-    in_tiles = -(-plan.positions // plan.tiles.pixels) * _apart(spec, plan)
-    return in_tiles + _row_size(spec, plan)
+    return plan.positions // plan.tiles.pixels * _apart(spec, plan) + _row_size(spec, plan)
 
 
 def _row_size(spec: ConvSpec, plan: Blocking) -> int:
@@ -231,8 +230,9 @@ def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns
     begin = index % wide * block
     width = min(block, count - begin)
     group, image = index // wide % groups, index // (wide * groups)
-    images, row = simd.flat(x), (block + pixels - 1) // pixels * apart
-    low, mine = share * in_group // shares, (share + 1) * in_group // shares - share * in_group // shares
+    images, row = simd.flat(x), block // pixels * apart
+    low = share * in_group // shares
+    mine = (share + 1) * in_group // shares - low
 
     for number in range(parts * mine):
         which, p = (number // mine, number % mine) if parts_first else (number % parts, number // parts)
@@ -261,7 +261,7 @@ def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns
             weights = slot * packed.shape[1] * taps * panel
             if which == 0:
                 micro.call(pack, raw, channel, inside, packed, weights, taps, panel)
-        kept = (p - low) * ((block + pixels - 1) // pixels) * pixels * panel if parts_first else 0
+        kept = (p - low) * block * panel if parts_first else 0
         to = (image * c_out + channel) * count + begin
         micro.call(
             tile, columns, 0 if parts_first else first * pixels, apart, last - first, packed, weights + first * panel,
