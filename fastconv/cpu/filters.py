@@ -23,7 +23,7 @@ from .system.kernels import Direct, Launch
 from .system.memory import buffer, lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
-from .tiles.tap_tile import width
+from .tiles.tap_tile import WIDTH
 from .transformed import Transformed, transformed
 
 #: Bytes of a band with all that is made of it: most of a 1 MiB second-level cache. (AMD EPYC 9005: small windows are
@@ -102,7 +102,7 @@ class Sweep:
             made.result,
             made.apart,
         )
-        self._scratch = made.size + width() * lanes + made.reach
+        self._scratch = made.size + WIDTH * lanes + made.reach
         check_memory(self._scratch * item, what)
         work = math.prod(problem.shape) * (4.0 + made.work)
         self._launch = Launch(passes.sweep, work)

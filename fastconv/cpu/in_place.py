@@ -21,15 +21,13 @@ from .system.kernels import Direct, Launch
 from .system.memory import lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
-from .tiles.tap_rows import HEAD, SLOT, VECTORS, Kind
+from .tiles.tap_rows import HEAD, MOST_TAPS, SLOT, VECTORS, Kind
 
 #: The dtypes that images are read in, and results written.
 READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
 WRITTEN = (*READ, "int32")
 #: The orders that passes may all have, but for those that are checked.
 KNOWN = {"products", "window", "mean", "box", "max", "min"}
-#: Most taps of one pass; of more `run_tile`, whose rows share what they load, is as fast.
-MOST_TAPS = 9
 #: Bytes of the lines of a band: a quarter of a first-level cache. (From 12 to 96 KiB all are within a tenth.)
 BAND_BYTES = 12 << 10
 #: Rows of a band without lines: so many that its strips take no time.
@@ -199,7 +197,7 @@ class InPlace:
 
     def _two(self, first: Pass, second: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
         """Add the stages of a pass over rows and one over columns; how many rows a band has."""
-        problem, (computed, between) = self.problem, self._chosen
+        problem, (computed, between, cut) = self.problem, self._chosen
         means, exact = first.order == "mean", problem.dtype.kind != "f"
         running = means and exact
         in_blocks = not exact and first.order in ("mean", "box") and rows.taps > AT_ONCE
@@ -213,8 +211,7 @@ class InPlace:
         origin = -(-before // 64) * 64
         pitch = -(-(origin - before + (columns.size + columns.taps - 1) * inner * line.itemsize) // 64) * 64
         band = self._band(rows, pitch)
-        if first.order in ("max", "min"):
-            band += band % 2  # rows are made two at a time
+        band += band % 2  # rows are made two at a time
         high = min(rows.taps, rows.size) if in_blocks else band
         lines = self._room(high * pitch + 64)  # whole vectors are read
         _need(self._scratch <= MOST_BYTES)  # before anything is compiled
@@ -224,8 +221,8 @@ class InPlace:
         divisor, waits = 1.0, not exact
         if means:
             divisor = first.shape[0] * first.scale
-        scaled, factor, shift = self._scaling(1.0 if waits else divisor, line)
-        weights = first.array().tolist()
+        scaled, factor, shift = ("whole", 1.0, 0) if cut else self._scaling(1.0 if waits else divisor, line)
+        weights = problem.weights(first).tolist()
         taps = [(r, 0) for r in range(rows.taps)]
         if in_blocks:
             factor, taps, weights = first.scale, [], []
@@ -271,7 +268,7 @@ class InPlace:
             at, told = _sums(*[line.name] * 3, "", 3, form, False, False), self._entries(taps[:3])
             self._stages.append(Stage(at, False, places, start, False, target, pitch, told, 3, length))
             places, taps, start = self._lines(pitch, band), [taps[0], taps[3], taps[-3]], target
-        weights = second.array().tolist() if second.weights else [second.scale] * len(taps)
+        weights = problem.weights(second).tolist() if second.weights else [second.scale] * len(taps)
         _need(len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=_checked(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
@@ -339,7 +336,7 @@ class InPlace:
         problem, computed = self.problem, self._chosen.computed
         _need(one.order not in ("mean", "box", "max", "min"))
         size, out_size = problem.dtype.itemsize * inner, problem.out_dtype.itemsize * inner
-        window = np.moveaxis(one.array(), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
+        window = np.moveaxis(problem.weights(one), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
         window = window.reshape(rows.taps, columns.taps)
         kept = np.abs(window) > np.finfo(np.float64).eps if "window" in one.order else np.ones(window.shape, bool)
         _need(int(np.count_nonzero(kept)) <= MOST_TAPS)

@@ -6,7 +6,8 @@
 
 The promise decides in which dtype and in which order products are added up (`arithmetic`):
 
-* of float32, images and results: in float32, within 2 units in the last place of the window's sum of |weight * pixel|;
+* of float32, images and results: in float32, within 2 units in the last place of the window's sum of |weight * pixel|,
+  means within 2.5;
 * of other floats: in float64;
 * of integers: what SciPy's sums in float64 give, of which a cast cuts the fraction off. Where all products are whole
   numbers, and no sum can exceed 2**24 or 2**53, float32 or float64 is exact in any order; else the order is SciPy's.
@@ -29,6 +30,10 @@ MOST_CHECKED = {SINGLE: 2.0**12, DOUBLE: 2.0**36}
 #: Roundings, each of at most half a unit in the last place of a window's sum, that sums in any order are off by at
 #: most: 17 of each interleaved one, of weights and of what is put away.
 ROUNDINGS = 26
+
+
+#: Weights below, which are finite and no infinity in float32.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Axis(NamedTuple):
@@ -94,6 +99,24 @@ class Problem(NamedTuple):
     periods: int = 0
     """If not 0, NaN are left out: sums are divided by those of the weights of what is there, and are NaN where that is
     less than so many elements."""
+
+
+    def weights(self, one: Pass) -> np.ndarray:
+        """The weights of a pass, as the dtype that is computed in has them; of floats their sum is as it was.
+
+        What rounding takes from a weight the next smaller one gets, if that changes its last bits only. Each to its
+        nearest, the weights of a Gaussian may be off together by a sixth of a unit of a result's last place, along each
+        axis.
+        """
+        weights = one.array()
+        if self.computed == DOUBLE or self.dtype.kind != "f" or not np.abs(weights).max(initial=0) < LARGEST:
+            return weights
+        found, more = weights.reshape(-1).copy(), 0.0
+        for k in np.argsort(-np.abs(found), kind="stable").tolist():
+            wanted = float(found[k]) + (more if abs(more) < abs(found[k]) * 2.0**-20 else 0.0)
+            found[k] = SINGLE.type(wanted)
+            more = wanted - float(found[k])
+        return found.reshape(weights.shape)
 
 
 class Arithmetic(NamedTuple):

@@ -18,6 +18,8 @@ class Chosen(NamedTuple):
 
     computed: np.dtype
     between: np.dtype
+    cut: bool = False
+    """Whether those of a first pass lose their fractions, though they are stored as floats."""
 
 
 def chosen(problem: Problem, order: tuple[Pass, ...]) -> Chosen | None:
@@ -42,7 +44,10 @@ def chosen(problem: Problem, order: tuple[Pass, ...]) -> Chosen | None:
     if problem.passes[0].order.startswith("checked"):
         between = np.dtype(problem.between or computed)
         fits = between.kind == "f" or np.iinfo(between).min <= cval <= np.iinfo(between).max
-        return Chosen(computed, between) if fits and not swapped and _largest(order, problem) < 2.0**31 else None
+        if not fits or swapped or _largest(order, problem) >= 2.0**31:
+            return None
+        cut = between.kind != "f" and len(order) == 2 and _stays(order[0], problem.dtype, between)
+        return Chosen(computed, computed if cut else between, cut)
     if any(one.order == "mean" for one in order):
         if swapped or problem.dtype.kind != "u" or problem.dtype != problem.out_dtype:
             return None
@@ -62,6 +67,14 @@ def chosen(problem: Problem, order: tuple[Pass, ...]) -> Chosen | None:
     if computed.kind == "f" and problem.out_dtype.kind != "f" and most >= 2.0**31:
         return None
     return Chosen(computed, computed)
+
+
+def _stays(one: Pass, dtype: np.dtype, stored: np.dtype) -> bool:
+    """Whether no sum of a pass over integers is beyond the range of the integers that it is stored as."""
+    weights, limits, most = one.array(), np.iinfo(dtype), np.iinfo(stored)
+    ends = weights * limits.max, weights * limits.min
+    low, high = (float(bound(*ends).sum()) for bound in (np.minimum, np.maximum))
+    return most.min - 0.5 < low and high < most.max + 0.5
 
 
 def _largest(passes: tuple[Pass, ...], problem: Problem) -> float:

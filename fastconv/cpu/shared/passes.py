@@ -25,10 +25,8 @@ from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
 from ..tiles.elements import at, converter, near_whole, put
-from ..tiles.run_tile import VECTORS as run_tile_vectors
-from ..tiles.run_tile import rows as run_tile_rows
-from ..tiles.run_tile import run_tile
-from ..tiles.tap_tile import exact_tile, tap_tile, width
+from ..tiles.run_tile import ROWS, VECTORS, run_tile
+from ..tiles.tap_tile import WIDTH, exact_tile, tap_tile
 from . import bands
 from .bands import settler
 
@@ -45,13 +43,19 @@ def address(factory: Any, key: tuple, dtype: np.dtype) -> int:
 
 @lru_cache(maxsize=16)
 def sums(order: str, dtype: str) -> Any:
-    """A pass: sums of products in one of the orders of `tap_tile`."""
-    tile, step = tap_tile(order), width() * simd.lanes(dtype)
+    """A pass: sums of products in one of the orders of `tap_tile`.
+
+    In front of its offsets are how many elements are made before those below them. Where taps lie below each other that
+    is a row: what tiles share stays in the first-level cache. Else all are one row.
+    """
+    tile, step = tap_tile(order), WIDTH * simd.lanes(dtype)
 
     @jit(key=(order, dtype))
     def sums_of_products(band, place, offsets, weights, first, taps, to, count):
-        for i in range(0, count, step):
-            tile(band, place + i, offsets, weights, first, taps, band, to + i)
+        pitch = at(offsets, 2 * first - 1)
+        for begin in range(0, min(pitch, count), step):
+            for i in range(begin, count, pitch):
+                tile(band, place + i, offsets, weights, first, taps, band, to + i)
 
     return sums_of_products
 
@@ -62,13 +66,13 @@ def sums_of_runs(long: bool, dtype: str) -> Any:
 
     In front of them is how many elements of each row are made: what is behind them nobody needs.
     """
-    tile, step, high = run_tile(long), run_tile_vectors * simd.lanes(dtype), run_tile_rows()
+    tile, step = run_tile(long), VECTORS * simd.lanes(dtype)
 
     @jit(key=(long, dtype))
     def all_runs(band, place, offsets, weights, first, taps, to, count):
         wide, pitch = at(offsets, 2 * first - 1), at(offsets, 2 * first)
         for begin in range(0, wide, step):  # downwards: the rows that tiles share stay in the first-level cache
-            for i in range(begin, count, high * pitch):
+            for i in range(begin, count, ROWS * pitch):
                 tile(band, place + i, offsets, weights, first, taps, band, to + i)
 
     return all_runs

@@ -13,9 +13,14 @@ import numpy as np
 from ...specs.boundary import Boundary
 from ...specs.filters import Pass, Problem
 from ..tiles import run_tile, simd
-from ..tiles.tap_tile import BLOCK, width
+from ..tiles.tap_rows import MOST_TAPS, inwards
+from ..tiles.tap_tile import BLOCK, WIDTH
 from . import moments, passes, running_sums
 from .passes import Step
+
+
+#: More elements than a band has.
+ONE_ROW = 1 << 40
 
 
 class Cut(NamedTuple):
@@ -74,8 +79,8 @@ class Steps:
         """Add the steps of passes over a band that lies at `start`; where their result lies."""
         problem, cut = self.problem, self.cut
         self.result = start
-        lanes = width() * simd.lanes(problem.computed)
-        room = -(-(cut.band + cut.row_taps + run_tile.rows()) * cut.pitch // lanes) * lanes + lanes
+        lanes = WIDTH * simd.lanes(problem.computed)
+        room = -(-(cut.band + cut.row_taps + run_tile.ROWS) * cut.pitch // lanes) * lanes + lanes
         by_axis, divisor = {one.axis: one for one in problem.axes}, 1.0
         for number, one in enumerate(chain):
             more = cut.row_taps - 1 if not any(each.axes == (cut.row_axis,) for each in chain[: number + 1]) else 0
@@ -115,20 +120,19 @@ class Steps:
         return place
 
     def _sums(self, one: Pass, more: int, room: int) -> None:
-        weights = one.array()
         if one.order.startswith("checked"):
             source, order = self.result, one.order.removeprefix("checked ")
             self._sums(one._replace(order="window" if "window" in order else "products"), more, room)
             self._check(one._replace(order=order), source, more)
             return
-        if one.order in ("products", "window") and self.cut.row_axis in one.axes:
-            runs = self._runs(one, weights)
+        taps, offsets, order = self._listed(one)
+        if one.order in ("products", "window") and self.cut.row_axis in one.axes and len(taps) > MOST_TAPS:
+            runs = self._runs(one)
             if runs:
                 wide = self.cut.made if self.cut.column_axis in one.axes else self.cut.seen
                 self._step_of_runs(runs, wide, self._room(room), more)
                 return
-        taps, offsets, order = self._listed(one)
-        self._step(order, taps, offsets, self.result, self._room(room), more)
+        self._step(order, taps, offsets, self.result, self._room(room), more, self.cut.row_axis in one.axes)
 
     def _check(self, one: Pass, source: int, more: int) -> None:
         """Add a step that makes sums again where SciPy's order of additions may decide."""
@@ -142,7 +146,7 @@ class Steps:
 
     def _listed(self, one: Pass) -> tuple[list[float], list[int], str]:
         """The weights and offsets of a pass, two for each tap where they are in pairs, and the tile's order."""
-        weights = one.array()
+        weights = self.problem.weights(one)
         places = np.zeros(one.shape, np.int64)
         for number, axis in enumerate(one.axes):
             index = np.arange(one.shape[number]) * self.cut.distances[axis]
@@ -158,11 +162,15 @@ class Steps:
             taps, offsets = [taps[k] for k in kept], [offsets[k] for k in kept]
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
+        if one.order in ("products", "window"):  # small ones first: most sums are then small, and so their roundings
+            few = len(taps) <= MOST_TAPS  # then in the order of `tap_rows`, whose results are these
+            order = inwards(len(taps)) if few else sorted(range(len(taps)), key=lambda k: abs(taps[k]))
+            taps, offsets = [taps[k] for k in order], [offsets[k] for k in order]
         return taps, offsets, {"window": "products", "listed window": "listed"}.get(one.order, one.order)
 
-    def _runs(self, one: Pass, weights: np.ndarray) -> list[tuple[int, list[float]]]:
+    def _runs(self, one: Pass) -> list[tuple[int, list[float]]]:
         """The offset and the weights of each run of taps that lie one below the other; none if none has 3."""
-        cut, number = self.cut, one.axes.index(self.cut.row_axis)
+        cut, number, weights = self.cut, one.axes.index(self.cut.row_axis), self.problem.weights(one)
         smallest = np.finfo(np.float64).eps if one.order == "window" else -1.0  # see `_sums`
         places = np.zeros(1, np.int64)
         for axis, size in zip(one.axes, one.shape, strict=True):
@@ -174,7 +182,7 @@ class Steps:
             kept = np.abs(column) > smallest
             edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
             for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-                parts = -(-(end - begin) // BLOCK)
+                parts = -(-(end - begin) // run_tile.most_taps())
                 cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
                 runs += [(place + a * cut.pitch, column[a:b].tolist()) for a, b in pairwise(cuts)]
         return runs if max((len(taps) for _, taps in runs), default=0) >= 3 else []
@@ -192,14 +200,17 @@ class Steps:
         self.offsets += [0] * (2 * len(self.weights) - len(self.offsets))
         address = passes.address(passes.sums_of_runs, (long, self.problem.computed.name), self.problem.computed)
         self.steps.append(Step(address, self.result, target, first, len(runs), more))
-        self.reach = max(self.reach, runs[-1][0] + (most + run_tile.rows()) * self.cut.pitch)
+        self.reach = max(self.reach, runs[-1][0] + (most + run_tile.ROWS) * self.cut.pitch)
         self.work += float(taps)
         self.result = target
 
     def _step(
-        self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int
+        self, order: str, taps: Sequence[float], offsets: Sequence[int], source: int, target: int, more: int,
+        downwards: bool,
     ) -> None:  # fmt: skip
-        """Add a step of sums; taps that are not in pairs have their offset twice."""
+        """Add a step of sums, made row by row or `downwards`; taps that are not in pairs have their offset twice."""
+        self.offsets += [0, self.cut.pitch if downwards else ONE_ROW]
+        self.weights.append(0.0)
         first = len(self.weights)
         order = "long products" if order == "products" and len(taps) > BLOCK else order
         self.weights += taps
@@ -232,11 +243,11 @@ class Steps:
         while base and size * base <= taps:
             target, beyond = self._room(room), taps - size * base if along_rows else 0
             steps = [k * size * distance for k in range(base)]
-            self._step("products", [1.0] * base, steps, source, target, more + beyond)
+            self._step("products", [1.0] * base, steps, source, target, more + beyond, along_rows)
             levels.append(target)
             source, size = target, size * base
         offsets = [levels[power] + place * distance - begin for power, place in parts_of(taps, base)]
-        self._step("products", [one.scale] * len(offsets), offsets, begin, self._room(room), more)
+        self._step("products", [one.scale] * len(offsets), offsets, begin, self._room(room), more, along_rows)
 
 
     # -- variances
@@ -244,7 +255,7 @@ class Steps:
     def _variance(self, one: Pass) -> None:
         """Parts of a window, twice as large in each step, along one axis after the other, and then the whole window."""
         cut, present, name = self.cut, self.problem.periods > 0, self.problem.computed.name
-        lanes = width() * simd.lanes(name)
+        lanes = WIDTH * simd.lanes(name)
         apart = -(-cut.loaded // lanes) * lanes + lanes
         self.apart = 2 * apart
         self.size = (3 if present else 2) * apart

@@ -46,7 +46,7 @@ def vector_writer(computed: str, stored: str, scaled: str = "") -> Any:
     """A function for kernels, ``write(data, at, vector, factor, shift)``: writes a vector as `stored`.
 
     If it is `scaled` by "times" or "over", it is the product with a vector of factors, or the quotient; by "whole
-    times" or "whole over" without its fraction. Of uint16 the product is that of 32 bits, of which as many are left out
+    times" or "whole over" without its fraction, by "whole" the number itself without its. Of uint16 the product is that of 32 bits, of which as many are left out
     as a uint16 has and `shift` says. Of int32 it is that of the numbers as float32, whose bits the factors are.
     """
     one, other, count = np.dtype(computed), np.dtype(stored), lanes(computed)
@@ -72,7 +72,8 @@ def stored_vector(
 ) -> ir.Value:  # fmt: skip
     """What `vector_writer` writes."""
     if scaled and one.kind == "f":
-        value = (builder.fmul if "times" in scaled else builder.fdiv)(value, factors)
+        if scaled != "whole":
+            value = (builder.fmul if "times" in scaled else builder.fdiv)(value, factors)
         if "whole" in scaled:
             value = emit.call(builder, f"llvm.trunc.{emit.suffix(value.type)}", value.type, [value])
     elif scaled and one.itemsize == 2:
@@ -87,7 +88,7 @@ def stored_vector(
 def plain_stored(vector: Any, one: np.dtype, other: np.dtype, scaled: str, factor: Any, shift: Any) -> Any:
     """What `vector_writer` writes, in Python."""
     if scaled and one.kind == "f":
-        vector = vector * factor if "times" in scaled else vector / factor
+        vector = vector * factor if "times" in scaled else vector / factor if "over" in scaled else vector
         vector = np.trunc(vector) if "whole" in scaled else vector
     elif scaled and one.itemsize == 2:
         vector = (vector.astype(np.uint32) * factor >> np.uint32(16)) >> shift

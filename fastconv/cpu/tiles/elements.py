@@ -163,6 +163,18 @@ def near_whole(typingctx, vector, margin):
     return types.boolean(vector, margin), codegen
 
 
+@intrinsic(plain=lambda vector, margin: not (np.abs(vector) > margin).all())
+def near_zero(typingctx, vector, margin):
+    """Whether a number of a vector is no farther than a margin from zero, or either is NaN."""
+
+    def codegen(context, builder, sig, args):
+        margins = emit.splat(builder, args[1], args[0].type.count)
+        size = emit.call(builder, f"llvm.fabs.{emit.suffix(args[0].type)}", args[0].type, [args[0]])
+        return emit.any_lane(builder, builder.fcmp_unordered("<=", size, margins))
+
+    return types.boolean(vector, margin), codegen
+
+
 def near_whole_lanes(builder: ir.IRBuilder, value: ir.Value, margin: ir.Value) -> ir.Value:
     """A mask of the numbers of a vector that are no farther than a margin from a whole one."""
     whole = emit.call(builder, f"llvm.rint.{emit.suffix(value.type)}", value.type, [value])

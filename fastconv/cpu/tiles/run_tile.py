@@ -25,12 +25,20 @@ from ..system.building import intrinsic
 from . import emit
 from .simd import Vector, lanes, registers
 from .simd_pool import put_away_vectors as put_away
+from .tap_tile import BLOCK
 
-#: Vectors of a row of a tile.
-VECTORS = 2
-def rows() -> int:
-    """Rows of a tile: as many as leave registers for two sums of each vector, a vector of each, and a weight."""
-    return 4 if registers() == 32 else 2
+#: Rows of a tile, and vectors of a row.
+ROWS, VECTORS = 4, 2
+
+
+def interleaved() -> bool:
+    """Whether there are registers for two sums of each vector of a tile, one of even taps and one of odd ones."""
+    return registers() == 32
+
+
+def most_taps() -> int:
+    """Most taps of a run: half a block, where a tile has one sum of each vector at a time."""
+    return BLOCK if interleaved() else BLOCK // 2
 
 
 @lru_cache(maxsize=2)
@@ -39,12 +47,12 @@ def run_tile(long: bool) -> Any:
 
     From 2 * `first` on, `offsets` has the pitch, and how many runs make a block of `tap_tile`'s; then of each
     run its offset and its taps, whose weights follow each other in `weights` from `first` on. Windows of more than a
-    block are `long`. It writes `rows` rows of `VECTORS` vectors, `pitch` elements apart.
+    block are `long`. It writes `ROWS` rows of `VECTORS` vectors, `pitch` elements apart.
     """
 
     def plain(source, base, offsets, weights, first, runs, target, to):
         count, pitch = lanes(source.dtype) * VECTORS, offsets[2 * first]
-        for r in range(rows()):
+        for r in range(ROWS):
             total, weight = np.zeros(count, source.dtype), first
             for run in range(runs):
                 offset, taps = offsets[2 * (first + run) + 2 : 2 * (first + run) + 4]
@@ -93,7 +101,7 @@ class _Emitter:
 
     def all_sums(self, runs: ir.Value) -> Lines:
         """The sums over blocks of runs, with an account of what rounding loses."""
-        builder, size = self.builder, rows() * VECTORS
+        builder, size = self.builder, ROWS * VECTORS
 
         def block(run, carried):
             weight, totals, lost = carried[0], carried[1 : size + 1], carried[size + 1 :]
@@ -107,12 +115,14 @@ class _Emitter:
         begun = [self.first, *[self.zero] * (2 * size)]
         done = emit.loop(self.builder, emit.INT(0), runs, self.per_block, begun, block)
         sums = [builder.fsub(total, away) for total, away in zip(done[1 : size + 1], done[size + 1 :], strict=True)]
-        return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(rows())]
+        return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(ROWS)]
 
     def sums(self, run: ir.Value, end: ir.Value, weight: ir.Value) -> tuple[Lines, ir.Value]:
-        """The sums over some runs, whose weights begin there, and the place of the weight behind them."""
-        builder = self.builder
-        half = rows() * VECTORS
+        """The sums over some runs, whose weights begin there, and the place of the weight behind them.
+
+        They are of two parts: even taps and odd ones, or the first half of the runs and the second.
+        """
+        builder, size = self.builder, ROWS * VECTORS
 
         def body(run, carried):
             weight, sums = carried[0], carried[1:]
@@ -122,14 +132,26 @@ class _Emitter:
             sums = self.run(data, taps, builder.gep(self.weights, [weight]), sums)
             return [builder.add(weight, taps), *sums]
 
-        done = emit.loop(self.builder, run, end, emit.INT(1), [weight] + [self.zero] * (2 * half), body)
-        even, odd = done[1 : half + 1], done[half + 1 :]
-        sums = [builder.fadd(one, other) for one, other in zip(even, odd, strict=True)]
-        return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(rows())], done[0]
+        if interleaved():
+            weight, *sums = emit.loop(builder, run, end, emit.INT(1), [weight] + [self.zero] * (2 * size), body)
+            sums = [builder.fadd(one, other) for one, other in zip(sums[:size], sums[size:], strict=True)]
+        else:
+            middle = builder.lshr(builder.add(builder.add(run, end), emit.INT(1)), emit.INT(1))
+
+            def half(number, carried):
+                is_first = builder.icmp_signed("==", number, emit.INT(0))
+                begin, stop = builder.select(is_first, run, middle), builder.select(is_first, middle, end)
+                begun = [carried[0]] + [self.zero] * size
+                weight, *sums = emit.loop(builder, begin, stop, emit.INT(1), begun, body)
+                return [weight, *(builder.fadd(one, other) for one, other in zip(carried[1:], sums, strict=True))]
+
+            begun = [weight] + [self.zero] * size
+            weight, *sums = emit.loop(builder, emit.INT(0), emit.INT(2), emit.INT(1), begun, half)
+        return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(ROWS)], weight
 
     def run(self, data: ir.Value, taps: ir.Value, weights: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
         """The sums with one more run: of 3 taps, of fewer than rows, or of as many or more."""
-        builder, high = self.builder, rows()
+        builder, high = self.builder, ROWS
         three, few, many, done = (builder.append_basic_block(name) for name in ("three", "few", "many", "done"))
         chosen = builder.append_basic_block("more")
         builder.cbranch(builder.icmp_signed("==", taps, emit.INT(3)), three, chosen)
@@ -152,14 +174,14 @@ class _Emitter:
         return found
 
     def three(self, data, taps, weights, sums):
-        for j in range(rows() + 2):
-            self.step(data, emit.INT(j), weights, [r for r in range(rows()) if 0 <= j - r < 3], sums, j)
+        for j in range(ROWS + 2):
+            self.step(data, emit.INT(j), weights, [r for r in range(ROWS) if 0 <= j - r < 3], sums, j)
         return sums
 
     def few(self, data, taps, weights, sums):
         def body(t, carried):
             new = list(carried)
-            for r in range(rows()):
+            for r in range(ROWS):
                 vectors = self.row(data, self.builder.add(t, emit.INT(r)))
                 self.add(vectors, self.weight(weights, t), r, new, 0)
             return new
@@ -167,7 +189,7 @@ class _Emitter:
         return emit.loop(self.builder, emit.INT(0), taps, emit.INT(1), sums, body)
 
     def many(self, data, taps, weights, sums):
-        builder, high = self.builder, rows()
+        builder, high = self.builder, ROWS
         for j in range(high - 1):  # rows of the image that the last rows of the tile do not see yet
             self.step(data, emit.INT(j), weights, range(j + 1), sums, j)
 
@@ -211,7 +233,7 @@ class _Emitter:
 
     def add(self, vectors, weight, r, sums, which):
         for v, vector in enumerate(vectors):
-            place = which * rows() * VECTORS + r * VECTORS + v
+            place = (which if interleaved() else 0) * ROWS * VECTORS + r * VECTORS + v
             sums[place] = emit.fma(self.builder, vector, weight, sums[place])
 
     def weight(self, weights, t):

@@ -25,6 +25,8 @@ from .elements import near_whole_lanes
 from .simd import lanes
 
 DOUBLE = np.dtype(np.float64)
+#: Most taps of one pass; of more `run_tile`, whose rows share what they load, is as fast.
+MOST_TAPS = 9
 #: Vectors of a tile. (Four are as fast, but for rows of few tiles, one of which is made twice.)
 VECTORS = 2
 #: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
@@ -32,6 +34,11 @@ HEAD, SLOT = 4, 8
 #: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, the constant outside,
 #: and how far a sum is at most from SciPy's.
 FACTOR, SHIFT, OUTSIDE, MARGIN = range(HEAD)
+
+
+def inwards(count: int) -> list[int]:
+    """Numbers below a count, the first and the last, the second and the last but one, and so on."""
+    return [k // 2 if k % 2 == 0 else count - 1 - k // 2 for k in range(count)]
 
 
 class Kind(NamedTuple):
@@ -110,7 +117,7 @@ class _Emitter:
         self.one, self.computed, self.other = map(np.dtype, kind[:3])
         self.count = lanes(self.computed)
         self.step = VECTORS * self.count
-        # Two interleaved sums of floats: half the roundings.
+        # Two sums of floats: half the roundings.
         self.parts = 2 if self.computed.kind == "f" and kind.weights == "given" and kind.taps > 3 else 1
         self.factor, self.shift, self.outside, self.margin = (self.number(place) for place in range(HEAD))
         self.taps = [self.tap(number) for number in range(HEAD, HEAD + kind.taps)]
@@ -137,8 +144,8 @@ class _Emitter:
     # -- rows
 
     def rows(self) -> None:
-        builder, kind, begin = self.builder, self.kind, emit.INT(0)
-        if kind.weights in _EXTREMES and kind.reads_image and kind.taps > 2:  # whose taps are rows that follow
+        builder, begin = self.builder, emit.INT(0)
+        if _in_pairs(self.kind):
             begin = builder.and_(self.size, emit.INT(-2))
             emit.loop(builder, emit.INT(0), begin, emit.INT(2), [], lambda r, _: self.some_rows(r, 2))
         emit.loop(builder, begin, self.size, emit.INT(1), [], lambda r, _: self.some_rows(r, 1))
@@ -190,16 +197,13 @@ class _Emitter:
         near = None
         for v in range(VECTORS):
             at = builder.add(i, emit.INT(v * self.count))
-            if self.below is not None:
-                for total, goal in zip(self.two(at), (self.goal, self.below), strict=True):
-                    self.put(converted(builder, total, self.computed, self.other), at, goal)
-                continue
-            total = self.vector(at)
-            args = self.computed, self.other, kind.scaled, self.factor, self.shift
-            self.put(stored_vector(builder, total, *args), at)
-            if kind.order:
-                some = near_whole_lanes(builder, total, self.margin)
-                near = some if near is None else builder.or_(near, some)
+            totals = [self.vector(at)] if self.below is None else self.two(at)
+            for total, goal in zip(totals, (self.goal, self.below), strict=False):
+                args = self.computed, self.other, kind.scaled, self.factor, self.shift
+                self.put(stored_vector(builder, total, *args), at, goal)
+                if kind.order:
+                    some = near_whole_lanes(builder, total, self.margin)
+                    near = some if near is None else builder.or_(near, some)
         if near is not None:
             with builder.if_then(emit.any_lane(builder, near), likely=False):
                 emit.loop(builder, emit.INT(0), emit.INT(VECTORS), emit.INT(1), [i], self.exactly)
@@ -207,28 +211,48 @@ class _Emitter:
 
     def vector(self, at: ir.Value) -> ir.Value:
         """What is made of all taps of some elements."""
+        if self.kind.weights == "given":
+            return self.products(at, 1)[0]
         builder, kind = self.builder, self.kind
-        sums = [ir.Constant(ir.VectorType(emit.scalar(self.computed), self.count), None)] * self.parts
-        for t, tap in enumerate(self.taps):
-            value, total = self.pixels(t, at, self.computed), sums[t % self.parts]
-            if tap.weight is not None:
-                total = emit.fma(builder, value, tap.weight, total)
-            elif kind.weights in _EXTREMES:
-                total = self.beyond(value, total) if t else value
-            elif t and kind.weights == "difference":
+        total = self.pixels(0, at, self.computed)
+        for t in range(1, kind.taps):
+            value = self.pixels(t, at, self.computed)
+            if kind.weights in _EXTREMES:
+                total = self.beyond(value, total)
+            elif kind.weights == "difference":
                 total = builder.sub(total, value)
             else:
                 total = emit.plus(builder, total, value)
-            sums[t % self.parts] = total
-        return sums[0] if self.parts == 1 else emit.plus(builder, *sums)
+        return total
 
     def two(self, at: ir.Value) -> list[ir.Value]:
-        """The largest or smallest pixels of two rows: of equal ones that of the first tap, as in one row."""
+        """What is made of all taps of some elements of two rows."""
+        if self.kind.weights == "given":
+            return self.products(at, 2)
+        # The largest or smallest pixels: of equal ones that of the first tap, as in one row.
         first, *both, last = (self.pixels(t, at, self.computed) for t in range(self.kind.taps + 1))
         shared = both[0]
         for value in both[1:]:
             shared = self.beyond(value, shared)
         return [self.beyond(shared, first), self.beyond(last, shared)]
+
+    def products(self, at: ir.Value, rows: int) -> list[ir.Value]:
+        """The sums of products of some elements, of so many rows.
+
+        There are two sums, of the first half of the taps and of the other half: both begin at the rim of the window,
+        where weights are mostly small, and so are then most sums and their roundings.
+        """
+        builder, taps, zero = self.builder, self.kind.taps, ir.Constant(self.factor.type, None)
+        half = (taps + 1) // 2 if self.parts == 2 else taps
+        sums = [[zero] * self.parts for _ in range(rows)]
+        for place in inwards(taps + rows - 1) if self.parts == 2 else range(taps + rows - 1):
+            value = self.pixels(place, at, self.computed)
+            for row, made in enumerate(sums):
+                t = place - row
+                if 0 <= t < taps:
+                    part = int(t >= half)
+                    made[part] = emit.fma(builder, value, self.taps[t].weight, made[part])
+        return [made[0] if self.parts == 1 else emit.plus(builder, *made) for made in sums]
 
     def beyond(self, value: ir.Value, total: ir.Value) -> ir.Value:
         """The larger or the smaller pixels, of equal ones the second, or a NaN."""
@@ -252,17 +276,30 @@ class _Emitter:
         builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
 
     def exactly(self, v: ir.Value, carried: list) -> list:
-        """Write the sums of a vector of a tile again, as SciPy adds them up."""
-        builder, total = self.builder, None
+        """Write the sums of a vector of a tile, of all its rows, again, as SciPy adds them up."""
+        builder = self.builder
         at = builder.add(carried[0], builder.mul(v, emit.INT(self.count)))
         combine = builder.fsub if self.kind.order == "odd" else builder.fadd
-        for pair in _in_order(self.kind):
-            values = [self.pixels(t, at, DOUBLE) for t in pair]
-            value = values[0] if len(pair) == 1 else combine(*values)
-            product = builder.fmul(value, self.number(HEAD + self.kind.taps + pair[0], DOUBLE))
-            total = product if total is None else builder.fadd(total, product)
-        self.put(converted(builder, total, DOUBLE, self.other), at)
+        for row, goal in enumerate([self.goal] if self.below is None else [self.goal, self.below]):
+            total = None
+            for pair in _in_order(self.kind):
+                values = [self.pixels(t + row, at, DOUBLE) for t in pair]
+                value = values[0] if len(pair) == 1 else combine(*values)
+                product = builder.fmul(value, self.number(HEAD + self.kind.taps + pair[0], DOUBLE))
+                total = product if total is None else builder.fadd(total, product)
+            whole = "whole" if self.other.kind == "f" else ""  # else a cast does it
+            self.put(stored_vector(builder, total, DOUBLE, self.other, whole, self.factor, self.shift), at, goal)
         return carried
+
+
+def _in_pairs(kind: Kind) -> bool:
+    """Whether two rows are made at once: their taps are rows that follow one another, and what both see is compared or
+    converted once."""
+    if not kind.reads_image or kind.taps < 3:
+        return False
+    return kind.weights in _EXTREMES or (
+        kind.weights == "given" and not kind.writes_result and kind.source != kind.computed
+    )
 
 
 _EXTREMES: dict[str, Any] = {"max": np.maximum, "min": np.minimum}
