@@ -192,6 +192,8 @@ def blocks(source: str, computed: str) -> Any:
                     if start >= 0:
                         p, q = read(source, begin + start), read(source, begin + start + lanes * size)
                         r, s = read(source, begin + start + two * size), read(source, begin + start + three * size)
+                        for line in range(step * size, 2 * step * size, 64):  # of the next strip
+                            simd.fetch(source, begin + start + line)
                     e, f = simd.fma(p, scale, e), simd.fma(q, scale, f)
                     g, h = simd.fma(r, scale, g), simd.fma(s, scale, h)
                     write(target, place, a + e, zero, zero)
@@ -212,6 +214,8 @@ def blocks(source: str, computed: str) -> Any:
                     if start >= 0:
                         p, q = read(source, begin + start), read(source, begin + start + lanes * size)
                         r, s = read(source, begin + start + two * size), read(source, begin + start + three * size)
+                        for line in range(step * size, 2 * step * size, 64):
+                            simd.fetch(source, begin + start + line)
                     e, f = simd.fma(p, scale, e), simd.fma(q, scale, f)
                     g, h = simd.fma(r, scale, g), simd.fma(s, scale, h)
                     write(target, here, load(target, place) + (a + e), zero, zero)

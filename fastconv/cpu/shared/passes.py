@@ -60,15 +60,15 @@ def sums(order: str, dtype: str) -> Any:
     return sums_of_products
 
 
-@lru_cache(maxsize=4)
-def sums_of_runs(long: bool, dtype: str) -> Any:
-    """A pass: sums of products over runs of taps, as `run_tile` has them in its tables.
+@lru_cache(maxsize=16)
+def sums_of_runs(long: bool, length: int, dtype: str) -> Any:
+    """A pass: sums of products over runs of `length` taps, or any if that is 0, as `run_tile` has them in its tables.
 
     In front of them is how many elements of each row are made: what is behind them nobody needs.
     """
-    tile, step = run_tile(long), VECTORS * simd.lanes(dtype)
+    tile, step = run_tile(long, length), VECTORS * simd.lanes(dtype)
 
-    @jit(key=(long, dtype))
+    @jit(key=(long, length, dtype))
     def all_runs(band, place, offsets, weights, first, taps, to, count):
         wide, pitch = at(offsets, 2 * first - 1), at(offsets, 2 * first)
         for begin in range(0, wide, step):  # downwards: the rows that tiles share stay in the first-level cache

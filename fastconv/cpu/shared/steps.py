@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+
+#: Most taps of runs whose products are written out, if all have as many: filters by 5x5 and 7x7 are 1.1 to 1.2 times as
+#: fast (AMD EPYC of Zen 3).
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -18,7 +21,9 @@ from ..tiles.tap_tile import BLOCK, WIDTH
 from . import moments, passes, running_sums
 from .passes import Step
 
-
+#: Most taps of runs whose products are written out, if all have as many: filters by 5x5 and 7x7 are 1.1 to 1.2 times as
+#: fast (AMD EPYC of Zen 3).
+WRITTEN_OUT = 9
 #: More elements than a band has.
 ONE_ROW = 1 << 40
 
@@ -198,7 +203,9 @@ class Steps:
         self.weights += [weight for _, one in runs for weight in one]
         self.weights += [0.0] * (len(self.offsets) // 2 - len(self.weights))
         self.offsets += [0] * (2 * len(self.weights) - len(self.offsets))
-        address = passes.address(passes.sums_of_runs, (long, self.problem.computed.name), self.problem.computed)
+        length = most if most <= WRITTEN_OUT and most == min(len(one) for _, one in runs) else 0
+        key = long, length, self.problem.computed.name
+        address = passes.address(passes.sums_of_runs, key, self.problem.computed)
         self.steps.append(Step(address, self.result, target, first, len(runs), more))
         self.reach = max(self.reach, runs[-1][0] + (most + run_tile.ROWS) * self.cut.pitch)
         self.work += float(taps)

@@ -46,8 +46,9 @@ def vector_writer(computed: str, stored: str, scaled: str = "") -> Any:
     """A function for kernels, ``write(data, at, vector, factor, shift)``: writes a vector as `stored`.
 
     If it is `scaled` by "times" or "over", it is the product with a vector of factors, or the quotient; by "whole
-    times" or "whole over" without its fraction, by "whole" the number itself without its. Of uint16 the product is that of 32 bits, of which as many are left out
-    as a uint16 has and `shift` says. Of int32 it is that of the numbers as float32, whose bits the factors are.
+    times" or "whole over" without its fraction, by "whole" the number itself without its. Of uint16 the product is that
+    of 32 bits, of which as many are left out as a uint16 has and `shift` says. Of int32 it is that of the numbers as
+    float32, whose bits the factors are.
     """
     one, other, count = np.dtype(computed), np.dtype(stored), lanes(computed)
 
