@@ -17,7 +17,7 @@ from ...specs.boundary import Boundary
 from ...specs.filters import Pass, Problem
 from ..tiles import run_tile, simd
 from ..tiles.tap_rows import MOST_TAPS, inwards
-from ..tiles.tap_tile import BLOCK, WIDTH
+from ..tiles.tap_tile import BLOCK, DOUBLE_BLOCK, WIDTH, in_blocks
 from . import moments, passes, running_sums
 from .passes import Step
 
@@ -176,7 +176,8 @@ class Steps:
     def _runs(self, one: Pass) -> list[tuple[int, list[float]]]:
         """The offset and the weights of each run of taps that lie one below the other; none if none has 3."""
         cut, number, weights = self.cut, one.axes.index(self.cut.row_axis), self.problem.weights(one)
-        smallest = np.finfo(np.float64).eps if one.order == "window" else -1.0  # see `_sums`
+        smallest = np.finfo(np.float64).eps if one.order == "window" else -1.0  # see `_listed`
+        longest = DOUBLE_BLOCK if self.problem.computed == np.float64 else run_tile.most_taps()
         places = np.zeros(1, np.int64)
         for axis, size in zip(one.axes, one.shape, strict=True):
             if axis != cut.row_axis:
@@ -187,7 +188,7 @@ class Steps:
             kept = np.abs(column) > smallest
             edges = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]]).astype(np.int8)))
             for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-                parts = -(-(end - begin) // run_tile.most_taps())
+                parts = -(-(end - begin) // longest)
                 cuts = [begin + (end - begin) * k // parts for k in range(parts + 1)]
                 runs += [(place + a * cut.pitch, column[a:b].tolist()) for a, b in pairwise(cuts)]
         return runs if max((len(taps) for _, taps in runs), default=0) >= 3 else []
@@ -197,7 +198,7 @@ class Steps:
         self.offsets += [0, wide]
         self.weights.append(0.0)
         first, most, taps = len(self.weights), max(len(one) for _, one in runs), sum(len(one) for _, one in runs)
-        long = taps > BLOCK
+        long = in_blocks(taps, self.problem.computed)
         per_block = max(1, BLOCK // most) if long else len(runs)
         self.offsets += [self.cut.pitch, per_block, *(number for place, one in runs for number in (place, len(one)))]
         self.weights += [weight for _, one in runs for weight in one]
@@ -219,7 +220,7 @@ class Steps:
         self.offsets += [0, self.cut.pitch if downwards else ONE_ROW]
         self.weights.append(0.0)
         first = len(self.weights)
-        order = "long products" if order == "products" and len(taps) > BLOCK else order
+        order = "long products" if order == "products" and in_blocks(len(taps), self.problem.computed) else order
         self.weights += taps
         self.offsets += offsets if len(offsets) == 2 * len(taps) else [place for place in offsets for _ in (0, 1)]
         name = self.problem.computed.name

@@ -34,6 +34,13 @@ WIDTH = 4
 #: Most taps whose products are added up in one go. The sums of more are put away with an account of what rounding loses
 #: (`put_away`): 6 operations for each vector.
 BLOCK = 32
+#: Most taps of float64 whose products are: their sums in SciPy's order are as far off.
+DOUBLE_BLOCK = 256
+
+
+def in_blocks(taps: int, dtype: np.dtype) -> bool:
+    """Whether the sums of so many products are put away."""
+    return taps > (DOUBLE_BLOCK if dtype == np.float64 else BLOCK)
 
 
 @lru_cache(maxsize=8)
