@@ -154,7 +154,7 @@ def _unpacked(spec: ConvSpec, tiling: Tiling) -> Packed:
     return Packed(
         tiling,
         _winograd_tiles.sized(spec.flops),
-        (matrix_product_address(tiling.rows, tiling.vectors, spec.acc_dtype), transforms),
+        (matrix_product_address(tiling.rows, tiling.vectors, tiling.streams, spec.acc_dtype), transforms),
         np.empty(0, spec.acc_dtype),
         np.empty((0, 0, 0, 0), spec.acc_dtype),
         np.empty(0),
@@ -276,7 +276,7 @@ def _winograd_output(transforms, m_tiles, at, panel, step, wide, tile, work, reg
 @kernel
 def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry, uneven):
     """Convolve: for each block of tiles compute V, then for each panel the products M and the output."""
-    pad, grid, block, (rows, shares, lanes), (region_h, region_w, pitch), begins, (v_step, m_step), tile = geometry
+    pad, grid, block, (rows, shares, together, lanes), (region_h, region_w, pitch), begins, (v_step, m_step), tile = geometry
     stride, dilation, m_down, m_across, _, e_across = tile
     n, c_all, h, w = x.shape
     c_out, oh, ow = out.shape[1:]
@@ -310,37 +310,45 @@ def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, 
                 _winograd_input(transforms, region, seen[1], high, wide, tile, work, v_tiles, to, v_step, lanes)
             if not pixels_are_even(energies, pitch, corner, seen, (h, w), lanes):
                 uneven[image] = True
-        for p in range(share * panels // shares, (share + 1) * panels // shares):
-            first = (group * panels + p) * elements * depth * panel
+        begin, end = share * panels // shares, (share + 1) * panels // shares
+        register_tiles = ((n1 - n0) * each + rows - 1) // rows
+        for p0 in range(begin, end, together):
+            first = (group * panels + p0) * elements * depth * panel
             if raw.size:
                 first = numba.get_thread_id() * packed.shape[1] * elements * depth * panel
-                channel = group * channels + p * panel
-                valid = min(panel, channels - p * panel)
+                channel = group * channels + p0 * panel
+                valid = min(panel, channels - p0 * panel)
                 columns, other = buffers[begins[4] : begins[5]], buffers[begins[5] : begins[6]]
                 if _winograd_panel(transforms, raw, channel, valid, packed, first, e_across, columns, other, lanes):
                     for image in range(n0, n1):
                         uneven[image] = True
-            count = ((n1 - n0) * each + rows - 1) // rows
+            some = min(together, end - p0)
             for e in range(elements):
-                weights = first + e * depth * panel
-                micro.call(products, v_tiles, e * v_step, offsets, packed, weights, m_tiles, e * m_step, count)
-            for v in range(0, min(panel, channels - p * panel), lanes):
-                channel, count = p * panel + v, min(lanes, channels - p * panel - v)
-                shift = simd.load(bias, group * panels * panel + channel)
-                for image in range(n0, n1):
-                    plane = (image * c_out + group * channels + channel) * oh
-                    for t in range(high):
-                        at = ((image - n0) * each + t * wide * dilation[0] * dilation[1]) * panel + v
-                        _winograd_output(
-                            transforms, m_tiles, at, panel, m_step, wide, tile, work, region, shift, least, lanes
-                        )
-                        top, left = (t0 + t) * super_h, s0 * super_w
-                        for i in range(min(super_h, oh - top)):
-                            for j in range(0, min(wide * super_w, ow - left), lanes):
-                                length = min(lanes, min(wide * super_w, ow - left) - j)
-                                source = (i * wide * super_w + j) * lanes
-                                to = (plane + top + i) * ow + left + j
-                                simd.transpose(region, source, lanes, length, count, out, to, oh * ow)
+                for q in range(some):
+                    place = q * elements + e
+                    following = (place + elements if q + 1 < some else e + 1) - place
+                    weights = first + place * depth * panel
+                    micro.call(products, v_tiles, e * v_step, offsets, packed, weights, following * depth * panel,
+                               m_tiles, place * m_step, register_tiles)  # fmt: skip
+            for q in range(some):
+                p, m0 = p0 + q, q * elements * m_step
+                for v in range(0, min(panel, channels - p * panel), lanes):
+                    channel, count = p * panel + v, min(lanes, channels - p * panel - v)
+                    shift = simd.load(bias, group * panels * panel + channel)
+                    for image in range(n0, n1):
+                        plane = (image * c_out + group * channels + channel) * oh
+                        for t in range(high):
+                            at = m0 + ((image - n0) * each + t * wide * dilation[0] * dilation[1]) * panel + v
+                            _winograd_output(
+                                transforms, m_tiles, at, panel, m_step, wide, tile, work, region, shift, least, lanes
+                            )
+                            top, left = (t0 + t) * super_h, s0 * super_w
+                            for i in range(min(super_h, oh - top)):
+                                for j in range(0, min(wide * super_w, ow - left), lanes):
+                                    length = min(lanes, min(wide * super_w, ow - left) - j)
+                                    source = (i * wide * super_w + j) * lanes
+                                    to = (plane + top + i) * ow + left + j
+                                    simd.transpose(region, source, lanes, length, count, out, to, oh * ow)
 
 
 @jit
