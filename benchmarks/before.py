@@ -140,14 +140,14 @@ def main() -> None:
     parser.add_argument("--groups", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--passes", type=int, default=1, help="how often all rows are measured")
-    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--pin", action="store_true", help="give each thread a core of its own, the first one to one")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
     report: dict[int, Table] = {}
     for threads in dict.fromkeys(arguments.threads or [1, fastconv.get_num_threads()]):
         print(f"\n{threads} thread(s): ratios, ms (error) of each way")
         table = report.setdefault(threads, {})
-        pinned = arguments.pin and threads > 1
+        pinned = arguments.pin
         for number in range(arguments.passes):
             both = BOTH[:: -1 if number % 2 else 1]
             for name, ways in measured(arguments.groups, arguments.only, arguments.path, threads, pinned, both):

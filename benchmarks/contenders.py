@@ -307,7 +307,7 @@ def _prepare(library: str, threads: int, pinned: bool, row: Row, file: str) -> t
     scale = np.abs(reference).max()
     errors = {way: float(np.abs(run() - reference).max() / scale) for way, run in calls.items()}
     if pinned:
-        keep_apart()
+        keep_apart(threads)
     return errors, calls
 
 
@@ -327,12 +327,13 @@ def spread() -> None:
     _pin(CORES, CORES)
 
 
-def keep_apart() -> None:
-    """Keep the main thread on the first core, and all that are there by now on the others.
+def keep_apart(threads: int) -> None:
+    """Keep the main thread on the first core, and of several threads all others that are there by now on the others.
 
-    Some virtual machines pack threads onto one core while another idles; then "two threads" measures one core.
+    Some virtual machines pack threads onto one core while another idles; then "two threads" measures one core. And
+    their cores may be of different speed: then ratios of calls on one thread are of two cores.
     """
-    _pin(CORES[:1], CORES[1:] or CORES)
+    _pin(CORES[:1], CORES[1:] if threads > 1 and CORES[1:] else CORES[:1])
 
 
 def _pin(first: list[int], others: list[int]) -> None:

@@ -62,7 +62,7 @@ def measured(pattern: str, threads: int, pinned: bool, only_check: bool) -> Iter
             spread()
         result, expected = (run() for run in ways.values())
         if pinned:
-            keep_apart()
+            keep_apart(threads)
         error = float(np.abs(result - expected).max() / np.abs(expected).max())
         found = {"row": name, "operation": row.operation, "threads": threads, "error": error}
         if not only_check:
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="*", default=[1], help="one table for each number")
     parser.add_argument("--only", default="", help="part of the names or operations of the rows to run")
-    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--pin", action="store_true", help="give each thread a core of its own, the first one to one")
     parser.add_argument("--check", action="store_true", help="results only, no times")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
@@ -98,7 +98,7 @@ def main() -> None:
         heads = f"{'fastconv ms':>12} {'torch ms':>10} {'ratio':>7} {'of minima':>9}"
         print(f"{'row':<16} {'operation':<20} {heads}  error")
         table = []
-        for row in measured(arguments.only, threads, arguments.pin and threads > 1, arguments.check):
+        for row in measured(arguments.only, threads, arguments.pin, arguments.check):
             table.append(row)
             print(show(row), flush=True)
         if not arguments.check:

@@ -145,7 +145,7 @@ def measured(pattern: str, threads: int, pinned: bool, tables: list[str]) -> Ite
                 else:
                     runs[peer] = call
         if pinned:
-            keep_apart()
+            keep_apart(threads)
         taken = internal("in_turns")({"fastconv": ours, **runs}, CALLS, SECONDS, rest=REST if threads > 1 else 0)
         seconds = {who: statistics.median(times[1:] or times) for who, times in taken.items()}
         ratios = {title(row.table, peer): time / seconds["fastconv"] for peer, time in seconds.items()
@@ -191,7 +191,7 @@ def main() -> None:
     tables = list(dict.fromkeys(row.table for row in IMAGE_FILTERS))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, nargs="*", default=[1], help="one table for each number")
-    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--pin", action="store_true", help="give each thread a core of its own, the first one to one")
     parser.add_argument("--rows", default="", help="a regular expression that the rows' names have")
     parser.add_argument("--tables", nargs="*", choices=tables, default=tables)
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
@@ -200,7 +200,7 @@ def main() -> None:
     for threads in told.threads:
         print(f"\n{threads} thread(s): our time, then how many times as long each peer takes")
         rows = []
-        for row in measured(told.rows, threads, told.pin and threads > 1, told.tables):
+        for row in measured(told.rows, threads, told.pin, told.tables):
             rows.append(row)
             print(show(row), flush=True)
         print("\n".join(["", *summary(rows, TARGETS)]))

@@ -91,7 +91,7 @@ def in_turns(ways: dict[str, Steps], threads: int, pinned: bool) -> dict[str, di
         for steps in ways.values():  # starts the threads
             for run in steps.values():
                 run()
-        keep_apart()
+        keep_apart(threads)
     seconds: dict[str, dict[str, list[float]]] = {way: {step: [] for step in steps} for way, steps in ways.items()}
     rounds, done = MOST, 0
     while done < rounds:
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1], help="one table for each number")
     parser.add_argument("--groups", nargs="*", choices=GROUPS, default=GROUPS)
     parser.add_argument("--only", default="", help="layers whose name contains this")
-    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--pin", action="store_true", help="give each thread a core of its own, the first one to one")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     arguments = parser.parse_args()
     keep_memory()
@@ -240,7 +240,7 @@ def main() -> None:
     for threads in arguments.threads:
         print(f"\n{threads} thread(s)")
         fastconv.set_num_threads(threads)
-        pinned = arguments.pin and threads > 1
+        pinned = arguments.pin
         if "lenet" in arguments.groups and arguments.only in "lenet":
             epoch = lenet(threads, pinned)
             print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: "

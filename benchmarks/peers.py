@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="*", choices=list(ROWS), default=list(ROWS))
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--passes", type=int, default=1, help="how often all rows are measured")
-    parser.add_argument("--pin", action="store_true", help="keep threads from sharing a core while another idles")
+    parser.add_argument("--pin", action="store_true", help="give each thread a core of its own, the first one to one")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios there")
     arguments = parser.parse_args()
@@ -280,7 +280,7 @@ def main() -> None:
         print(f"\n{threads} thread(s): share of the FMA ceiling (pooling: of a copy), ratios, ms (error) of each way")
         table: dict[str, dict[str, Any]] = {}
         for _ in range(arguments.passes):
-            for row in measured(arguments.groups, arguments.only, threads, arguments.pin and threads > 1):
+            for row in measured(arguments.groups, arguments.only, threads, arguments.pin):
                 table[row["row"]] = better(table[row["row"]], row) if row["row"] in table else row
                 print(show(row), flush=True)
         if arguments.passes > 1:

@@ -24,6 +24,7 @@ from ..shared.im2col import unroll
 from ..tiles import simd
 
 exact = True
+automatic = False  # the threads of BLAS are neither those that a user asks for nor those that a caller keeps for itself
 plain = True
 
 #: Bytes of columns in one block: of 0.25 to 16 MiB, 2 MiB measured best for 3x3 layers of 64 to 512 channels (the

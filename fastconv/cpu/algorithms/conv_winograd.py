@@ -17,7 +17,8 @@ V (elements, c_in / lanes, tiles, lanes); U (groups, panels, elements, c_in, pan
 
 Loop order: tasks are blocks of tiles (of one image, or of several small ones); a task transforms its inputs, then for
 each panel of output channels runs the products and transforms the result. V and the weights stay in the second-level
-cache; where the weights do not fit there, a block has so many tiles that streaming the weights is hidden.
+cache; where the weights do not fit there, a block has so many tiles that streaming the weights is hidden. Where V does
+not stay there, either, one element after the other is multiplied for several panels.
 In a plain call with a single block of tiles, a panel of weights is transformed just before it is used, and never goes
 to memory: 512 channels at 7x7 take 2.0 ms in place of 3.6; without transforming weights they take 1.3 (a core of an
 EPYC 9004).
@@ -276,7 +277,8 @@ def _winograd_output(transforms, m_tiles, at, panel, step, wide, tile, work, reg
 @kernel
 def _winograd_tiles(products, transforms, x, offsets, packed, raw, bias, floor, out, scratches, geometry, uneven):
     """Convolve: for each block of tiles compute V, then for each panel the products M and the output."""
-    pad, grid, block, (rows, shares, together, lanes), (region_h, region_w, pitch), begins, (v_step, m_step), tile = geometry
+    pad, grid, block, register, (region_h, region_w, pitch), begins, (v_step, m_step), tile = geometry
+    rows, shares, together, lanes = register
     stride, dilation, m_down, m_across, _, e_across = tile
     n, c_all, h, w = x.shape
     c_out, oh, ow = out.shape[1:]

@@ -25,10 +25,6 @@ V_BYTES = 512 << 10
 #: Most bytes of V where the weights do not fit beside it, and the tiles that a task then gets if it can: enough uses of
 #: a weight for the next ones to arrive from memory meanwhile.
 V_MOST, STREAM_TILES = 4 << 20, 56
-# Tiles of 6 pixels, of 16 registers, read V and weights twice as often as those of 14. There, and where V is larger than
-# `V_BYTES`, one element of all panels is made after the other, so that V is read once; where weights are larger than
-# `V_MOST`, those of the next product are fetched all the time. (An AMD EPYC of Zen 3: 256 channels at 56x56 and batches
-# of 14x14 1.2 times as fast, 512 at 7x7 and 14x14 1.3 to 1.4 times.)
 #: Outputs of a tile, along one axis.
 SIZES = (2, 3, 4)
 #: Most `Axis.amplification` of both axes, multiplied. A float32 error is 2e-7 to 5e-7 of the largest output times this.
@@ -294,6 +290,8 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     def tiling(images: int, down: int) -> Tiling:
         tiles = images * down * across * interlocked
         rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
+        # Tiles of 6 pixels, of 16 registers, read V and weights twice as often as those of 14. (An AMD EPYC of Zen 3: 256
+        # channels at 56x56 and batches of 14x14 are 1.2 times as fast by this, 512 at 7x7 and 14x14 1.3 to 1.4 times.)
         small_tiles = simd.registers() == 16
         streams = small_tiles and element_bytes * c_in * c_out > V_MOST
         whole = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1, 1, streams)
