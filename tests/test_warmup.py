@@ -379,14 +379,14 @@ def test_builds_are_watched(folder, monkeypatch, kind):
 
     from fastconv.cpu.system import building, micro
     from fastconv.cpu.system.kernels import compiled
-    from fastconv.cpu.tiles import register_tile
+    from fastconv.cpu.tiles import product_tile
 
     monkeypatch.setattr(building, "noticed", watched)
     if kind == "kernel":
         compiled(_fill)(np.ones(1))
     else:
         monkeypatch.setattr(micro, "_addresses", {})
-        register_tile.matrix_product_address(6, 1, FLOAT)
+        product_tile.matrix_product_address(6, 1, False, FLOAT)
     assert began
 
 

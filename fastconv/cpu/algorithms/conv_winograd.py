@@ -65,7 +65,7 @@ from ..system.memory import is_for_one_call, own_panels, scratch_rows, weights_a
 from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.linear_map import map_address, tile_map_address
-from ..tiles.register_tile import matrix_product_address
+from ..tiles.product_tile import matrix_product_address
 
 
 def supports(spec: ConvSpec) -> str | None:

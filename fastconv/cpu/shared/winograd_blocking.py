@@ -290,8 +290,8 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     def tiling(images: int, down: int) -> Tiling:
         tiles = images * down * across * interlocked
         rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
-        # Tiles of 6 pixels, of 16 registers, read V and weights twice as often as those of 14. (An AMD EPYC of Zen 3: 256
-        # channels at 56x56 and batches of 14x14 are 1.2 times as fast by this, 512 at 7x7 and 14x14 1.3 to 1.4 times.)
+        # Tiles of 6 pixels, of 16 registers, read V and weights twice as often as those of 14. (By this 256 channels at
+        # 56x56 and batches of 14x14 are 1.2 times as fast, 512 at 7x7 and 14x14 1.3 times, on an AMD EPYC of Zen 3.)
         small_tiles = simd.registers() == 16
         streams = small_tiles and element_bytes * c_in * c_out > V_MOST
         whole = Tiling(axes, high, wide, (images, down, across), rows, vectors, panels, 1, 1, streams)
