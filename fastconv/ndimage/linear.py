@@ -90,12 +90,14 @@ def correlate1d(
     ValueError, TypeError
         If an argument is none of those above. Where SciPy raises a RuntimeError, it is one, too.
 
-    Notes ----- Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also
-    beyond 2**53, where SciPy's are rounded. float32 is computed in float32: a result is within 2 units in the last
-    place of the window's sum of ``abs(weight * element)``; float64 is rounded in another order than SciPy's. A NaN
-    touches those outputs that see it. Of a window more than four times as long as its axis, weights of one element are
-    added up first; of integers, or of weights whose signs differ, only if it has more than 4096: then a fraction may be
-    cut off on the other side of a whole number than in SciPy.
+    Notes
+    -----
+    Integers equal SciPy's; those of 64 bits are exact where weights are whole numbers, modulo 2**64, also beyond 2**53,
+    where SciPy's are rounded. float32 is computed in float32, or in float64 by transforms: a result is within 2 units
+    in the last place of the window's sum of ``abs(weight * element)``, a mean within 2.5. float64 is rounded in another
+    order than SciPy's. A NaN touches those outputs that see it. Of a window more than four times as long as its axis,
+    weights of one element are added up first; of integers, or of weights whose signs differ, only if it has more than
+    4096: then a fraction may be cut off on the other side of a whole number than in SciPy.
 
     Source: the documentation of `scipy.ndimage.correlate1d`.
 

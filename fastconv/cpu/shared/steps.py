@@ -168,8 +168,11 @@ class Steps:
         elif one.order == "listed":  # the last first, as SciPy does
             taps, offsets = [taps[-1], *taps[:-1]], [offsets[-1], *offsets[:-1]]
         if one.order in ("products", "window"):  # small ones first: most sums are then small, and so their roundings
-            few = len(taps) <= MOST_TAPS  # then in the order of `tap_rows`, whose results are these
-            order = inwards(len(taps)) if few else sorted(range(len(taps)), key=lambda k: abs(taps[k]))
+            order = inwards(len(taps))  # of `tap_rows`, whose results are these
+            if len(taps) > MOST_TAPS:  # each block of a long sum has some of the large ones, too
+                parts = -(-len(taps) // BLOCK) if in_blocks(len(taps), self.problem.computed) else 1
+                order = sorted(order, key=lambda k: abs(taps[k]))
+                order = [k for part in reversed(range(parts)) for k in order[part::parts]]
             taps, offsets = [taps[k] for k in order], [offsets[k] for k in order]
         return taps, offsets, {"window": "products", "listed window": "listed"}.get(one.order, one.order)
 
