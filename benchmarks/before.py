@@ -147,10 +147,9 @@ def main() -> None:
     for threads in dict.fromkeys(arguments.threads or [1, fastconv.get_num_threads()]):
         print(f"\n{threads} thread(s): ratios, ms (error) of each way")
         table = report.setdefault(threads, {})
-        pinned = arguments.pin
         for number in range(arguments.passes):
             both = BOTH[:: -1 if number % 2 else 1]
-            for name, ways in measured(arguments.groups, arguments.only, arguments.path, threads, pinned, both):
+            for name, ways in measured(arguments.groups, arguments.only, arguments.path, threads, arguments.pin, both):
                 table.setdefault(name, []).append(ways)
                 print(show(name, ways), flush=True)
         print("\n".join(["", *summary(table)]))

@@ -240,14 +240,13 @@ def main() -> None:
     for threads in arguments.threads:
         print(f"\n{threads} thread(s)")
         fastconv.set_num_threads(threads)
-        pinned = arguments.pin
         if "lenet" in arguments.groups and arguments.only in "lenet":
-            epoch = lenet(threads, pinned)
+            epoch = lenet(threads, arguments.pin)
             print(f"LeNet, an epoch of {IMAGES} digits in batches of {BATCH}: "
                   f"x{epoch['torch'] / epoch['fastconv']:.2f}, "
                   + ", ".join(f"{way} {1e3 * seconds:.0f} ms" for way, seconds in epoch.items()), flush=True)
         table = []
-        for row in rows(groups, arguments.only, threads, pinned):
+        for row in rows(groups, arguments.only, threads, arguments.pin):
             table.append(row)
             print(show(row), flush=True)
         print("\n".join(["", *summary(table)]))

@@ -160,10 +160,10 @@ class Transformed:
         band, sums = memory[:seen].reshape(spec.x_shape), memory[seen : seen + made].reshape(1, 1, spec.oh, spec.ow)
         source, target = layout.bytes_of(x), layout.bytes_of(out)
         begin = [layout.first_byte(problem.shape, one) for one in (problem.strides, problem.out_strides)]
-        tables, places, geometry, load, again, store, offsets, numbers, taps, outside, steps = self._arguments
-        weights = numbers
+        tables, places, geometry, load, again, store, offsets, weights, taps, outside, steps = self._arguments
+        share = weights[0]  # of the margin, in an image whose energy is one
         rows = places.size - spec.kh + 1
-        floats, lanes = self.problem.dtype.kind == "f", simd.lanes(DOUBLE)
+        floats, lanes = problem.dtype.kind == "f", simd.lanes(DOUBLE)
         energies = buffer("energies", (spec.h * lanes if floats else 0,), DOUBLE)
         for place in np.ndindex(*(line.size for line in self._leads)):
             first, goal = begin
@@ -177,8 +177,8 @@ class Transformed:
                 )  # fmt: skip
                 if floats:
                     norm = math.sqrt(energies.sum())
-                    weights = numbers.copy()
-                    weights[0] = numbers[0] * norm if norm else -1.0  # of zeros nothing is to be made again
+                    weights = weights.copy()
+                    weights[0] = share * norm if norm else -1.0  # of zeros nothing is to be made again
                 conv_fft2d.transformed(spec, band, self._packed, self._bias, sums)
                 _settle.sized(8.0 * made)(
                     again, store, memory, seen, spec.oh, spec.ow, offsets, weights, taps, geometry, target,

@@ -30,8 +30,6 @@ MOST_CHECKED = {SINGLE: 2.0**12, DOUBLE: 2.0**36}
 #: Roundings, each of at most half a unit in the last place of a window's sum, that sums in any order are off by at
 #: most: 17 of each interleaved one, of weights and of what is put away.
 ROUNDINGS = 26
-
-
 #: Weights below, which are finite and no infinity in float32.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -102,7 +100,6 @@ class Problem(NamedTuple):
     periods: int = 0
     """If not 0, NaN are left out: sums are divided by those of the weights of what is there, and are NaN where that is
     less than so many elements."""
-
 
     def weights(self, one: Pass) -> np.ndarray:
         """The weights of a pass, as the dtype that is computed in has them; of floats their sum is as it was.

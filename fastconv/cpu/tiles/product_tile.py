@@ -56,7 +56,8 @@ def matrix_product(rows: int, vectors: int, streams: bool) -> Any:
             distances = emit.data_of(context, builder, offsets, table)
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), lanes), None)
             steps = table_size(context, builder, offsets, table)
-            fetch = _fetching(builder, weights, next_, emit.INT(vectors * lanes), blocks)
+            if streams:
+                fetch = _fetching(builder, weights, next_, emit.INT(vectors * lanes), blocks)
             with cgutils.for_range(builder, blocks) as loop:
                 block = builder.gep(image, [builder.mul(loop.index, emit.INT(rows * lanes))])
 

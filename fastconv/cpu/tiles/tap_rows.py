@@ -6,7 +6,8 @@
 
 What it changes over `tap_tile`: taps are written out, so that their places and weights stay in registers along the row,
 and pixels are converted as they are loaded (`converted`). Maxima and minima of an image's rows are made for two rows at
-once, which share those of all rows that both see: of 7 taps 4 loads and 3.5 comparisons instead of 7 and 6.
+once, which share those of all rows that both see: of 7 taps 4 loads and 3.5 comparisons instead of 7 and 6. So are sums
+of pixels that are converted, which is done once for both rows.
 """
 
 from __future__ import annotations
@@ -155,10 +156,10 @@ class _Emitter:
         builder, kind = self.builder, self.kind
         row = builder.add(self.row, r)
         self.seen = [self.see(tap, row) for tap in self.taps]
-        self.goal, self.below = builder.gep(self.target, [builder.add(self.to, builder.mul(r, self.pitch))]), None
+        self.goals = [builder.gep(self.target, [builder.add(self.to, builder.mul(r, self.pitch))])]
         if high == 2:
             self.seen.append(self.see(self.taps[-1], builder.add(row, emit.INT(1))))
-            self.below = builder.gep(self.goal, [self.pitch])
+            self.goals.append(builder.gep(self.goals[0], [self.pitch]))
         self.following = []
         for k in range(high):
             after = builder.add(builder.add(row, self.taps[-1].down), emit.INT(high + k))
@@ -166,7 +167,7 @@ class _Emitter:
             self.following.append(builder.gep(self.source, [builder.add(self.base, start)]))
         # A tile at either end, and between them others whose vectors lie in as few cache lines as there can be.
         aligned, item = (self.seen[kind.taps // 2].begin, self.one.itemsize) if kind.reads_image else (
-            self.goal, self.other.itemsize)  # fmt: skip
+            self.goals[0], self.other.itemsize)  # fmt: skip
         whole = emit.INT(self.count * item)
         beyond = builder.urem(builder.ptrtoint(aligned, emit.INT), whole)
         ahead = builder.udiv(builder.sub(whole, beyond), emit.INT(item))
@@ -193,12 +194,12 @@ class _Emitter:
                 emit.prefetch(builder, place, 0, self.step * self.one.itemsize)
         if kind.writes_result:
             place = builder.add(self.pitch, builder.mul(i, emit.INT(self.other.itemsize)))
-            emit.prefetch(builder, builder.gep(self.goal, [place]), 0, self.step * self.other.itemsize, writes=True)
+            emit.prefetch(builder, builder.gep(self.goals[0], [place]), 0, self.step * self.other.itemsize, writes=True)
         near = None
         for v in range(VECTORS):
             at = builder.add(i, emit.INT(v * self.count))
-            totals = [self.vector(at)] if self.below is None else self.two(at)
-            for total, goal in zip(totals, (self.goal, self.below), strict=False):
+            totals = [self.vector(at)] if len(self.goals) == 1 else self.two(at)
+            for total, goal in zip(totals, self.goals, strict=True):
                 args = self.computed, self.other, kind.scaled, self.factor, self.shift
                 self.put(stored_vector(builder, total, *args), at, goal)
                 if kind.order:
@@ -270,9 +271,9 @@ class _Emitter:
             value = builder.select(self.seen[t].there, value, converted(builder, self.outside, self.computed, dtype))
         return value
 
-    def put(self, value: ir.Value, at: ir.Value, goal: ir.Value | None = None) -> None:
+    def put(self, value: ir.Value, at: ir.Value, goal: ir.Value) -> None:
         builder = self.builder
-        place = builder.gep(goal or self.goal, [builder.mul(at, emit.INT(self.other.itemsize))])
+        place = builder.gep(goal, [builder.mul(at, emit.INT(self.other.itemsize))])
         builder.store(value, builder.bitcast(place, value.type.as_pointer())).align = 1
 
     def exactly(self, v: ir.Value, carried: list) -> list:
@@ -280,7 +281,7 @@ class _Emitter:
         builder = self.builder
         at = builder.add(carried[0], builder.mul(v, emit.INT(self.count)))
         combine = builder.fsub if self.kind.order == "odd" else builder.fadd
-        for row, goal in enumerate([self.goal] if self.below is None else [self.goal, self.below]):
+        for row, goal in enumerate(self.goals):
             total = None
             for pair in _in_order(self.kind):
                 values = [self.pixels(t + row, at, DOUBLE) for t in pair]
