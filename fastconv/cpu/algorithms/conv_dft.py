@@ -181,8 +181,8 @@ def scratch(spec: ConvSpec) -> int:
 
 
 #: Times in units of a vector multiply-add: to begin and end a register tile; of a multiply-add of the products, whose
-#: operands mostly come from the second-level cache (fitted on an AMD EPYC 9004).
-TILE, PRODUCT = 20, 1.15
+#: operands mostly come from the second-level cache (fitted on an AMD EPYC 9004); and of one with 16 registers (Zen 3).
+TILE, PRODUCT, NARROW_PRODUCT = 20, 1.15, 1.5
 #: Time of a transform's multiply-add, in units of a vector multiply-add: operands may come from farther, or be masked.
 #: And how many times as long float64 takes: its matrices and spectra exceed the first-level cache. (From 100 problems.)
 TRANSFORM, DOUBLE = 1.4, 1.4
@@ -197,7 +197,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     lines = spec.n * blocks * spec.c_in * cut.shares * min(bands * _lines(spec, cut), spec.h + (bands - 1) * spec.kh)
     vectors, pieces = cut.length // lanes, _whole(cut.block, lanes) // lanes / cut.wide[1]
     work = TRANSFORM * lines * (forth + TILE * vectors / cut.wide[0] / cut.rows)
-    work += spec.c_out * tiles * (cut.rows * (PRODUCT * products + TRANSFORM * back) + TILE * (vectors + pieces))
+    product = PRODUCT if simd.registers() > 16 else NARROW_PRODUCT
+    work += spec.c_out * tiles * (cut.rows * (product * products + TRANSFORM * back) + TILE * (vectors + pieces))
     if spec.acc_dtype.itemsize == 8:
         work *= DOUBLE
     return machine.call + work * 32 / machine.tile_flops / machine.threads

@@ -182,7 +182,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     pixels = several * spec.ow + (spec.oh - several) * -(-spec.ow // tiles.pixels) * tiles.pixels
     computed = spec.n * spec.groups * plan.panels * tiles.panel * pixels
     copied = _blocks(spec, plan) * plan.shares * _patch_size(spec, plan) * spec.acc_dtype.itemsize
-    seconds = 2 * computed * spec.taps / panels.rate(spec, machine) * panels.slowed(spec, tiles, SLOWED)
+    seconds = 2 * computed * spec.taps / panels.rate(spec, machine)
+    seconds *= panels.slowed(spec, tiles, (IN_LANES,) * 3 if tiles.x_in_lanes else SLOWED)
     seconds += panels.write_cost(spec, tiles, computed, seconds, machine)
     seconds += copied / machine.patch_bandwidth
     return CALL * machine.call + seconds / machine.threads
@@ -191,6 +192,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 #: See `panels.slowed`. (An AMD EPYC of Zen 3: 86% of the FMA ceiling with 147 taps, 70% with 3x3 of 64 to 256 channels,
 #: 45% with 3x3 of 512.)
 SLOWED = 1.1, 1.2, 1.5
+#: The same where pixels are in lanes. (64 channels to 1, 2, 3 and 4 by 3x3: 1.4 to 2.5.)
+IN_LANES = 1.4
 #: Fixed cost of a call, in units of `machine.call`: tables and a patch are set up.
 CALL = 1.8
 
@@ -322,7 +325,7 @@ def _direct_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, out
         weights = number * taps * panel
         if raw.size:
             weights = slot * packed.shape[1] * taps * panel
-            micro.call(pack, raw, plane, inside, packed, weights, taps, panel)
+            micro.call(pack, raw, plane * taps, taps, inside, packed, weights, taps, panel)
         to = ((image * c_out + plane) * oh + i0) * ow + j0
         if several:
             micro.call(

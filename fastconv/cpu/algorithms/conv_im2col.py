@@ -18,10 +18,14 @@ overlap.
 Loop order: a task is a block of positions of one image and group. Either it gathers the rows of its columns, each a run
 of copies, then runs panels of output channels (`panels`), parts, and tiles along the positions; or, where there are
 fewer channels than taps, it runs parts, gathers the columns of each, then panels and tiles: then sums of all panels are
-put aside. Where there are fewer blocks than threads, tasks share the panels of a block, and each unrolls it.
+put aside. Where there are fewer blocks than threads, tasks share the panels of a block, and each unrolls it. In a plain
+call with one block a part of a panel is packed when it comes, and the next one fetched while tiles read it. (3x3 of 512
+to 1024 channels at 7x7: 1.13 to 1.2 times as fast as packed before.)
 
 Measured on one AVX2 core of an AMD EPYC (Zen 3): 256 to 512 channels at 28x28 by 1x1 reach 78% of the FMA ceiling, 3x3
-of 512 channels at 7x7 68% (columns in rows, all taps at once: 52% and 40%). Unrolling takes 0.5 to 1.5 ns an element.
+of 512 channels at 7x7 75% (columns in rows, all taps at once: 52% and 40%). Unrolling takes 0.3 to 1 ns an element.
+Where a tap's pixels lie further apart than every second, windows are read as they lie, and transposed (8x8 by 8: 1.5
+times as fast in all).
 
 Sources: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006;
 Goto and van de Geijn, as in `panels`.
@@ -40,6 +44,7 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import panels
 from ..shared.im2col import gather_address
+from ..shared.patch import FAR_BYTES
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
@@ -113,11 +118,20 @@ def _apart(spec: ConvSpec, plan: Blocking) -> int:
 
 
 def _columns_size(spec: ConvSpec, plan: Blocking) -> int:
-    """Elements of the columns of a block, and of one row of them, with room behind for whole vectors and a tile."""
-    return plan.positions // plan.tiles.pixels * _apart(spec, plan) + _row_size(spec, plan)
+    """Elements of the columns of a block, and of the rows that are gathered at a time."""
+    return plan.positions // plan.tiles.pixels * _apart(spec, plan) + _lines(spec) * _row_size(spec, plan)
+
+
+def _lines(spec: ConvSpec) -> int:
+    """Rows of the columns that are gathered at a time: those of a row of taps, in whole vectors, where pixels that one
+    tap sees lie so far apart that windows are read as they lie; else one."""
+    if spec.kw == 1 or spec.stride[1] <= 2 or spec.dilation[1] > 1 or spec.x_dtype.itemsize < 4:
+        return 1
+    return -(-spec.kw // simd.lanes(spec.x_dtype)) * simd.lanes(spec.x_dtype)
 
 
 def _row_size(spec: ConvSpec, plan: Blocking) -> int:
+    """Elements of such a row, with room behind for whole vectors and a tile."""
     return plan.positions + plan.tiles.pixels + simd.lanes(spec.x_dtype)
 
 
@@ -146,7 +160,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     unrolled = spec.n * spec.groups * spec.taps * count * plan.shares
     each = DEAL / tiles.pixels
     if not _in_place(spec):
-        each += spec.acc_dtype.itemsize / machine.patch_bandwidth + (STEP if spec.stride[1] > 2 else 0)
+        far = WINDOWS if _lines(spec) > 1 else STEP
+        each += spec.acc_dtype.itemsize / machine.patch_bandwidth + (far if spec.stride[1] > 2 else 0)
     seconds += unrolled * each
     return CALL * machine.call + seconds / machine.threads
 
@@ -154,12 +169,20 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 #: See `panels.slowed`: of a part weights are always near. (An AMD EPYC of Zen 3: 85% of the FMA ceiling.)
 SLOWED = 1.1, 1.1, 1.1
 #: Seconds to copy the pixels of one tile, for one tap, from a row to their place; and those to copy a pixel to a row if
-#: pixels lie further apart than every second. (An AMD EPYC of Zen 3.)
-DEAL, STEP = 2e-9, 1e-9
+#: pixels lie further apart than every second, one by one and by windows. (An AMD EPYC of Zen 3.)
+DEAL, STEP, WINDOWS = 2e-9, 1e-9, 0.25e-9
 #: Fixed cost of a call, in units of `machine.call`: tables and room for columns are set up.
 CALL = 1.8
 
-prepare_cost = panels.prepare_cost
+
+def prepare_cost(spec: ConvSpec, machine: Machine) -> float:
+    """Estimated seconds of packing: less if each part of a panel is packed when it is needed."""
+    alone = _blocks(spec, _blocking(spec, 1)) == spec.groups  # on one thread: the choice must not depend on the number
+    return panels.prepare_cost(spec, machine) / (IN_PARTS if alone else 1)
+
+
+#: How many times as fast weights are packed a part at a time. (3x3 of 512 and 1024 channels at 7x7, an EPYC of Zen 3.)
+IN_PARTS = 2.0
 
 
 class Packed(NamedTuple):
@@ -180,8 +203,7 @@ class Packed(NamedTuple):
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
     plan = _blocking(spec, num_threads())
-    # Where parts come first a kernel comes to a panel several times, and so does not pack it.
-    packed, raw = panels.pack(spec, plan.tiles, weight, _blocks(spec, plan) // spec.groups + plan.parts_first)
+    packed, raw = panels.pack(spec, plan.tiles, weight, _blocks(spec, plan) // spec.groups, plan.part)
     return _unpacked(spec, plan)._replace(weight=packed, raw=raw)
 
 
@@ -194,17 +216,18 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     """`Packed` without weights; cached, because a plain `conv2d` call packs every time."""
     window, tiles = (spec.kh, spec.kw, *spec.stride, spec.padding[0][0], spec.padding[1][0], *spec.dilation), plan.tiles
     cut = spec.groups, plan.panels, plan.positions, plan.shares, tiles.pixels, plan.part, plan.parts
+    row = simd.lanes(spec.x_dtype), _row_size(spec, plan) if _lines(spec) > 1 else 0
     return Packed(
         loops=_im2col_loops.sized(spec.flops),
         micro=(
-            gather_address(spec.x_dtype),
+            gather_address(spec.x_dtype, _lines(spec) > 1),
             panels.pack_address(spec.acc_dtype),
             part_tile_address(tiles.rows, tiles.vectors, tiles.x_in_lanes, spec.x_dtype, spec.acc_dtype),
         ),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
-        sizes=(*cut, plan.parts_first, _apart(spec, plan), int(_in_place(spec)), *window, simd.lanes(spec.x_dtype)),
+        sizes=(*cut, plan.parts_first, _apart(spec, plan), int(_in_place(spec)), *window, *row),
         room=_columns_size(spec, plan),
         sums=_sums_size(plan),
     )
@@ -220,17 +243,18 @@ def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np
 @jit
 def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns, sums, sizes):
     groups, in_group, block, shares, pixels, part, parts, parts_first, apart, in_place, kh, kw = sizes[:12]
-    stride, pad, dilation, lanes, (gather, pack, tile) = sizes[12:14], sizes[14:16], sizes[16:18], sizes[18], addresses
+    stride, pad, dilation, (lanes, pitch), (gather, pack, tile) = (
+        sizes[12:14], sizes[14:16], sizes[16:18], sizes[18:], addresses)  # fmt: skip
     h, w = x.shape[2:]
     c_out, oh, ow = out.shape[1:]
-    taps, panel = packed.shape[2:]
+    taps, panel = x.shape[1] // groups * kh * kw, packed.shape[3]
     count, channels = oh * ow, c_out // groups
     wide = (count + block - 1) // block
     share, index = job % shares, job // shares
     begin = index % wide * block
     width = min(block, count - begin)
     group, image = index // wide % groups, index // (wide * groups)
-    images, row = simd.flat(x), block // pixels * apart
+    images, row, is_far = simd.flat(x), block // pixels * apart, packed.size * packed.itemsize > FAR_BYTES
     low = share * in_group // shares
     mine = (share + 1) * in_group // shares - low
 
@@ -244,6 +268,11 @@ def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns
                 top, left = pad[0] - a * dilation[0], pad[1] - b * dilation[1]
                 if in_place and plane + begin + width + pixels + lanes <= images.size:
                     _deal(images, plane + begin, width, columns, to, pixels, apart, lanes)
+                elif pitch:
+                    if b == 0 or to == 0:
+                        micro.call(gather, x, plane, h, w, begin, begin + width, ow, stride[0], stride[1], top, pad[1],
+                                   kw, pitch, columns, row)  # fmt: skip
+                    _deal(columns, row + b * pitch, width, columns, to, pixels, apart, lanes)
                 else:
                     micro.call(gather, x, plane, h, w, begin, begin + width, ow, stride[0], stride[1], top, left,
                                columns, row)  # fmt: skip
@@ -256,17 +285,22 @@ def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns
         p += low
         channel = group * channels + p * panel
         inside = min(panel, channels - p * panel)
-        weights = (group * in_group + p) * taps * panel
+        weights = ((group * in_group + p) * taps + first) * panel
+        if parts_first:
+            after, begin_after = (p + 1, first) if p + 1 < low + mine else (low, last)
+        else:
+            after, begin_after = (p, last) if last < taps else (p + 1, 0)
+        coming, between = ((group * in_group + after) * taps + begin_after) * panel, last - first if is_far else 0
         if raw.size:
-            weights = slot * packed.shape[1] * taps * panel
-            if which == 0:
-                micro.call(pack, raw, channel, inside, packed, weights, taps, panel)
+            weights = slot * packed.shape[1] * part * panel
+            micro.call(pack, raw, channel * taps + first, taps, inside, packed, weights, last - first, panel)
+            coming, between = (group * channels + after * panel) * taps + begin_after, taps
         kept = (p - low) * block * panel if parts_first else 0
         to = (image * c_out + channel) * count + begin
         micro.call(
-            tile, columns, 0 if parts_first else first * pixels, apart, last - first, packed, weights + first * panel,
-            sums, kept, 1 if which == 0 else 0, 1 if which == parts - 1 else 0, bias, (group * in_group + p) * panel,
-            floor, out, to, count, inside, width,
+            tile, columns, 0 if parts_first else first * pixels, apart, last - first, packed, weights,
+            raw if raw.size else simd.flat(packed), coming, between, sums, kept, 1 if which == 0 else 0,
+            1 if which == parts - 1 else 0, bias, (group * in_group + p) * panel, floor, out, to, count, inside, width,
         )  # fmt: skip
 
 

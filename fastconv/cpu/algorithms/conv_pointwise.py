@@ -163,8 +163,9 @@ def _cut(spec: ConvSpec, tiles: panels.Tiles, by_rows: bool, threads: int) -> Bl
 
 
 def _patch_size(spec: ConvSpec, plan: Blocking) -> int:
-    """Elements of a patch, with room behind for a tile to read."""
-    return 0 if plan.run else spec.c_in // spec.groups * plan.pixels + plan.tiles.pixels
+    """Elements of a patch, with room behind for a tile to read, and for `gather` to write whole vectors."""
+    behind = max(plan.tiles.pixels, simd.lanes(spec.x_dtype))
+    return 0 if plan.run else spec.c_in // spec.groups * plan.pixels + behind
 
 
 def scratch(spec: ConvSpec) -> int:
@@ -257,7 +258,8 @@ def _pointwise_task(job, slot, addresses, x, offsets, packed, raw, bias, floor, 
         weights = number * c_in * panel
         if raw.size:
             weights = slot * packed.shape[1] * c_in * panel
-            micro.call(pack, raw, group * channels + p * panel, inside, packed, weights, c_in, panel)
+            channel = group * channels + p * panel
+            micro.call(pack, raw, channel * c_in, c_in, inside, packed, weights, c_in, panel)
         for start in range(begin, end, run if run else block):
             stop = min(start + run, end) if run else end
             here = start // ow * stride[0] * w + start % ow * stride[1] if run else start

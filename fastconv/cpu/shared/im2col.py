@@ -26,12 +26,13 @@ from numba import prange
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
-from .patch import copy_row, zeros
 
 
-def gather_address(dtype: np.dtype) -> int:
-    """Address of the micro-kernel `gather`, for kernels that call it."""
+def gather_address(dtype: np.dtype, windows: bool = False) -> int:
+    """Address of the micro-kernel `gather`, or `gather_windows`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
+    if windows:
+        return micro.address(gather_windows, (simd.lanes(dtype),), (row, *[place] * 12, row, place))
     return micro.address(gather, (simd.lanes(dtype),), (row, *[place] * 10, row, place))
 
 
@@ -40,7 +41,8 @@ def gather(lanes: int) -> Any:
     `begin` to `end` sees, zeros outside the image.
 
     It is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, target, to)``. The tap is
-    `top` rows above and `left` columns before the outputs' places: those of the padding, less the tap's own.
+    `top` rows above and `left` columns before the outputs' places: those of the padding, less the tap's own. Whole
+    vectors are written, so that there is anything behind the row.
     """
 
     @jit(key=(lanes,))
@@ -52,11 +54,74 @@ def gather(lanes: int) -> Any:
             row = i * stride_h - top
             some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (high, high)
             goal = to + i * ow - begin
-            zeros(target, goal + low, some - low, lanes)
-            copy_row(x, plane + row * w + some * stride_w - left, stride_w, target, goal + some, last - some, lanes)
-            zeros(target, goal + last, high - last, lanes)
+            _zeros(target, goal + low, some - low, lanes)
+            _copy_row(x, plane + row * w + some * stride_w - left, stride_w, target, goal + some, last - some, lanes)
+            _zeros(target, goal + last, high - last, lanes)
 
     return gather_row
+
+
+def gather_windows(lanes: int) -> Any:
+    """A micro-kernel for a part of the rows of the columns that the taps of one row of windows see: what `gather` does
+    for each, but it reads the windows as they lie, and transposes blocks of them.
+
+    It is called as ``gather(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, taps, pitch, target, to)``,
+    `left` being of the first of `taps`. Their rows are a `pitch` apart, and there are as many as whole vectors have.
+    """
+
+    @jit(key=(lanes,))
+    def gather_rows(x, plane, h, w, begin, end, ow, stride_h, stride_w, top, left, taps, pitch, target, to):
+        lowest = min(max(0, (left + stride_w - 1) // stride_w), ow)  # of these all taps are in the image
+        highest = max(lowest, min(ow, (w - taps + left) // stride_w + 1))
+        images = simd.flat(x)
+        for i in range(begin // ow, (end + ow - 1) // ow):
+            low, high = max(begin - i * ow, 0), min(end - i * ow, ow)
+            row = i * stride_h - top
+            some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (low, low)
+            goal, line = to + i * ow - begin, plane + row * w - left
+            for j in range(some, last, lanes):
+                for b in range(0, taps, lanes):
+                    at, place = line + j * stride_w + b, goal + j + b * pitch
+                    count, width = min(lanes, last - j), min(lanes, taps - b)
+                    if at + (lanes - 1) * stride_w + lanes <= images.size:
+                        count, width = lanes, lanes
+                    simd.transpose(x, at, stride_w, count, width, target, place, pitch)
+            for j in range(low, high):
+                if not some <= j < last:
+                    for b in range(taps):
+                        column = j * stride_w - left + b
+                        inside = 0 <= row < h and 0 <= column < w
+                        value = images[plane + row * w + column] if inside else images.dtype.type(0)
+                        target[goal + j + b * pitch] = value
+
+    return gather_rows
+
+
+@jit
+def _zeros(target, to, count, lanes):
+    """Write `count` zeros from a flat index on, in whole vectors."""
+    for q in range(0, count, lanes):
+        simd.store(target, to + q, simd.splat(target.dtype.type(0)))
+
+
+@jit
+def _copy_row(source, at, stride, target, to, count, lanes):
+    """target[to + q] = source[at + q * stride] for q < count, as flat indices; whole vectors are written."""
+    if stride == 1:
+        for q in range(0, count - lanes + 1, lanes):
+            simd.store(target, to + q, simd.load(source, at + q))
+        q = count // lanes * lanes
+        if q < count:
+            simd.store(target, to + q, simd.load_part(source, at + q, count - q))
+    elif stride == 2:
+        for q in range(0, count, lanes):
+            whole = at + 2 * (q + lanes) <= simd.flat(source).size  # then masks are constants
+            some = simd.load_even(source, at + 2 * q, lanes) if whole else simd.load_even(source, at + 2 * q, count - q)
+            simd.store(target, to + q, some)
+    else:
+        values = simd.flat(source)
+        for q in range(count):
+            target[to + q] = values[at + q * stride]
 
 
 @kernel

@@ -109,16 +109,18 @@ def tile_address(spec: ConvSpec, tiles: Tiles, *, ahead: bool = False, step: int
     return register_tile.tile_address(*kind, spec.x_dtype, spec.acc_dtype)
 
 
-def pack(spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
+def pack(
+    spec: ConvSpec, tiles: Tiles, weight: np.ndarray, blocks: int, part: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights (c_out, c_in / groups, kh, kw) in two forms: panels (groups, panels, taps, panel), and as they came.
 
     For a plan they are put into panels here. In a plain call whose `blocks` are one, a single task uses a panel: there
-    the kernel packs a panel when it comes to it, while it is in the second-level cache, into its thread's first of
-    `own_panels`. The form that is not used is empty.
+    the kernel packs a panel when it comes to it, or a `part` of its taps, while it is in the cache, into its thread's
+    first of `own_panels`. The form that is not used is empty.
     """
     channels = spec.c_out // spec.groups
     if blocks == 1 and is_for_one_call():
-        return own_panels((spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
+        return own_panels((part or spec.taps, tiles.panel), spec.acc_dtype), weight.reshape(-1)
     packed = weights_array((spec.groups, -(-channels // tiles.panel), spec.taps, tiles.panel), spec.acc_dtype)
     order = _panels_pack.sized(packed.size * PACK_OPERATIONS)
     order(pack_address(spec.acc_dtype), weight.reshape(-1), packed, channels)
@@ -186,32 +188,33 @@ def _panels_pack(pack, weight, packed, channels):
     groups, panels, taps, panel = packed.shape
     for job in prange(groups * panels):
         group, p = job // panels, job % panels
-        rows = min(panel, channels - p * panel)
-        micro.call(pack, weight, group * channels + p * panel, rows, packed, job * taps * panel, taps, panel)
+        first, rows = group * channels + p * panel, min(panel, channels - p * panel)
+        micro.call(pack, weight, first * taps, taps, rows, packed, job * taps * panel, taps, panel)
 
 
 @lru_cache(maxsize=16)
 def pack_address(dtype: np.dtype) -> int:
     """Address of the micro-kernel `pack_panel`, for kernels that call it."""
     row, place = micro.array(dtype), micro.PLACE
-    return micro.address(pack_panel, (simd.lanes(dtype),), (row, place, place, row, place, place, place))
+    return micro.address(pack_panel, (simd.lanes(dtype),), (row, *[place] * 3, row, *[place] * 3))
 
 
 def pack_panel(lanes: int) -> Any:
-    """A micro-kernel that packs the weights of `rows` channels from `channel` on: ``pack(weight, channel, rows, packed,
-    to, taps, panel)`` writes them as (taps, panel) from `to` on; zeros fill the panel."""
+    """A micro-kernel that packs weights of `rows` channels: ``pack(weight, at, pitch, rows, packed, to, taps,
+    panel)`` writes `taps` of each, which begin at `at` and a `pitch` apart, as (taps, panel) from `to` on; zeros fill
+    the panel."""
 
     @jit(key=(lanes,))
-    def pack(weight, channel, rows, packed, to, taps, panel):
+    def pack(weight, at, pitch, rows, packed, to, taps, panel):
         # Rows powers of two apart compete for places in the cache: where all begin alike, no line is read twice.
-        first = -simd.beyond_line(weight, channel * taps) if taps % lanes == 0 else 0
+        first = -simd.beyond_line(weight, at) if pitch % lanes == 0 else 0
         for k in range(0, rows, lanes):
             count = min(lanes, rows - k)
             for begin in range(first, taps, lanes):
                 t = max(0, begin)
-                at = (channel + k) * taps + t
+                source = at + k * pitch + t
                 width = min(begin + lanes, taps) - t
-                simd.transpose(weight, at, taps, count, width, packed, to + t * panel + k, panel)
+                simd.transpose(weight, source, pitch, count, width, packed, to + t * panel + k, panel)
         for t in range(taps if rows < panel else 0):
             zeros(packed, to + t * panel + rows, panel - rows, lanes)
 

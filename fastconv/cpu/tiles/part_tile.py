@@ -27,16 +27,18 @@ from .simd import Vector, register_bytes
 def part_tile_address(rows: int, vectors: int, x_in_lanes: bool, x: np.dtype, acc: np.dtype) -> int:
     """Address of the micro-kernel `part_tile`, for kernels that call it."""
     row, place = micro.array(acc), micro.PLACE
-    types_ = micro.array(x), *[place] * 3, row, place, row, *[place] * 3, row, place, micro.scalar(acc), row
-    return micro.address(part_tile, (rows, vectors, x_in_lanes), (*types_, *[place] * 4))
+    weights, sums, biases = (row, place, row, place, place), (row, *[place] * 3), (row, place)
+    types_ = micro.array(x), *[place] * 3, *weights, *sums, *biases, micro.scalar(acc), row, *[place] * 4
+    return micro.address(part_tile, (rows, vectors, x_in_lanes), types_)
 
 
 def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
     """A micro-kernel for a row of tiles: matrix products of `rows` x (`vectors` * lanes) sums, over some taps.
 
-    It is called as ``part(x, at, apart, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at, floor,
-    out, out_at, pitch, channels, width)`` for tiles t of `pixels` (`vectors` * lanes if x_in_lanes, else `rows`) until
-    there are `width`. Each computes, r counting rows and l lanes of all vectors::
+    It is called as ``part(x, at, apart, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at,
+    begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width)`` for tiles t of `pixels` (`vectors` *
+    lanes if x_in_lanes, else `rows`) until there are `width`. Each computes, r counting rows and l lanes of all
+    vectors::
 
         x_in_lanes:   sum[r, l] = sum over i < taps of packed[packed_at + i * rows + r] * seen[i * pixels + l]
         otherwise:    sum[r, l] = sum over i < taps of seen[i * pixels + r] * packed[packed_at + i * panel + l]
@@ -44,22 +46,25 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
 
     and adds, unless it `begins`, what it has put into `sums` before. If it `ends`, it does what `register_tile.tile`
     does with sums; else it puts them there. What is written of a tile may go on behind its pixels, up to `width`.
+
+    Meanwhile it fetches the weights that are `coming` next: `taps` of each of a panel's rows, which begin at
+    `coming_at` and a `coming_pitch` apart; none if that is 0.
     """
     if emit.is_plain():
         return _plain_part(rows, vectors, x_in_lanes)
 
     @intrinsic
     def sum_part(
-        typingctx, x, at, apart, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at, floor, out,
-        out_at, pitch, channels, width,
+        typingctx, x, at, apart, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at, begins, ends,
+        bias, bias_at, floor, out, out_at, pitch, channels, width,
     ):  # fmt: skip
         kind = Vector(out.dtype)
         count = kind.count
         panel, pixels = (rows, vectors * count) if x_in_lanes else (vectors * count, rows)
 
         def codegen(context, builder, sig, args):
-            x_, start, distance, steps, packed_, first, sums_, place, fresh, last = args[:10]
-            bias_, shift, lowest, out_, to, pitch_, high, wide = args[10:]
+            x_, start, distance, steps, packed_, first, coming_, begin, coming_apart = args[:9]
+            sums_, place, fresh, last, bias_, shift, lowest, out_, to, pitch_, high, wide = args[9:]
             image = builder.gep(emit.data_of(context, builder, x, x_), [start])
             weights = builder.gep(emit.data_of(context, builder, packed, packed_), [first])
             memory = builder.gep(emit.data_of(context, builder, sums, sums_), [place])
@@ -69,8 +74,11 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
             zero = ir.Constant(least.type, None)
             from_here, is_last = (builder.icmp_signed("!=", value, emit.INT(0)) for value in (fresh, last))
             tiles = builder.sdiv(builder.add(wide, emit.INT(pixels - 1)), emit.INT(pixels))
+            following = builder.gep(emit.data_of(context, builder, coming, coming_), [begin])
+            fetch = _sharing(builder, following, coming_apart, panel, tiles, steps)
             lane_type, row_type = (x, packed) if x_in_lanes else (packed, x)
             with cgutils.for_range(builder, tiles) as loop:
+                fetch(loop.index)
                 seen = builder.gep(image, [builder.mul(loop.index, distance)])
 
                 def factors(i):
@@ -109,9 +117,9 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        return types.void(
-            x, *[integer] * 3, packed, integer, sums, *[integer] * 3, bias, integer, out.dtype, out, *[integer] * 4
-        ), codegen
+        weights, kept = (packed, integer, coming, integer, integer), (sums, *[integer] * 3)
+        operands = x, *[integer] * 3, *weights, *kept, bias, integer, out.dtype, out, *[integer] * 4
+        return types.void(*operands), codegen
 
     return sum_part
 
@@ -122,8 +130,8 @@ def _plain_part(rows: int, vectors: int, x_in_lanes: bool) -> Any:
 
     @jit(key=(rows, vectors, x_in_lanes))
     def plain_part(
-        x, at, apart, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at, floor, out, out_at, pitch,
-        channels, width,
+        x, at, apart, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at, begins, ends, bias,
+        bias_at, floor, out, out_at, pitch, channels, width,
     ):  # fmt: skip
         lanes = vectors * (register_width // out.itemsize)
         pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
@@ -142,3 +150,25 @@ def _plain_part(rows: int, vectors: int, x_in_lanes: bool) -> Any:
                     out[out_at + o * pitch + j] = floor if total < floor else total
 
     return plain_part
+
+
+def _sharing(builder, rows, pitch, count, tiles, steps):
+    """A function of a tile, which emits its share in fetching `steps` elements of each of `count` rows, `pitch`
+    elements apart (nothing if that is 0): all `tiles` fetch them together.
+
+    So memory is busy all the time, not just while the first tile runs.
+    """
+    line = 64 * 8 // emit.bits_of(rows.type.pointee)
+    lines = builder.udiv(builder.add(steps, emit.INT(line - 1)), emit.INT(line))
+    lines = builder.select(builder.icmp_signed("==", pitch, emit.INT(0)), emit.INT(0), lines)
+    share = builder.udiv(builder.add(lines, builder.sub(tiles, emit.INT(1))), tiles)
+
+    def fetch(tile):
+        first = builder.mul(tile, share)
+        last = builder.add(first, share)
+        last = builder.select(builder.icmp_signed("<", last, lines), last, lines)
+        with cgutils.for_range_slice(builder, first, last, emit.INT(1)) as (number, _):
+            for place in emit.steps(builder, builder.mul(number, emit.INT(line)), pitch, count):
+                emit.prefetch(builder, builder.gep(rows, [place]), 0, 1, level=2)
+
+    return fetch
