@@ -12,7 +12,7 @@ import fastconv
 from fastconv import ndimage
 from fastconv.cpu import filters
 from fastconv.cpu.in_place import InPlace
-from fastconv.cpu.shared import narrow
+from fastconv.cpu.shared import narrow, pass_stages
 
 #: An image's rows must have a few vectors.
 SHAPE = (70, 300)
@@ -86,6 +86,38 @@ def test_nothing_else_is_read_or_written(name: str, dtype: str) -> None:
     expected = getattr(ndimage, function)(image(dtype), *told)
     getattr(ndimage, function)(wide[inside], *told, output=out[inside])
     np.testing.assert_array_equal(out[inside], expected)
+    out[inside] = 7
+    assert (out == 7).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("mode", ["reflect", "constant", "wrap"])
+@pytest.mark.parametrize("size", [(5, 5), (9, 2), (3, 7), (7, 7), (8, 9)])
+@pytest.mark.parametrize("shape", [(133, 1001), (70, 400, 5)])
+def test_windows_in_runs(
+    sweeps: list[Any], monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], shape: tuple[int, ...], mode: str,
+    dtype: str,
+) -> None:  # fmt: skip
+    """Windows of more taps: in place as by bands, to the last bit, on any number of threads; nothing else is read."""
+    around = np.full((shape[0] + 4, shape[1] + 6, *shape[2:]), np.nan, dtype)
+    out = np.full_like(around, 7)
+    inside = (slice(2, -2), slice(3, -3))
+    around[inside] = x = image(dtype, shape)
+    weights = np.random.default_rng(1).standard_normal((*size, *[1] * (len(shape) - 2)))
+    origin = tuple(-(taps // 2) for taps in weights.shape)
+    told = {"mode": mode, "cval": 2.5, "origin": origin}
+
+    made = []
+    for threads, output in ((1, None), (2, None), (1, out[inside])):
+        with fastconv.num_threads(threads):
+            made.append(ndimage.correlate(around[inside], weights, output=output, **told))
+    assert {type(each) for each in sweeps} == {InPlace}
+    monkeypatch.setattr(pass_stages, "WORTH_BYTES", 1 << 40)
+    by_bands = ndimage.correlate(around[inside].copy(), weights, **told)
+    assert not isinstance(sweeps[-1], InPlace)
+    for each in made:
+        np.testing.assert_array_equal(each, by_bands)
+    same(by_bands, scipy.ndimage.correlate(x.astype(np.float64), weights, **told))
     out[inside] = 7
     assert (out == 7).all()
 

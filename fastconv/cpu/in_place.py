@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from ..specs.filters import Pass, Problem
 from .shared import in_place as stages
 from .shared import layout, narrow
 from .shared.in_place import Stage
+from .shared.pass_stages import checked_pass, form_of, order_of, some_outside, sums_address, window
 from .shared.steps import parts_of, radix
 from .system.kernels import Direct, Launch
 from .system.memory import lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
-from .tiles.tap_rows import HEAD, MOST_TAPS, SLOT, VECTORS, Kind
+from .tiles.tap_rows import HEAD, MOST_TAPS, SLOT, VECTORS
 
 #: The dtypes that images are read in, and results written.
 READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
@@ -217,7 +217,7 @@ class InPlace:
         _need(self._scratch <= MOST_BYTES)  # before anything is compiled
         places = self._lines(pitch, high)
         # The first pass, into lines.
-        outside_rows = _some_outside(rows)
+        outside_rows = some_outside(rows)
         divisor, waits = 1.0, not exact
         if means:
             divisor = first.shape[0] * first.scale
@@ -226,7 +226,8 @@ class InPlace:
         taps = [(r, 0) for r in range(rows.taps)]
         if in_blocks:
             factor, taps, weights = first.scale, [], []
-        told = self._entries(taps, weights, factor, shift, problem.cval if outside_rows else 0, checked=_checked(first))
+        outside = problem.cval if outside_rows else 0
+        told = self._entries(taps, weights, factor, shift, outside, checked=checked_pass(first))
         names = problem.dtype.name, computed.name, line.name, scaled
         strip = stages.STRIP * simd.lanes(computed)
         if running or in_blocks:
@@ -242,7 +243,7 @@ class InPlace:
             at = stages.address(stages.blocks, names[:2])
             self._chunked = rows.taps
         else:
-            at = _sums(*names, rows.taps, _form(first), True, False, _order(first), outside_rows)
+            at = sums_address(*names, rows.taps, form_of(first), True, False, order_of(first), outside_rows)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, in_blocks))
         # The columns beyond the rims.
         outside = problem.cval
@@ -264,15 +265,15 @@ class InPlace:
         elif levels:
             places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, in_blocks)
         elif second.order in ("max", "min") and columns.taps >= THREES:
-            length, form, target = count + (columns.taps - 3) * inner, _form(second), self._room(band * pitch)
-            at, told = _sums(*[line.name] * 3, "", 3, form, False, False), self._entries(taps[:3])
+            length, form, target = count + (columns.taps - 3) * inner, form_of(second), self._room(band * pitch)
+            at, told = sums_address(*[line.name] * 3, "", 3, form, False, False), self._entries(taps[:3])
             self._stages.append(Stage(at, False, places, start, False, target, pitch, told, 3, length))
             places, taps, start = self._lines(pitch, band), [taps[0], taps[3], taps[-3]], target
         weights = problem.weights(second).tolist() if second.weights else [second.scale] * len(taps)
         _need(len(taps) <= MOST_PARTS)
-        told = self._entries(taps, weights, factor, shift, checked=_checked(second))
+        told = self._entries(taps, weights, factor, shift, checked=checked_pass(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
-        at = _sums(*names, len(taps), "difference" if prefix else _form(second), False, True, _order(second))
+        at = sums_address(*names, len(taps), "difference" if prefix else form_of(second), False, True, order_of(second))
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=in_blocks))
         return band
 
@@ -318,7 +319,7 @@ class InPlace:
         while base and size * base <= taps:
             target = self._room(band * pitch)
             told = self._entries([(0, k * size * item) for k in range(base)])
-            at = _sums(computed.name, computed.name, computed.name, "", base, "ones", False, False)
+            at = sums_address(computed.name, computed.name, computed.name, "", base, "ones", False, False)
             length = count + (taps - size * base) * inner
             self._stages.append(Stage(at, False, begins, source, False, target, pitch, told, base, length, moves=moves))
             levels.append(target)
@@ -336,19 +337,16 @@ class InPlace:
         problem, computed = self.problem, self._chosen.computed
         _need(one.order not in ("mean", "box", "max", "min"))
         size, out_size = problem.dtype.itemsize * inner, problem.out_dtype.itemsize * inner
-        window = np.moveaxis(problem.weights(one), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
-        window = window.reshape(rows.taps, columns.taps)
-        kept = np.abs(window) > np.finfo(np.float64).eps if "window" in one.order else np.ones(window.shape, bool)
-        _need(int(np.count_nonzero(kept)) <= MOST_TAPS)
-        places = np.argwhere(kept).tolist()
-        weights = window[kept].tolist()
-        band, outside_rows = self._band(rows, 0), _some_outside(rows)
+        band, outside_rows = self._band(rows, 0), some_outside(rows)
+        found = window(problem, one, rows, columns, inner, computed)
+        _need(found is not None)
+        assert found
+        places, weights, at, taps = found
         outside: float = problem.cval if outside_rows else 0
-        told = self._entries([(r, c * size) for r, c in places], weights, outside=outside, checked=_checked(one))
-        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(places), "given"
-        at = _sums(*names, True, True, _order(one), outside_rows)
+        taps_ = [(r, c * size) for r, c in places]
+        told = self._entries(taps_, weights, outside=outside, checked=checked_pass(one))
         before, behind, inside = columns.before, columns.taps - 1 - columns.before, columns.size - columns.taps + 1
-        self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, len(places), inside * inner))
+        self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, taps, inside * inner))
         tile = VECTORS * simd.lanes(computed)
         for wide, first in ((before, 0), (behind, columns.size - behind)):
             if not wide:
@@ -362,36 +360,9 @@ class InPlace:
             self._stages.append(Stage(address, True, 0, 0, False, strip, pitch, copy, count, inner, rows.taps - 1))
             lines = self._lines(pitch, band + rows.taps - 1)
             line = made * out_size // inner
-            self._stages.append(Stage(at, False, lines, strip, False, done, line, told, len(places), made))
+            self._stages.append(Stage(at, False, lines, strip, False, done, line, told, taps, made))
             place = first * out_size
             address, copy, count = self._copies(np.arange(wide), range(wide), place, problem.out_dtype, inner, 0)
             lines = self._lines(line, band)
             self._stages.append(Stage(address, False, lines, done, True, 0, rows.out, copy, count, inner))
         return band
-
-
-def _some_outside(rows: layout.Line) -> bool:
-    """Whether some rows lie outside the image."""
-    return rows.axis >= 0 and bool((rows.table < 0).any())
-
-
-def _checked(one: Pass) -> Pass | None:
-    """The pass, if its sums are made again where SciPy's order decides."""
-    return one if one.order.startswith("checked ") else None
-
-
-def _order(one: Pass) -> str:
-    """SciPy's order, if it can decide."""
-    return one.order.removeprefix("checked ") if _checked(one) else ""
-
-
-def _form(one: Pass) -> str:
-    """What a pass does with its taps, as a `Kind` has it."""
-    if one.order in ("max", "min"):
-        return one.order
-    return "ones" if not one.weights and one.scale == 1 else "given"
-
-
-def _sums(*kind: Any) -> int:
-    """The address of a stage of sums of a `Kind`."""
-    return stages.address(stages.sums, (Kind(*kind),))

@@ -32,6 +32,7 @@ from ..system.kernels import jit, kernel
 from ..tiles import simd
 from ..tiles.converted import last_of_each, prefix_sums, vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
+from ..tiles.run_rows import Runs, run_rows
 from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, Kind, tap_rows
 from .running_sums import PART
 
@@ -83,6 +84,18 @@ def sums(kind: Kind) -> Any:
     @jit(key=tuple(kind))
     def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
         make_rows(source, base, starts, row, table, weights, first, target, to, pitch, rows, count)
+
+    return sum_up
+
+
+@lru_cache(maxsize=16)
+def runs(kind: Runs) -> Any:
+    """A stage: sums over windows of more taps, as `run_rows` makes them; `taps` are runs."""
+    make_rows = run_rows(kind)
+
+    @jit(key=tuple(kind))
+    def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
+        make_rows(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count)
 
     return sum_up
 

@@ -68,7 +68,7 @@ def run_tile(long: bool, taps: int) -> Any:
         def codegen(context, builder, sig, args):
             data = [emit.data_of(context, builder, array, args[place])
                     for array, place in ((source, 0), (offsets, 2), (weights, 3), (target, 6))]  # fmt: skip
-            made = _Emitter(builder, data[:3], args[1], args[4], Vector(source.dtype).count, taps)
+            made = Emitter(builder, data[:3], args[1], args[4], Vector(source.dtype).count, taps)
             for r, line in enumerate(made.all_sums(args[5]) if long else made.sums(emit.INT(0), args[5], args[4])[0]):
                 for v, vector in enumerate(line):
                     place = builder.add(builder.mul(emit.INT(r), made.pitch), emit.INT(v * made.count))
@@ -85,7 +85,7 @@ def run_tile(long: bool, taps: int) -> Any:
 Lines = list[list[ir.Value]]
 
 
-class _Emitter:
+class Emitter:
     """Writes the loops over runs and taps."""
 
     def __init__(
@@ -100,6 +100,12 @@ class _Emitter:
 
     def number(self, place: ir.Value) -> ir.Value:
         return self.builder.load(self.builder.gep(self.table, [place]))
+
+    def begin(self, run: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Where the tile's first row sees a run, as `row` wants it, and how many taps it has."""
+        place = self.builder.shl(self.builder.add(run, emit.INT(1)), emit.INT(1))
+        taps = emit.INT(self.taps) if self.taps else self.number(self.builder.add(place, emit.INT(1)))
+        return self.builder.gep(self.source, [self.number(place)]), taps
 
     def all_sums(self, runs: ir.Value) -> Lines:
         """The sums over blocks of runs, with an account of what rounding loses."""
@@ -128,9 +134,7 @@ class _Emitter:
 
         def body(run, carried):
             weight, sums = carried[0], carried[1:]
-            place = builder.shl(builder.add(run, emit.INT(1)), emit.INT(1))
-            taps = emit.INT(self.taps) if self.taps else self.number(builder.add(place, emit.INT(1)))
-            data = builder.gep(self.source, [self.number(place)])
+            data, taps = self.begin(run)
             sums = self.run(data, taps, builder.gep(self.weights, [weight]), sums)
             return [builder.add(weight, taps), *sums]
 
