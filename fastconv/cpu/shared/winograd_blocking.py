@@ -152,14 +152,14 @@ def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Outline, Outline]) ->
     """Estimated seconds, from the vector instructions of each step."""
     tiling, lanes, size = _cut(spec, machine.threads, axes), simd.lanes(spec.acc_dtype), spec.acc_dtype.itemsize
     c_in, c_out = spec.c_in // spec.groups, tiling.panels * tiling.vectors * lanes
-    elements = axes[0].elements * axes[1].elements
+    elements, slower = axes[0].elements * axes[1].elements, 1 if simd.registers() > 16 else NARROW
     tiles = spec.n * tiling.high * tiling.wide * spec.dilation[0] * spec.dilation[1]
     blocks = max(1, _blocks(spec, tiling))
     padded = blocks * -(-tiles // blocks // tiling.rows) * tiling.rows
     products = elements * padded * c_in * c_out / lanes
     products += elements * padded * c_out / lanes * SUM_WORK
     into, outof = _transform_work(axes, spec.stride)
-    transforms = tiles * (INTO * -(-c_in // lanes) * into * tiling.shares + OUT_OF * c_out / lanes * outof)
+    transforms = slower * tiles * (INTO * -(-c_in // lanes) * into * tiling.shares + OUT_OF * c_out / lanes * outof)
     weights = elements * c_in * c_out * size / machine.weight_bandwidth * min(blocks, machine.threads)
     second = 32 / machine.tile_flops  # seconds of a vector instruction
     # Weights are read while there are products to make: 512 channels at 7x7 take 0.7 ms, and 0.6 + 0.7 one by one.
@@ -167,9 +167,9 @@ def estimate(spec: ConvSpec, machine: Machine, axes: tuple[Outline, Outline]) ->
 
 
 #: Vector instructions to begin and end a vector of sums, which lies in M meanwhile: it counts where a sum has few
-#: channels. And times of an instruction of the transforms, in and out, in units of one of the products. (Fitted to 21
-#: layers of 3 to 256 channels, 3x3 to 11x11, on an AMD EPYC of Zen 5: all but three within 20%.)
-SUM_WORK, INTO, OUT_OF = 7, 1.4, 0.7
+#: channels. And times of an instruction of the transforms, in and out, in units of one of the products; and of both
+#: with 16 registers. (21 layers of 3 to 256 channels, 3x3 to 11x11, Zen 5: all but 3 within 20%; the last of Zen 3.)
+SUM_WORK, INTO, OUT_OF, NARROW = 7, 1.4, 0.7, 1.35
 
 
 @lru_cache(maxsize=256)
