@@ -61,6 +61,9 @@ plain = True
 BLOCK_BYTES = 256 << 10
 #: Most bytes of columns that a thread may ask for: reached only where the columns of one tile are longer than a block.
 LIMIT_BYTES = 32 << 20
+#: Least pixels of the blocks that threads are dealt, if they have four each: all weights are read for each block. And
+#: times as long as an element is unrolled as a weight is read: the dearer of both is not done by all threads.
+LEAST, UNROLLED = 48, 3
 
 
 class Blocking(NamedTuple):
@@ -97,8 +100,9 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     parts = -(-spec.taps // part)
     kept = spec.taps, in_panels * tiles.panel + PART
     blocks = BLOCK_BYTES // (min(kept) * tiles.pixels * spec.acc_dtype.itemsize)
-    if threads > 1:
-        blocks = min(blocks, -(-most * spec.n * spec.groups // (4 * threads)))
+    if threads > 1 and channels <= count * UNROLLED:  # else tasks share the panels
+        total = most * spec.n * spec.groups
+        blocks = min(blocks, -(-total // (threads * max(1, min(4, total * tiles.pixels // (threads * LEAST))))))
     blocks = max(1, min(blocks, most))
     blocks = max(1, -(-most // max(1, -(-most // blocks))))  # alike
     tasks = max(1, spec.n * spec.groups * -(-most // blocks))  # an empty batch has a plan, too
