@@ -170,8 +170,8 @@ def _deal(lanes: int) -> Any:
     def copy_turns(source, at, target, to, other, count):
         """target[to + q] = source[at + 2 * q], target[other + q] = source[at + 2 * q + 1], for q < count."""
         if count < lanes:
-            patch.copy_row(source, at, 2, target, to, count, lanes)
-            patch.copy_row(source, at + 1, 2, target, other, count, lanes)
+            patch.copy_row(source, at, 2, target, to, count, lanes, False)
+            patch.copy_row(source, at + 1, 2, target, other, count, lanes, False)
             return
         for q in range(0, count - lanes, lanes):
             split(source, at + 2 * q, target, to + q, other + q)
@@ -206,7 +206,7 @@ def _deal(lanes: int) -> Any:
                     for g in range(phases.size):
                         begin, count = edges[2 * g], edges[2 * g + 1] - edges[2 * g]
                         here, there = at + phases[g] + begin * stride_w, line + g * plane + begin
-                        patch.copy_row(x, here, stride_w, target, there, count, lanes)
+                        patch.copy_row(x, here, stride_w, target, there, count, lanes, False)
 
     return deal_rows
 

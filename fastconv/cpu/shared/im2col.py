@@ -26,6 +26,7 @@ from numba import prange
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
+from .patch import copy_row, zeros_over
 
 
 def gather_address(dtype: np.dtype, windows: bool = False) -> int:
@@ -54,9 +55,10 @@ def gather(lanes: int) -> Any:
             row = i * stride_h - top
             some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (high, high)
             goal = to + i * ow - begin
-            _zeros(target, goal + low, some - low, lanes)
-            _copy_row(x, plane + row * w + some * stride_w - left, stride_w, target, goal + some, last - some, lanes)
-            _zeros(target, goal + last, high - last, lanes)
+            zeros_over(target, goal + low, some - low, lanes)
+            seen = plane + row * w + some * stride_w - left
+            copy_row(x, seen, stride_w, target, goal + some, last - some, lanes, True)
+            zeros_over(target, goal + last, high - last, lanes)
 
     return gather_row
 
@@ -95,33 +97,6 @@ def gather_windows(lanes: int) -> Any:
                         target[goal + j + b * pitch] = value
 
     return gather_rows
-
-
-@jit
-def _zeros(target, to, count, lanes):
-    """Write `count` zeros from a flat index on, in whole vectors."""
-    for q in range(0, count, lanes):
-        simd.store(target, to + q, simd.splat(target.dtype.type(0)))
-
-
-@jit
-def _copy_row(source, at, stride, target, to, count, lanes):
-    """target[to + q] = source[at + q * stride] for q < count, as flat indices; whole vectors are written."""
-    if stride == 1:
-        for q in range(0, count - lanes + 1, lanes):
-            simd.store(target, to + q, simd.load(source, at + q))
-        q = count // lanes * lanes
-        if q < count:
-            simd.store(target, to + q, simd.load_part(source, at + q, count - q))
-    elif stride == 2:
-        for q in range(0, count, lanes):
-            whole = at + 2 * (q + lanes) <= simd.flat(source).size  # then masks are constants
-            some = simd.load_even(source, at + 2 * q, lanes) if whole else simd.load_even(source, at + 2 * q, count - q)
-            simd.store(target, to + q, some)
-    else:
-        values = simd.flat(source)
-        for q in range(count):
-            target[to + q] = values[at + q * stride]
 
 
 @kernel

@@ -74,21 +74,39 @@ def zeros(target, to, count, lanes):
 
 
 @jit
-def copy_row(source, at, stride, target, to, count, lanes):
-    """target[to + q] = source[at + q * stride] for q < count, as flat indices."""
+def zeros_over(target, to, count, lanes):
+    """Write `count` zeros from a flat index on, in whole vectors: anything may be written behind them."""
+    for q in range(0, count, lanes):
+        simd.store(target, to + q, simd.splat(target.dtype.type(0)))
+
+
+@jit
+def copy_row(source, at, stride, target, to, count, lanes, over):
+    """target[to + q] = source[at + q * stride] for q < count, as flat indices; if `over`, anything may be written
+    behind them. (AVX2 takes some 20 cycles to write a part of a vector.)"""
     if stride == 1:
         for q in range(0, count - lanes + 1, lanes):
             simd.store(target, to + q, simd.load(source, at + q))
         q = count // lanes * lanes
         if q < count:
-            simd.store_part(target, to + q, simd.load_part(source, at + q, count - q), count - q)
+            _put(target, to + q, simd.load_part(source, at + q, count - q), count - q, lanes, over)
     elif stride == 2:
         for q in range(0, count, lanes):
-            simd.store_part(target, to + q, simd.load_even(source, at + 2 * q, count - q), count - q)
+            whole = at + 2 * (q + lanes) <= simd.flat(source).size  # then masks are constants
+            some = simd.load_even(source, at + 2 * q, lanes) if whole else simd.load_even(source, at + 2 * q, count - q)
+            _put(target, to + q, some, count - q, lanes, over)
     else:
         values, result = simd.flat(source), target[to : to + count]
         for q in range(count):
             result[q] = values[at + q * stride]
+
+
+@jit(forceinline=True)
+def _put(target, to, vector, count, lanes, over):
+    if over or count >= lanes:
+        simd.store(target, to, vector)
+    else:
+        simd.store_part(target, to, vector, count)
 
 
 @jit(forceinline=True)
@@ -136,13 +154,21 @@ def fill(lanes: int) -> Any:
                         row = top + r * stride_h + row_phases[k]
                         if 0 <= row < h:
                             source = at + (c * h + row) * w + begin * stride_w + shift
-                            zeros(patch, line, begin, lanes)
+                            # What is written behind a row is the next one's, which comes later.
+                            over = phases.size == 1 and (c + 1 < channels or r + 1 < rows or k + 1 < row_phases.size)
+                            if over:
+                                zeros_over(patch, line, begin, lanes)
+                            else:
+                                zeros(patch, line, begin, lanes)
                             if is_far:  # then what is copied next: in this plane, or the next one
                                 below = stride_h if r + 1 < rows else h - (rows - 1) * stride_h
                                 for q in range(0, (end - begin) * stride_w, 64 // x.itemsize):
                                     simd.fetch(x, source + below * w + q)
-                            copy_row(x, source, stride_w, patch, line + begin, end - begin, lanes)
-                            zeros(patch, line + end, pitch - end, lanes)
+                            copy_row(x, source, stride_w, patch, line + begin, end - begin, lanes, over)
+                            if over:
+                                zeros_over(patch, line + end, pitch - end, lanes)
+                            else:
+                                zeros(patch, line + end, pitch - end, lanes)
                         else:
                             zeros(patch, line, pitch, lanes)
                         line += phases.size * pitch

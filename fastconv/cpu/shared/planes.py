@@ -28,7 +28,7 @@ def _shuffle_gather(x, gathered, start, out_depth, stride, front, dilation, lane
             z, to = k * stride - front + e * dilation, (job * kd + e) * pixels
             if 0 <= z < d:
                 at = ((image * channels + job % channels) * d + z) * pixels
-                patch.copy_row(x, at, 1, gathered, to, pixels, lanes)
+                patch.copy_row(x, at, 1, gathered, to, pixels, lanes, False)
             else:
                 patch.zeros(gathered, to, pixels, lanes)
 
@@ -40,7 +40,7 @@ def _shuffle_spread(made, start, out, lanes):
     for job in prange(planes * channels):
         image, k = (start + job // channels) // depth, (start + job // channels) % depth
         to = ((image * channels + job % channels) * depth + k) * pixels
-        patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes)
+        patch.copy_row(made, job * pixels, 1, out, to, pixels, lanes, False)
 
 
 def gather(x: np.ndarray, gathered: np.ndarray, start: int, depth: Depth) -> None:
