@@ -120,7 +120,7 @@ def test_fit_reports_what_the_planner_takes():
     """On any number of threads, for the planner decides as on one."""
     for problem in fit.problems(10):
         costs = planner.candidates(problem.spec)
-        label, speed = fit.chosen(problem, dict.fromkeys(costs, 2.0), Machine(64, this_machine(1).peak))
+        label, speed = fit.chosen(problem, dict.fromkeys(costs, 2.0), this_machine(64))
         assert (label, speed) == (min(costs, key=costs.__getitem__), 1.0)
 
 
