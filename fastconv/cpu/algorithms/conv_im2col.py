@@ -174,7 +174,7 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 SLOWED = 1.1, 1.1, 1.1
 #: Seconds to copy the pixels of one tile, for one tap, from a row to their place; and those to copy a pixel to a row if
 #: pixels lie further apart than every second, one by one and by windows. (An AMD EPYC of Zen 3.)
-DEAL, STEP, WINDOWS = 2e-9, 1e-9, 0.25e-9
+DEAL, STEP, WINDOWS = 2e-9, 1e-9, 0.45e-9
 #: Fixed cost of a call, in units of `machine.call`: tables and room for columns are set up.
 CALL = 1.8
 
