@@ -26,7 +26,7 @@ from numba import prange
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..tiles import simd
-from .patch import copy_row, zeros_over
+from .patch import copy_row, zeros_row
 
 
 def gather_address(dtype: np.dtype, windows: bool = False) -> int:
@@ -55,10 +55,10 @@ def gather(lanes: int) -> Any:
             row = i * stride_h - top
             some, last = (max(low, min(lowest, high)), max(low, min(highest, high))) if 0 <= row < h else (high, high)
             goal = to + i * ow - begin
-            zeros_over(target, goal + low, some - low, lanes)
+            zeros_row(target, goal + low, some - low, lanes, True)
             seen = plane + row * w + some * stride_w - left
             copy_row(x, seen, stride_w, target, goal + some, last - some, lanes, True)
-            zeros_over(target, goal + last, high - last, lanes)
+            zeros_row(target, goal + last, high - last, lanes, True)
 
     return gather_row
 

@@ -74,10 +74,10 @@ def zeros(target, to, count, lanes):
 
 
 @jit
-def zeros_over(target, to, count, lanes):
-    """Write `count` zeros from a flat index on, in whole vectors: anything may be written behind them."""
+def zeros_row(target, to, count, lanes, over):
+    """Write `count` zeros from a flat index on; if `over`, anything may be written behind them."""
     for q in range(0, count, lanes):
-        simd.store(target, to + q, simd.splat(target.dtype.type(0)))
+        _put(target, to + q, simd.splat(target.dtype.type(0)), count - q, lanes, over)
 
 
 @jit
@@ -156,19 +156,13 @@ def fill(lanes: int) -> Any:
                             source = at + (c * h + row) * w + begin * stride_w + shift
                             # What is written behind a row is the next one's, which comes later.
                             over = phases.size == 1 and (c + 1 < channels or r + 1 < rows or k + 1 < row_phases.size)
-                            if over:
-                                zeros_over(patch, line, begin, lanes)
-                            else:
-                                zeros(patch, line, begin, lanes)
+                            zeros_row(patch, line, begin, lanes, over)
                             if is_far:  # then what is copied next: in this plane, or the next one
                                 below = stride_h if r + 1 < rows else h - (rows - 1) * stride_h
                                 for q in range(0, (end - begin) * stride_w, 64 // x.itemsize):
                                     simd.fetch(x, source + below * w + q)
                             copy_row(x, source, stride_w, patch, line + begin, end - begin, lanes, over)
-                            if over:
-                                zeros_over(patch, line + end, pitch - end, lanes)
-                            else:
-                                zeros(patch, line + end, pitch - end, lanes)
+                            zeros_row(patch, line + end, pitch - end, lanes, over)
                         else:
                             zeros(patch, line, pitch, lanes)
                         line += phases.size * pitch
