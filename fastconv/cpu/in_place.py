@@ -1,7 +1,8 @@
 """Filters of images that are read in place: which stages (`shared.in_place`) make a problem's passes, in which dtype.
 
 They take the least dtype that holds all sums: of bytes int16 or uint16 in most filters, twice as many in a register as
-of float32. They make passes over rows and columns, in that order, with one line between them; or one pass of few taps.
+of float32. They make passes over rows and columns, in that order, with one line between them; or one pass of few taps,
+or of a window of floats.
 """
 
 from __future__ import annotations
@@ -343,8 +344,8 @@ class InPlace:
         assert found
         places, weights, at, taps = found
         outside: float = problem.cval if outside_rows else 0
-        taps_ = [(r, c * size) for r, c in places]
-        told = self._entries(taps_, weights, outside=outside, checked=checked_pass(one))
+        offsets = [(r, c * size) for r, c in places]
+        told = self._entries(offsets, weights, outside=outside, checked=checked_pass(one))
         before, behind, inside = columns.before, columns.taps - 1 - columns.before, columns.size - columns.taps + 1
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, taps, inside * inner))
         tile = VECTORS * simd.lanes(computed)

@@ -102,7 +102,8 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     blocks = BLOCK_BYTES // (min(kept) * tiles.pixels * spec.acc_dtype.itemsize)
     if threads > 1 and channels <= count * UNROLLED:  # else tasks share the panels
         total = most * spec.n * spec.groups
-        blocks = min(blocks, -(-total // (threads * max(1, min(4, total * tiles.pixels // (threads * LEAST))))))
+        each = max(1, min(4, total * tiles.pixels // (threads * LEAST)))  # blocks of a thread
+        blocks = min(blocks, -(-total // (threads * each)))
     blocks = max(1, min(blocks, most))
     blocks = max(1, -(-most // max(1, -(-most // blocks))))  # alike
     tasks = max(1, spec.n * spec.groups * -(-most // blocks))  # an empty batch has a plan, too

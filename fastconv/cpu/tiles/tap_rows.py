@@ -12,6 +12,7 @@ of pixels that are converted, which is done once for both rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -81,9 +82,7 @@ def tap_rows(kind: Kind) -> Any:
     @intrinsic(plain=plain)
     def make_rows(typingctx, source, base, starts, row, table, weights, first, target, to, pitch, rows, count):
         def codegen(context, builder, sig, args):
-            arrays = {at: emit.data_of(context, builder, array, args[at])
-                      for array, at in ((source, 0), (starts, 2), (table, 4), (weights, 5), (target, 7))}  # fmt: skip
-            _Emitter(builder, kind, [arrays.get(at, arg) for at, arg in enumerate(args)]).rows()
+            _Emitter(builder, kind, pointers(context, builder, sig, args)).rows()
             return context.get_dummy_value()
 
         integer = types.int64
@@ -91,6 +90,21 @@ def tap_rows(kind: Kind) -> Any:
         return types.void(source, integer, starts, integer, table, weights, integer, target, *integers), codegen
 
     return make_rows
+
+
+def pointers(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> list[ir.Value]:
+    """The operands of a function, of arrays their data."""
+    return [emit.data_of(context, builder, kind, arg) if isinstance(kind, types.Array) else arg
+            for kind, arg in zip(sig.args, args, strict=True)]  # fmt: skip
+
+
+def row_start(
+    builder: ir.IRBuilder, starts: ir.Value, row: ir.Value, constant: bool
+) -> tuple[ir.Value, ir.Value]:  # fmt: skip
+    """Where a row begins, and whether it is in the image: if some are not, as `constant` says, those begin at 0."""
+    start = builder.load(builder.gep(starts, [row]))
+    there = builder.icmp_signed(">=", start, emit.INT(0))
+    return builder.select(there, start, emit.INT(0)) if constant else start, there
 
 
 class _Tap(NamedTuple):
@@ -178,10 +192,7 @@ class _Emitter:
 
     def see(self, tap: _Tap, row: ir.Value) -> _Seen:
         builder = self.builder
-        start = builder.load(builder.gep(self.starts, [builder.add(row, tap.down)]))
-        there = builder.icmp_signed(">=", start, emit.INT(0))
-        if self.kind.constant:
-            start = builder.select(there, start, emit.INT(0))
+        start, there = row_start(builder, self.starts, builder.add(row, tap.down), self.kind.constant)
         return _Seen(builder.gep(self.source, [builder.add(builder.add(self.base, start), tap.right)]), there)
 
     def tile(self, number: ir.Value, carried: list) -> list:
