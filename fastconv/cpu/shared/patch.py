@@ -68,9 +68,7 @@ def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
 @jit
 def zeros(target, to, count, lanes):
     """Write `count` zeros from a flat index on. (LLVM makes a call of a loop over elements: slow for one or two.)"""
-    zero = simd.splat(target.dtype.type(0))
-    for q in range(0, count, lanes):
-        simd.store_part(target, to + q, zero, count - q)
+    zeros_row(target, to, count, lanes, False)
 
 
 @jit
