@@ -71,7 +71,8 @@ def test_a_transform_in_vectors(found: Axis, stride: int, name: str) -> None:
 def test_outlines_of_winograd() -> None:
     """What planning knows of an algorithm is what its matrices tell, but for what phases have in common."""
     from fastconv.base.toom_cook import axis
-    from fastconv.cpu.shared.winograd_blocking import MOST_ELEMENTS, SIZES, outline
+    from fastconv.cpu.shared.winograd_blocking import SIZES
+    from fastconv.cpu.shared.winograd_outline import MOST_ELEMENTS, outline
     from fastconv.cpu.tiles.linear_map import operations
 
     for m in SIZES:

@@ -12,13 +12,13 @@ from functools import lru_cache
 from itertools import accumulate, product
 from typing import Any, NamedTuple
 
-from ...base.toom_cook import Axis, axis
 from ...specs.arguments import Pair
 from ...specs.conv import ConvSpec
 from ..machine import Machine, this_machine
 from ..tiles import simd
 from ..tiles.register_tile import tile_shape
 from .panels import WORTH_COMPILING
+from .winograd_outline import Outline, outline
 
 #: Bytes of V in one task: half of a 1 MiB second-level cache; the other half is for the weights streaming through.
 V_BYTES = 512 << 10
@@ -29,75 +29,6 @@ V_MOST, STREAM_TILES = 4 << 20, 56
 SIZES = (2, 3, 4)
 #: Most `Axis.amplification` of both axes, multiplied. A float32 error is 2e-7 to 5e-7 of the largest output times this.
 LIMIT = 20
-#: Most elements of a tile, along one axis: F(4, 16) with stride 4 has 28. Windows of 64 taps every 32 would have 96:
-#: compiled code grows with the elements, and `direct` is estimated to be faster.
-MOST_ELEMENTS = 32
-#: For F(m, r) without stride: `Axis.amplification`, squared, times m * r; and the vector instructions to multiply by A
-#: and by B, as `linear_map.operations` counts them. So matrices are worked out for the chosen algorithm only.
-UNITS = {
-    (1, 1): (1, 0, 0),
-    (2, 1): (2, 0, 0),
-    (2, 2): (8, 2, 2),
-    (2, 3): (10, 4, 4),
-    (2, 4): (51.222222, 6, 11),
-    (2, 5): (77.777778, 8, 22),
-    (2, 6): (231.354167, 10, 29),
-    (2, 7): (346.708333, 12, 30),
-    (2, 8): (3644.658653, 14, 62),
-    (2, 9): (7305.009138, 16, 82),
-    (3, 1): (7, 2, 2),
-    (3, 2): (10, 4, 4),
-    (3, 3): (54, 7, 11),
-    (3, 4): (83.333333, 10, 22),
-    (3, 5): (249.060833, 12, 29),
-    (3, 6): (371.375, 14, 30),
-    (3, 7): (4202.878614, 17, 62),
-    (3, 8): (8019.196698, 20, 82),
-    (4, 1): (8, 4, 4),
-    (4, 2): (51.222222, 8, 11),
-    (4, 3): (83.333333, 12, 22),
-    (4, 4): (254.131944, 14, 29),
-    (4, 5): (381.375, 16, 30),
-    (4, 6): (4482.491265, 20, 62),
-    (4, 7): (8324.910881, 24, 82),
-}
-
-
-class Outline(NamedTuple):
-    """The facts about a `toom_cook.axis` that planning needs, known before its matrices are worked out."""
-
-    m: int
-    """Outputs of a tile."""
-    taps: int
-    stride: int
-    elements: int
-    """Multiplications of a tile, and as many inputs."""
-    amplification: float
-    """`Axis.amplification`."""
-    outof: int
-    into: int
-    """Vector instructions to multiply by A and by B; by A up to a tenth less, where phases have something in common."""
-
-    def exact(self) -> Axis:
-        """The algorithm with its matrices."""
-        found = axis(self.m, self.taps, self.stride)
-        assert found is not None
-        return found
-
-
-def outline(m: int, taps: int, stride: int) -> Outline | None:
-    """The outline for m outputs of a correlation; None where it saves nothing or is too large."""
-    elements = min(stride, taps) * (m - 1) + taps
-    if (taps > 1 and (stride >= taps or elements >= m * taps)) or elements > MOST_ELEMENTS:
-        return None
-    phases = min(stride, taps)  # each has the algorithm of its taps, and A adds them up
-    least, more = divmod(taps, phases)
-    if (m, least + (more > 0)) not in UNITS:
-        return None
-    grown, outof, into = ((phases - more) * few + (more * UNITS[m, least + 1][k] if more else 0)
-                          for k, few in enumerate(UNITS[m, least]))  # fmt: skip
-    amplification = math.sqrt(grown / (m * taps))
-    return Outline(m, taps, stride, elements, amplification, int(outof) + m * (phases - 1), int(into))
 
 
 class Tiling(NamedTuple):
@@ -287,9 +218,14 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     images = max(1, min(spec.n, goal // (across * down)))
     heights = (most // 2 + 1,) if spec.flops < WORTH_COMPILING else (most, most // 2 + 1, most // 2)
 
+    def idle(tiles: int) -> int:
+        """Time of a register tile beside that of its rows, in units of a row."""
+        near = (tiles + vectors * lanes) * c_in * spec.acc_dtype.itemsize <= NEAR_BYTES
+        return IDLE if near or simd.registers() > 16 else IDLE_FAR
+
     def tiling(images: int, down: int) -> Tiling:
         tiles = images * down * across * interlocked
-        rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + 1))
+        rows = min(heights, key=lambda rows: -(-tiles // rows) * (rows + idle(tiles)))
         # Tiles of 6 pixels, of 16 registers, read V and weights twice as often as those of 14. (By this 256 channels at
         # 56x56 and batches of 14x14 are 1.2 times as fast, 512 at 7x7 and 14x14 1.3 times, on an AMD EPYC of Zen 3.)
         small_tiles = simd.registers() == 16
@@ -308,7 +244,7 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     def last(tiling: Tiling) -> float:
         """Time until the last thread ends, in units of one tile's; all threads get equally many tasks."""
         each = -(-_blocks(spec, tiling) * spec.groups * tiling.shares // threads)
-        work = padded_tiles(spec, tiling) // tiling.rows * (tiling.rows + 1)
+        work = padded_tiles(spec, tiling) // tiling.rows * (tiling.rows + IDLE)
         begin = STREAM_BEGIN if element_bytes * c_in * c_out > V_MOST else 1
         return each * (work * (INPUT_SHARE + (1 - INPUT_SHARE) / tiling.shares) + begin / tiling.shares)
 
@@ -317,6 +253,10 @@ def _cut(spec: ConvSpec, threads: int, axes: tuple[Outline, Outline]) -> Tiling:
     return min([*several, *[tiling(1, rows) for rows in _sizes(high, down)]], key=last)
 
 
+#: Time of a register tile beside that of its rows, in units of a row; and with 16 vector registers where the pixels and
+#: weights of an element take more than so many bytes of the first-level cache: then loads wait, of which small tiles
+#: have more. (96 to 1024 channels, 16 to 128 tiles: rows of 6 are up to 1.15 times as fast as 4, an AMD EPYC of Zen 3.)
+IDLE, IDLE_FAR, NEAR_BYTES = 1, 4, 20 << 10
 #: Most sizes of blocks that are compared: every possible one up to 256 rows of tiles.
 MOST_SIZES = 32
 
