@@ -6,7 +6,6 @@ large as the second-level cache allows or, where the weights do not fit there, s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate, product
