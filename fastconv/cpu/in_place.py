@@ -22,7 +22,11 @@ from .system.kernels import Direct, Launch
 from .system.memory import lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
-from .tiles.tap_rows import HEAD, MOST_TAPS, SLOT, VECTORS
+from .tiles.line_rows import WIDTH
+from .tiles.row_results import HEAD, SLOT
+from .tiles.run_rows import ROWS
+from .tiles.tap_rows import MOST_TAPS, VECTORS
+from .tiles.tap_tile import in_blocks
 
 #: The dtypes that images are read in, and results written.
 READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
@@ -31,8 +35,12 @@ WRITTEN = (*READ, "int32")
 KNOWN = {"products", "window", "mean", "box", "max", "min"}
 #: Bytes of the lines of a band: a quarter of a first-level cache. (From 12 to 96 KiB all are within a tenth.)
 BAND_BYTES = 12 << 10
+#: And where a pass over rows has many taps: a quarter of a second-level cache, as each band reads all rows of a window.
+DOWN_BYTES = 128 << 10
 #: Rows of a band without lines: so many that its strips take no time.
-ROWS = 32
+STRIP_ROWS = 32
+#: The places of as many rows behind all others: tiles of rows that are not all there see them.
+BEYOND = np.zeros(ROWS, np.int64)
 #: Taps of a window of equal weights that are added up at once, along columns, and of floats along rows.
 AT_ONCE = 6
 #: Taps along columns from which on maxima are made of those of three neighbours. (Of 7x7 0.92 to 0.95 of the time, of
@@ -102,13 +110,12 @@ class InPlace:
         self._numbers: list[bytes] = []
         table = rows.table if rows.axis >= 0 else np.arange(rows.size)
         _need(rows.step >= 0)
-        self._starts = [np.where(table < 0, -1, table * rows.step)]
+        self._starts = [np.where(table < 0, -1, table * rows.step), BEYOND]
         self._scratch = self._chunked = 0  # of a chunk of as many rows as a block's
         if len(order) == 2:
             _need(columns.size * inner.size >= tile and columns.taps <= MOST_COLUMNS)
             band = self._two(order[0], order[1], rows, columns, inner.size)
         else:
-            _need((columns.size - columns.taps + 1) * inner.size >= tile)
             band = self._one(order[0], rows, columns, inner.size)
         _need(self._scratch <= MOST_BYTES)
         planes = leads[0] if leads else layout.Line(1, 1, table, 0, 0, -1)
@@ -147,7 +154,7 @@ class InPlace:
     def _lines(self, pitch: int, count: int, turns: int = 0) -> int:
         """Where the table of rows' places has those of so many rows in scratch, again and again for so many `turns`."""
         place = sum(map(len, self._starts))
-        self._starts.append(np.arange(max(count, turns)) % count * pitch)
+        self._starts += [np.arange(max(count, turns)) % count * pitch, BEYOND]
         return place
 
     def _entries(
@@ -184,9 +191,9 @@ class InPlace:
 
     # -- passes
 
-    def _band(self, rows: layout.Line, pitch: int) -> int:
+    def _band(self, rows: layout.Line, pitch: int, room: int = BAND_BYTES) -> int:
         """Rows of a band whose lines take so many bytes each."""
-        return min(rows.size, max(1, BAND_BYTES // pitch if pitch else ROWS))
+        return min(rows.size, max(1, room // pitch if pitch else STRIP_ROWS))
 
     def _chunk(self, rows: layout.Line, planes: int, band: int) -> int:
         """Rows that are made one after the other: a block's, or all, or as many as leave some work for each thread."""
@@ -201,19 +208,22 @@ class InPlace:
         problem, (computed, between, cut) = self.problem, self._chosen
         means, exact = first.order == "mean", problem.dtype.kind != "f"
         running = means and exact
-        in_blocks = not exact and first.order in ("mean", "box") and rows.taps > AT_ONCE
-        _need(running or in_blocks or rows.taps <= MOST_TAPS)
+        by_blocks = not exact and first.order in ("mean", "box") and rows.taps > AT_ONCE
+        down = not running and not by_blocks and rows.taps > MOST_TAPS
         parts = columns.taps > AT_ONCE and second.order in ("mean", "box")
+        along = not parts and columns.taps > MOST_TAPS
+        if down or along:
+            _need(computed.kind == "f" and form_of(first) == form_of(second) == "given")
         prefix = parts and exact and computed.kind != "f" and second.scale == 1 and inner <= simd.lanes(computed)
         levels = parts and not prefix
-        _need(parts or columns.taps <= MOST_TAPS)
         line = computed if levels else between
         before, count = columns.before * inner * line.itemsize, columns.size * inner
+        _need(not along or count >= WIDTH * simd.lanes(computed))
         origin = -(-before // 64) * 64
         pitch = -(-(origin - before + (columns.size + columns.taps - 1) * inner * line.itemsize) // 64) * 64
-        band = self._band(rows, pitch)
-        band += band % 2  # rows are made two at a time
-        high = min(rows.taps, rows.size) if in_blocks else band
+        band = self._band(rows, pitch, DOWN_BYTES if down else BAND_BYTES)
+        band += -band % (ROWS if down else 2)  # rows are made so many at a time
+        high = min(rows.taps, rows.size) if by_blocks else band
         lines = self._room(high * pitch + 64)  # whole vectors are read
         _need(self._scratch <= MOST_BYTES)  # before anything is compiled
         places = self._lines(pitch, high)
@@ -225,34 +235,35 @@ class InPlace:
         scaled, factor, shift = ("whole", 1.0, 0) if cut else self._scaling(1.0 if waits else divisor, line)
         weights = problem.weights(first).tolist()
         taps = [(r, 0) for r in range(rows.taps)]
-        if in_blocks:
+        if by_blocks:
             factor, taps, weights = first.scale, [], []
         outside = problem.cval if outside_rows else 0
         told = self._entries(taps, weights, factor, shift, outside, checked=checked_pass(first))
         names = problem.dtype.name, computed.name, line.name, scaled
         strip = stages.STRIP * simd.lanes(computed)
-        if running or in_blocks:
+        if running or by_blocks:
             _need(count >= strip)
-            sums = self._room(max(-(-count // strip), rows.taps if in_blocks else 0) * strip * computed.itemsize)
+            sums = self._room(max(-(-count // strip), rows.taps if by_blocks else 0) * strip * computed.itemsize)
             self._table[told] = (sums, 0)
         if running:
             at = stages.address(stages.begun, names[:2])
             self._stages.append(Stage(at, True, 0, 0, False, sums, 0, told, rows.taps, count, once=True))
             at = stages.address(stages.running, names)
-        elif in_blocks:
+        elif by_blocks:
             _need(line == computed)
             at = stages.address(stages.blocks, names[:2])
             self._chunked = rows.taps
         else:
-            at = sums_address(*names, rows.taps, form_of(first), True, False, order_of(first), outside_rows)
-        self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, in_blocks))
+            kind = *names, 0 if down else rows.taps, form_of(first), True, False, order_of(first), outside_rows
+            at = sums_address(*kind, *(("down", in_blocks(rows.taps, computed)) if down else ()))
+        self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, by_blocks))
         # The columns beyond the rims.
         outside = problem.cval
         if problem.factors:
             outside *= float(first.array().sum())
         elif waits:
             outside *= divisor
-        self._rims(columns, inner, line, lines + origin, pitch, places, outside, in_blocks)
+        self._rims(columns, inner, line, lines + origin, pitch, places, outside, by_blocks)
         # The second pass, into the result.
         divisor = divisor if waits else 1.0
         if second.order == "mean":
@@ -264,18 +275,20 @@ class InPlace:
             places, taps, start = self._prefixes(line, columns, inner, start, pitch, places, band)
             line = computed
         elif levels:
-            places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, in_blocks)
+            places, taps = self._levels(columns.taps, inner, count, start, pitch, places, band, by_blocks)
         elif second.order in ("max", "min") and columns.taps >= THREES:
             length, form, target = count + (columns.taps - 3) * inner, form_of(second), self._room(band * pitch)
             at, told = sums_address(*[line.name] * 3, "", 3, form, False, False), self._entries(taps[:3])
             self._stages.append(Stage(at, False, places, start, False, target, pitch, told, 3, length))
             places, taps, start = self._lines(pitch, band), [taps[0], taps[3], taps[-3]], target
         weights = problem.weights(second).tolist() if second.weights else [second.scale] * len(taps)
-        _need(len(taps) <= MOST_PARTS)
+        _need(along or len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=checked_pass(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
-        at = sums_address(*names, len(taps), "difference" if prefix else form_of(second), False, True, order_of(second))
-        self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=in_blocks))
+        kind = *names, 0 if along else len(taps), "difference" if prefix else form_of(second), False, True
+        kind += order_of(second), False, *(("along", in_blocks(columns.taps, computed)) if along else ())
+        at = sums_address(*kind)
+        self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=by_blocks))
         return band
 
     def _rims(
@@ -342,13 +355,12 @@ class InPlace:
         found = window(problem, one, rows, columns, inner, computed)
         _need(found is not None)
         assert found
-        places, weights, at, taps = found
+        places, weights, at, taps, tile = found
         outside: float = problem.cval if outside_rows else 0
         offsets = [(r, c * size) for r, c in places]
         told = self._entries(offsets, weights, outside=outside, checked=checked_pass(one))
         before, behind, inside = columns.before, columns.taps - 1 - columns.before, columns.size - columns.taps + 1
         self._stages.append(Stage(at, True, 0, 0, True, before * out_size, rows.out, told, taps, inside * inner))
-        tile = VECTORS * simd.lanes(computed)
         for wide, first in ((before, 0), (behind, columns.size - behind)):
             if not wide:
                 continue

@@ -32,8 +32,10 @@ from ..system.kernels import jit, kernel
 from ..tiles import simd
 from ..tiles.converted import last_of_each, prefix_sums, vector_reader, vector_writer
 from ..tiles.elements import at, reader, writer
-from ..tiles.run_rows import Runs, run_rows
-from ..tiles.tap_rows import HEAD, OUTSIDE, SHIFT, SLOT, Kind, tap_rows
+from ..tiles.line_rows import line_rows
+from ..tiles.row_results import HEAD, OUTSIDE, SHIFT, SLOT, Kind
+from ..tiles.run_rows import run_rows
+from ..tiles.tap_rows import tap_rows
 from .running_sums import PART
 
 #: Vectors of a strip of running sums: enough that to find a row takes less time than to add it.
@@ -78,20 +80,8 @@ def address(factory: Any, key: tuple) -> int:
 
 @lru_cache(maxsize=64)
 def sums(kind: Kind) -> Any:
-    """A stage: sums over few taps, as `tap_rows` makes them."""
-    make_rows = tap_rows(kind)
-
-    @jit(key=tuple(kind))
-    def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
-        make_rows(source, base, starts, row, table, weights, first, target, to, pitch, rows, count)
-
-    return sum_up
-
-
-@lru_cache(maxsize=16)
-def runs(kind: Runs) -> Any:
-    """A stage: sums over windows of more taps, as `run_rows` makes them; `taps` are runs."""
-    make_rows = run_rows(kind)
+    """A stage: sums over taps, as `tap_rows`, `run_rows` or `line_rows` makes them."""
+    make_rows = {"": tap_rows, "along": line_rows}.get(kind.layout, run_rows)(kind)
 
     @jit(key=tuple(kind))
     def sum_up(source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):

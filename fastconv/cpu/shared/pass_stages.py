@@ -8,8 +8,9 @@ import numpy as np
 
 from ...specs.filters import Pass, Problem
 from ..tiles import simd
-from ..tiles.run_rows import Runs
-from ..tiles.tap_rows import MOST_TAPS, VECTORS, Kind
+from ..tiles.line_rows import WIDTH
+from ..tiles.row_results import Kind
+from ..tiles.tap_rows import MOST_TAPS, VECTORS
 from ..tiles.tap_tile import in_blocks
 from . import in_place as stages
 from .layout import Line
@@ -32,27 +33,34 @@ class Window(NamedTuple):
     address: int
     """Of the stage, and how many taps, or runs, that is told of."""
     taps: int
+    tile: int
+    """Least elements of a row."""
 
 
 def window(problem: Problem, one: Pass, rows: Line, columns: Line, inner: int, computed: np.dtype) -> Window | None:
-    """The sums of the only pass: each tap by itself if they are few, or in runs if all are alike; None if neither."""
+    """The sums of the only pass: each tap by itself if they are few, or in one run or some of equal length; else None."""
     array = np.moveaxis(problem.weights(one), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
     array = array.reshape(rows.taps, columns.taps)
     kept = np.abs(array) > np.finfo(np.float64).eps if "window" in one.order else np.ones(array.shape, bool)
-    places = np.argwhere(kept)
-    if len(places) <= MOST_TAPS:
-        names = problem.dtype.name, computed.name, problem.out_dtype.name, "", len(places), "given"
-        at, taps = sums_address(*names, True, True, order_of(one), some_outside(rows)), len(places)
-    else:
-        inside = (columns.size - columns.taps + 1) * inner // (VECTORS * simd.lanes(computed))
+    places, few = np.argwhere(kept), np.count_nonzero(kept) <= MOST_TAPS
+    along, in_runs = not few and rows.taps == 1, not few and 1 not in array.shape
+    tile = (WIDTH if along else VECTORS) * simd.lanes(computed)
+    inside = (columns.size - columns.taps + 1) * inner // tile
+    if inside < 1 or not (few or (kept.all() and computed.kind == "f")):
+        return None
+    if in_runs:
         is_far = rows.size * columns.size * inner * computed.itemsize >= WORTH_BYTES and rows.step % PAGE != 0
         same = problem.dtype == computed == problem.out_dtype and not checked_pass(one)
-        if not (kept.all() and same and 3 <= rows.taps <= WRITTEN_OUT and is_far and inside >= WORTH_TILES):
+        if not (same and 3 <= rows.taps <= WRITTEN_OUT and is_far and inside >= WORTH_TILES):
             return None
         places = np.argwhere(kept.T)[:, ::-1]
-        kind = Runs(computed.name, rows.taps, in_blocks(len(places), computed), some_outside(rows))
-        at, taps = stages.address(stages.runs, (kind,)), columns.taps
-    return Window([(r, c) for r, c in places.tolist()], array[tuple(places.T)].tolist(), at, taps)
+    taps, long = len(places), in_blocks(len(places), computed)
+    written_out = taps if few else rows.taps if in_runs else 0
+    layout = () if few else ("runs" if in_runs else "along" if along else "down", long)
+    names = problem.dtype.name, computed.name, problem.out_dtype.name, ""
+    at = sums_address(*names, written_out, "given", True, True, order_of(one), some_outside(rows), *layout)
+    taps = columns.taps if in_runs else taps
+    return Window([(r, c) for r, c in places.tolist()], array[tuple(places.T)].tolist(), at, taps, tile)
 
 
 def some_outside(rows: Line) -> bool:

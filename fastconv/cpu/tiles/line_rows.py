@@ -1,0 +1,101 @@
+"""Rows of sums over any number of taps along a row, evenly apart.
+
+::
+
+    target[i] = f(sum over t of weight[t] * source[start[row] + right + t * step + i])          for i < count
+
+What it changes over `tap_rows`: taps are a loop, and a tile has more vectors, each of two sums, of the first half of
+the taps and of the second. Both begin at the rim of the window, where weights are mostly small, and so are then most
+sums and their roundings; those of more taps than a block of `tap_tile`'s are put away with an account of what rounding
+loses.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from llvmlite import ir
+
+from . import emit
+from .row_results import Kind, Results
+from .simd_pool import put_away_vectors as put_away
+from .tap_rows import rows_maker
+from .tap_tile import BLOCK
+
+#: Vectors of a tile: as many sums as hide that an addition waits for the one before.
+WIDTH = 4
+
+
+@lru_cache(maxsize=32)
+def line_rows(kind: Kind) -> Any:
+    """What `rows_maker` says, of taps "along" a row."""
+    return rows_maker(kind, _Emitter)
+
+
+class _Emitter(Results):
+    """Writes the loops over rows, tiles and taps."""
+
+    def __init__(self, builder: ir.IRBuilder, kind: Kind, args: list[ir.Value]) -> None:
+        super().__init__(builder, kind, args)
+        (_, self.right), (_, second) = (self.place(emit.INT(t)) for t in (0, 1))
+        self.apart = builder.sub(second, self.right)
+        self.final = builder.sub(self.taps, emit.INT(1))
+        self.pairs = builder.lshr(self.taps, emit.INT(1))
+
+    def rows(self) -> None:
+        builder, step = self.builder, emit.INT(WIDTH * self.count)
+        last = builder.sub(self.elements, step)
+
+        def one_row(r: ir.Value, carried: list) -> list:
+            row = builder.add(self.row, r)
+            line, there = self.see(row, self.right)
+            goal = builder.gep(self.target, [builder.add(self.to, builder.mul(r, self.pitch))])
+
+            def tile(number: ir.Value, carried: list) -> list:
+                i = builder.select(builder.icmp_signed("<", number, last), number, last)
+                places = [builder.add(i, emit.INT(v * self.count)) for v in range(WIDTH)]
+
+                def tap(t: ir.Value) -> tuple[list[ir.Value], ir.Value]:
+                    begin = builder.gep(line, [builder.mul(t, self.apart)])
+                    return [self.pixels(begin, place, there) for place in places], self.weight(t)
+
+                totals = self.sums(tap)
+                for total, place in zip(totals, places, strict=True):
+                    self.put(total, goal, place)
+                self.again(totals, row, emit.INT(1), goal, i, WIDTH)
+                return carried
+
+            return emit.loop(builder, emit.INT(0), self.elements, step, carried, tile)
+
+        emit.loop(builder, emit.INT(0), self.size, emit.INT(1), [], one_row)
+
+    def sums(self, tap: Any) -> list[ir.Value]:
+        """The sums of a tile, of whose taps vectors and weight are given."""
+        builder, zeros = self.builder, [self.zero] * WIDTH
+
+        def added(t: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            vectors, weight = tap(t)
+            return [emit.fma(builder, vector, weight, total) for vector, total in zip(vectors, sums, strict=True)]
+
+        def block(begin: ir.Value, end: ir.Value) -> list[ir.Value]:
+            def both(t: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+                return added(t, sums[:WIDTH]) + added(builder.sub(self.final, t), sums[WIDTH:])
+
+            made = emit.loop(builder, begin, end, emit.INT(1), zeros + zeros, both)
+            return [builder.fadd(one, other) for one, other in zip(made[:WIDTH], made[WIDTH:], strict=True)]
+
+        def part(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
+            after = builder.add(number, emit.INT(1))
+            made = block(*(builder.udiv(builder.mul(self.pairs, each), parts) for each in (number, after)))
+            kept = [put_away(builder, *each) for each in zip(carried[:WIDTH], carried[WIDTH:], made, strict=True)]
+            return [pair[0] for pair in kept] + [pair[1] for pair in kept]
+
+        if self.kind.long:
+            parts = builder.udiv(builder.add(self.pairs, emit.INT(BLOCK // 2 - 1)), emit.INT(BLOCK // 2))
+            carried = emit.loop(builder, emit.INT(0), parts, emit.INT(1), zeros + zeros, part)
+            totals = [builder.fsub(one, lost) for one, lost in zip(carried[:WIDTH], carried[WIDTH:], strict=True)]
+        else:
+            totals = block(emit.INT(0), self.pairs)
+        middle = builder.sub(self.taps, self.pairs)  # there is one, or none
+        return emit.loop(builder, self.pairs, middle, emit.INT(1), totals, added)
