@@ -21,6 +21,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "mean of 3": ("uniform_filter", 3), "mean of 9": ("uniform_filter", 9), "mean of 5x60": ("uniform_filter", (5, 60)),
     "mean of 80x4": ("uniform_filter", (80, 4)), "Gaussian": ("gaussian_filter", 0.8), "Sobel": ("sobel", 0),
     "Laplace": ("laplace",), "maximum": ("maximum_filter", 5), "minimum": ("minimum_filter", (3, 4)),
+    "Gaussian of 17": ("gaussian_filter", 2), "Gaussian of 65x41": ("gaussian_filter", (8, 5)),
+    "Gaussian of 7x41": ("gaussian_filter", (0.8, 5)), "Gaussian of 33x7": ("gaussian_filter", (4, 0.8)),
+    "long line": ("correlate1d", np.linspace(-0.1, 0.5, 20), 0), "long row": ("correlate1d", np.linspace(-1, 5, 37), 1),
+    "odd line": ("correlate1d", np.linspace(-0.5, 0.5, 15), 0), "odd row": ("correlate1d", np.linspace(-1, 1, 15), 1),
     "window": ("correlate", np.arange(9.0).reshape(3, 3) / 7), "line": ("correlate1d", [1, -2, 3], 0),
 }  # fmt: skip
 
@@ -137,8 +141,10 @@ def test_results_do_not_depend_on_threads() -> None:
         filters.prepared.cache_clear()
         ndimage.sweeps._separable.cache_clear()
         fastconv.set_num_threads(threads)
-        found.append([ndimage.uniform_filter(image(dtype, (900, 700)), size)
-                      for dtype in ("uint8", "uint16", "float32") for size in (3, 31)])  # fmt: skip
+        found.append([function(image(dtype, (900, 700)), size)
+                      for dtype in ("uint8", "uint16", "float32")
+                      for function, size in ((ndimage.uniform_filter, 3), (ndimage.uniform_filter, 31),
+                                             (ndimage.gaussian_filter, 1), (ndimage.gaussian_filter, 6))])  # fmt: skip
     fastconv.set_num_threads(None)
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one, two)

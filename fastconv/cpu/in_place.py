@@ -254,8 +254,9 @@ class InPlace:
             at = stages.address(stages.blocks, names[:2])
             self._chunked = rows.taps
         else:
-            kind = *names, 0 if down else rows.taps, form_of(first), True, False, order_of(first), outside_rows
-            at = sums_address(*kind, *(("down", in_blocks(rows.taps, computed)) if down else ()))
+            layout = ("down", in_blocks(rows.taps, computed)) if down else ()
+            kind: tuple = *names, 0 if down else rows.taps, form_of(first), True, False, order_of(first), outside_rows
+            at = sums_address(*kind, *layout)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, by_blocks))
         # The columns beyond the rims.
         outside = problem.cval
@@ -285,9 +286,9 @@ class InPlace:
         _need(along or len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=checked_pass(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
+        layout = ("along", in_blocks(columns.taps, computed)) if along else ()
         kind = *names, 0 if along else len(taps), "difference" if prefix else form_of(second), False, True
-        kind += order_of(second), False, *(("along", in_blocks(columns.taps, computed)) if along else ())
-        at = sums_address(*kind)
+        at = sums_address(*kind, order_of(second), False, *layout)
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=by_blocks))
         return band
 

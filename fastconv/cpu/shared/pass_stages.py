@@ -38,7 +38,7 @@ class Window(NamedTuple):
 
 
 def window(problem: Problem, one: Pass, rows: Line, columns: Line, inner: int, computed: np.dtype) -> Window | None:
-    """The sums of the only pass: each tap by itself if they are few, or in one run or some of equal length; else None."""
+    """The sums of the only pass: each tap by itself if they are few, or in a run or some of equal length; else None."""
     array = np.moveaxis(problem.weights(one), range(len(one.axes)), np.argsort(np.argsort(one.axes)))
     array = array.reshape(rows.taps, columns.taps)
     kept = np.abs(array) > np.finfo(np.float64).eps if "window" in one.order else np.ones(array.shape, bool)

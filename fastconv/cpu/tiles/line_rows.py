@@ -60,10 +60,11 @@ class _Emitter(Results):
                     begin = builder.gep(line, [builder.mul(t, self.apart)])
                     return [self.pixels(begin, place, there) for place in places], self.weight(t)
 
-                totals = self.sums(tap)
-                for total, place in zip(totals, places, strict=True):
+                near = None
+                for total, place in zip(self.sums(tap), places, strict=True):
                     self.put(total, goal, place)
-                self.again(totals, row, emit.INT(1), goal, i, WIDTH)
+                    near = self.near(total, near)
+                self.again(near, row, emit.INT(1), goal, i, WIDTH)
                 return carried
 
             return emit.loop(builder, emit.INT(0), self.elements, step, carried, tile)

@@ -125,31 +125,49 @@ class Results:
         args = self.computed, self.other, self.kind.scaled, self.factor, self.shift
         self.store(stored_vector(self.builder, total, *args), goal, at)
 
+    def near(self, total: ir.Value, others: ir.Value | None) -> ir.Value | None:
+        """A mask of sums that SciPy's order may decide, and of others."""
+        if not self.kind.order:
+            return None
+        mask = near_whole_lanes(self.builder, total, self.margin)
+        return mask if others is None else self.builder.or_(mask, others)
+
     def again(
-        self, totals: list[ir.Value], row: ir.Value, high: ir.Value, goal: ir.Value, at: ir.Value, vectors: int
+        self, near: ir.Value | None, row: ir.Value, high: ir.Value, goal: ir.Value, at: ir.Value, vectors: int
     ) -> None:  # fmt: skip
         """Make a tile's sums again, as SciPy adds them up, if that may decide for any of them: of rows from `row` on,
         the first of which begins at `goal`, so many vectors from `at` on."""
-        if not self.kind.order:
+        if near is None:
             return
-        builder, near = self.builder, None
-        for total in totals:
-            mask = near_whole_lanes(builder, total, self.margin)
-            near = mask if near is None else builder.or_(near, mask)
+        nothing, kind = emit.INT(0), self.kind
+        told = [self.source, self.base, self.starts, row, self.table, self.numbers, self.begin, self.taps, goal,
+                nothing, self.pitch, high, at]  # fmt: skip
+
+        def again(builder: ir.IRBuilder, *args: ir.Value) -> None:
+            Results(builder, kind, list(args)).exact_rows(vectors)
+
+        name = "again " + " ".join(map(str, (*kind, vectors)))
+        with self.builder.if_then(emit.any_lane(self.builder, near), likely=False):
+            # Written here it would take the registers of the loops around it: they took 1.1 times as long.
+            emit.call_once_emitted(self.builder, name, told, again)
+
+    def exact_rows(self, vectors: int) -> None:
+        """Make so many vectors of each row in SciPy's order, from the element on that is told as their number."""
+        builder, whole = self.builder, "whole" if self.other.kind == "f" else ""  # else a cast does it
 
         def one_row(r: ir.Value, carried: list) -> list:
+            row, goal = builder.add(self.row, r), builder.gep(self.target, [builder.mul(self.pitch, r)])
+
             def one(v: ir.Value, carried: list) -> list:
-                here = builder.add(at, builder.mul(v, emit.INT(self.count)))
-                whole = "whole" if self.other.kind == "f" else ""  # else a cast does it
-                total = self.exact_sum(builder.add(row, r), here)
-                value = stored_vector(builder, total, DOUBLE, self.other, whole, self.factor, self.shift)
-                self.store(value, builder.gep(goal, [builder.mul(self.pitch, r)]), here)
+                at = builder.add(self.elements, builder.mul(v, emit.INT(self.count)))
+                total = self.exact_sum(row, at)
+                args = DOUBLE, self.other, whole, self.factor, self.shift
+                self.store(stored_vector(builder, total, *args), goal, at)
                 return carried
 
             return emit.loop(builder, emit.INT(0), emit.INT(vectors), emit.INT(1), carried, one)
 
-        with builder.if_then(emit.any_lane(builder, near), likely=False):
-            emit.loop(builder, emit.INT(0), high, emit.INT(1), [], one_row)
+        emit.loop(builder, emit.INT(0), self.size, emit.INT(1), [], one_row)
 
     def exact_sum(self, row: ir.Value, at: ir.Value) -> ir.Value:
         """A vector of sums in SciPy's order."""

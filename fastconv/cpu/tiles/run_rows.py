@@ -44,6 +44,9 @@ def run_rows(kind: Kind) -> Any:
 class _Rows(Emitter):
     """Writes the loops over rows and tiles, and with `run_tile`'s those over runs."""
 
+    at: ir.Value
+    """A tile's first element."""
+
     def __init__(self, builder: ir.IRBuilder, kind: Kind, args: list[ir.Value]) -> None:
         self.results, self.builder, self.kind, self.taps = Results(builder, kind, args), builder, kind, kind.taps
         self.zero, self.count = self.results.zero, self.results.count
@@ -59,18 +62,20 @@ class _Rows(Emitter):
         return self.builder.mul(elements, emit.INT(self.results.one.itemsize))
 
     def tile(self, r: ir.Value, runs: ir.Value) -> None:
-        """Make the sums of a tile, whose first element is `at`, and write the rows that there are of it."""
+        """Make the sums of a tile, and write the rows that there are of it."""
         builder, results = self.builder, self.results
         made = self.all_sums(runs) if self.kind.long else self.sums(emit.INT(0), runs, emit.INT(0))[0]
         goal = builder.gep(results.target, [builder.add(results.to, builder.mul(r, results.pitch))])
-        left = builder.sub(self.size, r)
+        left, near = builder.sub(self.size, r), None
         for k, vectors in enumerate(made):
             with builder.if_then(builder.icmp_signed("<", emit.INT(k), left), likely=True):
                 line = builder.gep(goal, [builder.mul(results.pitch, emit.INT(k))])
                 for v, vector in enumerate(vectors):
                     results.put(vector, line, builder.add(self.at, emit.INT(v * self.count)))
-        totals, high = [vector for vectors in made for vector in vectors], self.clamped(left, emit.INT(ROWS))
-        results.again(totals, builder.add(results.row, r), high, goal, self.at, VECTORS)
+            for vector in vectors:
+                near = results.near(vector, near)
+        high = self.clamped(left, emit.INT(ROWS))
+        results.again(near, builder.add(results.row, r), high, goal, self.at, VECTORS)
 
     # -- what `run_tile` asks for
 

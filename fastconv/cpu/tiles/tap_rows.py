@@ -118,14 +118,14 @@ class _Emitter(Results):
         if kind.writes_result:
             place = builder.add(self.pitch, builder.mul(i, emit.INT(self.other.itemsize)))
             emit.prefetch(builder, builder.gep(self.goals[0], [place]), 0, self.step * self.other.itemsize, writes=True)
-        made = []
+        near = None
         for v in range(VECTORS):
             at = builder.add(i, emit.INT(v * self.count))
             totals = [self.vector(at)] if len(self.goals) == 1 else self.two(at)
             for total, goal in zip(totals, self.goals, strict=True):
                 self.put(total, goal, at)
-            made += totals
-        self.again(made, self.first, emit.INT(len(self.goals)), self.goals[0], i, VECTORS)
+                near = self.near(total, near)
+        self.again(near, self.first, emit.INT(len(self.goals)), self.goals[0], i, VECTORS)
         return carried
 
     def vector(self, at: ir.Value) -> ir.Value:
