@@ -1,8 +1,8 @@
 """Filters of images that are read in place: which stages (`shared.in_place`) make a problem's passes, in which dtype.
 
 They take the least dtype that holds all sums: of bytes int16 or uint16 in most filters, twice as many in a register as
-of float32. They make passes over rows and columns, in that order, with one line between them; or one pass of few taps,
-or of a window of floats.
+of float32. They make passes over rows and columns, in that order, with lines between them; or one pass along an axis,
+of few taps, or of a window of floats.
 """
 
 from __future__ import annotations
@@ -350,7 +350,7 @@ class InPlace:
     def _one(self, one: Pass, rows: layout.Line, columns: layout.Line, inner: int) -> int:
         """Add the stages of one pass: over the image where all columns are inside, and over strips at its rims."""
         problem, computed = self.problem, self._chosen.computed
-        _need(one.order not in ("mean", "box", "max", "min"))
+        _need(one.order not in ("mean", "box", "max", "min") and columns.taps <= MOST_COLUMNS)
         size, out_size = problem.dtype.itemsize * inner, problem.out_dtype.itemsize * inner
         band, outside_rows = self._band(rows, 0), some_outside(rows)
         found = window(problem, one, rows, columns, inner, computed)

@@ -19,6 +19,8 @@ from .steps import WRITTEN_OUT
 #: Least bytes of an image whose windows of more than `MOST_TAPS` are made in place: less lies near anyhow, and strips
 #: take their time; and least tiles of a row. (256x256 float32 takes 1.05 times as long, 512x512 0.9 of the time.)
 WORTH_BYTES, WORTH_TILES = 512 << 10, 8
+#: Least rows of an image that passes of more taps are made of in place: threads share rows.
+LEAST_ROWS = 32
 #: Rows whole pages apart have all lines of a column in one set of the first-level cache, which has room for fewer than
 #: such a window's rows. (7x7 of 512x512 float64 in place: 1.3 times as long.)
 PAGE = 4096
@@ -46,7 +48,7 @@ def window(problem: Problem, one: Pass, rows: Line, columns: Line, inner: int, c
     along, in_runs = not few and rows.taps == 1, not few and 1 not in array.shape
     tile = (WIDTH if along else VECTORS) * simd.lanes(computed)
     inside = (columns.size - columns.taps + 1) * inner // tile
-    if inside < 1 or not (few or (kept.all() and computed.kind == "f")):
+    if inside < 1 or not (few or (kept.all() and computed.kind == "f" and rows.size >= LEAST_ROWS)):
         return None
     if in_runs:
         is_far = rows.size * columns.size * inner * computed.itemsize >= WORTH_BYTES and rows.step % PAGE != 0
