@@ -23,10 +23,9 @@ from .system.memory import lone_row, scratch_rows
 from .system.threads import num_threads
 from .tiles import simd
 from .tiles.line_rows import WIDTH
-from .tiles.row_results import HEAD, SLOT
+from .tiles.row_results import HEAD, SLOT, is_long
 from .tiles.run_rows import ROWS
 from .tiles.tap_rows import MOST_TAPS, VECTORS
-from .tiles.tap_tile import in_blocks
 
 #: The dtypes that images are read in, and results written.
 READ = "uint8", "int8", "uint16", "int16", "float32", "float64"
@@ -254,7 +253,7 @@ class InPlace:
             at = stages.address(stages.blocks, names[:2])
             self._chunked = rows.taps
         else:
-            layout = ("down", in_blocks(rows.taps, computed)) if down else ()
+            layout = ("down", is_long(rows.taps, computed)) if down else ()
             kind: tuple = *names, 0 if down else rows.taps, form_of(first), True, False, order_of(first), outside_rows
             at = sums_address(*kind, *layout)
         self._stages.append(Stage(at, True, 0, 0, False, lines + origin, pitch, told, rows.taps, count, 0, by_blocks))
@@ -286,7 +285,7 @@ class InPlace:
         _need(along or len(taps) <= MOST_PARTS)
         told = self._entries(taps, weights, factor, shift, checked=checked_pass(second))
         names = line.name, computed.name, problem.out_dtype.name, scaled
-        layout = ("along", in_blocks(columns.taps, computed)) if along else ()
+        layout = ("along", is_long(columns.taps, computed)) if along else ()
         kind = *names, 0 if along else len(taps), "difference" if prefix else form_of(second), False, True
         at = sums_address(*kind, order_of(second), False, *layout)
         self._stages.append(Stage(at, False, places, start, True, 0, rows.out, told, len(taps), count, moves=by_blocks))

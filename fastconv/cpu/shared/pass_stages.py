@@ -9,7 +9,7 @@ import numpy as np
 from ...specs.filters import Pass, Problem
 from ..tiles import simd
 from ..tiles.line_rows import WIDTH
-from ..tiles.row_results import Kind
+from ..tiles.row_results import Kind, is_long
 from ..tiles.tap_rows import MOST_TAPS, VECTORS
 from ..tiles.tap_tile import in_blocks
 from . import in_place as stages
@@ -56,7 +56,8 @@ def window(problem: Problem, one: Pass, rows: Line, columns: Line, inner: int, c
         if not (same and 3 <= rows.taps <= WRITTEN_OUT and is_far and inside >= WORTH_TILES):
             return None
         places = np.argwhere(kept.T)[:, ::-1]
-    taps, long = len(places), in_blocks(len(places), computed)
+    taps = len(places)
+    long = (in_blocks if in_runs else is_long)(taps, computed)
     written_out = taps if few else rows.taps if in_runs else 0
     layout = () if few else ("runs" if in_runs else "along" if along else "down", long)
     names = problem.dtype.name, computed.name, problem.out_dtype.name, ""

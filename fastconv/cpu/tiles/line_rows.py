@@ -6,7 +6,7 @@
 
 What it changes over `tap_rows`: taps are a loop, and a tile has more vectors, each of two sums, of the first half of
 the taps and of the second. Both begin at the rim of the window, where weights are mostly small, and so are then most
-sums and their roundings; those of more taps than a block of `tap_tile`'s are put away with an account of what rounding
+sums and their roundings; those of more taps are made in parts, which are put away with an account of what rounding
 loses.
 """
 
@@ -18,10 +18,9 @@ from typing import Any
 from llvmlite import ir
 
 from . import emit
-from .row_results import Kind, Results
+from .row_results import PART, Kind, Results
 from .simd_pool import put_away_vectors as put_away
 from .tap_rows import rows_maker
-from .tap_tile import BLOCK
 
 #: Vectors of a tile: as many sums as hide that an addition waits for the one before.
 WIDTH = 4
@@ -79,24 +78,30 @@ class _Emitter(Results):
             vectors, weight = tap(t)
             return [emit.fma(builder, vector, weight, total) for vector, total in zip(vectors, sums, strict=True)]
 
-        def block(begin: ir.Value, end: ir.Value) -> list[ir.Value]:
+        def added_middle(sums: list[ir.Value]) -> list[ir.Value]:
+            middle = builder.sub(self.taps, self.pairs)  # there is one, or none
+            return emit.loop(builder, self.pairs, middle, emit.INT(1), sums, added)
+
+        def both_sums(begin: ir.Value, end: ir.Value) -> list[ir.Value]:
             def both(t: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
                 return added(t, sums[:WIDTH]) + added(builder.sub(self.final, t), sums[WIDTH:])
 
-            made = emit.loop(builder, begin, end, emit.INT(1), zeros + zeros, both)
-            return [builder.fadd(one, other) for one, other in zip(made[:WIDTH], made[WIDTH:], strict=True)]
+            return emit.loop(builder, begin, end, emit.INT(1), zeros + zeros, both)
+
+        def added_up(one: list[ir.Value], other: list[ir.Value]) -> list[ir.Value]:
+            return [builder.fadd(*pair) for pair in zip(one, other, strict=True)]
 
         def part(number: ir.Value, carried: list[ir.Value]) -> list[ir.Value]:
             after = builder.add(number, emit.INT(1))
-            made = block(*(builder.udiv(builder.mul(self.pairs, each), parts) for each in (number, after)))
+            places = [builder.udiv(builder.mul(self.pairs, each), parts) for each in (number, after)]
+            made = both_sums(places[0], places[1])
+            made = added_up(made[:WIDTH], made[WIDTH:])
             kept = [put_away(builder, *each) for each in zip(carried[:WIDTH], carried[WIDTH:], made, strict=True)]
             return [pair[0] for pair in kept] + [pair[1] for pair in kept]
 
-        if self.kind.long:
-            parts = builder.udiv(builder.add(self.pairs, emit.INT(BLOCK // 2 - 1)), emit.INT(BLOCK // 2))
-            carried = emit.loop(builder, emit.INT(0), parts, emit.INT(1), zeros + zeros, part)
-            totals = [builder.fsub(one, lost) for one, lost in zip(carried[:WIDTH], carried[WIDTH:], strict=True)]
-        else:
-            totals = block(emit.INT(0), self.pairs)
-        middle = builder.sub(self.taps, self.pairs)  # there is one, or none
-        return emit.loop(builder, self.pairs, middle, emit.INT(1), totals, added)
+        if not self.kind.long:
+            made = both_sums(emit.INT(0), self.pairs)
+            return added_up(added_middle(made[:WIDTH]), made[WIDTH:])
+        parts = builder.udiv(builder.add(self.taps, emit.INT(PART - 1)), emit.INT(PART))
+        carried = emit.loop(builder, emit.INT(0), parts, emit.INT(1), added_middle(zeros) + zeros, part)
+        return [builder.fsub(one, lost) for one, lost in zip(carried[:WIDTH], carried[WIDTH:], strict=True)]

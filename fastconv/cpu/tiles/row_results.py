@@ -19,6 +19,7 @@ from . import emit
 from .converted import converted, plain_stored, stored_vector
 from .elements import near_whole_lanes
 from .simd import lanes
+from .tap_tile import DOUBLE_BLOCK
 
 DOUBLE = np.dtype(np.float64)
 #: Entries of a stage's tables before those of its taps; bytes of a number in the table of weights.
@@ -26,6 +27,15 @@ HEAD, SLOT = 4, 8
 #: What the first of them are: the factor or divisor of all sums, the bits that are shifted out, the constant outside,
 #: and how far a sum is at most from SciPy's.
 FACTOR, SHIFT, OUTSIDE, MARGIN = range(HEAD)
+
+#: Most taps of float32 "down" or "along" whose products are added up in one go, by two sums; of more they are put away
+#: in parts. (Sums of 25 like weights in one go were off by up to 2.4 units in the last place, 2 are promised.)
+PART = 20
+
+
+def is_long(taps: int, computed: np.dtype) -> bool:
+    """Whether the sums of so many taps "down" or "along" are made in parts."""
+    return taps > (DOUBLE_BLOCK if computed == DOUBLE else PART)
 
 
 class Kind(NamedTuple):
@@ -53,7 +63,7 @@ class Kind(NamedTuple):
     """Where taps lie: anywhere ("", `tap_rows`), in "runs" of so many, or all "down" in one (`run_rows`), or "along" a
     row, evenly apart (`line_rows`)."""
     long: bool = False
-    """Whether they are more than a block of `tap_tile`'s."""
+    """Whether sums are made in parts, which are put away with an account of what rounding loses."""
 
 
 class Results:

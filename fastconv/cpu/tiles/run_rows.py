@@ -24,8 +24,9 @@ from typing import Any
 from llvmlite import ir
 
 from . import emit
-from .row_results import HEAD, Kind, Results
-from .run_tile import ROWS, VECTORS, Emitter, most_taps
+from .row_results import HEAD, PART, Kind, Results
+from .run_tile import ROWS, VECTORS, Emitter, interleaved
+from .simd_pool import put_away_vectors as put_away
 from .tap_rows import rows_maker
 from .tap_tile import BLOCK
 
@@ -61,10 +62,9 @@ class _Rows(Emitter):
     def bytes_of(self, elements: ir.Value) -> ir.Value:
         return self.builder.mul(elements, emit.INT(self.results.one.itemsize))
 
-    def tile(self, r: ir.Value, runs: ir.Value) -> None:
-        """Make the sums of a tile, and write the rows that there are of it."""
+    def write(self, r: ir.Value, made: list[list[ir.Value]]) -> None:
+        """Write the rows that there are of a tile."""
         builder, results = self.builder, self.results
-        made = self.all_sums(runs) if self.kind.long else self.sums(emit.INT(0), runs, emit.INT(0))[0]
         goal = builder.gep(results.target, [builder.add(results.to, builder.mul(r, results.pitch))])
         left, near = builder.sub(self.size, r), None
         for k, vectors in enumerate(made):
@@ -105,7 +105,8 @@ class _Runs(_Rows):
             self.at = self.clamped(number, self.latest)
             for line in following:
                 emit.prefetch(builder, builder.gep(line, [self.bytes_of(self.at)]), 0, size)
-            self.tile(r, self.results.taps)
+            runs = results.taps
+            self.write(r, self.all_sums(runs) if self.kind.long else self.sums(self.first, runs, self.first)[0])
             return carried
 
         return emit.loop(builder, emit.INT(0), self.results.elements, self.wide, carried, one_tile)
@@ -121,15 +122,20 @@ class _Runs(_Rows):
 
 
 class _Down(_Rows):
-    """Of one run of any length, blocks of tiles one below the other; its parts are the runs of a tile."""
+    """Of one run of any length, blocks of tiles one below the other.
+
+    As in `line_rows`, sums begin at both rims in turns: downwards from the first tap, and upwards from the last one.
+    """
 
     def rows(self) -> None:
         builder, taps, results = self.builder, self.results.taps, self.results
-        most = most_taps() + 1  # as many roundings of a sum as margins are meant for
-        self.per_block, right = emit.INT(1), results.place(emit.INT(0))[1]
-        self.begun = builder.gep(results.source, [builder.add(results.base, right)])
-        self.parts = builder.udiv(builder.add(taps, emit.INT(most - 1)), emit.INT(most))
-        self.part = builder.udiv(builder.add(taps, builder.sub(self.parts, emit.INT(1))), self.parts)
+        self.begun = builder.gep(results.source, [builder.add(results.base, results.place(emit.INT(0))[1])])
+        self.behind = builder.lshr(taps, emit.INT(1))
+        self.before = builder.sub(taps, self.behind)
+        self.parts, self.part = emit.INT(1), self.before
+        if self.kind.long:
+            self.parts = builder.udiv(builder.add(taps, emit.INT(PART - 1)), emit.INT(PART))
+            self.part = builder.udiv(builder.add(self.before, builder.sub(self.parts, emit.INT(1))), self.parts)
         block = builder.mul(self.wide, emit.INT(TILES))
 
         def columns(begin, carried):
@@ -139,9 +145,9 @@ class _Down(_Rows):
                 top = builder.gep(results.starts, [builder.add(results.row, r)])
 
                 def one_tile(number, carried):
-                    self.at, self.top = self.clamped(number, self.latest), top
+                    self.at = self.clamped(number, self.latest)
                     self.line = builder.gep(self.begun, [self.bytes_of(self.at)])
-                    self.tile(r, self.parts)
+                    self.write(r, self.from_rims(top))
                     return carried
 
                 return emit.loop(builder, begin, end, self.wide, carried, one_tile)
@@ -150,12 +156,44 @@ class _Down(_Rows):
 
         emit.loop(builder, emit.INT(0), results.elements, block, [], columns)
 
-    def begin(self, run):
-        builder = self.builder
-        first = builder.mul(run, self.part)
-        top = builder.gep(self.top, [first])
-        return top, self.clamped(self.part, builder.sub(self.results.taps, first))
+    def from_rims(self, top: ir.Value) -> list[list[ir.Value]]:
+        """The sums of a tile whose first row sees the rows of the image from the entry `top` on."""
+        builder, size = self.builder, ROWS * VECTORS
+        begins = [self.zero] * (2 * size if interleaved() else size)
+
+        def one(number, carried):
+            back = builder.and_(number, emit.INT(1))
+            done = builder.mul(builder.lshr(number, emit.INT(1)), self.part)
+            upwards = builder.icmp_signed("!=", back, emit.INT(0))
+            self.sign = builder.select(upwards, emit.INT(-1), emit.INT(1))
+            first = builder.select(upwards, builder.sub(builder.sub(self.results.taps, emit.INT(1)), done), done)
+            there = builder.select(upwards, self.behind, self.before)
+            count = self.clamped(self.part, builder.sub(there, done))
+            row = builder.add(first, builder.mul(back, emit.INT(ROWS - 1)))
+            entry, weights = builder.gep(top, [row]), builder.gep(self.weights, [first])
+            sums = self.run(entry, count, weights, begins)
+            if interleaved():
+                sums = [builder.fadd(even, odd) for even, odd in zip(sums[:size], sums[size:], strict=True)]
+            if self.kind.long:
+                kept = [put_away(builder, *each) for each in zip(carried[:size], carried[size:], sums, strict=True)]
+                return upside_down([pair[0] for pair in kept]) + upside_down([pair[1] for pair in kept])
+            return upside_down([builder.fadd(total, one) for total, one in zip(carried, sums, strict=True)])
+
+        begun = [self.zero] * (2 * size if self.kind.long else size)
+        sums = emit.loop(builder, emit.INT(0), builder.shl(self.parts, emit.INT(1)), emit.INT(1), begun, one)
+        if self.kind.long:
+            sums = [builder.fsub(total, away) for total, away in zip(sums[:size], sums[size:], strict=True)]
+        return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(ROWS)]
+
+    def weight(self, weights, t):
+        return super().weight(weights, self.builder.mul(self.sign, t))
 
     def row(self, data, j):
-        begin, there = self.results.row_at(self.line, self.builder.gep(data, [j]))
+        entry = self.builder.gep(data, [self.builder.mul(self.sign, j)])
+        begin, there = self.results.row_at(self.line, entry)
         return [self.results.pixels(begin, emit.INT(v * self.count), there) for v in range(VECTORS)]
+
+
+def upside_down(sums: list[ir.Value]) -> list[ir.Value]:
+    """A tile's sums in the order of its rows from the last one: in which the other direction has them."""
+    return [vector for r in reversed(range(ROWS)) for vector in sums[r * VECTORS : (r + 1) * VECTORS]]
