@@ -9,7 +9,7 @@ What it changes over `run_tile`: no band is loaded and stored beside the sums, w
 in `run_tile`.
 
 Runs of a window are written out, and rows are made side by side, tile by tile. All taps of a pass along columns are one
-run, of any length: blocks of tiles follow one another downwards, so that what they share stays in the first-level cache.
+run, of any length: blocks of tiles follow one another downwards, so that what they share stays in the nearest cache.
 
 AMD EPYC of Zen 3, one core, 1080x1920, beside a band with its passes: 5x5 of float32 takes 0.5 to 0.6 of the time, 7x7
 0.7 to 0.75; Gaussians of 17 taps, with `line_rows`, 0.7 to 0.8.
