@@ -263,6 +263,8 @@ def test_outputs_of_any_kind(dtype: str) -> None:
         wide[:20, :30] = x
         getattr(ndimage, name)(wide[:20, :30], *argument, output=wide[2:, 3:])
         np.testing.assert_array_equal(wide[2:, 3:], expected)
+    for named in ("f4", np.str_("f4"), np.dtype("f4"), np.float32):  # strings of arrays are arrays of a kind, too
+        assert ndimage.uniform_filter(x, 3, output=named).dtype == np.float32
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2"])

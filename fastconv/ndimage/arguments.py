@@ -258,8 +258,8 @@ def result(output: Any, given: Any, *others: np.ndarray, complex_result: bool = 
     """
     if (calls := device.elsewhere(given)) is not None:
         return _checked(calls.target(given, output, lambda: _dtype(output, given.dtype, complex_result)), output)
-    inputs = given, *others
-    if isinstance(output, np.ndarray) or (hasattr(output, "__array_interface__") and not isinstance(output, type)):
+    inputs, named = (given, *others), isinstance(output, type | str)
+    if isinstance(output, np.ndarray) or (not named and hasattr(output, "__array_interface__")):
         array = np.asarray(output)
         if array.shape != given.shape:
             raise ArgumentError(f"output shape not correct: it must be {given.shape}, got {array.shape}")
