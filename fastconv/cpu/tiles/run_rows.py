@@ -76,6 +76,10 @@ class _Rows(Emitter):
         high = self.clamped(left, emit.INT(ROWS))
         results.again(near, builder.add(results.row, r), high, goal, self.at, VECTORS)
 
+    def vectors(self, begin: ir.Value, there: ir.Value) -> list[ir.Value]:
+        """The vectors of a tile's row that begins there."""
+        return [self.results.pixels(begin, emit.INT(v * self.count), there) for v in range(VECTORS)]
+
     # -- what `run_tile` asks for
 
     def weight(self, weights: ir.Value, t: ir.Value) -> ir.Value:
@@ -96,14 +100,15 @@ class _Runs(_Rows):
         builder, results, high = self.builder, self.results, self.taps + ROWS - 1
         top = builder.add(results.row, r)
         seen = [results.see(builder.add(top, emit.INT(j)), emit.INT(0)) for j in range(high + ROWS)]
-        self.lines, following = seen[:high], [line for line, _ in seen[high:]]
-
+        following = [line for line, _ in seen[high:]]
         size = VECTORS * self.count * results.one.itemsize
 
         def one_tile(number, carried):
             self.at = self.clamped(number, self.latest)
+            place = self.bytes_of(self.at)
+            self.lines = [(builder.gep(line, [place]), there) for line, there in seen[:high]]
             for line in following:
-                emit.prefetch(builder, builder.gep(line, [self.bytes_of(self.at)]), 0, size)
+                emit.prefetch(builder, builder.gep(line, [place]), 0, size)
             runs = results.taps
             self.write(r, self.all_sums(runs) if self.kind.long else self.sums(self.first, runs, self.first)[0])
             return carried
@@ -115,9 +120,7 @@ class _Runs(_Rows):
 
     def row(self, data, j):
         line, there = self.lines[j.constant]
-        line = self.builder.gep(line, [data])
-        places = [self.builder.add(self.at, emit.INT(v * self.count)) for v in range(VECTORS)]
-        return [self.results.pixels(line, place, there) for place in places]
+        return self.vectors(self.builder.gep(line, [data]), there)
 
 
 class _Down(_Rows):
@@ -189,8 +192,7 @@ class _Down(_Rows):
 
     def row(self, data, j):
         entry = self.builder.gep(data, [self.builder.mul(self.sign, j)])
-        begin, there = self.results.row_at(self.line, entry)
-        return [self.results.pixels(begin, emit.INT(v * self.count), there) for v in range(VECTORS)]
+        return self.vectors(*self.results.row_at(self.line, entry))
 
 
 def upside_down(sums: list[ir.Value]) -> list[ir.Value]:
