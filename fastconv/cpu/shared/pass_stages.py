@@ -45,24 +45,23 @@ def window(problem: Problem, one: Pass, rows: Line, columns: Line, inner: int, c
     array = array.reshape(rows.taps, columns.taps)
     kept = np.abs(array) > np.finfo(np.float64).eps if "window" in one.order else np.ones(array.shape, bool)
     places, few = np.argwhere(kept), np.count_nonzero(kept) <= MOST_TAPS
-    along, in_runs = not few and rows.taps == 1, not few and 1 not in array.shape
-    tile = (WIDTH if along else VECTORS) * simd.lanes(computed)
+    layout = "" if few else "along" if rows.taps == 1 else "down" if columns.taps == 1 else "runs"
+    tile = (WIDTH if layout == "along" else VECTORS) * simd.lanes(computed)
     inside = (columns.size - columns.taps + 1) * inner // tile
     if inside < 1 or not (few or (kept.all() and computed.kind == "f" and rows.size >= LEAST_ROWS)):
         return None
-    if in_runs:
+    if layout == "runs":
         is_far = rows.size * columns.size * inner * computed.itemsize >= WORTH_BYTES and rows.step % PAGE != 0
         same = problem.dtype == computed == problem.out_dtype and not checked_pass(one)
         if not (same and 3 <= rows.taps <= WRITTEN_OUT and is_far and inside >= WORTH_TILES):
             return None
         places = np.argwhere(kept.T)[:, ::-1]
-    taps = len(places)
-    long = (in_blocks if in_runs else is_long)(taps, computed)
-    written_out = taps if few else rows.taps if in_runs else 0
-    layout = () if few else ("runs" if in_runs else "along" if along else "down", long)
+    count = len(places)
+    written_out, taps = {"": (count, count), "runs": (rows.taps, columns.taps)}.get(layout, (0, count))
+    long = not few and (in_blocks if layout == "runs" else is_long)(count, computed)
     names = problem.dtype.name, computed.name, problem.out_dtype.name, ""
-    at = sums_address(*names, written_out, "given", True, True, order_of(one), some_outside(rows), *layout)
-    taps = columns.taps if in_runs else taps
+    told = order_of(one), some_outside(rows), layout, long
+    at = sums_address(*names, written_out, "given", True, True, *told)
     return Window([(r, c) for r, c in places.tolist()], array[tuple(places.T)].tolist(), at, taps, tile)
 
 

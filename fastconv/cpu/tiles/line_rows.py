@@ -18,9 +18,8 @@ from typing import Any
 from llvmlite import ir
 
 from . import emit
-from .row_results import PART, Kind, Results
-from .simd_pool import put_away_vectors as put_away
-from .tap_rows import rows_maker
+from .row_results import PART, Kind, Results, rows_maker
+from .simd_pool import put_all_away, totals_of
 
 #: Vectors of a tile: as many sums as hide that an addition waits for the one before.
 WIDTH = 4
@@ -95,13 +94,11 @@ class _Emitter(Results):
             after = builder.add(number, emit.INT(1))
             places = [builder.udiv(builder.mul(self.pairs, each), parts) for each in (number, after)]
             made = both_sums(places[0], places[1])
-            made = added_up(made[:WIDTH], made[WIDTH:])
-            kept = [put_away(builder, *each) for each in zip(carried[:WIDTH], carried[WIDTH:], made, strict=True)]
-            return [pair[0] for pair in kept] + [pair[1] for pair in kept]
+            return put_all_away(builder, carried, added_up(made[:WIDTH], made[WIDTH:]))
 
         if not self.kind.long:
             made = both_sums(emit.INT(0), self.pairs)
             return added_up(added_middle(made[:WIDTH]), made[WIDTH:])
         parts = builder.udiv(builder.add(self.taps, emit.INT(PART - 1)), emit.INT(PART))
         carried = emit.loop(builder, emit.INT(0), parts, emit.INT(1), added_middle(zeros) + zeros, part)
-        return [builder.fsub(one, lost) for one, lost in zip(carried[:WIDTH], carried[WIDTH:], strict=True)]
+        return totals_of(builder, carried)

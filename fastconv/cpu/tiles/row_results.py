@@ -8,13 +8,13 @@ sums are made again the same weights in float64.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
 from numba import types
 
+from ..system.building import intrinsic
 from . import emit
 from .converted import converted, plain_stored, stored_vector
 from .elements import near_whole_lanes
@@ -207,10 +207,27 @@ class Results:
         return emit.loop(builder, begin, end, emit.INT(1), [product(first)], added)[0]
 
 
-def pointers(context: Any, builder: ir.IRBuilder, sig: Any, args: Sequence[ir.Value]) -> list[ir.Value]:
-    """The operands of a function, of arrays their data."""
-    return [emit.data_of(context, builder, kind, arg) if isinstance(kind, types.Array) else arg
-            for kind, arg in zip(sig.args, args, strict=True)]  # fmt: skip
+def rows_maker(kind: Kind, emitter: Any) -> Any:
+    """A function for kernels, ``make_rows(source, base, starts, row, table, weights, first, taps, target, to, pitch,
+    rows, count)``: makes rows that follow one another, each `pitch` bytes behind the one before.
+
+    From entry `first` on are the tables told of above. A row has at least a tile: the last one is moved
+    back.
+    """
+
+    @intrinsic(plain=plain_rows(kind))
+    def make_rows(typingctx, source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
+        def codegen(context, builder, sig, args):
+            data = [emit.data_of(context, builder, told, arg) if isinstance(told, types.Array) else arg
+                    for told, arg in zip(sig.args, args, strict=True)]  # fmt: skip
+            emitter(builder, kind, data).rows()
+            return context.get_dummy_value()
+
+        integer = types.int64
+        operands = [source, integer, starts, integer, table, weights, integer, integer, target, *[integer] * 4]
+        return types.void(*operands), codegen
+
+    return make_rows
 
 
 EXTREMES: dict[str, Any] = {"max": np.maximum, "min": np.minimum}

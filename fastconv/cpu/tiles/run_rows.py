@@ -23,10 +23,9 @@ from typing import Any
 from llvmlite import ir
 
 from . import emit
-from .row_results import HEAD, PART, Kind, Results
+from .row_results import HEAD, PART, Kind, Results, rows_maker
 from .run_tile import ROWS, VECTORS, Emitter, interleaved
-from .simd_pool import put_away_vectors as put_away
-from .tap_rows import rows_maker
+from .simd_pool import put_all_away, totals_of
 from .tap_tile import BLOCK
 
 #: Tiles side by side that are made of some rows before the next rows: so many bytes of each row are read in a go as any
@@ -177,14 +176,14 @@ class _Down(_Rows):
             if interleaved():
                 sums = [builder.fadd(even, odd) for even, odd in zip(sums[:size], sums[size:], strict=True)]
             if self.kind.long:
-                kept = [put_away(builder, *each) for each in zip(carried[:size], carried[size:], sums, strict=True)]
-                return upside_down([pair[0] for pair in kept]) + upside_down([pair[1] for pair in kept])
+                away = put_all_away(builder, carried, sums)
+                return upside_down(away[:size]) + upside_down(away[size:])
             return upside_down([builder.fadd(total, one) for total, one in zip(carried, sums, strict=True)])
 
         begun = [self.zero] * (2 * size if self.kind.long else size)
         sums = emit.loop(builder, emit.INT(0), builder.shl(self.parts, emit.INT(1)), emit.INT(1), begun, one)
         if self.kind.long:
-            sums = [builder.fsub(total, away) for total, away in zip(sums[:size], sums[size:], strict=True)]
+            sums = totals_of(builder, sums)
         return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(ROWS)]
 
     def weight(self, weights, t):

@@ -25,7 +25,7 @@ from numba import types
 from ..system.building import intrinsic
 from . import emit
 from .simd import Vector, lanes, registers
-from .simd_pool import put_away_vectors as put_away
+from .simd_pool import put_all_away, totals_of
 from .tap_tile import BLOCK
 
 #: Rows of a tile, and vectors of a row.
@@ -112,17 +112,16 @@ class Emitter:
         builder, size = self.builder, ROWS * VECTORS
 
         def block(run, carried):
-            weight, totals, lost = carried[0], carried[1 : size + 1], carried[size + 1 :]
+            weight, away = carried[0], carried[1:]
             end = builder.add(run, self.per_block)
             end = builder.select(builder.icmp_signed("<", end, runs), end, runs)
             lines, weight = self.sums(run, end, weight)
             parts = [vector for line in lines for vector in line]
-            pairs = [put_away(builder, *each) for each in zip(totals, lost, parts, strict=True)]
-            return [weight] + [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+            return [weight, *put_all_away(builder, away, parts)]
 
         begun = [self.first, *[self.zero] * (2 * size)]
         done = emit.loop(self.builder, emit.INT(0), runs, self.per_block, begun, block)
-        sums = [builder.fsub(total, away) for total, away in zip(done[1 : size + 1], done[size + 1 :], strict=True)]
+        sums = totals_of(builder, done[1:])
         return [sums[r * VECTORS : (r + 1) * VECTORS] for r in range(ROWS)]
 
     def sums(self, run: ir.Value, end: ir.Value, weight: ir.Value) -> tuple[Lines, ir.Value]:

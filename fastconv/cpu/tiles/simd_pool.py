@@ -172,6 +172,19 @@ def put_away_vectors(builder, total: ir.Value, lost: ir.Value, part: ir.Value) -
     return [grown, builder.select(finite, lost, ir.Constant(lost.type, None))]
 
 
+def put_all_away(builder, away: list[ir.Value], parts: list[ir.Value]) -> list[ir.Value]:
+    """Totals, and behind them what rounding took from each, after one more part of each."""
+    size = len(parts)
+    pairs = [put_away_vectors(builder, *each) for each in zip(away[:size], away[size:], parts, strict=True)]
+    return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+
+
+def totals_of(builder, away: list[ir.Value]) -> list[ir.Value]:
+    """The totals, less what they have too much."""
+    size = len(away) // 2
+    return [builder.fsub(total, lost) for total, lost in zip(away[:size], away[size:], strict=True)]
+
+
 @intrinsic
 def put_away(typingctx, away, part):
     """The pair of a total and what rounding took from it, after one more part is added: of numbers or vectors.

@@ -16,11 +16,10 @@ from functools import lru_cache
 from typing import Any
 
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import from_dtype
 
-from ..system.building import intrinsic
 from . import emit
-from .row_results import EXTREMES, Kind, Results, plain_rows, pointers
+from .row_results import EXTREMES, Kind, Results, rows_maker
 
 #: Most taps of one pass.
 MOST_TAPS = 9
@@ -31,27 +30,6 @@ VECTORS = 2
 def inwards(count: int) -> list[int]:
     """Numbers below a count, the first and the last, the second and the last but one, and so on."""
     return [k // 2 if k % 2 == 0 else count - 1 - k // 2 for k in range(count)]
-
-
-def rows_maker(kind: Kind, emitter: Any) -> Any:
-    """A function for kernels, ``make_rows(source, base, starts, row, table, weights, first, taps, target, to, pitch,
-    rows, count)``: makes rows that follow one another, each `pitch` bytes behind the one before.
-
-    From entry `first` on are the tables that `row_results` tells of. A row has at least a tile: the last one is moved
-    back.
-    """
-
-    @intrinsic(plain=plain_rows(kind))
-    def make_rows(typingctx, source, base, starts, row, table, weights, first, taps, target, to, pitch, rows, count):
-        def codegen(context, builder, sig, args):
-            emitter(builder, kind, pointers(context, builder, sig, args)).rows()
-            return context.get_dummy_value()
-
-        integer = types.int64
-        operands = [source, integer, starts, integer, table, weights, integer, integer, target, *[integer] * 4]
-        return types.void(*operands), codegen
-
-    return make_rows
 
 
 @lru_cache(maxsize=64)

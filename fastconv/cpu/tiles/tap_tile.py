@@ -20,7 +20,7 @@ from numba import types
 from ..system.building import intrinsic
 from . import emit
 from .simd import Vector, lanes
-from .simd_pool import put_away_vectors as put_away
+from .simd_pool import put_all_away, totals_of
 
 #: "products": two interleaved sums, each product and addition rounded once; "long products" puts those of each `BLOCK`
 #: of taps away: least work, and least rounding.
@@ -143,14 +143,10 @@ class _Emitter:
             return builder.add(first, builder.udiv(builder.mul(taps, part), parts))
 
         def block(part, carried):
-            totals, lost = carried[: self.wide], carried[self.wide :]
             made = self.block(place(part), place(builder.add(part, emit.INT(1))))
-            pairs = [put_away(builder, *each) for each in zip(totals, lost, made, strict=True)]
-            return [pair[0] for pair in pairs] + [pair[1] for pair in pairs]
+            return put_all_away(builder, carried, made)
 
-        carried = emit.loop(builder, emit.INT(0), parts, emit.INT(1), zeros + zeros, block)
-        sums = zip(carried[: self.wide], carried[self.wide :], strict=True)
-        return [builder.fsub(total, away) for total, away in sums]
+        return totals_of(builder, emit.loop(builder, emit.INT(0), parts, emit.INT(1), zeros + zeros, block))
 
     def block(self, first, stop):
         """The sums of at most `BLOCK` products, in interleaved sums."""
