@@ -51,7 +51,7 @@ from ..system.memory import scratch_rows
 from ..system.threads import num_threads
 from ..tiles import simd
 from ..tiles.part_tile import part_tile_address
-from ..tiles.register_tile import PART
+from ..tiles.reductions import PART
 
 exact = True
 plain = True

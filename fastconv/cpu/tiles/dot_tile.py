@@ -13,7 +13,7 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .register_tile import reduction
+from .reductions import reduction
 from .simd import Vector
 
 #: Vectors by which each run of weights is fetched ahead.

@@ -1,6 +1,6 @@
 """Register tiles of the gradients for a weight: they add to sums in memory, part by part.
 
-They are made of the parts of `emit` and `register_tile`, and also exist as plain loops.
+They are made of the parts of `emit` and `reductions`, and also exist as plain loops.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .register_tile import reduction
+from .reductions import reduction
 from .simd import Vector, register_bytes
 
 

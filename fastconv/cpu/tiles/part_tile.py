@@ -20,7 +20,8 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .register_tile import AHEAD, finish, reduction
+from .reductions import AHEAD, reduction
+from .register_tile import finish
 from .simd import Vector, register_bytes
 
 

@@ -15,7 +15,8 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .register_tile import AHEAD, reduction, table_size
+from .reductions import AHEAD, reduction
+from .register_tile import table_size
 from .simd import Vector, register_bytes
 
 #: What a step fetches of a cache line is counted in such a fraction of an element.

@@ -158,7 +158,7 @@ def put_lane(typingctx, vector, lane, scalar):
     return vector(vector, types.int64, vector.scalar), codegen
 
 
-#: Additions that a sum takes before it is put away and begins anew, as in `register_tile`: in float32 the mean of equal
+#: Additions that a sum takes before it is put away and begins anew, as in `reductions`: in float32 the mean of equal
 #: numbers is off by less than 3e-6 then, however many they are. One by one 10**4 are off by 1e-4, 10**6 by 1e-2.
 PART = 256
 
