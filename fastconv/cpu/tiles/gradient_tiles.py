@@ -16,7 +16,7 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .reductions import reduction
+from .reductions import reduction, turns
 from .simd import Vector, register_bytes
 
 
@@ -131,26 +131,17 @@ def outer_sums(rows: int, columns: int) -> Any:
             lefts = runs(left_, left, at, left_table, left_offsets, rows)
             rights = runs(right_, right, start, right_table, right_offsets, columns)
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), count), None)
-            entry, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            i = builder.phi(emit.INT)
-            i.add_incoming(emit.INT(0), entry)
-            sums = [builder.phi(zero.type) for _ in range(rows * columns)]
-            place = builder.mul(i, emit.INT(count))
-            tall = [emit.load(builder, run, place, count) for run in lefts]
-            new = []
-            for s, run in enumerate(rights):
-                value = emit.load(builder, run, place, count)
-                new.append([emit.fma(builder, tall[r], value, sums[r * columns + s]) for r in range(rows)])
-            following = builder.add(i, emit.INT(1))
-            i.add_incoming(following, loop)
-            results = [new[s][r] for r in range(rows) for s in range(columns)]
-            for phi, value in zip(sums, results, strict=True):
-                phi.add_incoming(zero, entry)
-                phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", following, steps_), loop, done)
-            builder.position_at_end(done)
+
+            def step(i, sums):
+                place = builder.mul(i, emit.INT(count))
+                tall = [emit.load(builder, run, place, count) for run in lefts]
+                for s, run in enumerate(rights):
+                    value = emit.load(builder, run, place, count)
+                    for r in range(rows):
+                        sums[r * columns + s] = emit.fma(builder, tall[r], value, sums[r * columns + s])
+                return sums
+
+            results = turns(builder, emit.INT(0), steps_, [zero] * (rows * columns), step)
             goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
             for number, value in enumerate(results):
                 before = emit.load(builder, goal, emit.INT(number * count), count)

@@ -20,7 +20,7 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .reductions import AHEAD, reduction
+from .reductions import fetch_ahead, reduction
 from .register_tile import finish
 from .simd import Vector, register_bytes
 
@@ -86,7 +86,7 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
                     here = builder.gep(seen, [builder.mul(i, emit.INT(pixels))])
                     there = builder.gep(weights, [builder.mul(i, emit.INT(panel))])
                     in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
-                    emit.prefetch(builder, there, AHEAD * panel, panel)
+                    fetch_ahead(builder, there, panel)
 
                     def scalar(r):
                         value = builder.load(builder.gep(in_rows, [emit.INT(r)]))

@@ -3,6 +3,7 @@ nothing but sums."""
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .reductions import AHEAD, reduction
+from .reductions import fetch_ahead, reduction
 from .register_tile import table_size
 from .simd import Vector, register_bytes
 
@@ -57,24 +58,22 @@ def matrix_product(rows: int, vectors: int, streams: bool) -> Any:
             distances = emit.data_of(context, builder, offsets, table)
             zero = ir.Constant(ir.VectorType(context.get_value_type(out.dtype), lanes), None)
             steps = table_size(context, builder, offsets, table)
-            if streams:
-                fetch = _fetching(builder, weights, next_, emit.INT(vectors * lanes), blocks)
+            fetch = _fetching(builder, weights, next_, vectors * lanes, blocks, steps) if streams else None
             with cgutils.for_range(builder, blocks) as loop:
                 block = builder.gep(image, [builder.mul(loop.index, emit.INT(rows * lanes))])
 
                 def factors(i):
                     here = builder.gep(block, [builder.load(builder.gep(distances, [i]))])
                     there = builder.gep(weights, [builder.mul(i, emit.INT(vectors * lanes))])
-                    if streams:
-                        fetch(loop.index, i, steps)
-                    else:
-                        emit.prefetch(builder, there, AHEAD * vectors * lanes, vectors * lanes)
+                    if not streams:
+                        fetch_ahead(builder, there, vectors * lanes)
                     return (
                         lambda r: emit.splat(builder, builder.load(builder.gep(here, [emit.INT(r * lanes)])), lanes),
                         lambda v: emit.load(builder, there, emit.INT(v * lanes), lanes),
                     )
 
-                sums = reduction(builder, rows, vectors, steps, zero, factors)
+                share = partial(fetch, loop.index) if fetch else None
+                sums = reduction(builder, rows, vectors, steps, zero, factors, share)
                 place = builder.mul(loop.index, emit.INT(rows * vectors * lanes))
                 for number, value in enumerate(chain(*sums)):
                     emit.store(builder, value, goal, builder.add(place, emit.INT(number * lanes)))
@@ -103,17 +102,22 @@ def _plain_product(rows: int, vectors: int) -> Any:
     return plain_product
 
 
-def _fetching(builder, weights, following, amount, blocks):
-    """A function of a block, a step and the number of steps, which emits what the step fetches of following weights.
+def _fetching(builder, weights, following, amount, blocks, steps):
+    """A function of a block, a step and a number of steps, which emits what a turn of so many fetches of following
+    weights.
 
-    All `blocks` of a call read the same weights, `amount` elements in each step. They share in fetching as many that
-    begin `following` elements behind those.
+    All `blocks` of a call read the same weights, `amount` elements in each of all `steps`. They share in fetching as
+    many that begin `following` elements behind those: each turn fetches a line, and where blocks are few its others.
     """
-    share = builder.udiv(builder.mul(amount, emit.INT(FRACTION)), blocks)
+    share = builder.udiv(emit.INT(amount * FRACTION), blocks)
+    line = 64 * 8 // emit.bits_of(weights.type.pointee)
 
-    def fetch(block, step, steps):
+    def fetch(block, step, turn):
         done = builder.mul(builder.add(builder.mul(block, steps), step), share)
-        place = builder.add(following, builder.sdiv(done, emit.INT(FRACTION)))
-        emit.prefetch(builder, builder.gep(weights, [place]), 0, 1, level=2)
+        place = builder.gep(weights, [builder.add(following, builder.sdiv(done, emit.INT(FRACTION)))])
+        emit.prefetch(builder, place, 0, 1, level=2)
+        if turn * amount > line:
+            with builder.if_then(builder.icmp_signed("<", blocks, emit.INT(turn * amount // line)), likely=False):
+                emit.prefetch(builder, place, line, turn * amount - line, level=2)
 
     return fetch

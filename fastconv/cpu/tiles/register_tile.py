@@ -17,7 +17,7 @@ from ..system import micro
 from ..system.building import intrinsic
 from ..system.kernels import jit
 from . import emit
-from .reductions import AHEAD, reduction
+from .reductions import fetch_ahead, reduction
 from .simd import Vector, register_bytes, registers
 
 
@@ -129,7 +129,7 @@ def tile(rows: int, vectors: int, x_in_lanes: bool, ahead: bool, step: int, line
                 lane_type, row_type = (x, packed) if x_in_lanes else (packed, x)
 
                 if not x_in_lanes:
-                    emit.prefetch(builder, there, AHEAD * panel, panel)
+                    fetch_ahead(builder, there, panel)
                 elif ahead:
                     emit.prefetch(builder, here[0], vectors * count, vectors * count)
 

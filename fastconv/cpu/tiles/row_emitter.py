@@ -43,24 +43,7 @@ class Emitter:
             emit.store(builder, value, goal, place)
 
     def loop(self, start, stop, carried, body):
-        """``for k in range(start, stop): carried = body(k, carried)``, as SSA."""
-        builder = self.builder
-        before, head = builder.block, builder.append_basic_block("head")
-        builder.branch(head)
-        builder.position_at_end(head)
-        k = builder.phi(emit.INT)
-        held = [builder.phi(value.type) for value in carried]
-        turn, done = builder.append_basic_block("turn"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", k, stop), turn, done)
-        builder.position_at_end(turn)
-        new = body(k, list(held))
-        following, end = builder.add(k, emit.INT(1)), builder.block
-        builder.branch(head)
-        for phi, first, last in zip([k, *held], [start, *carried], [following, *new], strict=True):
-            phi.add_incoming(first, before)
-            phi.add_incoming(last, end)
-        builder.position_at_end(done)
-        return held
+        return emit.loop(self.builder, start, stop, emit.INT(1), carried, body)
 
     def channel(self, c, sums):
         """Add the products of one input channel."""

@@ -95,30 +95,21 @@ def _spectral_sums(builder, rows, lanes, here, step, taps, weights, apart):
         for shifts in ((0, 0), (1, 1), (1, 0))
     )
 
-    entry, loop, done = builder.block, builder.append_basic_block("taps"), builder.append_basic_block("done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    i = builder.phi(emit.INT)
-    sums = [[builder.phi(zero.type) for _ in range(2)] for _ in range(rows)]
-    line = builder.gep(here, [builder.load(builder.gep(table, [i]))])
-    both = emit.load(builder, weights, builder.mul(i, apart), lanes)
-    parts = [builder.shuffle_vector(both, both, order) for order in (real, imaginary)]
-    for r in range(rows):
-        value = emit.load(builder, line, places[r], lanes)
-        for k, part in enumerate(parts):
-            sums[r][k].add_incoming(zero, entry)
-            following = emit.fma(builder, part, value, sums[r][k])
-            sums[r][k].add_incoming(following, loop)
-            sums[r][k] = following
-    i.add_incoming(emit.INT(0), entry)
-    next_i = builder.add(i, emit.INT(1))
-    i.add_incoming(next_i, loop)
-    builder.cbranch(builder.icmp_signed("<", next_i, total), loop, done)
+    def step(i, sums):
+        line = builder.gep(here, [builder.load(builder.gep(table, [i]))])
+        both = emit.load(builder, weights, builder.mul(i, apart), lanes)
+        parts = [builder.shuffle_vector(both, both, order) for order in (real, imaginary)]
+        for r in range(rows):
+            value = emit.load(builder, line, places[r], lanes)
+            for k, part in enumerate(parts):
+                sums[2 * r + k] = emit.fma(builder, part, value, sums[2 * r + k])
+        return sums
 
-    builder.position_at_end(done)
+    sums = emit.loop(builder, emit.INT(0), total, emit.INT(1), [zero] * (2 * rows), step)
     sign = ir.Constant(zero.type, [zero.type.element(value) for _ in pairs for value in (-1.0, 1.0)])
     return [
-        emit.fma(builder, builder.shuffle_vector(turned, turned, swapped), sign, straight) for straight, turned in sums
+        emit.fma(builder, builder.shuffle_vector(turned, turned, swapped), sign, straight)
+        for straight, turned in zip(sums[::2], sums[1::2], strict=True)
     ]
 
 
