@@ -232,9 +232,7 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
     row_phases = patch.phases(spec.kh, spec.dilation[0], spec.stride[0])
     phases = patch.phases(spec.kw, spec.dilation[1], rectangle[0].stride[1])
     if plan.in_place:
-        c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
-        offsets = ((c * spec.h + a * spec.dilation[0]) * spec.w + b * spec.dilation[1]).reshape(-1)
-        line = spec.stride[0] * spec.w
+        offsets, line = patch.image_offsets(spec), spec.stride[0] * spec.w
     else:
         offsets, line = patch.offsets(*rectangle), row_phases.size * phases.size * pitch
     tile = partial(panels.tile_address, spec, tiles, step=plan.step)

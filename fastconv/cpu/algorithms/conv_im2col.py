@@ -25,7 +25,8 @@ to 1024 channels at 7x7: 1.13 to 1.2 times as fast as packed before.)
 Measured on one AVX2 core of an AMD EPYC (Zen 3): 256 to 512 channels at 28x28 by 1x1 reach 78% of the FMA ceiling, 3x3
 of 512 channels at 7x7 75% (columns in rows, all taps at once: 52% and 40%). Unrolling takes 0.3 to 1 ns an element.
 Where a tap's pixels lie further apart than every second, windows are read as they lie, and transposed (8x8 by 8: 1.5
-times as fast in all).
+times as fast in all). Without padding, and of few channels, nothing is unrolled: tiles read the image, by lists of
+where windows and taps lie (8x8 by 8: another 1.6 times as fast).
 
 Sources: Chellapilla, Puri and Simard, High performance convolutional neural networks for document processing, 2006;
 Goto and van de Geijn, as in `panels`.
@@ -44,7 +45,7 @@ from ...specs.conv import ConvSpec
 from ..machine import Machine
 from ..shared import panels
 from ..shared.im2col import gather_address
-from ..shared.patch import FAR_BYTES
+from ..shared.patch import FAR_BYTES, image_offsets
 from ..system import micro
 from ..system.kernels import jit, kernel
 from ..system.memory import scratch_rows
@@ -66,6 +67,12 @@ LIMIT_BYTES = 32 << 20
 LEAST, UNROLLED = 48, 3
 
 
+#: Most channels of a group whose windows are read as they lie, for each column of a window, up to four: each is another
+#: cache line for a tile's pixels. And most output channels: for more, what unrolling takes is little beside products,
+#: which take a tenth longer where pixels are read by lists. (384 channels, 8x8 by 8: as long; 768, 2x2 by 2: 1.08.)
+LISTED, LISTED_OUT = 192, 320
+
+
 class Blocking(NamedTuple):
     """The blocks of positions, panels and tiles that a problem is cut into."""
 
@@ -82,6 +89,8 @@ class Blocking(NamedTuple):
     """Parts of the taps."""
     parts_first: int
     """Whether all panels are run for a part, before the next, or else all parts for a panel."""
+    kind: str
+    """See `part_tile`: its columns are unrolled, or what they would hold is listed."""
 
 
 def supports(spec: ConvSpec) -> str | None:
@@ -108,7 +117,11 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     blocks = max(1, -(-most // max(1, -(-most // blocks))))  # alike
     tasks = max(1, spec.n * spec.groups * -(-most // blocks))  # an empty batch has a plan, too
     shares = 1 if tasks >= threads else min(in_panels, -(-threads // tasks))
-    return Blocking(tiles, in_panels, blocks * tiles.pixels, shares, part, parts, int(parts > 1 and kept[1] < kept[0]))
+    parts_first = int(parts > 1 and kept[1] < kept[0])
+    may = not spec.padded and spec.kw > 1 and channels <= LISTED_OUT
+    may = may and spec.c_in // spec.groups <= LISTED * min(spec.kw, 4)
+    kind = "lanes" if tiles.x_in_lanes else "listed" if may else "rows"
+    return Blocking(tiles, in_panels, blocks * tiles.pixels, shares, part, parts, parts_first, kind)
 
 
 def _in_place(spec: ConvSpec) -> bool:
@@ -124,6 +137,8 @@ def _apart(spec: ConvSpec, plan: Blocking) -> int:
 
 def _columns_size(spec: ConvSpec, plan: Blocking) -> int:
     """Elements of the columns of a block, and of the rows that are gathered at a time."""
+    if plan.kind == "listed":
+        return 0
     return plan.positions // plan.tiles.pixels * _apart(spec, plan) + _lines(spec) * _row_size(spec, plan)
 
 
@@ -152,7 +167,12 @@ def scratch(spec: ConvSpec) -> int:
     threads = num_threads()
     plan = _blocking(spec, threads)
     columns = _columns_size(spec, plan) * spec.x_dtype.itemsize
-    return threads * (columns + _sums_size(plan) * spec.acc_dtype.itemsize)
+    return threads * (columns + _sums_size(plan) * spec.acc_dtype.itemsize + _places(plan) * 8)
+
+
+def _places(plan: Blocking) -> int:
+    """Pixels whose windows' places are listed: those of a block."""
+    return plan.positions if plan.kind == "listed" else 0
 
 
 def cost(spec: ConvSpec, machine: Machine) -> float:
@@ -160,8 +180,11 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
     plan, count = _blocking(spec, machine.threads), spec.oh * spec.ow
     tiles = plan.tiles
     computed = spec.n * spec.groups * plan.panels * tiles.panel * -(-count // tiles.pixels) * tiles.pixels
-    seconds = 2 * computed * spec.taps / panels.rate(spec, machine) * panels.slowed(spec, tiles, SLOWED)
+    by = LISTED_SLOWED if plan.kind == "listed" else SLOWED
+    seconds = 2 * computed * spec.taps / panels.rate(spec, machine) * panels.slowed(spec, tiles, by)
     seconds += panels.write_cost(spec, tiles, computed, seconds, machine)
+    if plan.kind == "listed":
+        return CALL * machine.call + seconds / machine.threads
     unrolled = spec.n * spec.groups * spec.taps * count * plan.shares
     each = DEAL / tiles.pixels
     if not _in_place(spec):
@@ -173,6 +196,8 @@ def cost(spec: ConvSpec, machine: Machine) -> float:
 
 #: See `panels.slowed`: of a part weights are always near. (An AMD EPYC of Zen 3: 85% of the FMA ceiling.)
 SLOWED = 1.1, 1.1, 1.1
+#: The same where windows are read as they lie.
+LISTED_SLOWED = 1.05, 1.12, 1.12
 #: Seconds to copy the pixels of one tile, for one tap, from a row to their place; and those to copy a pixel to a row if
 #: pixels lie further apart than every second, one by one and by windows. (An AMD EPYC of Zen 3.)
 DEAL, STEP, WINDOWS = 2e-9, 1e-9, 0.45e-9
@@ -200,10 +225,14 @@ class Packed(NamedTuple):
     weight: np.ndarray
     raw: np.ndarray
     """See `panels.pack`."""
+    offsets: np.ndarray
+    """Where taps lie, if that is listed."""
     sizes: tuple[int, ...]
     room: int
     sums: int
     """Elements of the sums that are put aside."""
+    places: int
+    """Windows whose places are listed."""
 
 
 def prepare(spec: ConvSpec, weight: np.ndarray) -> Packed:
@@ -227,26 +256,31 @@ def _unpacked(spec: ConvSpec, plan: Blocking) -> Packed:
         micro=(
             gather_address(spec.x_dtype, _lines(spec) > 1),
             panels.pack_address(spec.acc_dtype),
-            part_tile_address(tiles.rows, tiles.vectors, tiles.x_in_lanes, spec.x_dtype, spec.acc_dtype),
+            part_tile_address(tiles.rows, tiles.vectors, plan.kind, spec.x_dtype, spec.acc_dtype),
         ),
         tasks=_blocks(spec, plan) * plan.shares,
         weight=np.empty(0),
         raw=np.empty(0),
+        offsets=image_offsets(spec) if plan.kind == "listed" else np.empty(0, np.int64),
         sizes=(*cut, plan.parts_first, _apart(spec, plan), int(_in_place(spec)), *window, *row),
         room=_columns_size(spec, plan),
         sums=_sums_size(plan),
+        places=_places(plan),
     )
 
 
 def run(spec: ConvSpec, x: np.ndarray, packed: Packed, bias: np.ndarray, out: np.ndarray) -> None:
     biases = panels.panel_biases(spec, packed.weight.shape[-1], bias)
     columns, sums = scratch_rows(packed.room, x.dtype), scratch_rows(packed.sums, out.dtype, "sums")
-    loops, tasks, weights = packed.loops, packed.tasks, (packed.weight, packed.raw)
-    loops(tasks, packed.micro, x, *weights, biases, spec.floor, out, columns, sums, packed.sizes)
+    places = scratch_rows(packed.places, np.dtype(np.int64), "places")
+    packed.loops(
+        packed.tasks, packed.micro, x, packed.weight, packed.raw, biases, spec.floor, out, columns, sums, places,
+        packed.offsets, packed.sizes,
+    )  # fmt: skip
 
 
 @jit
-def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns, sums, sizes):
+def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns, sums, places, offsets, sizes):
     groups, in_group, block, shares, pixels, part, parts, parts_first, apart, in_place, kh, kw = sizes[:12]
     stride, pad, dilation, (lanes, pitch), (gather, pack, tile) = (
         sizes[12:14], sizes[14:16], sizes[16:18], sizes[18:], addresses)  # fmt: skip
@@ -260,13 +294,17 @@ def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns
     width = min(block, count - begin)
     group, image = index // wide % groups, index // (wide * groups)
     images, row, is_far = simd.flat(x), block // pixels * apart, packed.size * packed.itemsize > FAR_BYTES
+    source, origin = columns, 0
+    if offsets.size:
+        source, origin = images, (image * groups + group) * (x.shape[1] // groups) * h * w
+        _list(places, begin, width, pixels, ow, stride, w)
     low = share * in_group // shares
     mine = (share + 1) * in_group // shares - low
 
     for number in range(parts * mine):
         which, p = (number // mine, number % mine) if parts_first else (number % parts, number // parts)
         first, last = which * part, min((which + 1) * part, taps)
-        if p == 0 and (parts_first or which == 0):
+        if p == 0 and offsets.size == 0 and (parts_first or which == 0):
             c, a, b = first // (kh * kw), first // kw % kh, first % kw  # counted, as divisions take long
             plane = ((image * groups + group) * (taps // (kh * kw)) + c) * h * w
             for to in range(0, ((last if parts_first else taps) - first) * pixels, pixels):
@@ -303,10 +341,25 @@ def _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns
         kept = (p - low) * block * panel if parts_first else 0
         to = (image * c_out + channel) * count + begin
         micro.call(
-            tile, columns, 0 if parts_first else first * pixels, apart, last - first, packed, weights,
-            raw if raw.size else simd.flat(packed), coming, between, sums, kept, 1 if which == 0 else 0,
-            1 if which == parts - 1 else 0, bias, (group * in_group + p) * panel, floor, out, to, count, inside, width,
+            tile, source, origin if parts_first or offsets.size else first * pixels, apart, places, offsets, first,
+            last - first, packed, weights, raw if raw.size else simd.flat(packed), coming, between, sums, kept,
+            1 if which == 0 else 0, 1 if which == parts - 1 else 0, bias, (group * in_group + p) * panel, floor, out,
+            to, count, inside, width,
         )  # fmt: skip
+
+
+@jit
+def _list(places, begin, width, pixels, ow, stride, w):
+    """List where the windows of the outputs from `begin` on lie in a plane; the last tile's beyond `width` are its
+    last one's."""
+    i, j = begin // ow, begin % ow
+    for q in range(width):
+        places[q] = i * stride[0] * w + j * stride[1]
+        j += 1
+        if j == ow:
+            i, j = i + 1, 0
+    for q in range(width, (width + pixels - 1) // pixels * pixels):
+        places[q] = places[width - 1]
 
 
 @jit(forceinline=True)
@@ -321,7 +374,8 @@ def _deal(line, at, width, columns, to, pixels, apart, lanes):
 
 
 @kernel
-def _im2col_loops(tasks, addresses, x, packed, raw, bias, floor, out, columns, sums, sizes):
+def _im2col_loops(tasks, addresses, x, packed, raw, bias, floor, out, columns, sums, places, offsets, sizes):
     for job in prange(tasks):
         slot = numba.get_thread_id()
-        _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, columns[slot], sums[slot], sizes)
+        mine = columns[slot], sums[slot], places[slot]
+        _im2col_task(job, slot, addresses, x, packed, raw, bias, floor, out, *mine, offsets, sizes)

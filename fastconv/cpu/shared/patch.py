@@ -65,6 +65,13 @@ def offsets(spec: ConvSpec, block_h: int, block_w: int) -> np.ndarray:
     return (line * pitch + column // spec.stride[1]).reshape(-1)
 
 
+def image_offsets(spec: ConvSpec) -> np.ndarray:
+    """Elements of an image without padding from what an output's first tap sees to what each of its taps (c, a, b)
+    does."""
+    c, a, b = np.ogrid[: spec.c_in // spec.groups, : spec.kh, : spec.kw]
+    return ((c * spec.h + a * spec.dilation[0]) * spec.w + b * spec.dilation[1]).reshape(-1)
+
+
 @jit
 def zeros(target, to, count, lanes):
     """Write `count` zeros from a flat index on. (LLVM makes a call of a loop over elements: slow for one or two.)"""

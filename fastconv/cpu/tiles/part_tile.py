@@ -3,7 +3,8 @@
 A part of a panel of weights stays in the first-level cache while all tiles of a block read it. That needs pixels that
 lie in the order in which tiles read them, too: each tile's are one piece. (An AMD EPYC of Zen 3, whose 16 registers
 hold tiles of 6 pixels by 2 vectors, so that weights are loaded for every 6 pixels: 94% of the FMA ceiling; 512 taps at
-once, 32 KiB of weights for each tile, 62%; pixels that lie in rows of the image 52%.)
+once, 32 KiB of weights for each tile, 62%; pixels that lie in rows of the image 52%.) Of windows that do not overlap
+much that order costs more than it gains: a tile finds each by the places of its pixels and taps, which are listed.
 """
 
 from __future__ import annotations
@@ -25,25 +26,29 @@ from .register_tile import finish
 from .simd import Vector, register_bytes
 
 
-def part_tile_address(rows: int, vectors: int, x_in_lanes: bool, x: np.dtype, acc: np.dtype) -> int:
+def part_tile_address(rows: int, vectors: int, kind: str, x: np.dtype, acc: np.dtype) -> int:
     """Address of the micro-kernel `part_tile`, for kernels that call it."""
-    row, place = micro.array(acc), micro.PLACE
+    row, place, table = micro.array(acc), micro.PLACE, micro.array(np.int64)
     weights, sums, biases = (row, place, row, place, place), (row, *[place] * 3), (row, place)
-    types_ = micro.array(x), *[place] * 3, *weights, *sums, *biases, micro.scalar(acc), row, *[place] * 4
-    return micro.address(part_tile, (rows, vectors, x_in_lanes), types_)
+    seen, results = (micro.array(x), place, place, table, table, place, place), (micro.scalar(acc), row, *[place] * 4)
+    return micro.address(part_tile, (rows, vectors, kind), (*seen, *weights, *sums, *biases, *results))
 
 
-def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
+def part_tile(rows: int, vectors: int, kind: str) -> Any:
     """A micro-kernel for a row of tiles: matrix products of `rows` x (`vectors` * lanes) sums, over some taps.
 
-    It is called as ``part(x, at, apart, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at,
-    begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width)`` for tiles t of `pixels` (`vectors` *
-    lanes if x_in_lanes, else `rows`) until there are `width`. Each computes, r counting rows and l lanes of all
-    vectors::
+    It is called as ``part(x, at, apart, places, offsets, first, taps, packed, packed_at, coming, coming_at,
+    coming_pitch, sums, sums_at, begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width)`` for tiles t
+    of `pixels` (`vectors` * lanes if its kind is "lanes", else `rows`) until there are `width`. Each computes, r
+    counting rows and l lanes of all vectors::
 
-        x_in_lanes:   sum[r, l] = sum over i < taps of packed[packed_at + i * rows + r] * seen[i * pixels + l]
-        otherwise:    sum[r, l] = sum over i < taps of seen[i * pixels + r] * packed[packed_at + i * panel + l]
-        where         seen[k] = x[at + t * apart + k],  panel = vectors * lanes
+        "lanes":              sum[r, l] = sum over i < taps of packed[packed_at + i * rows + r] * seen[i, l]
+        "rows", "listed":     sum[r, l] = sum over i < taps of seen[i, r] * packed[packed_at + i * panel + l]
+
+    where panel = vectors * lanes, and a pixel p is seen in columns that lie as tiles read them, or by two tables::
+
+        "lanes", "rows":      seen[i, p] = x[at + t * apart + i * pixels + p]
+        "listed":             seen[i, p] = x[at + places[t * pixels + p] + offsets[first + i]]
 
     and adds, unless it `begins`, what it has put into `sums` before. If it `ends`, it does what `register_tile.tile`
     does with sums; else it puts them there. What is written of a tile may go on behind its pixels, up to `width`.
@@ -52,22 +57,23 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
     `coming_at` and a `coming_pitch` apart; none if that is 0.
     """
     if emit.is_plain():
-        return _plain_part(rows, vectors, x_in_lanes)
+        return _plain_part(rows, vectors, kind)
+    x_in_lanes, is_listed = kind == "lanes", kind == "listed"
 
     @intrinsic
     def sum_part(
-        typingctx, x, at, apart, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at, begins, ends,
-        bias, bias_at, floor, out, out_at, pitch, channels, width,
+        typingctx, x, at, apart, places, offsets, first, taps, packed, packed_at, coming, coming_at, coming_pitch, sums,
+        sums_at, begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width,
     ):  # fmt: skip
-        kind = Vector(out.dtype)
-        count = kind.count
+        count = Vector(out.dtype).count
         panel, pixels = (rows, vectors * count) if x_in_lanes else (vectors * count, rows)
 
         def codegen(context, builder, sig, args):
-            x_, start, distance, steps, packed_, first, coming_, begin, coming_apart = args[:9]
-            sums_, place, fresh, last, bias_, shift, lowest, out_, to, pitch_, high, wide = args[9:]
+            x_, start, distance, places_, offsets_, first_tap, steps = args[:7]
+            packed_, begin_, coming_, begin, coming_apart = args[7:12]
+            sums_, place, fresh, last, bias_, shift, lowest, out_, to, pitch_, high, wide = args[12:]
             image = builder.gep(emit.data_of(context, builder, x, x_), [start])
-            weights = builder.gep(emit.data_of(context, builder, packed, packed_), [first])
+            weights = builder.gep(emit.data_of(context, builder, packed, packed_), [begin_])
             memory = builder.gep(emit.data_of(context, builder, sums, sums_), [place])
             biases = builder.gep(emit.data_of(context, builder, bias, bias_), [shift])
             goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
@@ -78,38 +84,51 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
             following = builder.gep(emit.data_of(context, builder, coming, coming_), [begin])
             fetch = _sharing(builder, following, coming_apart, panel, tiles, steps)
             lane_type, row_type = (x, packed) if x_in_lanes else (packed, x)
+            spots = emit.data_of(context, builder, places, places_)
+            distances = builder.gep(emit.data_of(context, builder, offsets, offsets_), [first_tap])
             with cgutils.for_range(builder, tiles) as loop:
                 fetch(loop.index)
                 seen = builder.gep(image, [builder.mul(loop.index, distance)])
+                mine = builder.gep(spots, [builder.mul(loop.index, emit.INT(pixels))])
+                spot = [builder.load(builder.gep(mine, [emit.INT(r)])) for r in range(rows if is_listed else 0)]
+                windows = [builder.gep(image, [place]) for place in spot]
+
+                def pixel_of(i):
+                    """A function of a pixel, which emits where step i sees it."""
+                    if is_listed:
+                        distance = builder.load(builder.gep(distances, [i]))
+                        return lambda p: builder.gep(windows[p], [distance])
+                    here = builder.gep(seen, [builder.mul(i, emit.INT(pixels))])
+                    return lambda p: builder.gep(here, [emit.INT(p)])
 
                 def factors(i):
-                    here = builder.gep(seen, [builder.mul(i, emit.INT(pixels))])
                     there = builder.gep(weights, [builder.mul(i, emit.INT(panel))])
-                    in_lanes, in_rows = (here, there) if x_in_lanes else (there, here)
+                    pixel, weight = pixel_of(i), lambda k: builder.gep(there, [emit.INT(k)])
+                    in_lanes, in_rows = (pixel, weight) if x_in_lanes else (weight, pixel)
                     fetch_ahead(builder, there, panel)
 
                     def scalar(r):
-                        value = builder.load(builder.gep(in_rows, [emit.INT(r)]))
+                        value = builder.load(in_rows(r))
                         value = emit.convert(builder, value, row_type.dtype, out.dtype, count)
                         return emit.splat(builder, value, count)
 
                     def vector(v):
-                        value = emit.load(builder, in_lanes, emit.INT(v * count), count)
+                        value = emit.load(builder, in_lanes(v * count), emit.INT(0), count)
                         return emit.convert(builder, value, lane_type.dtype, out.dtype, count)
 
                     return scalar, vector
 
                 made = reduction(builder, rows, vectors, steps, zero, factors)
                 kept = builder.mul(loop.index, emit.INT(rows * vectors * count))
-                places = emit.steps(builder, kept, emit.INT(count), rows * vectors)
-                numbers = iter(places)
+                kept_places = emit.steps(builder, kept, emit.INT(count), rows * vectors)
+                numbers = iter(kept_places)
                 for row in made:
                     for v, value in enumerate(row):
                         more = emit.plus(builder, emit.load(builder, memory, next(numbers), count), value)
                         row[v] = builder.select(from_here, value, more)
                 with builder.if_else(is_last) as (ending, going_on):
                     with going_on:
-                        for value, place in zip(chain(*made), places, strict=True):
+                        for value, place in zip(chain(*made), kept_places, strict=True):
                             emit.store(builder, value, memory, place)
                     with ending:
                         done = builder.mul(loop.index, emit.INT(pixels))
@@ -119,29 +138,30 @@ def part_tile(rows: int, vectors: int, x_in_lanes: bool) -> Any:
 
         integer = types.int64
         weights, kept = (packed, integer, coming, integer, integer), (sums, *[integer] * 3)
-        operands = x, *[integer] * 3, *weights, *kept, bias, integer, out.dtype, out, *[integer] * 4
-        return types.void(*operands), codegen
+        seen, results = (x, integer, integer, places, offsets, integer, integer), (out.dtype, out, *[integer] * 4)
+        return types.void(*seen, *weights, *kept, bias, integer, *results), codegen
 
     return sum_part
 
 
-def _plain_part(rows: int, vectors: int, x_in_lanes: bool) -> Any:
+def _plain_part(rows: int, vectors: int, kind: str) -> Any:
     """The twin in plain loops, one sum at a time."""
-    register_width = register_bytes()
+    register_width, x_in_lanes, is_listed = register_bytes(), kind == "lanes", kind == "listed"
 
-    @jit(key=(rows, vectors, x_in_lanes))
+    @jit(key=(rows, vectors, kind))
     def plain_part(
-        x, at, apart, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at, begins, ends, bias,
-        bias_at, floor, out, out_at, pitch, channels, width,
+        x, at, apart, places, offsets, first, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at,
+        begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width,
     ):  # fmt: skip
         lanes = vectors * (register_width // out.itemsize)
         pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
         for j in range(width):
-            seen = at + j // pixels * apart + j % pixels
+            seen = at + (places[j] if is_listed else j // pixels * apart + j % pixels)
             for o in range(min(panel, channels)):
                 total, kept = out.dtype.type(0), sums_at + j * panel + o
                 for i in range(taps):
-                    total += x[seen + i * pixels] * packed[packed_at + i * panel + o]
+                    tap = offsets[first + i] if is_listed else i * pixels
+                    total += x[seen + tap] * packed[packed_at + i * panel + o]
                 if begins == 0:
                     total = sums[kept] + total
                 if ends == 0:

@@ -26,7 +26,7 @@ TURN = 4
 
 
 def fetch_ahead(builder: ir.IRBuilder, weights: ir.Value, panel: int) -> None:
-    """Emit the fetch of what weights a step reads, AHEAD steps on; with 16 registers nothing: it takes more than it gains."""
+    """Emit the fetch of a step's weights, AHEAD steps on; with 16 registers nothing: it takes more than it gains."""
     if registers() == 32:
         emit.prefetch(builder, weights, AHEAD * panel, panel)
 
