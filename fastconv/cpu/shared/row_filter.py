@@ -200,6 +200,9 @@ CALL = 0.4
 #: Bytes of the second-level cache. An image of several channels that does not fit there comes from farther away for
 #: each output channel, in this many times the time (64 channels of 128x128 and 256x256, on an AMD EPYC of Zen 5).
 CACHE_BYTES, FARTHER = 1 << 20, 3
+#: The same for an image that comes from memory and has many channels, whose rows are more than hardware follows: 2.5
+#: GB/s. (8 to 64 channels to 1 to 3, by 3x3, on an AMD EPYC of Zen 3, whose last-level cache others share.)
+MEMORY_BYTES, MANY, FARTHEST = 8 << 20, 8, 20
 
 
 def cost(spec: ConvSpec, machine: Machine, *, one_row: bool = False) -> float:
@@ -211,7 +214,9 @@ def seconds(plane: Plane, planes: int, machine: Machine, *, one_row: bool = Fals
     """Estimated seconds of so many planes of output."""
     cycles = planes * blocking(plane, one_row=one_row, in_pairs=in_pairs).cycles
     image = plane.depth * plane.h * plane.w * plane.x_dtype.itemsize
-    read = planes * image * (FARTHER if plane.depth > 1 and image > CACHE_BYTES else 1)
+    times = 1 if plane.depth == 1 or image <= CACHE_BYTES else FARTHER
+    times = FARTHEST if plane.depth >= MANY and image >= MEMORY_BYTES else times
+    read = planes * image * times
     # A vector multiply-add a cycle is 32 operations in float32 with 16 lanes, whatever the dtype and the registers.
     each = 32 * cycles / machine.row_tile_flops + read / machine.read_bandwidth
     return CALL * machine.call + each / machine.threads
