@@ -29,7 +29,7 @@ from .simd import Vector, register_bytes
 def part_tile_address(rows: int, vectors: int, kind: str, x: np.dtype, acc: np.dtype) -> int:
     """Address of the micro-kernel `part_tile`, for kernels that call it."""
     row, place, table = micro.array(acc), micro.PLACE, micro.array(np.int64)
-    weights, sums, biases = (row, place, row, place, place), (row, *[place] * 3), (row, place)
+    weights, sums, biases = (row, place), (row, *[place] * 3), (row, place)
     seen, results = (micro.array(x), place, place, table, table, place, place), (micro.scalar(acc), row, *[place] * 4)
     return micro.address(part_tile, (rows, vectors, kind), (*seen, *weights, *sums, *biases, *results))
 
@@ -37,10 +37,9 @@ def part_tile_address(rows: int, vectors: int, kind: str, x: np.dtype, acc: np.d
 def part_tile(rows: int, vectors: int, kind: str) -> Any:
     """A micro-kernel for a row of tiles: matrix products of `rows` x (`vectors` * lanes) sums, over some taps.
 
-    It is called as ``part(x, at, apart, places, offsets, first, taps, packed, packed_at, coming, coming_at,
-    coming_pitch, sums, sums_at, begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width)`` for tiles t
-    of `pixels` (`vectors` * lanes if its kind is "lanes", else `rows`) until there are `width`. Each computes, r
-    counting rows and l lanes of all vectors::
+    It is called as ``part(x, at, apart, places, offsets, first, taps, packed, packed_at, sums, sums_at, begins, ends,
+    bias, bias_at, floor, out, out_at, pitch, channels, width)`` for tiles t of `pixels` (`vectors` * lanes if its kind
+    is "lanes", else `rows`) until there are `width`. Each computes, r counting rows and l lanes of all vectors::
 
         "lanes":              sum[r, l] = sum over i < taps of packed[packed_at + i * rows + r] * seen[i, l]
         "rows", "listed":     sum[r, l] = sum over i < taps of seen[i, r] * packed[packed_at + i * panel + l]
@@ -52,9 +51,6 @@ def part_tile(rows: int, vectors: int, kind: str) -> Any:
 
     and adds, unless it `begins`, what it has put into `sums` before. If it `ends`, it does what `register_tile.tile`
     does with sums; else it puts them there. What is written of a tile may go on behind its pixels, up to `width`.
-
-    Meanwhile it fetches the weights that are `coming` next: `taps` of each of a panel's rows, which begin at
-    `coming_at` and a `coming_pitch` apart; none if that is 0.
     """
     if emit.is_plain():
         return _plain_part(rows, vectors, kind)
@@ -62,18 +58,17 @@ def part_tile(rows: int, vectors: int, kind: str) -> Any:
 
     @intrinsic
     def sum_part(
-        typingctx, x, at, apart, places, offsets, first, taps, packed, packed_at, coming, coming_at, coming_pitch, sums,
-        sums_at, begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width,
+        typingctx, x, at, apart, places, offsets, first, taps, packed, packed_at, sums, sums_at, begins, ends, bias,
+        bias_at, floor, out, out_at, pitch, channels, width,
     ):  # fmt: skip
         count = Vector(out.dtype).count
         panel, pixels = (rows, vectors * count) if x_in_lanes else (vectors * count, rows)
 
         def codegen(context, builder, sig, args):
             x_, start, distance, places_, offsets_, first_tap, steps = args[:7]
-            packed_, begin_, coming_, begin, coming_apart = args[7:12]
-            sums_, place, fresh, last, bias_, shift, lowest, out_, to, pitch_, high, wide = args[12:]
+            packed_, begin, sums_, place, fresh, last, bias_, shift, lowest, out_, to, pitch_, high, wide = args[7:]
             image = builder.gep(emit.data_of(context, builder, x, x_), [start])
-            weights = builder.gep(emit.data_of(context, builder, packed, packed_), [begin_])
+            weights = builder.gep(emit.data_of(context, builder, packed, packed_), [begin])
             memory = builder.gep(emit.data_of(context, builder, sums, sums_), [place])
             biases = builder.gep(emit.data_of(context, builder, bias, bias_), [shift])
             goal = builder.gep(emit.data_of(context, builder, out, out_), [to])
@@ -81,13 +76,10 @@ def part_tile(rows: int, vectors: int, kind: str) -> Any:
             zero = ir.Constant(least.type, None)
             from_here, is_last = (builder.icmp_signed("!=", value, emit.INT(0)) for value in (fresh, last))
             tiles = builder.sdiv(builder.add(wide, emit.INT(pixels - 1)), emit.INT(pixels))
-            following = builder.gep(emit.data_of(context, builder, coming, coming_), [begin])
-            fetch = _sharing(builder, following, coming_apart, panel, tiles, steps)
             lane_type, row_type = (x, packed) if x_in_lanes else (packed, x)
             spots = emit.data_of(context, builder, places, places_)
             distances = builder.gep(emit.data_of(context, builder, offsets, offsets_), [first_tap])
             with cgutils.for_range(builder, tiles) as loop:
-                fetch(loop.index)
                 seen = builder.gep(image, [builder.mul(loop.index, distance)])
                 mine = builder.gep(spots, [builder.mul(loop.index, emit.INT(pixels))])
                 spot = [builder.load(builder.gep(mine, [emit.INT(r)])) for r in range(rows if is_listed else 0)]
@@ -137,7 +129,7 @@ def part_tile(rows: int, vectors: int, kind: str) -> Any:
             return context.get_dummy_value()
 
         integer = types.int64
-        weights, kept = (packed, integer, coming, integer, integer), (sums, *[integer] * 3)
+        weights, kept = (packed, integer), (sums, *[integer] * 3)
         seen, results = (x, integer, integer, places, offsets, integer, integer), (out.dtype, out, *[integer] * 4)
         return types.void(*seen, *weights, *kept, bias, integer, *results), codegen
 
@@ -150,8 +142,8 @@ def _plain_part(rows: int, vectors: int, kind: str) -> Any:
 
     @jit(key=(rows, vectors, kind))
     def plain_part(
-        x, at, apart, places, offsets, first, taps, packed, packed_at, coming, coming_at, coming_pitch, sums, sums_at,
-        begins, ends, bias, bias_at, floor, out, out_at, pitch, channels, width,
+        x, at, apart, places, offsets, first, taps, packed, packed_at, sums, sums_at, begins, ends, bias, bias_at,
+        floor, out, out_at, pitch, channels, width,
     ):  # fmt: skip
         lanes = vectors * (register_width // out.itemsize)
         pixels, panel = (lanes, rows) if x_in_lanes else (rows, lanes)
@@ -171,25 +163,3 @@ def _plain_part(rows: int, vectors: int, kind: str) -> Any:
                     out[out_at + o * pitch + j] = floor if total < floor else total
 
     return plain_part
-
-
-def _sharing(builder, rows, pitch, count, tiles, steps):
-    """A function of a tile, which emits its share in fetching `steps` elements of each of `count` rows, `pitch`
-    elements apart (nothing if that is 0): all `tiles` fetch them together.
-
-    So memory is busy all the time, not just while the first tile runs.
-    """
-    line = 64 * 8 // emit.bits_of(rows.type.pointee)
-    lines = builder.udiv(builder.add(steps, emit.INT(line - 1)), emit.INT(line))
-    lines = builder.select(builder.icmp_signed("==", pitch, emit.INT(0)), emit.INT(0), lines)
-    share = builder.udiv(builder.add(lines, builder.sub(tiles, emit.INT(1))), tiles)
-
-    def fetch(tile):
-        first = builder.mul(tile, share)
-        last = builder.add(first, share)
-        last = builder.select(builder.icmp_signed("<", last, lines), last, lines)
-        with cgutils.for_range_slice(builder, first, last, emit.INT(1)) as (number, _):
-            for place in emit.steps(builder, builder.mul(number, emit.INT(line)), pitch, count):
-                emit.prefetch(builder, builder.gep(rows, [place]), 0, 1, level=2)
-
-    return fetch
