@@ -69,8 +69,9 @@ LEAST, UNROLLED = 48, 3
 
 #: Most channels of a group whose windows are read as they lie, for each column of a window, up to four: each is another
 #: cache line for a tile's pixels. And most output channels: for more, what unrolling takes is little beside products,
-#: which take a tenth longer where pixels are read by lists. (384 channels, 8x8 by 8: as long; 768, 2x2 by 2: 1.08.)
-LISTED, LISTED_OUT = 192, 320
+#: which take a tenth longer where pixels are read by lists. (384 channels, 8x8 by 8: as long; 768, 2x2 by 2: 1.08.) And
+#: most pixels of such a tile: each takes a register for an address.
+LISTED, LISTED_OUT, LISTED_PIXELS = 192, 320, 8
 
 
 class Blocking(NamedTuple):
@@ -118,7 +119,7 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     tasks = max(1, spec.n * spec.groups * -(-most // blocks))  # an empty batch has a plan, too
     shares = 1 if tasks >= threads else min(in_panels, -(-threads // tasks))
     parts_first = int(parts > 1 and kept[1] < kept[0])
-    may = not spec.padded and spec.kw > 1 and channels <= LISTED_OUT
+    may = not spec.padded and spec.kw > 1 and channels <= LISTED_OUT and tiles.pixels <= LISTED_PIXELS
     may = may and spec.c_in // spec.groups <= LISTED * min(spec.kw, 4)
     kind = "lanes" if tiles.x_in_lanes else "listed" if may else "rows"
     return Blocking(tiles, in_panels, blocks * tiles.pixels, shares, part, parts, parts_first, kind)
