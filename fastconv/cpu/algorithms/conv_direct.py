@@ -89,7 +89,7 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
     tiles = panels.tiles(spec, spec.ow, pixels_in_lanes=may)
     in_lanes = tiles.x_in_lanes
     count = -(-channels // tiles.panel)
-    block_w = _width(spec, tiles)
+    block_w = _width(spec, tiles, threads)
     step = 1 if in_lanes or spec.stride[1] > max(FARTHEST, spec.kw) else spec.stride[1]
     in_place = not in_lanes and step == spec.stride[1] and not spec.padded and spec.ow >= tiles.pixels
     plan = Blocking(tiles, count, 1, block_w, 1, step, in_place, _lines(spec, tiles))
@@ -134,11 +134,14 @@ def _blocking(spec: ConvSpec, threads: int) -> Blocking:
 LEAST_WIDTH, LEAST_ROWS = 112, 2
 
 
-def _width(spec: ConvSpec, tiles: panels.Tiles) -> int:
-    """Output columns of a block, of whole tiles."""
+def _width(spec: ConvSpec, tiles: panels.Tiles, threads: int) -> int:
+    """Output columns of a block, of whole tiles; each thread has several blocks, if only of a single row."""
     rows, down, phases, _ = patch.shape(spec, LEAST_ROWS, 1)
     column_bytes = spec.c_in // spec.groups * rows * down * phases * spec.acc_dtype.itemsize
-    most = max(LEAST_WIDTH, PATCH_BYTES // column_bytes, tiles.pixels) // tiles.pixels
+    most = PATCH_BYTES // column_bytes
+    if threads > 1:
+        most = min(most, spec.n * spec.groups * spec.oh * spec.ow // (4 * threads))
+    most = max(LEAST_WIDTH, most, tiles.pixels) // tiles.pixels
     several = -(-spec.ow // tiles.pixels)
     return -(-several // -(-several // most)) * tiles.pixels
 
